@@ -1,0 +1,1 @@
+"""From a winning candidate to a folder that can be deployed."""

@@ -1,0 +1,61 @@
+"""The wire: one JSON object a line, versioned. The only file of the agent that the host imports.
+
+Request   {"v": 1, "id": 7, "verb": "measure", ...arguments}
+Event     {"v": 1, "id": 7, "event": "progress", ...data}            any number, before the reply
+Reply     {"v": 1, "id": 7, "ok": true, "result": {...}}
+      or  {"v": 1, "id": 7, "ok": false, "error": {"kind": "crashed", "message": "..."}}
+
+Verbs
+hello      -> facts of the board (the fields of the host's ``DeviceFacts``)
+telemetry  -> {"temperature_c", "clock_mhz", "load", "memory_free_mb", "disk_free_mb", "throttled"}, null where unknown
+measure    candidate: "<sha256>.onnx" or "<sha256>.skeleton" in the agent's ``files`` folder; reference: the same or null;
+           runtime, threads, warmup_s, min_s, max_s, block_s, ci_rel, idle_s, timeout_s, seed,
+           power: {"backend": name, "options": {...}}
+        -> raw samples, no statistics: see ``measure.py``
+verify     candidate, inputs: "<sha256>.npy" (float32, first axis = images), runtime, threads, timeout_s
+        -> {"outputs": base64 of little-endian float32, "shape": [images, classes]}
+
+Python 3.6, standard library.
+"""
+
+import json
+
+VERSION = 1
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+# Kinds of error. The first four concern one candidate, the rest the device or the caller.
+CRASHED = "crashed"  # the runtime's process died
+TIMEOUT = "timeout"  # it did not end in time and was killed
+REFUSED = "refused"  # the runtime would not load or run the file
+INVALID = "invalid"  # outputs not finite, sensor without samples
+CORRUPT = "corrupt"  # a file is missing or its content is not its name: send it again
+DISK_FULL = "disk_full"
+BAD_REQUEST = "bad_request"
+INTERNAL = "internal"
+
+CANDIDATE_KINDS = (CRASHED, TIMEOUT, REFUSED, INVALID)
+
+
+class ProtocolError(Exception):
+    """A line that is no message of this protocol."""
+
+
+def encode(message):
+    # type: (dict) -> bytes
+    """Return ``message`` as one line; not-a-number is refused, since JSON has no word for it."""
+    line = json.dumps(dict(message, v=VERSION), separators=(",", ":"), allow_nan=False)
+    return line.encode("utf-8") + b"\n"
+
+
+def decode(line):
+    # type: (bytes) -> dict
+    """Return the message in ``line``; raise ProtocolError when it is none, or of another version."""
+    try:
+        message = json.loads(line.decode("utf-8"))
+    except ValueError:
+        raise ProtocolError("not a message: %r" % line[:200])
+    if not isinstance(message, dict) or "v" not in message:
+        raise ProtocolError("not a message: %r" % line[:200])
+    if message["v"] != VERSION:
+        raise ProtocolError("version %r, expected %d" % (message["v"], VERSION))
+    return message

@@ -1,0 +1,1 @@
+"""What a plan will cost on this board, learnt from measurements."""

@@ -1,0 +1,146 @@
+"""Everything that can go wrong and is expected to, as one tree.
+
+    PipelineError                     exit code 1
+    ├── UserError                     exit code 2: what was typed or written has to change
+    │   ├── InventoryError            inventory.yaml or a profile
+    │   ├── ConfigError               run.yaml or an option
+    │   ├── ModelError                cannot be loaded, traced, or its weights do not fit
+    │   ├── DataError                 missing, broken, or with too few classes
+    │   ├── TargetError               no legal plan meets the target
+    │   ├── RunNotFoundError          no such run id
+    │   └── OutputError               the output folder cannot be used
+    ├── DeviceError                   the board or the way to it; says which device
+    │   ├── UnreachableError          no connection
+    │   ├── HostKeyUnknownError       never trusted
+    │   ├── HostKeyChangedError       another key than the one trusted
+    │   ├── AuthenticationError       user or key refused
+    │   ├── PythonMissingError        no usable python on the board
+    │   ├── DiskFullError             nothing left to write on
+    │   ├── SessionLostError          cut in the middle; a new session may go on
+    │   ├── ExchangeTimeoutError      no answer before the deadline
+    │   └── AgentError                the agent answered nonsense, another version, or an error of its own
+    ├── CandidateError                one candidate failed: recorded as a failed trial, the run goes on
+    │   ├── CutError                  the surgery did not give the network that was planned
+    │   ├── ExportError               the file differs from the network, or the device cannot load it
+    │   └── MeasureError              the runtime crashed, hung or refused the file on the device
+    └── StoreError                    a run's files are damaged or in use
+
+A message says what was wrong, what was found, what would be right and, where it can, the command that mends it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PipelineError(Exception):
+    """Root of every expected failure."""
+
+    exit_code = 1
+
+
+class UserError(PipelineError):
+    """What was typed or written has to change."""
+
+    exit_code = 2
+
+
+class InventoryError(UserError):
+    """inventory.yaml or a profile cannot be used."""
+
+
+class ConfigError(UserError):
+    """run.yaml or an option cannot be used."""
+
+
+class ModelError(UserError):
+    """The model cannot be loaded or traced, or its weights do not fit."""
+
+
+class DataError(UserError):
+    """The data set is missing, broken or too small."""
+
+
+class TargetError(UserError):
+    """No legal plan meets the target."""
+
+
+class RunNotFoundError(UserError):
+    """There is no run of that name."""
+
+
+class OutputError(UserError):
+    """The output folder cannot be used."""
+
+
+class DeviceError(PipelineError):
+    """The board, or the way to it, failed."""
+
+
+class UnreachableError(DeviceError):
+    """No connection could be made."""
+
+
+class HostKeyUnknownError(DeviceError):
+    """The host key was never trusted."""
+
+
+class HostKeyChangedError(DeviceError):
+    """The host shows another key than the one trusted."""
+
+
+class AuthenticationError(DeviceError):
+    """The user or the key was refused."""
+
+
+class PythonMissingError(DeviceError):
+    """The board has no usable python."""
+
+
+class DiskFullError(DeviceError):
+    """The board has no room left for the file."""
+
+
+class SessionLostError(DeviceError):
+    """The connection or the agent ended in the middle of an exchange."""
+
+
+class ExchangeTimeoutError(DeviceError):
+    """No answer came before the deadline."""
+
+
+class AgentError(DeviceError):
+    """The agent answered nonsense, speaks another version, or reports an error of its own."""
+
+
+class CandidateError(PipelineError):
+    """One candidate failed; the run goes on."""
+
+
+class CutError(CandidateError):
+    """The surgery did not give the network that was planned."""
+
+
+class ExportError(CandidateError):
+    """The exported file differs from the network, or the device cannot load it."""
+
+
+class MeasureError(CandidateError):
+    """The runtime crashed, hung or refused the file on the device."""
+
+
+class StoreError(PipelineError):
+    """A run's files are damaged or in use by another process."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known word, or nothing.
+
+    >>> nearest("latncy", ["latency", "power"])
+    " (did you mean 'latency'?)"
+    >>> nearest("zzz", ["latency"])
+    ''
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

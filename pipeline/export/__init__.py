@@ -1,0 +1,1 @@
+"""Networks as files that a device's runtime can load."""

@@ -1,0 +1,1 @@
+"""From a trained network to a smaller one: groups, criteria, surgery, recovery."""

@@ -1,0 +1,288 @@
+"""The data that travels between the parts: frozen, typed, no I/O, no torch; units end the names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+LEVELS: tuple[int, ...] = (0, 25, 50, 75, 100)
+"""Pruning levels in percent of a group's channels; 100 removes the block around them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its 95 % confidence interval, in the figure's own unit."""
+
+    value: float
+    low: float
+    high: float
+
+    def __truediv__(self, scale: float) -> Interval:
+        """Return the interval in another unit.
+
+        >>> Interval(2.0, 1.0, 3.0) / 2
+        Interval(value=1.0, low=0.5, high=1.5)
+        """
+        return Interval(self.value / scale, self.low / scale, self.high / scale)
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width."""
+        return (self.high - self.low) / 2
+
+
+# ---------------------------------------------------------------- device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshAddress:
+    """Where a board is and how to prove who is who; never a secret."""
+
+    host: str
+    port: int = 22
+    user: str | None = None
+    identity_file: str | None = None
+    jump: str | None = None
+    known_hosts: str = ""
+    host_key_sha256: str | None = None
+    connect_timeout_s: float = 10.0
+    retries: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerSettings:
+    """Which sensor reads power and how; ``backend`` null means that power is not measured."""
+
+    backend: str = "null"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureSettings:
+    """How long and how exactly to measure."""
+
+    warmup_s: float = 0.3
+    min_s: float = 1.0
+    max_s: float = 10.0
+    ci_rel: float = 0.02
+    idle_s: float = 5.0
+    block_s: float = 0.05
+    threads: int = 1
+    timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One entry of the inventory, resolved: profile, defaults, groups and its own keys merged."""
+
+    name: str
+    kind: str
+    ssh: SshAddress | None = None
+    """None: the agent runs as a child process on this machine."""
+    agent_dir: str = "~/.cache/pipeline-agent"
+    python: str = "auto"
+    runtime: str = "onnxruntime"
+    format: Literal["onnx"] = "onnx"
+    channel_step: int | None = None
+    """Kept channels are rounded up to a multiple of this; None: from the processor the agent reports."""
+    onnx_max_opset: int | None = None
+    onnx_max_ir: int | None = None
+    """Pinned limits; None: from the runtime's version the agent reports."""
+    power: PowerSettings = field(default_factory=PowerSettings)
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
+    max_upload_mb: float = 500.0
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """What the agent says of the board it runs on."""
+
+    agent_sha256: str
+    python: str
+    machine: str
+    board: str
+    kernel: str
+    cpu: str
+    cores: int
+    simd: str
+    """avx512, avx2, neon or none."""
+    memory_mb: float
+    disk_free_mb: float
+    runtimes: Mapping[str, str]
+    """Importable runtimes: name → version."""
+    sensors: Mapping[str, str]
+    """Power back ends: name → ``ok`` or why not."""
+    governor: str | None = None
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+    throttled: str | None = None
+    user: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- what to cut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Coupled channels that are cut together, and what they weigh in the base model."""
+
+    name: str
+    """The root layer's qualified name."""
+    layers: tuple[str, ...]
+    """Every layer whose width changes with the group."""
+    channels: int
+    kept: Mapping[int, int]
+    """Legal level in percent → channels kept; 0 is always legal; 100 → 0 removes the block."""
+    macs: int
+    """MACs of the base model's layers that shrink with the group."""
+    parameters: int
+    bypass: str | None = None
+    """The addition that a removed block leaves to its shortcut; None: level 100 is masked."""
+    kernel: int = 1
+    stride: int = 1
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Legal levels, ascending."""
+        return tuple(sorted(self.kept))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """What may be cut in one model for one device."""
+
+    groups: tuple[Group, ...]
+    refused: Mapping[str, str]
+    """Layers left whole → the reason."""
+    macs: int
+    parameters: int
+    step: int
+
+    def key(self, levels: tuple[int, ...]) -> str:
+        """Return the canonical name of a plan: the channels kept in each group."""
+        return "-".join(str(g.kept[lv]) for g, lv in zip(self.groups, levels, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningPlan:
+    """One level per group, and the criterion that ranks the channels."""
+
+    levels: tuple[int, ...]
+    criterion: str = "l1"
+
+
+# ---------------------------------------------------------------- what came out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """Power and energy over the active window; ``source`` names the sensor, ``scope`` what it sees."""
+
+    mean_w: Interval
+    idle_w: float | None
+    energy_total_mj: Interval
+    """Per inference."""
+    energy_dynamic_mj: Interval | None
+    """Per inference, idle power taken off."""
+    source: str
+    scope: Literal["module", "board", "package"]
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One model on one device; every statistic computed by the host from raw samples."""
+
+    p50_ms: Interval
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    inferences: int
+    ratio: Interval | None
+    """Median latency over the reference model's, paired within the same minute; None: no reference ran."""
+    power: Power | None
+    power_ratio: float | None = None
+    """Mean power over the reference model's; None: not measured."""
+    energy_ratio: float | None = None
+    peak_memory_mb: float | None = None
+    load_ms: float | None = None
+    temperature_c: float | None = None
+    clock_mhz: float | None = None
+    flags: tuple[str, ...] = ()
+    """Why the figures may be wrong: throttled, clock_changed, noisy, …; empty: valid."""
+    runtime: str = ""
+    threads: int = 1
+    bytes_sent: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A plan turned into a network, evaluated and exported."""
+
+    key: str
+    accuracy: float
+    """Share of right answers on the search split, batch norm re-estimated, not fine-tuned."""
+    parameters: int
+    macs: int
+    size_bytes: int
+    """Of the whole model file."""
+    probe_bytes: int
+    """Of the skeleton that stands for it during the search."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One step of the search, whole: what was tried, what came of it, what it cost."""
+
+    index: int
+    plan: PruningPlan
+    key: str
+    candidate: Candidate | None = None
+    measurement: Measurement | None = None
+    failure: str | None = None
+    reward: float | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool = False
+    """Every target is met as measured."""
+    cached: bool = False
+    """The measurement was known already from an equal plan."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    round: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One network, as the last table compares it."""
+
+    search_accuracy: float
+    test_accuracy: float | None
+    parameters: int
+    macs: int
+    size_bytes: int
+    measurement: Measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A network that is ready to deploy."""
+
+    id: str
+    trial: int
+    plan: PruningPlan
+    key: str
+    files: Mapping[str, str]
+    """model.onnx, weights.safetensors, …: name → sha256 of the blob."""
+    before: Figures
+    """The pruned network before fine-tuning."""
+    after: Figures
+    device_accuracy: float | None
+    """On the device, over the verified images."""
+    host_accuracy: float | None
+    """On the host, over the same images."""
+    verified_images: int = 0
+    chosen: bool = False
+    round: int = 1

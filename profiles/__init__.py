@@ -1,0 +1,1 @@
+"""One YAML file for each kind of board: runtime, sensor, channel step, how to measure."""
