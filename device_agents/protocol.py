@@ -7,8 +7,9 @@ Reply     {"v": 1, "id": 7, "ok": true, "result": {...}}
 
 Verbs
 hello      -> facts of the board (the fields of the host's ``DeviceFacts``)
-telemetry  -> {"temperature_c", "clock_mhz", "load", "memory_free_mb", "disk_free_mb", "throttled"}, null where unknown
-measure    candidate: "<sha256>.onnx" or "<sha256>.skeleton" in the agent's ``files`` folder; reference: the same or null;
+telemetry  -> {"temperature_c", "clock_mhz", "load", "memory_free_mb", "disk_free_mb", "throttled"}, null if unknown
+measure    candidate: "<sha256>.onnx" or "<sha256>.skeleton" in the agent's ``files`` folder;
+           reference: the same or null;
            runtime, threads, warmup_s, min_s, max_s, block_s, ci_rel, idle_s, timeout_s, seed,
            power: {"backend": name, "options": {...}}
         -> raw samples, no statistics: see ``measure.py``

@@ -23,7 +23,8 @@
     │   ├── CutError                  the surgery did not give the network that was planned
     │   ├── ExportError               the file differs from the network, or the device cannot load it
     │   └── MeasureError              the runtime crashed, hung or refused the file on the device
-    └── StoreError                    a run's files are damaged or in use
+    ├── StoreError                    a run's files are damaged or in use
+    └── StoppedError                  exit code 130: the user asked the run to stop; it can be resumed
 
 A message says what was wrong, what was found, what would be right and, where it can, the command that mends it.
 """
@@ -132,6 +133,12 @@ class MeasureError(CandidateError):
 
 class StoreError(PipelineError):
     """A run's files are damaged or in use by another process."""
+
+
+class StoppedError(PipelineError):
+    """The user asked the run to stop; it can be resumed."""
+
+    exit_code = 130
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -43,8 +43,12 @@ class SshAddress:
     port: int = 22
     user: str | None = None
     identity_file: str | None = None
-    jump: str | None = None
+    jump: SshAddress | None = None
+    """The host to go through, resolved the same way; it may have one of its own."""
     known_hosts: str = ""
+    """Our own file of trusted host keys: the only one that is ever written."""
+    more_known_hosts: tuple[str, ...] = ()
+    """Files of OpenSSH's that are read as well."""
     host_key_sha256: str | None = None
     connect_timeout_s: float = 10.0
     retries: int = 3
@@ -93,6 +97,10 @@ class Device:
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     max_upload_mb: float = 500.0
     tags: tuple[str, ...] = ()
+    user_groups: tuple[str, ...] = ()
+    """Unix groups that the user must be in on a board of this kind."""
+    mends: Mapping[str, str] = field(default_factory=dict)
+    """What to do on a board of this kind when a check fails: the check's name → a command or a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +128,14 @@ class DeviceFacts:
     throttled: str | None = None
     user: str | None = None
     groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxLimits:
+    """The newest ONNX that a device's runtime loads."""
+
+    opset: int
+    ir: int
 
 
 # ---------------------------------------------------------------- what to cut
@@ -161,9 +177,17 @@ class SearchSpace:
     parameters: int
     step: int
 
+    def kept(self, levels: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the channels each group keeps; all groups of a removed block keep none."""
+        removed = {g.bypass for g, level in zip(self.groups, levels, strict=True) if level == 100}
+        return tuple(
+            0 if g.bypass is not None and g.bypass in removed else g.kept[level]
+            for g, level in zip(self.groups, levels, strict=True)
+        )
+
     def key(self, levels: tuple[int, ...]) -> str:
-        """Return the canonical name of a plan: the channels kept in each group."""
-        return "-".join(str(g.kept[lv]) for g, lv in zip(self.groups, levels, strict=True))
+        """Return the canonical name of a plan: plans that keep the same channels are the same network."""
+        return "-".join(map(str, self.kept(levels)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

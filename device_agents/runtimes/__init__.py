@@ -1,1 +1,18 @@
-"""Runtimes: load(path, settings) gives a model with step(); one a file, imported only when asked for."""
+"""Runtimes: what loads a model file and runs it; one a file, found by its file's name.
+
+A plugin has three functions:
+
+installed() -> str or None        its version, without importing anything heavy; None when it cannot be used here
+version() -> str                  its version, with everything imported, so that loading is timed without the import
+load(path, threads, seed) -> Model
+
+and a Model has
+
+inputs                            one (name, shape, dtype) for each input, unknown lengths as 1
+batch                             images that one inference takes; None when any number will do
+step()                            one inference on an input that was prepared, random from ``seed``
+finite() -> bool                  whether one inference gives finite numbers only
+outputs(values, shape) -> bytes   the first output for these little-endian float32 values, as such values
+
+Whatever a runtime raises is taken for its refusal of the model.
+"""

@@ -1,1 +1,62 @@
-"""The ways to a board: a narrow seam, put() and exchange(), with two implementations."""
+"""The way to an agent: files go over, a line goes over, lines come back.
+
+Two ship: a child process on this machine, and SSH. What runs at the other end is the same zipapp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.records import Device
+from pipeline.sessions.zipapp import Zipapp
+
+__all__ = ["OnLine", "Session", "Zipapp", "open_session"]
+
+OnLine = Callable[[bytes], bool]
+"""Takes one received line without its newline; returns True when it was the reply."""
+
+
+class Session(Protocol):
+    """A running agent and the way to its folder of files."""
+
+    def put(self, source: bytes | Path, name: str) -> int:
+        """Bring a file into the agent's folder; return the bytes that really went over.
+
+        Nothing goes over when a file of that name and size is there; names are content's sha256, and the agent
+        checks content before use. The file appears under its name when it is whole, never before.
+
+        Raises:
+            DiskFullError: the device has no room; nothing is left behind.
+            SessionLostError: cut in the middle.
+        """
+        ...
+
+    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine) -> None:
+        """Send one line and hand over what comes back, line by line, until ``on_line`` returns True.
+
+        Raises:
+            ExchangeTimeoutError: not answered in time; the session is of no use any more, close it.
+            SessionLostError: the agent or the connection ended.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the agent and the connection; never raises, may be called twice."""
+        ...
+
+
+def open_session(device: Device, zipapp: Zipapp) -> Session:
+    """Start the agent on ``device``.
+
+    Raises:
+        DeviceError: one of its kinds, each saying what to do.
+    """
+    if device.ssh is None:
+        from pipeline.sessions.local import LocalSession
+
+        return LocalSession(device, zipapp)
+    from pipeline.sessions.ssh import SshSession  # paramiko takes 0.2 s to import; local runs go without
+
+    return SshSession(device, zipapp)

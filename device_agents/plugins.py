@@ -1,0 +1,28 @@
+"""The folder is the registry: a plugin is a module, found without being imported, also inside a zipapp."""
+
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import List
+
+from device_agents.errors import AgentError
+from device_agents.protocol import BAD_REQUEST
+
+
+def names(package: str) -> List[str]:
+    """Return the plugins in ``package``, sorted; none is imported.
+
+    >>> names("device_agents.runtimes")
+    ['null', 'onnxruntime']
+    """
+    paths = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(paths) if not module.name.startswith("_"))
+
+
+def load(package: str, name: str) -> ModuleType:
+    """Import the plugin ``name``; raise BAD_REQUEST when there is none of that name."""
+    known = names(package)
+    if name not in known:
+        kind = package.rpartition(".")[2]
+        raise AgentError(BAD_REQUEST, "unknown %s plugin %r; this agent has: %s" % (kind, name, ", ".join(known)))
+    return importlib.import_module("%s.%s" % (package, name))

@@ -1,0 +1,104 @@
+"""Intel's and AMD's energy counters: what the processor's package draws, by the kernel's powercap files.
+
+Each package has a zone ``intel-rapl:N`` whose ``energy_uj`` counts microjoules and starts again from zero past
+``max_energy_range_uj`` (https://docs.kernel.org/power/powercap/powercap.html). Several packages are added up.
+"""
+
+import glob
+import os
+import time
+from typing import Any, Dict, List
+
+from device_agents.power import SensorError, number, settings
+
+_DEFAULTS = {"root": "/sys/class/powercap", "interval_ms": 50}
+_PERMISSION = (
+    "cannot read %s: kernels keep it for root since CVE-2020-8694; sudo chmod a+r %s (a udev rule makes it last)"
+)
+
+
+def check(options: Dict[str, Any]) -> str:
+    """Say whether the counters are there and readable."""
+    try:
+        open(options)
+    except SensorError as error:
+        return str(error)
+    return "ok"
+
+
+def open(options: Dict[str, Any]) -> "Rapl":
+    """Find the packages and read each counter once."""
+    chosen = settings(options, _DEFAULTS)
+    interval_s = number(chosen, "interval_ms", 10, 10000) / 1e3
+    zones = [Zone(path) for path in _packages(str(chosen["root"]))]
+    if not zones:
+        raise SensorError("no package zone under %s: this processor or virtual machine has no RAPL" % chosen["root"])
+    return Rapl(zones, interval_s)
+
+
+class Zone:
+    """One package's counter."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._range_uj = self._read("max_energy_range_uj")
+        self._last_uj = self._read("energy_uj")
+
+    def advance_uj(self) -> int:
+        """Return the microjoules counted since the last call."""
+        now = self._read("energy_uj")
+        counted = now - self._last_uj
+        self._last_uj = now
+        return counted if counted >= 0 else counted + self._range_uj
+
+    def _read(self, name: str) -> int:
+        path = os.path.join(self._path, name)
+        try:
+            return int(_text(path))
+        except PermissionError:
+            raise SensorError(_PERMISSION % (path, path))
+        except (OSError, ValueError) as error:
+            raise SensorError("cannot read the counter %s: %s" % (path, error))
+
+
+class Rapl:
+    """Mean power of all packages over each interval."""
+
+    source = "rapl"
+    scope = "package"
+
+    def __init__(self, zones: List[Zone], interval_s: float) -> None:
+        self.interval_s = interval_s
+        self._zones = zones
+        self._last_s = time.monotonic()
+
+    def read_w(self) -> float:
+        """Wait for the interval's end and return the mean power since the last call, in watts."""
+        time.sleep(max(0.0, self._last_s + self.interval_s - time.monotonic()))
+        counted_uj = sum(zone.advance_uj() for zone in self._zones)
+        now_s = time.monotonic()
+        elapsed_s, self._last_s = now_s - self._last_s, now_s
+        if counted_uj == 0:
+            raise SensorError("the RAPL counter stands still: this processor or virtual machine does not count")
+        return counted_uj / 1e6 / elapsed_s
+
+    def close(self) -> None:
+        """Nothing is held open between two reads."""
+
+
+def _packages(root: str) -> List[str]:
+    zones = sorted(glob.glob(os.path.join(glob.escape(root), "intel-rapl:*")))
+    return [zone for zone in zones if zone.count(":") == root.count(":") + 1 and _is_package(zone)]
+
+
+def _is_package(zone: str) -> bool:
+    """Whether the zone is a processor's package; ``psys``, the platform's, would count the packages twice."""
+    try:
+        return _text(os.path.join(zone, "name")).startswith("package")
+    except OSError:
+        return False
+
+
+def _text(path: str) -> str:
+    with os.fdopen(os.open(path, os.O_RDONLY), "r") as file:
+        return file.read().strip()

@@ -1,0 +1,56 @@
+"""From a run's store to what a bundle is made of."""
+
+from __future__ import annotations
+
+from deploy.bundle import BundleFacts
+
+from pipeline import codec
+from pipeline.errors import RunNotFoundError
+from pipeline.pareto import device_costs, non_dominated
+from pipeline.records import Artifact, DeviceFacts, Figures, SearchSpace
+from pipeline.store import Store
+
+
+def picked(store: Store, wanted: str) -> list[Artifact]:
+    """Return the artifacts that ``wanted`` names: ``best``, ``pareto`` (no other is better in everything) or an id.
+
+    Raises:
+        RunNotFoundError: there is none.
+    """
+    artifacts = store.artifacts()
+    if wanted == "best":
+        found = [a for a in artifacts if a.chosen]
+    elif wanted == "pareto":
+        measured = [a.after.measurement for a in artifacts]
+        costs = device_costs([a.after.search_accuracy for a in artifacts], measured)
+        found = [artifacts[i] for i in non_dominated(costs)]
+    else:
+        found = [a for a in artifacts if a.id == wanted]
+    if not found:
+        there = ", ".join(a.id for a in artifacts)
+        raise RunNotFoundError(
+            f"run {store.id} ({store.status}) has no artifact {wanted!r}; "
+            + (f"it has: {there}" if there else f"it has none yet: pipeline run --resume {store.id}")
+        )
+    return found
+
+
+def bundle_facts(store: Store) -> BundleFacts:
+    """Return what a bundle says of where its network came from."""
+    told = store.get("input")
+    return BundleFacts(
+        run_id=store.id,
+        classes=tuple(store.get("classes")),
+        input_name=told["name"],
+        input_shape=tuple(told["shape"]),
+        mean=tuple(told["mean"]),
+        std=tuple(told["std"]),
+        space=codec.load(SearchSpace, store.get("space")),
+        device=codec.load(DeviceFacts, store.get("facts")),
+        device_name=store.get("device")["name"],
+        base=codec.load(Figures, store.get("base")),
+        seed=store.get("seed"),
+        versions=store.get("versions"),
+        config=store.get("config"),
+        git=store.get("git"),
+    )

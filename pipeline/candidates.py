@@ -1,0 +1,98 @@
+"""From a plan to a candidate: cut, batch norm re-estimated, accuracy read, weightless probe written.
+
+A pure function of the plan and of what the builder was made with; nothing here knows a device.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from torch import Tensor, fx
+
+from pipeline.config import EvaluationConfig
+from pipeline.export.onnx import export
+from pipeline.export.skeleton import skeleton
+from pipeline.pruning.measures import weigh
+from pipeline.pruning.prune import Ranking, prune
+from pipeline.pruning.recover import accuracy, reestimate_batch_norm
+from pipeline.records import Candidate, OnnxLimits, PruningPlan, SearchSpace
+from pipeline.zoo import DataSet
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A candidate, the probe that stands for it on the device, and the seconds that each stage took."""
+
+    candidate: Candidate
+    probe: bytes
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """Everything that turns plans into candidates."""
+
+    base: fx.GraphModule
+    space: SearchSpace
+    ranking: Ranking
+    data: DataSet
+    settings: EvaluationConfig
+    limits: OnnxLimits
+    example: Tensor = field(repr=False)
+    """A few real, normalised images."""
+
+    def network(self, plan: PruningPlan) -> fx.GraphModule:
+        """Return the plan's network, batch norm re-estimated, not fine-tuned; raises CutError."""
+        pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
+        if any(plan.levels):
+            reestimate_batch_norm(pruned, self.data.train.batches(_BATCH, limit=self.settings.batch_norm_images))
+        return pruned
+
+    def accuracy(self, network: fx.GraphModule) -> float:
+        """Return the share of right answers on the search split."""
+        return accuracy(network, self.data.search.batches(_BATCH, limit=self.settings.search_images))
+
+    def probe(self, levels: tuple[int, ...]) -> bytes:
+        """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
+        return skeleton(
+            export(prune(self.base, self.space, levels, self.ranking, self.example), self.example, self.limits)
+        )
+
+    def build(self, plan: PruningPlan) -> Built:
+        """Return the plan's candidate.
+
+        Raises:
+            CandidateError: the cut or the export failed its check.
+        """
+        clock = _Clock()
+        network = self.network(plan)
+        clock.lap("cut")
+        share = self.accuracy(network)
+        clock.lap("accuracy")
+        model = export(network, self.example, self.limits)
+        probe = skeleton(model)
+        clock.lap("export")
+        weight = weigh(network, self.example)
+        candidate = Candidate(
+            key=self.space.key(plan.levels),
+            accuracy=share,
+            parameters=weight.parameters,
+            macs=weight.macs,
+            size_bytes=len(model),
+            probe_bytes=len(probe),
+        )
+        return Built(candidate, probe, clock.seconds)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now

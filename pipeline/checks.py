@@ -1,0 +1,134 @@
+"""What `pipeline devices check` finds out: the way to a board and everything a run will need there, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from pipeline.agent import Agent, open_agent
+from pipeline.errors import (
+    AuthenticationError,
+    DeviceError,
+    HostKeyChangedError,
+    HostKeyUnknownError,
+    PythonMissingError,
+    UnreachableError,
+)
+from pipeline.records import Device
+
+LEAST_DISK_MB = 200.0
+LEAST_MEMORY_MB = 400.0
+
+WAY = ("connection", "host key", "login", "python", "agent")
+"""Steps that build on each other: after one fails, the rest is not known."""
+
+BOARD = ("runtime", "sensor", "permissions", "disk", "memory")
+
+_SENSOR_GROUPS = {"ina219": "i2c"}
+"""Unix groups that own a sensor's device file on Debian and its kin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One step: whether it is as it should be, what was found, and if not, the mend."""
+
+    name: str
+    ok: bool | None
+    """None: not looked at, because a step before failed."""
+    detail: str
+    mend: str = ""
+
+
+def check_device(device: Device) -> list[Finding]:
+    """Try everything on ``device`` that a run needs; asks once, without retries. Never raises a DeviceError."""
+    once = replace(device, ssh=replace(device.ssh, retries=0)) if device.ssh else device
+    try:
+        agent = open_agent(once)
+    except DeviceError as e:
+        return [*_failed_way(device, e), *_skipped(BOARD, "the agent did not start")]
+    with agent:
+        return [*_good_way(agent), *_board(agent)]
+
+
+def _failed_way(device: Device, error: DeviceError) -> Iterator[Finding]:
+    failed = _step_of(error)
+    at = WAY.index(failed)
+    for name in WAY[:at]:
+        yield Finding(name, True, "not needed: this machine" if device.ssh is None and name != "python" else "ok")
+    problem, _, mend = str(error).partition("; ")
+    yield Finding(failed, False, problem, mend or _mend(device, failed))
+    yield from _skipped(WAY[at + 1 :], f"{failed} failed")
+
+
+def _step_of(error: DeviceError) -> str:
+    """Return the step at which ``error`` stopped us."""
+    steps: dict[type[DeviceError], str] = {
+        UnreachableError: "connection",
+        HostKeyUnknownError: "host key",
+        HostKeyChangedError: "host key",
+        AuthenticationError: "login",
+        PythonMissingError: "python",
+    }
+    return steps.get(type(error), "agent")
+
+
+def _skipped(names: tuple[str, ...], why: str) -> Iterator[Finding]:
+    return (Finding(name, None, f"not looked at: {why}") for name in names)
+
+
+def _good_way(agent: Agent) -> Iterator[Finding]:
+    ssh, facts = agent.device.ssh, agent.facts
+    yield Finding("connection", True, f"{ssh.host}:{ssh.port}" if ssh else "not needed: this machine")
+    yield Finding("host key", True, "trusted" if ssh else "not needed: this machine")
+    yield Finding("login", True, f"user {facts.user}")
+    yield Finding("python", True, f"{facts.python} on {facts.board}")
+    yield Finding("agent", True, f"{facts.agent_sha256[:12]} in {agent.device.agent_dir}")
+
+
+def _board(agent: Agent) -> Iterator[Finding]:
+    yield _runtime(agent)
+    yield _sensor(agent)
+    yield _permissions(agent)
+    yield _room(agent.device, "disk", agent.facts.disk_free_mb, LEAST_DISK_MB, "free")
+    yield _room(agent.device, "memory", agent.facts.memory_mb, LEAST_MEMORY_MB, "installed")
+
+
+def _runtime(agent: Agent) -> Finding:
+    wanted, there = agent.device.runtime, agent.facts.runtimes
+    if wanted in there:
+        limits = agent.limits
+        return Finding("runtime", True, f"{wanted} {there[wanted]}: ONNX opset <= {limits.opset}, IR <= {limits.ir}")
+    found = ", ".join(sorted(there)) or "none"
+    return Finding("runtime", False, f"{wanted} is not installed there; found: {found}", _mend(agent.device, "runtime"))
+
+
+def _sensor(agent: Agent) -> Finding:
+    name = agent.power_backend
+    if name == "null":
+        asked = agent.device.power.backend == "auto"
+        why = f"none can be read (rapl: {agent.facts.sensors.get('rapl')})" if asked else "none, as configured"
+        return Finding("sensor", True, f"{why}; power is not measured")
+    state = agent.facts.sensors.get(name, f"the agent has no sensor {name!r}")
+    return Finding("sensor", state == "ok", f"{name}: {state}", "" if state == "ok" else _mend(agent.device, "sensor"))
+
+
+def _permissions(agent: Agent) -> Finding:
+    """Membership of the groups that the board's kind and the chosen sensor need; root needs none."""
+    sensor = _SENSOR_GROUPS.get(agent.power_backend)
+    needed = [*agent.device.user_groups, *([sensor] if sensor else [])]
+    missing = [g for g in needed if g not in agent.facts.groups]
+    if agent.facts.user == "root" or not missing:
+        return Finding("permissions", True, f"in {', '.join(needed)}" if needed else "none needed")
+    mend = f"sudo usermod -aG {','.join(missing)} {agent.facts.user}, then log in again"
+    return Finding("permissions", False, f"user {agent.facts.user} is not in {', '.join(missing)}", mend)
+
+
+def _room(device: Device, name: str, found_mb: float, least_mb: float, word: str) -> Finding:
+    ok = found_mb >= least_mb
+    detail = f"{found_mb:.0f} MB {word}" + ("" if ok else f", a run wants {least_mb:.0f} MB")
+    usual = {"disk": "make room, or set agent: dir to another disk", "memory": "add swap, or use smaller models"}
+    return Finding(name, ok, detail, "" if ok else device.mends.get(name, usual[name]))
+
+
+def _mend(device: Device, step: str) -> str:
+    return device.mends.get(step, "run with --verbose, and see the board's own log")

@@ -1,0 +1,160 @@
+"""`pipeline`: init, devices, profile, run, runs, pull."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.logging import RichHandler
+
+from pipeline import __version__
+from pipeline.cli import devices, runs
+from pipeline.cli.console import err, out, print_json
+from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.errors import OutputError, PipelineError, UserError
+
+app = typer.Typer(
+    name="pipeline",
+    help="Prune a trained CNN by what your own board measures, and pull a file to deploy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(devices.app, name="devices")
+app.add_typer(runs.app, name="runs")
+app.command()(runs.pull)
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one line and an exit code, never a traceback."""
+    logging.basicConfig(
+        level=os.environ.get("PIPELINE_LOG", "WARNING").upper(),
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, show_time=False)],
+    )
+    try:
+        app()
+    except PipelineError as error:
+        err.print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(130)
+
+
+def _escaped(error: Exception) -> str:
+    return str(error).replace("[", "\\[")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write inventory.yaml and run.yaml.")] = Path(),
+    inventory: Inventory = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+) -> None:
+    """Write a commented inventory.yaml and run.yaml to start from."""
+    places = {"inventory.yaml": inventory or folder / "inventory.yaml", "run.yaml": folder / "run.yaml"}
+    there = [str(path) for path in places.values() if path.exists()]
+    if there and not force:
+        raise OutputError(f"{', '.join(there)} is there already; --force replaces it")
+    for name, path in places.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text((resources.files("pipeline") / "templates" / name).read_text("utf-8"), "utf-8")
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        out.print(f"wrote [bold]{path}[/]")
+    out.print("Next: register your board in inventory.yaml, then")
+    out.print("  pipeline devices trust NAME && pipeline devices check NAME")
+    out.print("  pipeline run --device NAME --config run.yaml")
+
+
+@app.command()
+def profile(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.")],
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="A registered device.")] = "local",
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Measure an ONNX file on a device: latency, power, energy, memory, temperature."""
+    from pipeline.cli.profile import profiled, table  # the runtime takes a second to import
+
+    with err.status(f"measuring {model.name} on {device} …"):
+        measurement = profiled(model, device, inventory)
+    if json:
+        print_json(measurement)
+    else:
+        out.print(table(model, device, measurement))
+
+
+@app.command()
+def run(
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="A registered device; default: local.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="run.yaml", help="Settings; options beat them.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="State dict: .pt, .pth, .th or .safetensors.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="digits, fashion-mnist, cifar10:DIR, imagefolder:DIR.")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="latency=0.5x, latency=20ms, energy=…, power=…, size=…; repeatable."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option("--trials", help="Candidates to evaluate and measure.")] = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", help="dqn, random, uniform.")] = None,
+    criterion: Annotated[
+        str | None, typer.Option("--criterion", help="l1, l2, taylor, bn_scale, fpgm, random.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", help="Prune and fine-tune in turns.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option("--epochs", help="Fine-tuning of the chosen one, passes over the data.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same plans.")] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
+    ] = None,
+    inventory: Inventory = None,
+    runs: Runs = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Search, fine-tune, export and verify; without options, the built-in example on this machine."""
+    from pipeline.cli.running import run_and_show  # torch takes seconds to import
+
+    options: dict[str, Any] = {
+        "model": model, "weights": weights, "data": data, "target": tuple(target or ()), "trials": trials,
+        "strategy": strategy, "criterion": criterion, "rounds": rounds, "seed": seed, "epochs": epochs,
+    }  # fmt: skip
+    if resume and (config or any(value not in (None, ()) for value in options.values())):
+        raise UserError("--resume goes on with the settings that the run began with; leave the other options out")
+    run_and_show(
+        device=device, config=config, options=options, resume=resume, inventory=inventory, root=runs, json=json
+    )

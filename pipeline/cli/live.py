@@ -1,0 +1,138 @@
+"""What a run looks like while it runs: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from pipeline.cli.console import err
+from pipeline.events import DeviceNews, Event, Listener, Note, Stage, Step, Tried
+from pipeline.records import Trial
+
+
+@contextmanager
+def view() -> Iterator[Listener]:
+    """Give a listener that shows events on standard error."""
+    if err.is_terminal:
+        shown = LiveView()
+        with Live(shown, console=err, refresh_per_second=8, transient=True):
+            yield shown.listen
+        shown.finish()
+    else:
+        yield PlainLines().listen
+
+
+class LiveView:
+    """Progress and ETA of the stage, best so far, last measurement, the device's temperature."""
+
+    def __init__(self) -> None:
+        """Begin with nothing to show."""
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
+            console=err,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+        self._stage = ""
+        self._began = time.monotonic()
+        self._best: Trial | None = None
+        self._last: Trial | None = None
+        self._temperature_c: float | None = None
+
+    def __rich__(self) -> Group:
+        """Return what is shown now."""
+        return Group(self._progress, Text(self._status(), style="dim"))
+
+    def listen(self, event: Event) -> None:
+        """Take in one event."""
+        match event:
+            case Stage(name, total):
+                self.finish()
+                self._stage, self._began = name, time.monotonic()
+                self._task = self._progress.add_task(name, total=total, note="")
+            case Step(done, note) if self._task is not None:
+                self._progress.update(self._task, completed=done, note=note)
+            case Tried(trial) if self._task is not None:
+                self._progress.advance(self._task)
+                self._take(trial)
+            case Note(text):
+                err.print(f"  {text}")
+            case DeviceNews(_, temperature_c):
+                self._temperature_c = temperature_c or self._temperature_c
+
+    def finish(self) -> None:
+        """Leave a line of the stage that is over."""
+        if self._task is not None:
+            err.print(f"[green]✓[/] {self._stage} [dim]{time.monotonic() - self._began:.1f} s[/]")
+            self._progress.remove_task(self._task)
+            self._task = None
+
+    def _take(self, trial: Trial) -> None:
+        self._last = trial
+        better = self._best is None or (trial.reward or -9.0) > (self._best.reward or -9.0)
+        if trial.feasible and better:
+            self._best = trial
+
+    def _status(self) -> str:
+        parts = []
+        if self._last:
+            parts.append(f"last: {describe(self._last)}")
+        if self._best:
+            parts.append(f"best: {describe(self._best)}")
+        if self._temperature_c is not None:
+            parts.append(f"device {self._temperature_c:.0f} °C")
+        return "  " + "   ·   ".join(parts)
+
+
+class PlainLines:
+    """One line a stage and a trial; long trainings say where they are every ten seconds."""
+
+    _EVERY_S = 10.0
+
+    def __init__(self) -> None:
+        """Begin with no stage."""
+        self._stage = ""
+        self._total: int | None = None
+        self._said = time.monotonic()
+
+    def listen(self, event: Event) -> None:
+        """Print an event, if it is worth a line."""
+        match event:
+            case Stage(name, total):
+                self._stage, self._total, self._said = name, total, time.monotonic()
+                err.print(f"{name}" + (f" ({total})" if total else ""), markup=False)
+            case Step(done, note):
+                if time.monotonic() - self._said >= self._EVERY_S:
+                    self._said = time.monotonic()
+                    err.print(f"  {done}/{self._total} {note}", markup=False)
+            case Tried(trial, replayed):
+                err.print(f"  trial {trial.index}: {describe(trial)}{' (known)' if replayed else ''}", markup=False)
+            case Note(text):
+                err.print(f"  {text}", markup=False)
+            case DeviceNews():
+                pass
+
+
+def describe(trial: Trial) -> str:
+    """Return a trial in a few words."""
+    if trial.candidate is None or trial.measurement is None:
+        return f"failed: {trial.failure}"
+    ratio = trial.measurement.ratio
+    latency = f"{trial.measurement.p50_ms.value:.3g} ms" + (f" ({ratio.value:.2f}×)" if ratio else "")
+    reward = "" if trial.reward is None else f", reward {trial.reward:.3f}"
+    return f"{trial.candidate.accuracy:.1%}, {latency}{reward}{'' if trial.feasible else ', misses the target'}"

@@ -1,0 +1,77 @@
+"""What accuracy a plan will have before fine-tuning: a Gaussian process on the logit of the real evaluations."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
+
+from pipeline.records import LEVELS
+
+Array = NDArray[np.float64]
+
+_REMOVED = len(LEVELS) - 1
+
+
+class AccuracyModel:
+    """Predicts the logit of a plan's accuracy; an additive part plus a smooth one (the plans' likeness)."""
+
+    def __init__(self, base_accuracy: float, images: int) -> None:
+        """``base_accuracy`` is a known point; ``images`` sets how noisy one evaluation is."""
+        self._images = images
+        self._base = base_accuracy
+        self._process: GaussianProcessRegressor | None = None
+        self._mean = 0.0
+
+    def fit(self, levels: Sequence[Sequence[int]], accuracies: Sequence[float]) -> None:
+        """Learn from level indices (plans, groups) and accuracies (plans,)."""
+        groups = len(levels[0])
+        features = _features(np.array([[0] * groups, *levels]))
+        targets = self._logit(np.array([self._base, *accuracies]))
+        self._mean = float(targets.mean())
+        kernel = (
+            ConstantKernel(1.0, (1e-3, 1e3)) * DotProduct(1.0, "fixed")
+            + ConstantKernel(1.0, (1e-3, 1e3)) * RBF(1.5, (0.3, 10.0))
+            + WhiteKernel(0.05, (1e-3, 1.0))
+        )
+        self._process = GaussianProcessRegressor(kernel, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound is a fair answer
+            self._process.fit(features, targets - self._mean)
+
+    def predict(self, levels: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Return mean and standard deviation of the logit, (plans,) each."""
+        if self._process is None:
+            base = np.full(len(levels), self._logit(np.array([self._base]))[0])
+            return base - _features(levels).sum(1) * 0.3, np.ones(len(levels))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a variance of -1e-16 set to 0
+            mean, deviation = self._process.predict(_features(levels), return_std=True)
+        return mean + self._mean, deviation
+
+    def expected(self, levels: NDArray[np.int64]) -> Array:
+        """Return the expected accuracy (the mean's), (plans,); twenty times cheaper than ``predict``."""
+        if self._process is None:
+            return accuracy_of(self.predict(levels)[0])
+        return accuracy_of(self._process.predict(_features(levels)) + self._mean)
+
+    def _logit(self, accuracies: Array) -> Array:
+        margin = 0.5 / self._images
+        share = np.clip(accuracies, margin, 1 - margin)
+        return np.log(share / (1 - share))
+
+
+def accuracy_of(logit: Array) -> Array:
+    """Return the accuracy of a logit."""
+    return 1 / (1 + np.exp(-logit))
+
+
+def _features(levels: NDArray[np.int64]) -> Array:
+    """Return for each group its level as a share and whether its block is gone, (plans, 2 · groups)."""
+    shares = np.array(LEVELS)[levels] / 100
+    return np.concatenate([shares, levels == _REMOVED], 1)

@@ -1,0 +1,125 @@
+"""ONNX files that a device's runtime can load, equal to the network they came from."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ExportError, ModelError
+from pipeline.records import OnnxLimits
+
+INPUT, OUTPUT = "image", "scores"
+TOLERANCE = 1e-4
+"""Largest allowed difference to torch, relative to the largest score where that is above one."""
+
+
+def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
+    """Return ``model`` as one ONNX file for batches of one image, batch norm folded, within ``limits``.
+
+    Args:
+        example: real, normalised images, (N, C, H, W); the file's answers to them are compared with the network's.
+
+    Raises:
+        ExportError: the exporter failed, the answers differ, or the file is not within the limits.
+    """
+    opset = min(17, limits.opset)
+    buffer = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            # The TorchScript exporter is deprecated in favour of dynamo's, which is ten times slower and writes
+            # opset 18 and IR 10, which the runtimes of older boards refuse.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                model,
+                (example[:1],),
+                buffer,  # type: ignore[arg-type] # documented: a file path or a file-like object
+                dynamo=False,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+            )
+    except Exception as error:  # torch.onnx raises whatever an operator's symbolic function raises
+        raise ExportError(
+            f"the network cannot be written as ONNX opset {opset}: {str(error).splitlines()[0]}"
+        ) from error
+    proto = _folded(buffer.getvalue())
+    proto.ir_version = min(proto.ir_version, limits.ir)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    require_loadable(proto, limits)
+    _require_equal(model, data, example)
+    return data
+
+
+def read(data: bytes, limits: OnnxLimits | None, *, name: str = "the model") -> onnx.ModelProto:
+    """Return the parsed file; raise ModelError where it is damaged, not in one piece, or beyond the device's limits."""
+    try:
+        proto = onnx.load_from_string(data)
+        onnx.checker.check_model(proto)
+    except Exception as error:  # protobuf's DecodeError and onnx's ValidationError share no base
+        raise ModelError(f"{name} is not a valid ONNX file: {str(error).splitlines()[0]}") from error
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
+        raise ModelError(f"{name} keeps weights in a file outside; save it as one file (onnx.save_model, all in one)")
+    try:
+        if limits is not None:
+            require_loadable(proto, limits)
+    except ExportError as error:
+        raise ModelError(f"{name}: {error}") from error
+    return proto
+
+
+def require_loadable(proto: onnx.ModelProto, limits: OnnxLimits) -> None:
+    """Raise ExportError where the device's runtime is too old for the file."""
+    opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if opset > limits.opset or proto.ir_version > limits.ir:
+        raise ExportError(
+            f"opset {opset}, IR {proto.ir_version}: the device's runtime loads up to opset {limits.opset}, "
+            f"IR {limits.ir}; "
+            "export at an older opset, or bring a newer runtime to the device"
+        )
+
+
+def answers(data: bytes, images: np.ndarray) -> np.ndarray:
+    """Return the host runtime's scores for ``images`` (N, C, H, W), one image at a time."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+
+
+def _folded(data: bytes) -> onnx.ModelProto:
+    """Return the file with constants folded and batch norm merged by onnxruntime's basic, portable rewrites.
+
+    torch writes a chain of a dozen constant nodes for each padded shortcut, which TensorRT's parser stumbles over.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "folded.onnx"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(path)
+        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        proto = onnx.load(path)
+    standard = [o for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    del proto.opset_import[:]
+    proto.opset_import.extend(standard)
+    return proto
+
+
+def _require_equal(model: nn.Module, data: bytes, example: Tensor) -> None:
+    with torch.inference_mode():
+        expected = model(example).numpy()
+    found = answers(data, example.numpy())
+    error = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
+    if not error <= TOLERANCE:
+        raise ExportError(
+            f"the ONNX file's answers differ from the network's by {error:.1e}, allowed is {TOLERANCE:.0e}"
+        )

@@ -1,0 +1,136 @@
+"""What may be written in an inventory and in a profile: every key, its type and its limits.
+
+Each layer is partial: only what is written counts, so that layers can be laid over each other (``exclude_unset``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _number(value: object) -> object:
+    """Accept an I²C address as ``0x40`` and as ``"0x40"``."""
+    try:
+        return int(value, 0) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _backend(value: object) -> object:
+    """YAML reads a bare ``null`` as nothing; here it is the name of the sensor that measures nothing."""
+    return "null" if value is None else value
+
+
+def _power(value: object) -> object:
+    """Accept ``power: ina219`` and ``power: null`` for ``power: {backend: ...}``."""
+    return {"backend": value} if value is None or isinstance(value, str) else value
+
+
+def _members(value: object) -> object:
+    """Accept ``lab: [a, b]`` for ``lab: {devices: [a, b]}``."""
+    return {"devices": value} if isinstance(value, list) else value
+
+
+class _Layer(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Ssh(_Layer):
+    """How to log in; what is not written comes from OpenSSH's own config."""
+
+    user: str | None = None
+    port: int = Field(default=22, ge=1, le=65535)
+    identity_file: str | None = None
+    jump: str | None = None
+    config: str | None = None
+    known_hosts: str | None = None
+    host_key_sha256: str | None = Field(default=None, pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    retries: int = Field(default=3, ge=0, le=100)
+
+
+class Agent(_Layer):
+    """Where the agent lives on the board and what runs it."""
+
+    dir: str = Field(default="", min_length=1)
+    python: str = Field(default="auto", min_length=1)
+
+
+class Onnx(_Layer):
+    """The newest ONNX that the board's runtime loads."""
+
+    max_opset: int | None = Field(default=None, ge=7)
+    max_ir: int | None = Field(default=None, ge=3)
+
+
+class Power(_Layer):
+    """The sensor; ``options`` carries what a sensor of your own wants to be told."""
+
+    backend: Annotated[str, BeforeValidator(_backend)] = "null"
+    bus: int = Field(default=1, ge=0)
+    address: Annotated[int, BeforeValidator(_number), Field(ge=0x03, le=0x77)] = 0x40
+    shunt_ohms: float = Field(default=0.1, gt=0, le=10)
+    rail: str = Field(default="", min_length=1)
+    interval_ms: float = Field(default=20, gt=0)
+    options: dict[str, Any] = {}
+
+
+class Measure(_Layer):
+    """How long and how exactly to measure."""
+
+    warmup_s: float = Field(default=0.3, ge=0)
+    min_s: float = Field(default=1.0, gt=0)
+    max_s: float = Field(default=10.0, gt=0)
+    ci_rel: float = Field(default=0.02, gt=0, lt=1)
+    idle_s: float = Field(default=5.0, ge=0)
+    block_s: float = Field(default=0.05, gt=0)
+    threads: int = Field(default=1, ge=1)
+    timeout_s: float = Field(default=120.0, gt=0)
+
+
+class Settings(_Layer):
+    """What any layer may set: a profile, the defaults, a group or a device."""
+
+    ssh: Ssh = Ssh()
+    agent: Agent = Agent()
+    runtime: str = "onnxruntime"
+    format: Literal["onnx"] = "onnx"
+    channel_step: int | None = Field(default=None, ge=1)
+    onnx: Onnx = Onnx()
+    power: Annotated[Power, BeforeValidator(_power)] = Power()
+    measure: Measure = Measure()
+    max_upload_mb: float = Field(default=500.0, gt=0)
+    tags: list[str] = []
+
+
+class Profile(Settings):
+    """One kind of board."""
+
+    summary: str
+    session: Literal["local", "ssh"] = "ssh"
+    user_groups: list[str] = []
+    mends: dict[str, str] = {}
+
+
+class Group(Settings):
+    """Devices that share settings."""
+
+    devices: list[str]
+
+
+class DeviceEntry(Settings):
+    """One device."""
+
+    kind: str = "linux"
+    host: str | None = Field(default=None, min_length=1)
+
+
+class InventoryFile(_Layer):
+    """The whole file."""
+
+    version: Literal[1] = 1
+    defaults: Settings = Settings()
+    groups: dict[str, Annotated[Group, BeforeValidator(_members)]] = {}
+    devices: dict[str, DeviceEntry] = {}

@@ -1,0 +1,101 @@
+"""The search: ask, build, measure, reward, tell; one trial after another.
+
+The device is the bottleneck, so with ``lookahead`` the host builds the next candidate while the device measures. On
+the local device that would be competing load on the very processor that is measured: there nothing is built ahead.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+from pipeline.candidates import Built
+from pipeline.errors import CandidateError
+from pipeline.records import Measurement, PruningPlan, Trial
+from pipeline.search.strategy import Strategy
+
+_log = logging.getLogger(__name__)
+
+Build = Callable[[PruningPlan], Built]
+Measure = Callable[[Built], tuple[Measurement, bool]]
+"""Returns the measurement and whether it was known already."""
+Judge = Callable[[Trial], Trial]
+"""Adds reward, terms and feasibility."""
+Begun = tuple[Trial, Future[tuple[Measurement, bool]] | None]
+
+
+def search(
+    strategy: Strategy,
+    build: Build,
+    measure: Measure,
+    judge: Judge,
+    *,
+    trials: int,
+    first: int = 0,
+    known: Mapping[int, Trial] | None = None,
+    lookahead: int = 0,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Trial]:
+    """Yield ``trials`` trials, numbered from ``first``; a failed candidate is a trial with a failure.
+
+    Args:
+        known: trials of an earlier part of this run, by index: told to the strategy, not tried again.
+        lookahead: how many candidates are begun before the last one is through.
+        stopping: True ends the search after the trials that are begun.
+
+    Raises:
+        DeviceError: the device was lost for good; every yielded trial stands.
+    """
+    known = known or {}
+    begun: deque[Begun] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="device") as device:
+        for index in range(first, first + trials):
+            if stopping():
+                break
+            begun.append(_begin(index, strategy, build, measure, known, device))
+            while len(begun) > lookahead:
+                yield _conclude(begun.popleft(), strategy, judge)
+        while begun:
+            yield _conclude(begun.popleft(), strategy, judge)
+
+
+def _begin(
+    index: int,
+    strategy: Strategy,
+    build: Build,
+    measure: Measure,
+    known: Mapping[int, Trial],
+    device: ThreadPoolExecutor,
+) -> Begun:
+    start = time.perf_counter()
+    plan = strategy.ask()
+    seconds = {"ask": time.perf_counter() - start}
+    if index in known:
+        if known[index].plan != plan:
+            _log.warning("trial %d was another plan before; what was measured then is kept", index)
+        return known[index], None
+    trial = Trial(index=index, plan=plan, key="", seconds=seconds)
+    try:
+        built = build(plan)
+    except CandidateError as error:
+        return replace(trial, failure=str(error)), None
+    trial = replace(trial, key=built.candidate.key, candidate=built.candidate, seconds={**seconds, **built.seconds})
+    return trial, device.submit(measure, built)
+
+
+def _conclude(begun: Begun, strategy: Strategy, judge: Judge) -> Trial:
+    trial, pending = begun
+    if pending is not None:
+        start = time.perf_counter()
+        try:
+            measurement, cached = pending.result()
+            trial = judge(replace(trial, measurement=measurement, cached=cached))
+        except CandidateError as error:
+            trial = replace(trial, failure=str(error))
+        trial = replace(trial, seconds={**trial.seconds, "measure": time.perf_counter() - start})
+    strategy.tell(trial)
+    return trial

@@ -1,0 +1,375 @@
+"""The report's charts as Plotly figures (https://plotly.com/javascript/reference/); colours are names of CSS variables.
+
+The page puts the variables' values in, so that one figure serves light and dark. Every text that comes from a run is
+escaped, since Plotly reads a subset of HTML in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import accumulate
+from typing import Any
+
+from pipeline.pareto import non_dominated
+from pipeline.records import Interval, Measurement, Trial
+from pipeline.report.contents import Contents
+from pipeline.report.table import ratio, uncertain
+
+ACCENT, GOOD, BAD, MUTED, FAINT, TEXT = (
+    f"var(--{name})" for name in ("accent", "good", "bad", "muted", "faint", "text")
+)
+_Trace = dict[str, Any]
+_HOVERED_GROUPS = 16
+"""A plan's further groups are counted, not listed: the hover box has to fit on a screen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """One figure with what is written above it."""
+
+    name: str
+    title: str
+    note: str
+    traces: list[_Trace]
+    layout: dict[str, Any]
+    height: int = 420
+
+
+def charts(run: Contents) -> list[Chart]:
+    """Return the charts for which the run has figures."""
+    drawn = (pareto(run), levels(run), rewards(run), seconds(run))
+    return [chart for chart in drawn if chart is not None]
+
+
+def pareto(run: Contents) -> Chart | None:
+    """Accuracy over latency, with confidence intervals: trials, their front, base, target and the chosen network."""
+    if not run.measured:
+        return None
+    axis = _LatencyAxis(run)
+    met = [t for t in run.measured if t.feasible]
+    missed = [t for t in run.measured if not t.feasible]
+    traces = [
+        _cloud(run, axis, missed, "misses the target", MUTED, "circle-open"),
+        _cloud(run, axis, met, "meets the target", ACCENT, "circle"),
+        _front(run, axis),
+        *_base(run, axis),
+        *_chosen(run, axis),
+    ]
+    return Chart(
+        name="pareto",
+        title="Accuracy against latency",
+        note="Trials as measured on the device, before fine-tuning, accuracy on the search split; bars are 95 % confidence"
+        " intervals. The star is the chosen network after fine-tuning.",
+        traces=[trace for trace in traces if trace["x"]],
+        layout={
+            "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero"},
+            "yaxis": {"title": {"text": "accuracy"}, "tickformat": ".0%"},
+            **_target_line(axis.target),
+        },
+        height=480,
+    )
+
+
+def levels(run: Contents) -> Chart | None:
+    """What the chosen network keeps of each group's channels."""
+    if run.chosen is None or run.space is None or len(run.chosen.plan.levels) != len(run.space.groups):
+        return None
+    kept = run.space.kept(run.chosen.plan.levels)
+    names = [_label(group.name) for group in run.space.groups]
+    shares = [k / group.channels for k, group in zip(kept, run.space.groups, strict=True)]
+    texts = [
+        f"{k} of {group.channels}" if k else f"removed ({group.channels})"
+        for k, group in zip(kept, run.space.groups, strict=True)
+    ]
+    bars = {"type": "bar", "orientation": "h", "y": names, "hoverinfo": "skip"}
+    return Chart(
+        name="levels",
+        title="What is left of each layer",
+        note="Channels that the chosen network keeps, by group of layers that are cut together, from input to output.",
+        traces=[
+            {**bars, "name": "kept", "x": shares, "marker": {"color": ACCENT}},
+            {
+                **bars,
+                "name": "cut",
+                "x": [1 - share for share in shares],
+                "marker": {"color": FAINT},
+                "text": texts,
+                "textposition": "inside",
+                "insidetextanchor": "end",
+                "textfont": {"color": TEXT},
+                "constraintext": "none",
+            },
+        ],
+        layout={
+            "barmode": "stack",
+            "bargap": 0.35,
+            "xaxis": {"tickformat": ".0%", "range": [0, 1], "fixedrange": True},
+            "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False},
+        },
+        height=130 + 26 * len(names),
+    )
+
+
+def rewards(run: Contents) -> Chart | None:
+    """The reward of each trial and the best so far."""
+    scored = [t for t in run.trials if t.reward is not None and t.failure is None]
+    if not scored and not run.failed:
+        return None
+    met = [t for t in scored if t.feasible]
+    floor = min((t.reward for t in scored if t.reward is not None), default=0.0)
+    best = list(accumulate((t.reward for t in met if t.reward is not None), max))
+    traces = [
+        _points(run, [t for t in scored if not t.feasible], "misses the target", MUTED, "circle-open"),
+        _points(run, met, "meets the target", ACCENT, "circle"),
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "best that meets it",
+            "x": [t.index for t in met],
+            "y": best,
+            "line": {"color": GOOD, "shape": "hv", "width": 2},
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "failed",
+            "x": [t.index for t in run.failed],
+            "y": [floor] * len(run.failed),
+            "marker": {"color": BAD, "symbol": "x", "size": 9},
+            "text": [f"trial {t.index} failed<br>{escape(_shortened(t.failure or ''))}" for t in run.failed],
+            "hoverinfo": "text",
+        },
+    ]
+    return Chart(
+        name="rewards",
+        title="Reward over trials",
+        note="Each trial's reward as the search was told it. A cross is a candidate that failed; it has no reward.",
+        traces=[trace for trace in traces if trace["x"]],
+        layout={"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": "reward"}}},
+    )
+
+
+def seconds(run: Contents) -> Chart | None:
+    """Where the time went: the stages of all trials, and what is left of the whole."""
+    totals: dict[str, float] = {}
+    for trial in run.trials:
+        for stage, took in trial.seconds.items():
+            totals[stage] = totals.get(stage, 0.0) + took
+    rest = (run.seconds or 0.0) - sum(totals.values())
+    if rest > 0:
+        totals["base model, finalists and the rest"] = rest
+    if not totals:
+        return None
+    stages = sorted(totals.items(), key=lambda item: -item[1])
+    return Chart(
+        name="seconds",
+        title="Where the time went",
+        note="Seconds by stage, over all trials. The host builds while the device measures, so stages may overlap.",
+        traces=[
+            {
+                "type": "bar",
+                "orientation": "h",
+                "y": [escape(stage) for stage, _ in stages],
+                "x": [took for _, took in stages],
+                "text": [f"{took:.1f} s" for _, took in stages],
+                "textposition": "outside",
+                "cliponaxis": False,
+                "marker": {"color": ACCENT},
+                "hoverinfo": "skip",
+            }
+        ],
+        layout={
+            "bargap": 0.35,
+            "showlegend": False,
+            "xaxis": {"title": {"text": "seconds"}, "fixedrange": True},
+            "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False},
+        },
+        height=110 + 30 * len(stages),
+    )
+
+
+# ---------------------------------------------------------------- the parts of the Pareto plot
+
+
+class _LatencyAxis:
+    """Latency over the base model's where every trial was paired with it, else milliseconds."""
+
+    def __init__(self, run: Contents) -> None:
+        self._paired = all(t.measurement is not None and t.measurement.ratio is not None for t in run.measured)
+        base = None if run.base is None else run.base.measurement.p50_ms.value
+        self.title = "median latency, base model = 1" if self._paired else "median latency in ms"
+        share = run.latency_target
+        self.target = share if self._paired or share is None or base is None else share * base
+
+    def of(self, measurement: Measurement) -> Interval | None:
+        return measurement.ratio if self._paired else measurement.p50_ms
+
+    def of_base(self, measurement: Measurement) -> float:
+        return 1.0 if self._paired else measurement.p50_ms.value
+
+
+def _cloud(run: Contents, axis: _LatencyAxis, trials: Sequence[Trial], name: str, color: str, symbol: str) -> _Trace:
+    placed = [(t, interval) for t in trials if t.measurement and (interval := axis.of(t.measurement))]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [interval.value for _, interval in placed],
+        "y": [t.candidate.accuracy for t, _ in placed if t.candidate],
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [interval.high - interval.value for _, interval in placed],
+            "arrayminus": [interval.value - interval.low for _, interval in placed],
+            "color": color,
+            "thickness": 1,
+            "width": 0,
+        },
+        "marker": {"color": color, "symbol": symbol, "size": 8, "line": {"width": 1.5}},
+        "text": [_describe(run, t) for t, _ in placed],
+        "hoverinfo": "text",
+    }
+
+
+def _front(run: Contents, axis: _LatencyAxis) -> _Trace:
+    """The steps along which no trial is both faster and better; energy has no axis here."""
+    spots = [
+        (interval.value, t.candidate.accuracy)
+        for t in run.measured
+        if t.index in run.front and t.candidate and t.measurement and (interval := axis.of(t.measurement))
+    ]
+    steps = sorted(spots[i] for i in non_dominated([(x, -y) for x, y in spots]))
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "Pareto front",
+        "x": [x for x, _ in steps],
+        "y": [y for _, y in steps],
+        "line": {"color": GOOD, "shape": "hv", "width": 2},
+        "hoverinfo": "skip",
+    }
+
+
+def _base(run: Contents, axis: _LatencyAxis) -> list[_Trace]:
+    if run.base is None:
+        return []
+    latency = uncertain(run.base.measurement.p50_ms, "ms")
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "base model",
+            "x": [axis.of_base(run.base.measurement)],
+            "y": [run.base.search_accuracy],
+            "marker": {"color": TEXT, "symbol": "diamond", "size": 12},
+            "text": [f"<b>base model</b><br>accuracy {run.base.search_accuracy:.2%}<br>{latency}"],
+            "hoverinfo": "text",
+        }
+    ]
+
+
+def _chosen(run: Contents, axis: _LatencyAxis) -> list[_Trace]:
+    """A dotted line from the chosen trial as pruned to the network as fine-tuned."""
+    if run.chosen is None:
+        return []
+    ends = [(axis.of(f.measurement), f) for f in (run.chosen.before, run.chosen.after)]
+    spots = [(interval.value, figures.search_accuracy) for interval, figures in ends if interval is not None]
+    after = run.chosen.after
+    latency = _latency(after.measurement)
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "chosen, fine-tuned",
+            "x": [x for x, _ in spots],
+            "y": [y for _, y in spots],
+            "line": {"color": GOOD, "dash": "dot", "width": 1.5},
+            "marker": {"color": GOOD, "symbol": ["circle-open", "star"][-len(spots) :], "size": [9, 18][-len(spots) :]},
+            "text": [
+                f"<b>{escape(run.chosen.id)} as pruned</b><br>accuracy {run.chosen.before.search_accuracy:.2%}",
+                f"<b>{escape(run.chosen.id)} fine-tuned</b><br>accuracy {after.search_accuracy:.2%}<br>{latency}",
+            ][-len(spots) :],
+            "hoverinfo": "text",
+        }
+    ]
+
+
+def _target_line(target: float | None) -> dict[str, Any]:
+    if target is None:
+        return {}
+    line = {"color": BAD, "dash": "dash", "width": 1.5}
+    label = {"text": "target", "textposition": "end", "font": {"color": BAD}, "yanchor": "top"}
+    return {
+        "shapes": [
+            {
+                "type": "line",
+                "x0": target,
+                "x1": target,
+                "yref": "paper",
+                "y0": 0,
+                "y1": 1,
+                "line": line,
+                "label": label,
+            }
+        ]
+    }
+
+
+# ---------------------------------------------------------------- words
+
+
+def _points(run: Contents, trials: Sequence[Trial], name: str, color: str, symbol: str) -> _Trace:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [t.index for t in trials],
+        "y": [t.reward for t in trials],
+        "marker": {"color": color, "symbol": symbol, "size": 8, "line": {"width": 1.5}},
+        "text": [_describe(run, t) for t in trials],
+        "hoverinfo": "text",
+    }
+
+
+def _describe(run: Contents, trial: Trial) -> str:
+    """Return a trial's hover text: its figures and its plan."""
+    lines = [f"<b>trial {trial.index}</b>"]
+    if trial.candidate is not None:
+        lines.append(f"accuracy {trial.candidate.accuracy:.2%}")
+    if trial.measurement is not None:
+        lines.append(_latency(trial.measurement))
+        lines += [f"doubt: {escape(flag)}" for flag in trial.measurement.flags]
+    if trial.reward is not None:
+        terms = ", ".join(f"{escape(name)} {value:+.3f}" for name, value in trial.terms.items())
+        lines.append(f"reward {trial.reward:.3f}" + (f" ({terms})" if terms else ""))
+    return "<br>".join([*lines, *_plan(run, trial)])
+
+
+def _latency(measurement: Measurement) -> str:
+    text = uncertain(measurement.p50_ms, "ms")
+    return text if measurement.ratio is None else f"{text}, {ratio(measurement.ratio)}"
+
+
+def _plan(run: Contents, trial: Trial) -> list[str]:
+    """Return the groups that are cut, one a line; of a plan of another round, whose groups differ, the widths."""
+    if run.space is None or len(trial.plan.levels) != len(run.space.groups):
+        return [f"channels {escape(_shortened(trial.key))}"]
+    cut = [
+        f"{escape(group.name)}: {level} %"
+        for group, level in zip(run.space.groups, trial.plan.levels, strict=True)
+        if level
+    ]
+    more = len(cut) - _HOVERED_GROUPS
+    return [f"{escape(trial.plan.criterion)}:", *cut[:_HOVERED_GROUPS], *([f"and {more} more"] if more > 0 else [])]
+
+
+def _label(name: str) -> str:
+    """Return a layer's name for an axis; the middle of a long one is left out."""
+    return escape(name if len(name) <= 40 else f"{name[:18]}…{name[-20:]}")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:119]}…"

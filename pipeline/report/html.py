@@ -1,0 +1,174 @@
+"""report.html: one file that tells the whole run, needs no network and suits light and dark."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from plotly.offline import get_plotlyjs
+
+from pipeline.errors import OutputError
+from pipeline.report.charts import Chart, charts
+from pipeline.report.contents import Contents, ReadableRun, gather
+from pipeline.report.table import NOT_MEASURED, Row, comparison
+
+
+def write_report(store: ReadableRun, path: Path) -> None:
+    """Write a run's page to ``path``, at whatever stage the run is.
+
+    Raises:
+        OutputError: ``path`` cannot be written.
+    """
+    page = render(gather(store))
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"the report {path} cannot be written: {error.strerror or error}") from error
+
+
+def render(run: Contents) -> str:
+    """Return the page."""
+    drawn = charts(run)
+    template = Template(files("pipeline").joinpath("templates/report.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(f"{run.id}: {_what_was_pruned(run)}"),
+        headline=escape(_headline(run)),
+        facts=_facts(run),
+        summary=_summary(run),
+        charts="".join(map(_section, drawn)),
+        failures=_failures(run),
+        footer=_footer(run),
+        figures=_embedded({c.name: {"data": c.traces, "layout": c.layout} for c in drawn}),
+        plotly=get_plotlyjs(),
+    )
+
+
+def _headline(run: Contents) -> str:
+    if run.chosen is None:
+        return _what_was_pruned(run)
+    return f"{_what_was_pruned(run)}, pruned for {run.device.get('name', 'the device')}"
+
+
+def _what_was_pruned(run: Contents) -> str:
+    model = run.config.get("model") or "the default network"
+    return f"{model} on {run.config.get('data', 'unknown data')}"
+
+
+def _facts(run: Contents) -> str:
+    board = run.facts.get("board") or run.facts.get("cpu")
+    device = run.device.get("name", "unknown")
+    named = {
+        "Device": f"{device} ({board})" if board else device,
+        "Target": ", ".join(map(str, run.config.get("target") or ())) or "none",
+        "Strategy": run.config.get("strategy", "unknown"),
+        "Trials": f"{len(run.trials)}" + (f", {len(run.failed)} failed" if run.failed else ""),
+        "Started": _date(run.started),
+        "Status": run.status,
+    }
+    return "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in named.items())
+
+
+def _summary(run: Contents) -> str:
+    """The tiles and the table; in their place, before there is a chosen network, a sentence that says so."""
+    if run.base is None or run.chosen is None:
+        reason = "No trial has been made yet." if not run.trials else "No network has been chosen yet."
+        return f'<p class="calm">{reason} This run is {escape(run.status)}.</p>'
+    rows = comparison(run.base, run.chosen.after)
+    return f'<div class="tiles">{_tiles(rows)}</div>{_table(rows)}{_verified(run)}'
+
+
+def _tiles(rows: Sequence[Row]) -> str:
+    """The four figures that a reader looks for first."""
+    shown = [row for row in rows if row.measure.startswith(("Accuracy", "Latency, median", "Energy", "Model file"))]
+    return "".join(
+        f"<div><span>{escape(row.measure)}</span><b>{escape(_short_change(row))}</b><small>{escape(row.pruned)}</small></div>"
+        for row in shown
+    )
+
+
+def _short_change(row: Row) -> str:
+    """The change without its interval, which stands in the table.
+
+    >>> _short_change(Row("Latency", "2 ms", "1 ms", "0.50× [0.49, 0.51]"))
+    '0.50×'
+    """
+    if not row.change:
+        return "—"
+    return row.change.partition(" [")[0].partition(",")[0]
+
+
+def _table(rows: Iterable[Row]) -> str:
+    body = "".join(
+        f'<tr><th scope="row">{escape(row.measure)}</th>'
+        + "".join(_cell(text) for text in (row.base, row.pruned, row.change))
+        + "</tr>"
+        for row in rows
+    )
+    head = "<tr><th></th><th>base</th><th>pruned</th><th>change</th></tr>"
+    return f'<div class="wide"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    return f'<td class="absent">{text}</td>' if text == NOT_MEASURED else f"<td>{escape(text)}</td>"
+
+
+def _verified(run: Contents) -> str:
+    chosen = run.chosen
+    sentences = [
+        "± and brackets are 95 % confidence intervals; × is the pruned network's figure over the base model's."
+    ]
+    if chosen is not None and chosen.device_accuracy is not None and chosen.host_accuracy is not None:
+        sentences.append(
+            f"Verified with {chosen.verified_images} images: {chosen.device_accuracy:.2%} right on the device,"
+            f" {chosen.host_accuracy:.2%} on the host."
+        )
+    return f'<p class="note">{escape(" ".join(sentences))}</p>'
+
+
+def _section(chart: Chart) -> str:
+    return (
+        f"<section><h2>{escape(chart.title)}</h2>"
+        f'<p class="note">{escape(chart.note)}</p>'
+        f'<div class="chart" id="{chart.name}" style="height:{chart.height}px"></div></section>'
+    )
+
+
+def _failures(run: Contents) -> str:
+    if not run.failed:
+        return ""
+    counted = Counter(trial.failure or "" for trial in run.failed).most_common(20)
+    items = "".join(f"<li><b>{number}×</b> {escape(reason)}</li>" for reason, number in counted)
+    return f"<section><h2>What failed</h2><ul>{items}</ul></section>"
+
+
+def _footer(run: Contents) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    parts = [f"run {run.id}", "" if run.seed is None else f"seed {run.seed}", versions]
+    return escape(" · ".join(part for part in parts if part))
+
+
+def _embedded(value: object) -> str:
+    """Return JSON that may stand in a script element: no ``</script>``, no comment can begin in it."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _date(iso: str | None) -> str:
+    """Return a time as a reader writes it.
+
+    >>> _date("2026-11-21T04:15:00.123+00:00"), _date(None)
+    ('21 November 2026, 04:15 UTC', 'unknown')
+    """
+    if iso is None:
+        return "unknown"
+    return f"{datetime.fromisoformat(iso):%-d %B %Y, %H:%M} UTC"

@@ -1,0 +1,156 @@
+"""Base against pruned, figure by figure, each with its unit and how sure it is: for terminal, page and bundle."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pipeline.records import Figures, Interval, Measurement, Power
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measure of two networks, as text."""
+
+    measure: str
+    base: str
+    pruned: str
+    change: str
+    """Empty where the two cannot be compared."""
+
+
+def comparison(base: Figures, pruned: Figures) -> list[Row]:
+    """Return the last table: accuracy, latency, power, energy, size; ± and [ , ] are 95 % confidence intervals."""
+    before, after = base.measurement, pruned.measurement
+    rows = [
+        _accuracy(base, pruned),
+        Row(
+            "Latency, median",
+            uncertain(before.p50_ms, "ms"),
+            uncertain(after.p50_ms, "ms"),
+            _latency_change(base, pruned),
+        ),
+        Row(
+            "Latency, 99th percentile",
+            f"{before.p99_ms:.3g} ms",
+            f"{after.p99_ms:.3g} ms",
+            _times(after.p99_ms, before.p99_ms),
+        ),
+        Row("Power", _power(before.power), _power(after.power), _power_change(before, after)),
+        Row("Energy an inference", _energy(before.power), _energy(after.power), _energy_change(before, after)),
+        Row("Parameters", count(base.parameters), count(pruned.parameters), _times(pruned.parameters, base.parameters)),
+        Row("MACs", count(base.macs), count(pruned.macs), _times(pruned.macs, base.macs)),
+        Row("Model file", size(base.size_bytes), size(pruned.size_bytes), _times(pruned.size_bytes, base.size_bytes)),
+    ]
+    if before.flags or after.flags:
+        rows.append(Row("Doubts", ", ".join(before.flags) or "none", ", ".join(after.flags) or "none", ""))
+    return rows
+
+
+def uncertain(interval: Interval, unit: str) -> str:
+    """Return a figure with half its confidence interval, rounded to what the interval lets one see.
+
+    >>> uncertain(Interval(1.3142, 1.2934, 1.3341), "ms"), uncertain(Interval(2.5, 2.5, 2.5), "W")
+    ('1.31 ms ±0.02', '2.5 W')
+    """
+    half = interval.half_width
+    if not 0 < half < math.inf:
+        return f"{interval.value:.4g} {unit}"
+    digits = decimals(half)
+    return f"{interval.value:.{digits}f} {unit} ±{half:.{digits}f}"
+
+
+def ratio(interval: Interval) -> str:
+    """Return a ratio with its confidence interval.
+
+    >>> ratio(Interval(0.4803, 0.4681, 0.4934))
+    '0.48× [0.47, 0.49]'
+    """
+    digits = max(2, decimals(interval.half_width))
+    return f"{interval.value:.{digits}f}× [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def decimals(half_width: float) -> int:
+    """Return the decimal places at which an uncertainty's first digit stands; two where it is unknown.
+
+    >>> decimals(0.02), decimals(0.0096), decimals(30.0), decimals(0.0)
+    (2, 2, 0, 2)
+    """
+    if not 0 < half_width < math.inf:
+        return 2
+    exponent = int(f"{half_width:.0e}".split("e")[1])  # rounds first: 0.0096 is 0.01
+    return min(6, max(0, -exponent))
+
+
+def count(number: int) -> str:
+    """Return a count in thousands or millions.
+
+    >>> count(950), count(271_690), count(40_813_184)
+    ('950', '272 k', '40.8 M')
+    """
+    for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= scale:
+            return f"{number / scale:.3g} {prefix}"
+    return str(number)
+
+
+def size(number: int) -> str:
+    """Return bytes in kB or MB, powers of ten.
+
+    >>> size(512), size(1_085_000)
+    ('512 B', '1.08 MB')
+    """
+    text = count(number)
+    return f"{text}B" if text[-1].isalpha() else f"{text} B"
+
+
+def _accuracy(base: Figures, pruned: Figures) -> Row:
+    if base.test_accuracy is not None and pruned.test_accuracy is not None:
+        name, before, after = "Accuracy, test split", base.test_accuracy, pruned.test_accuracy
+    else:
+        name, before, after = "Accuracy, search split", base.search_accuracy, pruned.search_accuracy
+    points = 100 * (after - before)
+    return Row(name, f"{before:.2%}", f"{after:.2%}", f"{points:+.2f} points".replace("-", "−"))
+
+
+def _latency_change(base: Figures, pruned: Figures) -> str:
+    """The paired ratio where there is one: what slowed the board for a while slowed both."""
+    paired = pruned.measurement.ratio
+    if paired is not None:
+        return ratio(paired)
+    return f"{_times(pruned.measurement.p50_ms.value, base.measurement.p50_ms.value)}, not paired"
+
+
+def _power(power: Power | None) -> str:
+    return NOT_MEASURED if power is None else f"{uncertain(power.mean_w, 'W')} ({power.source}, {power.scope})"
+
+
+def _energy(power: Power | None) -> str:
+    return NOT_MEASURED if power is None else uncertain(power.energy_total_mj, "mJ")
+
+
+def _power_change(before: Measurement, after: Measurement) -> str:
+    if before.power is None or after.power is None or not _same_sensor(before.power, after.power):
+        return ""
+    if after.power_ratio is not None:
+        return f"{after.power_ratio:.2f}×"
+    return _times(after.power.mean_w.value, before.power.mean_w.value)
+
+
+def _energy_change(before: Measurement, after: Measurement) -> str:
+    if before.power is None or after.power is None or not _same_sensor(before.power, after.power):
+        return ""
+    if after.energy_ratio is not None:
+        return f"{after.energy_ratio:.2f}×"
+    return _times(after.power.energy_total_mj.value, before.power.energy_total_mj.value)
+
+
+def _same_sensor(before: Power, after: Power) -> bool:
+    """Figures of two sensors, or of one that measures and one that estimates, are no pair."""
+    return (before.source, before.scope) == (after.source, after.scope)
+
+
+def _times(after: float, before: float) -> str:
+    return f"{after / before:.2f}×" if before > 0 else ""

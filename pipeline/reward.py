@@ -1,0 +1,102 @@
+"""Pure: accuracy, measurement and plan in, reward and its terms out; and the targets that a plan has to meet.
+
+R = α·A − β·P − γ·I − λ·|a| − latency·L − violation·V, after AKPERL (α, β, γ, λ; global and per layer), with
+
+    A  accuracy over the base model's                L  median latency over the base model's, paired
+    P  mean power over the base model's              V  Σ over targets of how far the limit is exceeded, relative to it
+    I  share of a group's channels that is gone      |a|  the group's pruning level, 0 to 1
+
+Per layer, a group's own weights replace the global ones and the sums over groups become means, so that with equal
+weights both readings agree. Each term is relative to the base model on the same device in the same session: terms in
+milliseconds or watts would swamp the learner and could not be compared between boards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.records import Measurement, SearchSpace
+from pipeline.targets import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The reward's weights; the per-layer ones have one entry a group."""
+
+    alpha: Sequence[float]
+    beta: Sequence[float]
+    gamma: Sequence[float]
+    lambda_: Sequence[float]
+    latency: float
+    violation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """A network's figures over the base model's; None: not measured."""
+
+    accuracy: float
+    latency: float
+    power: float | None = None
+    energy: float | None = None
+    size: float = 1.0
+
+    def of(self, metric: Metric) -> float | None:
+        """Return the figure of a target's metric."""
+        return {"latency": self.latency, "energy": self.energy, "power": self.power, "size": self.size}[metric]
+
+
+def reward(
+    ratios: Ratios, space: SearchSpace, levels: tuple[int, ...], weights: Weights, limits: Mapping[Metric, float]
+) -> tuple[float, dict[str, float]]:
+    """Return the reward and its signed terms, which add up to it.
+
+    Args:
+        limits: for each target its limit as a share of the base model's figure.
+    """
+    kept = space.kept(levels)
+    gone = [1 - k / g.channels for k, g in zip(kept, space.groups, strict=True)]
+    terms = {
+        "accuracy": _mean(weights.alpha) * ratios.accuracy,
+        "intensity": -_mean(g * i for g, i in zip(weights.gamma, gone, strict=True)),
+        "level": -_mean(w * a / 100 for w, a in zip(weights.lambda_, levels, strict=True)),
+        "latency": -weights.latency * ratios.latency,
+        "violation": -weights.violation * violation(ratios, limits),
+    }
+    if ratios.power is not None:
+        terms["power"] = -_mean(weights.beta) * ratios.power
+    return sum(terms.values()), terms
+
+
+def violation(ratios: Ratios, limits: Mapping[Metric, float]) -> float:
+    """Return by how much the limits are exceeded, relative to them; 0: all are met.
+
+    >>> violation(Ratios(accuracy=1.0, latency=0.6), {"latency": 0.5})
+    0.2
+    """
+    excess = 0.0
+    for metric, limit in limits.items():
+        figure = ratios.of(metric)
+        if figure is not None:
+            excess += max(0.0, figure / limit - 1)
+    return round(excess, 9)
+
+
+def ratios_of(accuracy: float, base_accuracy: float, size: float, measurement: Measurement) -> Ratios:
+    """Return a measured network's figures over the base model's.
+
+    Args:
+        accuracy: share of right answers; ``base_accuracy`` alike.
+        size: bytes over the base model's bytes.
+    """
+    if measurement.ratio is None:
+        raise ValueError("the measurement ran without a reference")
+    return Ratios(
+        accuracy / base_accuracy, measurement.ratio.value, measurement.power_ratio, measurement.energy_ratio, size
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    items = list(values)
+    return sum(items) / len(items)

@@ -1,0 +1,1 @@
+"""Strategies that pick pruning levels: one a file, named for what the user types."""

@@ -1,0 +1,48 @@
+"""What a strategy is: asked for a plan, told what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.config import DqnConfig
+from pipeline.cost.tables import CostModel
+from pipeline.records import PruningPlan, SearchSpace, Trial
+from pipeline.reward import Weights
+from pipeline.targets import Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Everything that a strategy may know before the first trial."""
+
+    space: SearchSpace
+    costs: CostModel
+    limits: Mapping[Metric, float]
+    """Each target as a share of the base model's figure."""
+    weights: Weights
+    base_accuracy: float
+    images: int
+    """Images behind one accuracy."""
+    input_mean: float
+    input_variance: float
+    """Of the normalised input images: AKPERL's input statistics."""
+    temperature_c: float | None
+    """Of the device before the search: its operating condition."""
+    criterion: str
+    trials: int
+    seed: int
+    dqn: DqnConfig
+
+
+class Strategy(Protocol):
+    """Picks plans; a strategy file has ``create(problem) -> Strategy``."""
+
+    def ask(self) -> PruningPlan:
+        """Return the plan to try next."""
+        ...
+
+    def tell(self, trial: Trial) -> None:
+        """Take in what came of a plan that ``ask`` returned."""
+        ...

@@ -1,0 +1,129 @@
+"""The agent as a child process on this machine: the same zipapp, the same wire, no SSH."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+from pipeline.errors import AgentError, DiskFullError, PythonMissingError
+from pipeline.records import Device
+from pipeline.sessions import OnLine, Zipapp
+from pipeline.sessions.conversation import Conversation, last_lines
+
+_CHUNK_BYTES = 1 << 16
+_GOODBYE_S = 2.0
+
+
+class LocalSession:
+    """Starts the agent in its own process group; it ends when our end of its stdin closes, however we end."""
+
+    def __init__(self, device: Device, zipapp: Zipapp) -> None:
+        self._name = device.name
+        self._folder = Path(device.agent_dir).expanduser()
+        self._files = self._folder / "files"
+        self._make_folder()
+        agent = self._folder / zipapp.name
+        if not agent.exists() or agent.read_bytes() != zipapp.content:
+            self._write(zipapp.content, agent)
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        python = sys.executable if device.python == "auto" else str(Path(device.python).expanduser())
+        self._process = self._start([python, str(agent), "--dir", str(self._folder)])
+        self._out = self._process.stdout.fileno() if self._process.stdout else -1
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._out, selectors.EVENT_READ)
+        self._talk = Conversation(self._name, self._send, self._receive, self._last_words)
+
+    def put(self, source: bytes | Path, name: str) -> int:
+        """See ``Session.put``."""
+        target = self._files / name
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        if target.exists() and target.stat().st_size == size:
+            return 0
+        self._make_folder()
+        self._write(source, target)
+        return size
+
+    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine) -> None:
+        """See ``Session.exchange``."""
+        self._talk.exchange(line, deadline_s, on_line)
+
+    def close(self) -> None:
+        """See ``Session.close``: a closed stdin is the request to end; after two seconds it is no request."""
+        if self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(_GOODBYE_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+        if self._process.stdout and not self._process.stdout.closed:
+            self._selector.close()
+            self._process.stdout.close()
+            self._stderr.close()
+
+    def _make_folder(self) -> None:
+        try:
+            self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as e:
+            raise AgentError(f"{self._name}: cannot make the agent's folder {self._files}: {e.strerror}") from e
+
+    def _write(self, source: bytes | Path, target: Path) -> None:
+        part = target.with_name(f".part-{uuid.uuid4().hex}")
+        try:
+            if isinstance(source, bytes):
+                part.write_bytes(source)
+            else:
+                shutil.copyfile(source, part)
+            part.replace(target)
+        except OSError as e:
+            part.unlink(missing_ok=True)
+            if e.errno in (errno.ENOSPC, errno.EDQUOT):
+                free = shutil.disk_usage(self._folder).free
+                raise DiskFullError(f"{self._name}: no room for {target.name} in {target.parent}: {free} B free") from e
+            raise AgentError(f"{self._name}: cannot write {target}: {e.strerror}") from e
+
+    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                start_new_session=True,
+            )
+        except OSError as e:
+            self._stderr.close()
+            raise PythonMissingError(
+                f"{self._name}: cannot run {command[0]}: {e.strerror}; set `agent: {{python: auto}}`"
+            ) from e
+
+    def _send(self, line: bytes) -> None:
+        if self._process.stdin is None or self._process.stdin.closed:
+            raise EOFError("the session is closed")
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+    def _receive(self, seconds: float) -> bytes:
+        if not self._selector.select(seconds):
+            raise TimeoutError
+        return os.read(self._out, _CHUNK_BYTES)
+
+    def _last_words(self) -> str:
+        if self._stderr.closed:
+            return ""
+        self._stderr.seek(0)
+        return last_lines(self._stderr.read())
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

@@ -1,0 +1,99 @@
+"""The first look at a board: which python runs, where the agent's folder is, whether the agent is there already.
+
+Runs before there is an agent, so it is a few lines of shell around a few lines of Python 3.6, in one command. Neither
+holds a backslash or a single quote: the user's login shell, whichever it is, has to pass them on.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from pipeline.errors import AgentError, DiskFullError, PythonMissingError
+from pipeline.records import Device
+
+PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(15, 5, -1)), "/usr/bin/python3", "/usr/local/bin/python3")
+"""What ``python: auto`` tries, in this order."""
+
+MARK = "pipeline-probe:"
+"""Begins the answer; a login shell may print other things before it."""
+
+_NO_PYTHON = 127
+
+_SCRIPT = """
+program=$1; folder=$2; agent=$3; shift 3
+for python in "$@"; do
+  case "$python" in "~/"*) python="$HOME/${python#??}";; esac
+  command -v "$python" >/dev/null 2>&1 || continue
+  "$python" -c "import sys; sys.exit(sys.version_info < (3, 6))" >/dev/null 2>&1 || continue
+  exec "$python" -c "$program" "$folder" "$agent"
+done
+exit 127
+"""
+
+_PROGRAM = """
+import hashlib, json, os, sys
+folder = os.path.expanduser(sys.argv[1])
+found = {"python": sys.executable, "folder": folder, "sha256": None, "problem": None, "errno": 0, "free": -1}
+try:
+    os.makedirs(os.path.join(folder, "files"), mode=0o700, exist_ok=True)
+    disk = os.statvfs(folder)
+    found["free"] = disk.f_bavail * disk.f_frsize
+    agent = os.path.join(folder, sys.argv[2])
+    if os.path.exists(agent):
+        with open(agent, "rb") as f:
+            found["sha256"] = hashlib.sha256(f.read()).hexdigest()
+except OSError as e:
+    found.update(problem=e.strerror, errno=e.errno)
+print("MARK" + json.dumps(found))
+""".replace("MARK", MARK)
+
+_DISK_FULL = (28, 122)
+"""ENOSPC and EDQUOT as Linux on the board numbers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What the probe found."""
+
+    python: str
+    folder: str
+    """Absolute; it and ``files`` in it exist."""
+    agent_sha256: str | None
+    free_bytes: int
+
+
+def command(device: Device, agent: str) -> str:
+    """Return the one command line that probes."""
+    words = ["sh", "-c", _SCRIPT, "sh", _PROGRAM, device.agent_dir, agent, *_candidates(device)]
+    return " ".join(shlex.quote(w) for w in words)
+
+
+def parse(device: Device, status: int, out: str, err: str) -> Board:
+    """Read the probe's answer.
+
+    Raises:
+        PythonMissingError: no python ran; names what was tried.
+        DiskFullError: the agent's folder could not be made for lack of room.
+        AgentError: it could not be made for another reason, or the answer makes no sense.
+    """
+    line = next((text for text in out.splitlines() if text.startswith(MARK)), None)
+    if line is None:
+        if status == _NO_PYTHON:
+            mend = device.mends.get("python", "sudo apt-get install -y python3")
+            tried = ", ".join(_candidates(device))
+            raise PythonMissingError(f"{device.name}: no Python 3.6 or newer there; tried {tried}; install one: {mend}")
+        said = (err or out).strip().splitlines()[-1:] or ["nothing"]
+        raise AgentError(f"{device.name}: the board's shell ended with {status} and said {said[0]!r}")
+    found = json.loads(line[len(MARK) :])
+    if found["problem"]:
+        kind = DiskFullError if found["errno"] in _DISK_FULL else AgentError
+        raise kind(
+            f"{device.name}: cannot use the agent's folder {found['folder']}: {found['problem']}; set agent: dir"
+        )
+    return Board(found["python"], found["folder"], found["sha256"], int(found["free"]))
+
+
+def _candidates(device: Device) -> tuple[str, ...]:
+    return PYTHONS if device.python == "auto" else (device.python,)

@@ -1,0 +1,186 @@
+"""The agent on a board behind SSH: probed, uploaded when it is not there, run on one channel; files go by SFTP."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shlex
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import paramiko
+
+from pipeline.errors import AgentError, DiskFullError, SessionLostError
+from pipeline.records import Device
+from pipeline.sessions import OnLine, Zipapp, probe
+from pipeline.sessions.conversation import Conversation, last_lines
+from pipeline.sessions.link import connect
+from pipeline.sessions.ssh_errors import talking
+
+log = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 1 << 16
+_SFTP_S = 60.0
+"""Longest wait for one SFTP answer, not for a whole file."""
+_PROBE_S = 60.0
+"""A Raspberry Pi that starts Python from a cold SD card takes seconds."""
+
+
+class SshSession:
+    """One connection, one agent, one folder of files on the board."""
+
+    def __init__(self, device: Device, zipapp: Zipapp) -> None:
+        if device.ssh is None:
+            raise ValueError(f"{device.name} has no SSH address")
+        self._device = device
+        self._name = device.name
+        self._link = connect(device.ssh, device.name)
+        try:
+            self._board = self._bring(zipapp)
+            self._channel = self._start(zipapp)
+        except BaseException:
+            self._link.close()
+            raise
+        self._stderr = bytearray()
+        self._talk = Conversation(self._name, self._send, self._receive, self._last_words)
+
+    def put(self, source: bytes | Path, name: str) -> int:
+        """See ``Session.put``."""
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        return self._put(content, f"{self._board.folder}/files", name)
+
+    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine) -> None:
+        """See ``Session.exchange``."""
+        self._channel.settimeout(deadline_s)
+        with talking(self._name):
+            self._talk.exchange(line, deadline_s, on_line)
+
+    def close(self) -> None:
+        """See ``Session.close``: the agent sees the end of its stdin and goes."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.shutdown_write()
+            self._channel.close()
+        self._link.close()
+
+    def _bring(self, zipapp: Zipapp) -> probe.Board:
+        """Upload the agent unless it is there, checked by its sha256 on the board."""
+        board = self._probe(zipapp)
+        if board.agent_sha256 == zipapp.sha256:
+            return board
+        self._board = board
+        if board.agent_sha256:
+            log.warning("%s: the agent's file is damaged, sending it again", self._name)
+            self._remove(f"{board.folder}/{zipapp.name}")
+        self._put(zipapp.content, board.folder, zipapp.name)
+        arrived = self._probe(zipapp)
+        if arrived.agent_sha256 != zipapp.sha256:
+            raise AgentError(f"{self._name}: the agent arrived damaged in {board.folder}; is the board's disk failing?")
+        return arrived
+
+    def _probe(self, zipapp: Zipapp) -> probe.Board:
+        status, out, err = self._run(probe.command(self._device, zipapp.name), _PROBE_S)
+        return probe.parse(self._device, status, out, err)
+
+    def _start(self, zipapp: Zipapp) -> paramiko.Channel:
+        words = [self._board.python, f"{self._board.folder}/{zipapp.name}", "--dir", self._board.folder]
+        with talking(self._name):
+            channel = self._link.transport.open_session(timeout=_SFTP_S)
+            channel.exec_command("exec " + " ".join(shlex.quote(w) for w in words))
+            return channel
+
+    def _run(self, command: str, seconds: float) -> tuple[int, str, str]:
+        """Run one short command; return its status, output and errors."""
+        with talking(self._name):
+            channel = self._link.transport.open_session(timeout=seconds)
+            with contextlib.closing(channel):
+                channel.settimeout(seconds)
+                channel.exec_command(command)
+                out = channel.makefile("rb").read()
+                err = channel.makefile_stderr("rb").read()
+                return channel.recv_exit_status(), out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+    def _put(self, content: bytes, folder: str, name: str) -> int:
+        """Upload under a passing name, then rename: a name never stands for half a file."""
+        target, part = f"{folder}/{name}", f"{folder}/.part-{uuid.uuid4().hex}"
+        with talking(self._name), self._sftp() as sftp:
+            if _size(sftp, target) == len(content):
+                return 0
+            try:
+                with sftp.file(part, "wb") as f:
+                    f.set_pipelined(True)
+                    f.write(content)
+                if _size(sftp, part) != len(content):
+                    raise OSError("the file arrived short")
+                sftp.posix_rename(part, target)
+            except OSError as e:
+                raise self._not_written(e, sftp, part, target, len(content)) from e
+            return len(content)
+
+    @contextlib.contextmanager
+    def _sftp(self) -> Iterator[paramiko.SFTPClient]:
+        sftp = paramiko.SFTPClient.from_transport(self._link.transport)
+        channel = sftp.get_channel() if sftp else None
+        if sftp is None or channel is None:
+            raise SessionLostError(f"{self._name}: no SFTP channel could be opened")
+        channel.settimeout(_SFTP_S)
+        with contextlib.closing(sftp):
+            yield sftp
+
+    def _not_written(self, error: OSError, sftp: paramiko.SFTPClient, part: str, target: str, size: int) -> Exception:
+        """Return why an upload failed, having removed what there is of it.
+
+        SFTP version 3 has no word for a full disk, only "Failure": what is free has to be asked.
+        """
+        if isinstance(error, TimeoutError) or not self._link.transport.is_active():
+            return error
+        free = self._free_bytes()
+        with contextlib.suppress(OSError):
+            sftp.remove(part)
+        if free < size:
+            return DiskFullError(
+                f"{self._name}: no room for {target}: it takes {size} B, {free} B are free;"
+                f" make room, or set agent: dir to another disk"
+            )
+        return AgentError(f"{self._name}: cannot write {target}: {error}")
+
+    def _free_bytes(self) -> int:
+        _, out, _ = self._run(f"df -Pk {shlex.quote(self._board.folder)}", _PROBE_S)
+        columns = out.strip().splitlines()[-1].split()
+        return int(columns[3]) * 1024
+
+    def _remove(self, path: str) -> None:
+        with talking(self._name), self._sftp() as sftp:
+            sftp.remove(path)
+
+    def _send(self, line: bytes) -> None:
+        self._channel.sendall(line)
+
+    def _receive(self, seconds: float) -> bytes:
+        """Wait for the agent's stdout; its stderr is drained meanwhile, for a full window would stop both."""
+        until = time.monotonic() + seconds
+        while True:
+            while self._channel.recv_stderr_ready():
+                self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
+                del self._stderr[:-_CHUNK_BYTES]
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._channel.settimeout(min(1.0, left))
+            with contextlib.suppress(TimeoutError):
+                return self._channel.recv(_CHUNK_BYTES)
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError, EOFError):
+            while self._channel.recv_stderr_ready():
+                self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
+        return last_lines(bytes(self._stderr))
+
+
+def _size(sftp: paramiko.SFTPClient, path: str) -> int:
+    """Return a file's size, -1 where there is none."""
+    try:
+        return sftp.stat(path).st_size or 0
+    except FileNotFoundError:
+        return -1

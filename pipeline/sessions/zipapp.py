@@ -1,0 +1,52 @@
+"""The agent as one file: the same sources give the same bytes, and the file is named by them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+
+@dataclass(frozen=True, slots=True)
+class Zipapp:
+    """A program as one file, named by its content."""
+
+    content: bytes
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes) -> Zipapp:
+        """Return the zipapp with this content."""
+        return cls(content, hashlib.sha256(content).hexdigest())
+
+    @property
+    def name(self) -> str:
+        """The file's name on the device."""
+        return f"agent-{self.sha256}.pyz"
+
+
+@lru_cache(maxsize=1)
+def zipapp() -> Zipapp:
+    """Pack ``device_agents`` into one file that any Python 3.6 runs; the same sources give the same bytes."""
+    files = {"__main__.py": b"from device_agents.__main__ import main\n\nmain()\n"}
+    _collect(resources.files("device_agents"), "device_agents", files)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, files[name])
+    return Zipapp.of(packed.getvalue())
+
+
+def _collect(folder: Traversable, path: str, files: dict[str, bytes]) -> None:
+    for item in folder.iterdir():
+        if item.is_dir() and item.name != "__pycache__":
+            _collect(item, f"{path}/{item.name}", files)
+        elif item.name.endswith(".py"):
+            files[f"{path}/{item.name}"] = item.read_bytes()

@@ -1,0 +1,130 @@
+"""A run's SQLite file: JSON in four tables; each write is one transaction that is on the disk when it returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pipeline.errors import StoreError
+from pipeline.store.faults import explained
+
+NAME = "run.sqlite"
+SCHEMA_VERSION = 1
+"""Rises with every change that an older program could not read; kept in SQLite's own ``user_version``."""
+
+_DURABLE = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+_SCHEMA = f"""
+BEGIN;
+CREATE TABLE facts (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE trials (number INTEGER PRIMARY KEY, at TEXT NOT NULL, reward REAL, feasible INTEGER NOT NULL,
+                     json TEXT NOT NULL);
+CREATE TABLE measurements (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE artifacts (position INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, json TEXT NOT NULL);
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+
+
+class Database:
+    """An open run.sqlite; may be used from several threads."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, writable: bool) -> None:
+        self._connection = connection
+        self._path = path
+        self._writable = writable
+
+    @classmethod
+    def create(cls, folder: Path) -> Database:
+        """Make the file and its tables."""
+        path = folder / NAME
+        with explained(path):
+            connection = _connect(path, "rwc", _DURABLE + _SCHEMA)
+        return cls(connection, path, writable=True)
+
+    @classmethod
+    def open(cls, folder: Path, *, write: bool = False) -> Database:
+        """Open the file; for reading, a run that is being written at this moment is as good as any.
+
+        Raises:
+            StoreError: it is missing, damaged, or of a newer schema.
+        """
+        path = folder / NAME
+        if not path.is_file():
+            raise StoreError(f"{folder} is damaged: it has no {NAME}; move it away")
+        with explained(path):
+            connection = _connect(path, "rw", _DURABLE) if write else _open_for_reading(path)
+        database = cls(connection, path, writable=write)
+        try:
+            database._check_schema()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return what a SELECT finds."""
+        with explained(self._path):
+            return self._connection.execute(query, values).fetchall()
+
+    def write(self, statement: str, *values: Any) -> None:
+        """Execute one statement; when this returns, power may fail."""
+        if not self._writable:
+            raise StoreError(f"{self._path} was opened for reading; open the run with write=True to change it")
+        with explained(self._path):
+            self._connection.execute(statement, values)
+
+    def fact(self, key: str) -> Any:
+        """Return a fact, None where it is absent.
+
+        Raises:
+            StoreError: what stands there is no JSON.
+        """
+        rows = self.rows("SELECT json FROM facts WHERE key = ?", key)
+        try:
+            return json.loads(rows[0][0]) if rows else None
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{self._path} is damaged: its fact {key!r} is no JSON ({error})") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with explained(self._path):
+            self._connection.close()
+
+    def _check_schema(self) -> None:
+        found = self.rows("PRAGMA user_version")[0][0]
+        if found > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self._path} has schema {found}, written by a newer program; this one reads up to {SCHEMA_VERSION}:"
+                " upgrade it"
+            )
+        if found < 1:
+            raise StoreError(f"{self._path} is damaged: it holds no run; move its folder away")
+
+
+def _open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open without the right to write.
+
+    A write-ahead log needs a shared-memory file beside it even to be read; in a folder that cannot be written, a run
+    whose log was folded in (its writer closed it) is opened as immutable: https://www.sqlite.org/wal.html#readonly
+    """
+    log = path.with_name(f"{path.name}-wal")
+    settled = not log.exists() or log.stat().st_size == 0
+    if settled and not os.access(path.parent, os.W_OK):
+        return _connect(path, "ro&immutable=1")
+    return _connect(path, "ro")
+
+
+def _connect(path: Path, mode: str, script: str = "") -> sqlite3.Connection:
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    # Autocommit: one statement, one transaction. SQLite itself serialises threads (sqlite3.threadsafety is 3).
+    connection = sqlite3.connect(uri, uri=True, timeout=10.0, isolation_level=None, check_same_thread=False)
+    try:
+        connection.executescript(script)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

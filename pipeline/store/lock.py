@@ -1,0 +1,73 @@
+"""One writer a run: an exclusive lock that the kernel frees when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from pipeline.errors import StoreError
+from pipeline.store.faults import explained
+
+_NAME = "lock"
+_PATIENCE_S = 0.5
+"""A reader that asks whether the lock is free holds it for microseconds; a writer outwaits that."""
+
+
+class WriterLock:
+    """The right to write one run's folder; ``flock(2)`` on a file that names the process."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            StoreError: another process has it; names its pid.
+        """
+        path = folder / _NAME
+        with explained(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            with explained(path):
+                self._take(folder)
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the lock back; more than once does no harm."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _take(self, folder: Path) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not _try(self._descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                pid = os.pread(self._descriptor, 32, 0).decode("ascii", "replace") or "unknown"
+                raise StoreError(
+                    f"run {folder.name} is being written by process {pid}; wait until it ends, or stop it: kill {pid}"
+                )
+            time.sleep(0.01)
+
+
+def is_written(folder: Path) -> bool:
+    """Say whether a process holds the run's lock."""
+    try:
+        descriptor = os.open(folder / _NAME, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _try(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""What a pruned network has to meet: latency=0.5x, energy=20mJ, size=300kB, as constraints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.errors import ConfigError, nearest
+
+Metric = Literal["latency", "energy", "power", "size"]
+
+_UNITS: Mapping[Metric, Mapping[str, float]] = {
+    "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
+    "energy": {"uj": 1e-3, "mj": 1.0, "j": 1e3},
+    "power": {"mw": 1e-3, "w": 1.0},
+    "size": {"b": 1.0, "kb": 1e3, "mb": 1e6, "kib": 1024.0, "mib": 1024.0**2},
+}
+_SHOWN: Mapping[Metric, str] = {"latency": "ms", "energy": "mJ", "power": "W", "size": "B"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One constraint: ``limit`` in ms, mJ, W or bytes, or a share of the base model's figure."""
+
+    metric: Metric
+    limit: float
+    relative: bool
+
+    def __str__(self) -> str:
+        """Return the target as the user types it."""
+        return f"{self.metric}={self.limit:g}{'x' if self.relative else _SHOWN[self.metric]}"
+
+    def share(self, base: float) -> float:
+        """Return the limit as a share of the base model's figure."""
+        return self.limit if self.relative else self.limit / base
+
+    def tightened(self, exponent: float) -> Target:
+        """Return the target part of the way: a relative limit to the power of ``exponent``."""
+        return Target(self.metric, self.limit**exponent, True) if self.relative else self
+
+
+def parse_target(text: str) -> Target:
+    """Return the target in ``text``.
+
+    >>> parse_target("latency=0.5x"), str(parse_target("size=300kB"))
+    (Target(metric='latency', limit=0.5, relative=True), 'size=300000B')
+
+    Raises:
+        ConfigError: unknown metric or unit, or no positive number.
+    """
+    name, _, value = text.partition("=")
+    metric = name.strip().lower()
+    if metric not in _UNITS:
+        raise ConfigError(f"target {text!r}: unknown metric{nearest(metric, _UNITS)}; there are: {', '.join(_UNITS)}")
+    units = _UNITS[metric]  # type: ignore[index]
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*([a-zA-Z]+)\s*", value)
+    unit = match[2].lower() if match else ""
+    if match is None or float(match[1]) <= 0 or (unit != "x" and unit not in units):
+        raise ConfigError(f"target {text!r}: expected for example {metric}=0.5x or {metric}=20{_SHOWN[metric]}")  # type: ignore[index]
+    limit = float(match[1]) * (1.0 if unit == "x" else units[unit])
+    return Target(metric, limit, unit == "x")  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""From a model spec such as ``resnet20`` or ``net.py:build`` to a network, with weights where a file is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from pipeline.errors import ModelError, nearest
+from pipeline.zoo import factory
+from pipeline.zoo.cifar_resnet import DEPTHS, CifarResNet
+from pipeline.zoo.dataset import DataSet
+from pipeline.zoo.digits_cnn import DigitsCNN
+from pipeline.zoo.weights import SUFFIXES, load_weights
+
+DIGITS_CNN = "digits-cnn"
+TINY_SIDE = 16
+"""Images up to so many pixels a side suit digits-cnn."""
+SMALL_SIDE = 64
+"""Images up to so many pixels a side suit a CIFAR ResNet, whose first convolution keeps the size."""
+
+
+def load_model(spec: str, *, classes: int, channels: int, weights: Path | None) -> nn.Module:
+    """Build a network in evaluation mode, float32.
+
+    Args:
+        spec: ``digits-cnn``; a CIFAR ResNet (``resnet20``, 32, 44, 56, 110); a torchvision classification network;
+            ``package.module:factory`` or ``file.py:factory``.
+        classes: outputs of the last layer.
+        channels: of the input; a factory of the user's own is not told.
+        weights: a checkpoint; None: the network's random initial values.
+
+    Raises:
+        ModelError: unknown, cannot be built, or the weights do not fit.
+    """
+    model = _build(spec, classes, channels).float()
+    if weights is not None:
+        load_weights(model, weights)
+    return model.eval()
+
+
+def default_model(data: DataSet) -> str:
+    """Return the spec of a network that suits the images' size."""
+    side = max(data.shape[1:])
+    if side <= TINY_SIDE:
+        return DIGITS_CNN
+    return "resnet20" if side <= SMALL_SIDE else "mobilenet_v2"
+
+
+def _build(spec: str, classes: int, channels: int) -> nn.Module:
+    if spec == DIGITS_CNN:
+        return DigitsCNN(classes=classes, channels=channels)
+    if spec in DEPTHS:
+        return CifarResNet(DEPTHS[spec], classes=classes, channels=channels)
+    if ":" in spec:
+        return factory.build(spec, classes=classes)
+    return _from_torchvision(spec, classes, channels)
+
+
+def _from_torchvision(name: str, classes: int, channels: int) -> nn.Module:
+    from pipeline.zoo import torchvision_models  # a second to import, and only these networks need it
+
+    known = [DIGITS_CNN, *DEPTHS, *torchvision_models.names()]
+    if name in known:
+        return torchvision_models.build(name, classes=classes, channels=channels)
+    if Path(name).suffix in SUFFIXES:
+        raise ModelError(f"{name} holds weights, not a network; write --model NETWORK --weights {name}")
+    if Path(name).suffix == ".py":
+        raise ModelError(f"{name} does not say which function builds the network; write {name}:FACTORY")
+    raise ModelError(
+        f"unknown model {name!r}{nearest(name, known)}; known are {DIGITS_CNN}, {', '.join(DEPTHS)}, torchvision's "
+        "classification networks, package.module:factory and file.py:factory"
+    )

@@ -1,0 +1,200 @@
+"""What several tests stand on: a real OpenSSH server on loopback that plays the board."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.records import Device, MeasureSettings, SshAddress
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def new_key(path: Path) -> str:
+    """Make an Ed25519 key pair; return its SHA256 fingerprint."""
+    for old in (path, path.with_suffix(".pub")):
+        old.unlink(missing_ok=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    listed = subprocess.run(["ssh-keygen", "-lf", str(path)], check=True, capture_output=True, text=True)
+    return listed.stdout.split()[1]
+
+
+class Sshd:
+    """OpenSSH's server on 127.0.0.1 with keys of its own; ``options`` are lines for its config."""
+
+    def __init__(self, folder: Path, options: tuple[str, ...] = ()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port = free_port()
+        self.options = options
+        self.identity = folder / "client_key"
+        self.known_hosts = folder / "known_hosts"
+        new_key(self.identity)
+        shutil.copy(f"{self.identity}.pub", folder / "authorized_keys")
+        self.fingerprint = new_key(folder / "host_key")
+        self.trust()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Sshd:
+        config = self.folder / "sshd_config"
+        lines = (
+            f"Port {self.port}",
+            "ListenAddress 127.0.0.1",
+            f"HostKey {self.folder}/host_key",
+            f"AuthorizedKeysFile {self.folder}/authorized_keys",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "UsePAM no",
+            "StrictModes no",
+            "PidFile none",
+            "PermitRootLogin prohibit-password",
+            "Subsystem sftp internal-sftp",
+            *self.options,
+        )
+        config.write_text("\n".join(lines) + "\n")
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        log = (self.folder / "sshd.log").open("ab")
+        self._process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(config)], stderr=log)
+        log.close()
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return self
+            time.sleep(0.02)
+        raise RuntimeError((self.folder / "sshd.log").read_text())
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+    def change_host_key(self) -> str:
+        """Show another host key from now on; return its fingerprint."""
+        self.stop()
+        self.fingerprint = new_key(self.folder / "host_key")
+        self.start()
+        return self.fingerprint
+
+    def trust(self, port: int | None = None) -> None:
+        """Write the host key into ``known_hosts``."""
+        kind, key = (self.folder / "host_key.pub").read_text().split()[:2]
+        with self.known_hosts.open("a") as f:
+            f.write(f"[127.0.0.1]:{port or self.port} {kind} {key}\n")
+
+    def address(self, **changes: Any) -> SshAddress:
+        address = SshAddress(
+            host="127.0.0.1",
+            port=self.port,
+            user=getpass.getuser(),
+            identity_file=str(self.identity),
+            known_hosts=str(self.known_hosts),
+            connect_timeout_s=10.0,
+        )
+        return replace(address, **changes)
+
+    def device(self, *, address: SshAddress | None = None, **changes: Any) -> Device:
+        """A board behind this server: the null runtime, this python, its own folder, short measurements."""
+        device = Device(
+            name="board",
+            kind="linux",
+            ssh=address or self.address(),
+            agent_dir=str(self.folder / "agent"),
+            python=sys.executable,
+            runtime="null",
+            measure=MeasureSettings(warmup_s=0.05, min_s=0.4, max_s=1.0, block_s=0.02, timeout_s=20.0),
+        )
+        return replace(device, **changes)
+
+
+class Proxy:
+    """A TCP link on loopback that is cut, once, after so many bytes went towards the server."""
+
+    def __init__(self, port: int, cut_after_bytes: int) -> None:
+        self.port = free_port()
+        self._target = port
+        self._left = cut_after_bytes
+        self.cuts = 0
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                for source, sink, counted in ((near, far, True), (far, near, False)):
+                    threading.Thread(target=self._pump, args=(source, sink, counted), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 14):
+                if counted and not self.cuts:
+                    self._left -= len(data)
+                    if self._left < 0:
+                        self.cuts += 1
+                        break
+                sink.sendall(data)
+        for s in (source, sink):
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+            s.close()
+
+
+@pytest.fixture
+def start_sshd(tmp_path: Path) -> Iterator[Callable[..., Sshd]]:
+    """Start servers by ``start_sshd(*config_lines)``; they end with the test."""
+    if SSHD is None:
+        pytest.skip("OpenSSH's sshd is not installed: apt-get install openssh-server")
+    servers: list[Sshd] = []
+
+    def start(*options: str) -> Sshd:
+        servers.append(Sshd(tmp_path / f"sshd{len(servers)}", options).start())
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def sshd(start_sshd: Callable[..., Sshd]) -> Sshd:
+    """One server with nothing special."""
+    return start_sshd()
+
+
+@pytest.fixture
+def start_proxy() -> Iterator[Callable[[int, int], Proxy]]:
+    """Lay links by ``start_proxy(port, cut_after_bytes)``."""
+    proxies: list[Proxy] = []
+
+    def start(port: int, cut_after_bytes: int) -> Proxy:
+        proxies.append(Proxy(port, cut_after_bytes))
+        return proxies[-1]
+
+    yield start
+    for proxy in proxies:
+        proxy.close()

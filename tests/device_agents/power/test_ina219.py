@@ -1,0 +1,128 @@
+import errno
+
+import pytest
+
+from device_agents.power import SensorError, ina219
+
+
+class Chip:
+    """An INA219 on the far side of the bus: its registers, and a new conversion every so many looks."""
+
+    def __init__(self, bus_mv=5000, shunt_uv=100_000, ready_every=3, flags=0):
+        self.registers = {0: 0x399F, 1: (shunt_uv // 10) & 0xFFFF, 2: (bus_mv // 4) << 3 | flags, 3: 0}
+        self.ready_every = ready_every
+        self.looks = 0
+        self.closed = False
+
+    def read_word(self, register):
+        if register == 3:
+            self.looks = 0  # SBOS448: reading the power register clears "conversion ready"
+        if register == 2:
+            self.looks += 1
+            ready = self.ready_every and self.looks >= self.ready_every
+            return self.registers[2] | (0x2 if ready else 0)
+        return self.registers[register]
+
+    def write_word(self, register, value):
+        self.registers[register] = value
+
+    def close(self):
+        self.closed = True
+
+
+def test_the_chip_is_set_to_average_the_shunt_and_run_continuously():
+    chip = Chip()
+    ina219.Ina219(chip, 0.1)
+    word = chip.registers[0]
+
+    assert word == 0x19EF
+    assert word >> 13 & 1 == 0  # 16 V
+    assert word >> 11 & 3 == 0b11  # ±320 mV
+    assert word >> 7 & 0xF == 0b0011  # bus: 12 bit, 532 µs
+    assert word >> 3 & 0xF == 0b1101  # shunt: 32 samples, 17.02 ms
+    assert word & 7 == 0b111  # shunt and bus, continuous
+
+
+def test_power_is_bus_voltage_times_shunt_current():
+    sensor = ina219.Ina219(Chip(bus_mv=5000, shunt_uv=100_000), 0.1)
+
+    assert sensor.read_w() == pytest.approx(5.0)
+
+
+def test_each_value_is_a_conversion_of_its_own():
+    chip = Chip(ready_every=3)
+    sensor = ina219.Ina219(chip, 0.1)
+    for _ in range(2):
+        sensor.read_w()
+        assert chip.looks == 0
+
+
+@pytest.mark.parametrize(
+    ("bus_word", "shunt_word", "shunt_ohms", "watts"),
+    [
+        (0x5D98, 0x07D0, 0.002, 119.8),  # SBOS448's worked example: 11.98 V, 20 mV over 2 mΩ
+        (0x5D9A, 0x07D0, 0.002, 119.8),  # with "conversion ready"
+        (1275 << 3, 800, 0.1, 0.408),  # 5.1 V, 8 mV
+        (1275 << 3, 0xFFFE, 0.1, -0.00102),  # 20 µV of offset below zero is read as such
+        (1275 << 3, 0, 0.02, 0.0),
+    ],
+)
+def test_the_datasheet_s_registers_give_the_datasheet_s_power(bus_word, shunt_word, shunt_ohms, watts):
+    assert ina219.power_w(bus_word, shunt_word, shunt_ohms) == pytest.approx(watts)
+
+
+@pytest.mark.parametrize(
+    ("chip", "complaint"),
+    [
+        (Chip(flags=1), "overflowed: more than 3.20 A"),
+        (Chip(shunt_uv=320_000), "overflowed"),
+        (Chip(shunt_uv=-20_000), "runs backwards: swap"),
+        (Chip(bus_mv=0), "sees 0 V"),
+        (Chip(ready_every=0), "no conversion"),
+    ],
+)
+def test_a_value_that_cannot_be_trusted_is_an_error(chip, complaint):
+    with pytest.raises(SensorError, match=complaint):
+        ina219.Ina219(chip, 0.1).read_w()
+
+
+def test_closing_lets_go_of_the_bus():
+    chip = Chip()
+    ina219.Ina219(chip, 0.1).close()
+
+    assert chip.closed
+
+
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [
+        (errno.ENOENT, "raspi-config"),
+        (errno.EACCES, "usermod -aG i2c"),
+        (errno.EBUSY, "echo 0x41 | sudo tee /sys/bus/i2c/devices/i2c-1/delete_device"),
+        (errno.EREMOTEIO, "no chip answers at 0x41 on bus 1"),
+        (errno.ETIMEDOUT, "failed"),
+    ],
+)
+def test_each_way_not_to_reach_the_chip_has_its_mend(number, mend):
+    assert mend in ina219.explain(OSError(number, "why"), "/dev/i2c-1", 1, 0x41)
+
+
+def test_a_machine_without_the_bus_is_told_so():
+    assert "/dev/i2c-250 is missing" in ina219.check({"bus": 250})
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"address": "0x99"}, "address is '0x99'"),
+        ({"address": "forty"}, "address is 'forty'"),
+        ({"shunt_ohms": 0}, "shunt_ohms is 0"),
+        ({"shunt": 0.1}, "unknown option 'shunt'"),
+    ],
+)
+def test_a_wrong_option_is_named(options, complaint):
+    assert complaint in ina219.check(options)
+
+
+def test_an_address_may_be_written_as_text():
+    assert "/dev/i2c-250 is missing" in ina219.check({"bus": 250, "address": "0x41"})

@@ -1,0 +1,96 @@
+import os
+
+import pytest
+
+from device_agents.power import SensorError, rapl
+
+
+@pytest.fixture
+def zones(tmp_path):
+    """Write packages' counters; return the function that sets them."""
+
+    def write(package, energy_uj, name=None, range_uj=1_000_000):
+        zone = tmp_path / package
+        zone.mkdir(exist_ok=True)
+        (zone / "name").write_text((name or f"package-{package[-1]}") + "\n")
+        (zone / "max_energy_range_uj").write_text(f"{range_uj}\n")
+        (zone / "energy_uj").write_text(f"{energy_uj}\n")
+
+    return write
+
+
+def options(tmp_path, **more):
+    return {"root": str(tmp_path), "interval_ms": 10, **more}
+
+
+def test_power_is_the_energy_counted_over_the_time_that_passed(tmp_path, zones):
+    zones("intel-rapl:0", 100_000)
+    sensor = rapl.open(options(tmp_path))
+    zones("intel-rapl:0", 300_000)
+
+    watts = sensor.read_w()
+
+    assert 1.0 < watts <= 20.0  # 0.2 J in 10 ms, or rather more on a busy machine
+    assert (sensor.source, sensor.scope, sensor.interval_s) == ("rapl", "package", 0.01)
+
+
+def test_a_counter_that_wraps_goes_on_counting(tmp_path, zones):
+    zones("intel-rapl:0", 990_000)
+    zone = rapl.Zone(str(tmp_path / "intel-rapl:0"))
+    zones("intel-rapl:0", 5_000)
+
+    assert zone.advance_uj() == 15_000
+
+
+def test_packages_are_added_up_and_their_parts_and_the_platform_are_not(tmp_path, zones):
+    places = {"intel-rapl:0": None, "intel-rapl:1": None, "intel-rapl:0:0": "core", "intel-rapl:2": "psys"}
+    for zone, name in places.items():
+        zones(zone, 0, name)
+    sensor = rapl.open(options(tmp_path))
+    for zone, name in places.items():
+        zones(zone, 100_000, name)
+    start = sensor._last_s
+
+    watts = sensor.read_w()
+
+    assert watts * (sensor._last_s - start) == pytest.approx(0.2)
+
+
+def test_a_counter_that_stands_still_is_an_error(tmp_path, zones):
+    zones("intel-rapl:0", 7)
+
+    with pytest.raises(SensorError, match="stands still"):
+        rapl.open(options(tmp_path)).read_w()
+
+
+def test_a_machine_without_counters_is_told_so(tmp_path):
+    assert "has no RAPL" in rapl.check(options(tmp_path))
+
+
+def test_a_broken_counter_is_named(tmp_path, zones):
+    zones("intel-rapl:0", "many")
+
+    assert "cannot read the counter" in rapl.check(options(tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_counter_for_root_only_is_told_with_the_mend(tmp_path, zones):
+    zones("intel-rapl:0", 7)
+    (tmp_path / "intel-rapl:0" / "energy_uj").chmod(0)
+
+    assert "sudo chmod a+r" in rapl.check(options(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"interval_ms": 1}, {"interval_ms": "soon"}, {"interval": 10}, {"interval_ms": True}]
+)
+def test_a_wrong_option_is_named(tmp_path, zones, wrong):
+    zones("intel-rapl:0", 7)
+
+    assert next(iter(wrong)) in rapl.check(options(tmp_path, **wrong))
+
+
+def test_readable_counters_are_ok(tmp_path, zones):
+    zones("intel-rapl:0", 7)
+
+    assert rapl.check(options(tmp_path)) == "ok"

@@ -1,0 +1,134 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from device_agents.power import SensorError, tegrastats
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "tegrastats"
+NANO = (FIXTURES / "nano_jp4_user.txt").read_text()
+
+# file → total in watts, hottest zone and its °C, cores that are on of all, GPU load
+EXPECTED = {
+    "nano_jp4_root": (3.352, ("AO", 41.5), (3, 4), 87),
+    "nano_jp4_user": (1.266, ("AO", 32.5), (4, 4), 0),
+    "nano_truncated": (3.352, ("CPU", 36.5), (3, 4), 87),
+    "xavier_nx_jp4": (4.310, ("CPU", 40.5), (2, 6), 14),
+    "agx_xavier_jp4": (4.222, ("Tdiode", 37.75), (4, 8), 0),
+    "tx2_jp4": (4.610, ("MCPU", 39.0), (4, 6), 31),
+    "orin_nano_jp5": (4.420, ("CPU", 46.5), (6, 6), 12),
+    "agx_orin_jp5": (7.033, ("CPU", 48.3), (4, 12), 3),
+    "orin_nx_jp6_user": (5.108, ("cpu", 47.468), (4, 8), 41),
+    "jp7": (9.812, ("tj", 51.5), (2, 2), None),
+}
+
+
+def test_every_fixture_has_its_expectation():
+    assert {path.stem for path in FIXTURES.iterdir()} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_line_of_each_generation_is_read(name):
+    total, hottest, cores, gpu = EXPECTED[name]
+    reading = tegrastats.parse((FIXTURES / f"{name}.txt").read_text())
+
+    assert tegrastats.total_w(reading.rails_mw) == total
+    assert max(reading.temperatures_c.items(), key=lambda zone: zone[1]) == hottest
+    assert (sum(core is not None for core in reading.cores), len(reading.cores)) == cores
+    assert reading.gpu_percent == gpu
+
+
+def test_a_nano_is_read_whole():
+    reading = tegrastats.parse((FIXTURES / "nano_jp4_root.txt").read_text())
+
+    assert reading.rails_mw == {"POM_5V_IN": 3352, "POM_5V_GPU": 1011, "POM_5V_CPU": 687}
+    assert reading.temperatures_c == {"PLL": 33.5, "CPU": 36.5, "GPU": 34.0, "AO": 41.5, "thermal": 35.25}
+    assert reading.cores == [(23, 1428), (11, 1428), None, (7, 1428)]
+
+
+@pytest.mark.parametrize(
+    "line", ["", "\n", "RAM 1/2MB", "POM_5V_IN", "POM_5V_IN 12", "POM_5V_IN /", "\0\xff", "GR3D_FREQ"]
+)
+def test_a_line_that_says_nothing_gives_nothing(line):
+    assert tegrastats.parse(line) == ({}, {}, [], None)
+
+
+def test_a_part_above_the_total_is_refused_unless_the_rail_was_named():
+    rails = {"POM_5V_IN": 3227, "POM_5V_GPU": 8949, "POM_5V_CPU": 500}
+
+    with pytest.raises(SensorError, match="POM_5V_GPU shows 8949 mW, more than the input POM_5V_IN"):
+        tegrastats.total_w(rails)
+    assert tegrastats.total_w(rails, "POM_5V_GPU") == 8.949
+
+
+def test_a_board_with_unknown_rails_wants_the_rail_named():
+    with pytest.raises(SensorError, match="name it with the option rail"):
+        tegrastats.total_w({"VDD_NEW": 1})
+    with pytest.raises(SensorError, match="shows no rail VDD_IN; it shows VDD_NEW"):
+        tegrastats.total_w({"VDD_NEW": 1}, "VDD_IN")
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Write a tegrastats that does what a script says; return the sensor's options."""
+
+    def program(script):
+        path = tmp_path / "tegrastats"
+        path.write_text(f'#!/bin/sh\n[ "$1" = --interval ] || exit 9\nLINE="{NANO.strip()}"\n{script}\n')
+        path.chmod(0o755)
+        return {"command": str(path), "interval_ms": 5}
+
+    return program
+
+
+def line(milliwatts):
+    return f'echo "$LINE" | sed "s/POM_5V_IN [0-9]*/POM_5V_IN {milliwatts}/"'
+
+
+def test_its_own_tegrastats_is_started_read_and_ended(program):
+    sensor = tegrastats.open(program(f"{line(1500)}; sleep 0.1; {line(1700)}; exec sleep 60"))
+    pid = sensor._process.pid
+
+    assert sensor.read_w() == 1.7
+    sensor.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_of_lines_that_have_gathered_the_newest_counts(program):
+    sensor = tegrastats.open(
+        program(f"{line(1000)}; sleep 0.1; {line(2000)}; {line(3000)}; printf half; exec sleep 60")
+    )
+    time.sleep(0.4)
+
+    assert sensor.read_w() == 3.0
+    sensor.close()
+
+
+def test_a_tegrastats_that_dies_is_noticed(program):
+    sensor = tegrastats.open(program(f"{line(1500)}; sleep 0.1; printf 'no device'; exit 3"))
+
+    with pytest.raises(SensorError, match="ended by itself: no device"):
+        sensor.read_w()
+    sensor.close()
+
+
+def test_a_tegrastats_that_hangs_is_noticed(program, monkeypatch):
+    monkeypatch.setattr(tegrastats, "_PATIENCE_S", 0.2)
+
+    with pytest.raises(SensorError, match="printed nothing"):
+        tegrastats.open(program("exec sleep 60"))
+
+
+def test_a_board_that_shows_no_power_is_told_so(program):
+    with pytest.raises(SensorError, match="shows no power on this board"):
+        tegrastats.open(program("echo RAM 1/2MB; exec sleep 60"))
+
+
+def test_a_machine_without_tegrastats_is_told_so():
+    assert "Jetson boards only" in tegrastats.check({"command": "no-such-tegrastats"})
+
+
+def test_an_installed_tegrastats_is_ok(program):
+    assert tegrastats.check(program("exit 1")) == "ok"

@@ -1,0 +1,80 @@
+import numpy
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from device_agents.runtimes import onnxruntime as runtime
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Write y = 2x for inputs of a shape and type; return the path."""
+
+    def model(shape, kind=TensorProto.FLOAT, factor=2):
+        dtype = helper.tensor_dtype_to_np_dtype(kind)
+        two = numpy_helper.from_array(numpy.array(factor, dtype=dtype), "two")
+        graph = helper.make_graph(
+            [helper.make_node("Mul", ["x", "two"], ["y"])],
+            "double",
+            [helper.make_tensor_value_info("x", kind, shape)],
+            [helper.make_tensor_value_info("y", kind, shape)],
+            [two],
+        )
+        path = tmp_path / "model.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+        return str(path)
+
+    return model
+
+
+def test_the_version_is_known_without_and_with_the_import():
+    assert runtime.installed() == runtime.version()
+
+
+def test_it_runs_one_prepared_input(model):
+    loaded = runtime.load(model([1, 3, 4, 4]), 1, seed=0)
+    loaded.step()
+
+    assert loaded.inputs == [("x", [1, 3, 4, 4], "float32")]
+    assert loaded.batch == 1
+    assert loaded.finite()
+
+
+def test_unknown_lengths_count_as_one_and_any_batch_will_do(model):
+    loaded = runtime.load(model(["batch", 3, None]), 2, seed=0)
+    loaded.step()
+
+    assert loaded.inputs == [("x", [1, 3, 1], "float32")]
+    assert loaded.batch is None
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32])
+def test_other_types_are_fed_in_their_own(model, kind):
+    runtime.load(model([1, 2], kind), 1, seed=0).step()
+
+
+def test_outputs_are_the_network_s_answers_as_float32(model):
+    loaded = runtime.load(model(["n", 2], TensorProto.DOUBLE), 1, seed=0)
+    images = numpy.arange(6, dtype="<f4").reshape(3, 2)
+
+    raw = loaded.outputs(images.tobytes(), (3, 2))
+
+    assert (numpy.frombuffer(raw, "<f4").reshape(3, 2) == images * 2).all()
+
+
+def test_answers_that_are_not_finite_are_noticed(model):
+    assert not runtime.load(model([1, 2], factor=numpy.inf), 1, seed=0).finite()
+
+
+def test_a_type_that_cannot_be_fed_is_named(tmp_path):
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "text",
+        [helper.make_tensor_value_info("x", TensorProto.STRING, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.STRING, [1])],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+
+    with pytest.raises(TypeError, match=r"input 'x' is a tensor\(string\)"):
+        runtime.load(str(path), 1, seed=0)

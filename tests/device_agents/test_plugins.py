@@ -1,0 +1,20 @@
+import pytest
+
+from device_agents import plugins
+from device_agents.errors import AgentError
+
+
+def test_the_folder_is_the_registry():
+    assert plugins.names("device_agents.power") == ["ina219", "null", "rapl", "tegrastats"]
+    assert plugins.names("device_agents.runtimes") == ["null", "onnxruntime"]
+
+
+def test_an_unknown_plugin_is_refused_with_those_that_there_are():
+    with pytest.raises(AgentError, match=r"unknown runtimes plugin 'tensorrt'; this agent has: null, onnxruntime"):
+        plugins.load("device_agents.runtimes", "tensorrt")
+
+
+@pytest.mark.parametrize("name", ["../errors", "__init__", "", "null.x"])
+def test_a_name_that_leaves_the_folder_is_no_plugin(name):
+    with pytest.raises(AgentError):
+        plugins.load("device_agents.runtimes", name)

@@ -1,0 +1,56 @@
+"""Records to JSON and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import codec
+from pipeline.records import Artifact, DeviceFacts, Interval, SearchSpace, Trial
+from tests.examples import artifact, device_facts, failed_trial, measurement, power, space, trial
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [
+        (Trial, trial(measurement=measurement(power=power()))),
+        (Trial, failed_trial()),
+        (SearchSpace, space()),
+        (Artifact, artifact({"model.onnx": "ab" * 32})),
+        (DeviceFacts, device_facts()),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_a_record_comes_back_from_its_text_as_it_was(kind: type[Any], record: object) -> None:
+    assert codec.load(kind, json.loads(codec.to_text(record))) == record
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
+def test_a_figure_that_is_no_number_is_refused(figure: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        codec.to_text(trial(terms={"power": figure}))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        codec.to_text({"seconds": figure})
+
+
+def test_a_figure_that_numpy_computed_is_stored_as_the_number_it_is() -> None:
+    assert codec.dump(trial(reward=np.float64(0.5)))["reward"] == 0.5
+
+
+def test_a_field_of_another_type_is_refused_when_it_is_written() -> None:
+    with pytest.raises(ValueError, match="Trial"):
+        codec.to_text(replace(trial(), reward="high"))
+
+
+def test_what_json_cannot_say_is_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON serializable"):
+        codec.to_text({"model": object()})
+
+
+def test_reading_something_else_is_refused() -> None:
+    with pytest.raises(ValueError, match="Interval"):
+        codec.load(Interval, {"value": "high"})

@@ -1,0 +1,198 @@
+"""Raw samples as an agent returns them become figures and doubts; nonsense is refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.measurement import measurement
+
+
+def reply(*, candidate_ms: float = 2.0, reference_ms: float | None = 4.0, watts: float = 3.0) -> dict[str, Any]:
+    """Blocks of 2 s in turns, candidate first; idle 1 W before and after, ``watts`` while the candidate runs."""
+    random = np.random.default_rng(0)
+    candidate, reference, at = [], [], 10.0
+    for _ in range(6):
+        for ms, blocks in ((candidate_ms, candidate), (reference_ms, reference)):
+            if ms:
+                runs = int(2000 / ms)
+                samples = (ms * (1 + 0.01 * random.normal(size=runs))).tolist()
+                blocks.append({"start_s": at, "end_s": at + 2.0, "ms": samples})
+                at += 2.1
+    t = np.arange(4.0, at + 6.0, 0.02)
+    w = np.full(len(t), 1.0)
+    for blocks, power in ((candidate, watts), (reference, 2 * watts)):
+        for b in blocks:
+            w[(t >= b["start_s"] - 0.03) & (t <= b["end_s"] + 0.03)] = power
+    board = {"throttled": "0x0", "clock_mhz": 1500.0, "temperature_c": 50.0}
+    return {
+        "candidate": {"blocks": candidate, "load_ms": 12.5, "input": {"shape": [1, 3, 32, 32]}},
+        "reference": {"blocks": reference, "load_ms": 20.0} if reference_ms else None,
+        "idle": [[4.5, 9.5], [at + 0.5, at + 5.5]],
+        "power": {"source": "ina219", "scope": "board", "t_s": t.tolist(), "w": w.tolist()},
+        "before": board,
+        "after": dict(board, temperature_c=55.0),
+        "peak_rss_mb": 80.5,
+        "runtime": "onnxruntime 1.31.1",
+        "threads": 1,
+    }
+
+
+def test_known_samples_give_the_known_figures() -> None:
+    m = measurement(reply(), ci_rel=0.02, bytes_sent=7, seconds=1.5)
+    assert m.p50_ms.value == pytest.approx(2.0, rel=0.01)
+    assert m.p50_ms.low < m.p50_ms.value < m.p50_ms.high
+    assert m.p50_ms.value < m.p90_ms < m.p99_ms
+    assert m.ratio is not None
+    assert m.ratio.value == pytest.approx(0.5, rel=0.01)
+    assert (m.inferences, m.load_ms, m.peak_memory_mb) == (6000, 12.5, 80.5)
+    assert (m.bytes_sent, m.seconds, m.temperature_c, m.clock_mhz) == (7, 1.5, 55.0, 1500.0)
+    assert m.flags == ()
+
+
+def test_energy_is_power_times_time_an_inference_and_dynamic_takes_idle_off() -> None:
+    power = measurement(reply(), ci_rel=0.02).power
+    assert power is not None
+    assert power.energy_dynamic_mj is not None
+    assert power.mean_w.value == pytest.approx(3.0)
+    assert power.idle_w == pytest.approx(1.0)
+    assert power.energy_total_mj.value == pytest.approx(3.0 * 2.0)
+    assert power.energy_dynamic_mj.value == pytest.approx(2.0 * 2.0)
+    assert (power.source, power.scope) == ("ina219", "board")
+    assert power.samples > 500
+
+
+def test_power_and_energy_are_also_given_over_the_reference() -> None:
+    m = measurement(reply(), ci_rel=0.02)
+    assert m.power_ratio == pytest.approx(0.5)
+    assert m.energy_ratio == pytest.approx(0.25, rel=0.01)
+
+
+def test_without_a_sensor_power_is_absent_and_without_a_reference_the_ratio_is() -> None:
+    raw = reply(reference_ms=None)
+    raw["power"] = None
+    m = measurement(raw, ci_rel=0.02)
+    assert (m.power, m.power_ratio, m.energy_ratio, m.ratio) == (None, None, None, None)
+
+
+def edit(raw: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    raw = copy.deepcopy(raw)
+    *parents, last = path.split(".")
+    here: Any = raw
+    for key in parents:
+        here = here[int(key)] if key.isdigit() else here[key]
+    here[int(last) if last.isdigit() else last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "flag"),
+    [
+        ("after.throttled", "0x1", "throttled"),
+        ("after.throttled", "0x40000", "throttled"),
+        ("before.throttled", "0x2", "throttled"),
+        ("after.clock_mhz", 1400.0, "clock_changed"),
+        ("after.temperature_c", 61.0, "temperature_rise"),
+    ],
+)
+def test_a_board_that_changed_meanwhile_is_flagged(path: str, value: object, flag: str) -> None:
+    assert measurement(edit(reply(), path, value), ci_rel=0.02).flags == (flag,)
+
+
+def test_an_old_throttling_that_only_sticks_is_not_held_against_the_candidate() -> None:
+    raw = edit(edit(reply(), "before.throttled", "0x50000"), "after.throttled", "0x50000")
+    assert measurement(raw, ci_rel=0.02).flags == ()
+
+
+def test_unknown_telemetry_is_no_flag() -> None:
+    raw = edit(edit(reply(), "before", {"throttled": None}), "after", {"throttled": None, "clock_mhz": None})
+    m = measurement(raw, ci_rel=0.02)
+    assert (m.flags, m.clock_mhz) == ((), None)
+
+
+def test_a_wide_interval_is_noisy() -> None:
+    raw = reply(reference_ms=None)
+    for i, block in enumerate(raw["candidate"]["blocks"]):
+        block["ms"] = [ms * (1 + i % 3) for ms in block["ms"]]
+    assert "noisy" in measurement(raw, ci_rel=0.02).flags
+
+
+def test_few_runs_are_flagged() -> None:
+    raw = reply()
+    raw["candidate"]["blocks"] = raw["candidate"]["blocks"][:2]
+    assert "few_samples" in measurement(raw, ci_rel=0.02).flags
+
+
+def test_a_sensor_that_paused_is_flagged() -> None:
+    raw = reply()
+    power = raw["power"]
+    kept = [i for i, t in enumerate(power["t_s"]) if not 11.0 < t < 11.5]
+    for key in ("t_s", "w"):
+        power[key] = [power[key][i] for i in kept]
+    assert "gaps" in measurement(raw, ci_rel=0.02).flags
+
+
+def test_a_sensor_too_slow_for_the_blocks_is_flagged() -> None:
+    raw = reply()
+    power = raw["power"]
+    for key in ("t_s", "w"):
+        power[key] = power[key][::20]
+    assert "blocks_too_short" in measurement(raw, ci_rel=0.02).flags
+
+
+def test_a_value_counts_for_the_middle_of_the_time_it_covers() -> None:
+    raw = reply()
+    raw["power"]["t_s"] = [t + 0.05 for t in raw["power"]["t_s"]]
+    late = measurement(raw, ci_rel=0.02).power
+    raw["power"]["interval_s"] = 0.1
+    centred = measurement(raw, ci_rel=0.02).power
+    assert late is not None
+    assert centred is not None
+    assert late.mean_w.value != pytest.approx(3.0, abs=0.01)
+    assert centred.mean_w.value == pytest.approx(3.0)
+
+
+def test_idle_power_that_drifted_is_flagged() -> None:
+    raw = reply()
+    raw["power"]["w"][-250:] = [1.5] * 250
+    assert "idle_drift" in measurement(raw, ci_rel=0.02).flags
+
+
+def empty_blocks(raw: dict[str, Any]) -> None:
+    raw["candidate"]["blocks"] = [{"start_s": 0, "end_s": 1, "ms": []}]
+
+
+def sensor_died(raw: dict[str, Any]) -> None:
+    raw["power"].update(t_s=[4.0, 5.0], w=[1.0, 1.0])
+
+
+def sensor_silent(raw: dict[str, Any]) -> None:
+    raw["power"].update(t_s=[], w=[])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda raw: raw.pop("candidate"), "lacks what it should hold: KeyError"),
+        (lambda raw: raw.pop("after"), "lacks what it should hold"),
+        (lambda raw: raw.update(candidate=3), "lacks what it should hold"),
+        (lambda raw: raw["candidate"]["blocks"][0].update(ms=["fast"]), "could not convert"),
+        (lambda raw: raw["candidate"]["blocks"][0].update(ms=[float("nan")]), "no numbers"),
+        (lambda raw: raw["candidate"]["blocks"][0].update(ms=[-1.0]), "without duration"),
+        (lambda raw: raw["candidate"]["blocks"][0].update(end_s=0.0), "without duration"),
+        (lambda raw: raw["power"].update(scope="moon"), "unknown scope"),
+        (lambda raw: raw["after"].update(throttled="yes"), "invalid literal"),
+        (empty_blocks, "no latency samples"),
+        (sensor_died, "no power samples while the candidate ran"),
+        (sensor_silent, "no power samples while the candidate ran"),
+    ],
+)
+def test_nonsense_from_the_board_is_refused(spoil: Callable[[dict[str, Any]], object], problem: str) -> None:
+    raw = reply()
+    spoil(raw)
+    with pytest.raises(ValueError, match=problem):
+        measurement(raw, ci_rel=0.02)
