@@ -66,8 +66,8 @@ class PowerSettings:
 class MeasureSettings:
     """How long and how exactly to measure."""
 
-    warmup_s: float = 0.3
-    min_s: float = 1.0
+    warmup_s: float = 0.2
+    min_s: float = 0.5
     max_s: float = 10.0
     ci_rel: float = 0.02
     idle_s: float = 5.0

@@ -80,8 +80,8 @@ class Power(_Layer):
 class Measure(_Layer):
     """How long and how exactly to measure."""
 
-    warmup_s: float = Field(default=0.3, ge=0)
-    min_s: float = Field(default=1.0, gt=0)
+    warmup_s: float = Field(default=0.2, ge=0)
+    min_s: float = Field(default=0.5, gt=0)
     max_s: float = Field(default=10.0, gt=0)
     ci_rel: float = Field(default=0.02, gt=0, lt=1)
     idle_s: float = Field(default=5.0, ge=0)

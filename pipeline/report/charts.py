@@ -21,6 +21,9 @@ ACCENT, GOOD, BAD, MUTED, FAINT, TEXT = (
     f"var(--{name})" for name in ("accent", "good", "bad", "muted", "faint", "text")
 )
 _Trace = dict[str, Any]
+_BESIDE = {"xref": "paper", "x": 1.01, "xanchor": "left", "showarrow": False}
+"""Where a bar's text stands: right of the plot, so that it can be read on any colour."""
+_BAR_AXIS = {"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False, "zeroline": False}
 _HOVERED_GROUPS = 16
 """A plan's further groups are counted, not listed: the hover box has to fit on a screen."""
 
@@ -60,8 +63,8 @@ def pareto(run: Contents) -> Chart | None:
     return Chart(
         name="pareto",
         title="Accuracy against latency",
-        note="Trials as measured on the device, before fine-tuning, accuracy on the search split; bars are 95 % confidence"
-        " intervals. The star is the chosen network after fine-tuning.",
+        note="Trials as measured on the device, before fine-tuning, accuracy on the search split; bars are 95 %"
+        " confidence intervals. The star is the chosen network after fine-tuning.",
         traces=[trace for trace in traces if trace["x"]],
         layout={
             "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero"},
@@ -79,34 +82,26 @@ def levels(run: Contents) -> Chart | None:
     kept = run.space.kept(run.chosen.plan.levels)
     names = [_label(group.name) for group in run.space.groups]
     shares = [k / group.channels for k, group in zip(kept, run.space.groups, strict=True)]
-    texts = [
-        f"{k} of {group.channels}" if k else f"removed ({group.channels})"
-        for k, group in zip(kept, run.space.groups, strict=True)
-    ]
-    bars = {"type": "bar", "orientation": "h", "y": names, "hoverinfo": "skip"}
+    rows = list(range(len(names)))
+    bars = {"type": "bar", "orientation": "h", "y": rows, "hoverinfo": "skip"}
     return Chart(
         name="levels",
         title="What is left of each layer",
         note="Channels that the chosen network keeps, by group of layers that are cut together, from input to output.",
         traces=[
             {**bars, "name": "kept", "x": shares, "marker": {"color": ACCENT}},
-            {
-                **bars,
-                "name": "cut",
-                "x": [1 - share for share in shares],
-                "marker": {"color": FAINT},
-                "text": texts,
-                "textposition": "inside",
-                "insidetextanchor": "end",
-                "textfont": {"color": TEXT},
-                "constraintext": "none",
-            },
+            {**bars, "name": "cut", "x": [1 - share for share in shares], "marker": {"color": FAINT}},
         ],
         layout={
             "barmode": "stack",
             "bargap": 0.35,
+            "margin": {"r": 110},
             "xaxis": {"tickformat": ".0%", "range": [0, 1], "fixedrange": True},
-            "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False},
+            "yaxis": {**_BAR_AXIS, "tickmode": "array", "tickvals": rows, "ticktext": names},
+            "annotations": [
+                {**_BESIDE, "y": row, "text": f"{k} of {group.channels}" if k else "removed"}
+                for row, (k, group) in enumerate(zip(kept, run.space.groups, strict=True))
+            ],
         },
         height=130 + 26 * len(names),
     )
@@ -184,10 +179,11 @@ def seconds(run: Contents) -> Chart | None:
         layout={
             "bargap": 0.35,
             "showlegend": False,
+            "margin": {"t": 8, "r": 64},
             "xaxis": {"title": {"text": "seconds"}, "fixedrange": True},
-            "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False},
+            "yaxis": _BAR_AXIS,
         },
-        height=110 + 30 * len(stages),
+        height=80 + 30 * len(stages),
     )
 
 
@@ -228,7 +224,7 @@ def _cloud(run: Contents, axis: _LatencyAxis, trials: Sequence[Trial], name: str
             "thickness": 1,
             "width": 0,
         },
-        "marker": {"color": color, "symbol": symbol, "size": 8, "line": {"width": 1.5}},
+        "marker": _marker(color, symbol),
         "text": [_describe(run, t) for t, _ in placed],
         "hoverinfo": "text",
     }
@@ -301,20 +297,10 @@ def _target_line(target: float | None) -> dict[str, Any]:
     if target is None:
         return {}
     line = {"color": BAD, "dash": "dash", "width": 1.5}
-    label = {"text": "target", "textposition": "end", "font": {"color": BAD}, "yanchor": "top"}
+    label = {"text": "target", "font": {"color": BAD}, "xanchor": "left", "yanchor": "top", "showarrow": False}
     return {
-        "shapes": [
-            {
-                "type": "line",
-                "x0": target,
-                "x1": target,
-                "yref": "paper",
-                "y0": 0,
-                "y1": 1,
-                "line": line,
-                "label": label,
-            }
-        ]
+        "shapes": [{"type": "line", "x0": target, "x1": target, "yref": "paper", "y0": 0, "y1": 1, "line": line}],
+        "annotations": [{**label, "x": target, "yref": "paper", "y": 1}],
     }
 
 
@@ -328,10 +314,15 @@ def _points(run: Contents, trials: Sequence[Trial], name: str, color: str, symbo
         "name": name,
         "x": [t.index for t in trials],
         "y": [t.reward for t in trials],
-        "marker": {"color": color, "symbol": symbol, "size": 8, "line": {"width": 1.5}},
+        "marker": _marker(color, symbol),
         "text": [_describe(run, t) for t in trials],
         "hoverinfo": "text",
     }
+
+
+def _marker(color: str, symbol: str) -> _Trace:
+    """An open symbol is drawn by its line; a filled one needs none."""
+    return {"color": color, "symbol": symbol, "size": 8, "line": {"width": 1.5 if symbol.endswith("open") else 0}}
 
 
 def _describe(run: Contents, trial: Trial) -> str:

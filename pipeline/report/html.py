@@ -61,7 +61,8 @@ def _headline(run: Contents) -> str:
 
 def _what_was_pruned(run: Contents) -> str:
     model = run.config.get("model") or "the default network"
-    return f"{model} on {run.config.get('data', 'unknown data')}"
+    kind, _, folder = str(run.config.get("data", "unknown data")).partition(":")
+    return f"{model} on {Path(folder).name if kind == 'imagefolder' else kind}"
 
 
 def _facts(run: Contents) -> str:

@@ -41,7 +41,8 @@ class RunSummary:
     """ISO 8601, UTC."""
     finished: str | None = None
     seconds: float | None = None
-    """From the start to the end, to the last trial where the run was interrupted, to now where it is running."""
+    """Of work, pauses taken off, where the run has said so (fact ``seconds``); else from the start to the end, to the
+    last trial where it was interrupted, to now where it is running."""
 
 
 def claim_folder(root: Path, label: str) -> Path:
@@ -121,7 +122,7 @@ def _summary(database: Database, folder: Path) -> RunSummary:
         "SELECT count(*), max(CASE WHEN feasible THEN reward END), max(at) FROM trials",
     )[0]
     status = read_status(database, folder)
-    started, finished = database.fact("started"), database.fact("finished")
+    started, finished, worked = (database.fact(key) for key in ("started", "finished", "seconds"))
     end = datetime.now(UTC).isoformat() if status == RUNNING else finished or last
     return RunSummary(
         id=folder.name,
@@ -134,7 +135,7 @@ def _summary(database: Database, folder: Path) -> RunSummary:
         best_reward=best,
         started=started,
         finished=finished,
-        seconds=_seconds_between(started, end),
+        seconds=worked if isinstance(worked, float) and status != RUNNING else _seconds_between(started, end),
     )
 
 

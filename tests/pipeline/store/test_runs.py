@@ -96,6 +96,13 @@ def test_an_interrupted_run_lasted_until_its_last_trial(tmp_path: Path) -> None:
     assert summary.seconds is not None
 
 
+def test_a_resumed_run_took_the_seconds_it_worked_not_those_it_slept(tmp_path: Path) -> None:
+    with Store.create(tmp_path, label="x") as store:
+        store.set("seconds", 42.5)
+        store.finish()
+    assert Store.list(tmp_path)[0].seconds == 42.5
+
+
 def test_a_damaged_run_is_listed_and_hides_no_other(tmp_path: Path) -> None:
     (tmp_path / "20200101-000000-no-database").mkdir()
     garbled = tmp_path / "20210101-000000-garbled"

@@ -1,0 +1,48 @@
+# Two commands: `make run` sets up and runs the embedded default, `make test` sets up and runs every check.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test install check lab-packages clean
+.DELETE_ON_ERROR:
+
+run: install
+	$(BIN)/pipeline run
+
+install: $(VENV)/installed
+
+test: $(VENV)/tested-with lab-packages
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+# What needs no device and no time: style, types, who imports whom, the agent's Python 3.6.
+check: $(VENV)/tested-with
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vermin --target=3.6- --violations --no-tips --eval-annotations device_agents
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/tested-with: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@ $(VENV)/installed
+
+# OpenSSH's server, for the tests against a real sshd. Without it, and without the right to install it, they skip.
+lab-packages:
+	@command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || { \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); \
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq openssh-server >/dev/null; } \
+	  || echo "openssh-server is not installed: the tests against a real sshd will be skipped"
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,57 @@
+"""Is a weightless probe as fast as the whole file, and how much less does it send? Three nets, one table.
+
+    python benchmarks/skeletons.py [--device local] [--repeats 5]
+
+The whole file is the reference that the skeleton takes turns with, block by block, in one process on the device; the
+ratio of their median latencies is printed with its 95 % interval over the repeats' pooled mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.agent import open_agent
+from pipeline.export.onnx import export
+from pipeline.export.skeleton import skeleton
+from pipeline.inventory import load_inventory
+from pipeline.pruning.tracing import trace
+from pipeline.zoo import load_model
+
+NETS = (("resnet20", 10, (3, 32, 32)), ("mobilenet_v2", 1000, (3, 224, 224)), ("resnet18", 1000, (3, 224, 224)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="local")
+    parser.add_argument("--inventory", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    told = parser.parse_args()
+    print(f"{'net':<14}{'whole file':>14}{'skeleton':>12}{'share':>9}{'p50 whole':>12}{'skeleton / whole':>30}")
+    with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
+        for name, classes, shape in NETS:
+            torch.manual_seed(0)
+            net = load_model(name, classes=classes, channels=shape[0], weights=None)
+            whole = export(trace(net, torch.randn(2, *shape)), torch.randn(2, *shape), agent.limits)
+            probe = skeleton(whole)
+            settings = replace(agent.device.measure, min_s=4.0)
+            measured = [
+                agent.measure(probe, "skeleton", reference=(whole, "onnx"), settings=settings)
+                for _ in range(told.repeats)
+            ]
+            ratios = [m.ratio.value for m in measured if m.ratio]
+            p50 = np.median([m.p50_ms.value for m in measured])
+            spread = 2.776 if len(ratios) == 5 else 1.96  # Student's t, five repeats
+            half = spread * np.std(ratios, ddof=1) / np.sqrt(len(ratios)) if len(ratios) > 1 else np.nan
+            shown = f"{np.mean(ratios):.4f} ± {half:.4f}"
+            print(
+                f"{name:<14}{len(whole):>12,} B{len(probe):>10,} B{len(probe) / len(whole):>9.3%}{p50:>9.3f} ms{shown:>30}"
+            )
+
+
+if __name__ == "__main__":
+    main()

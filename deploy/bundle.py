@@ -1,0 +1,145 @@
+"""A bundle: a folder that holds a pruned network and all that is needed to run it, trust it and make it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.facts import BundleFacts
+from deploy.manifest import manifest
+from deploy.readme import readme
+from deploy.templates import template
+from pipeline import codec
+from pipeline.errors import OutputError
+from pipeline.records import Artifact
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+
+__all__ = ["MANIFEST", "MODEL", "BundleFacts", "verify_bundle", "write_bundle"]
+
+
+def write_bundle(*, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, output: Path) -> Path:
+    """Write a bundle to ``output``, whole or not at all, and return its path.
+
+    Args:
+        artifact: the network; ``artifact.files`` says which content each file must have.
+        files: where the content of each of ``artifact.files`` lies; model.onnx is among them.
+        facts: where the network comes from.
+        output: a folder that is new or empty.
+
+    Raises:
+        OutputError: the folder is not empty or cannot be written, or a file is not the one that the run stored.
+    """
+    output = output.absolute()
+    with _explained(output):
+        _refuse_used(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        beside = output if output.is_dir() else output.parent
+        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=beside))
+        try:
+            _fill(partial, artifact, files, facts)
+            _publish(partial, output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return output
+
+
+def verify_bundle(folder: Path) -> None:
+    """Compare each file of a bundle with its manifest.
+
+    Raises:
+        OutputError: it is no bundle, or files are missing or differ; names them.
+    """
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        expected = {_plain(name): str(entry["sha256"]) for name, entry in listed.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(f"{folder} is no bundle: its {MANIFEST} cannot be read ({error}); pull it again") from error
+    with _explained(folder):
+        problems = [
+            f"{name} {'differs' if (folder / name).is_file() else 'is missing'}"
+            for name, sha256 in expected.items()
+            if not (folder / name).is_file() or _sha256(folder / name) != sha256
+        ]
+    if problems:
+        raise OutputError(f"{folder} is not as it was written: {', '.join(problems)}; pull it again")
+
+
+def _refuse_used(output: Path) -> None:
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise OutputError(f"{output} is no folder; give a new or an empty one")
+    if output.exists() and any(output.iterdir()):
+        raise OutputError(
+            f"{output} is not empty; give a new folder, so that nothing of yours is mixed with the bundle"
+        )
+
+
+def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts) -> None:
+    _copy_files(folder, artifact, files)
+    (folder / "labels.txt").write_text("".join(f"{_one_line(name)}\n" for name in facts.classes), encoding="utf-8")
+    for name in ("example.py", "requirements.txt"):
+        (folder / name).write_text(template(name), encoding="utf-8")
+    (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
+    written = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
+    text = codec.to_text(manifest(artifact, facts, written), indent=2)
+    (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+
+
+def _publish(partial: Path, output: Path) -> None:
+    """Move what was written to its place by renaming alone.
+
+    A folder that is there already stays itself, since it may be a mount point or the shell's own; the manifest
+    goes last, because without it a folder is no bundle.
+    """
+    if not output.is_dir():
+        partial.chmod(0o755)
+        partial.replace(output)
+        return
+    for path in sorted(partial.iterdir(), key=lambda p: p.name == MANIFEST):
+        path.replace(output / path.name)
+
+
+def _copy_files(folder: Path, artifact: Artifact, files: Mapping[str, Path]) -> None:
+    if set(files) != set(artifact.files) or MODEL not in files:
+        needed, found = sorted({MODEL, *artifact.files}), sorted(files)
+        raise OutputError(f"artifact {artifact.id} needs {', '.join(needed)}; found: {', '.join(found) or 'no file'}")
+    for name, source in files.items():
+        shutil.copyfile(source, folder / _plain(name))
+        if _sha256(folder / name) != artifact.files[name]:
+            raise OutputError(
+                f"{name} of artifact {artifact.id} is damaged: {source} is not the file that the run stored"
+            )
+
+
+def _plain(name: str) -> str:
+    """Return a name that stays inside its folder."""
+    if name != Path(name).name or name in ("", ".", "..", MANIFEST):
+        raise ValueError(f"{name!r} is no file's name")
+    return name
+
+
+def _one_line(name: str) -> str:
+    return " ".join(name.split())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _explained(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename else ""
+        raise OutputError(f"the bundle {output} cannot be written or read: {reason}{where}") from error
+    except ValueError as error:
+        raise OutputError(f"the bundle {output} cannot be written: {error}") from error

@@ -1,0 +1,33 @@
+"""What a run knows of an artifact beyond the artifact itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.records import DeviceFacts, Figures, SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleFacts:
+    """Where the network comes from and how it is fed."""
+
+    run_id: str
+    classes: tuple[str, ...]
+    """In the order of the network's outputs."""
+    input_name: str
+    input_shape: tuple[int, ...]
+    """Channels, height, width."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of each channel, of pixels between 0 and 1."""
+    space: SearchSpace
+    device: DeviceFacts
+    device_name: str
+    base: Figures
+    seed: int
+    versions: Mapping[str, str]
+    config: Mapping[str, Any]
+    git: Any
+    """What the run knew of its working copy; None where it had none."""

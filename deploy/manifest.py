@@ -1,0 +1,93 @@
+"""manifest.json: what is in a bundle, how to feed it, what was measured, and how to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from deploy.facts import BundleFacts
+from pipeline import codec
+from pipeline.records import Artifact
+
+SCHEMA_VERSION = 1
+"""Rises with every change that a reader of version 1 would misread."""
+
+
+def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the manifest as plain JSON values; ``files``: name → sha256 and bytes."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "name": f"{facts.run_id}-{artifact.id}",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": files,
+        "classes": list(facts.classes),
+        "input": _input(facts),
+        "plan": _plan(artifact, facts),
+        "device": {"name": facts.device_name, **codec.dump(facts.device)},
+        "accuracy": _accuracy(artifact, facts),
+        "figures": {
+            "base": codec.dump(facts.base),
+            "before_fine_tuning": codec.dump(artifact.before),
+            "after_fine_tuning": codec.dump(artifact.after),
+            "uncertainty": "low and high bound the 95 % confidence interval of value",
+        },
+        "run": {"id": facts.run_id, "trial": artifact.trial, "artifact": artifact.id, "round": artifact.round},
+        "seeds": {"run": facts.seed},
+        "versions": dict(facts.versions),
+        "config": dict(facts.config),
+        "git": facts.git,
+    }
+
+
+def _input(facts: BundleFacts) -> dict[str, Any]:
+    return {
+        "name": facts.input_name,
+        "shape": list(facts.input_shape),
+        "layout": "NCHW",
+        "type": "float32",
+        "fit": "scaled to cover the shape, bilinear, and cropped to its centre",
+        "colour": "grey" if facts.input_shape[0] == 1 else "RGB",
+        "normalisation": {
+            "mean": list(facts.mean),
+            "std": list(facts.std),
+            "formula": "(pixel / 255 - mean) / std, each channel for itself",
+        },
+    }
+
+
+def _plan(artifact: Artifact, facts: BundleFacts) -> dict[str, Any]:
+    """The groups with their levels; of a plan made for another space (an earlier round), the levels alone."""
+    levels, groups = artifact.plan.levels, facts.space.groups
+    plan: dict[str, Any] = {
+        "criterion": artifact.plan.criterion,
+        "key": artifact.key,
+        "levels": list(levels),
+        "groups": None,
+    }
+    if len(levels) != len(groups):
+        return plan
+    kept = facts.space.kept(levels)
+    plan["groups"] = [
+        {"name": g.name, "layers": list(g.layers), "level": level, "channels": g.channels, "kept": k}
+        for g, level, k in zip(groups, levels, kept, strict=True)
+    ]
+    return plan
+
+
+def _accuracy(artifact: Artifact, facts: BundleFacts) -> dict[str, Any]:
+    """Shares of right answers; the search split picked the network, the test split was used once, at the end."""
+    return {
+        name: {"search": figures.search_accuracy, "test": figures.test_accuracy}
+        for name, figures in (
+            ("base", facts.base),
+            ("before_fine_tuning", artifact.before),
+            ("after_fine_tuning", artifact.after),
+        )
+    } | {
+        "verified": {
+            "device": artifact.device_accuracy,
+            "host": artifact.host_accuracy,
+            "images": artifact.verified_images,
+        }
+    }

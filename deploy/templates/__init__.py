@@ -1,0 +1,10 @@
+"""Files that every bundle carries: example.py runs as it stands, README.md has $places to fill."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def template(name: str) -> str:
+    """Return the text of a file in this folder."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
