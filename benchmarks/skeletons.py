@@ -3,7 +3,7 @@
     python benchmarks/skeletons.py [--device local] [--repeats 5]
 
 The whole file is the reference that the skeleton takes turns with, block by block, in one process on the device; the
-ratio of their median latencies is printed with its 95 % interval over the repeats' pooled mean.
+mean ratio of their median latencies is printed with its 95 % interval over the repeats.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pipeline.export.onnx import export
 from pipeline.export.skeleton import skeleton
 from pipeline.inventory import load_inventory
 from pipeline.pruning.tracing import trace
+from pipeline.stats import mean_interval
 from pipeline.zoo import load_model
 
 NETS = (("resnet20", 10, (3, 32, 32)), ("mobilenet_v2", 1000, (3, 224, 224)), ("resnet18", 1000, (3, 224, 224)))
@@ -45,9 +46,8 @@ def main() -> None:
             ]
             ratios = [m.ratio.value for m in measured if m.ratio]
             p50 = np.median([m.p50_ms.value for m in measured])
-            spread = 2.776 if len(ratios) == 5 else 1.96  # Student's t, five repeats
-            half = spread * np.std(ratios, ddof=1) / np.sqrt(len(ratios)) if len(ratios) > 1 else np.nan
-            shown = f"{np.mean(ratios):.4f} ± {half:.4f}"
+            interval = mean_interval(np.array(ratios))
+            shown = f"{interval.value:.4f} ± {interval.half_width:.4f}"
             print(
                 f"{name:<14}{len(whole):>12,} B{len(probe):>10,} B{len(probe) / len(whole):>9.3%}{p50:>9.3f} ms{shown:>30}"
             )
