@@ -60,9 +60,8 @@ def main() -> None:
     data = load_data(config.data, seed=config.seed)
     with open_agent(load_inventory(None).device("local")) as agent:
         rows = _rows(store, config, data, agent, told.weights)
-    print(
-        f"{config.model} on {data.name}, target {' '.join(config.target)}, {config.trials} trials in {seconds:.0f} s (whole run)"
-    )
+    wanted = " ".join(config.target)
+    print(f"{config.model} on {data.name}, target {wanted}, {config.trials} trials, whole run {seconds:.0f} s")
     print(f"fine-tuning of both: {config.recovery.finalist_epochs} + {config.recovery.epochs} epochs, teacher = base\n")
     print(f"{'':<28}{'latency':>22}{'parameters':>12}{'M MACs':>9}{'test before':>13}{'test after':>12}")
     for row in rows:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from deploy.bundle import BundleFacts
-
+from deploy.facts import BundleFacts
 from pipeline import codec
 from pipeline.errors import RunNotFoundError
 from pipeline.pareto import device_costs, non_dominated
-from pipeline.records import Artifact, DeviceFacts, Figures, SearchSpace
+from pipeline.records import Artifact, DeviceFacts, Figures
+from pipeline.spaces import space_of_round
 from pipeline.store import Store
 
 
@@ -21,22 +21,19 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
     if wanted == "best":
         found = [a for a in artifacts if a.chosen]
     elif wanted == "pareto":
-        measured = [a.after.measurement for a in artifacts]
-        costs = device_costs([a.after.search_accuracy for a in artifacts], measured)
-        found = [artifacts[i] for i in non_dominated(costs)]
+        found = _front(artifacts)
     else:
         found = [a for a in artifacts if a.id == wanted]
     if not found:
-        there = ", ".join(a.id for a in artifacts)
-        raise RunNotFoundError(
-            f"run {store.id} ({store.status}) has no artifact {wanted!r}; "
-            + (f"it has: {there}" if there else f"it has none yet: pipeline run --resume {store.id}")
-        )
+        ids = ", ".join(a.id for a in artifacts)
+        there = f"it has: {ids}" if ids else "it has none yet"
+        mend = "" if store.status == "finished" else f"; to go on with it: pipeline run --resume {store.id}"
+        raise RunNotFoundError(f"run {store.id} ({store.status}) has no artifact {wanted!r}; {there}{mend}")
     return found
 
 
-def bundle_facts(store: Store) -> BundleFacts:
-    """Return what a bundle says of where its network came from."""
+def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
+    """Return what a bundle says of where its network came from; the space is the one that its round cut."""
     told = store.get("input")
     return BundleFacts(
         run_id=store.id,
@@ -45,7 +42,7 @@ def bundle_facts(store: Store) -> BundleFacts:
         input_shape=tuple(told["shape"]),
         mean=tuple(told["mean"]),
         std=tuple(told["std"]),
-        space=codec.load(SearchSpace, store.get("space")),
+        space=space_of_round(store, artifact.round),
         device=codec.load(DeviceFacts, store.get("facts")),
         device_name=store.get("device")["name"],
         base=codec.load(Figures, store.get("base")),
@@ -54,3 +51,8 @@ def bundle_facts(store: Store) -> BundleFacts:
         config=store.get("config"),
         git=store.get("git"),
     )
+
+
+def _front(artifacts: list[Artifact]) -> list[Artifact]:
+    costs = device_costs([a.after.search_accuracy for a in artifacts], [a.after.measurement for a in artifacts])
+    return [artifacts[i] for i in non_dominated(costs)]

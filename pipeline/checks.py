@@ -131,4 +131,4 @@ def _room(device: Device, name: str, found_mb: float, least_mb: float, word: str
 
 
 def _mend(device: Device, step: str) -> str:
-    return device.mends.get(step, "run with --verbose, and see the board's own log")
+    return device.mends.get(step, "see the board's own log; with PIPELINE_LOG=debug set, this command says more")

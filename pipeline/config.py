@@ -14,7 +14,7 @@ from pipeline.targets import Target, parse_target
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -162,7 +162,10 @@ class RunConfig(_Section):
     @field_validator("target")
     @classmethod
     def _parses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        metrics = [parse_target(text).metric for text in value]
+        try:
+            metrics = [parse_target(text).metric for text in value]
+        except ConfigError as error:  # pydantic adds where it stands only to ValueErrors
+            raise ValueError(str(error)) from error
         if twice := {m for m in metrics if metrics.count(m) > 1}:
             raise ValueError(f"two targets for {', '.join(sorted(twice))}")
         return value
@@ -187,4 +190,6 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = "--" + "-".join(map(str, first["loc"][:1])).replace("_", "-")
-        raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+        problem = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
+        raise ConfigError(f"{where}: {problem}{found}") from error

@@ -23,7 +23,8 @@
     │   ├── CutError                  the surgery did not give the network that was planned
     │   ├── ExportError               the file differs from the network, or the device cannot load it
     │   └── MeasureError              the runtime crashed, hung or refused the file on the device
-    ├── StoreError                    a run's files are damaged or in use
+    ├── StoreError                    a run's files are damaged or cannot be written
+    │   └── RunInUseError             exit code 2: another process is writing the run
     └── StoppedError                  exit code 130: the user asked the run to stop; it can be resumed
 
 A message says what was wrong, what was found, what would be right and, where it can, the command that mends it.
@@ -132,13 +133,28 @@ class MeasureError(CandidateError):
 
 
 class StoreError(PipelineError):
-    """A run's files are damaged or in use by another process."""
+    """A run's files are damaged or cannot be written."""
+
+
+class RunInUseError(StoreError):
+    """Another process is writing the run."""
+
+    exit_code = 2
 
 
 class StoppedError(PipelineError):
     """The user asked the run to stop; it can be resumed."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of what an exception says; its class's name where it says nothing.
+
+    >>> first_line(ValueError("bad shape\nmore")), first_line(NotImplementedError())
+    ('bad shape', 'NotImplementedError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

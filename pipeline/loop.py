@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pipeline.candidates import Built
 from pipeline.errors import CandidateError
@@ -25,7 +25,15 @@ Measure = Callable[[Built], tuple[Measurement, bool]]
 """Returns the measurement and whether it was known already."""
 Judge = Callable[[Trial], Trial]
 """Adds reward, terms and feasibility."""
-Begun = tuple[Trial, Future[tuple[Measurement, bool]] | None]
+Begun = tuple[Trial, Future["Outcome"] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of measuring a candidate."""
+
+    measured: tuple[Measurement, bool] | CandidateError
+    seconds: float
 
 
 def search(
@@ -52,7 +60,8 @@ def search(
     """
     known = known or {}
     begun: deque[Begun] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="device") as device:
+    device = ThreadPoolExecutor(1, thread_name_prefix="device")
+    try:
         for index in range(first, first + trials):
             if stopping():
                 break
@@ -61,6 +70,8 @@ def search(
                 yield _conclude(begun.popleft(), strategy, judge)
         while begun:
             yield _conclude(begun.popleft(), strategy, judge)
+    finally:
+        device.shutdown(cancel_futures=True)  # what is queued behind a lost device would only fail as well
 
 
 def _begin(
@@ -84,18 +95,32 @@ def _begin(
     except CandidateError as error:
         return replace(trial, failure=str(error)), None
     trial = replace(trial, key=built.candidate.key, candidate=built.candidate, seconds={**seconds, **built.seconds})
-    return trial, device.submit(measure, built)
+    return trial, device.submit(_timed, measure, built)
+
+
+def _timed(measure: Measure, built: Built) -> Outcome:
+    start = time.perf_counter()
+    try:
+        measured: tuple[Measurement, bool] | CandidateError = measure(built)
+    except CandidateError as error:
+        measured = error
+    return Outcome(measured, time.perf_counter() - start)
 
 
 def _conclude(begun: Begun, strategy: Strategy, judge: Judge) -> Trial:
     trial, pending = begun
     if pending is not None:
-        start = time.perf_counter()
-        try:
-            measurement, cached = pending.result()
-            trial = judge(replace(trial, measurement=measurement, cached=cached))
-        except CandidateError as error:
-            trial = replace(trial, failure=str(error))
-        trial = replace(trial, seconds={**trial.seconds, "measure": time.perf_counter() - start})
+        outcome = pending.result()
+        trial = _judged(replace(trial, seconds={**trial.seconds, "measure": outcome.seconds}), outcome, judge)
     strategy.tell(trial)
     return trial
+
+
+def _judged(trial: Trial, outcome: Outcome, judge: Judge) -> Trial:
+    try:
+        if isinstance(outcome.measured, CandidateError):
+            raise outcome.measured
+        measurement, cached = outcome.measured
+        return judge(replace(trial, measurement=measurement, cached=cached))
+    except CandidateError as error:
+        return replace(trial, failure=str(error))

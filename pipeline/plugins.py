@@ -29,5 +29,5 @@ def load(package: str, name: str) -> ModuleType:
     module = name.replace("-", "_")
     if module not in known:
         kind = package.rpartition(".")[2]
-        raise ConfigError(f"unknown {kind} {name!r}{nearest(module, known)}; there are: {', '.join(known)}")
+        raise ConfigError(f"no {name!r} among the {kind}{nearest(module, known)}; there are: {', '.join(known)}")
     return importlib.import_module(f"{package}.{module}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.errors import MeasureError
 from pipeline.records import Measurement, SearchSpace
 from pipeline.targets import Metric
 
@@ -54,13 +55,17 @@ def reward(
 
     Args:
         limits: for each target its limit as a share of the base model's figure.
+
+    Raises:
+        MeasureError: a target's figure was not measured.
     """
     kept = space.kept(levels)
     gone = [1 - k / g.channels for k, g in zip(kept, space.groups, strict=True)]
+    shares = [level / 100 if k else 1.0 for level, k in zip(levels, kept, strict=True)]  # a removed block goes whole
     terms = {
         "accuracy": _mean(weights.alpha) * ratios.accuracy,
         "intensity": -_mean(g * i for g, i in zip(weights.gamma, gone, strict=True)),
-        "level": -_mean(w * a / 100 for w, a in zip(weights.lambda_, levels, strict=True)),
+        "level": -_mean(w * a for w, a in zip(weights.lambda_, shares, strict=True)),
         "latency": -weights.latency * ratios.latency,
         "violation": -weights.violation * violation(ratios, limits),
     }
@@ -72,14 +77,18 @@ def reward(
 def violation(ratios: Ratios, limits: Mapping[Metric, float]) -> float:
     """Return by how much the limits are exceeded, relative to them; 0: all are met.
 
+    Raises:
+        MeasureError: a target's figure was not measured, so that nobody can say whether it is met.
+
     >>> violation(Ratios(accuracy=1.0, latency=0.6), {"latency": 0.5})
     0.2
     """
     excess = 0.0
     for metric, limit in limits.items():
         figure = ratios.of(metric)
-        if figure is not None:
-            excess += max(0.0, figure / limit - 1)
+        if figure is None:
+            raise MeasureError(f"the {metric} of this candidate was not measured, and there is a target for it")
+        excess += max(0.0, figure / limit - 1)
     return round(excess, 9)
 
 

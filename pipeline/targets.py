@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,15 +31,11 @@ class Target:
 
     def __str__(self) -> str:
         """Return the target as the user types it."""
-        return f"{self.metric}={self.limit:g}{'x' if self.relative else _SHOWN[self.metric]}"
+        return f"{self.metric}={self.limit:.12g}{'x' if self.relative else _SHOWN[self.metric]}"
 
     def share(self, base: float) -> float:
         """Return the limit as a share of the base model's figure."""
         return self.limit if self.relative else self.limit / base
-
-    def tightened(self, exponent: float) -> Target:
-        """Return the target part of the way: a relative limit to the power of ``exponent``."""
-        return Target(self.metric, self.limit**exponent, True) if self.relative else self
 
 
 def parse_target(text: str) -> Target:
@@ -55,9 +52,9 @@ def parse_target(text: str) -> Target:
     if metric not in _UNITS:
         raise ConfigError(f"target {text!r}: unknown metric{nearest(metric, _UNITS)}; there are: {', '.join(_UNITS)}")
     units = _UNITS[metric]  # type: ignore[index]
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*([a-zA-Z]+)\s*", value)
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)\s*([a-zA-Z]+)\s*", value)
     unit = match[2].lower() if match else ""
-    if match is None or float(match[1]) <= 0 or (unit != "x" and unit not in units):
+    if match is None or not 0 < float(match[1]) < math.inf or (unit != "x" and unit not in units):
         raise ConfigError(f"target {text!r}: expected for example {metric}=0.5x or {metric}=20{_SHOWN[metric]}")  # type: ignore[index]
     limit = float(match[1]) * (1.0 if unit == "x" else units[unit])
     return Target(metric, limit, unit == "x")  # type: ignore[arg-type]

@@ -14,9 +14,9 @@ from rich.logging import RichHandler
 
 from pipeline import __version__
 from pipeline.cli import devices, runs
-from pipeline.cli.console import err, out, print_json
+from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
-from pipeline.errors import OutputError, PipelineError, UserError
+from pipeline.errors import OutputError, PipelineError
 
 app = typer.Typer(
     name="pipeline",
@@ -33,23 +33,21 @@ app.command()(runs.pull)
 
 def main() -> None:
     """Run the command line; an expected failure is one line and an exit code, never a traceback."""
-    logging.basicConfig(
-        level=os.environ.get("PIPELINE_LOG", "WARNING").upper(),
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_path=False, show_time=False)],
-    )
+    _log_to_stderr(os.environ.get("PIPELINE_LOG", "warning"))
     try:
         app()
     except PipelineError as error:
-        err.print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True)
+        print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("stopped")
-        sys.exit(130)
 
 
-def _escaped(error: Exception) -> str:
-    return str(error).replace("[", "\\[")
+def _log_to_stderr(level: str) -> None:
+    known = logging.getLevelNamesMapping()
+    logging.basicConfig(
+        level=known.get(level.upper(), logging.WARNING),
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, show_time=False)],
+    )
 
 
 def _version(wanted: bool) -> None:
@@ -72,6 +70,7 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Where to write inventory.yaml and run.yaml.")] = Path(),
     inventory: Inventory = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    json: Json = False,
 ) -> None:
     """Write a commented inventory.yaml and run.yaml to start from."""
     places = {"inventory.yaml": inventory or folder / "inventory.yaml", "run.yaml": folder / "run.yaml"}
@@ -83,8 +82,12 @@ def init(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text((resources.files("pipeline") / "templates" / name).read_text("utf-8"), "utf-8")
         except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-        out.print(f"wrote [bold]{path}[/]")
+            raise OutputError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
+    if json:
+        print_json({name: str(path) for name, path in places.items()})
+        return
+    for path in places.values():
+        out.print(f"wrote {path}", markup=False)
     out.print("Next: register your board in inventory.yaml, then")
     out.print("  pipeline devices trust NAME && pipeline devices check NAME")
     out.print("  pipeline run --device NAME --config run.yaml")
@@ -147,14 +150,13 @@ def run(
     json: Json = False,
 ) -> None:
     """Search, fine-tune, export and verify; without options, the built-in example on this machine."""
-    from pipeline.cli.running import run_and_show  # torch takes seconds to import
+    from pipeline.cli.running import Asked, run_and_show  # torch takes seconds to import
 
     options: dict[str, Any] = {
         "model": model, "weights": weights, "data": data, "target": tuple(target or ()), "trials": trials,
-        "strategy": strategy, "criterion": criterion, "rounds": rounds, "seed": seed, "epochs": epochs,
+        "strategy": strategy, "criterion": criterion, "rounds": rounds, "seed": seed,
     }  # fmt: skip
-    if resume and (config or any(value not in (None, ()) for value in options.values())):
-        raise UserError("--resume goes on with the settings that the run began with; leave the other options out")
-    run_and_show(
-        device=device, config=config, options=options, resume=resume, inventory=inventory, root=runs, json=json
+    asked = Asked(
+        device=device, config=config, options=options, epochs=epochs, resume=resume, inventory=inventory, runs=runs
     )
+    run_and_show(asked, json=json)

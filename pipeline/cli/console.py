@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
+from rich.text import Text
 
-from pipeline import codec
+from pipeline.errors import PipelineError, StoppedError
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_PIPE_COLUMNS = 160
+"""Width where nobody looks: a file or another program should not get lines folded for an 80-column terminal."""
+
+
+def _console(*, stderr: bool) -> Console:
+    shown = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if shown else _PIPE_COLUMNS)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 
 def print_json(value: object) -> None:
-    """Print a record or plain values as JSON."""
-    out.print(codec.to_text(value, indent=2), markup=False, soft_wrap=True)
+    """Print a record or plain values as JSON, character by character as it is."""
+    from pipeline import codec  # pydantic takes its time, and most verbs do without
+
+    sys.stdout.write(codec.to_text(value, indent=2) + "\n")
+
+
+def print_error(error: PipelineError) -> None:
+    """Print an expected failure on one line of standard error."""
+    label = Text() if isinstance(error, StoppedError) else Text("error: ", style="bold red")
+    err.print(label.append(" ".join(str(error).split()), style="not bold default"))

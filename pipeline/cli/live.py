@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from pipeline.records import Trial
 @contextmanager
 def view() -> Iterator[Listener]:
     """Give a listener that shows events on standard error."""
-    if err.is_terminal:
+    if err.is_terminal and not err.is_dumb_terminal:
         shown = LiveView()
         with Live(shown, console=err, refresh_per_second=8, transient=True):
             yield shown.listen
@@ -43,7 +44,7 @@ class LiveView:
     def __init__(self) -> None:
         """Begin with nothing to show."""
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(),
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(30), MofNCompleteColumn(),
             TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
             console=err,
         )  # fmt: skip
@@ -71,21 +72,21 @@ class LiveView:
                 self._progress.advance(self._task)
                 self._take(trial)
             case Note(text):
-                err.print(f"  {text}")
+                err.print(f"  {text}", markup=False)
             case DeviceNews(_, temperature_c):
                 self._temperature_c = temperature_c or self._temperature_c
 
     def finish(self) -> None:
         """Leave a line of the stage that is over."""
         if self._task is not None:
-            err.print(f"[green]✓[/] {self._stage} [dim]{time.monotonic() - self._began:.1f} s[/]")
+            line = Text("✓ ", style="green").append(self._stage, style="not bold default")
+            err.print(line.append(f" {time.monotonic() - self._began:.1f} s", style="dim"))
             self._progress.remove_task(self._task)
             self._task = None
 
     def _take(self, trial: Trial) -> None:
         self._last = trial
-        better = self._best is None or (trial.reward or -9.0) > (self._best.reward or -9.0)
-        if trial.feasible and better:
+        if trial.feasible and (self._best is None or _reward(trial) > _reward(self._best)):
             self._best = trial
 
     def _status(self) -> str:
@@ -97,6 +98,10 @@ class LiveView:
         if self._temperature_c is not None:
             parts.append(f"device {self._temperature_c:.0f} °C")
         return "  " + "   ·   ".join(parts)
+
+
+def _reward(trial: Trial) -> float:
+    return -math.inf if trial.reward is None else trial.reward
 
 
 class PlainLines:
@@ -135,4 +140,6 @@ def describe(trial: Trial) -> str:
     ratio = trial.measurement.ratio
     latency = f"{trial.measurement.p50_ms.value:.3g} ms" + (f" ({ratio.value:.2f}×)" if ratio else "")
     reward = "" if trial.reward is None else f", reward {trial.reward:.3f}"
-    return f"{trial.candidate.accuracy:.1%}, {latency}{reward}{'' if trial.feasible else ', misses the target'}"
+    doubts = f", in doubt: {' '.join(trial.measurement.flags)}" if trial.measurement.flags else ""
+    verdict = "" if trial.feasible else ", misses the target"
+    return f"accuracy {trial.candidate.accuracy:.1%}, {latency}{reward}{verdict}{doubts}"

@@ -1,117 +1,170 @@
-"""`pipeline run`: opens or reopens the run's store, shows what happens, and says how to go on when it ends early."""
+"""`pipeline run`: checks what was typed, opens the run's store, shows what happens, and says how to go on."""
 
 from __future__ import annotations
 
+import math
 import os
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import shlex
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from pipeline import run as composition
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.live import view
+from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.runs import print_comparison
+from pipeline.cli.stopping import asked_to_stop
 from pipeline.config import RunConfig, load_config
-from pipeline.errors import ConfigError, PipelineError, StoppedError, UserError
+from pipeline.errors import ConfigError, OutputError, PipelineError, StoppedError, StoreError, UserError
+from pipeline.events import Listener, Stage
 from pipeline.inventory import load_inventory
 from pipeline.records import Device
 from pipeline.store import Store, as_json
 from pipeline.store.runs import FINISHED
 
 
-def run_and_show(
-    *,
-    device: str | None,
-    config: Path | None,
-    options: Mapping[str, Any],
-    resume: str | None,
-    inventory: Path | None,
-    root: Path,
-    json: bool,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What was typed after `pipeline run`."""
+
+    device: str | None
+    config: Path | None
+    options: Mapping[str, Any]
+    """The settings among the options, by the name that run.yaml gives them; None or empty: not typed."""
+    epochs: float | None
+    resume: str | None
+    inventory: Path | None
+    runs: Path
+
+
+def run_and_show(asked: Asked, *, json: bool) -> None:
     """Run, or go on with a run, and print the end: the table, the report, the next command."""
-    store, told, board = (
-        _reopen(root, resume, device, inventory) if resume else _begin(root, device, config, options, inventory)
-    )
-    with store, _stop_on_interrupt() as stopping:
-        err.print(
-            f"[bold]{store.id}[/]  {told.data} on {board.name}, {' '.join(told.target) or 'no target'}, {told.strategy}"
-        )
+    with ExitStack() as stack:
+        store, told, board = _reopened(asked) if asked.resume else (None, *_told(asked))
+        if store is not None:
+            stack.enter_context(store)
+        stopping = stack.enter_context(asked_to_stop())
+        with view() as listen:
+            store = _seen_through(asked, store, told, board, listen, stopping, stack)
+        _print_end(store, asked.runs, json)
+
+
+def _seen_through(
+    asked: Asked,
+    store: Store | None,
+    told: RunConfig,
+    board: Device,
+    listen: Listener,
+    stopping: Callable[[], bool],
+    stack: ExitStack,
+) -> Store:
+    """Check everything, only then make a new run's folder, and see the run through."""
+    listen(Stage("Load torch"))
+    from pipeline.run import execute, prepared  # takes seconds: what was mistyped is told before
+
+    weights_known = store is not None and store.get("base_weights") is not None
+    with prepared(told, board, listen=listen, weights_known=weights_known) as ready:
+        if stopping():
+            raise StoppedError("stopped before anything was measured")
+        if store is None:
+            store = stack.enter_context(_created(asked, told, board))
+        target = " ".join(told.target) or "no target"
+        err.print(f"run [bold]{store.id}[/]: {told.data} on {board.name}, {target}, {told.strategy}")
         try:
-            with view() as listen:
-                composition.execute(told, board, store, listen=listen, stopping=stopping)
+            execute(ready, store, listen=listen, stopping=stopping)
         except PipelineError as error:
-            _say_how_to_go_on(store, error)
+            _note_the_end(store, error)
+            err.print(f"to go on: [bold]pipeline run --resume {store.id}{_where(asked.runs)}[/]")
             raise
-        _print_end(store, json)
+    return store
 
 
-def _begin(
-    root: Path, device: str | None, config: Path | None, options: Mapping[str, Any], inventory: Path | None
-) -> tuple[Store, RunConfig, Device]:
-    epochs = options.get("epochs")
-    told = load_config(config, {name: value for name, value in options.items() if name != "epochs"})
-    if epochs is not None:
-        if epochs < 0:
-            raise ConfigError("--epochs: must not be negative")
-        told = told.model_copy(update={"recovery": told.recovery.model_copy(update={"epochs": epochs})})
-    board = load_inventory(inventory).device(device or "local")
-    store = Store.create(root, label=f"{told.data.partition(':')[0]}-{board.name}")
+# ---------------------------------------------------------------- a new run
+
+
+def _told(asked: Asked) -> tuple[RunConfig, Device]:
+    told = load_config(asked.config, asked.options)
+    if asked.epochs is not None:
+        if not 0 <= asked.epochs < math.inf:
+            raise ConfigError(f"--epochs: should be a number from 0 on, found {asked.epochs:g}")
+        told = told.model_copy(update={"recovery": told.recovery.model_copy(update={"epochs": asked.epochs})})
+    return told, load_inventory(asked.inventory).device(asked.device or "local")
+
+
+def _created(asked: Asked, told: RunConfig, board: Device) -> Store:
+    try:
+        store = Store.create(asked.runs, label=f"{told.data.partition(':')[0]}-{board.name}")
+    except StoreError as error:
+        raise OutputError(str(error)) from error
     store.set("config", told.model_dump(mode="json", by_alias=True))
     store.set("device", {"name": board.name, "kind": board.kind})
-    return store, told, board
+    store.set("folder", str(Path.cwd()))
+    store.set("inventory", str(asked.inventory.absolute()) if asked.inventory else None)
+    return store
 
 
-def _reopen(root: Path, resume: str, device: str | None, inventory: Path | None) -> tuple[Store, RunConfig, Device]:
-    store = Store.open(root, resume, write=True)
-    told = RunConfig.model_validate(store.get("config"))
-    name = store.get("device")["name"]
-    if device is not None and device != name:
-        raise UserError(f"run {store.id} measured on {name}; figures of {device} cannot be compared with them")
-    if store.get("finished"):
-        raise UserError(f"run {store.id} is finished; `pipeline pull {store.id} --output DIR` writes its bundle")
-    return store, told, load_inventory(inventory).device(name)
+# ---------------------------------------------------------------- a run to go on with
 
 
-@contextmanager
-def _stop_on_interrupt() -> Iterator[Any]:
-    """Give a question "was I asked to stop?": Ctrl-C once asks, twice stops at once."""
-    asked = False
+def _reopened(asked: Asked) -> tuple[Store, RunConfig, Device]:
+    assert asked.resume is not None  # the caller asked
+    typed = [value for value in (*asked.options.values(), asked.epochs, asked.config) if value not in (None, ())]
+    if typed:
+        raise UserError("--resume goes on with the settings that the run began with; leave the other options out")
+    with ExitStack() as undo:
+        store = undo.enter_context(Store.open(asked.runs, asked.resume, write=True))
+        if store.status == FINISHED:
+            raise UserError(f"run {store.id} is finished; `pipeline pull {store.id} --output DIR` writes its bundle")
+        told, name = store.get("config"), (store.get("device") or {}).get("name")
+        if told is None or name is None:
+            raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
+        if asked.device not in (None, name):
+            raise UserError(
+                f"run {store.id} measured on {name}; figures of {asked.device} cannot be compared with them"
+            )
+        remembered = store.get("inventory")
+        inventory = asked.inventory or (Path(remembered) if remembered else None)
+        board = load_inventory(inventory).device(name)
+        config = _from_folder(RunConfig.model_validate(told), Path(store.get("folder") or ""))
+        undo.pop_all()
+    return store, config, board
 
-    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        err.print("finishing what is under way, then stopping; Ctrl-C again stops at once")
 
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
+    """Return the settings with relative paths as they were meant: from the folder in which the run was started."""
+    kind, colon, place = told.data.partition(":")
+    changed: dict[str, Any] = {}
+    if place and not place.startswith("~"):
+        changed["data"] = f"{kind}{colon}{folder / place}"
+    if told.weights is not None:
+        changed["weights"] = folder / told.weights
+    if told.model and ".py:" in told.model and not told.model.startswith("~"):
+        changed["model"] = str(folder / told.model)
+    return told if folder == Path.cwd() else told.model_copy(update=changed)
 
 
-def _say_how_to_go_on(store: Store, error: PipelineError) -> None:
-    if isinstance(error, StoppedError):
-        return  # it says so itself
+# ---------------------------------------------------------------- the end
+
+
+def _note_the_end(store: Store, error: PipelineError) -> None:
+    """Say that the run failed where its input is to blame; else it reads as interrupted."""
     if isinstance(error, UserError):
+        store.set("failure", str(error))
         store.finish("failed")
-        if not store.trials():
-            store.set("failure", str(error))
-        return
-    err.print(f"nothing measured is lost; to go on: [bold]pipeline run --resume {store.id}[/]")
 
 
-def _print_end(store: Store, json: bool) -> None:
+def _where(runs: Path) -> str:
+    """Return the option without which the next command would not find the run."""
+    return "" if runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(runs))}"
+
+
+def _print_end(store: Store, runs: Path, json: bool) -> None:
     if json:
         print_json(as_json(store))
         return
     print_comparison(store)
     out.print()
-    out.print(f"report  {os.path.relpath(store.path / 'report.html')}")
-    out.print(f"next    [bold]pipeline pull {store.id} --output my-model[/]")
-    assert store.get("status") == FINISHED
+    out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
+    out.print(f"next    [bold]pipeline pull {store.id} --output my-model{_where(runs)}[/]")

@@ -2,104 +2,101 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from deploy.bundle import write_bundle
 from rich.table import Table
+from rich.text import Text
 
 from pipeline import codec
-from pipeline.bundling import bundle_facts, picked
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
 from pipeline.errors import OutputError
-from pipeline.records import Figures, SearchSpace, Trial
-from pipeline.report.table import comparison
+from pipeline.records import Artifact, Figures, Trial
+from pipeline.spaces import space_of_round
 from pipeline.store import Store, as_json
 
 app = typer.Typer(help="What ran: list, show.", no_args_is_help=True)
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or `latest`.")]
 
+# Every verb takes --inventory, so that a script may pass it always; what is stored does not depend on it.
+
 
 @app.command("list")
-def list_runs(runs: Runs = DEFAULT_RUNS, inventory: Inventory = None, json: Json = False) -> None:  # noqa: ARG001 - every verb takes --inventory
+def list_runs(runs: Runs = DEFAULT_RUNS, inventory: Inventory = None, json: Json = False) -> None:  # noqa: ARG001
     """List the runs, the newest last."""
     found = Store.list(runs)
     if json:
         print_json([codec.dump(summary) for summary in found])
         return
     if not found:
-        out.print(f"no runs in {runs}; `pipeline run` starts one")
+        out.print(f"no runs in {runs}; `pipeline run` starts one", markup=False)
         return
-    table = Table(
-        "run", "status", "device", "model", "data", "target", "trials", "best reward", box=None, header_style="bold"
-    )
+    table = _table("run", "status", "device", "model", "data", "target", "trials", "best reward")
     for run in found:
         best = "" if run.best_reward is None else f"{run.best_reward:.3f}"
-        table.add_row(run.id, run.status, run.device, run.model, run.data, run.target, str(run.trials), best)
+        table.add_row(*map(Text, (run.id, run.status, run.device, run.model or "default", run.data, run.target)),
+                      str(run.trials), best)  # fmt: skip
     out.print(table)
+    out.print(f"more of one: pipeline runs show {found[-1].id}", style="dim")
 
 
 @app.command()
-def show(run: Run, runs: Runs = DEFAULT_RUNS, inventory: Inventory = None, json: Json = False) -> None:  # noqa: ARG001 - every verb takes --inventory
+def show(run: Run, runs: Runs = DEFAULT_RUNS, inventory: Inventory = None, json: Json = False) -> None:  # noqa: ARG001
     """Show a run's trials, its Pareto front and the one that was chosen."""
     with Store.open(runs, run) as store:
         if json:
             print_json(as_json(store))
-            return
-        print_run(store)
+        else:
+            print_run(store)
 
 
 def print_run(store: Store) -> None:
-    """Print trials, front, chosen plan and the table base vs pruned."""
-    front = {t.index for t in store.pareto()}
+    """Print trials, front, artifacts and the table base vs pruned, as far as the run has come."""
+    front = {trial.index for trial in store.pareto()}
     best = store.best()
     out.print(f"[bold]{store.id}[/]  {store.status}")
-    table = Table("trial", "channels kept", "accuracy", "latency", "reward", "", box=None, header_style="bold")
-    for trial in store.trials():
-        table.add_row(*_row(trial, trial.index in front, best is not None and trial.index == best.index))
-    out.print(table)
-    out.print("[dim]★ best reward that meets the target   ◆ Pareto front   ✗ misses the target[/]")
-    print_comparison(store)
-
-
-def _row(trial: Trial, on_front: bool, best: bool) -> tuple[str, ...]:
-    if trial.candidate is None or trial.measurement is None:
-        return (
-            str(trial.index),
-            trial.key,
-            "",
-            "",
-            "",
-            f"[red]failed:[/] {(trial.failure or '').replace('[', chr(92) + '[')}",
+    if failure := store.get("failure"):
+        out.print(str(failure), markup=False, style="red")
+    trials = store.trials()
+    if trials:
+        table = _table("trial", "channels kept", "accuracy", "latency", "of base", "reward", "")
+        for trial in trials:
+            table.add_row(*_row(trial, trial.index in front, best is not None and trial.index == best.index))
+        out.print(table)
+        out.print(
+            "★ best reward that meets the target   ◆ Pareto front   ✗ misses the target   ? in doubt", style="dim"
         )
-    ratio = trial.measurement.ratio
-    latency = f"{trial.measurement.p50_ms.value:.3g} ms" + (f"  {ratio.value:.3f}×" if ratio else "")
-    signs = ("★" if best else "") + ("◆" if on_front else "") + ("" if trial.feasible else "✗")
-    reward = "" if trial.reward is None else f"{trial.reward:.3f}"
-    return str(trial.index), trial.key, f"{trial.candidate.accuracy:.1%}", latency, reward, signs
+    else:
+        out.print("no trials yet")
+    _print_artifacts(store.artifacts())
+    print_comparison(store)
+    if store.status in ("interrupted", "failed"):
+        out.print(f"to go on: pipeline run --resume {store.id}", style="dim")
 
 
 def print_comparison(store: Store) -> None:
     """Print the table base vs pruned, once there is a chosen artifact."""
+    from pipeline.report.table import comparison
+
     chosen = next((a for a in store.artifacts() if a.chosen), None)
     if chosen is None:
         return
-    space = codec.load(SearchSpace, store.get("space"))
-    plan = ", ".join(f"{g.name} {lv} %" for g, lv in zip(space.groups, chosen.plan.levels, strict=True) if lv)
-    table = Table("", "base", "pruned", "change", box=None, header_style="bold")
+    table = _table("", "base", "pruned", "change")
     for row in comparison(codec.load(Figures, store.get("base")), chosen.after):
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print()
     out.print(table)
     if chosen.device_accuracy is not None and chosen.host_accuracy is not None:
         out.print(
-            f"[dim]verified on the device with {chosen.verified_images} images: {chosen.device_accuracy:.1%} there, "
-            f"{chosen.host_accuracy:.1%} on the host[/]"
+            f"verified on the device with {chosen.verified_images} images: {chosen.device_accuracy:.1%} there, "
+            f"{chosen.host_accuracy:.1%} on the host",
+            style="dim",
         )
-    out.print(f"[dim]pruned: {plan or 'nothing'}[/]")
+    out.print(f"pruned: {_in_words(store, chosen)}", markup=False, style="dim")
 
 
 def pull(
@@ -107,27 +104,72 @@ def pull(
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="A folder that is new or empty.")],
     artifact: Annotated[str, typer.Option("--artifact", metavar="best|pareto|ID", help="Which network.")] = "best",
     runs: Runs = DEFAULT_RUNS,
-    inventory: Inventory = None,  # noqa: ARG001 - every verb takes --inventory
+    inventory: Inventory = None,  # noqa: ARG001
     json: Json = False,
 ) -> None:
     """Write the deployable bundle: model.onnx, manifest.json, labels, a runnable example, README."""
+    from deploy.bundle import write_bundle
+    from pipeline.bundling import bundle_facts, picked
+
     with Store.open(runs, run) as store:
         chosen = picked(store, artifact)
-        several = artifact == "pareto"
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise OutputError(
-                f"{output} is not empty; give a new folder, so that nothing of yours is mixed with the bundle"
-            )
-        written = []
+        _require_empty(output)
+        folders = {one.id: output / one.id if artifact == "pareto" else output for one in chosen}
         for one in chosen:
             files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
-            folder = write_bundle(
-                artifact=one, files=files, facts=bundle_facts(store), output=output / one.id if several else output
-            )
-            written.append({"artifact": one.id, "folder": str(folder)})
+            write_bundle(artifact=one, files=files, facts=bundle_facts(store, one), output=folders[one.id])
     if json:
-        print_json(written)
+        print_json([{"artifact": name, "folder": str(folder.absolute())} for name, folder in folders.items()])
         return
-    for line in written:
-        out.print(f"[green]✓[/] {line['artifact']} → [bold]{line['folder']}[/]")
-    err.print(f"Try it:  cd {written[0]['folder']} && python example.py IMAGE")
+    for name, folder in folders.items():
+        out.print(Text("✓ ", style="green").append(f"{name} → {folder}", style="not bold default"))
+    err.print(f"try it: cd {shlex.quote(str(folders[chosen[0].id]))} && python example.py IMAGE", markup=False)
+
+
+def _require_empty(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"{output} is not an empty folder; name a new one, so that nothing of yours is mixed with it")
+
+
+def _print_artifacts(artifacts: list[Artifact]) -> None:
+    if not artifacts:
+        return
+    table = _table("artifact", "trial", "round", "latency of base", "model file", "")
+    for one in artifacts:
+        ratio = one.after.measurement.ratio
+        table.add_row(
+            one.id, str(one.trial), str(one.round), f"{ratio.value:.3f}×" if ratio else "",
+            f"{one.after.size_bytes / 1e3:,.0f} kB", "chosen" if one.chosen else "",
+        )  # fmt: skip
+    out.print()
+    out.print(table)
+
+
+def _row(trial: Trial, on_front: bool, best: bool) -> tuple[str | Text, ...]:
+    if trial.candidate is None or trial.measurement is None:
+        return str(trial.index), trial.key, "", "", "", "", Text(f"failed: {trial.failure}", style="red")
+    m = trial.measurement
+    signs = (
+        ("★" if best else "") + ("◆" if on_front else "") + ("" if trial.feasible else "✗") + ("?" if m.flags else "")
+    )
+    return (
+        str(trial.index),
+        trial.key,
+        f"{trial.candidate.accuracy:.1%}",
+        f"{m.p50_ms.value:.3g} ms",
+        f"{m.ratio.value:.3f}×" if m.ratio else "",
+        "" if trial.reward is None else f"{trial.reward:.3f}",
+        signs,
+    )
+
+
+def _in_words(store: Store, chosen: Artifact) -> str:
+    """Return what was cut; of a later round, what it cut from the network of the round before."""
+    groups = space_of_round(store, chosen.round).groups
+    cuts = ", ".join(f"{g.name} {level} %" for g, level in zip(groups, chosen.plan.levels, strict=True) if level)
+    later = f" (in round {chosen.round}, of what round {chosen.round - 1} had left)" if chosen.round > 1 else ""
+    return (cuts or "nothing") + later
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, header_style="bold", pad_edge=False)

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 _PRIOR_WEIGHT = 4.0
 """The line "cost as added up" counts as this many candidates."""
 _PRIOR_ERROR = 0.03
+_LOWEST_SLOPE = 0.05
+_REMOVED = len(LEVELS) - 1
 
 
 def signature(group: Group) -> tuple[object, ...]:
@@ -28,16 +30,17 @@ def signature(group: Group) -> tuple[object, ...]:
 
 
 def size_savings(space: SearchSpace) -> Array:
-    """Return the share of the base model's parameters that each group saves at each level, (groups, levels)."""
-    return np.array(
-        [
-            [
-                (1 - g.kept[lv] / g.channels) * g.parameters / space.parameters if lv in g.kept else np.nan
-                for lv in LEVELS
-            ]
-            for g in space.groups
-        ]
-    )
+    """Return the share of the parameters that each group saves at each level, (groups, levels)."""
+    savings = np.array([[_size_saving(g, level) / space.parameters for level in LEVELS] for g in space.groups])
+    for i, first in enumerate(owners(space)):
+        if first != i:
+            savings[first, -1] += savings[i, -1]
+            savings[i, -1] = 0.0
+    return savings
+
+
+def _size_saving(group: Group, level: int) -> float:
+    return (1 - group.kept[level] / group.channels) * group.parameters if level in group.kept else np.nan
 
 
 def owners(space: SearchSpace) -> NDArray[np.int64]:
@@ -46,12 +49,28 @@ def owners(space: SearchSpace) -> NDArray[np.int64]:
     return np.array([first.setdefault(g.bypass, i) if g.bypass else i for i, g in enumerate(space.groups)])
 
 
+def whole_blocks(levels: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return level indices (plans, groups) with a removed block's groups all removed, whichever of them was said to be.
+
+    >>> whole_blocks(np.array([[0, 4, 1]]), np.array([0, 0, 2]))
+    array([[4, 4, 1]])
+    """
+    same_block = owner[:, None] == owner
+    gone = (levels == _REMOVED) @ same_block
+    return np.where(gone, _REMOVED, levels)
+
+
 @dataclass(slots=True)
 class CostTable:
-    """Savings of one metric, (groups, levels) as shares of the base model's figure; nan where a level is not legal."""
+    """Savings of one metric, (groups, levels) as shares of the base model's figure; nan where a level is not legal.
+
+    At level 100 the first group of a block carries what the whole block saves; what the others say there is not read.
+    """
 
     savings: Array
     owner: NDArray[np.int64]
+    whole: float = 1.0
+    """Cost of the network with nothing cut; below 1 from the second round on, whose network was cut before."""
     seen: list[tuple[float, float]] = field(default_factory=list)
     """Pairs of added-up and measured cost."""
     offset: float = 0.0
@@ -62,28 +81,34 @@ class CostTable:
         """Return the predicted cost relative to the base, (plans,), of level indices (plans, groups)."""
         return self.offset + self.slope * self._added_up(levels)
 
+    def saved(self, levels: NDArray[np.int64]) -> Array:
+        """Return what each group of plans saves by itself, (plans, groups), of their first groups' level indices."""
+        rows = np.arange(levels.shape[1])
+        owner = self.owner[rows]
+        levels = whole_blocks(levels, owner)
+        follows = (owner != rows) & (levels == _REMOVED)
+        return np.where(follows, 0.0, self.savings[rows, levels])
+
     def learn(self, levels: Sequence[int], measured: float) -> None:
         """Correct the line by one measured candidate."""
         self.seen.append((float(self._added_up(np.array([levels]))[0]), measured))
         x, y = np.array(self.seen).T
-        # Least squares with the identity as prior: two pseudo-candidates, the base itself and a half-sized network.
+        # Least squares with the identity as prior: two pseudo-candidates, the network itself and one of half its cost.
         design = np.stack([np.ones_like(x), x], 1)
-        prior = np.array([[1.0, 1.0], [1.0, 0.5]]) * np.sqrt(_PRIOR_WEIGHT / 2)
-        answers = np.array([1.0, 0.5]) * np.sqrt(_PRIOR_WEIGHT / 2)
+        answers = np.array([self.whole, self.whole / 2]) * np.sqrt(_PRIOR_WEIGHT / 2)
+        prior = np.stack([np.full(2, np.sqrt(_PRIOR_WEIGHT / 2)), answers], 1)
         (self.offset, self.slope), *_ = np.linalg.lstsq(
             np.vstack([design, prior]), np.concatenate([y, answers]), rcond=None
         )
+        if self.slope < _LOWEST_SLOPE:  # noise alone: deeper cuts never cost more
+            self.slope = _LOWEST_SLOPE
+            self.offset = float(np.mean(y - self.slope * x))
         residuals = y - (self.offset + self.slope * x)
         total = float((residuals**2).sum()) + _PRIOR_WEIGHT * _PRIOR_ERROR**2
         self.error = float(np.sqrt(total / (len(y) + _PRIOR_WEIGHT)))
 
     def _added_up(self, levels: NDArray[np.int64]) -> Array:
-        gone = levels == len(LEVELS) - 1
-        rows = np.arange(levels.shape[1])
-        saved = self.savings[rows, levels]
-        # The block's first group carries the whole block's saving; the others of a removed block add nothing.
-        follows = (self.owner != rows) & gone[:, self.owner]
-        total: Array = 1 - np.where(follows, 0.0, saved).sum(1)
+        total: Array = self.whole - self.saved(levels).sum(1)
         return total
 
 

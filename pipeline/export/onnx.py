@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import ExportError, ModelError
+from pipeline.errors import ExportError, ModelError, first_line
 from pipeline.records import OnnxLimits
 
 INPUT, OUTPUT = "image", "scores"
@@ -47,9 +47,7 @@ def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
                 output_names=[OUTPUT],
             )
     except Exception as error:  # torch.onnx raises whatever an operator's symbolic function raises
-        raise ExportError(
-            f"the network cannot be written as ONNX opset {opset}: {str(error).splitlines()[0]}"
-        ) from error
+        raise ExportError(f"the network cannot be written as ONNX opset {opset}: {first_line(error)}") from error
     proto = _folded(buffer.getvalue())
     proto.ir_version = min(proto.ir_version, limits.ir)
     data: bytes = proto.SerializeToString(deterministic=True)
@@ -62,17 +60,26 @@ def read(data: bytes, limits: OnnxLimits | None, *, name: str = "the model") -> 
     """Return the parsed file; raise ModelError where it is damaged, not in one piece, or beyond the device's limits."""
     try:
         proto = onnx.load_from_string(data)
+        _require_whole(proto, name)
         onnx.checker.check_model(proto)
+    except ModelError:
+        raise
     except Exception as error:  # protobuf's DecodeError and onnx's ValidationError share no base
-        raise ModelError(f"{name} is not a valid ONNX file: {str(error).splitlines()[0]}") from error
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
-        raise ModelError(f"{name} keeps weights in a file outside; save it as one file (onnx.save_model, all in one)")
+        raise ModelError(f"{name} is not a valid ONNX file: {first_line(error)}") from error
     try:
         if limits is not None:
             require_loadable(proto, limits)
     except ExportError as error:
         raise ModelError(f"{name}: {error}") from error
     return proto
+
+
+def _require_whole(proto: onnx.ModelProto, name: str) -> None:
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
+        raise ModelError(
+            f"{name} keeps weights in a file outside; save it as one: "
+            "onnx.save_model(onnx.load(FILE), OTHER_FILE, save_as_external_data=False)"
+        )
 
 
 def require_loadable(proto: onnx.ModelProto, limits: OnnxLimits) -> None:
@@ -108,6 +115,8 @@ def _folded(data: bytes) -> onnx.ModelProto:
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         proto = onnx.load(path)
+    if foreign := {f"{n.domain}.{n.op_type}" for n in proto.graph.node if n.domain not in ("", "ai.onnx")}:
+        raise ExportError(f"onnxruntime's rewriting put in operators that others do not know: {', '.join(foreign)}")
     standard = [o for o in proto.opset_import if o.domain in ("", "ai.onnx")]
     del proto.opset_import[:]
     proto.opset_import.extend(standard)

@@ -2,13 +2,15 @@
 
 Latency and power of a dense network depend on its shapes, not on the trained values, so a candidate travels as a few
 kilobytes. The agent puts seeded, normal-range random values where the weights were (never zeros or denormal numbers,
-whose arithmetic takes another time) and so gets a file of the same size and structure. What the agent reads is::
+whose arithmetic takes another time) and so gets a file of the same structure: nodes, attributes, shapes and bytes of
+weights are those of the original, only the names inside are shorter. What the agent reads is::
 
     zlib( {"size": N, "fill": [[offset, bytes, mean, standard deviation], ...]} newline  all other bytes in order )
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import zlib
@@ -54,17 +56,24 @@ def skeleton(model: bytes) -> bytes:
 
 def _shorten_names(graph: onnx.GraphProto) -> None:
     """Give every value but the graph's inputs and outputs a short name: a third of a probe is names."""
-    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
-        return  # a loop's or branch's inner graph refers to outer names
+    inner = any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
+    if inner or graph.sparse_initializer or graph.quantization_annotation:
+        return  # these refer to names as well
     short = {value.name: value.name for value in (*graph.input, *graph.output)}
+    fresh = (name for name in map("{:x}".format, itertools.count()) if name not in short)
+
+    def shortened(name: str) -> str:
+        if name and name not in short:  # an empty name stands for an absent optional input
+            short[name] = next(fresh)
+        found: str = short.get(name, "")
+        return found
+
     for tensor in graph.initializer:
-        tensor.name = short.setdefault(tensor.name, f"{len(short):x}")
+        tensor.name = shortened(tensor.name)
     for node in graph.node:
         node.name = node.doc_string = ""
         for values in (node.input, node.output):
-            names = [name and short.setdefault(name, f"{len(short):x}") for name in values]
-            del values[:]
-            values.extend(names)
+            values[:] = [shortened(name) for name in values]
     del graph.value_info[:]
     graph.doc_string = ""
 

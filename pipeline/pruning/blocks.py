@@ -31,8 +31,10 @@ class Block:
 def find_blocks(graph: fx.GraphModule) -> tuple[Block, ...]:
     """Return the residual blocks of a traced network whose shapes were propagated, in forward order."""
     ancestors = _ancestors(graph)
-    found = (_block(graph, node, ancestors) for node in graph.graph.nodes if _is_addition(node))
-    return tuple(block for block in found if block is not None)
+    found = [_block(graph, node, ancestors) for node in graph.graph.nodes if _is_addition(node)]
+    blocks = [block for block in found if block is not None]
+    # Of nested blocks the inner ones: a plan could not say what is left of a group inside a removed outer one.
+    return tuple(b for b in blocks if not any(b is not inner and inner.layers <= b.layers for inner in blocks))
 
 
 def remove_blocks(graph: fx.GraphModule, names: frozenset[str]) -> None:
@@ -41,7 +43,7 @@ def remove_blocks(graph: fx.GraphModule, names: frozenset[str]) -> None:
     if missing := names - blocks.keys():
         raise KeyError(f"no such block: {', '.join(sorted(missing))}")
     nodes = {node.name: node for node in graph.graph.nodes}
-    for block in blocks.values():
+    for block in reversed(blocks.values()):  # a block's shortcut may be the addition of the block before it
         nodes[block.name].replace_all_uses_with(nodes[block.shortcut])
         graph.graph.erase_node(nodes[block.name])
     _merge_activations(graph)
@@ -64,6 +66,8 @@ def _is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _is_addition(node: fx.Node) -> bool:
+    if node.kwargs:  # torch.add's alpha scales one side
+        return False
     return (
         node.op in ("call_function", "call_method")
         and node.target in _ADDITIONS

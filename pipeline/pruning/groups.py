@@ -12,7 +12,8 @@ from torch import Tensor, fx, nn
 from pipeline.errors import CutError, ModelError
 from pipeline.pruning.blocks import Block, find_blocks
 from pipeline.pruning.measures import Weight, layer_weights, weigh
-from pipeline.pruning.prune import check, cut_group, dependency_graph
+from pipeline.pruning.prune import dependency_graph, width
+from pipeline.pruning.trial_cut import cut_and_compare, half_of
 from pipeline.records import LEVELS, Group, SearchSpace
 
 Members = Mapping[str, tp.Group]
@@ -23,9 +24,12 @@ def search_space(model: fx.GraphModule, example: Tensor, *, step: int) -> Search
     """Return what may be cut in a traced ``model`` for a device whose channel step is ``step``.
 
     Raises:
-        ModelError: nothing in the model can be cut.
+        ModelError: nothing in the model can be cut, or its channels cannot be followed.
     """
-    members = coupled_channels(model, example)
+    try:
+        members = coupled_channels(model, example)
+    except CutError as error:
+        raise ModelError(f"{error}; reshapes that mix channels, as in a channel shuffle, are not followed") from error
     refused = _try_cuts(model, members, example)
     blocks = find_blocks(model)
     weights = layer_weights(model, example)
@@ -68,41 +72,30 @@ def kept_channels(channels: int, level: int, step: int) -> int:
 
 def _try_cuts(model: fx.GraphModule, members: Members, example: Tensor) -> dict[str, str]:
     """Return the groups that cannot be cut, with the reason: each is tried on a copy, one on top of another."""
+    example = example[:2]
     refused: dict[str, str] = {}
     trial, graph = _fresh(model, example)
     good: list[str] = []
     for name in members:
         try:
-            _halve(trial, graph, name)
-            check(trial, model, {}, example)
+            group = half_of(trial, graph, name)
+        except CutError as error:
+            refused[name] = str(error)
+            continue
+        try:
+            cut_and_compare(trial, group, example)
             good.append(name)
         except CutError as error:
-            refused[name] = _reason(error)
+            refused[name] = str(error)
             trial, graph = _fresh(model, example)
             for earlier in good:
-                _halve(trial, graph, earlier)
+                half_of(trial, graph, earlier).prune()
     return refused
 
 
 def _fresh(model: fx.GraphModule, example: Tensor) -> tuple[fx.GraphModule, tp.DependencyGraph]:
     trial = copy.deepcopy(model)
     return trial, dependency_graph(trial, example)
-
-
-def _halve(trial: fx.GraphModule, graph: tp.DependencyGraph, name: str) -> None:
-    root = trial.get_submodule(name)
-    width: int = root.weight.shape[0]  # type: ignore[index,assignment]
-    if width < 2:
-        raise CutError("it has a single channel")
-    try:
-        cut_group(graph, root, list(range(width // 2)))
-    except (RuntimeError, IndexError, ValueError, AssertionError) as error:
-        raise CutError(f"torch-pruning cannot cut it: {error}") from error
-
-
-def _reason(error: CutError) -> str:
-    text = str(error)
-    return "it makes the output" if text.startswith("the output's shape") else text
 
 
 def _around(coupled: tp.Group, model: fx.GraphModule, blocks: Iterable[Block]) -> Block | None:
@@ -124,7 +117,7 @@ def _group(
     name: str, coupled: tp.Group, block: Block | None, weights: Mapping[str, Weight], model: fx.GraphModule, step: int
 ) -> Group:
     root = model.get_submodule(name)
-    channels: int = root.weight.shape[0]  # type: ignore[index,assignment]
+    channels = width(root)
     kept: dict[int, int] = {}
     for level in LEVELS[:-1]:
         count = kept_channels(channels, level, step)

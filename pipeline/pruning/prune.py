@@ -9,9 +9,10 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, fx, nn
 
-from pipeline.errors import CutError
+from pipeline.errors import CutError, first_line
 from pipeline.pruning.blocks import remove_blocks
-from pipeline.records import SearchSpace
+from pipeline.pruning.tracing import propagate_shapes, shape
+from pipeline.records import Group, SearchSpace
 
 Ranking = Mapping[str, Tensor]
 """Group name → channel indices, the least important first."""
@@ -27,8 +28,7 @@ def prune(
     """
     for group, level in zip(space.groups, levels, strict=True):
         if level not in group.kept:
-            legal = ", ".join(map(str, group.levels))
-            raise CutError(f"{group.name}: level {level} is not legal here; legal levels: {legal}")
+            raise CutError(f"{group.name}: level {level} is not legal here: {_why_illegal(group, level, space.step)}")
     kept = {g.name: k for g, k in zip(space.groups, space.kept(levels), strict=True)}
     return cut(model, space, kept, ranking, example)
 
@@ -52,24 +52,26 @@ def cut(
         graph = dependency_graph(pruned, example)
         for group in narrowed:
             surplus = ranking[group.name][: group.channels - kept[group.name]].tolist()
-            cut_group(graph, pruned.get_submodule(group.name), surplus)
-    check(pruned, model, {g.name: kept[g.name] for g in narrowed}, example)
+            coupled(graph, _surviving_root(pruned, group), surplus).prune()
+    check(pruned, model, {layer: kept[g.name] for g in space.groups for layer in g.layers}, example)
     return pruned
 
 
 def dependency_graph(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
-    """Return torch-pruning's dependency graph of ``model``; it must be traced with gradients on."""
-    with torch.enable_grad():
-        return tp.DependencyGraph().build_dependency(model, example_inputs=example)
+    """Return torch-pruning's dependency graph of ``model``; raise CutError where it cannot follow the channels."""
+    try:
+        with torch.enable_grad():  # it follows the gradients' graph
+            return tp.DependencyGraph().build_dependency(model, example_inputs=example)
+    except Exception as error:  # its index arithmetic raises whatever it runs into
+        raise CutError(f"torch-pruning cannot follow this network's channels: {first_line(error)}") from error
 
 
-def cut_group(graph: tp.DependencyGraph, root: nn.Module, indices: list[int]) -> None:
-    """Remove output channels ``indices`` of ``root`` and all that is coupled to them, in place."""
-    remove = tp.prune_linear_out_channels if isinstance(root, nn.Linear) else tp.prune_conv_out_channels
-    group = graph.get_pruning_group(root, remove, idxs=indices)
+def coupled(graph: tp.DependencyGraph, root: nn.Module, indices: list[int]) -> tp.Group:
+    """Return what goes together with output channels ``indices`` of ``root``; its ``prune()`` cuts in place."""
+    group = graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, idxs=indices)
     if not graph.check_pruning_group(group):
         raise CutError(f"cutting {len(indices)} channels would leave a layer with none")
-    group.prune()
+    return group
 
 
 def check(pruned: fx.GraphModule, base: fx.GraphModule, widths: Mapping[str, int], example: Tensor) -> None:
@@ -77,17 +79,51 @@ def check(pruned: fx.GraphModule, base: fx.GraphModule, widths: Mapping[str, int
 
     torch-pruning cuts some structures wrongly without a word (channel shuffle, parameter-free shortcuts, rounding
     beyond a layer's width, a ratio of one); nothing leaves this module unchecked.
+
+    Args:
+        widths: output channels planned for each layer; layers of removed blocks are passed over.
     """
+    layers = dict(pruned.named_modules())
     for name, planned in widths.items():
-        found = pruned.get_submodule(name).weight.shape[0]  # type: ignore[index]
-        if found != planned:
+        if name in layers and (found := width(layers[name])) != planned:
             raise CutError(f"{name} has {found} channels after the cut, planned were {planned}")
     try:
-        with torch.no_grad():
-            answer, expected = pruned(example), base(example)
-    except RuntimeError as error:
-        raise CutError(f"the network does not run after the cut: {str(error).splitlines()[0]}") from error
-    if answer.shape != expected.shape:
-        raise CutError(f"the output's shape changed from {tuple(expected.shape)} to {tuple(answer.shape)}")
+        answer = propagate_shapes(pruned, example)
+    except Exception as error:  # whatever a network raises whose layers no longer fit together
+        cause = first_line(error.__cause__ or error)
+        raise CutError(f"the network does not run after the cut: {cause}") from error
+    expected = _answer_shape(base, len(example))
+    if not isinstance(answer, Tensor) or tuple(answer.shape) != expected:
+        raise CutError(f"the output's shape changed from {expected} to {tuple(getattr(answer, 'shape', ()))}")
     if not torch.isfinite(answer).all():
         raise CutError("the network's answers are not finite after the cut")
+
+
+def width(layer: nn.Module) -> int:
+    """Return the output channels of a convolution or linear layer, counted in its weights."""
+    channels: int = layer.weight.shape[0]  # type: ignore[index,assignment]
+    return channels
+
+
+def _why_illegal(group: Group, level: int, step: int) -> str:
+    legal = f"legal levels: {', '.join(map(str, group.levels))}"
+    if level == 100:
+        return f"there is no shortcut around it; {legal}"
+    return f"rounded up to steps of {step} of its {group.channels} channels it saves nothing more; {legal}"
+
+
+def _surviving_root(network: fx.GraphModule, group: Group) -> nn.Module:
+    """Return a layer that makes all of the group's channels; the first may have gone with its block."""
+    layers = dict(network.named_modules())
+    found = (layers[name] for name in (group.name, *group.layers) if name in layers)
+    root: nn.Module | None = next((layer for layer in found if width(layer) == group.channels), None)
+    if root is None:
+        raise CutError(f"{group.name}: all layers that make its channels went with the removed blocks")
+    return root
+
+
+def _answer_shape(base: fx.GraphModule, images: int) -> tuple[int, ...]:
+    answer = next(node for node in base.graph.nodes if node.op == "output").args[0]
+    known = shape(answer) if isinstance(answer, fx.Node) else None
+    assert known is not None  # trace() has written it
+    return (images, *known[1:])

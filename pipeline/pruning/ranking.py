@@ -24,13 +24,17 @@ def rank(
     Args:
         criterion: a file's name in ``pruning/criteria``.
         batches: images and labels for criteria that need gradients; they are read only then.
+
+    Raises:
+        ConfigError: there is no such criterion; names the nearest one.
     """
     plugin = plugins.load("pipeline.pruning.criteria", criterion)
-    torch.manual_seed(seed)
     if plugin.NEEDS_GRADIENTS:
         _accumulate_gradients(model, batches)
     members = coupled_channels(model, example)
-    order = {g.name: torch.argsort(plugin.score(members[g.name]), stable=True) for g in space.groups}
+    with torch.random.fork_rng(devices=[]):  # criteria may draw; nobody else's draws change by it
+        torch.manual_seed(seed)
+        order = {g.name: torch.argsort(plugin.score(members[g.name]), stable=True) for g in space.groups}
     model.zero_grad(set_to_none=True)
     return order
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, first_line
 
 
 def trace(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -24,33 +24,29 @@ def trace(model: nn.Module, example: Tensor) -> fx.GraphModule:
         graph = fx.symbolic_trace(model)
     except Exception as error:  # whatever a user's forward() raises on a symbolic value
         raise ModelError(
-            f"{type(model).__name__} cannot be traced: {_first_line(error)}; "
+            f"{type(model).__name__} cannot be traced: {first_line(error)}; "
             "its forward() must not branch on the input's values or shape (move such checks out of forward)"
         ) from error
     try:
-        propagate_shapes(graph, example)
+        answer = propagate_shapes(graph, example)
     except Exception as error:
         raise ModelError(
-            f"{type(model).__name__} does not run on an input of shape {tuple(example.shape)}: {_first_line(error)}"
+            f"{type(model).__name__} does not run on an input of shape {tuple(example.shape)}: "
+            f"{first_line(error.__cause__ or error)}"  # torch's own error only names the graph's node
         ) from error
-    if not isinstance(graph(example), Tensor):
+    if not isinstance(answer, Tensor) or answer.dim() != 2:
         raise ModelError(f"{type(model).__name__} must return one tensor of class scores, (N, classes)")
     return graph
 
 
-def propagate_shapes(graph: fx.GraphModule, example: Tensor) -> None:
-    """Write each node's output shape into its metadata."""
+def propagate_shapes(graph: fx.GraphModule, example: Tensor) -> object:
+    """Write each node's output shape into its metadata; return the network's answer."""
     with torch.no_grad():
-        ShapeProp(graph).propagate(example)
+        answer: object = ShapeProp(graph).propagate(example)
+    return answer
 
 
 def shape(node: fx.Node) -> tuple[int, ...] | None:
     """Return the output shape that ``propagate_shapes`` wrote, None for what is no tensor."""
     shape = getattr(node.meta.get("tensor_meta"), "shape", None)
     return None if shape is None else tuple(shape)
-
-
-def _first_line(error: Exception) -> str:
-    # ShapeProp prefixes the node; what the user needs is the cause.
-    cause = error.__cause__ or error
-    return (str(cause).strip() or type(cause).__name__).splitlines()[0]

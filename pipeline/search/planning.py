@@ -8,21 +8,41 @@ as deep as it goes, the predicted cost must not be over the limit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cost.accuracy import AccuracyModel
-from pipeline.cost.tables import CostTable
+from pipeline.cost.tables import whole_blocks
 from pipeline.records import LEVELS, PruningPlan
+from pipeline.search.reach import Reach
 from pipeline.search.strategy import Problem
+from pipeline.targets import Metric
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 REMOVE = len(LEVELS) - 1
+_SHARES = np.array(LEVELS) / 100
+_PREDICTED = 5
+"""Features of the state that a plan's own levels decide."""
+_ROUNDING = 1e-9
+"""A cost may be over its limit by as much as sums of floats differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is predicted of plans, (plans,) each."""
+
+    costs: Mapping[Metric, Array]
+    """Over the base model's."""
+    accuracy: Array
+    """Over the base model's."""
+    excess: Array
+    """Over the targets, relative to them."""
 
 
 class Planner:
@@ -37,6 +57,7 @@ class Planner:
             [[g.kept.get(lv, -1) / g.channels for lv in LEVELS] for g in problem.space.groups], dtype=float
         )
         self._owner = next(iter(problem.costs.tables.values())).owner
+        self._reach = {metric: Reach(table) for metric, table in problem.costs.tables.items()}
         self._features = _layer_features(problem)
         self.observation_size = self.observe(self.blank(1), 0).shape[1]
 
@@ -50,12 +71,30 @@ class Planner:
         """Return which levels are legal for group ``step`` of plans decided up to it, (plans, levels)."""
         legal = self._legal(levels, step)
         best = self._lowest_costs(levels, step)
-        reachable = legal & (best <= 0)
+        reachable = legal & (best <= _ROUNDING)
         stuck = ~reachable.any(1)
         if stuck.any():  # nothing reaches the target any more: the deepest cut comes nearest
             best = np.where(legal, best, np.inf)
             reachable[stuck] = np.arange(len(LEVELS)) == best[stuck].argmin(1)[:, None]
         return reachable
+
+    def deepest(self, levels: Indices, step: int) -> Indices:
+        """Return the level of group ``step`` that brings plans decided up to it nearest to the targets, (plans,)."""
+        costs = self._lowest_costs(levels, step)
+        nearest: Indices = np.where(self._legal(levels, step), costs, np.inf).argmin(1)
+        return nearest
+
+    def excess(self, levels: Indices) -> Array:
+        """Return by how much whole plans are predicted to exceed the targets, relative to them, (plans,)."""
+        return self._excess(self.problem.costs.predict(levels), len(levels))
+
+    def _excess(self, costs: Mapping[Metric, Array], plans: int) -> Array:
+        total = np.zeros(plans)
+        for metric, limit in self.problem.limits.items():
+            if metric in costs:
+                over = costs[metric] / limit - 1
+                total += np.where(over > _ROUNDING, over, 0.0)
+        return total
 
     def _legal(self, levels: Indices, step: int) -> Mask:
         legal = np.broadcast_to(self._kept[step] >= 0, (len(levels), len(LEVELS))).copy()
@@ -66,57 +105,31 @@ class Planner:
             legal[~gone, REMOVE] = False
         return legal
 
-    def deepest(self, levels: Indices, step: int) -> Indices:
-        """Return the level of group ``step`` that brings plans decided up to it nearest to the targets, (plans,)."""
-        legal = self._legal(levels, step)
-        deepest: Indices = np.where(legal, self._lowest_costs(levels, step, floor=-np.inf), np.inf).argmin(1)
-        return deepest
-
-    def excess(self, levels: Indices) -> Array:
-        """Return by how much whole plans are predicted to exceed the targets, relative to them, (plans,)."""
-        total = np.zeros(len(levels))
-        for metric, limit in self.problem.limits.items():
-            if metric in self.problem.costs.tables:
-                total += np.maximum(0.0, self.problem.costs.tables[metric].predict(levels) / limit - 1)
-        return total
-
-    def _lowest_costs(self, levels: Indices, step: int, floor: float = -1.0) -> Array:
+    def _lowest_costs(self, levels: Indices, step: int) -> Array:
         """Return the worst relative excess over the targets, each level chosen and all later groups cut deepest."""
-        worst = np.full((len(levels), len(LEVELS)), floor)
+        worst = np.full((len(levels), len(LEVELS)), -np.inf)
         for metric, limit in self.problem.limits.items():
-            table = self.problem.costs.tables.get(metric)
-            if table is None:
-                continue
-            for level in np.flatnonzero(self._kept[step] >= 0):
-                lowest = table.predict(self._deepest(levels, step, int(level), table))
-                worst[:, level] = np.maximum(worst[:, level], lowest / limit - 1)
+            if metric in self._reach:
+                worst = np.maximum(worst, self._reach[metric].lowest(levels, step) / limit - 1)
         return worst
-
-    def _deepest(self, levels: Indices, step: int, level: int, table: CostTable) -> Indices:
-        """Return the plans with ``level`` at ``step`` and each later group at the level that saves most."""
-        plans = levels.copy()
-        plans[:, step] = level
-        savings = np.where(np.isnan(table.savings), -np.inf, table.savings)
-        inner = savings[:, :REMOVE].argmax(1)
-        for later in range(step + 1, self.groups):
-            owner = self._owner[later]
-            if owner == later:
-                followers = np.flatnonzero((self._owner == later) & (np.arange(self.groups) > later))
-                kept = savings[later, inner[later]] + savings[followers, inner[followers]].sum()
-                plans[:, later] = REMOVE if savings[later, REMOVE] > kept else inner[later]
-            else:
-                plans[:, later] = np.where(plans[:, owner] == REMOVE, REMOVE, inner[later])
-        return plans
 
     # ------------------------------------------------------------ what is seen and promised
 
-    def observe(self, levels: Indices, step: int) -> Array:
-        """Return the state before group ``step`` is decided, (plans, features); after the last: of the whole plan."""
+    def outlook(self, levels: Indices) -> Outlook:
+        """Return what is predicted of plans; what is not decided yet counts as whole."""
+        costs = self.problem.costs.predict(levels)
+        accuracy = self.accuracy.expected(levels) / self.problem.base_accuracy
+        return Outlook(costs, accuracy, self._excess(costs, len(levels)))
+
+    def observe(self, levels: Indices, step: int, outlook: Outlook | None = None) -> Array:
+        """Return the state before group ``step`` is decided, (plans, features); after the last: of the whole plan.
+
+        Args:
+            outlook: of the same plans, where it is known already.
+        """
         problem, plans = self.problem, len(levels)
+        seen = outlook or self.outlook(levels)
         layer = self._features[min(step, self.groups - 1)]
-        previous = levels[:, step - 1] / REMOVE if step else np.zeros(plans)
-        costs = problem.costs.predict(levels)
-        latency = costs["latency"]
         constants = [
             step / self.groups,
             problem.input_mean,
@@ -124,47 +137,52 @@ class Planner:
             (problem.temperature_c or 0.0) / 100,
             *(problem.limits.get(metric, 1.0) for metric in ("latency", "energy", "power", "size")),
         ]
-        columns = [
-            previous,
-            latency,
-            costs.get("power", np.ones(plans)),
-            self.excess(levels),
-            self.accuracy.expected(levels) / problem.base_accuracy,
-        ]
-        state = np.concatenate([np.stack(columns, 1), np.tile([*constants, *layer], (plans, 1))], 1)
+        state = np.empty((plans, _PREDICTED + len(constants) + len(layer)))
+        state[:, 0] = levels[:, step - 1] / REMOVE if step else 0.0
+        state[:, 1] = seen.costs["latency"]
+        state[:, 2] = seen.costs.get("power", 1.0)
+        state[:, 3] = seen.excess
+        state[:, 4] = seen.accuracy
+        state[:, _PREDICTED:] = [*constants, *layer]
         clipped: Array = np.clip(state, -5.0, 5.0)
         return clipped
 
-    def potential(self, levels: Indices) -> Array:
+    def potential(self, levels: Indices, outlook: Outlook | None = None) -> Array:
         """Return the reward that plans promise, (plans,): predicted where nothing is measured yet.
 
         The difference between two steps is the reward of the step between them (PuRL's reward at every step), so that
         the rewards of an episode add up to the plan's own and the best plan stays the best.
         """
-        problem = self.problem
-        weights = problem.weights
-        costs = problem.costs.predict(levels)
-        rows = np.arange(self.groups)
-        gone = 1 - self._kept[rows, levels]
-        value = np.mean(weights.alpha) * self.accuracy.expected(levels) / problem.base_accuracy
-        value = value - weights.latency * costs["latency"]
-        value = value - (np.asarray(weights.gamma) * gone).mean(1)
-        value = value - (np.asarray(weights.lambda_) * np.array(LEVELS)[levels] / 100).mean(1)
-        if "power" in costs:
-            value = value - np.mean(weights.beta) * costs["power"]
+        weights = self.problem.weights
+        seen = outlook or self.outlook(levels)
+        whole = whole_blocks(levels, self._owner)
+        gone = 1 - self._kept[np.arange(self.groups), whole]
+        value = np.mean(weights.alpha) * seen.accuracy - weights.latency * seen.costs["latency"]
+        value = value - gone @ np.asarray(weights.gamma) / self.groups
+        value = value - _SHARES[whole] @ np.asarray(weights.lambda_) / self.groups
+        if "power" in seen.costs:
+            value = value - np.mean(weights.beta) * seen.costs["power"]
         return np.asarray(value)
 
-    def promise(self, levels: Indices) -> Array:
+    def promise(self, levels: Indices, outlook: Outlook | None = None) -> Array:
         """Return the predicted reward of whole plans, violations included, (plans,)."""
-        return self.potential(levels) - self.problem.weights.violation * self.excess(levels)
+        seen = outlook or self.outlook(levels)
+        return self.potential(levels, seen) - self.problem.weights.violation * seen.excess
 
     def plan(self, levels: Sequence[int]) -> PruningPlan:
         """Return level indices as a plan."""
         return PruningPlan(levels=tuple(LEVELS[int(i)] for i in levels), criterion=self.problem.criterion)
 
-    def key(self, levels: Sequence[int]) -> str:
-        """Return the canonical name of level indices."""
-        return self.problem.space.key(self.plan(levels).levels)
+    def every_plan(self, levels: Sequence[int] = ()) -> Iterator[tuple[int, ...]]:
+        """Yield each plan within the masks that begins with ``levels``, none twice, shallow cuts first."""
+        step = len(levels)
+        if step == self.groups:
+            yield tuple(levels)
+            return
+        begun = self.blank(1)
+        begun[0, :step] = levels
+        for level in np.flatnonzero(self.mask(begun, step)[0]).tolist():
+            yield from self.every_plan((*levels, level))
 
 
 def indices(plan: PruningPlan) -> list[int]:

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from pipeline.errors import StoreError
+from pipeline.errors import RunInUseError
 from pipeline.store.faults import explained
 
 _NAME = "lock"
@@ -22,7 +22,7 @@ class WriterLock:
         """Take the lock.
 
         Raises:
-            StoreError: another process has it; names its pid.
+            RunInUseError: another process has it; names its pid.
         """
         path = folder / _NAME
         with explained(path):
@@ -47,7 +47,7 @@ class WriterLock:
         while not _try(self._descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 pid = os.pread(self._descriptor, 32, 0).decode("ascii", "replace") or "unknown"
-                raise StoreError(
+                raise RunInUseError(
                     f"run {folder.name} is being written by process {pid}; wait until it ends, or stop it: kill {pid}"
                 )
             time.sleep(0.01)

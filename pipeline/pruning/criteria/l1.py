@@ -1,4 +1,8 @@
-"""Sum of absolute weights of a group's filters (Li et al., Pruning Filters for Efficient ConvNets, 2017)."""
+"""Absolute weights that belong to a channel, mean over the layers coupled by it, over the group's mean.
+
+Li et al., Pruning Filters for Efficient ConvNets, 2017, for groups as in Fang et al., DepGraph, 2023: the filters that
+make the channel, the batch norm's scale, and the weights that read it.
+"""
 
 import torch_pruning as tp
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Sum of squared weights of a group's filters."""
+"""Squared weights that belong to a channel, mean over the layers coupled by it, over the group's mean; see l1."""
 
 import torch_pruning as tp
 from torch import Tensor

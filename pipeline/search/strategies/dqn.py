@@ -2,7 +2,7 @@
 
 A real evaluation costs seconds, an imagined one microseconds. So each plan that comes back measured refits two models
 (accuracy: a Gaussian process; cost: the board's tables), the network plays a burst of episodes against them, and the
-next plan is picked from its rollouts, by promise and by ignorance in turn.
+next plan is picked from its rollouts: by promise and by ignorance in turn, towards the end by promise.
 
     van Hasselt et al. 2016 (double), Wang et al. 2016 (dueling), Schaul et al. 2016 (prioritised replay),
     Sutton & Barto ch. 7 (n-step), Ng et al. 1999 (potential-based rewards), Sutton 1990 (Dyna: imagined episodes)
@@ -21,14 +21,20 @@ from torch import Tensor, nn
 from pipeline.config import DqnConfig
 from pipeline.cost.accuracy import AccuracyModel, accuracy_of
 from pipeline.records import LEVELS, PruningPlan, Trial
-from pipeline.search.planning import REMOVE, Array, Indices, Planner, indices
-from pipeline.search.strategies.random import draw
+from pipeline.search.planning import REMOVE, Array, Indices, Outlook, Planner, indices
+from pipeline.search.strategies.random import draw, unasked
 from pipeline.search.strategy import Problem
 
-_VECTOR = 100
+_VECTOR = 500
 """Episodes that are imagined side by side."""
 _POOL = 300
 """Rollouts among which the next plan is picked."""
+_IMPORTANCE = 0.4
+"""Exponent of the weights that undo what prioritised drawing prefers."""
+_EXPLORE_UNTIL = 0.6
+"""Share of the trials after which plans are picked to be good rather than to be learnt from."""
+_LATE_HOPES = (0.0, 0.5)
+"""Deviations above the mean that count from then on, in turns."""
 
 
 class QNetwork(nn.Module):
@@ -53,60 +59,96 @@ class Replay:
     """Plans, each worth one transition a group; what they earned is computed anew when the models have learnt."""
 
     def __init__(self, planner: Planner, settings: DqnConfig) -> None:
-        """Hold at most ``settings.replay_plans`` plans."""
+        """Hold at most ``settings.replay_plans`` imagined plans, and all measured ones."""
         self._planner, self._settings = planner, settings
         self.plans: Indices = planner.blank(0)
-        self._priorities = np.zeros((0, planner.groups))
+        self._is_measured = np.zeros(0, dtype=bool)
+        self._weights = np.zeros((0, planner.groups), np.float32)
+        """Priorities to the power of the exponent: chances of being drawn."""
         self.measured: dict[tuple[int, ...], float] = {}
         """Plans whose reward is known, not predicted."""
 
     def add(self, plans: Indices) -> None:
-        """Take in plans; the oldest go first."""
-        fresh = np.full(plans.shape, self._priorities.max(initial=1.0))
-        self.plans = np.concatenate([self.plans, plans])[-self._settings.replay_plans :]
-        self._priorities = np.concatenate([self._priorities, fresh])[-self._settings.replay_plans :]
+        """Take in imagined plans; the oldest go first."""
+        self._append(plans, measured=False)
+        imagined = np.flatnonzero(~self._is_measured)
+        self._keep(np.setdiff1d(np.arange(len(self.plans)), imagined[: -self._settings.replay_plans]))
+
+    def add_measured(self, plan: Sequence[int], reward: float) -> None:
+        """Take in a plan whose reward is known; it stays."""
+        self.measured[tuple(plan)] = reward
+        self._append(np.array([plan]), measured=True)
 
     def label(self) -> None:
         """Compute states, masks and n-step returns of all plans under the models as they are now."""
-        planner, n, groups = self._planner, self._settings.n_step, self._planner.groups
-        prefixes = [np.where(np.arange(groups) < step, self.plans, 0) for step in range(groups + 1)]
-        self._states = np.stack([planner.observe(p, s) for s, p in enumerate(prefixes)], 1).astype(np.float32)
+        planner, plans = self._planner, self.plans
+        groups, size = planner.groups, len(plans)
+        prefixes = [np.where(np.arange(groups) < step, plans, 0) for step in range(groups + 1)]
+        outlook = self._outlook(np.concatenate(prefixes))
+        parts = [_rows(outlook, slice(s * size, (s + 1) * size)) for s in range(groups + 1)]
+        seen = list(enumerate(zip(prefixes, parts, strict=True)))
+        self._states = np.stack([planner.observe(p, s, o) for s, (p, o) in seen], 1).astype(np.float32)
         masks = [planner.mask(p, s) for s, p in enumerate(prefixes[:-1])]
         self._masks = np.stack([*masks, np.ones_like(masks[0])], 1)
-        potentials = np.stack([planner.potential(p) for p in prefixes], 1)
-        potentials[:, -1] = planner.promise(self.plans)
-        for i, plan in enumerate(map(tuple, self.plans.tolist())):
-            potentials[i, -1] = self.measured.get(plan, potentials[i, -1])
-        ends = np.minimum(np.arange(groups) + n, groups)
-        steps = np.diff(potentials, axis=1) * 1.0
-        powers = self._settings.discount ** np.arange(n)
-        padded = np.concatenate([steps, np.zeros((len(steps), n))], 1)
-        self._returns = np.stack([padded[:, s : s + n] @ powers for s in range(groups)], 1).astype(np.float32)
-        self._ends = ends
+        potentials = np.stack([planner.potential(p, o) for _, (p, o) in seen], 1)
+        potentials[:, -1] = planner.promise(plans, parts[-1])
+        for i in np.flatnonzero(self._is_measured):
+            potentials[i, -1] = self.measured[tuple(plans[i].tolist())]
+        self._ends = np.minimum(np.arange(groups) + self._settings.n_step, groups)
+        self._returns = self._summed(np.diff(potentials, axis=1)).astype(np.float32)
 
     def sample(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], dict[str, Tensor]]:
         """Return flat positions and a batch, drawn by priority."""
-        weights = (self._priorities**self._settings.priority).ravel().cumsum()
-        flat = np.searchsorted(weights, rng.random(self._settings.batch_size) * weights[-1])
-        flat = np.minimum(flat, len(weights) - 1)
+        weights = self._weights.ravel()
+        sums = weights.cumsum(dtype=np.float64)
+        flat = np.searchsorted(sums, rng.random(self._settings.batch_size) * sums[-1])
+        flat = np.minimum(flat, len(sums) - 1)
         plan, step = np.divmod(flat, self._planner.groups)
         end = self._ends[step]
-        share = np.diff(weights, prepend=0.0)[flat] / weights[-1]
-        importance = (1 / (share * len(weights))) ** 0.4
+        importance = (sums[-1] / (weights[flat] * len(sums))) ** _IMPORTANCE
+        bootstrap = (end < self._planner.groups) * self._settings.discount ** (end - step)
         batch = {
             "state": self._states[plan, step],
             "action": self.plans[plan, step],
             "return": self._returns[plan, step],
             "next": self._states[plan, end],
             "mask": self._masks[plan, end],
-            "bootstrap": (end < self._planner.groups).astype(np.float32) * self._settings.discount ** (end - step),
+            "bootstrap": bootstrap.astype(np.float32),
             "importance": (importance / importance.max()).astype(np.float32),
         }
-        return flat, {name: torch.from_numpy(np.asarray(values)) for name, values in batch.items()}
+        return flat, {name: torch.from_numpy(values) for name, values in batch.items()}
 
-    def reprioritise(self, flat: NDArray[np.int64], errors: Array) -> None:
+    def reprioritise(self, flat: NDArray[np.int64], errors: NDArray[np.float32]) -> None:
         """Set the priorities of sampled transitions by their temporal-difference errors."""
-        self._priorities.ravel()[flat] = np.abs(errors) + 1e-3
+        self._weights.ravel()[flat] = (np.abs(errors) + 1e-3) ** self._settings.priority
+
+    def _append(self, plans: Indices, *, measured: bool) -> None:
+        fresh = np.full(plans.shape, self._weights.max(initial=1.0), np.float32)
+        self.plans = np.concatenate([self.plans, plans])
+        self._is_measured = np.concatenate([self._is_measured, np.full(len(plans), measured)])
+        self._weights = np.concatenate([self._weights, fresh])
+
+    def _keep(self, rows: Indices) -> None:
+        self.plans, self._is_measured, self._weights = self.plans[rows], self._is_measured[rows], self._weights[rows]
+
+    def _outlook(self, levels: Indices) -> Outlook:
+        """Return the planner's outlook; of plans that stand here many times, as beginnings do, it is asked once."""
+        multipliers = np.random.default_rng(0).integers(1, 2**62, levels.shape[1]) | 1
+        _, first, back = np.unique(levels @ multipliers, return_index=True, return_inverse=True)
+        return _rows(self._planner.outlook(levels[first]), back)
+
+    def _summed(self, rewards: Array) -> Array:
+        """Return the discounted sums of n rewards from each step on, (plans, groups)."""
+        n, groups = self._settings.n_step, rewards.shape[1]
+        padded = np.concatenate([rewards, np.zeros((len(rewards), n))], 1)
+        return sum(
+            (self._settings.discount**k * padded[:, k : k + groups] for k in range(n)), start=np.zeros_like(rewards)
+        )
+
+
+def _rows(outlook: Outlook, rows: slice | Indices) -> Outlook:
+    costs = {metric: values[rows] for metric, values in outlook.costs.items()}
+    return Outlook(costs, outlook.accuracy[rows], outlook.excess[rows])
 
 
 class Dqn:
@@ -122,9 +164,9 @@ class Dqn:
             torch.manual_seed(problem.seed)
             self._online = QNetwork(self._planner.observation_size, self._settings.hidden)
         self._target = copy.deepcopy(self._online)
-        self._optimizer = torch.optim.Adam(self._online.parameters(), lr=self._settings.learning_rate)
+        self._optimizer = torch.optim.Adam(self._online.parameters(), lr=self._settings.learning_rate, fused=True)
         self._replay = Replay(self._planner, self._settings)
-        self._asked: set[str] = set()
+        self._asked: set[tuple[int, ...]] = set()
         self._probes = _single_cuts(self._planner, problem.trials // 3)
         self._told: list[tuple[list[int], float]] = []
         self._picks = 0
@@ -132,7 +174,7 @@ class Dqn:
     def ask(self) -> PruningPlan:
         """Return the next plan; trains the network first unless a probe is due."""
         levels = self._probes.pop(0) if self._probes else self._learnt_pick()
-        self._asked.add(self._planner.key(levels))
+        self._asked.add(tuple(levels))
         return self._planner.plan(levels)
 
     def tell(self, trial: Trial) -> None:
@@ -142,8 +184,7 @@ class Dqn:
         levels = indices(trial.plan)
         self._told.append((levels, trial.candidate.accuracy))
         if trial.reward is not None:
-            self._replay.measured[tuple(levels)] = trial.reward
-            self._replay.add(np.array([levels]))
+            self._replay.add_measured(levels, trial.reward)
 
     # ------------------------------------------------------------ learn
 
@@ -161,13 +202,12 @@ class Dqn:
 
     def _imagine(self, episodes: int) -> None:
         """Play episodes against the models, with fewer random levels as the search goes on."""
-        start = self._settings.exploration
-        epsilon = start * (1 - 0.75 * min(1.0, self._picks / 8))
+        epsilon = self._settings.exploration * (1 - 0.75 * min(1.0, self._picks / 8))
         if self._picks == 0 and episodes:
             self._replay.add(draw(self._planner, episodes // 2, self._rng))
             episodes //= 2
-        for _ in range(episodes // _VECTOR):
-            self._replay.add(self._rollout(_VECTOR, epsilon))
+        for start in range(0, episodes, _VECTOR):
+            self._replay.add(self._rollout(min(_VECTOR, episodes - start), epsilon))
         if len(self._replay.plans) == 0:
             self._replay.add(draw(self._planner, _VECTOR, self._rng))
 
@@ -177,16 +217,16 @@ class Dqn:
         with torch.no_grad():
             following = self._online(batch["next"]).masked_fill(~batch["mask"], -torch.inf).argmax(1, keepdim=True)
             bootstrap = self._target(batch["next"]).gather(1, following).squeeze(1)
-            wanted = batch["return"] + batch["bootstrap"].float() * bootstrap
+            wanted = batch["return"] + batch["bootstrap"] * bootstrap
         found = self._online(batch["state"]).gather(1, batch["action"][:, None]).squeeze(1)
         loss = (batch["importance"] * nn.functional.smooth_l1_loss(found, wanted, reduction="none")).mean()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._online.parameters(), 10.0)
         self._optimizer.step()
         with torch.no_grad():
-            for slow, fast in zip(self._target.parameters(), self._online.parameters(), strict=True):
-                slow.lerp_(fast, self._settings.target_rate)
+            torch._foreach_lerp_(
+                list(self._target.parameters()), list(self._online.parameters()), self._settings.target_rate
+            )
         self._replay.reprioritise(flat, (wanted - found.detach()).numpy())
 
     # ------------------------------------------------------------ act
@@ -205,19 +245,28 @@ class Dqn:
         return levels
 
     def _pick(self) -> list[int]:
-        """Return a new plan: in turn by the highest mean, one deviation above, a Thompson draw, two deviations."""
+        """Return a new plan: of those that the network plays, and of neighbours of the best, the most hopeful."""
         pool = np.concatenate([self._rollout(1, 0.0), self._rollout(_POOL, 0.15), self._near_the_best()])
-        fresh = np.array([p for p in np.unique(pool, axis=0) if self._planner.key(p) not in self._asked])
+        fresh = self._not_asked(np.unique(pool, axis=0))
         if len(fresh) == 0:
-            fresh = draw(self._planner, _POOL, self._rng)
-            fresh = np.array([p for p in fresh if self._planner.key(p) not in self._asked] or fresh[:1])
+            fresh = self._not_asked(draw(self._planner, _POOL, self._rng))
+        if len(fresh) == 0:
+            return list(unasked(self._planner, self._asked))
         mean, deviation = self._accuracy.predict(fresh)
-        hope = (0.0, 1.0, self._rng.standard_normal(len(fresh)), 2.0)[self._picks % 4]
-        gain = accuracy_of(mean + hope * deviation) - accuracy_of(mean)
+        gain = accuracy_of(mean + self._hope(len(fresh)) * deviation) - accuracy_of(mean)
         scores = (
             self._planner.promise(fresh) + np.mean(self._problem.weights.alpha) * gain / self._problem.base_accuracy
         )
         return [int(level) for level in fresh[scores.argmax()]]
+
+    def _not_asked(self, plans: Indices) -> Indices:
+        return np.array([plan for plan in plans if tuple(plan.tolist()) not in self._asked], dtype=np.int64)
+
+    def _hope(self, plans: int) -> float | Array:
+        """Return how many deviations above the mean count: explore in turns at first, later take what is known best."""
+        if len(self._asked) > _EXPLORE_UNTIL * self._problem.trials:
+            return _LATE_HOPES[self._picks % len(_LATE_HOPES)]
+        return (0.0, 1.0, self._rng.standard_normal(plans), 2.0)[self._picks % 4]
 
     def _near_the_best(self) -> Indices:
         """Return the best measured plans with one group decided anew, made legal again by the masks."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from pipeline.cost.accuracy import AccuracyModel
@@ -9,7 +11,7 @@ from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.planning import Indices, Planner
 from pipeline.search.strategy import Problem
 
-_TRIES = 200
+_TRIES = 50
 
 
 class RandomSearch:
@@ -19,15 +21,14 @@ class RandomSearch:
         """Seed the draws."""
         self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
         self._rng = np.random.default_rng(problem.seed)
-        self._asked: set[str] = set()
+        self._asked: set[tuple[int, ...]] = set()
 
     def ask(self) -> PruningPlan:
-        """Return a plan not asked before, if one is found."""
-        for _ in range(_TRIES):
-            levels = draw(self._planner, 1, self._rng)[0]
-            if self._planner.key(levels) not in self._asked:
-                break
-        self._asked.add(self._planner.key(levels))
+        """Return a plan not asked before while there is one."""
+        drawn = map(tuple, draw(self._planner, _TRIES, self._rng).tolist())
+        levels = next((plan for plan in drawn if plan not in self._asked), None)
+        levels = levels or unasked(self._planner, self._asked)
+        self._asked.add(levels)
         return self._planner.plan(levels)
 
     def tell(self, trial: Trial) -> None:
@@ -41,6 +42,11 @@ def draw(planner: Planner, plans: int, rng: np.random.Generator) -> Indices:
         noise = rng.random((plans, len(LEVELS)))
         levels[:, step] = np.where(planner.mask(levels, step), noise, -1).argmax(1)
     return levels
+
+
+def unasked(planner: Planner, asked: Collection[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the first plan that was not asked for, in order; the first of all where none is left."""
+    return next((plan for plan in planner.every_plan() if plan not in asked), next(planner.every_plan()))
 
 
 def create(problem: Problem) -> RandomSearch:

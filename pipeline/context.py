@@ -1,0 +1,46 @@
+"""What every part of a run shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pipeline.agent import Agent
+from pipeline.config import RunConfig
+from pipeline.errors import StoppedError
+from pipeline.events import Listener, Step
+from pipeline.store import Store
+from pipeline.zoo import DataSet
+
+BATCH = 256
+"""Images at once, wherever nothing is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The settings, where results go, the device, the data, and the two lines to whoever started the run."""
+
+    config: RunConfig
+    store: Store
+    agent: Agent
+    data: DataSet
+    example: Tensor
+    """A few real, normalised images."""
+    listen: Listener
+    stopping: Callable[[], bool]
+
+    def stop_if_asked(self) -> None:
+        """Raise StoppedError where the user asked to stop."""
+        if self.stopping():
+            raise StoppedError("stopped as asked; everything measured so far is kept")
+
+    def step(self, done: int, note: str = "") -> None:
+        """Say how far the stage has come, unless the user asked to stop."""
+        self.stop_if_asked()
+        self.listen(Step(done, note))
+
+    def train_step(self, step: int, _: int, loss: float) -> None:
+        """Say how far a training has come; what ``fine_tune`` calls after each step."""
+        self.step(step, f"loss {loss:.3f}")

@@ -1,0 +1,37 @@
+"""What a run is made of, stored so that it can be told and made again: device, input, seed, versions, git state."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+
+from pipeline.context import Context
+from pipeline.export.onnx import INPUT
+
+_PACKAGES = ("torch", "torchvision", "torch-pruning", "onnx", "onnxruntime", "numpy", "scikit-learn", "paramiko")
+
+
+def describe(context: Context) -> None:
+    """Store what the run is made of; a resumed run stores it anew, since the device may have been updated."""
+    store, data, agent = context.store, context.data, context.agent
+    device = agent.device
+    store.set(
+        "device", {"name": device.name, "kind": device.kind, "power": agent.power_backend, "step": agent.channel_step}
+    )
+    store.set("facts", agent.facts)
+    store.set("classes", list(data.classes))
+    store.set("input", {"name": INPUT, "shape": list(data.shape), "mean": list(data.mean), "std": list(data.std)})
+    store.set("seed", context.config.seed)
+    store.set("versions", {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}})
+    store.set("git", _git_state())
+
+
+def _git_state() -> str | None:
+    """Return the commit of the folder that the run was started in, ``-dirty`` with changes; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return described.stdout.strip() or None if described.returncode == 0 else None

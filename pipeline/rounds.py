@@ -1,0 +1,76 @@
+"""One round: find what can be pruned, measure single cuts, search, fine-tune the best, choose one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import fx
+
+from pipeline.base import Base
+from pipeline.bench import Bench, cost_model, single_cuts
+from pipeline.candidates import Builder
+from pipeline.context import BATCH, Context
+from pipeline.events import Stage
+from pipeline.finalists import Finals, choose, pick_finalists
+from pipeline.pruning.groups import search_space
+from pipeline.pruning.ranking import rank
+from pipeline.records import Artifact, SearchSpace
+from pipeline.searching import Search, problem_of
+from pipeline.spaces import remember_space
+from pipeline.targets import Metric
+
+
+def prune_once(
+    context: Context, number: int, base: Base, network: fx.GraphModule, limits: Mapping[Metric, float]
+) -> tuple[fx.GraphModule, Artifact]:
+    """Prune ``network`` (the base, or the last round's winner) towards ``limits``; return the winner and its artifact.
+
+    A round that was finished before the run was resumed is not searched again.
+    """
+    store = context.store
+    context.listen(Stage("Find what can be pruned"))
+    space = search_space(network, context.example, step=context.agent.channel_step)
+    remember_space(store, number, space)
+    builder = _builder(context, network, space)
+    bench = Bench(context.agent, store, base.probe, round=number)
+    finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
+    winner = next((a for a in store.artifacts() if a.id == store.get(f"winner {number}")), None)
+    if winner is None:
+        winner = _search_and_choose(context, base, builder, bench, limits, finals)
+        store.set(f"winner {number}", winner.id)
+    return finals.network(winner), winner
+
+
+def limits_of_round(limits: Mapping[Metric, float], number: int, rounds: int) -> dict[Metric, float]:
+    """Return the limits of one of several rounds: equal steps on a logarithmic scale; the last is the target.
+
+    >>> limits_of_round({"latency": 0.25}, 1, 2), limits_of_round({"latency": 0.25}, 2, 2)
+    ({'latency': 0.5}, {'latency': 0.25})
+    """
+    return {metric: limit ** (number / rounds) if limit < 1 else limit for metric, limit in limits.items()}
+
+
+def _builder(context: Context, network: fx.GraphModule, space: SearchSpace) -> Builder:
+    config, data = context.config, context.data
+    images = data.train.batches(BATCH, limit=config.evaluation.ranking_images)
+    return Builder(
+        base=network, space=space, data=data, settings=config.evaluation, limits=context.agent.limits,
+        example=context.example,
+        ranking=rank(network, space, config.criterion, context.example, images, seed=config.seed),
+    )  # fmt: skip
+
+
+def _search_and_choose(
+    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float], finals: Finals
+) -> Artifact:
+    space = builder.space
+    context.listen(Stage("Measure single cuts", len(single_cuts(space))))
+    costs = cost_model(space, bench, builder, context.step, size=space.parameters / base.figures.parameters)
+    problem = problem_of(context, space, costs, limits, base)
+    search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
+    search.require_reachable()
+    trials = search.trials()
+    artifact = choose(finals, pick_finalists(trials, limits), context.config.recovery.finalists)
+    if artifact is None:
+        raise search.nearest_miss(trials)
+    return artifact

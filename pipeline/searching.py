@@ -1,0 +1,177 @@
+"""One search over one space: the problem that the strategy sees, the verdict on each trial, what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pipeline import plugins
+from pipeline.base import Base, measured_shares
+from pipeline.bench import Bench
+from pipeline.candidates import Builder
+from pipeline.config import RunConfig
+from pipeline.context import Context
+from pipeline.cost.accuracy import AccuracyModel
+from pipeline.cost.tables import CostModel
+from pipeline.errors import MeasureError, TargetError
+from pipeline.events import Stage, Tried
+from pipeline.inputs import STRATEGIES
+from pipeline.loop import search
+from pipeline.records import SearchSpace, Trial
+from pipeline.reward import Weights, ratios_of, reward, violation
+from pipeline.search.planning import Planner, indices
+from pipeline.search.strategy import Problem
+from pipeline.targets import Metric, Target
+
+PLANNING_MARGIN = 0.02
+"""Plans are made for targets this much tighter, so that noise does not push a good one over the limit."""
+FAILURES_IN_A_ROW = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Candidates of one space, tried on one device, towards limits that are shares of the base model's figures."""
+
+    context: Context
+    base: Base
+    builder: Builder
+    bench: Bench
+    limits: Mapping[Metric, float]
+    problem: Problem
+
+    def require_reachable(self) -> None:
+        """Measure the deepest legal cut where the cost tables doubt that it is deep enough.
+
+        Raises:
+            TargetError: even that cut misses a target; says how near it comes.
+        """
+        planner = Planner(self.problem, AccuracyModel(self.problem.base_accuracy, self.problem.images))
+        levels = planner.blank(1)
+        for step in range(planner.groups):
+            levels[:, step] = planner.deepest(levels, step)
+        if planner.excess(levels)[0] == 0:
+            return
+        built = self.builder.build(planner.plan(levels[0]))
+        measurement, _ = self.bench.measure(built)
+        shares = measured_shares(measurement, built.candidate.size_bytes / self.base.figures.size_bytes)
+        for metric, limit in self.limits.items():
+            if shares.get(metric, 0.0) > limit:
+                raise TargetError(
+                    f"target {self._told(metric)} cannot be met: cut as deep as this network allows, it still has "
+                    f"{self._shown(metric, shares[metric])} on {self.bench.agent.device.name}, as measured; choose a "
+                    "target above that, or a smaller network"
+                )
+
+    def trials(self) -> list[Trial]:
+        """Return all trials of this round, those of an earlier part of the run included.
+
+        Raises:
+            MeasureError: several candidates in a row failed: something is wrong that no other plan mends.
+            StoppedError: the user asked to stop.
+        """
+        context, number = self.context, self.bench.round
+        config, store = context.config, context.store
+        known = {t.index: t for t in store.trials() if t.round == number}
+        title = f"Search with {config.strategy}" + (f", round {number} of {config.rounds}" if config.rounds > 1 else "")
+        context.listen(Stage(title, config.trials))
+        found: list[Trial] = []
+        for trial in search(
+            plugins.load(STRATEGIES, config.strategy).create(self.problem),
+            self.builder.build,
+            self.bench.measure,
+            self._judge,
+            trials=config.trials,
+            first=(number - 1) * config.trials,
+            known=known,
+            lookahead=0 if context.agent.device.ssh is None else 1,
+            stopping=context.stopping,
+        ):
+            numbered = replace(trial, round=number)
+            if numbered.index not in known:
+                store.append(numbered)
+            if numbered.measurement is not None:
+                self.problem.costs.learn(indices(numbered.plan), measured_shares(numbered.measurement))
+            found.append(numbered)
+            context.listen(Tried(numbered, replayed=numbered.index in known))
+            _stop_at_failures(found)
+        context.stop_if_asked()
+        return found
+
+    def nearest_miss(self, trials: list[Trial]) -> TargetError:
+        """Return the error that says how near the trials came to the targets, to be raised."""
+        wanted = ", ".join(self._told(metric) for metric in self.limits)
+        came = []
+        for metric in self.limits:
+            shares = [s for t in trials if t.measurement for s in [measured_shares(t.measurement).get(metric)] if s]
+            if shares:
+                came.append(self._shown(metric, min(shares)))
+        nearest = f"; the nearest had {', '.join(came)}" if came else ""
+        return TargetError(f"no candidate met {wanted} as measured{nearest}; allow more --trials, or a looser target")
+
+    def _judge(self, trial: Trial) -> Trial:
+        """Return the trial with its reward, terms and whether it meets every target as measured."""
+        assert trial.candidate is not None  # the loop judges only what was built and measured
+        assert trial.measurement is not None
+        base = self.base.figures
+        size = trial.candidate.size_bytes / base.size_bytes
+        ratios = ratios_of(trial.candidate.accuracy, base.search_accuracy, size, trial.measurement)
+        value, terms = reward(ratios, self.problem.space, trial.plan.levels, self.problem.weights, self.limits)
+        return replace(trial, reward=value, terms=terms, feasible=violation(ratios, self.limits) == 0)
+
+    def _told(self, metric: Metric) -> str:
+        """Return a target as the user typed it; of several rounds, with this round's part of the way."""
+        told = next(str(target) for target in self.context.config.targets if target.metric == metric)
+        return told if self.context.config.rounds == 1 else f"{told} ({self.limits[metric]:.3g}x in this round)"
+
+    def _shown(self, metric: Metric, share: float) -> str:
+        return f"{share:.3g}x of the base model's {metric} ({_amount(metric, share * self.base.figure(metric))})"
+
+
+def problem_of(
+    context: Context, space: SearchSpace, costs: CostModel, limits: Mapping[Metric, float], base: Base
+) -> Problem:
+    """Return everything that a strategy may know before the first trial."""
+    config, statistics = context.config, context.data.input_statistics
+    return Problem(
+        space=space,
+        costs=costs,
+        limits={metric: limit * (1 - PLANNING_MARGIN) for metric, limit in limits.items()},
+        weights=_weights(config, space),
+        base_accuracy=base.figures.search_accuracy,
+        images=min(len(context.data.search), config.evaluation.search_images),
+        input_mean=statistics.mean,
+        input_variance=statistics.variance,
+        temperature_c=base.figures.measurement.temperature_c,
+        criterion=config.criterion,
+        trials=config.trials,
+        seed=config.seed,
+        dqn=config.dqn,
+    )
+
+
+def _weights(config: RunConfig, space: SearchSpace) -> Weights:
+    told = config.reward
+
+    def each(name: str) -> list[float]:
+        own = [getattr(told.layers.get(group.name), name, None) for group in space.groups]
+        return [getattr(told, name) if weight is None else weight for weight in own]
+
+    return Weights(
+        alpha=each("alpha"), beta=each("beta"), gamma=each("gamma"), lambda_=each("lambda_"),
+        latency=told.latency, violation=told.violation,
+    )  # fmt: skip
+
+
+def _stop_at_failures(found: list[Trial]) -> None:
+    last = found[-FAILURES_IN_A_ROW:]
+    if len(last) == FAILURES_IN_A_ROW and all(trial.failure for trial in last):
+        raise MeasureError(f"{FAILURES_IN_A_ROW} candidates failed in a row, the last with: {last[-1].failure}")
+
+
+def _amount(metric: Metric, value: float) -> str:
+    """Return an amount in its target's unit.
+
+    >>> _amount("latency", 3.14159)
+    '3.14ms'
+    """
+    return str(Target(metric, float(f"{value:.3g}"), relative=False)).partition("=")[2]

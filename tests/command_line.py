@@ -1,0 +1,210 @@
+"""The real command line as a child process, in a folder of its own, with a network that takes seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+REPOSITORY = Path(__file__).parents[1]
+COMMAND = (sys.executable, "-c", "from pipeline.cli import main; main()")
+PATIENCE_S = 90.0
+
+NETWORK = """
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+
+    def forward(self, x):
+        return (self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())) + x).relu()
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 32, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(32)
+        self.block = Block(32)
+        self.down = nn.Conv2d(32, 32, 3, stride=2, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(32)
+        self.fc = nn.Linear(32, num_classes)
+
+    def forward(self, x):
+        x = self.block(self.bn(self.stem(x)).relu())
+        x = self.bn2(self.down(x)).relu()
+        return self.fc(x.mean((2, 3)))
+
+
+class Branching(Net):
+    def forward(self, x):
+        return super().forward(x) if x.sum() > 0 else super().forward(-x)
+
+
+class Pair(Net):
+    def forward(self, x):
+        scores = super().forward(x)
+        return scores, scores
+
+
+class OneTooMany(Net):
+    def __init__(self, num_classes):
+        super().__init__(num_classes + 1)
+
+
+class OnlyLinear(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.fc = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+"""
+
+INVENTORY = """
+version: 1
+defaults:
+  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2}
+  channel_step: 4
+devices:
+  local: {kind: local, power: null, agent: {dir: AGENT}}
+"""
+
+SETTINGS = """
+model: net.py:Net
+weights: net.pt
+data: digits
+trials: 4
+threads: 1
+dqn: {first_imagined: 200, imagined: 100, first_updates: 10, updates: 5}
+evaluation: {batch_norm_images: 64, search_images: 100}
+recovery: {finalists: 2, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> str:
+        """The one line that says what was wrong; everything else on standard error is progress."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+class Desk:
+    """A user's folder: inventory.yaml, run.yaml, net.py and net.pt, and the runs that come of them."""
+
+    def __init__(self, folder: Path, weights: Path | None = None) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write("inventory.yaml", INVENTORY.replace("AGENT", str(folder / "agent")))
+        self.write("run.yaml", SETTINGS)
+        self.write("net.py", NETWORK)
+        if weights is not None:
+            shutil.copy(weights, folder / "net.pt")
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def settings(self, name: str = "run.yaml", **changes: str) -> str:
+        """Write settings with some lines of their own; return the file's name."""
+        kept = [line for line in SETTINGS.splitlines() if line.partition(":")[0] not in changes]
+        self.write(name, "\n".join([*kept, *(f"{key}: {value}" for key, value in changes.items())]) + "\n")
+        return name
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        environment = {
+            **os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(home), "XDG_CONFIG_HOME": str(home),
+            "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        return subprocess.Popen(
+            [*COMMAND, *arguments], cwd=self.folder, env=environment, text=True,
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        )  # fmt: skip
+
+    def do(self, *arguments: str) -> Done:
+        """Run a command to its end."""
+        return finished(self.start(*arguments))
+
+    def done(self, *arguments: str) -> Done:
+        """Run a command that has to succeed."""
+        result = self.do(*arguments)
+        assert result.code == 0, result.err + result.out
+        return result
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a run and read its progress until the second trial is through."""
+        run = self.start("run", "--config", "run.yaml", *arguments)
+        read_until(run, "trial 1:")
+        return run
+
+
+def finished(process: subprocess.Popen[str]) -> Done:
+    try:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"did not end: {out} {err}") from None
+    return Done(process.returncode, out, err)
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """Read standard error up to the line with ``words``; fail if the process ends before."""
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if words in line:
+            return seen
+    raise AssertionError(f"ended without {words!r}: {seen}")
+
+
+def agents(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The process's children that are agents."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "--dir" in child.cmdline()]
+
+
+def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if true():
+            return True
+        time.sleep(0.05)
+    return true()

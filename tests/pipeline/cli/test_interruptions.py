@@ -1,0 +1,197 @@
+"""Runs that are stopped, killed or lose their agent: nothing is lost, nothing is measured twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.command_line import Desk, agents, eventually, finished, read_until
+
+SLOW = """
+version: 1
+devices:
+  local: {kind: local, power: null, channel_step: 4, agent: {dir: AGENT}, measure: MEASURE}
+"""
+MEASURE = "{warmup_s: 0.02, min_s: 0.2, max_s: 0.6, block_s: 0.01, ci_rel: 0.2}"
+
+
+@pytest.fixture
+def slow(desk: Desk) -> Desk:
+    """A folder in which a measurement takes half a second, so that a signal comes in the middle of one."""
+    desk.write("inventory.yaml", SLOW.replace("AGENT", str(desk.folder / "agent")).replace("MEASURE", MEASURE))
+    desk.settings(trials="6")
+    return desk
+
+
+def measured(desk: Desk) -> dict[str, str]:
+    """Every measurement that the only run has stored: name → what was found."""
+    (folder,) = desk.runs.iterdir()
+    with sqlite3.connect(folder / "run.sqlite") as database:
+        return dict(database.execute("SELECT key, json FROM measurements").fetchall())
+
+
+def shown(desk: Desk) -> dict[str, Any]:
+    run: dict[str, Any] = desk.done("runs", "show", "latest", "--json").json
+    return run
+
+
+def nothing_left(desk: Desk) -> bool:
+    """No process works in this folder's agent directory any more."""
+    folder = str(desk.folder / "agent")
+    lines = []
+    for process in psutil.process_iter():
+        try:
+            lines.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return not any(folder in line for line in lines)
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_interrupted_and_resumes_with_nothing_measured_twice(slow: Desk) -> None:
+    run = slow.begin()
+    run.kill()
+    finished(run)
+    (listed,) = slow.done("runs", "list", "--json").json
+    assert listed["status"] == "interrupted"
+    assert "to go on: pipeline run --resume" in slow.done("runs", "show", "latest").out
+    before, trials = measured(slow), shown(slow)["trials"]
+    assert len(trials) >= 2
+    assert eventually(lambda: nothing_left(slow))  # the agent ended with its host
+
+    resumed = slow.done("run", "--resume", listed["id"])
+    after, whole = measured(slow), shown(slow)
+    assert whole["status"] == "finished"
+    assert whole["trials"][: len(trials)] == trials
+    assert [trial["index"] for trial in whole["trials"]] == list(range(6))
+    assert {key: after[key] for key in before} == before
+    assert resumed.err.count("(known)") == len(trials)
+
+
+def test_a_killed_agent_is_started_anew_and_the_run_goes_on(slow: Desk) -> None:
+    run = slow.begin()
+    for agent in agents(run):
+        agent.kill()
+    done = finished(run)
+    assert done.code == 0
+    trials = shown(slow)["trials"]
+    assert [trial["index"] for trial in trials] == list(range(6))
+    assert all(trial["failure"] is None for trial in trials)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
+def test_asked_once_to_stop_the_run_finishes_its_trial_and_says_how_to_resume(slow: Desk, number: int) -> None:
+    run = slow.begin()
+    known = len(agents(run))
+    run.send_signal(number)
+    done = finished(run)
+    assert (known > 0, done.code) == (True, 130)
+    (listed,) = slow.done("runs", "list", "--json").json
+    assert listed["status"] == "interrupted"
+    assert 2 <= listed["trials"] < 6
+    assert f"to go on: pipeline run --resume {listed['id']}" in done.err
+    assert "stopped as asked" in done.err
+    assert "Traceback" not in done.err
+    assert eventually(lambda: nothing_left(slow))
+
+
+def test_asked_twice_the_run_stops_at_once(desk: Desk) -> None:
+    long = MEASURE.replace("min_s: 0.2, max_s: 0.6", "min_s: 30, max_s: 40")
+    desk.write("inventory.yaml", SLOW.replace("AGENT", str(desk.folder / "agent")).replace("MEASURE", long))
+    run = desk.start("run", "--config", "run.yaml")
+    read_until(run, "Measure the base model")
+    run.send_signal(signal.SIGINT)
+    read_until(run, "Ctrl-C again stops at once")
+    run.send_signal(signal.SIGINT)
+    assert run.wait(3) == 130
+    finished(run)
+    assert eventually(lambda: nothing_left(desk))
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_fine_tunes_does_not_repeat_finished_finalists(slow: Desk) -> None:
+    run = slow.start("run", "--config", "run.yaml")
+    read_until(run, "Measure the whole file of r1t")
+    read_until(run, "Fine-tune finalist")
+    run.kill()
+    finished(run)
+    (first,) = shown(slow)["artifacts"]
+    resumed = slow.done("run", "--resume", "latest")
+    assert f"Fine-tune finalist {first['trial']} " not in resumed.err
+    assert first in shown(slow)["artifacts"]
+
+
+def without_trials(desk: Desk, ran: Desk, keep: int) -> None:
+    """Copy the finished run as it was after ``keep`` trials, with all its measurements."""
+    shutil.copytree(ran.runs, desk.runs)
+    (folder,) = desk.runs.iterdir()
+    with sqlite3.connect(folder / "run.sqlite") as database:
+        database.execute("DELETE FROM trials WHERE number >= ?", (keep,))
+        database.execute("DELETE FROM artifacts")
+        database.execute("DELETE FROM facts WHERE key IN ('chosen', 'finished', 'winner 1')")
+        database.execute("UPDATE facts SET json = '\"running\"' WHERE key = 'status'")
+
+
+@pytest.mark.parametrize("keep", [pytest.param(0, marks=pytest.mark.slow), 2])
+def test_on_the_same_measurements_the_same_seed_comes_to_the_same_plans(desk: Desk, ran: Desk, keep: int) -> None:
+    expected = ran.done("runs", "show", "latest", "--json").json
+    without_trials(desk, ran, keep)
+    desk.done("run", "--resume", "latest")
+    found = shown(desk)
+
+    def plans(run: dict[str, Any]) -> list[Any]:
+        return [(t["plan"], t["reward"], t["candidate"]["accuracy"]) for t in run["trials"]]
+
+    assert plans(found) == plans(expected)
+    assert found["chosen"] == expected["chosen"]
+    assert [a["files"] for a in found["artifacts"]] == [a["files"] for a in expected["artifacts"]]
+
+
+def looked(desk: Desk, key: str, ratio: float, inferences: int) -> None:
+    """Store what a look at a whole file found, as if the run had been killed right after it."""
+    (folder,) = desk.runs.iterdir()
+    with sqlite3.connect(folder / "run.sqlite") as database:
+        ((text,),) = database.execute("SELECT json FROM measurements LIMIT 1").fetchall()
+        found = {**json.loads(text), "ratio": {"value": ratio, "low": ratio, "high": ratio}, "inferences": inferences}
+        database.execute("INSERT OR REPLACE INTO measurements VALUES (?, ?)", (key, json.dumps(found)))
+
+
+def test_a_finalist_that_misses_the_target_in_one_piece_makes_room_for_the_next(desk: Desk, ran: Desk) -> None:
+    first = ran.done("runs", "show", "latest", "--json").json["artifacts"]
+    favourite = next(a["id"] for a in first if a["chosen"]).removesuffix("-full")
+    (other,) = [a["id"] for a in first if not a["chosen"] and a["id"] != favourite]
+    without_trials(desk, ran, 4)
+    for key in (favourite, f"{favourite}:again"):
+        looked(desk, f"1:whole:{key}", 0.52, 1000)
+    looked(desk, f"1:whole:{other}", 0.51, 100)  # once above the target by chance, and long enough below it
+    looked(desk, f"1:whole:{other}:again", 0.41, 900)
+    resumed = desk.done("run", "--resume", "latest")
+    assert f"finalist {favourite.removeprefix('r1t')} misses the target as a whole file (0.520×" in resumed.err
+    run = shown(desk)
+    assert run["chosen"] == f"{other}-full"
+    ratios = {a["id"]: a["after"]["measurement"]["ratio"]["value"] for a in run["artifacts"]}
+    assert ratios[other] == pytest.approx(0.42)  # both looks count
+    assert ratios[favourite] == pytest.approx(0.52)
+
+
+@pytest.mark.slow
+def test_a_run_is_resumed_from_another_folder(desk: Desk, ran: Desk, tmp_path: Path) -> None:
+    without_trials(desk, ran, 2)
+    elsewhere = Desk(tmp_path / "elsewhere")
+    (elsewhere.folder / "net.py").unlink()  # the one beside the run's start is meant
+    done = elsewhere.done("run", "--resume", "latest", "--runs", str(desk.runs))
+    assert f"pull {next(desk.runs.iterdir()).name} --output my-model --runs {desk.runs}" in done.out

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.cost.accuracy import AccuracyModel, accuracy_of
+from tests.pipeline.search.toys import all_plans, problem, truth
+
+BASE = 0.92
+
+
+def sampled(plans: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Plans to learn from and others, with their true accuracies."""
+    told = problem((1,) * 5, seed=1)
+    everything = all_plans(told)
+    np.random.default_rng(seed).shuffle(everything)
+    accuracy = truth(told)
+    return (
+        everything[:plans],
+        accuracy(everything[:plans]),
+        everything[plans : plans + 200],
+        accuracy(everything[plans : plans + 200]),
+    )
+
+
+def fitted(plans: int) -> tuple[AccuracyModel, np.ndarray, np.ndarray]:
+    seen, accuracies, others, wanted = sampled(plans)
+    model = AccuracyModel(BASE, 1000)
+    model.fit(seen.tolist(), accuracies.tolist())
+    return model, others, wanted
+
+
+def test_before_anything_is_known_deeper_cuts_are_expected_to_answer_worse() -> None:
+    model = AccuracyModel(BASE, 1000)
+    whole, half, deep = model.expected(np.array([[0, 0, 0], [2, 2, 2], [4, 4, 4]]))
+    assert whole == pytest.approx(BASE)
+    assert whole > half > deep
+
+
+def test_it_learns_and_more_plans_make_it_better() -> None:
+    errors = []
+    for plans in (5, 15, 50):
+        model, others, wanted = fitted(plans)
+        errors.append(float(np.abs(model.expected(others) - wanted).mean()))
+    assert errors[2] < 0.03
+    assert errors[2] < errors[1] < errors[0]
+
+
+def test_it_knows_about_how_sure_it_is() -> None:
+    model, others, wanted = fitted(30)
+    mean, deviation = model.predict(others)
+    inside = np.abs(mean - np.log(wanted / (1 - wanted))) <= 2 * deviation
+    assert 0.8 <= inside.mean() <= 1.0
+    assert deviation.mean() < 1.0
+
+
+def test_the_quick_expectation_is_the_predictions_mean() -> None:
+    model, others, _ = fitted(30)
+    np.testing.assert_allclose(model.expected(others), accuracy_of(model.predict(others)[0]), rtol=1e-9)
+
+
+def test_growing_by_one_plan_at_a_time_ends_where_learning_all_at_once_does() -> None:
+    seen, accuracies, others, wanted = sampled(40)
+    model = AccuracyModel(BASE, 1000)
+    for count in range(5, 41):
+        model.fit(seen[:count].tolist(), accuracies[:count].tolist())
+    assert np.abs(model.expected(others) - wanted).mean() < 0.04
+
+
+@pytest.mark.parametrize("accuracies", [[0.0], [1.0], [0.1] * 12, [0.0, 1.0]])
+def test_extreme_and_equal_accuracies_are_no_trouble(accuracies: list[float]) -> None:
+    model = AccuracyModel(1.0, 100)
+    levels = [[i % 5, (i + 1) % 5] for i in range(len(accuracies))]
+    model.fit(levels, accuracies)  # warnings are errors here
+    mean, deviation = model.predict(np.array([[0, 0], [2, 3]]))
+    assert np.isfinite(mean).all()
+    assert np.isfinite(deviation).all()
+    assert ((model.expected(np.array([[0, 0], [2, 3]])) >= 0) & (model.expected(np.array([[0, 0]])) <= 1)).all()

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.errors import CutError, ModelError
+from pipeline.pruning.groups import kept_channels, search_space
+from pipeline.pruning.prune import prune
+from pipeline.pruning.ranking import rank
+from pipeline.pruning.tracing import trace
+from pipeline.records import SearchSpace
+from pipeline.zoo import load_model
+from tests.pipeline.pruning.networks import (
+    IMAGES,
+    Chain,
+    Concat,
+    Grouped,
+    InvertedResidual,
+    Residual,
+    Shuffle,
+    in_order,
+    studied,
+    traced,
+)  # fmt: skip
+
+
+def named(space: SearchSpace) -> dict[str, dict[int, int]]:
+    return {g.name: dict(g.kept) for g in space.groups}
+
+
+def test_widths_round_up_to_the_step_and_equal_levels_are_masked() -> None:
+    _, space, _ = studied(Chain, step=8)
+    assert named(space) == {"conv2": {0: 16, 50: 8}, "hidden": {0: 12, 50: 8}}
+    assert kept_channels(17, 75, 8) == 8
+    assert kept_channels(3, 75, 8) == 3
+
+
+def test_a_layer_no_wider_than_the_step_is_refused_and_the_reason_said() -> None:
+    _, space, _ = studied(Chain, step=8)
+    assert space.refused["conv1"] == "8 channels are no more than the device's step of 8, and no bypass"
+
+
+def test_the_layer_that_makes_the_output_stays() -> None:
+    for kind in (Chain, Residual, InvertedResidual, Concat):
+        _, space, _ = studied(kind)
+        assert space.refused["fc"] == "it makes the output"
+
+
+def test_a_hundred_percent_is_legal_only_inside_a_block() -> None:
+    _, space, _ = studied(Residual)
+    removable = {g.name: g.bypass for g in space.groups if 100 in g.kept}
+    assert removable == {f"block{b}.conv{c}": f"add{s}" for b, s in ((1, ""), (2, "_1"), (3, "_2")) for c in (1, 2)}
+    _, chain, _ = studied(Chain)
+    assert not any(100 in g.kept for g in chain.groups)
+
+
+def test_a_blocks_groups_go_together_whichever_is_asked_for() -> None:
+    _, space, _ = studied(Residual)
+    place = {g.name: i for i, g in enumerate(space.groups)}
+    plans = []
+    for name in ("block2.conv1", "block2.conv2"):
+        levels = [0] * len(space.groups)
+        levels[place[name]] = 100
+        plans.append(tuple(levels))
+    assert space.key(plans[0]) == space.key(plans[1])
+    assert space.kept(plans[0])[place["block2.conv1"]] == space.kept(plans[0])[place["block2.conv2"]] == 0
+    assert space.kept(plans[0])[place["block3.conv1"]] == 8
+
+
+def test_depthwise_channels_are_cut_with_those_before_them() -> None:
+    _, space, _ = studied(InvertedResidual)
+    expand = next(g for g in space.groups if "first.0" in g.layers)
+    assert expand.layers == ("first.0", "first.3")
+    assert expand.kept == {0: 16, 25: 12, 50: 8, 75: 4, 100: 0}
+
+
+def test_grouped_convolutions_are_refused_and_the_rest_stays_prunable() -> None:
+    _, space, _ = studied(Grouped)
+    assert list(named(space)) == ["conv2"]
+    assert "groups" in space.refused["conv1"]
+    assert "groups" in space.refused["grouped"]
+
+
+def test_what_a_channel_shuffle_mixes_is_refused_and_the_rest_stays_prunable() -> None:
+    _, space, _ = studied(Shuffle)
+    assert list(named(space)) == ["conv2", "conv3"]
+    assert "conv1" in space.refused
+
+
+class TorchvisionShuffle(nn.Module):
+    """As torchvision's shufflenet: chunk, concat, shuffle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.branch = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.stem(x).chunk(2, 1)
+        x = torch.cat([a, self.branch(b)], 1)
+        n, c, h, w = x.size()
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, -1, h, w)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_chunk_and_shuffle_as_in_shufflenet_never_gives_a_wrong_network() -> None:
+    try:
+        _, space, _ = studied(TorchvisionShuffle)
+    except ModelError as error:
+        assert "prune" in str(error) or "follow" in str(error)  # noqa: PT017
+    else:
+        assert "stem" in space.refused
+
+
+class Reversed(nn.Module):
+    """Channels are flipped on the way: every width fits after a cut, but the wrong channels would meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.relu(self.conv2(torch.relu(self.conv1(x)).flip(1))).mean((2, 3)))
+
+
+def test_a_cut_that_fits_in_shape_but_meets_the_wrong_channels_is_refused() -> None:
+    _, space, _ = studied(Reversed)
+    assert list(named(space)) == ["conv2"]
+    assert "another network" in space.refused["conv1"]
+
+
+def test_the_padded_residual_stream_of_a_cifar_resnet_is_refused_and_inner_groups_stay() -> None:
+    images = torch.randn(2, 3, 32, 32)
+    model = trace(load_model("resnet20", classes=10, channels=3, weights=None), images)
+    space = search_space(model, images, step=8)
+    assert [g.name for g in space.groups] == [f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in (0, 1, 2)]
+    assert all(100 in g.kept for g in space.groups)
+    assert "does not run" in space.refused["conv1"]
+    deepest = prune(model, space, tuple(max(g.levels) for g in space.groups), in_order(space), images)
+    assert not [n for n, m in deepest.named_modules() if isinstance(m, nn.Conv2d) and n != "conv1"]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_torchvisions_networks_can_be_cut_at_every_level(name: str) -> None:
+    images = torch.randn(2, 3, 64, 64)
+    model = trace(load_model(name, classes=10, channels=3, weights=None), images)
+    space = search_space(model, images, step=8)
+    assert len(space.refused) == 1  # the classifier
+    ranking = rank(model, space, "l1", images, [])
+    generator = torch.Generator().manual_seed(0)
+    plans = [
+        tuple(max(g.levels) for g in space.groups),
+        tuple(max(lv for lv in g.levels if lv < 100) for g in space.groups),
+    ]
+    for _ in range(2):
+        plans.append(tuple(g.levels[int(torch.randint(len(g.levels), (), generator=generator))] for g in space.groups))
+    for plan in plans:
+        assert prune(model, space, plan, ranking, images)(images).shape == (2, 10)
+
+
+def test_a_groups_weight_counts_the_layers_that_shrink_with_it() -> None:
+    _, space, _ = studied(Chain)
+    conv1 = next(g for g in space.groups if g.name == "conv1")
+    assert conv1.macs == 3 * 8 * 9 * 64 + 8 * 16 * 9 * 16
+    assert conv1.parameters == (3 * 9 + 1) * 8 + (8 * 9 + 1) * 16
+    assert space.macs == conv1.macs + 256 * 12 + 12 * 5
+
+
+class Nested(nn.Module):
+    """A block within a block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+        self.stem, self.fc = nn.Conv2d(3, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        inner = torch.relu(self.a(x))
+        inner = inner + self.c(torch.relu(self.b(inner)))
+        return self.fc((x + inner).mean((2, 3)))
+
+
+def test_of_nested_blocks_only_the_inner_one_can_go() -> None:
+    _, space, _ = studied(Nested)
+    assert {g.bypass for g in space.groups if g.bypass} == {"add"}
+    assert next(g for g in space.groups if g.bypass).name == "b"
+
+
+class Narrow(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.mean((2, 3)))
+
+
+def test_a_model_without_anything_to_cut_says_why() -> None:
+    with pytest.raises(ModelError, match=r"nothing in this model can be pruned \(fc: it makes the output\)"):
+        search_space(traced(Narrow), IMAGES, step=4)
+
+
+def test_an_illegal_level_is_told_with_its_reason_and_the_legal_ones() -> None:
+    model, space, ranking = studied(Chain, step=8)
+    with pytest.raises(CutError, match=r"conv2: level 100 .* no shortcut around it; legal levels: 0, 50"):
+        prune(model, space, (100, 0), ranking, IMAGES)
+    with pytest.raises(CutError, match=r"level 25 .* steps of 8 of its 16 channels it saves nothing more"):
+        prune(model, space, (25, 0), ranking, IMAGES)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import plugins
+from pipeline.config import DqnConfig
+from pipeline.errors import ConfigError
+from pipeline.records import LEVELS
+from pipeline.search.strategies import dqn, random, uniform
+from tests.pipeline.search.toys import QUICK, all_plans, optimum, play, problem, trial_of
+
+
+def test_the_dqn_comes_near_the_known_optimum_and_beats_random_at_an_equal_budget() -> None:
+    learnt, drawn = [], []
+    for seed in range(3):
+        told = problem((1,) * 6, seed=seed, trials=18)
+        best = optimum(told)
+        learnt.append(play(told, dqn.create(told))[1] / best)
+        told = problem((1,) * 6, seed=seed, trials=18)
+        drawn.append(play(told, random.create(told))[1] / best)
+    assert np.mean(learnt) >= 0.97
+    assert np.mean(learnt) > np.mean(drawn)
+
+
+def test_the_dqn_solves_a_toy_whose_blocks_hold_several_groups() -> None:
+    told = problem((2, 0, 2, 1, 0), seed=5, trials=16)
+    plans, best = play(told, dqn.create(told))
+    assert best >= 0.97 * optimum(told)
+    for plan in plans:
+        kept = told.space.kept(plan.levels)
+        assert [k == 0 for k in kept] == [level == 100 for level in plan.levels]
+
+
+@pytest.mark.parametrize("strategy", [dqn, random])
+def test_the_same_seed_gives_the_same_plans_and_another_seed_others(strategy: object) -> None:
+    def plans(seed: int) -> list[tuple[int, ...]]:
+        told = replace(problem((1, 2, 0, 0), seed=3), trials=9, seed=seed)
+        return [plan.levels for plan in play(told, strategy.create(told))[0]]  # type: ignore[attr-defined]
+
+    torch.rand(3)  # what others draw does not matter
+    first = plans(1)
+    torch.rand(5)
+    assert plans(1) == first
+    assert plans(2) != first
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    told = problem((1, 0), trials=4)
+    play(told, dqn.create(told))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("strategy", [dqn, random])
+@pytest.mark.parametrize("blocks", [(1,), (0, 0), (2,), (1, 0, 0), (2, 0, 1)])
+def test_no_plan_is_asked_twice_while_there_are_others(strategy: object, blocks: tuple[int, ...]) -> None:
+    told = problem(blocks, limits={"latency": 0.99})
+    planner = dqn.Dqn(told)._planner
+    legal = sum(1 for _ in planner.every_plan())
+    told = replace(told, trials=min(legal + 3, 30))
+    plans = [p.levels for p in play(told, strategy.create(told))[0]]  # type: ignore[attr-defined]
+    assert len(plans) == told.trials
+    assert len(set(plans)) >= min(legal, told.trials)
+
+
+def test_the_dqn_asks_within_reach_of_the_target_once_its_probes_are_through() -> None:
+    told = problem((1, 2, 0, 1))
+    plans, _ = play(told, dqn.create(told))
+    costs = told.costs.tables["latency"].predict(np.array([[LEVELS.index(lv) for lv in p.levels] for p in plans]))
+    assert (costs[told.trials // 3 :] <= 0.5 + 1e-9).all()
+
+
+@pytest.mark.parametrize("settings", [
+    QUICK, QUICK.model_copy(update={"first_imagined": 0, "imagined": 0}), DqnConfig(
+        hidden=8, n_step=9, discount=0.9, replay_plans=1, first_imagined=10, imagined=1, first_updates=2, updates=1,
+        batch_size=1,
+    ),
+])  # fmt: skip
+def test_the_dqn_works_when_it_is_told_nothing_or_of_failures_alone(settings: DqnConfig) -> None:
+    told = problem((1, 2, 0), dqn=settings, trials=6)
+    silent = dqn.create(told)
+    assert len({silent.ask().levels for _ in range(6)}) == 6
+    failing = dqn.create(told)
+    for index in range(6):
+        trial = trial_of(told, index, failing.ask())
+        failing.tell(replace(trial, candidate=None, reward=None, failure="the runtime crashed"))
+    unmeasured = dqn.create(told)
+    for index in range(6):
+        trial = trial_of(told, index, unmeasured.ask())
+        unmeasured.tell(replace(trial, reward=None, failure="the runtime crashed"))
+
+
+@pytest.mark.parametrize("strategy", [dqn, random, uniform])
+def test_strategies_work_without_a_target(strategy: object) -> None:
+    told = problem((1, 0, 2), limits={}, trials=6)
+    plans, best = play(told, strategy.create(told))  # type: ignore[attr-defined]
+    legal = {tuple(p) for p in all_plans(told).tolist()}
+    assert {tuple(LEVELS.index(lv) for lv in p.levels) for p in plans} <= legal
+    assert best > 0
+
+
+def test_measured_plans_stay_in_the_replay_however_much_is_imagined() -> None:
+    told = problem((1, 1, 1), dqn=QUICK.model_copy(update={"replay_plans": 20}))
+    strategy = dqn.create(told)
+    for index in range(told.trials):
+        strategy.tell(trial_of(told, index, strategy.ask()))
+    kept = {tuple(p) for p in strategy._replay.plans.tolist()}
+    assert strategy._replay.measured.keys() <= kept
+    assert len(strategy._replay.plans) <= 20 + told.trials
+
+
+def test_uniform_goes_from_shallow_to_deep_in_legal_levels() -> None:
+    told = problem((1, 0, 1), trials=4)  # 16, 32 and 64 channels in steps of 16
+    plans = [p.levels for p in play(told, uniform.create(told))[0]]
+    assert plans == [(0, 0, 25), (0, 50, 50), (0, 50, 75), (0, 0, 25)]
+
+
+def test_an_unknown_strategy_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"'dqm' .*\(did you mean 'dqn'\?\)"):
+        plugins.load("pipeline.search.strategies", "dqm")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.cost.accuracy import AccuracyModel
+from pipeline.reward import Ratios, Weights, reward
+from pipeline.search.planning import REMOVE, Planner, indices
+from pipeline.search.strategies.random import draw
+from pipeline.search.strategy import Problem
+from tests.pipeline.search.toys import all_plans, problem
+
+SHAPES = [(1,), (0,), (2,), (1, 2, 0), (2, 0, 2), (3, 1), (0, 0, 0, 2)]
+
+
+def planner_of(told: Problem) -> Planner:
+    return Planner(told, AccuracyModel(told.base_accuracy, told.images))
+
+
+@pytest.mark.parametrize("blocks", SHAPES)
+@pytest.mark.parametrize("seed", range(4))
+def test_plans_within_the_masks_meet_the_target_wherever_a_plan_does(blocks: tuple[int, ...], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    costs = problem(blocks, seed=seed).costs.tables["latency"].predict(all_plans(problem(blocks, seed=seed)))
+    for limit in (costs.min(), rng.uniform(costs.min(), 1.0), 1.0):
+        told = problem(blocks, seed=seed, limits={"latency": float(limit)})
+        planner = planner_of(told)
+        assert planner.excess(draw(planner, 60, rng)).max() == 0.0
+
+
+@pytest.mark.parametrize("blocks", SHAPES)
+def test_the_masks_let_every_plan_through_that_meets_the_target_and_no_other(blocks: tuple[int, ...]) -> None:
+    told = problem(blocks, limits={"latency": 0.7})
+    planner, plans = planner_of(told), all_plans(told)
+    within = {tuple(p) for p in plans[planner.excess(plans) == 0].tolist()}
+    if within:
+        found = list(planner.every_plan())
+        assert set(found) == within
+        assert len(found) == len(within)
+
+
+def test_the_masks_follow_what_whole_candidates_teach_of_the_costs() -> None:
+    told = problem((1, 2, 0), limits={"latency": 0.6})
+    deep = [REMOVE, REMOVE, REMOVE, 3]
+    for _ in range(20):
+        told.costs.learn([1 if x < REMOVE else x for x in deep[:3]] + [0], {"latency": 0.9})
+    planner = planner_of(told)
+    plans = draw(planner, 50, np.random.default_rng(0))
+    reachable = planner.excess(all_plans(told)).min() == 0
+    assert (planner.excess(plans).max() == 0) == reachable
+
+
+def test_out_of_reach_the_masks_lead_to_the_nearest_plan() -> None:
+    told = problem((1, 0, 2), limits={"latency": 0.01})
+    planner = planner_of(told)
+    nearest = planner.excess(all_plans(told)).min()
+    assert planner.excess(draw(planner, 10, np.random.default_rng(0))) == pytest.approx(nearest)
+    levels = planner.blank(1)
+    for step in range(planner.groups):
+        levels[:, step] = planner.deepest(levels, step)
+    assert planner.excess(levels)[0] == pytest.approx(nearest)
+
+
+def test_several_targets_are_all_kept_in_reach() -> None:
+    told = problem((1, 1, 2), limits={"latency": 0.5, "size": 0.4})
+    planner = planner_of(told)
+    assert planner.excess(draw(planner, 80, np.random.default_rng(1))).max() == 0.0
+
+
+def test_without_targets_every_legal_plan_is_open() -> None:
+    told = problem((1, 2, 0), limits={})
+    planner = planner_of(told)
+    assert set(planner.every_plan()) == {tuple(p) for p in all_plans(told).tolist()}
+
+
+def test_a_removed_block_takes_its_followers_along() -> None:
+    planner = planner_of(problem((2, 0), limits={}))
+    levels = planner.blank(2)
+    levels[0, 0] = REMOVE
+    assert planner.mask(levels, 1).tolist() == [[False] * 4 + [True], [True] + [False] * 4]
+
+
+def test_what_is_promised_is_what_the_reward_would_be() -> None:
+    weights = Weights([1.0, 0.8, 0.9], [0.0] * 3, [0.1, 0.3, 0.2], [0.2, 0.0, 0.1], latency=0.05, violation=2.0)
+    told = problem((2, 0), limits={"latency": 0.6}, weights=weights)
+    planner = planner_of(told)
+    for levels in all_plans(told):
+        plan = planner.plan(levels)
+        seen = planner.outlook(levels[None])
+        ratios = Ratios(accuracy=float(seen.accuracy[0]), latency=float(seen.costs["latency"][0]))
+        value, _ = reward(ratios, told.space, plan.levels, weights, told.limits)
+        assert planner.promise(levels[None])[0] == pytest.approx(value, abs=1e-8)
+
+
+def test_the_state_says_the_target_the_input_and_what_is_predicted_and_stays_in_bounds() -> None:
+    told = problem((1, 2, 0), input_mean=0.25, input_variance=9.0, temperature_c=61.0)
+    planner = planner_of(told)
+    state = planner.observe(draw(planner, 5, np.random.default_rng(0)), planner.groups)
+    assert state.shape == (5, planner.observation_size)
+    assert (np.abs(state) <= 5).all()
+    for known in (0.25, 5.0, 0.61, 0.5):
+        assert (state == known).any(1).all()
+
+
+def test_plans_and_their_indices_are_two_ways_to_say_the_same() -> None:
+    planner = planner_of(problem((1, 0, 0)))
+    assert planner.plan([4, 0, 2]).levels == (100, 0, 50)
+    assert indices(planner.plan([4, 0, 2])) == [4, 0, 2]

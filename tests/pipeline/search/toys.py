@@ -1,0 +1,123 @@
+"""Toy problems whose best plan is known, because every plan can be gone through."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import DqnConfig
+from pipeline.cost.tables import CostModel, CostTable, owners, size_savings
+from pipeline.records import LEVELS, Group, PruningPlan, SearchSpace, Trial
+from pipeline.reward import Weights
+from pipeline.search.strategy import Problem, Strategy
+from pipeline.targets import Metric
+from tests.examples import candidate
+
+Levels = NDArray[np.int64]
+
+QUICK = DqnConfig(hidden=64, first_imagined=600, imagined=200, first_updates=150, updates=40, replay_plans=600)
+"""A small DQN: a toy needs no more, and a test no longer."""
+
+
+def groups(blocks: Sequence[int], *, step: int = 16) -> tuple[Group, ...]:
+    """Groups in blocks: a positive number is a removable block of so many groups, 0 a group without a bypass."""
+    made = []
+    for number, size in enumerate(blocks):
+        channels = (16, 32, 64)[number % 3]
+        kept = {0: channels}
+        for level in LEVELS[1:-1]:
+            count = -(-channels * (100 - level) // (100 * step)) * step
+            if count not in kept.values():
+                kept[level] = count
+        for inner in range(max(1, size)):
+            made.append(Group(
+                name=f"block{number}.conv{inner}", layers=(f"block{number}.conv{inner}",), channels=channels,
+                kept=kept | ({100: 0} if size else {}), macs=4_700_000, parameters=channels * channels * 18,
+                bypass=f"add{number}" if size else None,
+            ))  # fmt: skip
+    return tuple(made)
+
+
+def problem(
+    blocks: Sequence[int] = (1,) * 6, *, limits: Mapping[Metric, float] | None = None, seed: int = 0, **changes: Any
+) -> Problem:
+    """A problem over such blocks whose latency savings are additive and uneven."""
+    made = groups(blocks)
+    space = SearchSpace(groups=made, refused={}, macs=42_000_000, parameters=270_000, step=16)
+    owner, rng = owners(space), np.random.default_rng(100 + seed)
+    share = 0.94 / len(made) * rng.uniform(0.8, 1.2, len(made))
+    savings = np.array([
+        [(1 - g.kept[lv] / g.channels) * s if lv in g.kept else np.nan for lv in LEVELS]
+        for g, s in zip(made, share, strict=True)
+    ])  # fmt: skip
+    for i, first in enumerate(owner):
+        if first != i:  # the block's first group carries the block
+            savings[first, -1] += savings[i, -1]
+    n = len(made)
+    fields: dict[str, Any] = {
+        "space": space,
+        "costs": CostModel({"latency": CostTable(savings, owner), "size": CostTable(size_savings(space), owner)}),
+        "limits": {"latency": 0.5} if limits is None else limits,
+        "weights": Weights([1.0] * n, [0.0] * n, [0.0] * n, [0.0] * n, latency=0.0, violation=2.0),
+        "base_accuracy": 0.92, "images": 1000, "input_mean": 0.0, "input_variance": 1.0, "temperature_c": None,
+        "criterion": "l1", "trials": 24, "seed": seed, "dqn": QUICK,
+    }  # fmt: skip
+    return Problem(**{**fields, **changes})
+
+
+def truth(told: Problem) -> Callable[[Levels], NDArray[np.float64]]:
+    """The accuracy of plans, (plans, groups) → (plans,): each group has its own damage, and some share theirs."""
+    rng = np.random.default_rng(200 + told.seed)
+    made = told.space.groups
+    depth = np.array([[1 - g.kept.get(lv, 0) / g.channels for lv in LEVELS] for g in made])
+    damage = depth**1.5 * rng.uniform(0.1, 2.5, len(made))[:, None]
+    shared = rng.uniform(0, 0.4, (len(made), len(made)))
+
+    def accuracy(levels: Levels) -> NDArray[np.float64]:
+        hurt = damage[np.arange(len(made)), levels]
+        return 1 / (1 + np.exp(-(2.5 - hurt.sum(-1) - np.einsum("...i,...j,ij->...", hurt, hurt, shared) / 3)))
+
+    return accuracy
+
+
+def all_plans(told: Problem) -> Levels:
+    """Every plan in which removed blocks are removed whole, (plans, groups)."""
+    legal = [[LEVELS.index(lv) for lv in g.levels] for g in told.space.groups]
+    plans = np.array(list(itertools.product(*legal)))
+    owner = owners(told.space)
+    return plans[((plans == 4) == (plans[:, owner] == 4)).all(1)]
+
+
+def optimum(told: Problem) -> float:
+    """The best accuracy within the latency limit."""
+    plans = all_plans(told)
+    within = told.costs.tables["latency"].predict(plans) <= told.limits.get("latency", np.inf) + 1e-9
+    return float(truth(told)(plans[within]).max())
+
+
+def trial_of(told: Problem, index: int, plan: PruningPlan, noise: float = 0.0) -> Trial:
+    """What the toy world answers to a plan."""
+    levels = np.array([LEVELS.index(lv) for lv in plan.levels])
+    accuracy = float(np.clip(truth(told)(levels) + noise, 0.0, 1.0))
+    latency = float(told.costs.tables["latency"].predict(levels[None])[0])
+    over = max(0.0, latency / told.limits["latency"] - 1) if "latency" in told.limits else 0.0
+    return Trial(
+        index=index, plan=plan, key=told.space.key(plan.levels), candidate=candidate(accuracy),
+        reward=accuracy / told.base_accuracy - 2 * over, feasible=over < 1e-9,
+    )  # fmt: skip
+
+
+def play(told: Problem, strategy: Strategy) -> tuple[list[PruningPlan], float]:
+    """Ask and tell so often as there are trials; return the plans and the best true accuracy within the limit."""
+    rng, plans, best = np.random.default_rng(told.seed), [], 0.0
+    for index in range(told.trials):
+        plans.append(strategy.ask())
+        strategy.tell(trial_of(told, index, plans[-1], noise=rng.normal() * 0.01))
+        clean = trial_of(told, index, plans[-1])
+        if clean.feasible and clean.candidate is not None:
+            best = max(best, clean.candidate.accuracy)
+    return plans, best

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.bundling import bundle_facts, picked
+from pipeline.errors import RunNotFoundError
+from pipeline.records import Interval
+from pipeline.spaces import remember_space
+from pipeline.store import Store
+from tests.examples import artifact, device_facts, figures, measurement, pruned_figures, space
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.create(tmp_path, label="digits-local") as made:
+        yield made
+
+
+def with_ratio(ratio: float, accuracy: float) -> dict[str, object]:
+    measured = measurement(ratio=Interval(ratio, ratio - 0.01, ratio + 0.01))
+    return {"after": pruned_figures(search_accuracy=accuracy, measurement=measured)}
+
+
+def test_best_is_the_chosen_one(store: Store) -> None:
+    store.add_artifact(artifact({}, id="r1t0", chosen=False))
+    store.add_artifact(artifact({}, id="r1t1", chosen=True))
+    assert [a.id for a in picked(store, "best")] == ["r1t1"]
+    assert [a.id for a in picked(store, "r1t0")] == ["r1t0"]
+
+
+def test_pareto_leaves_out_what_another_beats_in_everything(store: Store) -> None:
+    for name, ratio, accuracy in (("fast", 0.3, 0.8), ("good", 0.5, 0.9), ("neither", 0.6, 0.7)):
+        store.add_artifact(artifact({}, id=name, **with_ratio(ratio, accuracy)))
+    assert [a.id for a in picked(store, "pareto")] == ["fast", "good"]
+
+
+@pytest.mark.parametrize("wanted", ["best", "pareto", "r1t1"])
+def test_a_run_without_artifacts_says_how_to_go_on(store: Store, wanted: str) -> None:
+    with pytest.raises(RunNotFoundError, match=f"it has none yet; .*--resume {store.id}"):
+        picked(store, wanted)
+
+
+def test_a_finished_run_is_not_told_to_go_on(store: Store) -> None:
+    store.add_artifact(artifact({}, id="r1t0"))
+    store.finish()
+    with pytest.raises(RunNotFoundError, match=r"has no artifact 'x'; it has: r1t0$"):
+        picked(store, "x")
+
+
+def test_facts_hold_the_space_of_the_artifact_s_own_round(store: Store) -> None:
+    first, second = space(), replace(space(), step=8)
+    remember_space(store, 1, first)
+    remember_space(store, 2, second)
+    store.set("input", {"name": "image", "shape": [1, 8, 8], "mean": [0.3], "std": [0.2]})
+    store.set("classes", ["0", "1"])
+    store.set("facts", device_facts())
+    store.set("device", {"name": "pi"})
+    store.set("base", figures())
+    store.set("seed", 3)
+    store.set("versions", {"torch": "2"})
+    store.set("config", {"trials": 3})
+    assert bundle_facts(store, artifact({}, round=1)).space == first
+    facts = bundle_facts(store, artifact({}, round=2))
+    assert facts.space == second
+    assert (facts.device_name, facts.seed, facts.input_shape, facts.git) == ("pi", 3, (1, 8, 8), None)

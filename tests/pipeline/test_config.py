@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import RunConfig, load_config
+from pipeline.errors import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    assert load_config(None, {}) == RunConfig()
+
+
+def test_options_beat_the_file_and_absent_options_do_not(tmp_path: Path) -> None:
+    path = written(tmp_path, "trials: 7\nseed: 3\ntarget: latency=0.4x\n")
+    config = load_config(path, {"trials": 9, "seed": None, "target": ()})
+    assert (config.trials, config.seed, config.target) == (9, 3, ("latency=0.4x",))
+
+
+@pytest.mark.parametrize(
+    "written_target", ["[latency=0.5x, size=300kB]", "latency=0.5x, size=300kB", "latency=0.5x size=300kB"]
+)
+def test_targets_may_be_a_list_or_a_line(tmp_path: Path, written_target: str) -> None:
+    config = load_config(written(tmp_path, f"target: {written_target}\n"), {})
+    assert [t.metric for t in config.targets] == ["latency", "size"]
+
+
+def test_there_may_be_no_target(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "target: []\n"), {}).targets == ()
+
+
+def test_a_layers_own_weights_are_read_by_the_groups_name(tmp_path: Path) -> None:
+    path = written(tmp_path, "reward:\n  lambda: 0.1\n  layers:\n    layer1.0.conv1: {gamma: 0.5, lambda: 0.2}\n")
+    reward = load_config(path, {"trials": 3}).reward
+    assert reward.lambda_ == 0.1
+    own = reward.layers["layer1.0.conv1"]
+    assert (own.alpha, own.gamma, own.lambda_) == (None, 0.5, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("trails: 3\n", r"run.yaml:1: trails: unknown key \(did you mean 'trials'\?\)"),
+        ("seed: 1\nreward:\n  alhpa: 1\n", r"run.yaml:3: reward.alhpa: unknown key \(did you mean 'alpha'\?\)"),
+        ("trials: 0\n", r"run.yaml:1: trials: should be greater than or equal to 1, found 0"),
+        ("seed: 1\ntarget: latncy=0.5x\n", r"run.yaml:2: target: .*did you mean 'latency'"),
+        ("target: [latency=0.5x, latency=20ms]\n", r"run.yaml:1: target: two targets for latency"),
+        ("reward: {beta: .inf}\n", r"run.yaml:1: reward.beta: should be a finite number"),
+        ("recovery: {teacher_mix: 1.5}\n", r"run.yaml:1: recovery.teacher_mix: should be less than or equal to 1"),
+    ],
+)
+def test_mistakes_in_the_file_are_told_with_their_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(written(tmp_path, text), {})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"trials": 0}, r"^--trials: should be greater than or equal to 1"),
+        ({"target": ("speed=2x",)}, r"^--target: .*unknown metric"),
+        ({"image_size": 4}, r"^--image-size: "),
+    ],
+)
+def test_mistakes_in_an_option_name_the_option(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(None, options)

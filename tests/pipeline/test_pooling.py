@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.pooling import less_doubtful, pooled
+from pipeline.records import Interval
+from tests.examples import measurement, power
+
+
+def test_two_looks_count_by_their_inferences() -> None:
+    short = measurement(ratio=Interval(0.52, 0.51, 0.53), inferences=100)
+    long = measurement(ratio=Interval(0.48, 0.47, 0.49), inferences=300)
+    both = pooled(short, long)
+    assert both.ratio is not None
+    assert both.ratio.value == pytest.approx(0.49)
+    assert both.inferences == 400
+    assert both.seconds == short.seconds + long.seconds
+    assert both.bytes_sent == short.bytes_sent + long.bytes_sent
+
+
+def test_looks_that_contradict_each_other_give_an_interval_over_both_figures() -> None:
+    one = measurement(ratio=Interval(0.4, 0.39, 0.41), inferences=100)
+    other = measurement(ratio=Interval(0.6, 0.59, 0.61), inferences=100)
+    both = pooled(one, other).ratio
+    assert both is not None
+    assert (both.low, both.high) == (pytest.approx(0.4), pytest.approx(0.6))
+
+
+def test_looks_that_agree_are_surer_together() -> None:
+    one = measurement(inferences=500)
+    assert pooled(one, one).p50_ms.half_width < one.p50_ms.half_width
+
+
+def test_tails_and_doubts_are_never_hidden() -> None:
+    calm, rough = measurement(p99_ms=2.0), measurement(p99_ms=9.0, flags=("noisy",))
+    assert pooled(rough, calm).p99_ms == pooled(calm, rough).p99_ms == 9.0
+    assert pooled(rough, calm).flags == ("noisy",)
+
+
+def test_power_is_absent_where_either_look_lacks_it() -> None:
+    assert pooled(measurement(power=power()), measurement()).power is None
+    both = pooled(measurement(power=power(3.0)), measurement(power=power(4.0))).power
+    assert both is not None
+    assert both.mean_w.value == pytest.approx(3.5)
+    assert both.samples == 240
+
+
+def test_of_two_measurements_the_one_with_fewer_doubts_is_taken_whatever_its_figures() -> None:
+    clean, doubtful = measurement(2.0), measurement(1.0, flags=("throttled",))
+    assert less_doubtful(doubtful, clean).p50_ms == clean.p50_ms
+    assert less_doubtful(clean, doubtful).p50_ms == clean.p50_ms
+    assert less_doubtful(doubtful, measurement(3.0, flags=("noisy",))).p50_ms.value == 3.0
+
+
+def test_what_a_second_measurement_cost_is_added() -> None:
+    again = less_doubtful(measurement(flags=("noisy",)), measurement(bytes_sent=0))
+    assert again.bytes_sent == 4200
+    assert again.seconds == 5.0
