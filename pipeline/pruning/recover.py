@@ -146,6 +146,7 @@ def _train(
         optimizer.step()
         schedule.step()
         on_step(step + 1, steps, loss.item())
+    optimizer.zero_grad(set_to_none=True)  # else every later copy of the network carries its gradients along
 
 
 def _require_finite(loss: float, step: int, settings: FineTuning) -> None:

@@ -1,17 +1,18 @@
-"""One device and one base model: a real agent, the null runtime, a real store."""
+"""One device and one base model: a real agent, a real runtime, a real store."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from pipeline.agent import open_agent
 from pipeline.bench import Bench, longer
+from pipeline.export.skeleton import skeleton
 from pipeline.records import Device, MeasureSettings
 from pipeline.store import Store
 
@@ -24,18 +25,27 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield made
 
 
+def relu() -> bytes:
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g",
+        [value("x", onnx.TensorProto.FLOAT, [1, 4096])], [value("y", onnx.TensorProto.FLOAT, [1, 4096])],
+    )  # fmt: skip
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=7)
+    return bytes(model.SerializeToString())
+
+
 def base_of(store: Store, tmp_path: Path, settings: MeasureSettings) -> tuple[Any, Any, int]:
     """Measure the base model, and once more; return both answers and how often the device measured."""
     starts: list[object] = []
-    device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), runtime="null", measure=settings)
-    model = json.dumps({"ms": 1.0}).encode()
+    device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=settings)
 
     def on_event(event: Any) -> None:
         if event.get("stage") == "warm-up":
             starts.append(event)
 
     with open_agent(device, on_event=on_event) as agent:
-        bench = Bench(agent, store, model)
+        bench = Bench(agent, store, skeleton(relu()))
         return bench.base(), bench.base(), len(starts)
 
 

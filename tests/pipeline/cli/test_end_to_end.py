@@ -77,6 +77,7 @@ def test_two_rounds_are_resumed_in_the_second_and_each_artifact_is_described_by_
         assert set(kept) <= set(outputs)
 
 
+@pytest.mark.slow
 def test_several_targets_are_all_met_and_layers_have_weights_of_their_own(desk: Desk) -> None:
     reward = "{alpha: 1.0, layers: {block.conv1: {alpha: 3.0, gamma: 0.0, lambda: 0.1}}}"
     desk.settings(reward=reward, trials="3", target="latency=0.7x size=60kB")
@@ -171,6 +172,7 @@ devices:
     return desk
 
 
+@pytest.mark.slow
 @pytest.mark.sshd
 def test_a_board_is_trusted_checked_and_used(board: Desk, sshd: Sshd) -> None:
     refused = board.do("run", "--device", "board", "--config", "run.yaml")

@@ -70,18 +70,28 @@ def test_a_mistake_in_a_file_is_told_with_its_line(refuse: Desk, file: str, text
     ("settings", "said"),
     [
         ({"strategy": "dqm"}, "no 'dqm' among the strategies (did you mean 'dqn'?)"),
-        ({"criterion": "taylr"}, "no 'taylr' among the criteria (did you mean 'taylor'?)"),
+        pytest.param(
+            {"criterion": "taylr"}, "no 'taylr' among the criteria (did you mean 'taylor'?)", marks=pytest.mark.slow
+        ),
         ({"model": "net.py:Branching"}, "Branching cannot be traced"),
         ({"model": "net.py:Pair"}, "Pair must return one tensor of class scores"),
-        ({"model": "net.py:OneTooMany", "weights": "null"}, "has 10 classes, so expected is (8, 10)"),
+        pytest.param(
+            {"model": "net.py:OneTooMany", "weights": "null"},
+            "has 10 classes, so expected is (8, 10)",
+            marks=pytest.mark.slow,
+        ),
         (
             {"model": "net.py:OnlyLinear", "weights": "null"},
             "nothing in this model can be pruned (fc: it makes the output)",
         ),
-        ({"weights": "gone.pt"}, "no weights file gone.pt"),
+        pytest.param({"weights": "gone.pt"}, "no weights file gone.pt", marks=pytest.mark.slow),
         ({"weights": "misfit.pt"}, "weights file misfit.pt does not fit the network"),
         ({"target": "power=3W"}, "target power=3W: local has no power sensor that can be read"),
-        ({"reward": "{layers: {blok.conv1: {alpha: 2}}}"}, "no group 'blok.conv1' (did you mean 'block.conv1'?)"),
+        pytest.param(
+            {"reward": "{layers: {blok.conv1: {alpha: 2}}}"},
+            "no group 'blok.conv1' (did you mean 'block.conv1'?)",
+            marks=pytest.mark.slow,
+        ),
         ({"data": "imagefolder:one"}, "one holds one class, 'cat'; at least 2 classes are needed"),
         ({"data": "imagefolder:broken"}, "bad.png"),
     ],

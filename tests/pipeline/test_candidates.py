@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from device_agents.skeleton import expand, parse
+from pipeline.candidates import Builder
+from pipeline.config import EvaluationConfig
+from pipeline.errors import CutError
+from pipeline.export.onnx import export
+from pipeline.pruning.groups import search_space
+from pipeline.pruning.measures import weigh
+from pipeline.pruning.prune import prune
+from pipeline.pruning.ranking import rank
+from pipeline.pruning.recover import accuracy
+from pipeline.pruning.tracing import trace
+from pipeline.records import OnnxLimits, PruningPlan
+from pipeline.zoo import default_model, load_data, load_model
+
+
+@pytest.fixture(scope="module")
+def builder() -> Builder:
+    """The digits and the network that suits them, untrained."""
+    data = load_data("digits", seed=0)
+    example = next(data.train.batches(4))[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = load_model(default_model(data), classes=10, channels=1, weights=None)
+    base = trace(model, example)
+    space = search_space(base, example, step=8)
+    return Builder(
+        base=base, space=space, ranking=rank(base, space, "l1", example, []), data=data, example=example,
+        settings=EvaluationConfig(batch_norm_images=64, search_images=100), limits=OnnxLimits(13, 7),
+    )  # fmt: skip
+
+
+def halved(builder: Builder) -> PruningPlan:
+    return PruningPlan(levels=tuple(50 if 50 in g.kept else 0 for g in builder.space.groups))
+
+
+def test_a_candidate_says_what_the_cut_network_is(builder: Builder) -> None:
+    built = builder.build(halved(builder))
+    network = builder.network(halved(builder))
+    weight = weigh(network, builder.example)
+    assert (built.candidate.parameters, built.candidate.macs) == (weight.parameters, weight.macs)
+    assert built.candidate.key == builder.space.key(halved(builder).levels)
+    assert built.candidate.accuracy == accuracy(network, builder.data.search.batches(256, limit=100))
+    assert built.candidate.size_bytes == len(export(network, builder.example, builder.limits))
+    assert built.candidate.probe_bytes == len(built.probe) < built.candidate.size_bytes
+    assert built.seconds.keys() == {"cut", "accuracy", "export"}
+    assert all(seconds > 0 for seconds in built.seconds.values())
+
+
+def test_the_same_plan_gives_the_same_candidate(builder: Builder) -> None:
+    one, other = builder.build(halved(builder)), builder.build(halved(builder))
+    assert (one.candidate, one.probe) == (other.candidate, other.probe)
+
+
+def test_the_base_is_its_own_empty_plan_and_stays_as_it_was(builder: Builder) -> None:
+    known = {name: value.clone() for name, value in builder.base.state_dict().items()}
+    untouched = builder.build(PruningPlan(levels=tuple(0 for _ in builder.space.groups)))
+    assert untouched.candidate.accuracy == accuracy(builder.base, builder.data.search.batches(256, limit=100))
+    builder.build(halved(builder))
+    assert all(torch.equal(value, known[name]) for name, value in builder.base.state_dict().items())
+
+
+def test_batch_norm_is_estimated_anew_after_a_cut(builder: Builder) -> None:
+    plan = halved(builder)
+    raw = prune(builder.base, builder.space, plan.levels, builder.ranking, builder.example)
+    fresh = builder.network(plan)
+    means = [name for name in raw.state_dict() if name.endswith("running_mean")]
+    assert means
+    assert any(not torch.equal(raw.state_dict()[name], fresh.state_dict()[name]) for name in means)
+
+
+def test_a_probe_stands_for_the_candidates_structure_without_its_weights(builder: Builder) -> None:
+    plan = halved(builder)
+    alone, built = parse(builder.probe(plan.levels)), parse(builder.build(plan).probe)
+    assert alone.size == built.size
+    assert [fill.nbytes for fill in alone.fills] == [fill.nbytes for fill in built.fills]
+    whole = io.BytesIO()
+    expand(alone, whole)
+    assert len(whole.getvalue()) == alone.size
+
+
+def test_an_illegal_plan_is_one_candidates_failure(builder: Builder) -> None:
+    with pytest.raises(CutError, match="level 33 is not legal here"):
+        builder.build(PruningPlan(levels=(33,) + (0,) * (len(builder.space.groups) - 1)))
