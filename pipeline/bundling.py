@@ -6,7 +6,7 @@ from deploy.facts import BundleFacts
 from pipeline import codec
 from pipeline.errors import RunNotFoundError
 from pipeline.pareto import device_costs, non_dominated
-from pipeline.records import Artifact, DeviceFacts, Figures
+from pipeline.records import FULL, Artifact, DeviceFacts, Figures
 from pipeline.spaces import space_of_round
 from pipeline.store import Store
 
@@ -53,6 +53,9 @@ def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
     )
 
 
-def _front(artifacts: list[Artifact]) -> list[Artifact]:
+def _front(all_artifacts: list[Artifact]) -> list[Artifact]:
+    """Return the artifacts that no other beats in everything; one fine-tuned in full replaces its brief one."""
+    in_full = {a.trial for a in all_artifacts if a.id.endswith(FULL)}
+    artifacts = [a for a in all_artifacts if a.id.endswith(FULL) or a.trial not in in_full]
     costs = device_costs([a.after.search_accuracy for a in artifacts], [a.after.measurement for a in artifacts])
     return [artifacts[i] for i in non_dominated(costs)]

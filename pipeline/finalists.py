@@ -21,7 +21,7 @@ from pipeline.pooling import pooled
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import prune
 from pipeline.pruning.recover import FineTuning, Images, accuracy, fine_tune
-from pipeline.records import Artifact, Figures, Measurement, Trial
+from pipeline.records import FULL, Artifact, Figures, Measurement, Trial
 from pipeline.reward import ratios_of, violation
 from pipeline.targets import Metric
 
@@ -122,7 +122,7 @@ class Finals:
         In the last round on everything but the test split; before that on the training split alone, because a later
         round still judges its candidates and finalists on the search and validation splits.
         """
-        name = f"{brief.id}-full"
+        name = f"{brief.id}{FULL}"
         if known := self._known(name):
             return known
         config, data = self.context.config, self.context.data
@@ -131,7 +131,8 @@ class Finals:
         images = data.everything_but_test() if last else data.train
         title = f"Fine-tune the chosen one, {brief.trial}"
         self._train(network, images, config.recovery.epochs, config.recovery.min_steps, title)
-        return self._finished(replace(brief, id=name), network)
+        # Once the search split has been trained on, its accuracy says nothing any more: the brief one's stays.
+        return self._finished(replace(brief, id=name), network, brief.after.search_accuracy if last else None)
 
     def validated(self, artifact: Artifact) -> float:
         """Return a finalist's share of right answers on the validation split."""
@@ -178,8 +179,11 @@ class Finals:
         self.context.listen(Stage(title, settings.steps(len(images))))
         fine_tune(network, images, settings, teacher=self.base.network, on_step=self.context.train_step)
 
-    def _finished(self, artifact: Artifact, network: fx.GraphModule) -> Artifact:
-        """Export, send whole, verify and measure a network; store it as ``artifact``."""
+    def _finished(self, artifact: Artifact, network: fx.GraphModule, search_accuracy: float | None = None) -> Artifact:
+        """Export, send whole, verify and measure a network; store it as ``artifact``.
+
+        Its accuracy on the search split is read here unless it is given.
+        """
         store = self.context.store
         model = export(network, self.builder.example, self.builder.limits)
         on_device, on_host, images = self._verify(model)
@@ -187,7 +191,7 @@ class Finals:
         done = replace(
             artifact,
             files={"model.onnx": store.put_blob(model), WEIGHTS: store.put_blob(save(weights))},
-            after=self._figures(network, model, artifact.id),
+            after=self._figures(network, model, artifact.id, search_accuracy),
             device_accuracy=on_device,
             host_accuracy=on_host,
             verified_images=images,
@@ -195,10 +199,11 @@ class Finals:
         store.add_artifact(done)
         return done
 
-    def _figures(self, network: fx.GraphModule, model: bytes, name: str) -> Figures:
+    def _figures(self, network: fx.GraphModule, model: bytes, name: str, search_accuracy: float | None) -> Figures:
         weight = weigh(network, self.builder.example)
         return Figures(
-            search_accuracy=self.builder.accuracy(network), test_accuracy=None, parameters=weight.parameters,
+            search_accuracy=self.builder.accuracy(network) if search_accuracy is None else search_accuracy,
+            test_accuracy=None, parameters=weight.parameters,
             macs=weight.macs, size_bytes=len(model), measurement=self._measured(model, name),
         )  # fmt: skip
 

@@ -283,11 +283,16 @@ class Figures:
     """One network, as the last table compares it."""
 
     search_accuracy: float
+    """Share of right answers on the search split, read while that split had not been trained on."""
     test_accuracy: float | None
     parameters: int
     macs: int
     size_bytes: int
     measurement: Measurement
+
+
+FULL = "-full"
+"""Ends the id of an artifact that was fine-tuned in full, not just enough to be compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

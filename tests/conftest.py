@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.records import Device, MeasureSettings, SshAddress
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, and before torch is imported
+
+from pipeline.records import Device, MeasureSettings, SshAddress  # noqa: E402
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 

@@ -18,17 +18,18 @@ from pipeline.pruning.recover import accuracy
 from pipeline.pruning.tracing import trace
 from pipeline.records import OnnxLimits, PruningPlan
 from pipeline.zoo import default_model, load_data, load_model
+from tests.pipeline.pruning.networks import lively
 
 
 @pytest.fixture(scope="module")
 def builder() -> Builder:
-    """The digits and the network that suits them, untrained."""
+    """The digits and the network that suits them; its batch norms differ, as a trained network's do."""
     data = load_data("digits", seed=0)
     example = next(data.train.batches(4))[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = load_model(default_model(data), classes=10, channels=1, weights=None)
-    base = trace(model, example)
+    base = trace(lively(model), example)
     space = search_space(base, example, step=8)
     return Builder(
         base=base, space=space, ranking=rank(base, space, "l1", example, []), data=data, example=example,

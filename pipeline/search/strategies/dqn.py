@@ -11,11 +11,13 @@ next plan is picked from its rollouts: by promise and by ignorance in turn, towa
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from pipeline.config import DqnConfig
@@ -35,6 +37,18 @@ _EXPLORE_UNTIL = 0.6
 """Share of the trials after which plans are picked to be good rather than to be learnt from."""
 _LATE_HOPES = (0.0, 0.5)
 """Deviations above the mean that count from then on, in turns."""
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: a second one brings nothing to matrices this small, and on busy cores waits for ever."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class QNetwork(nn.Module):
@@ -173,7 +187,8 @@ class Dqn:
 
     def ask(self) -> PruningPlan:
         """Return the next plan; trains the network first unless a probe is due."""
-        levels = self._probes.pop(0) if self._probes else self._learnt_pick()
+        with _one_thread():
+            levels = self._probes.pop(0) if self._probes else self._learnt_pick()
         self._asked.add(tuple(levels))
         return self._planner.plan(levels)
 
