@@ -48,9 +48,8 @@ def main() -> None:
             p50 = np.median([m.p50_ms.value for m in measured])
             interval = mean_interval(np.array(ratios))
             shown = f"{interval.value:.4f} ± {interval.half_width:.4f}"
-            print(
-                f"{name:<14}{len(whole):>12,} B{len(probe):>10,} B{len(probe) / len(whole):>9.3%}{p50:>9.3f} ms{shown:>30}"
-            )
+            sizes = f"{len(whole):>12,} B{len(probe):>10,} B{len(probe) / len(whole):>9.3%}"
+            print(f"{name:<14}{sizes}{p50:>9.3f} ms{shown:>30}")
 
 
 if __name__ == "__main__":

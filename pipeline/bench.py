@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.agent import Agent, Kind
 from pipeline.candidates import Builder, Built
 from pipeline.cost.tables import CostModel, CostTable, owners, signature, size_savings
+from pipeline.errors import MeasureError
 from pipeline.pooling import less_doubtful
 from pipeline.records import LEVELS, Measurement, MeasureSettings, SearchSpace
 from pipeline.store import Store
@@ -122,7 +123,7 @@ def _table(
     owner: np.ndarray,
     ratio: Callable[[Measurement], float | None],
 ) -> CostTable:
-    uncut = 1.0 if whole is None else ratio(whole) or 1.0
+    uncut = 1.0 if whole is None else _required(ratio(whole))
     savings = np.full((len(space.groups), len(LEVELS)), np.nan)
     for i, group in enumerate(space.groups):
         savings[i, 0] = 0.0
@@ -131,8 +132,14 @@ def _table(
                 savings[i, LEVELS.index(level)] = 0.0
                 continue
             found = figures[(signature(group), i if level == 100 and _shared(space, i) else None, level)]
-            savings[i, LEVELS.index(level)] = uncut - (ratio(found) or uncut)
+            savings[i, LEVELS.index(level)] = uncut - _required(ratio(found))
     return CostTable(savings, owner, whole=uncut)
+
+
+def _required(ratio: float | None) -> float:
+    if ratio is None:
+        raise MeasureError("a single cut came back without its ratio to the base model: nothing can be planned by it")
+    return ratio
 
 
 def _latency_ratio(measurement: Measurement) -> float | None:

@@ -89,8 +89,9 @@ class Search:
             numbered = replace(trial, round=number)
             if numbered.index not in known:
                 store.append(numbered)
-            if numbered.measurement is not None:
-                self.problem.costs.learn(indices(numbered.plan), measured_shares(numbered.measurement))
+            if numbered.measurement is not None and numbered.candidate is not None:
+                size = numbered.candidate.size_bytes / self.base.figures.size_bytes
+                self.problem.costs.learn(indices(numbered.plan), measured_shares(numbered.measurement, size))
             found.append(numbered)
             context.listen(Tried(numbered, replayed=numbered.index in known))
             _stop_at_failures(found)

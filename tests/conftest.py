@@ -20,7 +20,7 @@ import pytest
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, and before torch is imported
 
-from pipeline.records import Device, MeasureSettings, SshAddress  # noqa: E402
+from pipeline.records import Device, MeasureSettings, SshAddress
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
