@@ -23,7 +23,7 @@ from pipeline.search.planning import Planner, indices
 from pipeline.search.strategy import Problem
 from pipeline.targets import Metric, Target
 
-PLANNING_MARGIN = 0.02
+PLANNING_MARGIN = 0.01
 """Plans are made for targets this much tighter, so that noise does not push a good one over the limit."""
 FAILURES_IN_A_ROW = 5
 
