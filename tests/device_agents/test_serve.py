@@ -179,7 +179,7 @@ def test_a_line_closed_in_mid_measurement_leaves_no_process(measuring):
     begin = time.monotonic()
     assert agent.close() == 0
 
-    assert time.monotonic() - begin < 3.0
+    assert time.monotonic() - begin < 10
     assert eventually(lambda: not any(map(running, family)))
 
 

@@ -18,12 +18,12 @@ def load(tmp_path):
 
 @pytest.mark.parametrize("burn", [False, True])
 def test_an_inference_takes_the_time_it_is_told(load, burn):
-    model = load(ms=5.0, burn=burn)
+    model = load(ms=100.0, burn=burn)
     start, busy = time.perf_counter(), time.process_time()
     model.step()
 
-    assert time.perf_counter() - start >= 0.005
-    assert (time.process_time() - busy > 0.002) is burn
+    assert time.perf_counter() - start >= 0.1
+    assert (time.process_time() - busy > 0.01) is burn  # burning gets at least a tenth of a busy core
 
 
 def test_every_image_gets_the_same_answer(load):
