@@ -117,7 +117,7 @@ class RecoveryConfig(_Section):
 class BaseTrainingConfig(_Section):
     """Training of the base model where no weights are given."""
 
-    epochs: float = Field(30.0, gt=0)
+    epochs: float = Field(20.0, gt=0)
     """Passes over the training split."""
     learning_rate: float = Field(0.1, gt=0)
     """Highest learning rate."""
@@ -136,7 +136,7 @@ class RunConfig(_Section):
     """Side of the square images of an image folder."""
     target: tuple[str, ...] = ("latency=0.5x",)
     """Constraints, all of them met: latency=20ms, latency=0.5x, energy=…, power=…, size=…"""
-    trials: int = Field(40, ge=1)
+    trials: int = Field(30, ge=1)
     """Candidates that are evaluated and measured in each round."""
     strategy: str = "dqn"
     """Who picks the levels: a file of pipeline/search/strategies."""
