@@ -1,12 +1,13 @@
 """What a request asks for, checked: a wrong type, range or word is refused before anything starts."""
 
 import math
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from device_agents.errors import AgentError
 from device_agents.protocol import BAD_REQUEST
 
 _ENVELOPE = ("v", "id", "verb")
+_REQUIRED = ("candidate", "inputs", "owner")
 _MAX_THREADS = 1024
 
 
@@ -28,7 +29,10 @@ class Measure(NamedTuple):
     candidate: str
     reference: Optional[str] = None
     runtime: str = "onnxruntime"
+    options: Dict[str, Any] = {}
     threads: int = 1
+    affinity: Optional[List[int]] = None
+    spinning: Optional[bool] = None
     warmup_s: float = 0.3
     min_s: float = 1.0
     max_s: float = 10.0
@@ -36,8 +40,17 @@ class Measure(NamedTuple):
     ci_rel: float = 0.02
     idle_s: float = 5.0
     timeout_s: float = 120.0
+    build_timeout_s: float = 1200.0
     seed: int = 0
+    reject_above: Optional[float] = None
+    settle_below_c: Optional[float] = None
+    settle_s: float = 0.0
     power: Power = Power()
+
+    @property
+    def conditions(self) -> Dict[str, Any]:
+        """What the runtime's ``load`` is told: its own options, and threads, affinity and spinning beside them."""
+        return conditions(self)
 
 
 class Verify(NamedTuple):
@@ -46,8 +59,17 @@ class Verify(NamedTuple):
     candidate: str
     inputs: str
     runtime: str = "onnxruntime"
+    options: Dict[str, Any] = {}
     threads: int = 1
+    affinity: Optional[List[int]] = None
+    spinning: Optional[bool] = None
     timeout_s: float = 120.0
+    build_timeout_s: float = 1200.0
+
+    @property
+    def conditions(self) -> Dict[str, Any]:
+        """See ``Measure.conditions``."""
+        return conditions(self)
 
 
 class Hello(NamedTuple):
@@ -58,6 +80,27 @@ class Hello(NamedTuple):
 
 class Telemetry(NamedTuple):
     """``telemetry`` takes none."""
+
+
+class Hold(NamedTuple):
+    """The arguments of ``hold``."""
+
+    owner: str
+    wait_s: float = 600.0
+    ttl_s: float = 900.0
+    modes: Dict[str, Any] = {}
+
+
+class Release(NamedTuple):
+    """``release`` takes none."""
+
+
+class Meter(NamedTuple):
+    """The arguments of ``meter``: ``seconds`` at rest, then as many with ``threads`` busy."""
+
+    power: Power
+    seconds: float = 5.0
+    threads: int = 1
 
 
 def measure(request: Dict[str, Any]) -> Measure:
@@ -83,13 +126,34 @@ def telemetry(request: Dict[str, Any]) -> Telemetry:
     return Telemetry(**_fields(request, Telemetry))
 
 
+def hold(request: Dict[str, Any]) -> Hold:
+    """Return the arguments of a ``hold`` request; raise BAD_REQUEST."""
+    return Hold(**_fields(request, Hold))
+
+
+def release(request: Dict[str, Any]) -> Release:
+    """Return nothing, checked to be nothing; raise BAD_REQUEST."""
+    return Release(**_fields(request, Release))
+
+
+def meter(request: Dict[str, Any]) -> Meter:
+    """Return the arguments of a ``meter`` request; raise BAD_REQUEST."""
+    return Meter(**_fields(request, Meter))
+
+
+def conditions(asked: Any) -> Dict[str, Any]:
+    """Return what ``load`` of a runtime is told, from the arguments of ``measure`` or ``verify``."""
+    names = ("threads", "affinity", "spinning", "build_timeout_s")
+    return dict(asked.options, **{name: getattr(asked, name) for name in names})
+
+
 def _fields(request: Dict[str, Any], shape: Any) -> Dict[str, Any]:
     """Return the request's arguments, each checked by the rule of its name."""
     asked = {name: value for name, value in request.items() if name not in _ENVELOPE}
     for name in asked:
         if name not in shape._fields:
             raise AgentError(BAD_REQUEST, "unknown argument %r; known: %s" % (name, ", ".join(shape._fields) or "none"))
-    for name in ("candidate", "inputs"):
+    for name in _REQUIRED:
         if name in shape._fields and name not in asked:
             raise AgentError(BAD_REQUEST, "argument %r is missing" % name)
     return {name: _RULES.get(name, _seconds)(name, value) for name, value in asked.items()}
@@ -123,6 +187,30 @@ def _threads(name: str, value: Any) -> int:
     return value
 
 
+def _cores(name: str, value: Any) -> Optional[List[int]]:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(type(core) is int and core >= 0 for core in value):
+        raise _bad(name, value, "a list of core numbers, or null")
+    return value
+
+
+def _yes_no_or_none(name: str, value: Any) -> Optional[bool]:
+    if value is not None and not isinstance(value, bool):
+        raise _bad(name, value, "true, false or null")
+    return value
+
+
+def _number_or_none(name: str, value: Any) -> Optional[float]:
+    return None if value is None else _above_zero(name, value)
+
+
+def _object(name: str, value: Any) -> Dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _bad(name, value, "an object")
+    return value
+
+
 def _seed(name: str, value: Any) -> int:
     if type(value) is not int or abs(value) >= 1 << 63:
         raise _bad(name, value, "a whole number of 64 bits")
@@ -135,9 +223,7 @@ def _power(name: str, value: Any) -> Power:
     if not isinstance(value, dict) or not set(value) <= {"backend", "options"}:
         raise _bad(name, value, '{"backend": name, "options": {...}}')
     options = value.get("options") or {}
-    if not isinstance(options, dict):
-        raise _bad("options", options, "an object")
-    return Power(_text("backend", value.get("backend", "null")), options)
+    return Power(_text("backend", value.get("backend", "null")), _object("options", options))
 
 
 def _bad(name: str, value: Any, expected: str) -> AgentError:
@@ -149,9 +235,19 @@ _RULES: Dict[str, Any] = {
     "reference": _text_or_none,
     "inputs": _text,
     "runtime": _text,
+    "options": _object,
+    "owner": _text,
+    "modes": _object,
     "threads": _threads,
+    "affinity": _cores,
+    "spinning": _yes_no_or_none,
+    "reject_above": _number_or_none,
+    "settle_below_c": _number_or_none,
     "block_s": _above_zero,
     "timeout_s": _above_zero,
+    "build_timeout_s": _above_zero,
+    "seconds": _above_zero,
+    "ttl_s": _above_zero,
     "seed": _seed,
     "power": _power,
 }

@@ -94,7 +94,7 @@ class Subject:
 
     def __init__(self, runtime: Any, path: str, asked: Measure) -> None:
         start = time.perf_counter()
-        self.model = runtime.load(path, asked.threads, asked.seed)
+        self.model = runtime.load(path, asked.conditions, asked.seed)
         self.load_ms = (time.perf_counter() - start) * 1e3
         self.model.step()
         self.peak_rss_mb = board.peak_rss_mb()

@@ -1,19 +1,30 @@
 """The wire: one JSON object a line, versioned. The only file of the agent that the host imports.
 
-Request   {"v": 1, "id": 7, "verb": "measure", ...arguments}
-Event     {"v": 1, "id": 7, "event": "progress", ...data}            any number, before the reply
-Reply     {"v": 1, "id": 7, "ok": true, "result": {...}}
-      or  {"v": 1, "id": 7, "ok": false, "error": {"kind": "crashed", "message": "..."}}
+Request   {"v": 2, "id": 7, "verb": "measure", ...arguments}
+Event     {"v": 2, "id": 7, "event": "progress", ...data}            any number, before the reply
+Reply     {"v": 2, "id": 7, "ok": true, "result": {...}}
+      or  {"v": 2, "id": 7, "ok": false, "error": {"kind": "crashed", "message": "..."}}
 
 Verbs
 hello      -> facts of the board (the fields of the host's ``DeviceFacts``)
 telemetry  -> {"temperature_c", "clock_mhz", "load", "memory_free_mb", "disk_free_mb", "throttled"}, null if unknown
-measure    candidate: "<sha256>.onnx" or "<sha256>.skeleton" in the agent's ``files`` folder;
+hold       owner: "user@host"; wait_s, ttl_s; modes: {"governor": name, "nvpmodel": number, "jetson_clocks": true}
+        -> {"applied": {mode: value}, "refused": {mode: why}}: this agent alone measures on the board, and the modes are
+           set, until ``release``, the end of the line, or ttl_s without a request; see ``holding.py``
+           events while it waits: {"event": "waiting", "holder": {"owner", "pid", "age_s", "expires_s"}}
+release    -> {"restored": {mode: value}}
+meter      power; seconds of each phase; threads that load the board in the second
+        -> the sensor's own behaviour at rest and under load: see ``meter.py``
+measure    candidate: "<sha256>.onnx", "<sha256>.tflite" or "<sha256>.skeleton" in the agent's ``files`` folder;
            reference: the same or null;
-           runtime, threads, warmup_s, min_s, max_s, block_s, ci_rel, idle_s, timeout_s, seed,
+           runtime, options (the runtime's own), threads, affinity: [core, ...] or null, spinning: true, false or null,
+           warmup_s, min_s, max_s, block_s, ci_rel, idle_s, timeout_s, build_timeout_s, seed,
+           reject_above: a share of the reference's latency past which nobody wants the candidate, or null,
+           settle_below_c: wait until the board is so cool, or null; settle_s: but not longer,
            power: {"backend": name, "options": {...}}
         -> raw samples, no statistics: see ``measure.py``
-verify     candidate, inputs: "<sha256>.npy" (float32, first axis = images), runtime, threads, timeout_s
+verify     candidate, inputs: "<sha256>.npy" (float32, first axis = images), runtime, options, threads, affinity,
+           spinning, timeout_s, build_timeout_s
         -> {"outputs": base64 of little-endian float32, "shape": [images, classes]}
 
 Python 3.6, standard library.
@@ -21,7 +32,7 @@ Python 3.6, standard library.
 
 import json
 
-VERSION = 1
+VERSION = 2
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
 # Kinds of error. The first four concern one candidate, the rest the device or the caller.
@@ -32,6 +43,7 @@ INVALID = "invalid"  # outputs not finite, sensor without samples
 CORRUPT = "corrupt"  # a file is missing or its content is not its name: send it again
 DISK_FULL = "disk_full"
 BAD_REQUEST = "bad_request"
+HELD = "held"  # somebody else measures on this board
 INTERNAL = "internal"
 
 CANDIDATE_KINDS = (CRASHED, TIMEOUT, REFUSED, INVALID)

@@ -26,7 +26,7 @@ def run(asked: Verify, folder: str, emit: Emit) -> Dict[str, Any]:
     progress = Progress(emit)
     runtime, _ = open_runtime(asked.runtime)
     with refusals():
-        model = runtime.load(asked.candidate, asked.threads, 0)
+        model = runtime.load(asked.candidate, asked.conditions, 0)
         outputs, count = _all_outputs(model, asked.inputs, lambda: progress.tell("verify"))
     if not _finite(outputs):
         raise AgentError(INVALID, "the candidate's outputs are not finite numbers")

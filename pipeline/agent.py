@@ -1,58 +1,42 @@
-"""The client of the wire: opens an agent on a device, asks it, and goes on when the way to it breaks.
-
-A request says all that the agent needs and changes nothing but its cache of files, so a request that was cut off is
-simply asked again in a new session.
-"""
+"""What the host can ask of an agent, in records: who are you, hold the board, measure this, verify that."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import getpass
 import hashlib
 import io
-import logging
-import threading
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agents import protocol
-from pipeline.errors import (
-    AgentError,
-    DiskFullError,
-    ExchangeTimeoutError,
-    MeasureError,
-    SessionLostError,
-    UnreachableError,
-)
+from pipeline.errors import AgentError, MeasureError
 from pipeline.limits import CHANNEL_STEPS, limits_of
 from pipeline.measurement import measurement
 from pipeline.records import Device, DeviceFacts, Measurement, MeasureSettings, OnnxLimits
-from pipeline.sessions import Session, open_session
-from pipeline.sessions.zipapp import zipapp
+from pipeline.wire import File, OnEvent, Record, Wire
 
-__all__ = ["Agent", "Telemetry", "open_agent"]
+__all__ = ["Agent", "Format", "Kind", "Telemetry", "open_agent"]
 
-log = logging.getLogger(__name__)
-
-Kind = Literal["onnx", "skeleton"]
+Format = Literal["onnx", "tflite"]
+Kind = Literal["onnx", "tflite", "skeleton"]
 Model = tuple[bytes, Kind]
-OnEvent = Callable[[Mapping[str, Any]], None]
 
 QUICK_S = 60.0
 """Deadline of hello and telemetry, and what a request gets on top of its own time limit on the board."""
 
-LOCAL_RETRIES = 2
-
 AUTO_POWER_LEAST: Mapping[str, float] = {"block_s": 1.0, "min_s": 5.0, "max_s": 15.0}
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
-_MOST_NOISE_LINES = 1000
 
-_RETRIED = (UnreachableError, SessionLostError, ExchangeTimeoutError)
+SENSOR_PREFERENCE = ("ina3221", "tegrastats", "hwmon", "ina219", "rapl", "pmic")
+"""What ``auto`` takes of several usable sensors: a supply rail before the processor's own counter, an estimate last."""
+
+_BUILDS_ENGINES = ("tensorrt",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,29 +51,28 @@ class Telemetry:
     throttled: str | None = None
 
 
-def open_agent(device: Device, *, on_event: OnEvent | None = None) -> Agent:
-    """Start the agent on ``device`` and hear what board it is; ``on_event`` hears of progress.
+def open_agent(device: Device, *, on_event: OnEvent | None = None, record: Record | None = None) -> Agent:
+    """Start the agent on ``device`` and hear what board it is.
+
+    Args:
+        on_event: hears of progress.
+        record: hears of every answered request, for a recording.
 
     Raises:
         DeviceError: one of its kinds, each saying what to do.
     """
-    return Agent(device, on_event)
+    return Agent(device, on_event, record)
 
 
 class Agent:
     """An agent on one device. Reconnects by itself; one request at a time, from any one thread."""
 
-    def __init__(self, device: Device, on_event: OnEvent | None = None) -> None:
+    def __init__(self, device: Device, on_event: OnEvent | None = None, record: Record | None = None) -> None:
         self.device = device
-        self.bytes_sent = 0
-        """Of files, over the life of this object; the agent itself does not count."""
-        self._on_event = on_event
-        self._zipapp = zipapp()
-        self._session: Session | None = None
-        self._lock = threading.RLock()
-        self._number = 0
-        self._retries = device.ssh.retries if device.ssh else LOCAL_RETRIES
-        self.facts = self._facts(self._ask("hello", QUICK_S, power=self._power_of_hello()))
+        self._wire = Wire(device, on_event, record)
+        self._session_c: float | None = None
+        """Temperature that measurements of this session begin near; None: not known yet."""
+        self.facts = self._facts(self._wire.ask("hello", QUICK_S, power=self._power_of_hello()))
 
     def __enter__(self) -> Agent:
         """Return the agent itself."""
@@ -98,6 +81,11 @@ class Agent:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close."""
         self.close()
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of files that went over so far; the agent itself does not count."""
+        return self._wire.bytes_sent
 
     @property
     def limits(self) -> OnnxLimits:
@@ -115,8 +103,8 @@ class Agent:
         """The sensor in use: the one named, or under ``auto`` the first that can be read, else ``null``."""
         if self.device.power.backend != "auto":
             return self.device.power.backend
-        usable = sorted(n for n, state in self.facts.sensors.items() if state == "ok" and n != "null")
-        return usable[0] if usable else "null"
+        usable = {name for name, state in self.facts.sensors.items() if state == "ok"}
+        return next((name for name in SENSOR_PREFERENCE if name in usable), "null")
 
     def settings_for(self, settings: MeasureSettings) -> MeasureSettings:
         """Return ``settings`` with blocks long enough for a sensor that ``auto`` found.
@@ -129,6 +117,34 @@ class Agent:
         longer = {name: max(least, getattr(settings, name)) for name, least in AUTO_POWER_LEAST.items()}
         return dataclasses.replace(settings, **longer)
 
+    def hold(self) -> Mapping[str, Any]:
+        """Take the board for this agent alone and set the device's power modes; both end with the session.
+
+        Waits as long as the inventory says for whoever holds it; a session that has to be opened anew holds it again.
+
+        Returns:
+            {"applied": {mode: value}, "refused": {mode: why}}
+
+        Raises:
+            BoardHeldError: somebody else still holds it; says who and since when.
+        """
+        lock = self.device.lock
+        told: dict[str, Any] = {
+            "owner": f"{getpass.getuser()}@{socket.gethostname()}",
+            "wait_s": lock.wait_s,
+            "ttl_s": lock.ttl_s,
+            "modes": dict(self.device.modes),
+        }
+        if self._wire.greeting is None:
+            deadline_s = lock.wait_s + QUICK_S
+            self._wire.greeted = self._wire.ask("hold", deadline_s, **told)
+            self._wire.greeting = ("hold", deadline_s, told)
+        return self._wire.greeted
+
+    def meter(self, seconds: float, threads: int) -> dict[str, Any]:
+        """Return the sensor's raw readings at rest and with ``threads`` cores busy, ``seconds`` each."""
+        return self._wire.ask("meter", 2 * seconds + QUICK_S, power=self._power(), seconds=seconds, threads=threads)
+
     def measure(
         self,
         model: bytes,
@@ -136,8 +152,12 @@ class Agent:
         *,
         reference: Model | None = None,
         settings: MeasureSettings | None = None,
+        reject_above: float | None = None,
     ) -> Measurement:
         """Measure ``model``, with ``reference`` taking turns beside it.
+
+        Args:
+            reject_above: a share of the reference's latency; a model surely slower is not measured to the end.
 
         Raises:
             MeasureError: this one model failed on the device; the device is fine.
@@ -146,34 +166,45 @@ class Agent:
         chosen = self.settings_for(settings or self.device.measure)
         start, sent = time.monotonic(), self.bytes_sent
         candidate, base = self._named(model, kind), self._named(*reference) if reference else None
-        raw = self._ask(
+        told = dataclasses.asdict(chosen)
+        band_c = told.pop("temperature_band_c")
+        raw = self._wire.ask(
             "measure",
-            chosen.timeout_s + QUICK_S,
-            files=[candidate, base],
+            chosen.timeout_s + chosen.settle_s + self._build_s(chosen) + QUICK_S,
+            files=[candidate] + ([base] if base else []),
             candidate=candidate[0],
             reference=base[0] if base else None,
             runtime=self.device.runtime,
-            power={"backend": self.power_backend, "options": dict(self.device.power.options)},
-            **dataclasses.asdict(chosen),
+            options=dict(self.device.runtime_options),
+            power=self._power(),
+            reject_above=reject_above,
+            settle_below_c=None if self._session_c is None else self._session_c + band_c,
+            **told,
         )
+        self._note_temperature(raw)
         seconds = time.monotonic() - start
         try:
             return measurement(raw, ci_rel=chosen.ci_rel, bytes_sent=self.bytes_sent - sent, seconds=seconds)
         except ValueError as e:
             raise MeasureError(f"{self.device.name}: {e}") from e
 
-    def verify(self, model: bytes, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def verify(self, model: bytes, inputs: NDArray[np.float32], kind: Format = "onnx") -> NDArray[np.float32]:
         """Return the device's own outputs for ``inputs``, one row an image; raises like ``measure``."""
-        candidate, images = self._named(model, "onnx"), self._named(_npy(inputs), "npy")
-        raw = self._ask(
+        candidate, images = self._named(model, kind), self._named(_npy(inputs), "npy")
+        told = self.device.measure
+        raw = self._wire.ask(
             "verify",
-            self.device.measure.timeout_s + QUICK_S,
+            told.timeout_s + self._build_s(told) + QUICK_S,
             files=[candidate, images],
             candidate=candidate[0],
             inputs=images[0],
             runtime=self.device.runtime,
-            threads=self.device.measure.threads,
-            timeout_s=self.device.measure.timeout_s,
+            options=dict(self.device.runtime_options),
+            threads=told.threads,
+            affinity=told.affinity,
+            spinning=told.spinning,
+            timeout_s=told.timeout_s,
+            build_timeout_s=told.build_timeout_s,
         )
         try:
             outputs = np.frombuffer(base64.b64decode(raw["outputs"]), "<f4").reshape(raw["shape"])
@@ -183,17 +214,14 @@ class Agent:
 
     def telemetry(self) -> Telemetry:
         """Return how the board feels right now."""
-        raw = self._ask("telemetry", QUICK_S)
+        raw = self._wire.ask("telemetry", QUICK_S)
         return Telemetry(**{f.name: raw.get(f.name) for f in dataclasses.fields(Telemetry)})
 
     def close(self) -> None:
-        """End the agent; asking again would start a new one."""
-        with self._lock:
-            if self._session:
-                self._session.close()
-            self._session = None
+        """Let go of the board and end the agent; asking again would start a new one."""
+        self._wire.close()
 
-    def _named(self, content: bytes, extension: str) -> tuple[str, bytes]:
+    def _named(self, content: bytes, extension: str) -> File:
         """Return the file's name and content; refuse one larger than the device accepts."""
         if len(content) > self.device.max_upload_mb * 1e6:
             raise MeasureError(
@@ -202,90 +230,17 @@ class Agent:
             )
         return f"{hashlib.sha256(content).hexdigest()}.{extension}", content
 
-    def _ask(
-        self, verb: str, deadline_s: float, files: list[tuple[str, bytes] | None] | None = None, **arguments: object
-    ) -> dict[str, Any]:
-        """Ask once, and again in a new session for as long as only the way is to blame."""
-        wanted = [f for f in files or [] if f]
-        with self._lock:
-            for attempt in range(self._retries + 1):
-                try:
-                    return self._once(verb, deadline_s, wanted, arguments)
-                except _RETRIED as e:
-                    self.close()
-                    if attempt == self._retries:
-                        raise
-                    pause_s = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
-                    log.warning("%s; trying again in %g s (%d of %d)", e, pause_s, attempt + 1, self._retries)
-                    time.sleep(pause_s)
-                except BaseException:
-                    self.close()  # what the session holds now is unknown
-                    raise
-        raise AssertionError("unreachable")
+    def _build_s(self, settings: MeasureSettings) -> float:
+        return settings.build_timeout_s if self.device.runtime in _BUILDS_ENGINES else 0.0
 
-    def _once(
-        self, verb: str, deadline_s: float, files: list[tuple[str, bytes]], arguments: Mapping[str, object]
-    ) -> dict[str, Any]:
-        for last in (False, True):
-            session = self._connected()
-            for name, content in files:
-                self.bytes_sent += session.put(content, name)
-            reply = self._exchange(session, verb, deadline_s, arguments)
-            if reply["ok"]:
-                return dict(reply["result"])
-            error = reply["error"]
-            if error["kind"] != protocol.CORRUPT or last:
-                raise self._error(error["kind"], error["message"])
-            log.warning("%s: %s", self.device.name, error["message"])
-        raise AssertionError("unreachable")
+    def _note_temperature(self, raw: Mapping[str, Any]) -> None:
+        """The session's temperature is the first measurement's, or a later one's that would not settle."""
+        settled = raw.get("settled") or {}
+        if self._session_c is None or settled.get("reached") is False:
+            self._session_c = settled.get("temperature_c")
 
-    def _connected(self) -> Session:
-        if self._session is None:
-            self._session = open_session(self.device, self._zipapp)
-        return self._session
-
-    def _exchange(
-        self, session: Session, verb: str, deadline_s: float, arguments: Mapping[str, object]
-    ) -> dict[str, Any]:
-        """Send one request; return its reply, well-formed."""
-        self._number += 1
-        replies: list[dict[str, Any]] = []
-        noise = 0
-
-        def on_line(line: bytes) -> bool:
-            nonlocal noise
-            if not line.startswith(b"{"):  # a login shell that prints
-                noise += 1
-                log.debug("%s said: %r", self.device.name, line[:200])
-                if noise > _MOST_NOISE_LINES:
-                    raise AgentError(f"{self.device.name}: the login shell prints without end: {line[:80]!r}")
-                return False
-            message = self._decoded(line)
-            if "event" in message:
-                if self._on_event:
-                    self._on_event(message)
-                return False
-            replies.append(message)
-            return message.get("id") in (self._number, None)
-
-        request = protocol.encode({"id": self._number, "verb": verb, **arguments})
-        session.exchange(request, deadline_s, on_line)
-        return replies[-1]
-
-    def _decoded(self, line: bytes) -> dict[str, Any]:
-        try:
-            message: dict[str, Any] = protocol.decode(line)
-        except protocol.ProtocolError as e:
-            raise AgentError(f"{self.device.name}: the agent's answer makes no sense: {e}") from e
-        if not ("event" in message or _is_reply(message)):
-            raise AgentError(f"{self.device.name}: the agent's answer makes no sense: {line[:120]!r}")
-        return message
-
-    def _error(self, kind: str, message: str) -> Exception:
-        text = f"{self.device.name}: {message}"
-        if kind in protocol.CANDIDATE_KINDS:
-            return MeasureError(f"{text} ({kind})")
-        return DiskFullError(text) if kind == protocol.DISK_FULL else AgentError(f"{text} ({kind})")
+    def _power(self) -> dict[str, Any]:
+        return {"backend": self.power_backend, "options": dict(self.device.power.options)}
 
     def _power_of_hello(self) -> dict[str, Any] | None:
         power = self.device.power
@@ -298,17 +253,11 @@ class Agent:
         except TypeError as e:
             self.close()
             raise AgentError(f"{self.device.name}: the agent's hello is incomplete: {e}") from e
-        if facts.agent_sha256 != self._zipapp.sha256:
+        wanted = self._wire.zipapp.sha256
+        if facts.agent_sha256 != wanted and self.device.recording is None:
             self.close()
             raise AgentError(f"{self.device.name}: another agent answered: {facts.agent_sha256[:12] or 'not a zipapp'}")
         return facts
-
-
-def _is_reply(message: Mapping[str, Any]) -> bool:
-    if message.get("ok") is True:
-        return isinstance(message.get("result"), dict)
-    error = message.get("error")
-    return message.get("ok") is False and isinstance(error, dict) and {"kind", "message"} <= error.keys()
 
 
 def _npy(inputs: NDArray[np.float32]) -> bytes:

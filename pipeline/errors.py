@@ -16,6 +16,7 @@
     │   ├── AuthenticationError       user or key refused
     │   ├── PythonMissingError        no usable python on the board
     │   ├── DiskFullError             nothing left to write on
+    │   ├── BoardHeldError            somebody else measures on it
     │   ├── SessionLostError          cut in the middle; a new session may go on
     │   ├── ExchangeTimeoutError      no answer before the deadline
     │   └── AgentError                the agent answered nonsense, another version, or an error of its own
@@ -102,6 +103,10 @@ class PythonMissingError(DeviceError):
 
 class DiskFullError(DeviceError):
     """The board has no room left for the file."""
+
+
+class BoardHeldError(DeviceError):
+    """Somebody else measures on the board."""
 
 
 class SessionLostError(DeviceError):

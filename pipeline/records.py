@@ -73,7 +73,25 @@ class MeasureSettings:
     idle_s: float = 5.0
     block_s: float = 0.05
     threads: int = 1
+    affinity: tuple[int, ...] | None = None
+    """Cores that the runtime may use; None: all of them. One left free for the sensor is a condition as well."""
+    spinning: bool | None = None
+    """Whether the runtime's idle threads spin; None: as the runtime likes. Spinning is faster and draws more power."""
     timeout_s: float = 120.0
+    build_timeout_s: float = 1200.0
+    """For runtimes that build an engine on the board, on top of ``timeout_s``."""
+    temperature_band_c: float = 5.0
+    """A measurement begins no hotter than the session's temperature and this much."""
+    settle_s: float = 0.0
+    """How long to wait for that; then the session's temperature is the new, higher one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockSettings:
+    """Many users of one board: how long to wait for it, and when a silent holder loses it."""
+
+    wait_s: float = 600.0
+    ttl_s: float = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +105,15 @@ class Device:
     agent_dir: str = "~/.cache/pipeline-agent"
     python: str = "auto"
     runtime: str = "onnxruntime"
-    format: Literal["onnx"] = "onnx"
+    runtime_options: Mapping[str, Any] = field(default_factory=dict)
+    """The runtime's own: fp16, workspace_mb, ..."""
+    format: Literal["onnx", "tflite"] = "onnx"
+    """Of the candidates; what the runtime loads."""
+    modes: Mapping[str, Any] = field(default_factory=dict)
+    """Power modes, set while a run holds the board and restored after it: governor, nvpmodel, jetson_clocks."""
+    lock: LockSettings = field(default_factory=LockSettings)
+    recording: str | None = None
+    """A recorded board's file, which is played back; None: a real board."""
     channel_step: int | None = None
     """Kept channels are rounded up to a multiple of this; None: from the processor the agent reports."""
     onnx_max_opset: int | None = None
@@ -239,6 +265,12 @@ class Measurement:
     """Why the figures may be wrong: throttled, clock_changed, noisy, …; empty: valid."""
     runtime: str = ""
     threads: int = 1
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """What else the figures hold for: affinity, spinning, precision, modes that were set, who else was there."""
+    reference_p50_ms: float | None = None
+    """The reference model's median latency beside this one's: how fast the board was just then."""
+    early: bool = False
+    """Stopped early because it was surely over the budget: right, but less exact than the others."""
     bytes_sent: int = 0
     seconds: float = 0.0
 

@@ -4,7 +4,10 @@ A plugin has three functions:
 
 installed() -> str or None        its version, without importing anything heavy; None when it cannot be used here
 version() -> str                  its version, with everything imported, so that loading is timed without the import
-load(path, threads, seed) -> Model
+load(path, options, seed) -> Model
+                                  options: "threads", "affinity" (set by the caller already), "spinning",
+                                  "build_timeout_s", and what the inventory's ``runtime_options`` say; one that the
+                                  runtime does not have is a ValueError
 
 and a Model has
 
@@ -12,6 +15,7 @@ inputs                            one (name, shape, dtype) for each input, unkno
 batch                             images that one inference takes; None when any number will do
 step()                            one inference on an input that was prepared, random from ``seed``
 finite() -> bool                  whether one inference gives finite numbers only
+about                             what it really runs with, to be recorded: {"precision": "fp16", ...}; may be missing
 outputs(values, shape) -> bytes   the first output for these little-endian float32 values, as such values
 
 Whatever a runtime raises is taken for its refusal of the model.

@@ -38,9 +38,9 @@ def version() -> str:
     return installed()
 
 
-def load(path: str, threads: int, seed: int) -> "Model":
-    """Read the JSON file; ``threads`` and ``seed`` change nothing."""
-    del threads, seed
+def load(path: str, options: Dict[str, Any], seed: int) -> "Model":
+    """Read the JSON file; ``options`` and ``seed`` change nothing."""
+    del options, seed
     with open(path, encoding="utf-8") as file:
         return Model(json.load(file))
 

@@ -29,15 +29,15 @@ def version() -> str:
     return str(onnxruntime.__version__)
 
 
-def load(path: str, threads: int, seed: int) -> "Model":
-    """Create a session on the CPU provider with ``threads`` threads."""
+def load(path: str, options: Dict[str, Any], seed: int) -> "Model":
+    """Create a session on the CPU provider."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    return Model(onnxruntime.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"]), seed)
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = options["threads"]
+    chosen.inter_op_num_threads = 1
+    chosen.log_severity_level = _ERRORS_ONLY
+    return Model(onnxruntime.InferenceSession(path, sess_options=chosen, providers=["CPUExecutionProvider"]), seed)
 
 
 class Model:

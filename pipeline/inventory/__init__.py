@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 
@@ -19,7 +19,7 @@ from pipeline import typed_yaml
 from pipeline.errors import InventoryError, nearest
 from pipeline.inventory import ssh_config
 from pipeline.inventory.schema import InventoryFile, Profile
-from pipeline.records import Device, MeasureSettings, PowerSettings
+from pipeline.records import Device, LockSettings, MeasureSettings, PowerSettings
 from pipeline.typed_yaml import Document
 
 FILE_NAME = "inventory.yaml"
@@ -31,6 +31,8 @@ Power samples of one board lean on their neighbours (lag-1 correlation about 0.9
 so only windows of two seconds and more are near enough to independent; MLPerf Tiny asks for runs of 10 s.
 """
 
+_RUNTIMES = ("onnxruntime", "tensorrt", "tflite")
+"""Those that ship; what another one loads, its own profile says."""
 _SECRETS = ("password", "passwd", "passphrase", "secret", "token")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -121,6 +123,7 @@ class _Builder:
     def __init__(self, file: InventoryFile, folder: Path, document: Document | None = None) -> None:
         self._file = file
         self._document = document
+        self._folder = folder
         self._kinds = kinds(folder)
         self._check_groups()
 
@@ -139,7 +142,7 @@ class _Builder:
                 name, f"unknown kind{nearest(kind, self._kinds)}; known: {', '.join(self._kinds)}", "kind"
             )
         profile = typed_yaml.validate(typed_yaml.read(self._kinds[kind], InventoryError), Profile)
-        if profile.session == "local" and entry and entry.host:
+        if profile.session != "ssh" and entry and entry.host:
             raise self._mistake(name, f"kind {kind} runs on this machine and takes no host; use kind: linux", "host")
         groups = {g: v for g, v in self._file.groups.items() if name in v.devices}
         layers = [profile, self._file.defaults, *groups.values(), *([entry] if entry else [])]
@@ -153,21 +156,42 @@ class _Builder:
         power = _power(settings.get("power", {}))
         agent = settings.get("agent", {})
         pins = settings.get("onnx", {})
-        plain = ("runtime", "format", "channel_step", "max_upload_mb")
+        plain = ("runtime", "runtime_options", "channel_step", "max_upload_mb")
         return Device(
             name=name,
             kind=kind,
-            ssh=None if profile.session == "local" else self._address(name, settings),
+            ssh=self._address(name, settings) if profile.session == "ssh" else None,
             power=power,
             measure=self._measure(name, power, settings.get("measure", {})),
             onnx_max_opset=pins.get("max_opset"),
             onnx_max_ir=pins.get("max_ir"),
+            format=self._format(name, settings),
+            modes={k: v for k, v in settings.get("modes", {}).items() if v is not None},
+            lock=LockSettings(**settings.get("lock", {})),
+            recording=self._recording(name, profile, settings),
             tags=tuple(settings["tags"]),
             user_groups=tuple(profile.user_groups),
             mends=dict(profile.mends),
             **{f"agent_{k}" if k == "dir" else k: v for k, v in agent.items()},
             **{k: settings[k] for k in plain if k in settings},
         )
+
+    def _format(self, name: str, settings: Mapping[str, Any]) -> Literal["onnx", "tflite"]:
+        runtime = settings.get("runtime", "onnxruntime")
+        loads: Literal["onnx", "tflite"] = "tflite" if runtime == "tflite" else "onnx"
+        if settings.get("format") not in (None, loads) and runtime in _RUNTIMES:
+            raise self._mistake(
+                name, f"runtime {runtime} loads {loads} files, not {settings['format']}; leave format out", "format"
+            )
+        return settings.get("format") or loads
+
+    def _recording(self, name: str, profile: Profile, settings: Mapping[str, Any]) -> str | None:
+        """Return the recording's path, seen from the inventory's folder."""
+        written = settings.get("recording")
+        if (profile.session == "replay") != (written is not None):
+            wanted = "needs `recording: FILE`" if written is None else "takes no recording; use kind: replay"
+            raise self._mistake(name, f"this kind {wanted}", "recording")
+        return written and str(self._folder / Path(written).expanduser())
 
     def _address(self, name: str, settings: Mapping[str, Any]) -> Any:
         ssh = settings.get("ssh", {})
@@ -192,7 +216,8 @@ class _Builder:
                 name, "expected block_s <= min_s <= max_s,"
                 f" found {values['block_s']:g}, {values['min_s']:g} and {values['max_s']:g} s", "measure",
             )  # fmt: skip
-        return MeasureSettings(**values)
+        cores = values["affinity"]
+        return MeasureSettings(**{**values, "affinity": None if cores is None else tuple(cores)})
 
     def _check_groups(self) -> None:
         for group, content in self._file.groups.items():

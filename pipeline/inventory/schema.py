@@ -87,7 +87,27 @@ class Measure(_Layer):
     idle_s: float = Field(default=5.0, ge=0)
     block_s: float = Field(default=0.05, gt=0)
     threads: int = Field(default=1, ge=1)
+    affinity: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
+    spinning: bool | None = None
     timeout_s: float = Field(default=120.0, gt=0)
+    build_timeout_s: float = Field(default=1200.0, gt=0)
+    temperature_band_c: float = Field(default=5.0, gt=0)
+    settle_s: float = Field(default=0.0, ge=0)
+
+
+class Modes(_Layer):
+    """Power modes: set while a run holds the board, and restored after it."""
+
+    governor: str | None = None
+    nvpmodel: int | None = Field(default=None, ge=0)
+    jetson_clocks: bool | None = None
+
+
+class Lock(_Layer):
+    """How long to wait for a board that somebody else measures on, and when a silent holder loses it."""
+
+    wait_s: float = Field(default=600.0, ge=0)
+    ttl_s: float = Field(default=900.0, ge=30)
 
 
 class Settings(_Layer):
@@ -96,11 +116,14 @@ class Settings(_Layer):
     ssh: Ssh = Ssh()
     agent: Agent = Agent()
     runtime: str = "onnxruntime"
-    format: Literal["onnx"] = "onnx"
+    runtime_options: dict[str, Any] = {}
+    format: Literal["onnx", "tflite"] | None = None
     channel_step: int | None = Field(default=None, ge=1)
     onnx: Onnx = Onnx()
     power: Annotated[Power, BeforeValidator(_power)] = Power()
     measure: Measure = Measure()
+    modes: Modes = Modes()
+    lock: Lock = Lock()
     max_upload_mb: float = Field(default=500.0, gt=0)
     tags: list[str] = []
 
@@ -109,7 +132,7 @@ class Profile(Settings):
     """One kind of board."""
 
     summary: str
-    session: Literal["local", "ssh"] = "ssh"
+    session: Literal["local", "ssh", "replay"] = "ssh"
     user_groups: list[str] = []
     mends: dict[str, str] = {}
 
@@ -125,6 +148,7 @@ class DeviceEntry(Settings):
 
     kind: str = "linux"
     host: str | None = Field(default=None, min_length=1)
+    recording: str | None = Field(default=None, min_length=1)
 
 
 class InventoryFile(_Layer):

@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from device_agents import protocol
+
 ANSWER_WITHIN_S = 60.0
 
 
@@ -37,7 +39,7 @@ class Agent:
 
     def send(self, verb: str, **arguments: object) -> int:
         self._number += 1
-        self.send_line(json.dumps({"v": 1, "id": self._number, "verb": verb, **arguments}).encode())
+        self.send_line(json.dumps({"v": protocol.VERSION, "id": self._number, "verb": verb, **arguments}).encode())
         return self._number
 
     def send_line(self, line: bytes) -> None:
