@@ -37,12 +37,17 @@ $(VENV)/tested-with: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@ $(VENV)/installed
 
-# OpenSSH's server, for the tests against a real sshd. Without it, and without the right to install it, they skip.
+# What the virtual boards of tests/lab and the tests against a real sshd are made of, in one call. Without them, and
+# without the right to install them, those tests skip, each with its reason.
+LAB_PACKAGES := cpio debian-archive-keyring gcc-aarch64-linux-gnu iproute2 openssh-server qemu-system-arm \
+  qemu-user-static sudo xz-utils
+
 lab-packages:
-	@command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || { \
+	@dpkg --status $(LAB_PACKAGES) >/dev/null 2>&1 || { \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); \
-	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq openssh-server >/dev/null; } \
-	  || echo "openssh-server is not installed: the tests against a real sshd will be skipped"
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends \
+	    $(LAB_PACKAGES) >/dev/null; } \
+	  || echo "not all installed: $(LAB_PACKAGES); tests that need them will be skipped"
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .lab build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

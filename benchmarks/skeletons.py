@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from pipeline.agent import open_agent
-from pipeline.export.onnx import export
-from pipeline.export.skeleton import skeleton
+from pipeline.export.format import open_format
 from pipeline.inventory import load_inventory
 from pipeline.pruning.tracing import trace
 from pipeline.stats import mean_interval
@@ -37,11 +36,14 @@ def main() -> None:
         for name, classes, shape in NETS:
             torch.manual_seed(0)
             net = load_model(name, classes=classes, channels=shape[0], weights=None)
-            whole = export(trace(net, torch.randn(2, *shape)), torch.randn(2, *shape), agent.limits)
-            probe = skeleton(whole)
+            images = torch.randn(2, *shape)
+            network = trace(net, images)
+            made = open_format(agent.device.format, network, images, limits=agent.limits, on_note=print)
+            whole = made.file(network)
+            probe = made.probe(whole)
             settings = replace(agent.device.measure, min_s=4.0)
             measured = [
-                agent.measure(probe, "skeleton", reference=(whole, "onnx"), settings=settings)
+                agent.measure(probe, "skeleton", reference=(whole, agent.device.format), settings=settings)
                 for _ in range(told.repeats)
             ]
             ratios = [m.ratio.value for m in measured if m.ratio]

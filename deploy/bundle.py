@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.facts import BundleFacts
+from deploy.formats import FORMATS, model_file
 from deploy.manifest import manifest
 from deploy.readme import readme
 from deploy.templates import template
@@ -19,9 +20,8 @@ from pipeline.errors import OutputError
 from pipeline.records import Artifact
 
 MANIFEST = "manifest.json"
-MODEL = "model.onnx"
 
-__all__ = ["MANIFEST", "MODEL", "BundleFacts", "verify_bundle", "write_bundle"]
+__all__ = ["MANIFEST", "BundleFacts", "verify_bundle", "write_bundle"]
 
 
 def write_bundle(*, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, output: Path) -> Path:
@@ -29,7 +29,7 @@ def write_bundle(*, artifact: Artifact, files: Mapping[str, Path], facts: Bundle
 
     Args:
         artifact: the network; ``artifact.files`` says which content each file must have.
-        files: where the content of each of ``artifact.files`` lies; model.onnx is among them.
+        files: where the content of each of ``artifact.files`` lies; model.onnx or model.tflite is among them.
         facts: where the network comes from.
         output: a folder that is new or empty.
 
@@ -83,8 +83,9 @@ def _refuse_used(output: Path) -> None:
 def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts) -> None:
     _copy_files(folder, artifact, files)
     (folder / "labels.txt").write_text("".join(f"{_one_line(name)}\n" for name in facts.classes), encoding="utf-8")
-    for name in ("example.py", "requirements.txt"):
-        (folder / name).write_text(template(name), encoding="utf-8")
+    (folder / "example.py").write_text(template("example.py"), encoding="utf-8")
+    needed = "".join(f"{name}\n" for name in FORMATS[model_file(artifact.files)].packages)
+    (folder / "requirements.txt").write_text(needed, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
     written = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
     text = codec.to_text(manifest(artifact, facts, written), indent=2)
@@ -106,8 +107,9 @@ def _publish(partial: Path, output: Path) -> None:
 
 
 def _copy_files(folder: Path, artifact: Artifact, files: Mapping[str, Path]) -> None:
-    if set(files) != set(artifact.files) or MODEL not in files:
-        needed, found = sorted({MODEL, *artifact.files}), sorted(files)
+    model = model_file(artifact.files)
+    if set(files) != set(artifact.files):
+        needed, found = sorted({model, *artifact.files}), sorted(files)
         raise OutputError(f"artifact {artifact.id} needs {', '.join(needed)}; found: {', '.join(found) or 'no file'}")
     for name, source in files.items():
         shutil.copyfile(source, folder / _plain(name))

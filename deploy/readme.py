@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from string import Template
 
 from deploy.facts import BundleFacts
+from deploy.formats import FORMATS, model_file
 from deploy.templates import template
 from pipeline.records import Artifact, Measurement
-from pipeline.report.table import NOT_MEASURED, Row, comparison
+from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison
 
 
 def readme(artifact: Artifact, facts: BundleFacts) -> str:
     """Return the text."""
     channels, height, width = facts.input_shape
+    file = model_file(artifact.files)
     return Template(template("README.md")).substitute(
         name=f"{facts.run_id}-{artifact.id}",
         model=_plain(facts.config.get("model") or "network"),
@@ -23,10 +25,13 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
         colour="grey" if channels == 1 else "RGB",
         size=f"{width} × {height}",
         table=_table(comparison(facts.base, artifact.after)),
+        note=NOTE if artifact.after.measurement.ratio else "",
         measured=_measured(artifact.after.measurement),
         power=_power(artifact.after.measurement),
         verified=_verified(artifact),
         doubts=_doubts(artifact.after.measurement),
+        file=file,
+        runtime=FORMATS[file].runtime,
         run=facts.run_id,
         seed=facts.seed,
     )
@@ -51,7 +56,8 @@ def _power(measurement: Measurement) -> str:
     if power is None:
         return f"Power and energy: {NOT_MEASURED}."
     idle = "idle power unknown" if power.idle_w is None else f"idle {power.idle_w:.3g} W"
-    return f"Power: {power.samples} samples of {_plain(power.source)}, which sees the whole {power.scope}; {idle}."
+    seen = "which estimates that of the whole" if power.estimated else "which sees the whole"
+    return f"Power: {power.samples} samples of {_plain(power.source)}, {seen} {power.scope}; {idle}."
 
 
 def _verified(artifact: Artifact) -> str:

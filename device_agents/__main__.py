@@ -1,4 +1,4 @@
-"""The agent's entrance: ``serve`` for the host, ``worker`` and ``sampler`` for the agent's own child processes.
+"""The agent's entrance: ``serve`` for the host; the other modes are the agent's own children.
 
     python3 agent.pyz --dir ~/.cache/pipeline-agent
 
@@ -24,13 +24,15 @@ def main(arguments: Optional[List[str]] = None) -> None:
     out = wire.take_stdout()
     if options.mode == "serve":
         _serve(os.path.abspath(os.path.expanduser(options.dir)), options.quota_mb * _MEGABYTE, out)
+    elif options.mode == "watchdog":
+        _watchdog(out)
     else:
         _child(options.mode, out)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="device agent", description="Measures networks on this board.")
-    parser.add_argument("mode", nargs="?", default="serve", choices=["serve", "worker", "sampler"])
+    parser.add_argument("mode", nargs="?", default="serve", choices=["serve", "worker", "sampler", "build", "watchdog"])
     parser.add_argument("--dir", default="~/.cache/pipeline-agent", help="folder of the agent's model files")
     parser.add_argument("--quota-mb", type=int, default=512, help="how much that folder may hold (default 512)")
     return parser
@@ -43,12 +45,22 @@ def _serve(folder: str, quota: int, out: int) -> None:
     Server(folder, wire.Lines(0), out, quota).serve()
 
 
+def _watchdog(out: int) -> None:
+    from device_agents import watchdog  # little is imported: it sits there as long as the board is held
+
+    job = protocol.decode(sys.stdin.buffer.readline())
+    try:
+        watchdog.serve(job, functools.partial(wire.send, out))
+    except BrokenPipeError:
+        pass  # the agent is gone, and what there was to do is done
+
+
 def _child(mode: str, out: int) -> None:
-    from device_agents import sampler, worker
+    from device_agents import building, sampler, worker
 
     job = protocol.decode(sys.stdin.buffer.readline())
     emit: Callable[[Dict[str, Any]], None] = functools.partial(wire.send, out)
-    modes: Dict[str, Any] = {"worker": worker.serve, "sampler": sampler.serve}
+    modes: Dict[str, Any] = {"worker": worker.serve, "sampler": sampler.serve, "build": building.serve}
     try:
         modes[mode](job, emit)
     except BrokenPipeError:

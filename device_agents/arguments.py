@@ -83,9 +83,10 @@ class Telemetry(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """The arguments of ``hold``."""
+    """The arguments of ``hold``; ``session`` is the caller's own secret name for a holding that outlives its line."""
 
     owner: str
+    session: str = ""
     wait_s: float = 600.0
     ttl_s: float = 900.0
     modes: Dict[str, Any] = {}
@@ -237,6 +238,7 @@ _RULES: Dict[str, Any] = {
     "runtime": _text,
     "options": _object,
     "owner": _text,
+    "session": _text,
     "modes": _object,
     "threads": _threads,
     "affinity": _cores,

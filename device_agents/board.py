@@ -1,6 +1,7 @@
 """What the board is and how it feels right now, read from /proc and /sys; None where the board does not say.
 
-Every function takes the ``root`` that /proc and /sys hang from, so that a folder shaped like a board can stand in.
+Every function takes the ``root`` that /proc and /sys hang from, so that a folder shaped like a board can stand in;
+the environment variable PIPELINE_BOARD_ROOT names one for a whole agent.
 """
 
 import glob
@@ -10,6 +11,8 @@ import re
 import shutil
 import subprocess
 from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+ROOT = os.environ.get("PIPELINE_BOARD_ROOT", "/")
 
 _VCGENCMD_TIMEOUT_S = 0.5
 _PLAUSIBLE_C = (-40.0, 150.0)
@@ -27,7 +30,7 @@ _ARM_PARTS = {  # MIDR_EL1 part numbers of implementer 0x41, as in linux/arch/ar
 }
 
 
-def facts(folder: str, root: str = "/") -> Dict[str, Any]:
+def facts(folder: str, root: str = ROOT) -> Dict[str, Any]:
     """Return what does not change while a session lasts; ``folder`` is where free space counts."""
     cpuinfo = _read(root, "proc/cpuinfo") or ""
     return {
@@ -38,27 +41,39 @@ def facts(folder: str, root: str = "/") -> Dict[str, Any]:
         "cores": cores(),
         "simd": simd(cpuinfo),
         "memory_mb": _memory_mb(root, "MemTotal") or 0.0,
+        "swap_mb": _memory_mb(root, "SwapTotal"),
         "disk_free_mb": disk_free_mb(folder),
         "governor": governor(root),
+        "governors": governors(root),
         "clock_mhz": clock_mhz(root),
         "temperature_c": temperature_c(root),
         "throttled": throttled(),
+        "system": system(root),
+        "libc": libc(),
+        "l4t": l4t(root),
     }
 
 
-def telemetry(folder: str, root: str = "/") -> Dict[str, Any]:
-    """Return what changes under load: temperature, clock, load, free memory and disk, throttling."""
+def telemetry(folder: str, root: str = ROOT) -> Dict[str, Any]:
+    """Return what changes under load: temperature, clock, governor, load, free memory and disk, throttling.
+
+    ``cpu_busy_s`` and ``cpu_steal_s`` count up: two readings tell how busy everybody kept the processor in between.
+    """
+    busy_s, steal_s = cpu_times_s(root) or (None, None)
     return {
         "temperature_c": temperature_c(root),
         "clock_mhz": clock_mhz(root),
+        "governor": governor(root),
         "load": load(root),
+        "cpu_busy_s": busy_s,
+        "cpu_steal_s": steal_s,
         "memory_free_mb": _memory_mb(root, "MemAvailable"),
         "disk_free_mb": disk_free_mb(folder),
         "throttled": throttled(),
     }
 
 
-def model(root: str = "/") -> str:
+def model(root: str = ROOT) -> str:
     """Return the board's name: device tree, else DMI, else what Python calls the platform."""
     for path in (
         "sys/firmware/devicetree/base/model",
@@ -69,6 +84,26 @@ def model(root: str = "/") -> str:
         if name:
             return name
     return platform.platform()
+
+
+def system(root: str = ROOT) -> Optional[str]:
+    """Return the distribution's name and version, as /etc/os-release tells people."""
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read(root, "etc/os-release") or "", re.M)
+    return found.group(1) if found else None
+
+
+def libc() -> Optional[str]:
+    """Return the C library that this python runs on, ``glibc 2.27``: wheels are built for one."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION")
+    except (OSError, ValueError):  # another library than glibc
+        return None
+
+
+def l4t(root: str = ROOT) -> Optional[str]:
+    """Return a Jetson's Linux for Tegra, ``32.7.1``: it decides on CUDA, TensorRT and what runs with them."""
+    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(root, "etc/nv_tegra_release") or "")
+    return "%s.%s" % release.groups() if release else None
 
 
 def cpu(cpuinfo: str) -> str:
@@ -106,13 +141,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def governor(root: str = "/") -> Optional[str]:
+def governor(root: str = ROOT) -> Optional[str]:
     """Return the frequency governor, several joined by commas when the cores differ."""
     found = {_read_path(path) for path in _glob(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor")}
     return ",".join(sorted(name for name in found if name)) or None
 
 
-def clock_mhz(root: str = "/") -> Optional[float]:
+def governors(root: str = ROOT) -> Optional[str]:
+    """Return the governors that the kernel offers, joined by commas."""
+    lists = _glob(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_available_governors")
+    offered = (_read_path(lists[0]) or "").split() if lists else []
+    return ",".join(offered) or None
+
+
+def clock_mhz(root: str = ROOT) -> Optional[float]:
     """Return the fastest core's clock right now, since the busy core is the one that matters."""
     paths = _glob(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
     clocks = [khz / 1000 for khz in map(_number, map(_read_path, paths)) if khz]
@@ -122,7 +164,7 @@ def clock_mhz(root: str = "/") -> Optional[float]:
     return max(clocks) if clocks else None
 
 
-def temperature_c(root: str = "/") -> Optional[float]:
+def temperature_c(root: str = ROOT) -> Optional[float]:
     """Return the hottest real thermal zone, else the processor's own hwmon sensor."""
     zones = [celsius for name, celsius in _zones(root) if not _PLACEHOLDER_ZONES.search(name)]
     temperatures = [celsius for celsius in zones or _hwmon(root) if _PLAUSIBLE_C[0] < celsius < _PLAUSIBLE_C[1]]
@@ -147,12 +189,26 @@ def throttled() -> Optional[str]:
     return found.group(1).decode("ascii") if found else None
 
 
-def load(root: str = "/") -> Optional[float]:
+def load(root: str = ROOT) -> Optional[float]:
     """Return the load average of the last minute."""
     return _number((_read(root, "proc/loadavg") or "").split(" ")[0])
 
 
-def peak_rss_mb(root: str = "/") -> Optional[float]:
+def cpu_times_s(root: str = ROOT) -> Optional[Tuple[float, float]]:
+    """Return the seconds that all cores together were busy since boot, and those that a virtual machine's host took.
+
+    Busy: user + nice + system + irq + softirq of /proc/stat's first line; a guest's time is in user already (proc(5)).
+    """
+    found = re.match(r"cpu +([\d ]+)", _read(root, "proc/stat") or "")
+    ticks = [int(text) for text in found.group(1).split()] if found else []
+    if len(ticks) < 8:
+        return None
+    user, nice, system, _, _, irq, softirq, steal = ticks[:8]
+    per_s = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / per_s, steal / per_s
+
+
+def peak_rss_mb(root: str = ROOT) -> Optional[float]:
     """Return the most memory that this process ever held.
 
     From VmHWM: getrusage's maximum is inherited over fork and exec, and so may be the parent's.

@@ -6,13 +6,13 @@ where they are skeletons, and the longest unused ones go when the folder grows p
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import time
 from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 from device_agents import skeleton
+from device_agents.digest import sha256
 from device_agents.errors import AgentError
 from device_agents.protocol import BAD_REQUEST, CORRUPT, DISK_FULL
 
@@ -121,7 +121,7 @@ def _touch(path: str) -> None:
 
 
 def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
+    digest = sha256()
     with open(path, "rb") as file:
         for chunk in iter(lambda: file.read(1 << 20), b""):
             digest.update(chunk)

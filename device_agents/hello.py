@@ -1,14 +1,15 @@
 """Who is there: the board, this agent, and what it can use; quick, so nothing heavy is imported."""
 
 import grp
-import hashlib
 import os
 import platform
 import pwd
 from typing import Any, Dict, List, Optional
 
-from device_agents import board, plugins, processes
+from device_agents import board, modes, plugins, processes
 from device_agents.arguments import Power
+from device_agents.digest import sha256
+from device_agents.power import preferred
 
 
 def facts(folder: str, power: Power) -> Dict[str, Any]:
@@ -21,16 +22,27 @@ def facts(folder: str, power: Power) -> Dict[str, Any]:
         sensors=_sensors(power),
         user=_user(),
         groups=_groups(),
+        helper=_helper_sha256(),
     )
 
 
 def _own_sha256() -> str:
     """Return the zipapp's digest, nothing when the agent runs from a folder."""
     path = processes.zipapp()
-    if path is None:
-        return ""
+    return "" if path is None else _sha256(path)
+
+
+def _helper_sha256() -> Optional[str]:
+    """Return the digest of the root-owned helper, None where it is not installed."""
+    try:
+        return _sha256(os.path.join(board.ROOT, modes.HELPER))
+    except OSError:
+        return None
+
+
+def _sha256(path: str) -> str:
     with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+        return sha256(file.read()).hexdigest()
 
 
 def _runtimes() -> Dict[str, str]:
@@ -41,7 +53,7 @@ def _runtimes() -> Dict[str, str]:
 
 def _sensors(power: Power) -> Dict[str, str]:
     package = "device_agents.power"
-    names = plugins.names(package)
+    names = preferred(plugins.names(package))
     return {name: plugins.load(package, name).check(_options(name, power)) for name in names}
 
 

@@ -1,7 +1,7 @@
 """The folder is the registry: a plugin is a module, found without being imported, also inside a zipapp."""
 
 import importlib
-import pkgutil
+import os
 from types import ModuleType
 from typing import List
 
@@ -12,11 +12,17 @@ from device_agents.protocol import BAD_REQUEST
 def names(package: str) -> List[str]:
     """Return the plugins in ``package``, sorted; none is imported.
 
-    >>> names("device_agents.runtimes")
-    ['null', 'onnxruntime']
+    >>> names("device_agents.runtimes")[:2]
+    ['null', 'null_engine']
     """
-    paths = importlib.import_module(package).__path__
-    return sorted(module.name for module in pkgutil.iter_modules(paths) if not module.name.startswith("_"))
+    path = importlib.import_module(package).__path__[0]
+    if os.path.isdir(path):  # pkgutil would import the disassembler to list a folder
+        found = [os.path.splitext(name)[0] for name in os.listdir(path) if name.endswith(".py")]
+    else:
+        import pkgutil
+
+        found = [module.name for module in pkgutil.iter_modules([path])]
+    return sorted(name for name in found if not name.startswith("_"))
 
 
 def load(package: str, name: str) -> ModuleType:

@@ -16,9 +16,10 @@ from device_agents import protocol, wire
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _TAIL_BYTES = 4000
 _LAST_LINES = 5
+_LEAN_MODES = ("sampler", "watchdog")
 
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(device_agents.__file__)))
-"""The zipapp's file, or the folder that the package lies in."""
+"""The folder that the package lies in, or the zipapp's file."""
 
 try:
     _libc = ctypes.CDLL(None)
@@ -27,30 +28,43 @@ except OSError:  # a statically linked python: the agent still kills its childre
 
 
 def zipapp() -> Optional[str]:
-    """Return the path of the zipapp that this agent runs from, or None when it runs from a folder."""
-    return _HOME if os.path.isfile(_HOME) else None
+    """Return the path of the zipapp that this agent came in, or None when it runs from its sources.
+
+    It runs from the zipapp itself or from the folder beside it (see :mod:`device_agents.bootstrap`).
+    """
+    return next((path for path in (_HOME, _HOME + ".pyz") if os.path.isfile(path)), None)
 
 
 def command(mode: str) -> List[str]:
-    """Return the command line that starts this same agent in another mode."""
-    return [sys.executable] + ([_HOME] if zipapp() else ["-m", "device_agents"]) + [mode]
+    """Return the command line that starts this same agent in another mode.
+
+    What needs the standard library alone goes without the site's packages, and is a megabyte or two smaller.
+    """
+    archive = zipapp()
+    lean = ["-S"] if mode in _LEAN_MODES else []
+    return [sys.executable] + lean + ([archive] if archive else ["-m", "device_agents"]) + [mode]
+
+
+def environment() -> Dict[str, str]:
+    """Return the environment in which ``command`` finds the agent."""
+    found = dict(os.environ)
+    if not zipapp():
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, [_HOME, found.get("PYTHONPATH")]))
+    return found
 
 
 class Child:
     """The agent in another mode, as a process group of its own; a context manager that leaves nothing running."""
 
     def __init__(self, mode: str, request: Dict[str, Any]) -> None:
-        environment = dict(os.environ)
-        if not zipapp():
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_HOME, environment.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             command(mode),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=environment(),
             start_new_session=True,
-            preexec_fn=functools.partial(_die_with, os.getpid()),
+            preexec_fn=functools.partial(die_with, os.getpid()),
         )
         self._stdin = _pipe(self._process.stdin)
         self._stdout = _pipe(self._process.stdout)
@@ -59,7 +73,7 @@ class Child:
         self.stderr_fd = self._stderr.fileno()
         self.stderr_open = True
         self._tail = b""
-        self._send(request)
+        self.tell(request)
 
     def __enter__(self) -> "Child":
         return self
@@ -112,10 +126,14 @@ class Child:
 
     def last_words(self) -> str:
         """Return how the process ended and the last lines that it wrote; kills what is left of it."""
-        self._drain_rest()
+        words = self.tail()
         self.kill()
-        words = self._tail.decode("utf-8", "replace").strip().splitlines()[-_LAST_LINES:]
-        return ending(self._process.returncode) + (": " + " | ".join(words) if words else "")
+        return ending(self._process.returncode) + (": " + words if words else "")
+
+    def tail(self) -> str:
+        """Return the last lines that it wrote to stderr so far, in one."""
+        self._drain_rest()
+        return " | ".join(self._tail.decode("utf-8", "replace").strip().splitlines()[-_LAST_LINES:])
 
     def _drain_rest(self) -> None:
         os.set_blocking(self.stderr_fd, False)
@@ -125,9 +143,10 @@ class Child:
         except BlockingIOError:
             pass
 
-    def _send(self, request: Dict[str, Any]) -> None:
+    def tell(self, message: Dict[str, Any]) -> None:
+        """Send the child one line."""
         try:
-            self._stdin.write(protocol.encode(request))
+            self._stdin.write(protocol.encode(message))
             self._stdin.flush()
         except BrokenPipeError:
             pass  # it ended before it listened: whoever waits for its answer will say how
@@ -151,7 +170,7 @@ def ending(code: int) -> str:
     return "was killed by %s%s" % (name, hint)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Ask the kernel to kill this process when its parent ends, however that ends.
 
     Runs between fork and exec, and lasts over exec. A parent that is gone already is noticed by its number.

@@ -7,14 +7,16 @@ Reply     {"v": 2, "id": 7, "ok": true, "result": {...}}
 
 Verbs
 hello      -> facts of the board (the fields of the host's ``DeviceFacts``)
-telemetry  -> {"temperature_c", "clock_mhz", "load", "memory_free_mb", "disk_free_mb", "throttled"}, null if unknown
-hold       owner: "user@host"; wait_s, ttl_s; modes: {"governor": name, "nvpmodel": number, "jetson_clocks": true}
+telemetry  -> {"temperature_c", "clock_mhz", "governor", "load", "cpu_busy_s", "cpu_steal_s", "memory_free_mb",
+           "disk_free_mb", "throttled"}, null if unknown; see ``board.py``
+hold       owner: "user@host"; session: a random word, the same in each new session of one caller; wait_s, ttl_s;
+           modes: {"governor": name, "nvpmodel": number, "jetson_clocks": true}
         -> {"applied": {mode: value}, "refused": {mode: why}}: this agent alone measures on the board, and the modes are
            set, until ``release``, the end of the line, or ttl_s without a request; see ``holding.py``
-           events while it waits: {"event": "waiting", "holder": {"owner", "pid", "age_s", "expires_s"}}
+           events while it waits: {"event": "waiting", "holder": {"owner", "pid", "age_s", "expires_s", "words"}}
 release    -> {"restored": {mode: value}}
 meter      power; seconds of each phase; threads that load the board in the second
-        -> the sensor's own behaviour at rest and under load: see ``meter.py``
+        -> the sensor's own behaviour at rest and under load: see ``meter.py``; without a sensor, see ``strain.py``
 measure    candidate: "<sha256>.onnx", "<sha256>.tflite" or "<sha256>.skeleton" in the agent's ``files`` folder;
            reference: the same or null;
            runtime, options (the runtime's own), threads, affinity: [core, ...] or null, spinning: true, false or null,

@@ -1,8 +1,9 @@
 """A power sensor in a process of its own: it goes on reading while the runtime holds the other processor.
 
-Lines out: {"sensor": {"source", "scope", "interval_s"}} once it is open, then {"t_s": [...], "w": [...]} a few times a
-second, times by time.monotonic at the end of each reading; or {"failed": why, "opened": bool} and the end. It also
-ends, in order, when its stdin closes.
+Lines out: {"sensor": {"source", "scope", "interval_s", "estimated"}} once it is open, then {"t_s": [...], "w": [...]} a
+few times a second, times by time.monotonic at the end of each reading; or {"failed": why, "opened": bool} and the end.
+Where the job asks for ``volts`` and the sensor knows them, "volts": [...] stands beside "w". It also ends, in order,
+when its stdin closes.
 """
 
 import select
@@ -26,27 +27,42 @@ def serve(job: Dict[str, Any], emit: Emit) -> None:
         sensor = plugins.load("device_agents.power", job["backend"]).open(job["options"])
         opened = True
         try:
-            emit({"sensor": {"source": sensor.source, "scope": sensor.scope, "interval_s": sensor.interval_s}})
-            _sample(sensor, emit)
+            emit({"sensor": about(sensor)})
+            _sample(sensor, bool(job.get("volts")) and hasattr(sensor, "volts"), emit)
         finally:
             sensor.close()
     except (SensorError, AgentError) as error:
         emit({"failed": str(error), "opened": opened})
 
 
-def _sample(sensor: Any, emit: Emit) -> None:
-    times: List[float] = []
-    watts: List[float] = []
+def about(sensor: Any) -> Dict[str, Any]:
+    """Return what the host has to know of every figure that comes from ``sensor``."""
+    return {
+        "source": sensor.source,
+        "scope": sensor.scope,
+        "interval_s": sensor.interval_s,
+        "estimated": bool(getattr(sensor, "estimated", False)),
+    }
+
+
+def _sample(sensor: Any, volts: bool, emit: Emit) -> None:
+    samples = _empty(volts)
     sent = time.monotonic()
     while not _told_to_stop():
         power_w = sensor.read_w()
         now = time.monotonic()
-        times.append(round(now, 6))
-        watts.append(round(power_w, 6))
+        samples["t_s"].append(round(now, 6))
+        samples["w"].append(round(power_w, 6))
+        if volts:
+            samples["volts"].append(sensor.volts())
         if now - sent >= _SEND_EVERY_S:
-            emit({"t_s": times, "w": watts})
-            times, watts, sent = [], [], now
-    emit({"t_s": times, "w": watts})
+            emit(samples)
+            samples, sent = _empty(volts), now
+    emit(samples)
+
+
+def _empty(volts: bool) -> Dict[str, List[Any]]:
+    return {name: [] for name in (("t_s", "w", "volts") if volts else ("t_s", "w"))}
 
 
 def _told_to_stop() -> bool:

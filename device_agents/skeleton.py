@@ -12,7 +12,6 @@ denormal numbers, which some processors are faster or slower at, do not come up.
 import array
 import json
 import math
-import random
 import sys
 import zlib
 from typing import Any, BinaryIO, Dict, List, NamedTuple, Tuple
@@ -101,6 +100,8 @@ def _check(size: int, fills: List[Fill], rest: int) -> None:
 
 
 def _normal(seed: int) -> List[float]:
+    import random  # not above: the agent itself expands few files, and has to stay small
+
     generator = random.Random(seed)
     return [generator.gauss(0.0, 1.0) for _ in range(_TILE_VALUES)]
 

@@ -5,7 +5,7 @@ import select
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from device_agents import protocol
+from device_agents import protocol, stopping
 from device_agents.arguments import Power
 from device_agents.errors import AgentError
 from device_agents.processes import Child
@@ -33,9 +33,13 @@ def work(job: Dict[str, Any], timeout_s: float, caller: Lines, emit: Emit, senso
     """
     deadline = time.monotonic() + timeout_s
     with Child("worker", job) as worker:
+        windows: List[Any] = []
         for message in _messages(worker, deadline, caller, sensor):
             if "event" in message:
                 emit(message)
+            elif "windows" in message:
+                windows += message["windows"]
+                worker.tell({"enough": sensor is None or sensor.enough(windows, message["ci_rel"])})
             elif message["ok"]:
                 return message["result"]
             else:
@@ -55,6 +59,7 @@ class Sensor:
         self.about: Dict[str, Any] = {}
         self._times: List[float] = []
         self._watts: List[float] = []
+        self._volts: List[Optional[float]] = []
 
     def take(self) -> None:
         """Take in the samples that have come; raise what the sensor complains of, or that it died."""
@@ -62,6 +67,17 @@ class Sensor:
         if not self.child.lines.open:
             self.child.wait(_DYING_S)
             raise AgentError(INVALID, "power: the sensor's process " + self.child.last_words())
+
+    def enough(self, windows: List[Any], ci_rel: float) -> bool:
+        """Whether the samples so far tell the energy of the blocks well enough."""
+        return stopping.energy_enough(windows, self._times, self._watts, ci_rel)
+
+    def wait(self, seconds: float) -> None:
+        """Take samples in for so long, and do nothing else."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            _wait([self.child], self._caller, deadline)
+            self.take()
 
     def finish(self, start_s: float, end_s: float) -> Dict[str, Any]:
         """Stop the sensor and return all its samples; INVALID when none lies between the two times."""
@@ -72,7 +88,8 @@ class Sensor:
         self._collect()
         if not any(start_s <= t <= end_s for t in self._times):
             raise AgentError(INVALID, "power: %s gave no sample while the candidate ran" % self.about["source"])
-        return dict(self.about, t_s=self._times, w=self._watts)
+        volts = {"v": self._volts} if self._volts else {}
+        return dict(self.about, t_s=self._times, w=self._watts, **volts)
 
     def _collect(self) -> None:
         for message in _pop_all(self.child.lines):
@@ -84,11 +101,14 @@ class Sensor:
             else:
                 self._times += message["t_s"]
                 self._watts += message["w"]
+                self._volts += message.get("volts", [])
 
 
 @contextlib.contextmanager
-def sensing(power: Power, caller: Lines) -> Iterator[Optional[Sensor]]:
+def sensing(power: Power, caller: Lines, volts: bool = False) -> Iterator[Optional[Sensor]]:
     """Run the sensor that was asked for, None when none was; it is open when the block begins.
+
+    With ``volts`` it tells the supply voltage beside each value, where it can.
 
     Raises:
         AgentError: BAD_REQUEST when the sensor cannot be used.
@@ -96,7 +116,7 @@ def sensing(power: Power, caller: Lines) -> Iterator[Optional[Sensor]]:
     if not power.wanted:
         yield None
         return
-    with Child("sampler", {"backend": power.backend, "options": power.options}) as child:
+    with Child("sampler", {"backend": power.backend, "options": power.options, "volts": volts}) as child:
         sensor = Sensor(child, caller)
         deadline = time.monotonic() + _OPEN_SENSOR_S
         while not sensor.about:

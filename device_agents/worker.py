@@ -1,11 +1,14 @@
 """One request in a process of its own, so that a crash, a hang or a leak in a runtime costs that request alone."""
 
+import os
 import resource
-from typing import Any, Callable, Dict
+import sys
+from typing import Any, Callable, Dict, List, Optional
 
-from device_agents import measure, verify
+from device_agents import building, measure, protocol, verify
 from device_agents.arguments import Measure, Power, Verify
 from device_agents.errors import AgentError
+from device_agents.protocol import BAD_REQUEST
 
 Emit = Callable[[Dict[str, Any]], None]
 
@@ -20,7 +23,32 @@ def serve(job: Dict[str, Any], emit: Emit) -> None:
 
 
 def _run(job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
+    if job["verb"] == "build":
+        return building.run(job, emit)
     arguments, folder = job["arguments"], job["folder"]
+    pin(arguments["affinity"])
     if job["verb"] == "verify":
         return verify.run(Verify(**arguments), folder, emit)
-    return measure.run(Measure(**dict(arguments, power=Power(*arguments["power"]))), folder, emit)
+    asked = Measure(**dict(arguments, power=Power(*arguments["power"])))
+
+    def energy_enough(windows: measure.Windows) -> bool:
+        emit({"windows": windows, "ci_rel": asked.ci_rel})
+        return bool(protocol.decode(sys.stdin.buffer.readline())["enough"])
+
+    return measure.run(asked, folder, emit, energy_enough)
+
+
+def pin(cores: Optional[List[int]]) -> None:
+    """Keep this process, and every thread that a runtime will start in it, on these cores; None: on all there are.
+
+    Raises:
+        AgentError: BAD_REQUEST for a core that is not there, or is switched off.
+    """
+    if cores is None:
+        return
+    there = os.sched_getaffinity(0)
+    if not set(cores) <= there:
+        missing = ", ".join(str(core) for core in sorted(set(cores) - there))
+        known = ", ".join(str(core) for core in sorted(there))
+        raise AgentError(BAD_REQUEST, "affinity: no core %s here now; there are %s" % (missing, known))
+    os.sched_setaffinity(0, cores)

@@ -9,6 +9,7 @@ import hashlib
 import io
 import socket
 import time
+import uuid
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pipeline.errors import AgentError, MeasureError
 from pipeline.limits import CHANNEL_STEPS, limits_of
 from pipeline.measurement import measurement
+from pipeline.recording import as_recorded
 from pipeline.records import Device, DeviceFacts, Measurement, MeasureSettings, OnnxLimits
 from pipeline.wire import File, OnEvent, Record, Wire
 
@@ -33,9 +35,6 @@ QUICK_S = 60.0
 
 AUTO_POWER_LEAST: Mapping[str, float] = {"block_s": 1.0, "min_s": 5.0, "max_s": 15.0}
 
-SENSOR_PREFERENCE = ("ina3221", "tegrastats", "hwmon", "ina219", "rapl", "pmic")
-"""What ``auto`` takes of several usable sensors: a supply rail before the processor's own counter, an estimate last."""
-
 _BUILDS_ENGINES = ("tensorrt",)
 
 
@@ -45,7 +44,11 @@ class Telemetry:
 
     temperature_c: float | None = None
     clock_mhz: float | None = None
+    governor: str | None = None
     load: float | None = None
+    cpu_busy_s: float | None = None
+    """All cores together, since the board started."""
+    cpu_steal_s: float | None = None
     memory_free_mb: float | None = None
     disk_free_mb: float | None = None
     throttled: str | None = None
@@ -61,7 +64,7 @@ def open_agent(device: Device, *, on_event: OnEvent | None = None, record: Recor
     Raises:
         DeviceError: one of its kinds, each saying what to do.
     """
-    return Agent(device, on_event, record)
+    return Agent(as_recorded(device), on_event, record)
 
 
 class Agent:
@@ -100,11 +103,13 @@ class Agent:
 
     @property
     def power_backend(self) -> str:
-        """The sensor in use: the one named, or under ``auto`` the first that can be read, else ``null``."""
+        """The sensor in use: the one named, or under ``auto`` the first that the agent can read, else ``null``.
+
+        The agent lists them in its order of preference, the null sensor last.
+        """
         if self.device.power.backend != "auto":
             return self.device.power.backend
-        usable = {name for name, state in self.facts.sensors.items() if state == "ok"}
-        return next((name for name in SENSOR_PREFERENCE if name in usable), "null")
+        return next((name for name, state in self.facts.sensors.items() if state == "ok"), "null")
 
     def settings_for(self, settings: MeasureSettings) -> MeasureSettings:
         """Return ``settings`` with blocks long enough for a sensor that ``auto`` found.
@@ -131,6 +136,7 @@ class Agent:
         lock = self.device.lock
         told: dict[str, Any] = {
             "owner": f"{getpass.getuser()}@{socket.gethostname()}",
+            "session": uuid.uuid4().hex,
             "wait_s": lock.wait_s,
             "ttl_s": lock.ttl_s,
             "modes": dict(self.device.modes),
@@ -167,7 +173,7 @@ class Agent:
         start, sent = time.monotonic(), self.bytes_sent
         candidate, base = self._named(model, kind), self._named(*reference) if reference else None
         told = dataclasses.asdict(chosen)
-        band_c = told.pop("temperature_band_c")
+        band_c, others_cores = told.pop("temperature_band_c"), told.pop("others_cores")
         raw = self._wire.ask(
             "measure",
             chosen.timeout_s + chosen.settle_s + self._build_s(chosen) + QUICK_S,
@@ -184,7 +190,9 @@ class Agent:
         self._note_temperature(raw)
         seconds = time.monotonic() - start
         try:
-            return measurement(raw, ci_rel=chosen.ci_rel, bytes_sent=self.bytes_sent - sent, seconds=seconds)
+            return measurement(
+                raw, ci_rel=chosen.ci_rel, others_cores=others_cores, bytes_sent=self.bytes_sent - sent, seconds=seconds
+            )
         except ValueError as e:
             raise MeasureError(f"{self.device.name}: {e}") from e
 

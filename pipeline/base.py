@@ -13,8 +13,6 @@ from pipeline import codec
 from pipeline.bench import Bench
 from pipeline.context import BATCH, Context
 from pipeline.events import Note, Stage
-from pipeline.export.onnx import export
-from pipeline.export.skeleton import skeleton
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.recover import FineTuning, accuracy, fine_tune
 from pipeline.pruning.tracing import trace
@@ -62,8 +60,8 @@ def measured_shares(measurement: Measurement, size: float | None = None) -> Mapp
 def make_base(context: Context, model: nn.Module) -> Base:
     """Return the base model of a new or resumed run; weights and figures are kept in the store."""
     network = _network(context, model)
-    file = export(network, context.example, context.agent.limits)
-    probe = skeleton(file)
+    file = context.format.file(network)
+    probe = context.format.probe(file)
     return Base(network=network, probe=probe, figures=_figures(context, network, len(file), probe))
 
 

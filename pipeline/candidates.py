@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from torch import Tensor, fx
 
 from pipeline.config import EvaluationConfig
-from pipeline.export.onnx import export
-from pipeline.export.skeleton import skeleton
+from pipeline.export.format import Format
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import Ranking, prune
 from pipeline.pruning.recover import accuracy, reestimate_batch_norm
-from pipeline.records import Candidate, OnnxLimits, PruningPlan, SearchSpace
+from pipeline.records import Candidate, PruningPlan, SearchSpace
 from pipeline.zoo import DataSet
 
 _BATCH = 256
@@ -40,7 +39,7 @@ class Builder:
     ranking: Ranking
     data: DataSet
     settings: EvaluationConfig
-    limits: OnnxLimits
+    format: Format
     example: Tensor = field(repr=False)
     """A few real, normalised images."""
 
@@ -57,9 +56,8 @@ class Builder:
 
     def probe(self, levels: tuple[int, ...]) -> bytes:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
-        return skeleton(
-            export(prune(self.base, self.space, levels, self.ranking, self.example), self.example, self.limits)
-        )
+        network = prune(self.base, self.space, levels, self.ranking, self.example)
+        return self.format.probe(self.format.file(network))
 
     def build(self, plan: PruningPlan) -> Built:
         """Return the plan's candidate.
@@ -72,8 +70,8 @@ class Builder:
         clock.lap("cut")
         share = self.accuracy(network)
         clock.lap("accuracy")
-        model = export(network, self.example, self.limits)
-        probe = skeleton(model)
+        model = self.format.file(network)
+        probe = self.format.probe(model)
         clock.lap("export")
         weight = weigh(network, self.example)
         candidate = Candidate(

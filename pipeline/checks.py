@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pipeline.agent import Agent, open_agent
 from pipeline.errors import (
@@ -22,7 +23,7 @@ LEAST_MEMORY_MB = 400.0
 WAY = ("connection", "host key", "login", "python", "agent")
 """Steps that build on each other: after one fails, the rest is not known."""
 
-BOARD = ("runtime", "sensor", "permissions", "disk", "memory")
+BOARD = ("runtime", "sensor", "permissions", "disk", "memory", "holder")
 
 _SENSOR_GROUPS = {"ina219": "i2c"}
 """Unix groups that own a sensor's device file on Debian and its kin."""
@@ -37,17 +38,53 @@ class Finding:
     """None: not looked at, because a step before failed."""
     detail: str
     mend: str = ""
+    warning: bool = False
+    """It works, but figures or comfort suffer: ``mend`` is worth a look."""
+
+    @property
+    def level(self) -> Literal["ok", "warn", "bad", "skipped"]:
+        """The verdict in a word."""
+        if self.ok is None:
+            return "skipped"
+        return "bad" if not self.ok else "warn" if self.warning else "ok"
 
 
 def check_device(device: Device) -> list[Finding]:
     """Try everything on ``device`` that a run needs; asks once, without retries. Never raises a DeviceError."""
-    once = replace(device, ssh=replace(device.ssh, retries=0)) if device.ssh else device
     try:
-        agent = open_agent(once)
+        agent = open_agent(asked_once(device))
     except DeviceError as e:
-        return [*_failed_way(device, e), *_skipped(BOARD, "the agent did not start")]
+        return failed(device, e)
     with agent:
-        return [*_good_way(agent), *_board(agent)]
+        return passed(agent)
+
+
+def asked_once(device: Device) -> Device:
+    """Return the device without retries: what fails is to be told, not tried again."""
+    return replace(device, ssh=replace(device.ssh, retries=0)) if device.ssh else device
+
+
+def failed(device: Device, error: DeviceError) -> list[Finding]:
+    """Return what is known where the agent could not be started."""
+    return [*_failed_way(device, error), *_skipped(BOARD, "the agent did not start")]
+
+
+def passed(agent: Agent) -> list[Finding]:
+    """Return what is known of a board whose agent runs."""
+    return [*_good_way(agent), *_board(agent)]
+
+
+def missing_groups(agent: Agent) -> list[str]:
+    """Return the Unix groups that board and sensor need and the user is not in; root needs none."""
+    sensor = _SENSOR_GROUPS.get(agent.power_backend)
+    needed = [*agent.device.user_groups, *([sensor] if sensor else [])]
+    return [] if agent.facts.user == "root" else [g for g in needed if g not in agent.facts.groups]
+
+
+def runtime_mend(device: Device) -> str:
+    """Return the command that installs the device's runtime on its kind of board; nothing where none is known."""
+    usual = device.mends.get("runtime", "") if device.runtime == "onnxruntime" else ""
+    return device.mends.get(f"runtime {device.runtime}", usual)
 
 
 def _failed_way(device: Device, error: DeviceError) -> Iterator[Finding]:
@@ -91,15 +128,18 @@ def _board(agent: Agent) -> Iterator[Finding]:
     yield _permissions(agent)
     yield _room(agent.device, "disk", agent.facts.disk_free_mb, LEAST_DISK_MB, "free")
     yield _room(agent.device, "memory", agent.facts.memory_mb, LEAST_MEMORY_MB, "installed")
+    yield _holder(agent)
 
 
 def _runtime(agent: Agent) -> Finding:
     wanted, there = agent.device.runtime, agent.facts.runtimes
     if wanted in there:
         limits = agent.limits
-        return Finding("runtime", True, f"{wanted} {there[wanted]}: ONNX opset <= {limits.opset}, IR <= {limits.ir}")
+        loads = f"ONNX opset <= {limits.opset}, IR <= {limits.ir}" if agent.device.format == "onnx" else "TFLite"
+        return Finding("runtime", True, f"{wanted} {there[wanted]}: {loads}")
     found = ", ".join(sorted(there)) or "none"
-    return Finding("runtime", False, f"{wanted} is not installed there; found: {found}", _mend(agent.device, "runtime"))
+    mend = runtime_mend(agent.device) or _mend(agent.device, "runtime")
+    return Finding("runtime", False, f"{wanted} is not installed there; found: {found}", mend)
 
 
 def _sensor(agent: Agent) -> Finding:
@@ -113,14 +153,11 @@ def _sensor(agent: Agent) -> Finding:
 
 
 def _permissions(agent: Agent) -> Finding:
-    """Membership of the groups that the board's kind and the chosen sensor need; root needs none."""
-    sensor = _SENSOR_GROUPS.get(agent.power_backend)
-    needed = [*agent.device.user_groups, *([sensor] if sensor else [])]
-    missing = [g for g in needed if g not in agent.facts.groups]
-    if agent.facts.user == "root" or not missing:
-        return Finding("permissions", True, f"in {', '.join(needed)}" if needed else "none needed")
-    mend = f"sudo usermod -aG {','.join(missing)} {agent.facts.user}, then log in again"
-    return Finding("permissions", False, f"user {agent.facts.user} is not in {', '.join(missing)}", mend)
+    missing, user = missing_groups(agent), agent.facts.user
+    if not missing:
+        return Finding("permissions", True, f"user {user} has what it takes")
+    mend = f"sudo usermod -aG {','.join(missing)} {user}, then log in again"
+    return Finding("permissions", False, f"user {user} is not in {', '.join(missing)}", mend)
 
 
 def _room(device: Device, name: str, found_mb: float, least_mb: float, word: str) -> Finding:
@@ -128,6 +165,13 @@ def _room(device: Device, name: str, found_mb: float, least_mb: float, word: str
     detail = f"{found_mb:.0f} MB {word}" + ("" if ok else f", a run wants {least_mb:.0f} MB")
     usual = {"disk": "make room, or set agent: dir to another disk", "memory": "add swap, or use smaller models"}
     return Finding(name, ok, detail, "" if ok else device.mends.get(name, usual[name]))
+
+
+def _holder(agent: Agent) -> Finding:
+    holder = agent.facts.holder
+    if holder is None:
+        return Finding("holder", True, "nobody measures on it")
+    return Finding("holder", True, f"held by {holder}", "a run waits for it: see `lock: wait_s`", warning=True)
 
 
 def _mend(device: Device, step: str) -> str:

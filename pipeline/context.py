@@ -11,6 +11,7 @@ from pipeline.agent import Agent
 from pipeline.config import RunConfig
 from pipeline.errors import StoppedError
 from pipeline.events import Listener, Step
+from pipeline.export.format import Format
 from pipeline.store import Store
 from pipeline.zoo import DataSet
 
@@ -28,6 +29,8 @@ class Context:
     data: DataSet
     example: Tensor
     """A few real, normalised images."""
+    format: Format
+    """In which networks are written for the device, made ready for the base model."""
     listen: Listener
     stopping: Callable[[], bool]
 

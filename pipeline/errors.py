@@ -24,6 +24,7 @@
     │   ├── CutError                  the surgery did not give the network that was planned
     │   ├── ExportError               the file differs from the network, or the device cannot load it
     │   └── MeasureError              the runtime crashed, hung or refused the file on the device
+    ├── ConverterError                a converter of model files cannot be installed or started
     ├── StoreError                    a run's files are damaged or cannot be written
     │   └── RunInUseError             exit code 2: another process is writing the run
     └── StoppedError                  exit code 130: the user asked the run to stop; it can be resumed
@@ -135,6 +136,10 @@ class ExportError(CandidateError):
 
 class MeasureError(CandidateError):
     """The runtime crashed, hung or refused the file on the device."""
+
+
+class ConverterError(PipelineError):
+    """A converter of model files cannot be installed or started."""
 
 
 class StoreError(PipelineError):

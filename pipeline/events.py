@@ -47,5 +47,12 @@ class DeviceNews:
     temperature_c: float | None
 
 
-Event = Stage | Step | Tried | Note | DeviceNews
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Somebody else measures on the board; ``holder`` says who, about once a second."""
+
+    holder: str
+
+
+Event = Stage | Step | Tried | Note | DeviceNews | Waiting
 Listener = Callable[[Event], None]

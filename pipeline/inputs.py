@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,8 @@ from pipeline import plugins
 from pipeline.agent import Agent
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, ExportError, ModelError, TargetError, nearest
-from pipeline.export.onnx import export
+from pipeline.events import Listener, Stage, Step
+from pipeline.export.format import Format, open_format
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.tracing import trace
 from pipeline.records import SearchSpace
@@ -62,20 +65,32 @@ def load_inputs(config: RunConfig, *, weights_known: bool = False) -> Inputs:
     return inputs
 
 
-def require_fit(inputs: Inputs, agent: Agent) -> None:
-    """Raise where the device cannot do what was asked, or the network cannot be pruned or written for it.
+def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
+    """Return the format in which networks are written for the device, tried out with this one.
 
     Raises:
-        UserError: says what to change.
+        UserError: the device cannot do what was asked, or the network cannot be pruned or written for it; says what
+            to change.
+        ConverterError: the format's converter cannot be had.
     """
     _require_sensor(inputs.config, agent)
     network = _traced(inputs)
     space = search_space(network, inputs.example, step=agent.channel_step)
     _require_groups(inputs.config, space)
+    name = agent.device.format
+    listen(Stage(f"Write the network as {name}"))
     try:
-        export(network, inputs.example, agent.limits)
+        format = open_format(name, network, inputs.example, limits=agent.limits, on_note=_counted(listen))
+        format.file(network)
     except ExportError as error:
         raise ModelError(f"{error}; replace what cannot be written, before it is pruned") from error
+    return format
+
+
+def _counted(listen: Listener) -> Callable[[str], None]:
+    """Return what tells of each piece of a long preparation as one more step."""
+    steps = itertools.count(1)
+    return lambda note: listen(Step(next(steps), note))
 
 
 def _traced(inputs: Inputs) -> fx.GraphModule:

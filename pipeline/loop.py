@@ -11,12 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from pipeline.candidates import Built
 from pipeline.errors import CandidateError
 from pipeline.records import Measurement, PruningPlan, Trial
 from pipeline.search.strategy import Strategy
+from pipeline.usage import Watch
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ def search(
     known: Mapping[int, Trial] | None = None,
     lookahead: int = 0,
     stopping: Callable[[], bool] = lambda: False,
+    watch: Watch | None = None,
 ) -> Iterator[Trial]:
     """Yield ``trials`` trials, numbered from ``first``; a failed candidate is a trial with a failure.
 
@@ -54,18 +57,19 @@ def search(
         known: trials of an earlier part of this run, by index: told to the strategy, not tried again.
         lookahead: how many candidates are begun before the last one is through.
         stopping: True ends the search after the trials that are begun.
+        watch: notes what new trials spend their time on.
 
     Raises:
         DeviceError: the device was lost for good; every yielded trial stands.
     """
-    known = known or {}
+    known, watch = known or {}, watch or Watch()
     begun: deque[Begun] = deque()
     device = ThreadPoolExecutor(1, thread_name_prefix="device")
     try:
         for index in range(first, first + trials):
             if stopping():
                 break
-            begun.append(_begin(index, strategy, build, measure, known, device))
+            begun.append(_begin(index, strategy, build, measure, known, device, watch))
             while len(begun) > lookahead:
                 yield _conclude(begun.popleft(), strategy, judge)
         while begun:
@@ -81,9 +85,11 @@ def _begin(
     measure: Measure,
     known: Mapping[int, Trial],
     device: ThreadPoolExecutor,
+    watch: Watch,
 ) -> Begun:
     start = time.perf_counter()
-    plan = strategy.ask()
+    with watch.doing("ask") if index not in known else nullcontext():
+        plan = strategy.ask()
     seconds = {"ask": time.perf_counter() - start}
     if index in known:
         if known[index].plan != plan:
@@ -91,17 +97,19 @@ def _begin(
         return known[index], None
     trial = Trial(index=index, plan=plan, key="", seconds=seconds)
     try:
-        built = build(plan)
+        with watch.doing("build"):
+            built = build(plan)
     except CandidateError as error:
         return replace(trial, failure=str(error)), None
     trial = replace(trial, key=built.candidate.key, candidate=built.candidate, seconds={**seconds, **built.seconds})
-    return trial, device.submit(_timed, measure, built)
+    return trial, device.submit(_timed, measure, built, watch)
 
 
-def _timed(measure: Measure, built: Built) -> Outcome:
+def _timed(measure: Measure, built: Built, watch: Watch) -> Outcome:
     start = time.perf_counter()
     try:
-        measured: tuple[Measurement, bool] | CandidateError = measure(built)
+        with watch.doing("measure"):
+            measured: tuple[Measurement, bool] | CandidateError = measure(built)
     except CandidateError as error:
         measured = error
     return Outcome(measured, time.perf_counter() - start)
@@ -112,15 +120,18 @@ def _conclude(begun: Begun, strategy: Strategy, judge: Judge) -> Trial:
     if pending is not None:
         outcome = pending.result()
         trial = _judged(replace(trial, seconds={**trial.seconds, "measure": outcome.seconds}), outcome, judge)
-    strategy.tell(trial)
+    # What a failed trial was measured with, if it was, is kept for the record and nobody learns from it.
+    strategy.tell(replace(trial, measurement=None) if trial.failure else trial)
     return trial
 
 
 def _judged(trial: Trial, outcome: Outcome, judge: Judge) -> Trial:
+    """Return the trial with its verdict; one that is refused a reward keeps its measurement beside the reason."""
+    if isinstance(outcome.measured, CandidateError):
+        return replace(trial, failure=str(outcome.measured))
+    measurement, cached = outcome.measured
+    measured = replace(trial, measurement=measurement, cached=cached)
     try:
-        if isinstance(outcome.measured, CandidateError):
-            raise outcome.measured
-        measurement, cached = outcome.measured
-        return judge(replace(trial, measurement=measurement, cached=cached))
+        return judge(measured)
     except CandidateError as error:
-        return replace(trial, failure=str(error))
+        return replace(measured, failure=str(error))

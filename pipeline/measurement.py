@@ -6,6 +6,7 @@ it was looked at: ``measurement`` raises ValueError for what is missing, is no n
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,25 +15,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import stats
+from pipeline import doubts, stats
 from pipeline.records import Interval, Measurement, Power
 from pipeline.stats import Floats, PowerTrace
 
 FEWEST_INFERENCES = 30
 """Under this many runs a p99 is hardly more than the slowest one."""
 FEWEST_POWER_SAMPLES = 10
-CLOCK_DROP = 0.05
-"""Only a clock that fell is a doubt: `before` is read at rest, where a governor may have it low."""
 IDLE_DRIFT = 0.05
-TEMPERATURE_RISE_C = 10.0
+IDLE_BLOCK_S = 2.0
+"""Idle windows are cut into blocks of about this length for their interval."""
 GAP_CYCLES = 5.0
 CYCLES_PER_BLOCK = 10.0
 """In shorter blocks a sensor mixes the candidate's power with that of whatever ran before."""
-
-_THROTTLED_NOW = 0x0000F
-"""Bits 0-3 of the Raspberry Pi firmware's get_throttled: under-voltage, capped, throttled, soft temperature limit."""
-_THROTTLED_SINCE_BOOT = 0xF0000
-"""Bits 16-19: the same, has occurred since boot; they stick, so only a new one counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,58 +39,47 @@ class Block:
     ms: Floats
 
 
-def measurement(raw: Mapping[str, Any], *, ci_rel: float, bytes_sent: int = 0, seconds: float = 0.0) -> Measurement:
+def measurement(
+    raw: Mapping[str, Any],
+    *,
+    ci_rel: float,
+    others_cores: float | None = None,
+    bytes_sent: int = 0,
+    seconds: float = 0.0,
+) -> Measurement:
     """Return the figures behind one reply to ``measure``.
+
+    Args:
+        ci_rel: half-width that was asked for, over the figure.
+        others_cores: cores that other programs may keep busy meanwhile; None: as many as do no harm.
+        bytes_sent: what went over the wire for it.
+        seconds: what it took, waiting included.
 
     Raises:
         ValueError: the reply lacks samples, or they cannot be true.
     """
     try:
-        return _measurement(raw, ci_rel, bytes_sent, seconds)
+        return _measurement(raw, ci_rel, others_cores, bytes_sent, seconds)
     except (KeyError, TypeError, IndexError) as e:
         raise ValueError(f"the reply to measure lacks what it should hold: {e!r}") from e
 
 
-def flags_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return why the board's own state makes the figures doubtful.
-
-    >>> flags_of({"throttled": "0x50000"}, {"throttled": "0x50000"})
-    []
-    >>> flags_of({"throttled": "0x0", "clock_mhz": 1500}, {"throttled": "0x50005", "clock_mhz": 1000})
-    ['throttled', 'clock_changed']
-    >>> flags_of({"temperature_c": 40.0}, {"temperature_c": 61.0})
-    ['temperature_rise']
-    """
-    flags = []
-    if _throttled(before.get("throttled"), after.get("throttled")):
-        flags.append("throttled")
-    first, last = before.get("clock_mhz"), after.get("clock_mhz")
-    if first and last and last < (1 - CLOCK_DROP) * first:
-        flags.append("clock_changed")
-    cool, warm = before.get("temperature_c"), after.get("temperature_c")
-    if cool is not None and warm is not None and warm - cool > TEMPERATURE_RISE_C:
-        flags.append("temperature_rise")
-    return flags
-
-
-def _measurement(raw: Mapping[str, Any], ci_rel: float, bytes_sent: int, seconds: float) -> Measurement:
+def _measurement(
+    raw: Mapping[str, Any], ci_rel: float, allowed: float | None, bytes_sent: int, seconds: float
+) -> Measurement:
     blocks = _blocks(raw["candidate"])
     reference = _blocks(raw["reference"]) if raw.get("reference") else None
     samples = np.concatenate([b.ms for b in blocks])
     p50 = stats.median_interval([b.ms for b in blocks])
     ratio = stats.ratio_interval([b.ms for b in blocks], [b.ms for b in reference]) if reference else None
-    after = raw["after"]
-    flags = flags_of(raw["before"], after)
-    if len(samples) < FEWEST_INFERENCES or len(blocks) < stats.FEWEST_BLOCKS:
-        flags.append("few_samples")
-    # What slows both nets down alike leaves the ratio sharp; then the figure that counts is good.
-    sharp = [i for i in (p50, ratio) if i is not None and i.half_width <= ci_rel * i.value]
-    if not sharp:
-        flags.append("noisy")
+    after, early = raw["after"], bool(raw.get("early"))
+    flags = doubts.flags_of(raw["before"], raw.get("during") or (), after) + _crowded(raw, allowed)
+    if not early:
+        flags += _imprecise(samples, blocks, [i for i in (p50, ratio) if i is not None], ci_rel)
     power, power_ratio, energy_ratio = None, None, None
     if raw.get("power"):
-        power, doubts = _power(raw["power"], blocks, _idle(raw), ci_rel)
-        flags += doubts
+        power, doubtful = _power(raw["power"], blocks, _idle(raw), ci_rel)
+        flags += [flag for flag in doubtful if not (early and flag in doubts.IMPRECISE)]
         if reference:
             power_ratio, energy_ratio = _ratios(raw["power"], blocks, reference)
     p90, p99 = stats.percentiles(samples, [90, 99])
@@ -116,9 +100,39 @@ def _measurement(raw: Mapping[str, Any], ci_rel: float, bytes_sent: int, seconds
         flags=tuple(dict.fromkeys(flags)),
         runtime=str(raw.get("runtime", "")),
         threads=int(raw.get("threads", 1)),
+        conditions=_conditions(raw),
+        reference_p50_ms=float(np.median(np.concatenate([b.ms for b in reference]))) if reference else None,
+        early=early,
         bytes_sent=bytes_sent,
         seconds=seconds,
     )
+
+
+def _imprecise(samples: Floats, blocks: Sequence[Block], figures: Sequence[Interval], ci_rel: float) -> list[str]:
+    """Return the doubts about latency: what slows both nets down alike leaves the ratio sharp, and that is enough."""
+    few = len(samples) < FEWEST_INFERENCES or len(blocks) < stats.FEWEST_BLOCKS
+    noisy = all(figure.half_width > ci_rel * figure.value for figure in figures)
+    return ["few_samples"] * few + ["noisy"] * noisy
+
+
+def _crowded(raw: Mapping[str, Any], allowed: float | None) -> list[str]:
+    found = doubts.others_cores(raw)
+    if found is None:
+        return []
+    if allowed is None:
+        allowed = doubts.allowed_others(int(raw["cores"]), int(raw["threads"]), power=bool(raw.get("power")))
+    return ["competing_load"] * (found > allowed)
+
+
+def _conditions(raw: Mapping[str, Any]) -> dict[str, Any]:
+    others = doubts.others_cores(raw)
+    told = dict(raw.get("conditions") or {})
+    governor = raw["after"].get("governor")
+    return {
+        **{key: value for key, value in told.items() if value is not None},
+        **({"governor": governor} if governor else {}),
+        **({"others_cores": round(others, 2)} if others is not None else {}),
+    }
 
 
 def _blocks(model: Mapping[str, Any]) -> list[Block]:
@@ -154,10 +168,7 @@ def _trace(raw: Mapping[str, Any]) -> PowerTrace:
 def _power(
     raw: Mapping[str, Any], blocks: Sequence[Block], idle: Sequence[tuple[float, float]], ci_rel: float
 ) -> tuple[Power, list[str]]:
-    """Return power and energy over the blocks, and the doubts about them.
-
-    Dynamic energy takes the mean of the idle windows off; its interval is that of the active power alone.
-    """
+    """Return power and energy over the blocks, and the doubts about them."""
     trace = _trace(raw)
     active = [b for b in blocks if trace.covers(b.start_s, b.end_s)]
     if not active:
@@ -166,16 +177,17 @@ def _power(
     runs = np.array([len(b.ms) for b in active])
     energy_j = np.array([trace.energy_j(b.start_s, b.end_s) for b in active])
     rests = [trace.mean_w(*window) for window in idle if trace.covers(*window)]
-    idle_w = float(np.mean(rests)) if rests else None
+    rest = _rest(trace, idle, active)
     samples = sum(trace.inside(b.start_s, b.end_s) for b in active)
     mean_w = _weighted(energy_j, seconds)
     power = Power(
         mean_w=mean_w,
-        idle_w=idle_w,
+        idle_w=None if rest is None else rest.value,
         energy_total_mj=_weighted(energy_j * 1e3, runs),
-        energy_dynamic_mj=None if idle_w is None else _weighted((energy_j - idle_w * seconds) * 1e3, runs),
+        energy_dynamic_mj=None if rest is None else _dynamic_mj(energy_j, seconds, runs, rest),
         source=str(raw["source"]),
         scope=_scope(raw["scope"]),
+        estimated=bool(raw.get("estimated")),
         samples=samples,
     )
     doubts = {
@@ -188,11 +200,46 @@ def _power(
     return power, [name for name, doubtful in doubts.items() if doubtful]
 
 
+def _rest(trace: PowerTrace, idle: Sequence[tuple[float, float]], active: Sequence[Block]) -> Interval | None:
+    """Return the power at rest in watts, as it was in the middle of the active blocks.
+
+    Between the windows before and after, it is interpolated: a board that warms draws more at rest as well. The
+    interval comes from blocks within the windows, each about its own window's mean.
+    """
+    windows = [window for window in idle if trace.covers(*window)]
+    if not windows:
+        return None
+    blocks = [_idle_blocks(trace, *window) for window in windows]
+    middle = (active[0].start_s + active[-1].end_s) / 2
+    centres = [(start + end) / 2 for start, end in windows]
+    shares = [1.0]
+    if len(windows) > 1:
+        late = min(1.0, max(0.0, (middle - centres[0]) / (centres[-1] - centres[0])))
+        blocks, shares = [blocks[0], blocks[-1]], [1 - late, late]
+    value = float(sum(share * b.mean() for share, b in zip(shares, blocks, strict=True)))
+    half = stats.half_width_of_sum(shares, blocks)
+    return Interval(value, value - half, value + half)
+
+
+def _idle_blocks(trace: PowerTrace, start: float, end: float) -> Floats:
+    count = max(1, round((end - start) / IDLE_BLOCK_S))
+    edges = np.linspace(start, end, count + 1)
+    return np.array([trace.mean_w(a, b) for a, b in itertools.pairwise(edges)])
+
+
+def _dynamic_mj(energy_j: Floats, seconds: Floats, runs: NDArray[Any], rest: Interval) -> Interval:
+    """Return the energy an inference beyond that of the board at rest; both uncertainties count."""
+    active = _weighted((energy_j - rest.value * seconds) * 1e3, runs)
+    idle_mj = rest.half_width * 1e3 * float(seconds.sum() / runs.sum())
+    half = math.hypot(active.half_width, idle_mj)
+    return Interval(active.value, active.value - half, active.value + half)
+
+
 def _weighted(totals: Floats, weights: NDArray[Any]) -> Interval:
     """Return sum over sum, with the interval that the blocks' own quotients give."""
     value = float(totals.sum() / weights.sum())
-    spread = stats.mean_interval(totals / weights)
-    return Interval(value, value - (spread.value - spread.low), value + (spread.high - spread.value))
+    half = stats.half_width_beside_drift(totals / weights)
+    return Interval(value, value - half, value + half)
 
 
 def _ratios(raw: Mapping[str, Any], blocks: Sequence[Block], reference: Sequence[Block]) -> tuple[float, float]:
@@ -215,8 +262,3 @@ def _scope(value: object) -> Literal["module", "board", "package"]:
     if value == "module" or value == "board" or value == "package":  # spelled out: `in` does not narrow the type
         return value
     raise ValueError(f"unknown scope of power {value!r}")
-
-
-def _throttled(before: object, after: object) -> bool:
-    old, new = (int(v, 16) if isinstance(v, str) else 0 for v in (before, after))
-    return bool((old | new) & _THROTTLED_NOW or new & ~old & _THROTTLED_SINCE_BOOT)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from pipeline.doubts import why_invalid
 from pipeline.records import Interval, Measurement, Power
 
 
 def less_doubtful(first: Measurement, second: Measurement) -> Measurement:
-    """Return the measurement with fewer flags, the second of equals; what both cost is added up.
+    """Return the measurement with fewer doubts, the second of equals; what both cost is added up.
 
-    Which one is taken depends on the doubts alone, never on the figures.
+    What makes a measurement useless counts before what makes it imprecise. Which one is taken depends on the doubts
+    alone, never on the figures.
     """
-    chosen = first if len(first.flags) < len(second.flags) else second
+    chosen = first if _doubts(first) < _doubts(second) else second
     return replace(
         chosen, bytes_sent=first.bytes_sent + second.bytes_sent, seconds=first.seconds + second.seconds
     )  # fmt: skip
@@ -38,9 +40,19 @@ def pooled(one: Measurement, other: Measurement) -> Measurement:
         energy_ratio=_mean_or_none(one.energy_ratio, other.energy_ratio, share),
         peak_memory_mb=max(filter(None, (one.peak_memory_mb, other.peak_memory_mb)), default=None),
         flags=tuple(dict.fromkeys(one.flags + other.flags)),
+        conditions={**one.conditions, **other.conditions, **_tolerated(one, other)},
         bytes_sent=one.bytes_sent + other.bytes_sent,
         seconds=one.seconds + other.seconds,
     )
+
+
+def _tolerated(one: Measurement, other: Measurement) -> dict[str, list[str]]:
+    flags = sorted({flag for m in (one, other) for flag in m.conditions.get("tolerated", ())})
+    return {"tolerated": flags} if flags else {}
+
+
+def _doubts(measurement: Measurement) -> tuple[int, int]:
+    return len(why_invalid(measurement)), len(measurement.flags)
 
 
 def _power(one: Power, other: Power, share: float) -> Power:

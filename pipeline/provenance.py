@@ -7,9 +7,12 @@ import subprocess
 from importlib.metadata import version
 
 from pipeline.context import Context
-from pipeline.export.onnx import INPUT
+from pipeline.export.format import INPUT
 
-_PACKAGES = ("torch", "torchvision", "torch-pruning", "onnx", "onnxruntime", "numpy", "scikit-learn", "paramiko")
+_PACKAGES = (
+    "torch", "torchvision", "torch-pruning", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "scikit-learn",
+    "paramiko",
+)  # fmt: skip
 
 
 def describe(context: Context) -> None:

@@ -84,6 +84,8 @@ class MeasureSettings:
     """A measurement begins no hotter than the session's temperature and this much."""
     settle_s: float = 0.0
     """How long to wait for that; then the session's temperature is the new, higher one."""
+    others_cores: float | None = None
+    """Cores that other programs may keep busy before a measurement is invalid; None: as many as do no harm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,17 @@ class DeviceFacts:
     throttled: str | None = None
     user: str | None = None
     groups: tuple[str, ...] = ()
+    holder: str | None = None
+    """Who measures on the board just now, in words."""
+    governors: str | None = None
+    """Those that the kernel offers, joined by commas."""
+    helper: str | None = None
+    """The sha256 of the root-owned helper that sets power modes; None: not installed."""
+    system: str | None = None
+    libc: str | None = None
+    l4t: str | None = None
+    """A Jetson's Linux for Tegra: 32.7.1."""
+    swap_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +253,8 @@ class Power:
     source: str
     scope: Literal["module", "board", "package"]
     samples: int
+    estimated: bool = False
+    """Worked out from other figures; never set beside a measured one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline import quarantine
+from pipeline.doubts import why_invalid
 from pipeline.errors import MeasureError
-from pipeline.records import Measurement, SearchSpace
+from pipeline.records import Measurement, Power, SearchSpace
 from pipeline.targets import Metric
 
 
@@ -92,18 +94,39 @@ def violation(ratios: Ratios, limits: Mapping[Metric, float]) -> float:
     return round(excess, 9)
 
 
-def ratios_of(accuracy: float, base_accuracy: float, size: float, measurement: Measurement) -> Ratios:
+def ratios_of(
+    accuracy: float, base_accuracy: float, size: float, measurement: Measurement, base: Measurement | None = None
+) -> Ratios:
     """Return a measured network's figures over the base model's.
 
     Args:
         accuracy: share of right answers; ``base_accuracy`` alike.
         size: bytes over the base model's bytes.
+        measurement: of the network, beside the base model.
+        base: the base model's own measurement, by which targets in watts and joules are read.
+
+    Raises:
+        MeasureError: the measurement is invalid, or its power is measured and the base model's estimated, or the other
+            way round: neither may be rewarded.
     """
     if measurement.ratio is None:
         raise ValueError("the measurement ran without a reference")
+    if why_invalid(measurement):
+        raise MeasureError(quarantine.told(measurement))
+    if base is not None:
+        _require_same_kind(measurement.power, base.power)
     return Ratios(
         accuracy / base_accuracy, measurement.ratio.value, measurement.power_ratio, measurement.energy_ratio, size
     )
+
+
+def _require_same_kind(power: Power | None, base: Power | None) -> None:
+    if power is not None and base is not None and power.estimated != base.estimated:
+        kinds = {True: "estimated", False: "measured"}
+        raise MeasureError(
+            f"the candidate's power is {kinds[power.estimated]} ({power.source}), the base model's "
+            f"{kinds[base.estimated]} ({base.source}): they cannot be compared; name one sensor, start anew"
+        )
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -32,7 +32,7 @@ def prune_once(
     space = search_space(network, context.example, step=context.agent.channel_step)
     remember_space(store, number, space)
     builder = _builder(context, network, space)
-    bench = Bench(context.agent, store, base.probe, round=number)
+    bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
     finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
     winner = next((a for a in store.artifacts() if a.id == store.get(f"winner {number}")), None)
     if winner is None:
@@ -54,7 +54,7 @@ def _builder(context: Context, network: fx.GraphModule, space: SearchSpace) -> B
     config, data = context.config, context.data
     images = data.train.batches(BATCH, limit=config.evaluation.ranking_images)
     return Builder(
-        base=network, space=space, data=data, settings=config.evaluation, limits=context.agent.limits,
+        base=network, space=space, data=data, settings=config.evaluation, format=context.format,
         example=context.example,
         ranking=rank(network, space, config.criterion, context.example, images, seed=config.seed),
     )  # fmt: skip

@@ -13,7 +13,8 @@ from pipeline.agent import Agent, open_agent
 from pipeline.base import Base, make_base
 from pipeline.config import RunConfig
 from pipeline.context import BATCH, Context
-from pipeline.events import DeviceNews, Listener, Stage
+from pipeline.events import DeviceNews, Listener, Note, Stage, Waiting
+from pipeline.export.format import Format
 from pipeline.inputs import Inputs, load_inputs, require_fit
 from pipeline.provenance import describe
 from pipeline.pruning.recover import accuracy
@@ -21,6 +22,7 @@ from pipeline.records import Artifact, Device
 from pipeline.report.html import write_report
 from pipeline.rounds import limits_of_round, prune_once
 from pipeline.store import Store
+from pipeline.wire import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +31,13 @@ class Prepared:
 
     inputs: Inputs
     agent: Agent
+    format: Format
 
 
 @contextmanager
-def prepared(config: RunConfig, device: Device, *, listen: Listener, weights_known: bool = False) -> Iterator[Prepared]:
+def prepared(
+    config: RunConfig, device: Device, *, listen: Listener, weights_known: bool = False, record: Record | None = None
+) -> Iterator[Prepared]:
     """Load and check everything that the run needs; the device is connected until the block ends.
 
     Nothing is written before this has succeeded, so a mistake in the input leaves nothing behind.
@@ -44,9 +49,10 @@ def prepared(config: RunConfig, device: Device, *, listen: Listener, weights_kno
     listen(Stage(f"Load {config.data}"))
     inputs = load_inputs(config, weights_known=weights_known)
     listen(Stage(f"Connect to {device.name}"))
-    with open_agent(device, on_event=_device_news(listen)) as agent:
-        require_fit(inputs, agent)
-        yield Prepared(inputs=inputs, agent=agent)
+    with open_agent(device, on_event=_device_news(listen), record=record) as agent:
+        format = require_fit(inputs, agent, listen)
+        agent.hold()
+        yield Prepared(inputs=inputs, agent=agent, format=format)
 
 
 def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callable[[], bool]) -> None:
@@ -58,11 +64,12 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     inputs = ready.inputs
     context = Context(
         config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
-        listen=listen, stopping=stopping,
+        format=ready.format, listen=listen, stopping=stopping,
     )  # fmt: skip
     with _timed(store):
         context.stop_if_asked()
         describe(context)
+        _note_modes(context)
         base = make_base(context, inputs.model)
         network, winner = _all_rounds(context, base)
         _judge_on_test(context, base, network, winner)
@@ -89,6 +96,14 @@ def _judge_on_test(context: Context, base: Base, network: fx.GraphModule, winner
     store.set("chosen", winner.id)
 
 
+def _note_modes(context: Context) -> None:
+    """Store the power modes of the run, and say which of those wanted the board is not in."""
+    modes = context.agent.hold()
+    context.store.set("modes", dict(modes))
+    for mode, why in modes.get("refused", {}).items():
+        context.listen(Note(f"power mode {mode} not set: {why}"))
+
+
 @contextmanager
 def _timed(store: Store) -> Iterator[None]:
     """Add the seconds of work, however it ends, to those of earlier parts of the run."""
@@ -101,6 +116,10 @@ def _timed(store: Store) -> Iterator[None]:
 
 def _device_news(listen: Listener) -> Callable[[Mapping[str, object]], None]:
     def on_event(event: Mapping[str, object]) -> None:
+        if event.get("event") == "waiting":
+            holder = event.get("holder")
+            listen(Waiting(str(holder.get("words")) if isinstance(holder, Mapping) else "somebody"))
+            return
         temperature = event.get("temperature_c")
         listen(DeviceNews(str(event.get("stage", "")), temperature if isinstance(temperature, float) else None))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from pipeline import plugins
+from pipeline import codec, plugins, quarantine
 from pipeline.base import Base, measured_shares
 from pipeline.bench import Bench
 from pipeline.candidates import Builder
@@ -13,18 +14,24 @@ from pipeline.config import RunConfig
 from pipeline.context import Context
 from pipeline.cost.accuracy import AccuracyModel
 from pipeline.cost.tables import CostModel
+from pipeline.doubts import why_invalid
 from pipeline.errors import MeasureError, TargetError
 from pipeline.events import Stage, Tried
 from pipeline.inputs import STRATEGIES
 from pipeline.loop import search
+from pipeline.recording import lookahead_of
 from pipeline.records import SearchSpace, Trial
 from pipeline.reward import Weights, ratios_of, reward, violation
-from pipeline.search.planning import Planner, indices
+from pipeline.search.planning import Indices, Planner, indices
 from pipeline.search.strategy import Problem
 from pipeline.targets import Metric, Target
+from pipeline.usage import Usage, Watch
 
 PLANNING_MARGIN = 0.01
 """Plans are made for targets this much tighter, so that noise does not push a good one over the limit."""
+OVERLAP = 0.35
+"""Share of what single cuts save by themselves that the deepest cut may lack: of a network of 19 µs on a PC, whose
+single cuts added up to all of it, a third was left, what a call costs by itself."""
 FAILURES_IN_A_ROW = 5
 
 
@@ -49,10 +56,12 @@ class Search:
         levels = planner.blank(1)
         for step in range(planner.groups):
             levels[:, step] = planner.deepest(levels, step)
-        if planner.excess(levels)[0] == 0:
+        if self._surely_within(levels):
             return
         built = self.builder.build(planner.plan(levels[0]))
-        measurement, _ = self.bench.measure(built)
+        measurement = self.bench.probe(built.candidate.key, lambda: built.probe)
+        if measurement is None:  # nothing is known for sure: the search will tell
+            return
         shares = measured_shares(measurement, built.candidate.size_bytes / self.base.figures.size_bytes)
         for metric, limit in self.limits.items():
             if shares.get(metric, 0.0) > limit:
@@ -61,6 +70,16 @@ class Search:
                     f"{self._shown(metric, shares[metric])} on {self.bench.agent.device.name}, as measured; choose a "
                     "target above that, or a smaller network"
                 )
+
+    def _surely_within(self, levels: Indices) -> bool:
+        """Return whether a plan meets every target even if its groups' savings overlap; those in size never do."""
+        predicted = self.problem.costs.predict(levels)
+        return all(
+            cost + (0.0 if metric == "size" else OVERLAP * (1 - cost)) <= limit
+            for metric, limit in self.problem.limits.items()
+            if metric in predicted
+            for cost in (float(predicted[metric][0]),)
+        )
 
     def trials(self) -> list[Trial]:
         """Return all trials of this round, those of an earlier part of the run included.
@@ -75,6 +94,15 @@ class Search:
         title = f"Search with {config.strategy}" + (f", round {number} of {config.rounds}" if config.rounds > 1 else "")
         context.listen(Stage(title, config.trials))
         found: list[Trial] = []
+        watch = Watch()
+        with self._usage_kept(watch):
+            self._try_all(found, known, watch)
+        context.stop_if_asked()
+        return found
+
+    def _try_all(self, found: list[Trial], known: Mapping[int, Trial], watch: Watch) -> None:
+        """Append each trial of this round to ``found`` as it is through."""
+        context, number, config = self.context, self.bench.round, self.context.config
         for trial in search(
             plugins.load(STRATEGIES, config.strategy).create(self.problem),
             self.builder.build,
@@ -83,27 +111,55 @@ class Search:
             trials=config.trials,
             first=(number - 1) * config.trials,
             known=known,
-            lookahead=0 if context.agent.device.ssh is None else 1,
+            lookahead=lookahead_of(context.agent.device),
             stopping=context.stopping,
+            watch=watch,
         ):
             numbered = replace(trial, round=number)
             if numbered.index not in known:
-                store.append(numbered)
-            if numbered.measurement is not None and numbered.candidate is not None:
+                context.store.append(numbered)
+            if numbered.failure is None and numbered.measurement is not None and numbered.candidate is not None:
                 size = numbered.candidate.size_bytes / self.base.figures.size_bytes
                 self.problem.costs.learn(indices(numbered.plan), measured_shares(numbered.measurement, size))
             found.append(numbered)
             context.listen(Tried(numbered, replayed=numbered.index in known))
-            _stop_at_failures(found)
-        context.stop_if_asked()
-        return found
+            self._stop_at_failures(found)
+
+    @contextmanager
+    def _usage_kept(self, watch: Watch) -> Iterator[None]:
+        """Store how the device's time was spent, however the search ends; earlier parts of the run are added."""
+        key = f"usage {self.bench.round}"
+        try:
+            yield
+        finally:
+            usage = watch.usage(shared=lookahead_of(self.context.agent.device) == 0)
+            if usage is not None:
+                earlier = self.context.store.get(key)
+                self.context.store.set(key, codec.load(Usage, earlier) + usage if earlier else usage)
+
+    def _stop_at_failures(self, found: list[Trial]) -> None:
+        last = found[-FAILURES_IN_A_ROW:]
+        if len(last) < FAILURES_IN_A_ROW or not all(trial.failure for trial in last):
+            return
+        message = f"{FAILURES_IN_A_ROW} candidates failed in a row, the last with: {last[-1].failure}"
+        if all(trial.measurement is not None and why_invalid(trial.measurement) for trial in last):
+            assert last[-1].measurement is not None  # all of them have one
+            mend = quarantine.mend(self.bench.agent.device.name, tolerant=self.bench.tolerant)
+            message += f" ({quarantine.explained(last[-1].measurement)}); {mend}"
+        raise MeasureError(message)
 
     def nearest_miss(self, trials: list[Trial]) -> TargetError:
         """Return the error that says how near the trials came to the targets, to be raised."""
         wanted = ", ".join(self._told(metric) for metric in self.limits)
         came = []
         for metric in self.limits:
-            shares = [s for t in trials if t.measurement for s in [measured_shares(t.measurement).get(metric)] if s]
+            shares = [
+                s
+                for t in trials
+                if t.measurement and not t.failure
+                for s in [measured_shares(t.measurement).get(metric)]
+                if s
+            ]
             if shares:
                 came.append(self._shown(metric, min(shares)))
         nearest = f"; the nearest had {', '.join(came)}" if came else ""
@@ -115,7 +171,7 @@ class Search:
         assert trial.measurement is not None
         base = self.base.figures
         size = trial.candidate.size_bytes / base.size_bytes
-        ratios = ratios_of(trial.candidate.accuracy, base.search_accuracy, size, trial.measurement)
+        ratios = ratios_of(trial.candidate.accuracy, base.search_accuracy, size, trial.measurement, base.measurement)
         value, terms = reward(ratios, self.problem.space, trial.plan.levels, self.problem.weights, self.limits)
         return replace(trial, reward=value, terms=terms, feasible=violation(ratios, self.limits) == 0)
 
@@ -161,12 +217,6 @@ def _weights(config: RunConfig, space: SearchSpace) -> Weights:
         alpha=each("alpha"), beta=each("beta"), gamma=each("gamma"), lambda_=each("lambda_"),
         latency=told.latency, violation=told.violation,
     )  # fmt: skip
-
-
-def _stop_at_failures(found: list[Trial]) -> None:
-    last = found[-FAILURES_IN_A_ROW:]
-    if len(last) == FAILURES_IN_A_ROW and all(trial.failure for trial in last):
-        raise MeasureError(f"{FAILURES_IN_A_ROW} candidates failed in a row, the last with: {last[-1].failure}")
 
 
 def _amount(metric: Metric, value: float) -> str:

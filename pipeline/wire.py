@@ -30,10 +30,10 @@ from pipeline.sessions.zipapp import zipapp
 _log = logging.getLogger(__name__)
 
 OnEvent = Callable[[Mapping[str, Any]], None]
-Record = Callable[[str, Mapping[str, Any], Mapping[str, Any]], None]
-"""Takes verb, arguments and result of every request that was answered."""
 File = tuple[str, bytes]
 """Name in the agent's folder, and content."""
+Record = Callable[[str, Mapping[str, Any], Mapping[str, Any], Sequence[File]], None]
+"""Takes verb, arguments, result and files of every request that was answered."""
 Greeting = tuple[str, float, Mapping[str, object]]
 """Verb, deadline in seconds, arguments."""
 
@@ -89,7 +89,7 @@ class Wire:
                     raise
                 else:
                     if self._record:
-                        self._record(verb, arguments, result)
+                        self._record(verb, arguments, result, files)
                     return result
         raise AssertionError("unreachable")
 
@@ -111,9 +111,12 @@ class Wire:
             if reply["ok"]:
                 return dict(reply["result"])
             error = reply["error"]
-            if error["kind"] != protocol.CORRUPT or last:
+            lost = error["kind"] == protocol.HELD and self.greeting is not None  # by a silence; others took the board
+            if last or not (lost or error["kind"] == protocol.CORRUPT):
                 raise self._error(error["kind"], error["message"])
             _log.warning("%s: %s", self._device.name, error["message"])
+            if lost:
+                self._greet(session)
         raise AssertionError("unreachable")
 
     def _connected(self) -> Session:

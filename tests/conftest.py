@@ -54,6 +54,9 @@ class Sshd:
         shutil.copy(f"{self.identity}.pub", folder / "authorized_keys")
         self.fingerprint = new_key(folder / "host_key")
         self.trust()
+        self.environment = {"PIPELINE_LOCK_DIR": os.environ["PIPELINE_LOCK_DIR"]}
+        """What everybody who logs in finds in the environment."""
+        self.program = [str(SSHD)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Sshd:
@@ -70,13 +73,13 @@ class Sshd:
             "PidFile none",
             "PermitRootLogin prohibit-password",
             "Subsystem sftp internal-sftp",
-            *self.options,
+            *self._options(),
         )
         config.write_text("\n".join(lines) + "\n")
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         log = (self.folder / "sshd.log").open("ab")
-        self._process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(config)], stderr=log)
+        self._process = subprocess.Popen([*self.program, "-D", "-e", "-f", str(config)], stderr=log)
         log.close()
         until = time.monotonic() + 10
         while time.monotonic() < until:
@@ -84,6 +87,13 @@ class Sshd:
                 return self
             time.sleep(0.02)
         raise RuntimeError((self.folder / "sshd.log").read_text())
+
+    def _options(self) -> list[str]:
+        """Return the extra lines, with all that is to be set in the environment on one: sshd reads only the first."""
+        settings = [line.partition(" ")[2] for line in self.options if line.startswith("SetEnv ")]
+        settings += [f"{name}={value}" for name, value in self.environment.items()]
+        others = [line for line in self.options if not line.startswith("SetEnv ")]
+        return [*(["SetEnv " + " ".join(settings)] if settings else []), *others]
 
     def stop(self) -> None:
         if self._process:
@@ -124,7 +134,7 @@ class Sshd:
             agent_dir=str(self.folder / "agent"),
             python=sys.executable,
             runtime="null",
-            measure=MeasureSettings(warmup_s=0.05, min_s=0.4, max_s=1.0, block_s=0.02, timeout_s=20.0),
+            measure=MeasureSettings(warmup_s=0.05, min_s=0.4, max_s=1.0, block_s=0.02, timeout_s=20.0, others_cores=64),
         )
         return replace(device, **changes)
 
@@ -164,6 +174,15 @@ class Proxy:
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
             s.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Let these tests hold a board of their own: whatever else measures on this machine is not waited for."""
+    folder = tmp_path_factory.mktemp("lock")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIPELINE_LOCK_DIR", str(folder))
+        yield folder
 
 
 @pytest.fixture

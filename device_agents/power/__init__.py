@@ -1,4 +1,4 @@
-"""Power sensors; one a file, found by its file's name.
+"""Power sensors; one a file, found by its file's name. Files that begin with ``_`` are what several of them share.
 
 A plugin has two functions:
 
@@ -10,17 +10,33 @@ and a Sensor has
 source                      its name, with what it reads
 scope                       what it sees: "module", "board" or "package"
 interval_s                  the time that one value covers
+estimated                   True where power is computed by a model of the board; may be left out where it is measured
 read_w() -> float           waits for the next fresh value: the sensor sets the pace, so no value is read twice
+volts() -> float or None    the supply voltage at the last read; may be left out
 close()
 
 A sensor that cannot vouch for a value raises SensorError: a wrong number is worse than none.
 """
 
-from typing import Any, Dict
+from typing import Any, Dict, Iterable, List
+
+PREFERENCE = ("ina3221", "tegrastats", "hwmon", "ina219", "rapl", "pmic")
+"""Which sensor to take where nobody named one and several can be read: measured before estimated, the board's own
+wiring before one that somebody added, a chip that the kernel holds before one that has to be talked to."""
 
 
 class SensorError(Exception):
     """A sensor cannot be used, or its value cannot be trusted; says what mends it."""
+
+
+def preferred(names: Iterable[str]) -> List[str]:
+    """Return the sensors in the order in which to try them: PREFERENCE, then others by name, and null last.
+
+    >>> preferred(["null", "hwmon", "mine", "pmic", "ina219"])
+    ['hwmon', 'ina219', 'pmic', 'mine', 'null']
+    """
+    rank = {name: place for place, name in enumerate(PREFERENCE)}
+    return sorted(names, key=lambda name: (name == "null", rank.get(name, len(rank)), name))
 
 
 def settings(options: Dict[str, Any], defaults: Dict[str, Any]) -> Dict[str, Any]:
@@ -46,3 +62,12 @@ def number(options: Dict[str, Any], name: str, low: float, high: float) -> float
     if isinstance(value, bool) or not low <= found <= high:
         raise SensorError("option %s is %r, expected a number from %g to %g" % (name, value, low, high))
     return found
+
+
+def one_of(options: Dict[str, Any], name: str, known: Iterable[Any]) -> Any:
+    """Return the option ``name``, which has to be one of the ``known`` values."""
+    value = options[name]
+    known = list(known)
+    if isinstance(value, bool) or value not in known:
+        raise SensorError("option %s is %r, expected one of %s" % (name, value, ", ".join(map(str, known))))
+    return value

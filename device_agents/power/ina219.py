@@ -3,43 +3,46 @@
 Registers and timing: Texas Instruments SBOS448, "INA219 Zero-Drift, Bidirectional Current/Power Monitor". Power is
 bus voltage × shunt voltage / shunt resistance. The chip's own calibration register is left alone: a sharp load may
 reset the chip and clear it, and then its power register reads zero.
+
+Such a reset also puts the chip back to single conversions, so the configuration is read with every value: a value
+from a chip that lost it is dropped and the chip configured anew, which shows as a gap in the samples.
 """
 
-import ctypes
-import errno
-import fcntl
-import os
 import time
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
-from device_agents.power import SensorError, number, settings
+from device_agents.power import SensorError, number, one_of, settings
+from device_agents.power._i2c import I2cBus
 
-_DEFAULTS = {"bus": 1, "address": 0x40, "shunt_ohms": 0.1}
+_DEFAULTS = {"bus": 1, "address": 0x40, "shunt_ohms": 0.1, "averaging": 32, "range_v": 16}
 
 # SBOS448, table "Summary of Register Set"
 _CONFIGURATION, _SHUNT, _BUS, _POWER = 0x00, 0x01, 0x02, 0x03
-# 16 V range, gain /8 (±320 mV), bus 12 bit once (0.532 ms), shunt averaged 32 times (17.02 ms), continuous
-CONFIGURATION = 0x19EF
-CYCLE_S = 0.000532 + 0.01702
+RESET_WORD = 0x399F
 SHUNT_LSB_V = 10e-6
 BUS_LSB_V = 4e-3
 _CONVERSION_READY, _OVERFLOW = 0x2, 0x1  # of the bus voltage register
 _SHUNT_FULL_SCALE = 32000
 _BACKWARDS = -50  # 0.5 mV: beyond the offset, the current really flows the other way
-_PATIENCE_CYCLES = 6
 
-_I2C_SLAVE, _I2C_RDWR, _I2C_M_RD = 0x0703, 0x0707, 0x0001  # linux/i2c-dev.h, linux/i2c.h
+# SBOS448, table "ADC Settings": conversion time of the shunt by samples averaged, 12 bit each
+_BUS_S = 0.000532
+_SHUNT_S = {1: 0.000532, 2: 0.00106, 4: 0.00213, 8: 0.00426, 16: 0.00851, 32: 0.01702, 64: 0.03405, 128: 0.0681}
+
+_OTHERS_MAKER, _OTHERS_ID = (
+    0xFE,
+    0x5449,
+)  # INA226, INA230, INA231, INA260 say "TI" there; an INA219 has no such register
+_PATIENCE_CYCLES = 6
+_LOOKS_A_CYCLE = 16
+_FEWEST_PATIENCE_S = 0.1
+_MOST_RESETS, _RESETS_WITHIN_S = 3, 60.0
 
 
 def check(options: Dict[str, Any]) -> str:
-    """Say whether the chip answers."""
+    """Say whether the chip answers and is an INA219; it is not written to."""
     try:
-        chosen = _chosen(options)
-        bus = I2cBus(chosen["bus"], chosen["address"])
-        try:
-            bus.read_word(_CONFIGURATION)
-        finally:
-            bus.close()
+        _bus(_chosen(options)).close()
     except SensorError as error:
         return str(error)
     return "ok"
@@ -48,46 +51,108 @@ def check(options: Dict[str, Any]) -> str:
 def open(options: Dict[str, Any]) -> "Ina219":
     """Configure the chip and wait for nothing: the first value waits for the first conversion."""
     chosen = _chosen(options)
-    return Ina219(I2cBus(chosen["bus"], chosen["address"]), chosen["shunt_ohms"])
+    return Ina219(_bus(chosen), chosen["shunt_ohms"], chosen["averaging"], chosen["range_v"])
+
+
+def configuration(averaging: int, range_v: int) -> int:
+    """Return the configuration word: gain /8 (±320 mV), bus 12 bit once, shunt averaged, both continuously.
+
+    >>> hex(configuration(32, 16)), hex(configuration(1, 32))
+    ('0x19ef', '0x399f')
+    """
+    shunt = 0b0011 if averaging == 1 else 0b1000 | averaging.bit_length() - 1
+    return (range_v == 32) << 13 | 0b11 << 11 | 0b0011 << 7 | shunt << 3 | 0b111
+
+
+def cycle_s(averaging: int) -> float:
+    """Return the time of one cycle: shunt, then bus, one after the other.
+
+    >>> round(cycle_s(32), 5)
+    0.01755
+    """
+    return _SHUNT_S[averaging] + _BUS_S
 
 
 class Ina219:
-    """The chip behind ``bus``: anything with read_word(register), write_word(register, value) and close()."""
+    """The chip behind ``bus``: anything with read_words(*registers), write_word(register, value) and close()."""
 
     source = "ina219"
     scope = "board"
-    interval_s = CYCLE_S
 
-    def __init__(self, bus: Any, shunt_ohms: float) -> None:
+    def __init__(self, bus: Any, shunt_ohms: float, averaging: int = 32, range_v: int = 16) -> None:
+        self.interval_s = cycle_s(averaging)
         self._bus = bus
         self._shunt_ohms = shunt_ohms
-        bus.write_word(_CONFIGURATION, CONFIGURATION)
+        self._word = configuration(averaging, range_v)
+        self._volts = 0.0
+        self._resets: List[float] = []
+        self._earlier_s = 0.0
+        self._configure()
 
     def read_w(self) -> float:
         """Wait for the next conversion and return its power in watts."""
-        bus_word = self._converted()
-        shunt_word = self._bus.read_word(_SHUNT)
-        self._bus.read_word(_POWER)  # clears "conversion ready"
+        bus_word, shunt_word = self._converted()
+        self._volts = (bus_word >> 3) * BUS_LSB_V
         return power_w(bus_word, shunt_word, self._shunt_ohms)
+
+    def volts(self) -> float:
+        """Return what the board got at the last read: the bus voltage, on the load's side of the shunt."""
+        return self._volts
 
     def close(self) -> None:
         """Let go of the bus; the chip goes on converting, as it does from power-up."""
         self._bus.close()
 
-    def _converted(self) -> int:
-        """Return the bus voltage register of the next conversion."""
-        deadline = time.monotonic() + _PATIENCE_CYCLES * CYCLE_S
+    def _configure(self) -> None:
+        self._bus.write_word(_CONFIGURATION, self._word)
+        self._due_s = time.monotonic() + self.interval_s
+
+    def _converted(self) -> Tuple[int, int]:
+        """Return the bus and shunt registers of the next conversion; sleeps until it is due."""
+        looks = 0
+        waiting_since_s = max(self._due_s, time.monotonic())
         while True:
-            late = time.monotonic() > deadline  # looked at before reading: a process put to sleep still gets its value
-            word = int(self._bus.read_word(_BUS))
-            if word & _CONVERSION_READY:
-                return word
-            if late:
+            time.sleep(max(0.0, self._due_s - time.monotonic()))
+            now = time.monotonic()  # before reading: a process that was put to sleep still gets its value
+            bus_word, shunt_word, word = self._bus.read_words(_BUS, _SHUNT, _CONFIGURATION)
+            if word != self._word:
+                self._lost(word)
+                looks, waiting_since_s = 0, self._due_s
+            elif bus_word & _CONVERSION_READY:
+                self._bus.read_words(_POWER)  # clears "conversion ready"
+                self._expect(now, looks)
+                return bus_word, shunt_word
+            elif now - waiting_since_s > max(_FEWEST_PATIENCE_S, _PATIENCE_CYCLES * self.interval_s):
                 raise SensorError(
                     "the INA219 finished no conversion in %.0f ms: another program may have set it to sleep; end it"
-                    % (_PATIENCE_CYCLES * CYCLE_S * 1e3)
+                    % ((now - waiting_since_s) * 1e3)
                 )
-            time.sleep(CYCLE_S / 16)
+            else:
+                looks += 1
+                self._due_s = now + self.interval_s / _LOOKS_A_CYCLE
+
+    def _expect(self, now_s: float, looks: int) -> None:
+        """Set when to look next, so that about one look finds each conversion soon after its end.
+
+        The chip's own clock is off by up to 10 % (SBOS448: 532 µs typical, 586 µs at most). Where the first look found
+        a value that may long have been there, the next one comes earlier, and twice as much each time in a row.
+        """
+        step_s = self.interval_s / _LOOKS_A_CYCLE
+        self._earlier_s = 0.0 if looks else min(max(2 * self._earlier_s, step_s / 8), 4 * step_s)
+        self._due_s = now_s + self.interval_s - self._earlier_s
+
+    def _lost(self, word: int) -> None:
+        """Configure the chip again after a reset; raise when that happens again and again."""
+        now = time.monotonic()
+        self._resets = [t for t in self._resets if now - t < _RESETS_WITHIN_S] + [now]
+        if len(self._resets) > _MOST_RESETS:
+            why = (
+                "its supply dips under load: take 3.3 V from the board's own pin and shorten the wires"
+                if word == RESET_WORD
+                else "another program configures it (0x%04X): end that" % word
+            )
+            raise SensorError("the INA219 lost its configuration %d times in a minute: %s" % (len(self._resets), why))
+        self._configure()
 
 
 def power_w(bus_word: int, shunt_word: int, shunt_ohms: float) -> float:
@@ -112,87 +177,29 @@ def power_w(bus_word: int, shunt_word: int, shunt_ohms: float) -> float:
     return volts * shunt * SHUNT_LSB_V / shunt_ohms
 
 
-class _Message(ctypes.Structure):
-    """struct i2c_msg."""
-
-    _fields_ = (
-        ("address", ctypes.c_uint16),
-        ("flags", ctypes.c_uint16),
-        ("length", ctypes.c_uint16),
-        ("buffer", ctypes.POINTER(ctypes.c_char)),
-    )
-
-
-class _Transfer(ctypes.Structure):
-    """struct i2c_rdwr_ioctl_data."""
-
-    _fields_ = (("messages", ctypes.POINTER(_Message)), ("count", ctypes.c_uint32))
+def _bus(chosen: Dict[str, Any]) -> I2cBus:
+    """Open the chip; SensorError when none answers or when it is another of its family."""
+    bus = I2cBus(chosen["bus"], chosen["address"])
+    try:
+        refuse_others(*bus.read_words(_CONFIGURATION, _OTHERS_MAKER))
+    except SensorError:
+        bus.close()
+        raise
+    return bus
 
 
-class I2cBus:
-    """One chip on /dev/i2c-N, its registers read in one combined transfer each, most significant byte first."""
+def refuse_others(word: int, maker: int) -> None:
+    """Raise SensorError when the configuration word, or a register that the INA219 lacks, is not an INA219's.
 
-    def __init__(self, bus: int, address: int) -> None:
-        self._path = "/dev/i2c-%d" % bus
-        self._bus = bus
-        self._address = address
-        self._fd = -1
-        try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-            fcntl.ioctl(self._fd, _I2C_SLAVE, address)  # refused while a kernel driver holds the chip
-        except OSError as error:
-            self.close()
-            raise self._explained(error)
-
-    def read_word(self, register: int) -> int:
-        """Return a register's 16 bits."""
-        chosen = ctypes.create_string_buffer(bytes([register]), 1)
-        answer = ctypes.create_string_buffer(2)
-        self._transfer(
-            _Message(self._address, 0, 1, ctypes.cast(chosen, ctypes.POINTER(ctypes.c_char))),
-            _Message(self._address, _I2C_M_RD, 2, ctypes.cast(answer, ctypes.POINTER(ctypes.c_char))),
+    >>> refuse_others(RESET_WORD, 0)
+    """
+    if maker == _OTHERS_ID:
+        raise SensorError(
+            "the chip says that it is an INA226, INA230, INA231 or INA260, not an INA219: "
+            "let the kernel's driver hold it and write `backend: hwmon`"
         )
-        return int.from_bytes(answer.raw, "big")
-
-    def write_word(self, register: int, value: int) -> None:
-        """Set a register's 16 bits."""
-        data = ctypes.create_string_buffer(bytes([register]) + value.to_bytes(2, "big"), 3)
-        self._transfer(_Message(self._address, 0, 3, ctypes.cast(data, ctypes.POINTER(ctypes.c_char))))
-
-    def close(self) -> None:
-        """Close the device."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _transfer(self, *messages: _Message) -> None:
-        transfer = _Transfer((_Message * len(messages))(*messages), len(messages))
-        try:
-            fcntl.ioctl(self._fd, _I2C_RDWR, transfer)
-        except OSError as error:
-            raise self._explained(error)
-
-    def _explained(self, error: OSError) -> SensorError:
-        return SensorError(explain(error, self._path, self._bus, self._address))
-
-
-def explain(error: OSError, path: str, bus: int, address: int) -> str:
-    """Return in words why the chip cannot be reached, and the mend."""
-    if error.errno == errno.ENOENT:
-        return "%s is missing: switch I2C on (sudo raspi-config nonint do_i2c 0) and reboot" % path
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "no permission for %s: sudo usermod -aG i2c $USER, then log in again" % path
-    if error.errno == errno.EBUSY:
-        chip = "0x%02x on bus %d" % (address, bus)
-        free = "echo 0x%02x | sudo tee /sys/bus/i2c/devices/i2c-%d/delete_device" % (address, bus)
-        return "a kernel driver holds the chip at %s: %s" % (chip, free)
-    if error.errno in (errno.EREMOTEIO, errno.ENXIO):
-        return "no chip answers at 0x%02x on bus %d: check wiring and address with i2cdetect -y %d" % (
-            address,
-            bus,
-            bus,
-        )
-    return "I2C transfer with 0x%02x on %s failed: %s" % (address, path, error)
+    if word & 0x4000 or word == 0:  # the bit is unused in an INA219; 0xFFFF is a bus that nobody drives
+        raise SensorError("the chip answers with configuration 0x%04X, which no INA219 has: check the address" % word)
 
 
 def _chosen(options: Dict[str, Any]) -> Dict[str, Any]:
@@ -201,4 +208,6 @@ def _chosen(options: Dict[str, Any]) -> Dict[str, Any]:
         "bus": int(number(chosen, "bus", 0, 255)),
         "address": int(number(chosen, "address", 0x03, 0x77)),
         "shunt_ohms": number(chosen, "shunt_ohms", 1e-4, 10),
+        "averaging": one_of(chosen, "averaging", sorted(_SHUNT_S)),
+        "range_v": one_of(chosen, "range_v", (16, 32)),
     }

@@ -13,7 +13,10 @@ from device_agents.power import SensorError, number, settings
 
 _DEFAULTS = {"root": "/sys/class/powercap", "interval_ms": 50}
 _PERMISSION = (
-    "cannot read %s: kernels keep it for root since CVE-2020-8694; sudo chmod a+r %s (a udev rule makes it last)"
+    "cannot read %s: kernels keep it for root since CVE-2020-8694. Until the next boot: sudo chmod a+r %s. For good, "
+    "and for one group only: sudo groupadd -f power-meter; sudo usermod -aG power-meter $USER; echo "
+    '\'SUBSYSTEM=="powercap", ACTION=="add", RUN+="/bin/chgrp power-meter /sys%%p/energy_uj", '
+    'RUN+="/bin/chmod g+r /sys%%p/energy_uj"\' | sudo tee /etc/udev/rules.d/60-rapl.rules'
 )
 
 

@@ -3,8 +3,12 @@
 The line's grammar differs by board and JetPack; one tolerant parser reads them all. The first number of a rail is its
 present power. The second is the mean since tegrastats started, useless for a window. Lines of JetPack 4 carry no time,
 so the reader stamps them itself.
+
+The program is watched: one that dies is started once more, and the time between shows as a gap in the samples; one
+that dies again or hangs is an error. It cannot outlive the process that reads it.
 """
 
+import functools
 import os
 import re
 import select
@@ -13,21 +17,16 @@ import subprocess
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from device_agents.power import SensorError, number, settings
+from device_agents import processes
+from device_agents.power import SensorError, _rails, number, settings
 
 _DEFAULTS = {"rail": None, "interval_ms": 20, "command": "tegrastats"}
 _PATIENCE_S = 3.0
+_MOST_RESTARTS = 1
+_MOST_INCOMPLETE = 2  # lines in a row
 _PLACEHOLDER_C = -256.0  # the zone is switched off
 
-_TOTALS = ("POM_5V_IN", "VDD_IN")
-"""Rails that are the module's input: Nano; TX1, TX2, Xavier NX, Orin Nano and NX."""
-_SUMS = (
-    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin
-    ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
-)
-"""Boards without such a rail: those that add up to the input."""
-
-_RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) +(\d+)(?:mW)?(?:/\d+(?:mW)?){1,2}(?!\S)")
+_RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) +(-?\d+)(?:mW)?(?:/-?\d+(?:mW)?){1,2}(?!\S)")
 _TEMPERATURE = re.compile(r"(?<!\S)([A-Za-z][\w-]*)@(-?\d+(?:\.\d+)?)C(?:/-?\d+(?:\.\d+)?C)?(?!\S)")
 _CPU = re.compile(r"(?<!\S)CPU +\[([^\]]*)\]")
 _CORE = re.compile(r"(\d+)%@(\d+)")
@@ -62,31 +61,10 @@ def parse(line: str) -> Reading:
     )
 
 
-def total_w(rails_mw: Dict[str, int], rail: Optional[str] = None) -> float:
-    """Return the module's power in watts: of ``rail``, else of the input rail, else the sum that stands for it.
-
-    Raises:
-        SensorError: no such rail; no known total; or a part above the total, as on carriers that mislabel rails.
-    """
-    names = _total_names(rails_mw, rail)
-    missing = [name for name in names if name not in rails_mw]
-    if missing:
-        raise SensorError("tegrastats shows no rail %s; it shows %s" % (missing[0], ", ".join(rails_mw) or "none"))
-    total = sum(rails_mw[name] for name in names)
-    if rail is None and len(names) == 1:
-        for name, part in rails_mw.items():
-            if part > total:
-                raise SensorError(
-                    "rail %s shows %d mW, more than the input %s with %d mW: this carrier labels its rails wrongly; "
-                    "find the input and name it with the option rail" % (name, part, names[0], total)
-                )
-    return total / 1e3
-
-
 def check(options: Dict[str, Any]) -> str:
-    """Say whether tegrastats is installed."""
+    """Say whether tegrastats runs here and shows the module's power."""
     try:
-        _program(settings(options, _DEFAULTS))
+        open(options).close()
     except SensorError as error:
         return str(error)
     return "ok"
@@ -96,9 +74,12 @@ def open(options: Dict[str, Any]) -> "Tegrastats":
     """Start tegrastats and read its first line, so that a missing rail is known at once."""
     chosen = settings(options, _DEFAULTS)
     interval_s = number(chosen, "interval_ms", 5, 10000) / 1e3
-    sensor = Tegrastats(_program(chosen), interval_s, chosen["rail"])
+    found = shutil.which(str(chosen["command"]))
+    if not found:
+        raise SensorError("%s is not there: it comes with JetPack, on Jetson boards only" % chosen["command"])
+    sensor = Tegrastats(found, interval_s, chosen["rail"])
     try:
-        sensor.read_w()
+        sensor.begin()
     except SensorError:
         sensor.close()
         raise
@@ -113,24 +94,29 @@ class Tegrastats:
     def __init__(self, program: str, interval_s: float, rail: Optional[str]) -> None:
         self.source = "tegrastats" + (" " + rail if rail else "")
         self.interval_s = interval_s
+        self._command = [program, "--interval", str(round(interval_s * 1e3))]
         self._rail = rail
-        self._partial = b""
-        self._process = subprocess.Popen(
-            [program, "--interval", str(round(interval_s * 1e3))],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert self._process.stdout
-        self._fd = self._process.stdout.fileno()
+        self._total: Tuple[str, ...] = ()
+        self._restarts = 0
+        self._start()
 
-    def read_w(self) -> float:
-        """Wait for the next line and return its power; of several that have gathered, the newest."""
+    def begin(self) -> None:
+        """Learn from the first line which rails make the total."""
         line = self._newest_line()
         reading = parse(line)
         if not reading.rails_mw:
             raise SensorError("tegrastats shows no power on this board: %r" % line[:200])
-        return total_w(reading.rails_mw, self._rail)
+        _rails.total_w(reading.rails_mw, self._rail)
+        self._total = _rails.total_names(reading.rails_mw, self._rail)
+
+    def read_w(self) -> float:
+        """Wait for the next line and return its power; of several that have gathered, the newest."""
+        for _ in range(_MOST_INCOMPLETE + 1):
+            line = self._next_line()
+            rails_mw = parse(line).rails_mw
+            if set(self._total) <= set(rails_mw):
+                return _rails.total_w(rails_mw, self._rail)
+        raise SensorError("tegrastats shows %s no more: %r" % ("+".join(self._total), line[:200]))
 
     def close(self) -> None:
         """End the process."""
@@ -139,14 +125,42 @@ class Tegrastats:
         assert self._process.stdout
         self._process.stdout.close()
 
+    def _start(self) -> None:
+        self._partial = b""
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=functools.partial(processes.die_with, os.getpid()),
+        )
+        assert self._process.stdout
+        self._fd = self._process.stdout.fileno()
+
+    def _next_line(self) -> str:
+        """Return the newest line; start a tegrastats that died once more."""
+        while True:
+            try:
+                return self._newest_line()
+            except EndedError:
+                if self._restarts == _MOST_RESTARTS:
+                    raise
+                self._restarts += 1
+                self.close()
+                self._start()
+
     def _newest_line(self) -> str:
-        deadline = time.monotonic() + max(_PATIENCE_S, 5 * self.interval_s)
+        """Return the last whole line of those that have come; a rest without a newline is not used."""
+        patience_s = max(_PATIENCE_S, 5 * self.interval_s)
+        deadline = time.monotonic() + patience_s
         while b"\n" not in self._partial or self._waiting(0):
             if not self._waiting(deadline - time.monotonic()):
-                raise SensorError("tegrastats printed nothing for %.0f s: it hangs; reboot the board" % _PATIENCE_S)
+                raise SensorError("tegrastats printed nothing for %g s: it hangs; reboot the board" % patience_s)
             data = os.read(self._fd, 1 << 16)
+            if not data and b"\n" in self._partial:
+                break
             if not data:
-                raise SensorError("tegrastats ended by itself: %s" % self._last_words())
+                raise EndedError("tegrastats ended by itself%s: %s" % (self._again(), self._last_words()))
             self._partial += data
         lines, _, self._partial = self._partial.rpartition(b"\n")
         return lines.split(b"\n")[-1].decode("utf-8", "replace")
@@ -154,31 +168,17 @@ class Tegrastats:
     def _waiting(self, seconds: float) -> bool:
         return bool(select.select([self._fd], [], [], max(0.0, seconds))[0])
 
+    def _again(self) -> str:
+        return ", again" if self._restarts else ""
+
     def _last_words(self) -> str:
         return self._partial[-200:].decode("utf-8", "replace").strip() or "it printed nothing"
+
+
+class EndedError(SensorError):
+    """Tegrastats is there no more."""
 
 
 def _core(text: str) -> Optional[Tuple[int, int]]:
     match = _CORE.match(text.strip())
     return (int(match.group(1)), int(match.group(2))) if match else None
-
-
-def _total_names(rails_mw: Dict[str, int], rail: Optional[str]) -> Tuple[str, ...]:
-    if rail is not None:
-        return (rail,)
-    for total in _TOTALS:
-        if total in rails_mw:
-            return (total,)
-    for parts in _SUMS:
-        if set(parts) <= set(rails_mw):
-            return parts
-    raise SensorError(
-        "no rail of %s is known as the module's input: name it with the option rail" % (", ".join(rails_mw) or "none")
-    )
-
-
-def _program(chosen: Dict[str, Any]) -> str:
-    found = shutil.which(str(chosen["command"]))
-    if not found:
-        raise SensorError("%s is not there: it comes with JetPack, on Jetson boards only" % chosen["command"])
-    return found

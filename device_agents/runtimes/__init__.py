@@ -18,5 +18,16 @@ finite() -> bool                  whether one inference gives finite numbers onl
 about                             what it really runs with, to be recorded: {"precision": "fp16", ...}; may be missing
 outputs(values, shape) -> bytes   the first output for these little-endian float32 values, as such values
 
+A runtime that pip cannot install says in INSTALL where it comes from.
+
+A runtime that builds engines on the board has BUILDS = True and two functions more, and its ``load`` is given the path
+of an engine (see :mod:`device_agents.engines`) rather than the model's:
+
+recipe(options) -> {"workspace_mb": ..., ...}
+                                  all that decides what comes of a model; an engine is built once for each
+build(model, recipe, workspace_mb) -> (bytes, about)
+                                  the engine and what the Model's ``about`` will say; called in a process of its own,
+                                  once more with half the workspace when its end speaks of memory
+
 Whatever a runtime raises is taken for its refusal of the model.
 """

@@ -41,8 +41,13 @@ def version() -> str:
 def load(path: str, options: Dict[str, Any], seed: int) -> "Model":
     """Read the JSON file; ``options`` and ``seed`` change nothing."""
     del options, seed
+    return Model(behaviour(path))
+
+
+def behaviour(path: str) -> Dict[str, Any]:
+    """Return what the file at ``path`` says."""
     with open(path, encoding="utf-8") as file:
-        return Model(json.load(file))
+        return dict(json.load(file))
 
 
 class Model:
@@ -50,6 +55,7 @@ class Model:
 
     inputs: List[Tuple[str, List[int], str]] = [("input", [1], "float32")]
     batch = None
+    about: Dict[str, Any] = {}
 
     def __init__(self, behaviour: Dict[str, Any]) -> None:
         self._behaviour = behaviour

@@ -1,8 +1,14 @@
-"""ONNX Runtime on the processor; from 1.10 (the last that Python 3.6, and so a Jetson Nano, can have) onwards."""
+"""ONNX Runtime on the processor; from 1.10 (the last that Python 3.6, and so a Jetson Nano, can have) onwards.
+
+Options: ``graph_optimization`` all, extended, basic or disable; ``execution_mode`` sequential or parallel. ``spinning``
+sets the session's ``session.intra_op.allow_spinning``, which every version from 1.10 on knows.
+"""
 
 from typing import Any, Dict, List, Optional, Tuple
 
 from device_agents import distributions
+from device_agents.runtimes._feed import all_finite, random_feed
+from device_agents.runtimes._options import one_of, own
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -15,6 +21,16 @@ _DTYPES = {
     "tensor(bool)": "bool",
 }
 _ERRORS_ONLY = 3
+_DEFAULTS = {"graph_optimization": "all", "execution_mode": "sequential"}
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disable": "ORT_DISABLE_ALL",
+}
+_MODES = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
+_SPINNING = ("session.intra_op.allow_spinning", "session.inter_op.allow_spinning")
+_SPINS_BY_DEFAULT = True  # onnxruntime_session_options_config_keys.h
 
 
 def installed() -> Optional[str]:
@@ -33,9 +49,17 @@ def load(path: str, options: Dict[str, Any], seed: int) -> "Model":
     """Create a session on the CPU provider."""
     import onnxruntime
 
+    wanted = own(options, _DEFAULTS)
+    spinning = _SPINS_BY_DEFAULT if options.get("spinning") is None else options["spinning"]
+    level = one_of("graph_optimization", wanted["graph_optimization"], _LEVELS)
+    mode = one_of("execution_mode", wanted["execution_mode"], _MODES)
     chosen = onnxruntime.SessionOptions()
     chosen.intra_op_num_threads = options["threads"]
-    chosen.inter_op_num_threads = 1
+    chosen.inter_op_num_threads = options["threads"] if mode == "ORT_PARALLEL" else 1
+    chosen.execution_mode = getattr(onnxruntime.ExecutionMode, mode)
+    chosen.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    for key in _SPINNING:
+        chosen.add_session_config_entry(key, "1" if spinning else "0")
     chosen.log_severity_level = _ERRORS_ONLY
     return Model(onnxruntime.InferenceSession(path, sess_options=chosen, providers=["CPUExecutionProvider"]), seed)
 
@@ -47,8 +71,9 @@ class Model:
         first = session.get_inputs()[0].shape[:1]
         self.inputs: List[Tuple[str, List[int], str]] = [_describe(node) for node in session.get_inputs()]
         self.batch: Optional[int] = first[0] if first and isinstance(first[0], int) else None
+        self.about = _about(session.get_session_options())
         self._session = session
-        self._feed = _random_feed(self.inputs, seed)
+        self._feed = random_feed(self.inputs, seed)
 
     def step(self) -> None:
         """Run one inference on the prepared input."""
@@ -56,10 +81,7 @@ class Model:
 
     def finite(self) -> bool:
         """Whether one inference gives finite numbers only."""
-        import numpy
-
-        outputs = self._session.run(None, self._feed)
-        return all(bool(numpy.isfinite(output).all()) for output in outputs if output.dtype.kind == "f")
+        return all_finite(self._session.run(None, self._feed))
 
     def outputs(self, values: bytes, shape: Tuple[int, ...]) -> bytes:
         """Run the images through the network; returns the first output."""
@@ -71,20 +93,17 @@ class Model:
         return bytes(numpy.ascontiguousarray(output, dtype="<f4").tobytes())
 
 
+def _about(chosen: Any) -> Dict[str, Any]:
+    """Return what the session itself says that it runs with."""
+    return {
+        "graph_optimization": {there: name for name, there in _LEVELS.items()}[chosen.graph_optimization_level.name],
+        "execution_mode": {there: name for name, there in _MODES.items()}[chosen.execution_mode.name],
+        "spinning": chosen.get_session_config_entry(_SPINNING[0]) == "1",
+    }
+
+
 def _describe(node: Any) -> Tuple[str, List[int], str]:
     if node.type not in _DTYPES:
         raise TypeError("input %r is a %s; this agent feeds %s" % (node.name, node.type, ", ".join(sorted(_DTYPES))))
     shape = [length if isinstance(length, int) and length > 0 else 1 for length in node.shape]
     return node.name, shape, _DTYPES[node.type]
-
-
-def _random_feed(inputs: List[Tuple[str, List[int], str]], seed: int) -> Dict[str, Any]:
-    """Return normal values for every input; whole numbers are 0 or 1, which every embedding and mask has."""
-    import numpy
-
-    generator = numpy.random.RandomState(seed % 2**32)
-    feed = {}
-    for name, shape, dtype in inputs:
-        values = generator.standard_normal(shape)
-        feed[name] = numpy.asarray(values if dtype.startswith("float") else values > 0).astype(dtype)
-    return feed

@@ -98,16 +98,19 @@ def init(
 
 @app.command()
 def profile(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any ONNX or TFLite file.")],
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="A registered device.")] = "local",
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="FILE", help="Keep the raw samples, to play them back.")
+    ] = None,
     inventory: Inventory = None,
     json: Json = False,
 ) -> None:
-    """Measure an ONNX file on a device: latency, power, energy, memory, temperature."""
+    """Measure a model file on a device: latency, power, energy, memory, temperature."""
     from pipeline.cli.profile import profiled, table  # the runtime takes a second to import
 
     with err.status(f"measuring {model.name} on {device} …"):
-        measurement = profiled(model, device, inventory)
+        measurement = profiled(model, device, inventory, record)
     if json:
         print_json(measurement)
     else:
@@ -148,6 +151,9 @@ def run(
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
     ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the board's raw samples, so that the run can be played back.")
+    ] = False,
     inventory: Inventory = None,
     runs: Runs = DEFAULT_RUNS,
     json: Json = False,
@@ -160,6 +166,7 @@ def run(
         "strategy": strategy, "criterion": criterion, "rounds": rounds, "seed": seed,
     }  # fmt: skip
     asked = Asked(
-        device=device, config=config, options=options, epochs=epochs, resume=resume, inventory=inventory, runs=runs
-    )
+        device=device, config=config, options=options, epochs=epochs, resume=resume, inventory=inventory, runs=runs,
+        record=record,
+    )  # fmt: skip
     run_and_show(asked, json=json)

@@ -1,4 +1,4 @@
-"""`pipeline devices`: what is registered, whether it works, and whose host key is trusted."""
+"""`pipeline devices`: what is registered, whether it works, what it lacks, and whose host key is trusted."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from rich.table import Table
 
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import Inventory, Json
-from pipeline.errors import HostKeyChangedError, UserError
+from pipeline.cli.waiting import told_when_waiting
+from pipeline.errors import DeviceError, HostKeyChangedError, PythonMissingError, UserError
 from pipeline.inventory import load_inventory
 from pipeline.records import Device, SshAddress
 from pipeline.sessions import host_keys
 
 if TYPE_CHECKING:
     from pipeline.checks import Finding
+    from pipeline.mending import Mend
 
-app = typer.Typer(help="Registered devices: list, check, trust.", no_args_is_help=True)
+app = typer.Typer(help="Registered devices: list, trust, check, doctor, setup.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A device of the inventory.")]
 
@@ -62,8 +64,99 @@ def check(name: Name, inventory: Inventory = None, json: Json = False) -> None:
     device = load_inventory(inventory).device(name)
     with err.status(f"checking {name} …"):
         findings = check_device(device)
+    _print_findings(findings, json)
+
+
+@app.command()
+def doctor(
+    name: Name,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1.0, help="How long to watch at rest, and again at work.")
+    ] = 5.0,
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Check, then watch the board and its meter at rest and with all cores at work; findings come with mends."""
+    from pipeline.doctor import examine  # as above
+
+    device = load_inventory(inventory).device(name)
+    with err.status(f"watching {name} for {2 * seconds:g} s …"):
+        findings = examine(device, seconds, on_event=told_when_waiting())
+    _print_findings(findings, json)
+
+
+@app.command()
+def setup(
+    name: Name,
+    apply: Annotated[bool, typer.Option("--apply", help="Run the commands on the board, then check it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Apply without asking.")] = False,
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Print what the board lacks as a shell script to run there, least privilege first; --apply runs it."""
+    from pipeline import mending  # as above
+
+    device = load_inventory(inventory).device(name)
+    with err.status(f"looking at {name} …"):
+        mends = _lacking(device)
+    text = mending.script(mends, device) if mends else ""
+    answer = {"lacking": [mend.title for mend in mends], "script": text, "applied": False}
+    if not mends:
+        err.print(f"{name} lacks nothing that a command could bring; `pipeline devices doctor {name}` looks closer")
+    elif not json:
+        sys.stdout.write(text)
+    if mends and apply:
+        _apply(device, text, yes)
+        answer["applied"] = True
+        if not json:
+            check(name, inventory)
+    elif mends and not json:
+        err.print(f"to have it done: [bold]pipeline devices setup {name} --apply[/]")
     if json:
-        print_json([{"name": f.name, "ok": f.ok, "detail": f.detail, "mend": f.mend} for f in findings])
+        print_json(answer)
+
+
+def _lacking(device: Device) -> list[Mend]:
+    """Return what the device lacks; a board without Python lacks that first."""
+    from pipeline import mending
+    from pipeline.agent import open_agent
+
+    try:
+        with open_agent(device) as agent:
+            return mending.lacking(agent)
+    except PythonMissingError as error:
+        return mending.lacking_python(error, device)
+
+
+def _apply(device: Device, text: str, yes: bool) -> None:
+    """Run the script, if the user says so and the board lets them.
+
+    Raises:
+        DeviceError: sudo wants a password, or a command failed.
+    """
+    from pipeline import mending
+
+    where = "this machine" if device.ssh is None else f"{device.name} ({device.ssh.host})"
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"Run this on {where}?", err=True)):
+        err.print("nothing was changed; in a script, say --yes")
+        raise typer.Exit(1)
+    if "sudo " in text and not mending.may_sudo(device):
+        raise DeviceError(
+            f"{device.name}: sudo wants a password there, or is not for this user; log in and run the commands above:"
+            f" pipeline devices setup {device.name} > setup.sh"
+        )
+    with err.status(f"setting up {device.name} …"):
+        code, said = mending.run(device, text)
+    err.print(said.rstrip(), markup=False, style="dim")
+    if code != 0:
+        raise DeviceError(f"{device.name}: a command ended with {code}, see above; the rest was not run")
+
+
+def _print_findings(findings: list[Finding], json: bool) -> None:
+    """Print the findings; exit with 1 when one of them is bad."""
+    if json:
+        names = ("name", "ok", "level", "detail", "mend")
+        print_json([{name: getattr(finding, name) for name in names} for finding in findings])
     else:
         for finding in findings:
             _print_finding(finding)
@@ -71,12 +164,14 @@ def check(name: Name, inventory: Inventory = None, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+_SIGNS = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "bad": "[bold red]✗[/]", "skipped": "[dim]–[/]"}
+
+
 def _print_finding(finding: Finding) -> None:
-    sign = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "[dim]–[/]"}[finding.ok]
-    out.print(f"{sign} {finding.name:<12}", end="")
+    out.print(f"{_SIGNS[finding.level]} {finding.name:<14}", end="")
     out.print(finding.detail, markup=False, style="dim" if finding.ok is None else "")
-    if finding.mend and finding.ok is False:
-        out.print(f"  {'':<12}[bold]→[/] ", end="")
+    if finding.mend and finding.level in ("warn", "bad"):
+        out.print(f"  {'':<14}[bold]→[/] ", end="")
         out.print(finding.mend, markup=False)
 
 

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from pipeline.cli.console import err
-from pipeline.events import DeviceNews, Event, Listener, Note, Stage, Step, Tried
+from pipeline.events import DeviceNews, Event, Listener, Note, Stage, Step, Tried, Waiting
 from pipeline.records import Trial
 
 
@@ -75,6 +75,8 @@ class LiveView:
                 err.print(f"  {text}", markup=False)
             case DeviceNews(_, temperature_c):
                 self._temperature_c = temperature_c or self._temperature_c
+            case Waiting(holder) if self._task is not None:
+                self._progress.update(self._task, note=f"waiting: the board is held by {holder}")
 
     def finish(self) -> None:
         """Leave a line of the stage that is over."""
@@ -114,6 +116,7 @@ class PlainLines:
         self._stage = ""
         self._total: int | None = None
         self._said = time.monotonic()
+        self._waiting = False
 
     def listen(self, event: Event) -> None:
         """Print an event, if it is worth a line."""
@@ -129,17 +132,23 @@ class PlainLines:
                 err.print(f"  trial {trial.index}: {describe(trial)}{' (known)' if replayed else ''}", markup=False)
             case Note(text):
                 err.print(f"  {text}", markup=False)
+            case Waiting(holder):
+                if not self._waiting or time.monotonic() - self._said >= self._EVERY_S:
+                    self._waiting, self._said = True, time.monotonic()
+                    err.print(f"  waiting: the board is held by {holder}", markup=False)
             case DeviceNews():
                 pass
 
 
 def describe(trial: Trial) -> str:
     """Return a trial in a few words."""
-    if trial.candidate is None or trial.measurement is None:
-        return f"failed: {trial.failure}"
+    if trial.failure is not None or trial.candidate is None or trial.measurement is None:
+        put_aside = (trial.failure or "").startswith("quarantined")
+        return str(trial.failure) if put_aside else f"failed: {trial.failure}"
     ratio = trial.measurement.ratio
     latency = f"{trial.measurement.p50_ms.value:.3g} ms" + (f" ({ratio.value:.2f}×)" if ratio else "")
     reward = "" if trial.reward is None else f", reward {trial.reward:.3f}"
     doubts = f", in doubt: {' '.join(trial.measurement.flags)}" if trial.measurement.flags else ""
     verdict = "" if trial.feasible else ", misses the target"
+    verdict += ", stopped early" if trial.measurement.early else ""
     return f"accuracy {trial.candidate.accuracy:.1%}, {latency}{reward}{verdict}{doubts}"

@@ -1,4 +1,4 @@
-"""`pipeline profile`: any ONNX file, as a device runs it."""
+"""`pipeline profile`: any model file, as a device runs it."""
 
 from __future__ import annotations
 
@@ -6,29 +6,51 @@ from pathlib import Path
 
 from rich.table import Table
 
+from pipeline import __version__, plugins
 from pipeline.agent import open_agent
-from pipeline.errors import ModelError
-from pipeline.export.onnx import read
+from pipeline.cli.waiting import told_when_waiting
+from pipeline.errors import ModelError, OutputError
+from pipeline.export.format import FORMATS, require_usable
 from pipeline.inventory import load_inventory
-from pipeline.records import Interval, Measurement
+from pipeline.recording import Recorder, as_recorded, header_of
+from pipeline.records import Device, Interval, Measurement, Power
 
 
-def profiled(model: Path, device: str, inventory: Path | None) -> Measurement:
-    """Return the measured figures of a file on a registered device.
+def profiled(model: Path, device: str, inventory: Path | None, record: Path | None = None) -> Measurement:
+    """Return the measured figures of a file on a registered device; the raw samples go to ``record``.
 
     Raises:
         ModelError: no such file, or none that the device could load.
         DeviceError, MeasureError: the device or its runtime failed.
     """
-    registered = load_inventory(inventory).device(device)
+    registered = as_recorded(load_inventory(inventory).device(device))
+    _require_format(model, registered)
     try:
         data = model.read_bytes()
     except OSError as error:
-        raise ModelError(f"{model}: {error.strerror}; give the path of an ONNX file") from error
-    read(data, None, name=str(model))
-    with open_agent(registered) as agent:
-        read(data, agent.limits, name=str(model))
-        return agent.measure(data, "onnx")
+        raise ModelError(f"{model}: {error.strerror}; give the path of a model file") from error
+    require_usable(registered.format, data, None, shown=str(model))
+    if record is not None and record.exists():
+        raise OutputError(f"{record} is there already; give --record the name of a new file")
+    recorder = Recorder()
+    with open_agent(registered, on_event=told_when_waiting(), record=recorder.heard if record else None) as agent:
+        require_usable(registered.format, data, agent.limits, shown=str(model))
+        agent.hold()
+        measured = agent.measure(data, registered.format)
+    if record is not None:
+        recorder.begin(record, header_of(registered, {"model": model.name}, {"pipeline": __version__}))
+        recorder.close()
+    return measured
+
+
+def _require_format(model: Path, device: Device) -> None:
+    """Refuse a file whose name says another format than the device's; a name that says none is believed."""
+    told = model.suffix.removeprefix(".").lower()
+    if told in plugins.names(FORMATS) and told != device.format:
+        raise ModelError(
+            f"{model} is of format {told}, but {device.name} runs {device.format} files (runtime {device.runtime}); "
+            "name a device whose runtime loads it"
+        )
 
 
 def table(model: Path, device: str, measurement: Measurement) -> Table:
@@ -47,7 +69,7 @@ def table(model: Path, device: str, measurement: Measurement) -> Table:
         rows.add_row("power", "not measured")
         rows.add_row("energy", "not measured")
     else:
-        rows.add_row(f"{m.power.scope} power", f"{_with_interval(m.power.mean_w)} W ({m.power.source})")
+        rows.add_row(f"{m.power.scope} power", f"{_with_interval(m.power.mean_w)} W ({_source(m.power)})")
         rows.add_row("energy an inference", f"{_with_interval(m.power.energy_total_mj)} mJ")
         if m.power.energy_dynamic_mj:
             rows.add_row("  above idle", f"{_with_interval(m.power.energy_dynamic_mj)} mJ")
@@ -55,7 +77,13 @@ def table(model: Path, device: str, measurement: Measurement) -> Table:
     rows.add_row("load time", _or_unknown(m.load_ms, "ms"))
     rows.add_row("temperature", _or_unknown(m.temperature_c, "°C"))
     rows.add_row("doubts", ", ".join(m.flags) or "none")
+    if m.conditions.get("replayed"):
+        rows.add_row("replayed", "from a recording; no board was measured")
     return rows
+
+
+def _source(power: Power) -> str:
+    return f"{power.source}, estimated" if power.estimated else power.source
 
 
 def _with_interval(interval: Interval) -> str:

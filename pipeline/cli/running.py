@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import __version__
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.live import view
 from pipeline.cli.options import DEFAULT_RUNS
-from pipeline.cli.runs import print_comparison
+from pipeline.cli.runs import print_comparison, print_recording
 from pipeline.cli.stopping import asked_to_stop
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import ConfigError, OutputError, PipelineError, StoppedError, StoreError, UserError
 from pipeline.events import Listener, Stage
 from pipeline.inventory import load_inventory
+from pipeline.recording import FILE_NAME, Recorder, header_of
 from pipeline.records import Device
 from pipeline.store import Store, as_json
 from pipeline.store.runs import FINISHED
@@ -37,6 +39,8 @@ class Asked:
     resume: str | None
     inventory: Path | None
     runs: Path
+    record: bool = False
+    """Whether the board's raw answers are kept, so that they can be played back."""
 
 
 def run_and_show(asked: Asked, *, json: bool) -> None:
@@ -65,11 +69,15 @@ def _seen_through(
     from pipeline.run import execute, prepared  # takes seconds: what was mistyped is told before
 
     weights_known = store is not None and store.get("base_weights") is not None
-    with prepared(told, board, listen=listen, weights_known=weights_known) as ready:
+    recorder = _recorder(asked, store, stack)
+    record = recorder.heard if recorder else None
+    with prepared(told, board, listen=listen, weights_known=weights_known, record=record) as ready:
         if stopping():
             raise StoppedError("stopped before anything was measured")
         if store is None:
             store = stack.enter_context(_created(asked, told, board))
+        if recorder is not None:
+            _begin(recorder, store, told, ready.agent.device)
         target = " ".join(told.target) or "no target"
         err.print(f"run [bold]{store.id}[/]: {told.data} on {board.name}, {target}, {told.strategy}")
         try:
@@ -145,6 +153,33 @@ def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
     return told if folder == Path.cwd() else told.model_copy(update=changed)
 
 
+# ---------------------------------------------------------------- the recording
+
+
+def _recorder(asked: Asked, store: Store | None, stack: ExitStack) -> Recorder | None:
+    """Return what hears the board's answers, where they are to be kept; a resumed run goes on as it began."""
+    recorded = store is not None and store.get("recording") is not None
+    if asked.record and store is not None and not recorded:
+        raise UserError(
+            f"run {store.id} began without --record, so that half of it could never be played back; leave "
+            "--record out, or start a new run with it"
+        )
+    if not (asked.record or recorded):
+        return None
+    recorder = Recorder()
+    stack.callback(recorder.close)
+    return recorder
+
+
+def _begin(recorder: Recorder, store: Store, told: RunConfig, board: Device) -> None:
+    about = {
+        "seed": told.seed, "data": told.data, "model": told.model or "default", "strategy": told.strategy,
+        "target": " ".join(told.target) or "none", "trials": told.trials, "run": store.id,
+    }  # fmt: skip
+    recorder.begin(store.path / FILE_NAME, header_of(board, about, {"pipeline": __version__}))
+    store.set("recording", FILE_NAME)
+
+
 # ---------------------------------------------------------------- the end
 
 
@@ -167,4 +202,6 @@ def _print_end(store: Store, runs: Path, json: bool) -> None:
     print_comparison(store)
     out.print()
     out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
+    if store.get("recording"):
+        print_recording(store)
     out.print(f"next    [bold]pipeline pull {store.id} --output my-model{_where(runs)}[/]")

@@ -13,12 +13,20 @@ from rich.text import Text
 from pipeline import codec
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.doubts import INVALIDATING, why_invalid
+from pipeline.drift import corrected, drift_of
 from pipeline.errors import OutputError
+from pipeline.recording import REPLAY
 from pipeline.records import Artifact, Figures, Trial
 from pipeline.spaces import space_of_round
-from pipeline.store import Store, as_json
+from pipeline.store import Store, as_json, usages
 
 app = typer.Typer(help="What ran: list, show.", no_args_is_help=True)
+
+_LEGEND = (
+    "★ best reward that meets the target   ◆ Pareto front   ✗ misses the target   ? in doubt   ↯ stopped early\n"
+    "latency: the ratio to the base model, measured in turns with it, times the base model's own: free of drift"
+)
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or `latest`.")]
 
@@ -61,26 +69,42 @@ def print_run(store: Store) -> None:
     out.print(f"[bold]{store.id}[/]  {store.status}")
     if failure := store.get("failure"):
         out.print(str(failure), markup=False, style="red")
-    trials = store.trials()
+    if (store.get("device") or {}).get("kind") == REPLAY:
+        out.print(
+            f"replayed: {store.get('device')['name']} answers from a recording, no board was measured", markup=False
+        )
+    trials, told = store.trials(), store.get("base")
+    base = None if told is None else codec.load(Figures, told)
     if trials:
         table = _table("trial", "channels kept", "accuracy", "latency", "of base", "reward", "")
         for trial in trials:
-            table.add_row(*_row(trial, trial.index in front, best is not None and trial.index == best.index))
+            table.add_row(*_row(trial, base, trial.index in front, best is not None and trial.index == best.index))
         out.print(table)
-        out.print(
-            "★ best reward that meets the target   ◆ Pareto front   ✗ misses the target   ? in doubt", style="dim"
-        )
+        out.print(_LEGEND, style="dim")
+        _print_reasons(trials)
     else:
         out.print("no trials yet")
+    _print_device(store, trials)
     _print_artifacts(store.artifacts())
     print_comparison(store)
+    if store.get("recording"):
+        print_recording(store)
     if store.status in ("interrupted", "failed"):
         out.print(f"to go on: pipeline run --resume {store.id}", style="dim")
 
 
+def print_recording(store: Store) -> None:
+    """Say where the run's recording is and how it is played back."""
+    path = store.path / str(store.get("recording"))
+    size = f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "missing"
+    out.print(f"recording  {path} ({size}); to play it back, in inventory.yaml:", markup=False)
+    out.print(f"           {store.get('device')['name']}-replayed: {{kind: replay, recording: {path.absolute()}}}",
+              markup=False)  # fmt: skip
+
+
 def print_comparison(store: Store) -> None:
     """Print the table base vs pruned, once there is a chosen artifact."""
-    from pipeline.report.table import comparison
+    from pipeline.report.table import NOTE, comparison
 
     chosen = next((a for a in store.artifacts() if a.chosen), None)
     if chosen is None:
@@ -90,6 +114,7 @@ def print_comparison(store: Store) -> None:
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print()
     out.print(table)
+    out.print(NOTE, style="dim")
     if chosen.device_accuracy is not None and chosen.host_accuracy is not None:
         out.print(
             f"verified on the device with {chosen.verified_images} images: {chosen.device_accuracy:.1%} there, "
@@ -107,7 +132,7 @@ def pull(
     inventory: Inventory = None,  # noqa: ARG001
     json: Json = False,
 ) -> None:
-    """Write the deployable bundle: model.onnx, manifest.json, labels, a runnable example, README."""
+    """Write the deployable bundle: the model file, manifest.json, labels, a runnable example, README."""
     from deploy.bundle import write_bundle
     from pipeline.bundling import bundle_facts, picked
 
@@ -145,21 +170,39 @@ def _print_artifacts(artifacts: list[Artifact]) -> None:
     out.print(table)
 
 
-def _row(trial: Trial, on_front: bool, best: bool) -> tuple[str | Text, ...]:
-    if trial.candidate is None or trial.measurement is None:
-        return str(trial.index), trial.key, "", "", "", "", Text(f"failed: {trial.failure}", style="red")
+def _print_reasons(trials: list[Trial]) -> None:
+    """Explain the flags of what was put aside, each once."""
+    for flag in dict.fromkeys(f for t in trials if t.failure and t.measurement for f in why_invalid(t.measurement)):
+        out.print(f"{flag}: {INVALIDATING[flag]}", style="dim", markup=False)
+
+
+def _print_device(store: Store, trials: list[Trial]) -> None:
+    """Print how the device's time was spent in the search, and how its speed drifted."""
+    spent = usages(store)
+    for number, usage in spent.items():
+        out.print((f"round {number}: " if len(spent) > 1 else "") + str(usage), markup=False)
+    if drift := drift_of(trials):
+        out.print(f"drift: {drift}", markup=False)
+
+
+def _row(trial: Trial, base: Figures | None, on_front: bool, best: bool) -> tuple[str | Text, ...]:
+    if trial.failure is not None or trial.candidate is None or trial.measurement is None:
+        accuracy = f"{trial.candidate.accuracy:.1%}" if trial.candidate else ""
+        reason = trial.failure or "unknown"
+        put_aside = reason.startswith("quarantined")
+        return str(trial.index), trial.key, accuracy, "", "", "", Text(
+            reason if put_aside else f"failed: {reason}", style="yellow" if put_aside else "red"
+        )  # fmt: skip
     m = trial.measurement
-    signs = (
-        ("★" if best else "") + ("◆" if on_front else "") + ("" if trial.feasible else "✗") + ("?" if m.flags else "")
-    )
+    marks = {"★": best, "◆": on_front, "✗": not trial.feasible, "?": bool(m.flags), "↯": m.early}
     return (
         str(trial.index),
         trial.key,
         f"{trial.candidate.accuracy:.1%}",
-        f"{m.p50_ms.value:.3g} ms",
+        f"{corrected(m, base.measurement if base else None).value:.3g} ms",
         f"{m.ratio.value:.3f}×" if m.ratio else "",
         "" if trial.reward is None else f"{trial.reward:.3f}",
-        signs,
+        "".join(mark for mark, holds in marks.items() if holds),
     )
 
 

@@ -60,6 +60,30 @@ def whole_blocks(levels: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray
     return np.where(gone, _REMOVED, levels)
 
 
+def interpolated(savings: Array, group: Group) -> Array:
+    """Return one group's savings with those of legal levels that are not known (nan) taken from their neighbours.
+
+    Between known levels by the share of channels that goes; beyond the last known one in proportion to it. A removed
+    block saves more than its channels, so what level 100 saves says nothing of the others, and in its place, where it
+    is not known, stands the least that it can save.
+
+    >>> group = Group(name="g", layers=(), channels=8, kept={0: 8, 25: 6, 50: 4, 75: 2}, macs=1, parameters=1)
+    >>> interpolated(np.array([0.0, 0.1, np.nan, np.nan, np.nan]), group).round(3).tolist()
+    [0.0, 0.1, 0.2, 0.3, nan]
+    """
+    filled = savings.copy()
+    gone = {LEVELS.index(level): 1 - group.kept[level] / group.channels for level in group.levels}
+    known = [i for i in gone if np.isfinite(savings[i]) and i != _REMOVED]
+    deepest = known[-1]
+    slope = savings[deepest] / gone[deepest] if gone[deepest] else 0.0
+    for i in gone:
+        if gone[i] > gone[deepest] and np.isnan(savings[i]):
+            filled[i] = slope * gone[i]
+        elif np.isnan(savings[i]):
+            filled[i] = np.interp(gone[i], [gone[k] for k in known], savings[known])
+    return filled
+
+
 @dataclass(slots=True)
 class CostTable:
     """Savings of one metric, (groups, levels) as shares of the base model's figure; nan where a level is not legal.

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ExportError, ModelError, first_line
+from pipeline.export.equality import require_equal
+from pipeline.export.format import INPUT, OUTPUT
 from pipeline.records import OnnxLimits
-
-INPUT, OUTPUT = "image", "scores"
-TOLERANCE = 1e-4
-"""Largest allowed difference to torch, relative to the largest score where that is above one."""
 
 
 def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
@@ -52,7 +50,7 @@ def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
     proto.ir_version = min(proto.ir_version, limits.ir)
     data: bytes = proto.SerializeToString(deterministic=True)
     require_loadable(proto, limits)
-    _require_equal(model, data, example)
+    require_equal(model, example, answers(data, example.numpy()), "ONNX")
     return data
 
 
@@ -121,14 +119,3 @@ def _folded(data: bytes) -> onnx.ModelProto:
     del proto.opset_import[:]
     proto.opset_import.extend(standard)
     return proto
-
-
-def _require_equal(model: nn.Module, data: bytes, example: Tensor) -> None:
-    with torch.inference_mode():
-        expected = model(example).numpy()
-    found = answers(data, example.numpy())
-    error = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
-    if not error <= TOLERANCE:
-        raise ExportError(
-            f"the ONNX file's answers differ from the network's by {error:.1e}, allowed is {TOLERANCE:.0e}"
-        )

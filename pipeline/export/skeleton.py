@@ -1,35 +1,23 @@
-"""Weightless probes: a model file without its weights' bytes, and a note of what to fill in for them.
+"""Weightless probes of ONNX files: the file without its weights' bytes, and a note of what to fill in for them.
 
 Latency and power of a dense network depend on its shapes, not on the trained values, so a candidate travels as a few
 kilobytes. The agent puts seeded, normal-range random values where the weights were (never zeros or denormal numbers,
 whose arithmetic takes another time) and so gets a file of the same structure: nodes, attributes, shapes and bytes of
-weights are those of the original, only the names inside are shorter. What the agent reads is::
-
-    zlib( {"size": N, "fill": [[offset, bytes, mean, standard deviation], ...]} newline  all other bytes in order )
+weights are those of the original, only the names inside are shorter.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from pipeline.export.fill import SMALLEST_FILL_BYTES, Fill, deviation, pack
+
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9  # field numbers of onnx.proto
-_SMALLEST_FILL_BYTES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Fill:
-    offset: int
-    length: int
-    mean: float
-    std: float
 
 
 def skeleton(model: bytes) -> bytes:
@@ -48,10 +36,7 @@ def skeleton(model: bytes) -> bytes:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
     _shorten_names(proto.graph)
     data = proto.SerializeToString(deterministic=True)
-    fills = list(_fills(proto, data))
-    header = {"size": len(data), "fill": [[f.offset, f.length, f.mean, f.std] for f in fills]}
-    line = json.dumps(header, separators=(",", ":")).encode() + b"\n"
-    return zlib.compress(line + b"".join(_rest(data, fills)), 9)
+    return pack(data, list(_fills(proto, data)))
 
 
 def _shorten_names(graph: onnx.GraphProto) -> None:
@@ -78,17 +63,17 @@ def _shorten_names(graph: onnx.GraphProto) -> None:
     graph.doc_string = ""
 
 
-def _fills(proto: onnx.ModelProto, data: bytes) -> Iterator[_Fill]:
+def _fills(proto: onnx.ModelProto, data: bytes) -> Iterator[Fill]:
     ranges = [r for graph in _field(data, 0, len(data), _MODEL_GRAPH) for r in _field(data, *graph, _GRAPH_INITIALIZER)]
     norms = {
         n: i for node in proto.graph.node if node.op_type == "BatchNormalization" for i, n in enumerate(node.input)
     }
     for tensor, bounds in zip(proto.graph.initializer, ranges, strict=True):
         raw = next(_field(data, *bounds, _TENSOR_RAW_DATA), None)
-        if raw is None or tensor.data_type != TensorProto.FLOAT or raw[1] - raw[0] < _SMALLEST_FILL_BYTES:
+        if raw is None or tensor.data_type != TensorProto.FLOAT or raw[1] - raw[0] < SMALLEST_FILL_BYTES:
             continue
         mean, std = _distribution(tensor, norms.get(tensor.name))
-        yield _Fill(raw[0], raw[1] - raw[0], mean, std)
+        yield Fill(raw[0], raw[1] - raw[0], mean, std)
 
 
 def _distribution(tensor: TensorProto, norm_input: int | None) -> tuple[float, float]:
@@ -97,16 +82,7 @@ def _distribution(tensor: TensorProto, norm_input: int | None) -> tuple[float, f
         return 1.0, 0.1
     if len(tensor.dims) < 2:
         return 0.0, 0.1
-    fan_in = math.prod(tensor.dims[1:])
-    return 0.0, round(math.sqrt(2 / fan_in), 4) or 1e-4
-
-
-def _rest(data: bytes, fills: list[_Fill]) -> Iterator[bytes]:
-    start = 0
-    for fill in fills:
-        yield data[start : fill.offset]
-        start = fill.offset + fill.length
-    yield data[start:]
+    return 0.0, deviation(math.prod(tensor.dims[1:]))
 
 
 def _field(data: bytes, start: int, end: int, number: int) -> Iterator[tuple[int, int]]:

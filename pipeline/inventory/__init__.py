@@ -24,7 +24,7 @@ from pipeline.typed_yaml import Document
 
 FILE_NAME = "inventory.yaml"
 
-POWER_MEASURE: dict[str, float] = {"block_s": 2.0, "min_s": 10.0, "max_s": 60.0, "timeout_s": 300.0}
+POWER_MEASURE: dict[str, float] = {"block_s": 2.0, "min_s": 10.0, "max_s": 60.0, "idle_s": 6.0, "timeout_s": 300.0}
 """How long to measure where a sensor is named, unless somebody says otherwise.
 
 Power samples of one board lean on their neighbours (lag-1 correlation about 0.9 on a Jetson Nano's 100 Hz trace),

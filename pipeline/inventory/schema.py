@@ -72,6 +72,11 @@ class Power(_Layer):
     bus: int = Field(default=1, ge=0)
     address: Annotated[int, BeforeValidator(_number), Field(ge=0x03, le=0x77)] = 0x40
     shunt_ohms: float = Field(default=0.1, gt=0, le=10)
+    averaging: Literal[1, 2, 4, 8, 16, 32, 64, 128] = 32
+    range_v: Literal[16, 32] = 16
+    chip: str = Field(default="", min_length=1)
+    label: str = Field(default="", min_length=1)
+    channel: int = Field(default=1, ge=1, le=3)
     rail: str = Field(default="", min_length=1)
     interval_ms: float = Field(default=20, gt=0)
     options: dict[str, Any] = {}
@@ -93,6 +98,7 @@ class Measure(_Layer):
     build_timeout_s: float = Field(default=1200.0, gt=0)
     temperature_band_c: float = Field(default=5.0, gt=0)
     settle_s: float = Field(default=0.0, ge=0)
+    others_cores: float | None = Field(default=None, ge=0)
 
 
 class Modes(_Layer):

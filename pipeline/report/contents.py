@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from pipeline import codec
+from pipeline.drift import Drift, drift_of
 from pipeline.errors import ConfigError
 from pipeline.records import Artifact, Figures, SearchSpace, Trial
 from pipeline.targets import parse_target
+from pipeline.usage import Usage
 
 T = TypeVar("T")
 
@@ -57,6 +59,13 @@ class Contents:
     front: frozenset[int]
     """Indices of the trials that no other beats."""
     chosen: Artifact | None
+    usage: tuple[str, ...] = ()
+    """How the device's time was spent, in words, a round each."""
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the board's speed drifted over the trials."""
+        return drift_of(self.trials)
 
     @property
     def measured(self) -> tuple[Trial, ...]:
@@ -100,8 +109,14 @@ def gather(run: ReadableRun) -> Contents:
         space=_record(SearchSpace, run.get("space")),
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),
+        usage=tuple(str(codec.load(Usage, told)) for told in _usages(run)),
         chosen=next((artifact for artifact in run.artifacts() if artifact.chosen), None),
     )
+
+
+def _usages(run: ReadableRun) -> list[Any]:
+    rounds = range(1, int(run.get("config", {}).get("rounds") or 1) + 1)
+    return [told for number in rounds if (told := run.get(f"usage {number}")) is not None]
 
 
 def _record(kind: type[T], plain: object) -> T | None:

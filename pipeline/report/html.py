@@ -14,10 +14,11 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
+from pipeline.doubts import INVALIDATING, why_invalid
 from pipeline.errors import OutputError
 from pipeline.report.charts import Chart, charts
 from pipeline.report.contents import Contents, ReadableRun, gather
-from pipeline.report.table import NOT_MEASURED, Row, comparison
+from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison
 
 
 def write_report(store: ReadableRun, path: Path) -> None:
@@ -75,6 +76,8 @@ def _facts(run: Contents) -> str:
         "Trials": f"{len(run.trials)}" + (f", {len(run.failed)} failed" if run.failed else ""),
         "Started": _date(run.started),
         "Status": run.status,
+        **({"Time of the search": "; ".join(run.usage)} if run.usage else {}),
+        **({"Drift": str(run.drift)} if run.drift else {}),
     }
     return "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in named.items())
 
@@ -126,7 +129,8 @@ def _cell(text: str) -> str:
 def _verified(run: Contents) -> str:
     chosen = run.chosen
     sentences = [
-        "± and brackets are 95 % confidence intervals; × is the pruned network's figure over the base model's."
+        "± and brackets are 95 % confidence intervals; × is the pruned network's figure over the base model's.",
+        NOTE,
     ]
     if chosen is not None and chosen.device_accuracy is not None and chosen.host_accuracy is not None:
         sentences.append(
@@ -149,7 +153,10 @@ def _failures(run: Contents) -> str:
         return ""
     counted = Counter(trial.failure or "" for trial in run.failed).most_common(20)
     items = "".join(f"<li><b>{number}×</b> {escape(reason)}</li>" for reason, number in counted)
-    return f"<section><h2>What failed</h2><ul>{items}</ul></section>"
+    flags = dict.fromkeys(flag for t in run.failed if t.measurement for flag in why_invalid(t.measurement))
+    meant = "".join(f'<p class="note">{escape(flag)}: {escape(INVALIDATING[flag])}.</p>' for flag in flags)
+    aside = '<p class="note">What is quarantined was measured, but not validly: its figures count for nothing.</p>'
+    return f"<section><h2>What failed</h2><ul>{items}</ul>{aside + meant if flags else ''}</section>"
 
 
 def _footer(run: Contents) -> str:

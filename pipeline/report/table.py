@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pipeline.drift import corrected
 from pipeline.records import Figures, Interval, Measurement, Power
 
 NOT_MEASURED = "not measured"
+NOTE = (
+    "Median latency of the pruned network: its ratio to the base model, measured in turns with it, times the base "
+    "model's own, so that the board's drift does not count."
+)
+"""Goes with the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ def comparison(base: Figures, pruned: Figures) -> list[Row]:
         Row(
             "Latency, median",
             uncertain(before.p50_ms, "ms"),
-            uncertain(after.p50_ms, "ms"),
+            uncertain(corrected(after, before), "ms"),
             _latency_change(base, pruned),
         ),
         Row(
@@ -124,11 +130,16 @@ def _latency_change(base: Figures, pruned: Figures) -> str:
 
 
 def _power(power: Power | None) -> str:
-    return NOT_MEASURED if power is None else f"{uncertain(power.mean_w, 'W')} ({power.source}, {power.scope})"
+    if power is None:
+        return NOT_MEASURED
+    source = f"{power.source}, {power.scope}" + (", estimated" if power.estimated else "")
+    return f"{uncertain(power.mean_w, 'W')} ({source})"
 
 
 def _energy(power: Power | None) -> str:
-    return NOT_MEASURED if power is None else uncertain(power.energy_total_mj, "mJ")
+    if power is None:
+        return NOT_MEASURED
+    return uncertain(power.energy_total_mj, "mJ") + (" (estimated)" if power.estimated else "")
 
 
 def _power_change(before: Measurement, after: Measurement) -> str:
@@ -149,7 +160,7 @@ def _energy_change(before: Measurement, after: Measurement) -> str:
 
 def _same_sensor(before: Power, after: Power) -> bool:
     """Figures of two sensors, or of one that measures and one that estimates, are no pair."""
-    return (before.source, before.scope) == (after.source, after.scope)
+    return (before.source, before.scope, before.estimated) == (after.source, after.scope, after.estimated)
 
 
 def _times(after: float, before: float) -> str:

@@ -1,6 +1,7 @@
 """The way to an agent: files go over, a line goes over, lines come back.
 
-Two ship: a child process on this machine, and SSH. What runs at the other end is the same zipapp.
+Three ship: a child process on this machine, SSH, and a recorded board that is played back. What runs at the other end
+of the first two is the same zipapp.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ def open_session(device: Device, zipapp: Zipapp) -> Session:
     Raises:
         DeviceError: one of its kinds, each saying what to do.
     """
+    if device.recording is not None:
+        from pipeline.sessions.replay import ReplaySession
+
+        return ReplaySession(device)
     if device.ssh is None:
         from pipeline.sessions.local import LocalSession
 

@@ -32,15 +32,17 @@ class Zipapp:
 @lru_cache(maxsize=1)
 def zipapp() -> Zipapp:
     """Pack ``device_agents`` into one file that any Python 3.6 runs; the same sources give the same bytes."""
-    files = {"__main__.py": b"from device_agents.__main__ import main\n\nmain()\n"}
-    _collect(resources.files("device_agents"), "device_agents", files)
+    package = resources.files("device_agents")
+    files = {"__main__.py": (package / "bootstrap.py").read_bytes()}
+    _collect(package, "device_agents", files)
+    del files["device_agents/bootstrap.py"]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, files[name])
+            archive.writestr(entry, files[name], compresslevel=9)
     return Zipapp.of(packed.getvalue())
 
 

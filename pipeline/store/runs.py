@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunNotFoundError, StoreError, nearest
+from pipeline.recording import REPLAY
 from pipeline.store.database import NAME, Database
 from pipeline.store.faults import explained
 from pipeline.store.lock import is_written
@@ -127,7 +128,7 @@ def _summary(database: Database, folder: Path) -> RunSummary:
     return RunSummary(
         id=folder.name,
         status=status,
-        device=_in_words(database.fact("device") or config.get("device")),
+        device=_device(database.fact("device") or config.get("device")),
         model=_in_words(config.get("model")),
         data=_in_words(config.get("data")),
         target=_in_words(config.get("target") or config.get("targets")),
@@ -137,6 +138,16 @@ def _summary(database: Database, folder: Path) -> RunSummary:
         finished=finished,
         seconds=worked if isinstance(worked, float) and status != RUNNING else _seconds_between(started, end),
     )
+
+
+def _device(value: Any) -> str:
+    """Return a device's name, and that no board was there if so.
+
+    >>> _device({"name": "pi", "kind": "replay"})
+    'pi (replayed)'
+    """
+    replayed = isinstance(value, Mapping) and value.get("kind") == REPLAY
+    return _in_words(value) + (" (replayed)" if replayed else "")
 
 
 def _in_words(value: Any) -> str:

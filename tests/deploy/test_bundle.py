@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -21,6 +22,7 @@ from pipeline import codec
 from pipeline.errors import OutputError
 from pipeline.records import Artifact, Figures, PruningPlan
 from tests.examples import artifact, device_facts, figures, measurement, power, pruned_figures, space
+from tests.pipeline.export.tflite.tiny import CONVERTED, tiny
 
 CLASSES = ("dark", "middling", "bright", "dazzling")
 
@@ -128,8 +130,9 @@ def test_a_plan_of_another_round_is_given_by_its_levels_alone(model: Path, tmp_p
 
 def test_the_readme_shows_the_figures_and_how_sure_they_are(model: Path, tmp_path: Path) -> None:
     text = (write(model, tmp_path / "bundle") / "README.md").read_text()
-    assert "| Latency, median | 2.73 ms ±0.02 | 1.31 ms ±0.02 | 0.48× [0.47, 0.49] |" in text
+    assert "| Latency, median | 2.73 ms ±0.02 | 1.31 ms ±0.03 | 0.48× [0.47, 0.49] |" in text
     assert "| Power | not measured | not measured |  |" in text
+    assert "its ratio to the base model, measured in turns with it" in text
     assert "900 timed inferences" in text
     assert "Power and energy: not measured." in text
     assert "500 real images: 92.00% right there" in text
@@ -193,6 +196,31 @@ def test_the_example_turns_a_colour_image_grey_where_the_network_wants_grey(tmp_
     assert run_example(folder, str(tmp_path / "spot.png")).splitlines()[1].split()[-1] == CLASSES[1]
 
 
+def test_a_tflite_bundle_says_what_it_needs_and_its_example_runs(tmp_path: Path) -> None:
+    made = artifact({"model.tflite": hashlib.sha256(CONVERTED.read_bytes()).hexdigest()})
+    facts = make_facts(input_name="image", input_shape=(3, 16, 16), classes=tuple("abcde"))
+    folder = write_bundle(artifact=made, files={"model.tflite": CONVERTED}, facts=facts, output=tmp_path / "bundle")
+    verify_bundle(folder)
+    assert json.loads((folder / "manifest.json").read_text())["model"] == {"file": "model.tflite", "format": "tflite"}
+    assert (folder / "requirements.txt").read_text().split() == ["ai-edge-litert", "numpy", "pillow"]
+    text = (folder / "README.md").read_text()
+    assert "| model.tflite | the network with its weights |" in text
+    assert "runs it with LiteRT" in text
+    Image.new("RGB", (20, 20), (200, 30, 90)).save(tmp_path / "red.png")
+    lines = run_example(folder, str(tmp_path / "red.png")).splitlines()
+    with Image.open(tmp_path / "red.png") as image:
+        pixels = torch.from_numpy(np.asarray(image.resize((16, 16)), np.float32)).permute(2, 0, 1)[None]
+    best = int(tiny()((pixels / 255 - 0.5) / 0.1).argmax())
+    assert lines[1].split()[-1] == "abcde"[best]
+
+
+def test_a_bundle_holds_one_model(model: Path, tmp_path: Path) -> None:
+    both = {"model.onnx": model, "model.tflite": CONVERTED}
+    made = artifact({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in both.items()})
+    with pytest.raises(OutputError, match=r"needs one of model\.onnx, model\.tflite; found: model\.onnx, model\.tfl"):
+        write_bundle(artifact=made, files=both, facts=make_facts(), output=tmp_path / "bundle")
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -235,7 +263,7 @@ def test_a_damaged_file_is_refused_and_nothing_is_left(model: Path, tmp_path: Pa
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"artifact a1 needs model\.onnx; found: no file"):
+    with pytest.raises(OutputError, match=r"a bundle needs one of model\.onnx, model\.tflite; found: no file"):
         write_bundle(artifact=artifact({}), files={}, facts=make_facts(), output=tmp_path / "bundle")
 
 

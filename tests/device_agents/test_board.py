@@ -66,6 +66,39 @@ def test_a_raspberry_pi_is_recognised(root, tmp_path):
     assert facts["memory_mb"] == pytest.approx(3977.3, abs=0.1)
 
 
+def test_a_board_says_what_decides_on_its_wheels_and_modes(root, tmp_path):
+    place = root(
+        {
+            "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 18.04.6 LTS"\n',
+            "etc/nv_tegra_release": "# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t210ref\n",
+            "proc/meminfo": "MemTotal: 4059292 kB\nSwapTotal: 2029636 kB\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_available_governors": "ondemand performance \n",
+        }
+    )
+    facts = board.facts(str(tmp_path), place)
+
+    assert (facts["system"], facts["l4t"], facts["governors"]) == (
+        "Ubuntu 18.04.6 LTS",
+        "32.7.1",
+        "ondemand,performance",
+    )
+    assert facts["swap_mb"] == pytest.approx(2078.3, abs=0.1)
+    assert facts["libc"] is None or facts["libc"].startswith("glibc ")
+
+
+def test_busy_time_is_counted_over_all_cores_and_stolen_time_apart(root):
+    ticks = os.sysconf("SC_CLK_TCK")
+    counted = " ".join(str(seconds * ticks) for seconds in (5, 1, 2, 900, 50, 0, 1, 3, 4, 0))
+    stat = f"cpu  {counted}\ncpu0 1 1\n"
+
+    assert board.cpu_times_s(root({"proc/stat": stat})) == (9.0, 3.0)
+
+
+@pytest.mark.parametrize("stat", ["", "cpu  1 2 3\n", "intr 5\n"])
+def test_no_busy_time_is_made_up(root, stat):
+    assert board.cpu_times_s(root({"proc/stat": stat})) is None
+
+
 def test_a_jetson_s_placeholder_and_sleeping_zones_are_no_temperature(root):
     place = root(NANO)
 

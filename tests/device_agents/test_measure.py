@@ -5,7 +5,7 @@ import pytest
 from device_agents import measure
 from device_agents.arguments import Measure, Power
 from device_agents.errors import AgentError
-from device_agents.protocol import BAD_REQUEST, INVALID, REFUSED
+from device_agents.protocol import BAD_REQUEST, INVALID, REFUSED, VERSION
 
 QUICK = {"runtime": "null", "warmup_s": 0.01, "min_s": 0.05, "max_s": 0.6, "block_s": 0.01, "ci_rel": 0.5}
 
@@ -38,7 +38,7 @@ def test_every_inference_is_timed_and_grouped_in_blocks(tmp_path, model):
         assert sum(block["ms"]) <= (block["end_s"] - block["start_s"]) * 1e3 + 0.001
         assert min(block["ms"]) >= 1.0
     assert result["reference"] is None
-    assert (result["runtime"], result["threads"], result["idle"], result["power"]) == ("null 1", 1, [], None)
+    assert (result["runtime"], result["threads"], result["idle"], result["power"]) == (f"null {VERSION}", 1, [], None)
     assert result["peak_rss_mb"] > 1
 
 
@@ -105,3 +105,48 @@ def test_an_unknown_runtime_is_the_request_s_fault(tmp_path, model):
         run(tmp_path, model(), runtime="magic")
 
     assert caught.value.kind == BAD_REQUEST
+
+
+def test_a_candidate_that_is_surely_too_slow_is_not_measured_to_the_end(tmp_path, model):
+    told = {"reference": model(ms=1.0, burn=True), "min_s": 0.1, "max_s": 5.0, "ci_rel": 1e-9, "reject_above": 1.5}
+    slow = run(tmp_path, model(ms=3.0, burn=True), **told)
+
+    assert slow["early"]
+    assert 5 <= len(slow["candidate"]["blocks"]) < 100
+    assert not run(tmp_path, model(ms=1.0, burn=True), **dict(told, max_s=0.5))["early"]
+
+
+def test_with_power_it_goes_on_until_the_energy_is_known_too(tmp_path, model):
+    told = []
+
+    def energy_enough(windows):
+        told.append(windows)
+        return len(told) == 3
+
+    asked = Measure(candidate=model(ms=0.2, burn=True), **dict(QUICK, max_s=5.0), idle_s=0.0, power=Power("rapl"))
+    result = measure.run(asked, str(tmp_path), lambda _: None, energy_enough)
+
+    assert len(told) == 3
+    blocks = result["candidate"]["blocks"]
+    assert [window for windows in told for window in windows] == [
+        [b["start_s"], b["end_s"], len(b["ms"])] for b in blocks
+    ], "each block is told once"
+
+
+def test_it_waits_for_a_cool_board_but_not_for_ever(tmp_path, model, monkeypatch):
+    readings = iter([60.0] + [55.0] * 50)
+    monkeypatch.setattr(measure.board, "temperature_c", lambda *_: next(readings))
+    cooled = run(tmp_path, model(), settle_below_c=56.0, settle_s=0.5)["settled"]
+    hot = run(tmp_path, model(), settle_below_c=40.0, settle_s=0.05)["settled"]
+
+    assert (cooled["temperature_c"], cooled["reached"]) == (55.0, True)
+    assert (hot["temperature_c"], hot["reached"]) == (55.0, False)
+    assert run(tmp_path, model())["settled"]["reached"] is None
+
+
+def test_the_board_is_looked_at_while_it_works_and_the_conditions_are_told(tmp_path, model):
+    result = run(tmp_path, model(ms=1.0, burn=True), affinity=None, spinning=False)
+
+    assert result["during"][0].keys() == result["before"].keys()
+    assert result["conditions"] == {"affinity": None, "spinning": False}
+    assert result["own_cpu_s"] > 0.04

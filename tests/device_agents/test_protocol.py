@@ -20,8 +20,8 @@ def test_what_is_no_message_is_refused_and_quoted(line):
 
 
 def test_another_version_is_named():
-    with pytest.raises(protocol.ProtocolError, match="version 2, expected 1"):
-        protocol.decode(b'{"v": 2}')
+    with pytest.raises(protocol.ProtocolError, match="version 1, expected 2"):
+        protocol.decode(b'{"v": 1}')
 
 
 def test_not_a_number_never_reaches_the_wire():

@@ -32,8 +32,7 @@ def registered() -> Iterator[None]:
     mounted = not (_MOUNTED / "register").exists()
     if mounted:
         subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(_MOUNTED)], check=True)
-    entries = [entry.read_text() for entry in _MOUNTED.glob("*aarch64*")]
-    wanted = not any("enabled" in text and "flags: " in text and "F" in text.partition("flags: ")[2] for text in entries)
+    wanted = not any(_opens_early(_MOUNTED / name) for name in ("qemu-aarch64", _OWN))
     try:
         if wanted:
             _, _, rest = FORMAT.read_text().strip().split(":", 2)
@@ -45,3 +44,9 @@ def registered() -> Iterator[None]:
                 (_MOUNTED / _OWN).write_text("-1")
         if mounted:
             subprocess.run(["umount", str(_MOUNTED)], check=False)
+
+
+def _opens_early(entry: Path) -> bool:
+    """Whether an entry is enabled and keeps its interpreter open (flag F)."""
+    text = entry.read_text() if entry.exists() else ""
+    return "enabled" in text and "F" in text.partition("flags:")[2].partition("\n")[0]

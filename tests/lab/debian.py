@@ -79,7 +79,9 @@ class Packages:
         return found.group(1)
 
     def _apt(self, program: str, *arguments: str, cwd: Path | None = None) -> str:
-        done = subprocess.run([program, f"-c={self._folder}/apt.conf", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [program, f"-c={self._folder}/apt.conf", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, f"{program} {' '.join(arguments)}: {done.stderr}"
         return done.stdout
 

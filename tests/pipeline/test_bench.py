@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,16 @@ from typing import Any
 import onnx
 import pytest
 
-from pipeline.agent import open_agent
+from pipeline.agent import Agent, open_agent
 from pipeline.bench import Bench, longer
+from pipeline.candidates import Built
+from pipeline.doubts import why_invalid
+from pipeline.errors import DeviceError
 from pipeline.export.skeleton import skeleton
-from pipeline.records import Device, MeasureSettings
+from pipeline.records import Device, Measurement, MeasureSettings
 from pipeline.store import Store
-
-QUICK = MeasureSettings(warmup_s=0.0, min_s=0.05, max_s=0.1, block_s=0.01, ci_rel=0.5)
+from tests.examples import candidate
+from tests.recordings import QUICK, dense, recorded, rewritten, tape
 
 
 @pytest.fixture
@@ -68,3 +71,105 @@ def test_a_longer_measurement_stays_within_limits_that_move_with_it() -> None:
     assert (nine.min_s, nine.max_s, nine.timeout_s) == (90, 180, 420)
     assert nine.ci_rel == pytest.approx(0.02 / 9)
     assert longer(QUICK, 1.0) == QUICK
+
+
+# ---------------------------------------------------------------- invalid measurements, played back
+
+BASE, CUT = skeleton(dense(seed=0)), skeleton(dense(seed=0, width=16))
+BUILT = Built(candidate(key="16"), CUT, {})
+
+
+def throttled(raw: dict[str, Any]) -> None:
+    raw["before"]["throttled"], raw["after"]["throttled"] = "0x0", "0x50005"
+
+
+def crowded(raw: dict[str, Any]) -> None:
+    raw["before"]["cpu_busy_s"], raw["after"]["cpu_busy_s"] = 0.0, 900.0
+    raw.update(wall_s=1.0, own_cpu_s=0.0, cores=2)
+
+
+def calm(raw: dict[str, Any]) -> None:
+    raw["before"].pop("throttled", None)
+    raw["before"].pop("cpu_busy_s", None)
+    raw["during"] = []
+
+
+def played(
+    tmp_path: Path, store: Store, spoilt: int, spoil: Callable[[dict[str, Any]], None], *, board: bool = True
+) -> Iterator[tuple[Bench, list[str]]]:
+    """A bench whose device answers every question anew, its first ``spoilt`` measurements invalid."""
+
+    def three_times(agent: Agent) -> None:
+        for _ in range(3):
+            agent.measure(BASE, "skeleton")
+            agent.measure(CUT, "skeleton", reference=(BASE, "skeleton"))
+
+    def change(number: int, raw: dict[str, Any]) -> None:
+        calm(raw)
+        if number // 2 < spoilt:
+            spoil(raw)
+
+    asked: list[str] = []
+    path = rewritten(recorded(tmp_path, three_times), change, board=board)
+    with open_agent(tape(path), record=lambda verb, *_: asked.append(verb)) as agent:
+        yield Bench(agent, store, BASE), asked
+
+
+def test_an_invalid_measurement_is_taken_again_and_a_valid_one_stands(store: Store, tmp_path: Path) -> None:
+    for bench, asked in played(tmp_path, store, 2, throttled):
+        found, known = bench.measure(BUILT)
+        assert asked.count("measure") == 3
+    assert (found.flags, known) == ((), False)
+    assert found.conditions["times_measured"] == 3
+
+
+def test_one_that_stays_invalid_is_kept_for_the_record_and_not_measured_a_second_time(
+    store: Store, tmp_path: Path
+) -> None:
+    for bench, asked in played(tmp_path, store, 3, throttled):
+        found, _ = bench.measure(BUILT)
+        assert bench.measure(BUILT) == (found, True)
+        assert bench.probe("16", lambda: CUT) is None
+        assert asked.count("measure") == 3
+    assert why_invalid(found) == ("throttled", "undervoltage")
+
+
+def test_without_valid_figures_of_the_base_model_the_run_ends_and_says_what_to_do(store: Store, tmp_path: Path) -> None:
+    said = r"tape: quarantined: throttled, undervoltage, measured 3 times: .*pipeline devices doctor tape.*resume"
+    for bench, _ in played(tmp_path, store, 3, throttled):
+        with pytest.raises(DeviceError, match=said):
+            bench.base()
+    assert store.recall("base") is None  # once the board is mended, a resumed run measures it
+
+
+def test_on_the_users_own_machine_other_load_is_tolerated_and_named(store: Store, tmp_path: Path) -> None:
+    for bench, _ in played(tmp_path, store, 3, crowded, board=False):
+        found, _ = bench.measure(BUILT)
+    assert "competing_load" in found.flags
+    assert found.conditions["tolerated"] == ["competing_load"]
+    assert why_invalid(found) == ()
+
+
+def test_on_a_board_other_load_is_never_tolerated(store: Store, tmp_path: Path) -> None:
+    for bench, _ in played(tmp_path, store, 3, crowded):
+        found, _ = bench.measure(BUILT)
+    assert why_invalid(found) == ("competing_load",)
+
+
+def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_path: Path) -> None:
+    told: list[Any] = []
+    device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=QUICK)
+
+    def note(verb: str, arguments: Any, *_: Any) -> None:
+        if verb == "measure":
+            told.append(arguments["reject_above"])
+
+    with open_agent(device, record=note) as agent:
+        bench = Bench(agent, store, BASE, limits={"latency": 0.5})
+        bench.base()
+        bench.probe("single", lambda: CUT)
+        bench.whole(dense(seed=0, width=16), "whole")
+        assert set(told) == {None}
+        found: Measurement = bench.measure(BUILT)[0]
+    assert told[-1] == 0.5
+    assert found.ratio is not None

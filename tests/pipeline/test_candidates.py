@@ -9,7 +9,7 @@ from device_agents.skeleton import expand, parse
 from pipeline.candidates import Builder
 from pipeline.config import EvaluationConfig
 from pipeline.errors import CutError
-from pipeline.export.onnx import export
+from pipeline.export.format import open_format
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import prune
@@ -33,7 +33,8 @@ def builder() -> Builder:
     space = search_space(base, example, step=8)
     return Builder(
         base=base, space=space, ranking=rank(base, space, "l1", example, []), data=data, example=example,
-        settings=EvaluationConfig(batch_norm_images=64, search_images=100), limits=OnnxLimits(13, 7),
+        settings=EvaluationConfig(batch_norm_images=64, search_images=100),
+        format=open_format("onnx", base, example, limits=OnnxLimits(13, 7)),
     )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def test_a_candidate_says_what_the_cut_network_is(builder: Builder) -> None:
     assert (built.candidate.parameters, built.candidate.macs) == (weight.parameters, weight.macs)
     assert built.candidate.key == builder.space.key(halved(builder).levels)
     assert built.candidate.accuracy == accuracy(network, builder.data.search.batches(256, limit=100))
-    assert built.candidate.size_bytes == len(export(network, builder.example, builder.limits))
+    assert built.candidate.size_bytes == len(builder.format.file(network))
     assert built.candidate.probe_bytes == len(built.probe) < built.candidate.size_bytes
     assert built.seconds.keys() == {"cut", "accuracy", "export"}
     assert all(seconds > 0 for seconds in built.seconds.values())

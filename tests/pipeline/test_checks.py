@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import checks
+from pipeline.agent import open_agent
 from pipeline.checks import BOARD, WAY, check_device
 from pipeline.records import Device, PowerSettings
 
@@ -31,7 +32,7 @@ def test_a_good_device_has_nothing_but_ticks(local: Device) -> None:
 
 
 def test_a_missing_runtime_is_told_with_the_board_s_own_install_command(local: Device) -> None:
-    found = by_name(replace(local, runtime="tflite", mends={"runtime": "pip install it"}))
+    found = by_name(replace(local, runtime="other", mends={"runtime": "no", "runtime other": "pip install it"}))
     assert (found["runtime"].ok, found["runtime"].mend) == (False, "pip install it")
     assert found["disk"].ok
 
@@ -47,6 +48,14 @@ def test_a_sensor_that_cannot_be_read_is_told_with_its_reason(local: Device) -> 
 
 def test_an_unknown_sensor_is_told(local: Device) -> None:
     assert "no sensor 'nonesuch'" in by_name(replace(local, power=PowerSettings(backend="nonesuch")))["sensor"].detail
+
+
+def test_who_measures_on_the_board_is_told(local: Device) -> None:
+    assert by_name(local)["holder"].detail == "nobody measures on it"
+    with open_agent(local) as other:
+        other.hold()
+        found = by_name(local)["holder"]
+    assert (found.ok, found.level, "held by" in found.detail) == (True, "warn", True)
 
 
 def test_too_little_disk_and_memory_are_told(local: Device, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pipeline.candidates import Built
 from pipeline.errors import CutError, MeasureError, SessionLostError
 from pipeline.loop import search
 from pipeline.records import Measurement, PruningPlan, Trial
+from pipeline.usage import Watch
 from tests.examples import candidate, measurement
 
 
@@ -97,6 +98,7 @@ def test_a_candidate_that_cannot_be_measured_or_judged_keeps_what_is_known_of_it
     assert crashed.candidate is not None
     assert crashed.seconds["measure"] >= 0
     assert (unjudged.failure, unjudged.reward) == ("its energy was not measured", None)
+    assert unjudged.measurement == measurement()  # for the record
     assert (good.failure, good.cached) == (None, True)
 
 
@@ -153,3 +155,29 @@ def test_asked_to_stop_it_finishes_what_is_begun() -> None:
     trials = list(search(strategy, build, measure, judge, trials=9, lookahead=1, stopping=stopping))
     assert [t.index for t in trials] == [0, 1]
     assert strategy.log[-2:] == ["tell 0", "tell 1"]
+
+
+def test_what_was_put_aside_is_kept_for_the_record_and_no_strategy_is_told_its_figures() -> None:
+    class Listening(Counting):
+        def tell(self, trial: Trial) -> None:
+            told.append(trial)
+
+    def judging(trial: Trial) -> Trial:
+        raise MeasureError("quarantined: throttled, measured 3 times")
+
+    told: list[Trial] = []
+    (trial,) = search(Listening(), build, measure, judging, trials=1)
+    assert trial.measurement == measurement()
+    assert (told[0].failure, told[0].measurement, told[0].reward) == (trial.failure, None, None)
+    list(search(Listening(), build, measure, judging, trials=1, known={0: trial}))  # as when the run is resumed
+    assert told[1].measurement is None
+
+
+def test_the_watch_hears_what_new_trials_spend_their_time_on() -> None:
+    watch = Watch()
+    assert list(search(Counting(), build, measure, judge, trials=2, watch=watch))
+    assert watch.usage(shared=True) is not None
+    quiet = Watch()
+    known = {t.index: t for t in search(Counting(), build, measure, judge, trials=2)}
+    assert list(search(Counting(), build, measure, judge, trials=2, known=known, watch=quiet))
+    assert quiet.usage(shared=True) is None

@@ -92,15 +92,77 @@ def edit(raw: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "flag"),
     [
-        ("after.throttled", "0x1", "throttled"),
+        ("after.throttled", "0x4", "throttled"),
+        ("after.throttled", "0x1", "undervoltage"),
+        ("after.throttled", "0x10000", "undervoltage"),
         ("after.throttled", "0x40000", "throttled"),
         ("before.throttled", "0x2", "throttled"),
-        ("after.clock_mhz", 1400.0, "clock_changed"),
+        ("after.clock_mhz", 1200.0, "clock_changed"),
         ("after.temperature_c", 61.0, "temperature_rise"),
     ],
 )
 def test_a_board_that_changed_meanwhile_is_flagged(path: str, value: object, flag: str) -> None:
     assert measurement(edit(reply(), path, value), ci_rel=0.02).flags == (flag,)
+
+
+def test_a_clock_that_fell_between_the_blocks_and_a_short_throttling_are_flagged() -> None:
+    clocks = [1500.0] * 4 + [1000.0] * 4
+    raw = reply() | {"during": [{"clock_mhz": clock, "throttled": "0x0"} for clock in clocks]}
+    assert measurement(raw, ci_rel=0.02).flags == ("clock_changed",)
+    raw["during"] = [{"clock_mhz": 1500.0, "throttled": "0x4" if i == 3 else "0x0"} for i in range(8)]
+    assert measurement(raw, ci_rel=0.02).flags == ("throttled",)
+
+
+def test_getting_warm_before_the_first_block_is_no_doubt() -> None:
+    raw = reply() | {"during": [{"temperature_c": 63.0}]}
+    raw["after"] = raw["after"] | {"temperature_c": 64.0}
+    assert measurement(raw, ci_rel=0.02).flags == ()
+
+
+@pytest.mark.parametrize(("busy_s", "flags"), [(20.5, ()), (30.0, ("competing_load",))])
+def test_other_programs_that_keep_the_board_busy_are_flagged(busy_s: float, flags: tuple[str, ...]) -> None:
+    raw = reply() | {"wall_s": 20.0, "own_cpu_s": 20.0, "cores": 4}
+    raw["before"] = raw["before"] | {"cpu_busy_s": 100.0}
+    raw["after"] = raw["after"] | {"cpu_busy_s": 100.0 + busy_s + 1.0}
+    m = measurement(raw, ci_rel=0.02)
+    assert m.flags == flags
+    assert m.conditions["others_cores"] == pytest.approx((busy_s - 19.0) / 20.0, abs=0.01)
+    assert measurement(raw, ci_rel=0.02, others_cores=2.0).flags == ()
+
+
+def test_a_candidate_rejected_early_is_not_reproached_with_few_samples() -> None:
+    raw = reply() | {"early": True}
+    raw["candidate"]["blocks"] = raw["candidate"]["blocks"][:3]
+    m = measurement(raw, ci_rel=0.001)
+    assert (m.early, m.flags) == (True, ())
+    assert measurement(raw | {"early": False}, ci_rel=0.001).flags != ()
+
+
+def test_the_reference_s_own_latency_tells_how_fast_the_board_was() -> None:
+    assert measurement(reply(), ci_rel=0.02).reference_p50_ms == pytest.approx(4.0, rel=0.01)
+    assert measurement(reply(reference_ms=None), ci_rel=0.02).reference_p50_ms is None
+
+
+def test_the_idle_power_s_own_uncertainty_widens_the_dynamic_energy() -> None:
+    raw = reply()
+    t, w = np.array(raw["power"]["t_s"]), np.array(raw["power"]["w"])
+    resting = w == 1.0
+    w[resting] += 0.1 * np.sin(t[resting] * 2.0)
+    unsteady = measurement(raw | {"power": raw["power"] | {"w": w.tolist()}}, ci_rel=0.02).power
+    steady = measurement(reply(), ci_rel=0.02).power
+    assert unsteady is not None
+    assert steady is not None
+    assert unsteady.energy_dynamic_mj is not None
+    assert steady.energy_dynamic_mj is not None
+    assert unsteady.energy_dynamic_mj.half_width > 10 * steady.energy_dynamic_mj.half_width
+    assert unsteady.energy_total_mj.half_width == pytest.approx(steady.energy_total_mj.half_width)
+
+
+def test_an_estimate_of_power_says_so() -> None:
+    raw = reply()
+    power = measurement(raw | {"power": raw["power"] | {"estimated": True}}, ci_rel=0.02).power
+    assert power is not None
+    assert power.estimated
 
 
 def test_an_old_throttling_that_only_sticks_is_not_held_against_the_candidate() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.doubts import why_invalid
 from pipeline.pooling import less_doubtful, pooled
 from pipeline.records import Interval
 from tests.examples import measurement, power
@@ -56,3 +57,18 @@ def test_what_a_second_measurement_cost_is_added() -> None:
     again = less_doubtful(measurement(flags=("noisy",)), measurement(bytes_sent=0))
     assert again.bytes_sent == 4200
     assert again.seconds == 5.0
+
+
+def test_what_is_invalid_counts_before_what_is_imprecise() -> None:
+    imprecise = measurement(1.0, flags=("noisy", "few_samples", "power_noisy"))
+    assert less_doubtful(imprecise, measurement(2.0, flags=("throttled",))).flags == imprecise.flags
+
+
+def test_what_was_tolerated_in_either_look_is_tolerated_in_both_together() -> None:
+    one = measurement(flags=("competing_load",), conditions={"tolerated": ["competing_load"]})
+    other = measurement(
+        flags=("clock_changed",), conditions={"tolerated": ["clock_changed"], "governor": "performance"}
+    )
+    for both in (pooled(one, other), pooled(other, one)):
+        assert both.conditions["tolerated"] == ["clock_changed", "competing_load"]
+        assert why_invalid(both) == ()

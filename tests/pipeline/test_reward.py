@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import MeasureError
 from pipeline.reward import Ratios, Weights, ratios_of, reward, violation
-from tests.examples import measurement, space
+from tests.examples import measurement, power, space
 
 EVEN = Weights([1.0, 1.0], [0.2, 0.2], [0.1, 0.1], [0.3, 0.3], latency=0.5, violation=2.0)
 
@@ -51,3 +51,17 @@ def test_ratios_are_taken_over_the_base_and_need_a_reference() -> None:
     assert (taken.accuracy, taken.size, taken.power, taken.energy) == (0.5, 0.3, 0.7, 0.4)
     with pytest.raises(ValueError, match="without a reference"):
         ratios_of(0.5, 0.9, 1.0, measurement(ratio=None))
+
+
+def test_an_invalid_measurement_is_never_rewarded() -> None:
+    throttled = measurement(flags=("noisy", "throttled"), conditions={"times_measured": 3})
+    with pytest.raises(MeasureError, match=r"^quarantined: throttled, measured 3 times$"):
+        ratios_of(0.5, 0.9, 1.0, throttled)
+    assert ratios_of(0.5, 0.9, 1.0, measurement(flags=("noisy", "few_samples"))).size == 1.0
+
+
+def test_estimated_power_is_not_set_beside_measured_power() -> None:
+    measured, estimated = measurement(power=power()), measurement(power=power(estimated=True, source="pmic"))
+    with pytest.raises(MeasureError, match=r"is estimated \(pmic\), the base model's measured \(ina219\)"):
+        ratios_of(0.5, 0.9, 1.0, estimated, measured)
+    assert ratios_of(0.5, 0.9, 1.0, measured, measured).size == ratios_of(0.5, 0.9, 1.0, estimated, estimated).size

@@ -3,6 +3,7 @@ import errno
 import pytest
 
 from device_agents.power import SensorError, ina219
+from device_agents.power._i2c import explain
 
 
 class Chip:
@@ -12,22 +13,27 @@ class Chip:
         self.registers = {0: 0x399F, 1: (shunt_uv // 10) & 0xFFFF, 2: (bus_mv // 4) << 3 | flags, 3: 0}
         self.ready_every = ready_every
         self.looks = 0
+        self.resets_at = set()
         self.closed = False
 
-    def read_word(self, register):
-        if register == 3:
-            self.looks = 0  # SBOS448: reading the power register clears "conversion ready"
-        if register == 2:
+    def read_words(self, *registers):
+        if 2 in registers:
             self.looks += 1
-            ready = self.ready_every and self.looks >= self.ready_every
-            return self.registers[2] | (0x2 if ready else 0)
-        return self.registers[register]
+            if self.looks in self.resets_at:
+                self.registers[0] = 0x399F
+        return [self._word(register) for register in registers]
 
     def write_word(self, register, value):
         self.registers[register] = value
 
     def close(self):
         self.closed = True
+
+    def _word(self, register):
+        if register == 2:
+            ready = self.ready_every and self.looks % self.ready_every == 0
+            return self.registers[2] | (0x2 if ready else 0)
+        return self.registers[register]
 
 
 def test_the_chip_is_set_to_average_the_shunt_and_run_continuously():
@@ -43,6 +49,25 @@ def test_the_chip_is_set_to_average_the_shunt_and_run_continuously():
     assert word & 7 == 0b111  # shunt and bus, continuous
 
 
+@pytest.mark.parametrize(
+    ("averaging", "setting", "cycle_ms"),
+    [
+        (1, 0b0011, 1.064),
+        (2, 0b1001, 1.592),
+        (4, 0b1010, 2.662),
+        (8, 0b1011, 4.792),
+        (16, 0b1100, 9.042),
+        (32, 0b1101, 17.552),
+        (64, 0b1110, 34.582),
+        (128, 0b1111, 68.632),
+    ],
+)
+def test_averaging_is_set_as_the_datasheet_s_table_has_it(averaging, setting, cycle_ms):
+    assert ina219.configuration(averaging, 16) >> 3 & 0xF == setting
+    assert ina219.configuration(averaging, 32) == ina219.configuration(averaging, 16) | 0x2000
+    assert ina219.cycle_s(averaging) == pytest.approx(cycle_ms / 1e3)
+
+
 def test_power_is_bus_voltage_times_shunt_current():
     sensor = ina219.Ina219(Chip(bus_mv=5000, shunt_uv=100_000), 0.1)
 
@@ -51,10 +76,40 @@ def test_power_is_bus_voltage_times_shunt_current():
 
 def test_each_value_is_a_conversion_of_its_own():
     chip = Chip(ready_every=3)
-    sensor = ina219.Ina219(chip, 0.1)
+    sensor = ina219.Ina219(chip, 0.1, averaging=1)
+    for _ in range(4):
+        sensor.read_w()
+        assert chip.looks % 3 == 0
+    assert chip.looks == 12
+    assert sensor.volts() == pytest.approx(5.0)
+
+
+def test_a_value_from_a_chip_that_lost_its_configuration_is_dropped():
+    chip = Chip(ready_every=1)
+    chip.resets_at = {2}
+    sensor = ina219.Ina219(chip, 0.1, averaging=1)
     for _ in range(2):
         sensor.read_w()
-        assert chip.looks == 0
+
+    assert chip.looks == 3
+    assert chip.registers[0] == ina219.configuration(1, 16)
+
+
+def test_a_chip_that_loses_it_again_and_again_is_an_error():
+    chip = Chip(ready_every=1)
+    chip.resets_at = set(range(1, 9))
+
+    with pytest.raises(SensorError, match="lost its configuration 4 times in a minute: its supply dips"):
+        ina219.Ina219(chip, 0.1, averaging=1).read_w()
+
+
+@pytest.mark.parametrize(
+    ("word", "maker", "complaint"),
+    [(0x4127, 0x5449, "INA226"), (0xFFFF, 0xFFFF, "no INA219 has"), (0x0000, 0, "no INA219 has")],
+)
+def test_another_chip_at_the_address_is_refused(word, maker, complaint):
+    with pytest.raises(SensorError, match=complaint):
+        ina219.refuse_others(word, maker)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +138,7 @@ def test_the_datasheet_s_registers_give_the_datasheet_s_power(bus_word, shunt_wo
 )
 def test_a_value_that_cannot_be_trusted_is_an_error(chip, complaint):
     with pytest.raises(SensorError, match=complaint):
-        ina219.Ina219(chip, 0.1).read_w()
+        ina219.Ina219(chip, 0.1, averaging=1).read_w()
 
 
 def test_closing_lets_go_of_the_bus():
@@ -98,13 +153,14 @@ def test_closing_lets_go_of_the_bus():
     [
         (errno.ENOENT, "raspi-config"),
         (errno.EACCES, "usermod -aG i2c"),
-        (errno.EBUSY, "echo 0x41 | sudo tee /sys/bus/i2c/devices/i2c-1/delete_device"),
+        (errno.EBUSY, "backend: hwmon"),
+        (errno.EBUSY, "echo 1-0041 | sudo tee /sys/bus/i2c/devices/1-0041/driver/unbind"),
         (errno.EREMOTEIO, "no chip answers at 0x41 on bus 1"),
         (errno.ETIMEDOUT, "failed"),
     ],
 )
 def test_each_way_not_to_reach_the_chip_has_its_mend(number, mend):
-    assert mend in ina219.explain(OSError(number, "why"), "/dev/i2c-1", 1, 0x41)
+    assert mend in explain(OSError(number, "why"), "/dev/i2c-1", 1, 0x41)
 
 
 def test_a_machine_without_the_bus_is_told_so():
@@ -117,6 +173,8 @@ def test_a_machine_without_the_bus_is_told_so():
         ({"address": "0x99"}, "address is '0x99'"),
         ({"address": "forty"}, "address is 'forty'"),
         ({"shunt_ohms": 0}, "shunt_ohms is 0"),
+        ({"averaging": 3}, "averaging is 3, expected one of 1, 2, 4"),
+        ({"range_v": 5}, "range_v is 5, expected one of 16, 32"),
         ({"shunt": 0.1}, "unknown option 'shunt'"),
     ],
 )

@@ -11,7 +11,7 @@ def load(tmp_path):
     def load(**behaviour):
         path = tmp_path / "model.json"
         path.write_text(json.dumps(behaviour))
-        return null.load(str(path), 1, 0)
+        return null.load(str(path), {"threads": 1}, 0)
 
     return load
 

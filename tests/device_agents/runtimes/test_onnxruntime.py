@@ -1,9 +1,12 @@
 import numpy
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from device_agents.runtimes import onnxruntime as runtime
+
+ONE_THREAD = {"threads": 1, "affinity": None, "spinning": None, "build_timeout_s": 1.0}
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def test_the_version_is_known_without_and_with_the_import():
 
 
 def test_it_runs_one_prepared_input(model):
-    loaded = runtime.load(model([1, 3, 4, 4]), 1, seed=0)
+    loaded = runtime.load(model([1, 3, 4, 4]), ONE_THREAD, seed=0)
     loaded.step()
 
     assert loaded.inputs == [("x", [1, 3, 4, 4], "float32")]
@@ -41,7 +44,7 @@ def test_it_runs_one_prepared_input(model):
 
 
 def test_unknown_lengths_count_as_one_and_any_batch_will_do(model):
-    loaded = runtime.load(model(["batch", 3, None]), 2, seed=0)
+    loaded = runtime.load(model(["batch", 3, None]), {"threads": 2}, seed=0)
     loaded.step()
 
     assert loaded.inputs == [("x", [1, 3, 1], "float32")]
@@ -50,11 +53,11 @@ def test_unknown_lengths_count_as_one_and_any_batch_will_do(model):
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32])
 def test_other_types_are_fed_in_their_own(model, kind):
-    runtime.load(model([1, 2], kind), 1, seed=0).step()
+    runtime.load(model([1, 2], kind), ONE_THREAD, seed=0).step()
 
 
 def test_outputs_are_the_network_s_answers_as_float32(model):
-    loaded = runtime.load(model(["n", 2], TensorProto.DOUBLE), 1, seed=0)
+    loaded = runtime.load(model(["n", 2], TensorProto.DOUBLE), ONE_THREAD, seed=0)
     images = numpy.arange(6, dtype="<f4").reshape(3, 2)
 
     raw = loaded.outputs(images.tobytes(), (3, 2))
@@ -63,7 +66,7 @@ def test_outputs_are_the_network_s_answers_as_float32(model):
 
 
 def test_answers_that_are_not_finite_are_noticed(model):
-    assert not runtime.load(model([1, 2], factor=numpy.inf), 1, seed=0).finite()
+    assert not runtime.load(model([1, 2], factor=numpy.inf), ONE_THREAD, seed=0).finite()
 
 
 def test_a_type_that_cannot_be_fed_is_named(tmp_path):
@@ -77,4 +80,41 @@ def test_a_type_that_cannot_be_fed_is_named(tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
 
     with pytest.raises(TypeError, match=r"input 'x' is a tensor\(string\)"):
-        runtime.load(str(path), 1, seed=0)
+        runtime.load(str(path), ONE_THREAD, seed=0)
+
+
+def test_it_runs_as_a_session_does_by_default_and_says_so(model):
+    plain = onnxruntime.SessionOptions()
+    about = runtime.load(model([1, 2]), ONE_THREAD, seed=0).about
+
+    assert about == {"graph_optimization": "all", "execution_mode": "sequential", "spinning": True}
+    assert plain.graph_optimization_level.name == "ORT_ENABLE_ALL"
+    assert plain.execution_mode.name == "ORT_SEQUENTIAL"
+
+
+@pytest.mark.parametrize("spinning", [True, False])
+def test_spinning_is_what_the_session_was_told(model, spinning):
+    assert runtime.load(model([1, 2]), dict(ONE_THREAD, spinning=spinning), seed=0).about["spinning"] is spinning
+
+
+@pytest.mark.parametrize("level", ["all", "extended", "basic", "disable"])
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_its_own_options_reach_the_session(model, level, mode):
+    options = dict(ONE_THREAD, threads=2, graph_optimization=level, execution_mode=mode)
+    loaded = runtime.load(model([1, 2]), options, seed=0)
+    loaded.step()
+
+    assert (loaded.about["graph_optimization"], loaded.about["execution_mode"]) == (level, mode)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fp16": True}, r"unknown runtime option 'fp16'; known: execution_mode, graph_optimization"),
+        ({"graph_optimization": "most"}, r"'most', expected one of all, basic, disable, extended"),
+        ({"execution_mode": True}, r"runtime option execution_mode is True, expected something like 'sequential'"),
+    ],
+)
+def test_an_option_that_it_does_not_have_is_told_from_those_it_has(model, options, words):
+    with pytest.raises(ValueError, match=words):
+        runtime.load(model([1, 2]), dict(ONE_THREAD, **options), seed=0)

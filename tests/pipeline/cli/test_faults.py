@@ -176,7 +176,7 @@ def test_pull_before_there_is_an_artifact_says_how_to_go_on(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "No such file or directory; give the path of an ONNX file"), (b"no model", "is not a valid ONNX file")],
+    [(None, "No such file or directory; give the path of a model file"), (b"no model", "is not a valid ONNX file")],
 )
 def test_profile_of_no_onnx_file_is_told(tmp_path: Path, content: bytes | None, said: str) -> None:
     desk = Desk(tmp_path)

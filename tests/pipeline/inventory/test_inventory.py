@@ -84,9 +84,9 @@ def test_a_group_that_names_an_unknown_device_is_refused_with_its_line() -> None
 def test_every_kind_that_ships_gives_a_device_and_says_what_it_is() -> None:
     assert {"raspberry-pi-4", "jetson-nano", "linux", "local"} <= set(kinds())
     for kind in kinds():
-        host = "" if kind == "local" else "host: h"
+        host = {"local": "", "replay": "recording: r.gz"}.get(kind, "host: h")
         device = written(f"devices:\n  d:\n    kind: {kind}\n    {host}").device("d")
-        assert (device.ssh is None) == (kind == "local")
+        assert (device.ssh is None) == (kind in ("local", "replay"))
 
 
 def test_a_jetson_nano_knows_its_limits_and_its_sensor() -> None:

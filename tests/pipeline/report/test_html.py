@@ -17,7 +17,9 @@ from pipeline.records import Interval, PruningPlan
 from pipeline.report.charts import charts
 from pipeline.report.contents import gather
 from pipeline.report.html import write_report
+from pipeline.report.table import comparison
 from pipeline.store import Store
+from pipeline.usage import Usage
 from tests.examples import (
     artifact,
     device_facts,
@@ -262,3 +264,30 @@ def test_a_report_replaces_an_older_one_and_leaves_nothing_beside_it(store: Stor
 def test_a_report_that_cannot_be_written_says_where(store: Store, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"nowhere/report\.html cannot be written: No such file"):
         write_report(store, tmp_path / "nowhere" / "report.html")
+
+
+def test_how_the_devices_time_was_spent_and_its_drift_are_told(store: Store, report: Any) -> None:
+    store.set("usage 1", Usage(wall_s=10, measuring_s=9.2, asking_s=0.3, building_s=0.5, rest_s=0, shared=False))
+    store.append(trial(90, measurement=measurement(reference_p50_ms=2.0)))
+    store.append(trial(91, measurement=measurement(reference_p50_ms=2.2)))
+    page = report()
+    assert "device measuring 92.0 %, idle 8.0 %" in page.text
+    assert "base model beside 2 trials: 2 → 2.2 ms (+10.0 %)" in page.text
+
+
+def test_what_was_put_aside_is_explained_and_drawn_as_no_figure(store: Store, report: Any) -> None:
+    invalid = measurement(flags=("throttled",), conditions={"times_measured": 3})
+    store.append(trial(90, measurement=invalid, failure="quarantined: throttled, measured 3 times", reward=None))
+    page = report()
+    assert "quarantined: throttled, measured 3 times" in page.text
+    assert "throttled: the firmware slowed the processor down." in page.text
+    assert 90 not in [t.index for t in gather(store).measured]
+
+
+def test_estimated_power_is_called_so(store: Store) -> None:
+    told = power(estimated=True, source="pmic")
+    rows = {row.measure: row for row in comparison(figures(measurement=measurement(power=power())),
+                                                   pruned_figures(measurement=measurement(power=told)))}  # fmt: skip
+    assert rows["Power"].pruned.endswith("(pmic, board, estimated)")
+    assert rows["Energy an inference"].pruned.endswith("(estimated)")
+    assert rows["Power"].change == rows["Energy an inference"].change == ""

@@ -1,0 +1,61 @@
+"""How a board's speed drifted over a run, by the base model, which is measured beside every candidate.
+
+Other methods measure a reference every k candidates and interpolate. Here it takes turns with each candidate within
+fractions of a second: k is 1, there is nothing to interpolate, and the ratio of the two is free of drift. A candidate's
+drift-corrected latency is that ratio times the base model's own median latency, measured before the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.records import Interval, Measurement, Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """The base model's median latency beside the first trial, the last one, the fastest and the slowest."""
+
+    first_ms: float
+    last_ms: float
+    lowest_ms: float
+    highest_ms: float
+    trials: int
+
+    @property
+    def share(self) -> float:
+        """Last over first, less one: 0.02 is a board that became 2 % slower."""
+        return self.last_ms / self.first_ms - 1
+
+    def __str__(self) -> str:
+        """Return the drift in words.
+
+        >>> str(Drift(first_ms=2.0, last_ms=2.1, lowest_ms=1.9, highest_ms=2.2, trials=30))
+        'base model beside 30 trials: 2 → 2.1 ms (+5.0 %), between 1.9 and 2.2 ms'
+        """
+        return (
+            f"base model beside {self.trials} trials: {self.first_ms:.4g} → {self.last_ms:.4g} ms"
+            f" ({100 * self.share:+.1f} %), between {self.lowest_ms:.4g} and {self.highest_ms:.4g} ms"
+        )
+
+
+def drift_of(trials: Iterable[Trial]) -> Drift | None:
+    """Return the drift over those trials whose base model was measured just then; None: there are none."""
+    fresh = [t.measurement for t in trials if t.measurement is not None and t.failure is None and not t.cached]
+    beside = [m.reference_p50_ms for m in fresh if m.reference_p50_ms is not None]
+    if not beside:
+        return None
+    return Drift(
+        first_ms=beside[0], last_ms=beside[-1], lowest_ms=min(beside), highest_ms=max(beside), trials=len(beside)
+    )  # fmt: skip
+
+
+def corrected(measurement: Measurement, base: Measurement | None) -> Interval:
+    """Return a network's median latency in ms as on a board that had not drifted: ratio times the base model's.
+
+    The interval is the ratio's. Without a reference or a base model it is the latency as measured.
+    """
+    if measurement.ratio is None or base is None:
+        return measurement.p50_ms
+    return measurement.ratio / (1 / base.p50_ms.value)

@@ -1,0 +1,73 @@
+"""What a format of model files can do; each is one file in ``formats``, named as the inventory names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from pipeline import plugins
+from pipeline.records import OnnxLimits
+
+FORMATS = "pipeline.export.formats"
+INPUT, OUTPUT = "image", "scores"
+"""What a file calls its input and its output."""
+
+OnNote = Callable[[str], None]
+"""Hears what takes its time, a line at a time."""
+
+
+class Format(Protocol):
+    """Files of one network and of all that is cut from it."""
+
+    @property
+    def name(self) -> str:
+        """What the format is called in an inventory, and how its files' names end."""
+
+    def file(self, network: fx.GraphModule) -> bytes:
+        """Return a network as one file for batches of one image, batch norm folded, its answers checked.
+
+        Raises:
+            ExportError: the network cannot be written, or the file's answers to real images are not the network's.
+        """
+
+    def probe(self, file: bytes) -> bytes:
+        """Return the weightless stand-in of a file."""
+
+    def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the host's scores for ``images`` (N, C, H, W), one image at a time."""
+
+
+def open_format(
+    name: str,
+    base: fx.GraphModule,
+    example: Tensor,
+    *,
+    limits: OnnxLimits,
+    on_note: OnNote = lambda _: None,
+) -> Format:
+    """Return the format ``name``, made ready for ``base`` and what will be cut from it.
+
+    Args:
+        base: its weights do not matter.
+        example: real, normalised images, (N, C, H, W), for which files are compared with their networks.
+        limits: the newest ONNX that the device loads; other formats have no such limits.
+
+    Raises:
+        ExportError: the network cannot be written in this format; says why.
+        ConverterError: the format's converter cannot be had.
+    """
+    opened: Format = plugins.load(FORMATS, name).open_format(base, example, limits=limits, on_note=on_note)
+    return opened
+
+
+def require_usable(name: str, data: bytes, limits: OnnxLimits | None, *, shown: str) -> None:
+    """Raise ModelError where a user's file of format ``name`` is damaged or beyond the device's limits.
+
+    Args:
+        shown: how the file is called in the message.
+    """
+    plugins.load(FORMATS, name).require_usable(data, limits, shown=shown)

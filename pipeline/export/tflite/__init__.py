@@ -1,0 +1,1 @@
+"""TFLite files: the base network converted once, every network cut from it written by rewriting that file."""

@@ -1,0 +1,281 @@
+"""A board's raw answers, kept so that a whole search can be played back without the board.
+
+A recording is gzip of one JSON object a line; ``zcat`` shows it:
+
+    {"recording": 1, "device": settings, "lookahead": 0 or 1, "about": what it was made with, "versions": {...}}
+    {"verb": ..., "arguments": {...}, "result": {...}, "structures": {file name: structure}}       one an answer
+
+Numbers stand as the agent sent them. Each line is a gzip member of its own: a run that is killed leaves at most its
+last line broken, and one that is resumed appends. Nothing in it says where the board is or who logs in there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline import codec
+from pipeline.errors import InventoryError, StoreError
+from pipeline.records import Device
+
+_log = logging.getLogger(__name__)
+
+FORMAT = 1
+FILE_NAME = "recording.jsonl.gz"
+REPLAY = "replay"
+"""The kind of every device that is played back, whatever its profile is called."""
+
+_PERSONAL = ("owner", "session", "user", "groups")
+"""Who held the board and as whom: no business of whoever plays a recording back."""
+_GZIP = 31
+"""zlib's window bits for a gzip member."""
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a recording says of itself."""
+
+    device: Device
+    """Its settings, without its address."""
+    lookahead: int
+    """How many candidates the search had begun before the last one was through."""
+    about: Mapping[str, Any]
+    """What it was made with: seed, targets, ..."""
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One request and what the board answered."""
+
+    verb: str
+    arguments: Mapping[str, Any]
+    result: Mapping[str, Any]
+    structures: Mapping[str, str]
+    """Of the files that were measured for the first time: name → structure."""
+
+
+def header_of(device: Device, about: Mapping[str, Any], versions: Mapping[str, str]) -> Header:
+    """Return the header of a recording of ``device``."""
+    settings = replace(device, ssh=None, agent_dir=Device(name="", kind="").agent_dir)
+    return Header(device=settings, lookahead=lookahead_of(device), about=about, versions=versions)
+
+
+def lookahead_of(device: Device) -> int:
+    """Return how many candidates may be built ahead: 1 where the host's work disturbs no measurement; as recorded.
+
+    On this machine building is competing load on the processor that is measured.
+    """
+    if device.recording is not None:
+        return read_header(Path(device.recording)).lookahead
+    return 0 if device.ssh is None else 1
+
+
+def as_recorded(device: Device) -> Device:
+    """Return a replayed device with the settings of the board that was recorded, under its own name.
+
+    Raises:
+        InventoryError: there is no such recording, or it cannot be read.
+    """
+    if device.recording is None:
+        return device
+    settings = read_header(Path(device.recording)).device
+    return replace(settings, name=device.name, kind=REPLAY, recording=device.recording, tags=device.tags)
+
+
+def structure_of(name: str, content: bytes) -> str | None:
+    """Return what a model file is but for the values of its weights; None: cannot be said of such a file.
+
+    It is the SHA-256 of the file's size and of where its weights lie and how many there are. Two networks that were cut
+    from one base model and agree in that are the same network, whatever they were trained to.
+    """
+    extension = name.rpartition(".")[2]
+    if extension == "onnx":
+        from pipeline.export.skeleton import skeleton  # onnx takes its time to import
+
+        content = skeleton(content)
+    elif extension == "tflite":
+        from pipeline.export.tflite.skeleton import skeleton
+
+        content = skeleton(content)
+    elif extension != "skeleton":
+        return None
+    told = json.loads(zlib.decompress(content).partition(b"\n")[0])
+    places = [told["size"], [fill[:2] for fill in told["fill"]]]
+    return hashlib.sha256(json.dumps(places).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------- write
+
+
+class Recorder:
+    """Takes in answers, and writes them to a file from ``begin`` on; what came before waits for it."""
+
+    def __init__(self) -> None:
+        self._waiting: list[dict[str, Any]] = []
+        self._seen: set[str] = set()
+        self._path: Path | None = None
+        self._file: BinaryIO | None = None
+        self._lock = threading.Lock()
+
+    def heard(
+        self,
+        verb: str,
+        arguments: Mapping[str, Any],
+        result: Mapping[str, Any],
+        files: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Take in one answered request and the files that it was about."""
+        fresh = {name: content for name, content in files if name not in self._seen}
+        found = {name: structure_of(name, content) for name, content in fresh.items()}
+        answer = {"verb": verb, "arguments": _without_names(arguments), "result": _without_names(result)}
+        answer["structures"] = {name: structure for name, structure in found.items() if structure}
+        with self._lock:
+            self._seen.update(fresh)
+            if self._file is None:
+                self._waiting.append(answer)
+            else:
+                self._write([answer])
+
+    def begin(self, path: Path, header: Header) -> None:
+        """Write to ``path`` from now on; a recording that is there is gone on with, and keeps its header.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with self._lock, _explained(path):
+            self._path = path
+            whole = _whole_bytes(path) if path.exists() else 0
+            self._file = path.open("r+b" if path.exists() else "xb")
+            self._file.truncate(whole)
+            self._file.seek(whole)
+            self._write([_plain(header)] if whole == 0 else [])
+            self._write(self._waiting)
+            self._waiting = []
+
+    def close(self) -> None:
+        """Close the file; what is heard afterwards is not kept."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file = None
+
+    def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        assert self._file is not None  # the callers have seen to it
+        assert self._path is not None
+        with _explained(self._path):
+            for line in lines:
+                packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+                text = json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+                self._file.write(packer.compress(text) + packer.flush())
+            self._file.flush()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"the recording {path} cannot be written: {error.strerror}; make room, then resume") from error
+
+
+def _without_names(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in told.items() if key not in _PERSONAL}
+
+
+def _plain(header: Header) -> dict[str, Any]:
+    return {
+        "recording": FORMAT,
+        "device": codec.dump(header.device),
+        "lookahead": header.lookahead,
+        "about": dict(header.about),
+        "versions": dict(header.versions),
+    }
+
+
+# ---------------------------------------------------------------- read
+
+
+def read_header(path: Path) -> Header:
+    """Return what a recording says of itself; raises like ``read_answers``."""
+    first = next(_lines(path), None)
+    if first is None:
+        raise InventoryError(f"the recording {path} is empty; record again: pipeline run --record")
+    if first.get("recording") != FORMAT:
+        raise InventoryError(
+            f"{path} is no recording that this version reads: expected format {FORMAT}, found "
+            f"{first.get('recording')!r}; make one with `pipeline run --record`"
+        )
+    try:
+        device = codec.load(Device, first["device"])
+        return Header(
+            device=device, lookahead=int(first["lookahead"]), about=first["about"], versions=first["versions"]
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise InventoryError(f"the header of the recording {path} is damaged: {error}") from error
+
+
+def read_answers(path: Path) -> Iterator[Answer]:
+    """Yield a recording's answers in their order; a broken end is left out, with a warning.
+
+    Raises:
+        InventoryError: there is no such file, or it is no recording.
+    """
+    for number, line in enumerate(_lines(path)):
+        if number == 0:
+            continue
+        try:
+            yield Answer(line["verb"], line["arguments"], line["result"], line.get("structures") or {})
+        except KeyError as error:
+            raise InventoryError(f"line {number + 1} of the recording {path} has no {error}: it is damaged") from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open("rb") as stream:
+            for member, _ in _members(stream, path):
+                yield json.loads(member)
+    except OSError as error:
+        raise InventoryError(f"the recording {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InventoryError(f"{path} is no recording: {error}") from error
+
+
+def _whole_bytes(path: Path) -> int:
+    """Return how many bytes of a recording are whole lines."""
+    with path.open("rb") as stream:
+        return max((end for _, end in _members(stream, path)), default=0)
+
+
+def _members(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
+    """Yield each whole gzip member's content, and where it ends in the file."""
+    rest, read, number = b"", 0, 0
+    while True:
+        unpacker = zlib.decompressobj(_GZIP)
+        parts: list[bytes] = []
+        while not unpacker.eof:
+            chunk = rest or stream.read(_CHUNK_BYTES)
+            read += 0 if rest else len(chunk)
+            rest = b""
+            if not chunk and not parts:
+                return
+            try:
+                parts.append(unpacker.decompress(chunk))
+            except zlib.error as error:
+                if number == 0:
+                    raise ValueError(f"not gzip ({error})") from error
+                chunk = b""
+            if not chunk:
+                _log.warning("%s is broken after line %d; what follows is left out", path, number)
+                return
+        rest, number = unpacker.unused_data, number + 1
+        yield b"".join(parts), read - len(rest)

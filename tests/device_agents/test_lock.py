@@ -1,0 +1,185 @@
+"""One lock for a board: real processes hold it, die with it, and are told of one another."""
+
+import fcntl
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from device_agents import lock
+from device_agents.errors import AgentError
+from device_agents.lock import Lock
+from tests.device_agents.harness import eventually
+
+HOLD = """
+import sys, time
+from device_agents.lock import Lock
+held = Lock(sys.argv[1])
+assert held.take("ann@desk", "s1") is None
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def path(tmp_path) -> str:
+    return str(tmp_path / "board.lock")
+
+
+@pytest.fixture
+def other(path):
+    """Another process that holds the lock."""
+    root = str(Path(lock.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}
+    )
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_who_comes_second_learns_who_has_it_and_since_when(path, other):
+    holder = Lock(path).take("bob@lab")
+
+    assert (holder.owner, holder.pid, holder.session) == ("ann@desk", other.pid, "s1")
+    assert f"ann@desk (pid {other.pid}), for " in holder.words()
+    assert holder.event()["age_s"] >= 0
+
+
+def test_a_dead_holder_s_lock_goes_by_itself(path, other):
+    mine = Lock(path)
+    assert mine.take("bob@lab")
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+
+    assert mine.holder() is None
+    assert mine.take("bob@lab") is None
+    assert mine.holder().owner == "bob@lab"
+    mine.give()
+
+
+def test_a_lock_given_back_is_free_at_once_and_nobody_s(path):
+    first, second = Lock(path), Lock(path)
+    assert first.take("ann") is None
+    assert second.take("bob").owner == "ann"
+    first.give()
+
+    assert second.holder() is None
+    assert second.take("bob") is None
+    second.give()
+
+
+def test_whoever_only_looks_keeps_nobody_out(path):
+    Path(path).touch()
+    looking = os.open(path, os.O_RDWR)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    assert Lock(path).take("bob") is not None  # for as long as they look
+    os.close(looking)
+
+    late = Lock(path)
+    assert late.take("bob") is None
+    late.give()
+
+
+def test_the_holder_s_line_says_when_silence_will_cost_it_the_board(path):
+    mine = Lock(path)
+    mine.take("ann")
+    assert "busy now" in mine.holder().words()
+    mine.expire_at(mine.holder().since_s + 3600)
+
+    assert "lost in 60 min unless something is asked meanwhile" in Lock(path).take("bob").words()
+    mine.expire_at(0.0)
+    assert Lock(path).take("bob").words().endswith("expired")
+    mine.give()
+
+
+def test_a_line_that_makes_no_sense_still_means_that_somebody_holds_it(path):
+    mine = Lock(path)
+    mine.take("ann")
+    Path(path).write_text("???")
+
+    assert Lock(path).take("bob").words() == "somebody"
+    mine.give()
+
+
+def test_a_very_long_owner_fits_the_line(path):
+    mine = Lock(path)
+    mine.take("ä" * 10_000, "\0" * 10_000)
+
+    assert Lock(path).holder().owner == "ä" * 100
+    mine.give()
+
+
+def test_the_file_is_everybody_s_whatever_the_umask(path):
+    before = os.umask(0o077)
+    try:
+        Lock(path).take("ann")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o666
+
+
+def test_a_link_laid_in_its_place_is_not_followed(path, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    Path(path).symlink_to(victim)
+
+    with pytest.raises(AgentError, match=r"cannot open the board's lock .*rm "):
+        Lock(path).take("ann")
+    assert Lock(path).holder() is None
+    assert victim.read_text() == "precious"
+
+
+def test_a_pipe_laid_in_its_place_is_no_lock(path):
+    os.mkfifo(path)
+
+    with pytest.raises(AgentError, match="it is no ordinary file"):
+        Lock(path).take("ann")
+
+
+def test_the_folder_is_chosen_by_its_mode_so_that_all_users_choose_alike(tmp_path, monkeypatch):
+    monkeypatch.delenv(lock.FOLDER)
+    monkeypatch.setattr(lock.board, "ROOT", str(tmp_path))
+    with pytest.raises(AgentError, match="no folder for the board's lock"):
+        lock.default_path()
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    (tmp_path / "run/lock").mkdir(parents=True, mode=0o755)  # root could write there, others not
+
+    assert lock.default_path() == str(tmp_path / "tmp/pipeline-board.lock")
+    (tmp_path / "run/lock").chmod(0o1777)
+    assert lock.default_path() == str(tmp_path / "run/lock/pipeline-board.lock")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to own a file as somebody else")
+def test_another_user_s_lock_file_in_a_shared_folder_can_be_taken(tmp_path):
+    """With fs.protected_regular the kernel refuses O_CREAT on such a file, even to root."""
+    tmp_path.chmod(0o1777)
+    path = tmp_path / "board.lock"
+    path.write_text(json.dumps({}))
+    path.chmod(0o666)
+    os.chown(path, 65534, 65534)
+    mine = Lock(str(path))
+
+    assert mine.take("root") is None
+    mine.give()
+
+
+def test_a_child_that_inherits_it_holds_the_board_as_well(path):
+    mine = Lock(path)
+    mine.take("ann")
+    child = subprocess.Popen(["sleep", "600"], pass_fds=(mine.fd,))
+    mine.give()
+
+    assert Lock(path).take("bob") is not None
+    child.kill()
+    child.wait()
+    assert eventually(lambda: Lock(path).holder() is None)

@@ -1,0 +1,92 @@
+"""The virtual boards that several tests share, each skipping with what the machine lacks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from pipeline.inventory import load_inventory
+from pipeline.records import Device
+from pipeline.zoo import load_data
+from pipeline.zoo.digits_cnn import DigitsCNN
+from tests.command_line import Desk
+from tests.lab import arm64_root, userland
+from tests.lab.board import Board
+
+SETTINGS = {
+    "model": "net.py:Net",
+    "weights": "null",
+    "base_training": "{epochs: 3}",
+    "trials": "3",
+    "target": "latency=0.9x",
+    "recovery": "{finalists: 1, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}",
+}
+"""A whole run in little: a small network, trained in two seconds, three candidates, one finalist."""
+
+BOARD_PROCESSES = ("nsenter", "setpriv", "sshd", "unshare")
+
+
+def skip_without(*reasons: str | None) -> None:
+    """Skip with the first reason that there is."""
+    for reason in filter(None, reasons):
+        pytest.skip(reason)
+
+
+def device_of(board: Board, folder: Path, **settings: Any) -> Device:
+    """Return the board as the inventory gives it to the pipeline."""
+    (folder / "inventory.yaml").write_text(board.inventory(**settings))
+    return load_inventory(folder / "inventory.yaml").device(board.name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """After the last test, failed or not: no mount, no link and no process of a board's."""
+    yield
+    base = str(tmp_path_factory.getbasetemp())
+    assert [line for line in Path("/proc/self/mounts").read_text().splitlines() if base in line] == []
+    assert [link.name for link in Path("/sys/class/net").glob(f"lab{os.getpid()}-*")] == []
+    below = psutil.Process().children(recursive=True)
+    assert [process for process in below if process.name() in BOARD_PROCESSES or "qemu" in process.name()] == []
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Desk:
+    """A user's folder with settings for a whole run in little."""
+    desk = Desk(tmp_path / "desk")
+    desk.settings(**SETTINGS)
+    return desk
+
+
+@pytest.fixture(scope="session")
+def digits() -> torch.Tensor:
+    """Sixteen real images, normalised."""
+    images, _ = next(load_data("digits").train.batches(16))
+    return images
+
+
+@pytest.fixture(scope="session")
+def network() -> torch.nn.Module:
+    """The digits' network in narrow: quick even where every instruction is translated."""
+    torch.manual_seed(0)
+    return DigitsCNN(classes=10, channels=1, widths=(8, 8, 16)).eval()
+
+
+@pytest.fixture(scope="session")
+def system() -> Path:
+    """The arm64 system that both kinds of virtual board run; made once, then kept in .lab."""
+    skip_without(arm64_root.missing())
+    return arm64_root.arm64_root()
+
+
+@pytest.fixture(scope="session")
+def raspberry_pi(system: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    """A Raspberry Pi 4's programs behind sshd, under qemu-user."""
+    skip_without(userland.missing())
+    with userland.userland(system, tmp_path_factory.mktemp("pi4")) as board:
+        yield board

@@ -1,0 +1,84 @@
+"""A program named tegrastats that replays a line of any generation at its true rate, and can die, hang or break off."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+SCRIPT = """\
+#!{python} -S
+import itertools, json, os, re, sys, time
+
+if sys.argv[1] != "--interval" or len(sys.argv) != 3:
+    sys.exit("usage: tegrastats --interval <ms>")
+interval_s = int(sys.argv[2]) / 1e3
+with open({plan!r}) as f:
+    plan = json.load(f)
+lives = {plan!r} + ".lives"
+with open(lives, "a") as f:
+    f.write(str(os.getpid()) + "\\n")
+with open(lives) as f:
+    life = len(f.read().split())
+due = time.monotonic()
+for count in itertools.count(1):
+    time.sleep(max(0.0, due - time.monotonic()))
+    due += interval_s
+    line = plan["line"]
+    for rail in plan["rails"]:
+        step = plan["step_mw"] * (count % plan["period"])
+        shown = lambda m: m.group(1) + str(int(m.group(2)) + step)
+        line = re.sub(r"(?<!\\S)(" + rail + r" +)(-?\\d+)", shown, line)
+    if count == plan["dies_after"] and life <= plan["deaths"]:
+        sys.stdout.write(line[: line.rindex("/") - 2])
+        sys.stdout.flush()
+        sys.exit(plan["code"])
+    if count == plan["hangs_after"]:
+        time.sleep(3600)
+    if count % plan["cut_every"] == 0:
+        line = line[: line.index(plan["rails"][0]) + 3]
+    sys.stdout.write(line + "\\n")
+    sys.stdout.flush()
+"""
+
+
+class FakeTegrastats:
+    """The program in ``folder``, to be put on PATH; ``plan`` says what it prints and when it fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._plan = folder / "plan.json"
+        program = folder / "tegrastats"
+        program.write_text(SCRIPT.format(python=sys.executable, plan=str(self._plan)))
+        program.chmod(0o755)
+
+    def plays(
+        self,
+        line: str,
+        rails: tuple[str, ...],
+        *,
+        step_mw: int = 41,
+        period: int = 4,
+        dies_after: int = 0,
+        deaths: int = 1,
+        hangs_after: int = 0,
+        cut_every: int = 10**9,
+    ) -> None:
+        """Print ``line`` from now on, the first of ``rails`` rising by ``step_mw`` for ``period`` lines, over again."""
+        plan = {
+            "line": line.rstrip("\n"),
+            "rails": rails[:1],
+            "step_mw": step_mw,
+            "period": period,
+            "dies_after": dies_after,
+            "deaths": deaths,
+            "code": 1,
+            "hangs_after": hangs_after,
+            "cut_every": cut_every,
+        }
+        self._plan.write_text(json.dumps(plan))
+
+    def pids(self) -> list[int]:
+        """Every process of it that was ever started."""
+        return [int(pid) for pid in Path(f"{self._plan}.lives").read_text().split()]

@@ -1,0 +1,91 @@
+"""An INA219 in Python: registers and conversions as in SBOS448, fed by a scripted current."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+CONFIGURATION, SHUNT, BUS, POWER = 0, 1, 2, 3
+RESET_WORD = 0x399F
+_CONTINUOUS = 0b111
+_STEPS = 16
+
+
+def conversion_s(bits: int) -> float:
+    """Return the time of one ADC setting, the table "ADC Settings"."""
+    if bits & 0b1000:
+        return {0: 532e-6}.get(bits & 0b111, 532e-6 * 2 ** (bits & 0b111))
+    return (84e-6, 148e-6, 276e-6, 532e-6)[bits & 0b11]
+
+
+@dataclass
+class Ina219Chip:
+    """Its supply and load: ``amperes`` and ``volts`` are functions of time.monotonic; ``slow`` stretches its clock."""
+
+    amperes: Callable[[float], float]
+    volts: Callable[[float], float]
+    shunt_ohms: float = 0.1
+    slow: float = 1.0
+    fault: OSError | None = None
+    """Fails every transfer while it stands here."""
+    registers: dict[int, int] = field(default_factory=lambda: {CONFIGURATION: RESET_WORD, SHUNT: 0, BUS: 0, POWER: 0})
+
+    def __post_init__(self) -> None:
+        self._pointer = 0
+        self._begin()
+
+    def reset(self) -> None:
+        """Lose the configuration, as on a dip of the supply."""
+        self.registers = {CONFIGURATION: RESET_WORD, SHUNT: 0, BUS: 0, POWER: 0}
+        self._begin()
+
+    # ------------------------------------------------------------ the bus
+
+    def write(self, data: bytes) -> None:
+        """Set the register pointer, and the register when two bytes follow."""
+        if self.fault:
+            raise self.fault
+        self._pointer = data[0]
+        if len(data) == 3:
+            value = int.from_bytes(data[1:], "big")
+            if self._pointer == CONFIGURATION and value & 0x8000:
+                self.reset()
+            elif self._pointer == CONFIGURATION:
+                self.registers[CONFIGURATION] = value
+                self._begin()
+
+    def read(self, length: int) -> bytes:
+        """Return the register that the pointer stands at."""
+        if self.fault:
+            raise self.fault
+        self._convert()
+        word = self.registers.get(self._pointer, 0)
+        if self._pointer == POWER:
+            self.registers[BUS] &= ~0x2
+        return word.to_bytes(2, "big")[:length]
+
+    # ------------------------------------------------------------ conversions
+
+    def _begin(self) -> None:
+        self._since_s = time.monotonic()
+        self._done = 0
+
+    def _convert(self) -> None:
+        """Put the newest finished conversion into the registers."""
+        word = self.registers[CONFIGURATION]
+        if word & _CONTINUOUS != _CONTINUOUS:
+            return
+        shunt_s = conversion_s(word >> 3 & 0xF) * self.slow
+        cycle_s = shunt_s + conversion_s(word >> 7 & 0xF) * self.slow
+        finished = int((time.monotonic() - self._since_s) / cycle_s)
+        if finished <= self._done:
+            return
+        self._done = finished
+        start_s = self._since_s + (finished - 1) * cycle_s
+        current = sum(self.amperes(start_s + shunt_s * (i + 0.5) / _STEPS) for i in range(_STEPS)) / _STEPS
+        shunt = max(-32000, min(32000, math.floor(current * self.shunt_ohms / 10e-6)))
+        bus = math.floor(self.volts(start_s + shunt_s) / 4e-3)
+        self.registers[SHUNT] = shunt & 0xFFFF
+        self.registers[BUS] = bus << 3 | 0x2

@@ -1,0 +1,73 @@
+"""A whole search over real SSH on a Raspberry Pi 4's programs: aarch64 Python and runtimes, under qemu-user.
+
+Emulated speed says nothing about a board's, so nothing here looks at the size of a latency.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.export.tflite.environment import VARIABLE, converter_python
+from tests.command_line import Desk
+from tests.lab.board import Board
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
+
+MEASURE = {"warmup_s": 0.02, "min_s": 0.1, "max_s": 0.5, "block_s": 0.02, "ci_rel": 0.5, "others_cores": 64}
+STEP = 16
+"""Of 32 channels: few levels, so that few cuts are measured."""
+FORMATS = {"onnxruntime": "onnx", "tflite": "tflite"}
+PATIENCE_S = 220.0
+
+
+def run_to_its_end(desk: Desk, *arguments: str) -> None:
+    """Run; an emulated board takes its time."""
+    process = desk.start("run", *arguments)
+    try:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err + out
+
+
+def shown(desk: Desk) -> dict[str, Any]:
+    run: dict[str, Any] = desk.done("runs", "show", "latest", "--json").json
+    return run
+
+
+@pytest.mark.parametrize("runtime", FORMATS)
+def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts(
+    runtime: str, small_run: Desk, raspberry_pi: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if runtime == "tflite":
+        monkeypatch.setenv(VARIABLE, str(converter_python()))  # kept in this user's cache; the run's own is empty
+    desk = small_run
+    settings = {"runtime": runtime, "format": FORMATS[runtime], "measure": MEASURE, "channel_step": STEP}
+    desk.write("inventory.yaml", raspberry_pi.inventory(**settings))
+    run_to_its_end(desk, "--device", "pi4", "--config", "run.yaml")
+
+    run = shown(desk)
+    assert run["status"] == "finished"
+    assert [trial["failure"] for trial in run["trials"]] == [None] * 3
+    assert all(trial["measurement"]["runtime"].startswith(runtime) for trial in run["trials"] if trial["measurement"])
+    facts = run["facts"]
+    assert (facts["machine"], facts["cpu"], facts["board"]) == (
+        "aarch64",
+        "Cortex-A72",
+        "Raspberry Pi 4 Model B Rev 1.4",
+    )
+    (best,) = [artifact for artifact in run["artifacts"] if artifact["chosen"]]
+    assert best["verified_images"] > 0
+    assert best["device_accuracy"] == best["host_accuracy"]  # verified there, outputs equal
+
+    desk.done("pull", "latest", "--output", "bundle")
+    manifest = json.loads((desk.folder / "bundle" / "manifest.json").read_text())
+    assert f"model.{FORMATS[runtime]}" in manifest["files"]
+    for name, entry in manifest["files"].items():
+        content = (desk.folder / "bundle" / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+    raspberry_pi.assert_tidy()

@@ -1,0 +1,108 @@
+"""The agent on a Jetson Nano's Python and runtime: CPython 3.6 with onnxruntime 1.10.0 and numpy 1.19.5."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from pipeline.agent import Agent, open_agent
+from pipeline.errors import ExportError, MeasureError
+from pipeline.export.onnx import answers, export, require_loadable
+from pipeline.export.skeleton import skeleton
+from pipeline.records import Device, MeasureSettings, OnnxLimits
+from tests.device_agents.harness import find_python36
+from tests.lab import cache
+from tests.lab.conftest import skip_without
+
+pytestmark = pytest.mark.lab
+
+PIP = "pip==21.3.1"
+"""The last for Python 3.6."""
+WHEELS = ("numpy==1.19.5", "onnxruntime==1.10.0")
+NANO = OnnxLimits(15, 8)
+SHORT = MeasureSettings(warmup_s=0.05, min_s=0.2, max_s=1.0, block_s=0.02, timeout_s=60.0, others_cores=64)
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    """A Python 3.6 with the wheels that a Nano's JetPack 4.6 can have."""
+    found = find_python36()
+    skip_without(None if found else "no python3.6 on PATH or in ~/.pyenv/versions")
+
+    def build(folder: Path) -> None:
+        own = folder / "bin" / "python"
+        pip = [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for command in (
+            [str(found), "-m", "venv", str(folder)],
+            [*pip, PIP],
+            [*pip, "--only-binary=:all:", *WHEELS],
+        ):
+            subprocess.run(command, check=True)
+
+    return str(cache.built("python36", f"{found}{PIP}{WHEELS}", build) / "bin" / "python")
+
+
+@pytest.fixture
+def agent(python: str, tmp_path: Path) -> Iterator[Agent]:
+    nano = Device(name="nano", kind="local", python=python, agent_dir=str(tmp_path / "agent"), measure=SHORT)
+    with open_agent(nano) as agent:
+        yield agent
+
+
+@pytest.fixture
+def model(agent: Agent, network: torch.nn.Module, digits: torch.Tensor) -> bytes:
+    return export(network, digits, agent.limits)
+
+
+def test_it_tells_its_python_and_runtime_and_the_limits_follow(agent: Agent) -> None:
+    assert agent.facts.python.startswith("3.6.")
+    assert agent.facts.runtimes["onnxruntime"] == "1.10.0"
+    assert agent.limits == NANO
+
+
+def test_a_whole_file_and_its_skeleton_are_measured(agent: Agent, model: bytes) -> None:
+    whole = agent.measure(model, "onnx", reference=(model, "onnx"))
+    probe = agent.measure(skeleton(model), "skeleton", reference=(model, "onnx"))
+    for measured in (whole, probe):
+        assert measured.runtime == "onnxruntime 1.10.0"
+        assert measured.inferences > 0
+        assert measured.p50_ms.value > 0
+        assert measured.ratio is not None
+    assert (whole.bytes_sent, probe.bytes_sent) == (len(model), len(skeleton(model)))
+
+
+def test_its_answers_are_the_host_s_within_a_ten_thousandth(
+    agent: Agent, model: bytes, network: torch.nn.Module, digits: torch.Tensor
+) -> None:
+    found = agent.verify(model, digits.numpy())
+    assert found.shape == (len(digits), 10)
+    np.testing.assert_allclose(found, answers(model, digits.numpy()), atol=1e-4)
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, network(digits).numpy(), atol=1e-4)
+
+
+def test_the_export_stays_within_the_limits(model: bytes) -> None:
+    proto = onnx.load_from_string(model)
+    assert proto.ir_version <= NANO.ir
+    assert max(opset.version for opset in proto.opset_import) <= NANO.opset
+    require_loadable(proto, NANO)
+
+
+@pytest.mark.parametrize(("opset", "ir"), [(NANO.opset + 1, NANO.ir), (NANO.opset, NANO.ir + 1)])
+def test_the_limits_are_the_runtime_s_own(agent: Agent, opset: int, ir: int) -> None:
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g",
+        [value("x", onnx.TensorProto.FLOAT, [1, 4])], [value("y", onnx.TensorProto.FLOAT, [1, 4])],
+    )  # fmt: skip
+    newer = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=ir)
+    with pytest.raises(ExportError):
+        require_loadable(newer, agent.limits)
+    with pytest.raises(MeasureError, match="refused"):
+        agent.measure(newer.SerializeToString())

@@ -1,0 +1,163 @@
+"""tegrastats of every JetPack as a Jetson has it: a program on PATH, its true rate, the real agent and its sampler."""
+
+# ruff: noqa: F811 - fixtures of another folder are handed over by their names
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device_agents.protocol import BAD_REQUEST, INVALID
+from tests.device_agents.conftest import archive, python  # noqa: F401 - fixtures
+from tests.device_agents.harness import Agent, descendants, eventually, running
+from tests.lab.fake_tegrastats import FakeTegrastats
+
+pytestmark = pytest.mark.lab
+
+FIXTURES = Path(__file__).parent.parent / "device_agents" / "fixtures" / "tegrastats"
+LINES = {path.stem: path.read_text() for path in FIXTURES.iterdir() if path.stem != "nano_truncated"}
+NANO = LINES["nano_jp4_user"]
+TOTALS = {
+    "agx_orin_jp5": (7.033, ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")),
+    "agx_xavier_jp4": (4.222, ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")),
+    "jp7": (9.812, ("VDD_IN",)),
+    "nano_jp4_root": (3.352, ("POM_5V_IN",)),
+    "nano_jp4_user": (1.266, ("POM_5V_IN",)),
+    "orin_nano_jp5": (4.420, ("VDD_IN",)),
+    "orin_nano_jp6": (8.870, ("VDD_IN",)),
+    "orin_nx_jp6_user": (5.108, ("VDD_IN",)),
+    "thor_jp7": (22.950, ("VIN",)),
+    "tx1_jp4": (5.218, ("VDD_IN",)),
+    "tx2_jp4": (4.610, ("VDD_IN",)),
+    "xavier_nx_jp4": (4.310, ("VDD_IN",)),
+    "xavier_nx_jp5": (4.689, ("VDD_IN",)),
+}
+"""Watts and rails that make the module's total, by generation."""
+
+QUICK = {"runtime": "null", "warmup_s": 0.01, "block_s": 0.05, "ci_rel": 0.9, "idle_s": 0.2, "min_s": 0.5, "max_s": 0.6}
+LONG = {**QUICK, "min_s": 30, "max_s": 40}
+POWER = {"backend": "tegrastats", "options": {"interval_ms": 10}}
+
+
+@pytest.fixture
+def tegrastats(tmp_path: Path) -> FakeTegrastats:
+    return FakeTegrastats(tmp_path / "bin")
+
+
+@pytest.fixture
+def candidate(tmp_path: Path) -> str:
+    """A null model in the agent's folder."""
+    data = b'{"ms": 2.0}'
+    name = f"{hashlib.sha256(data).hexdigest()}.json"
+    folder = tmp_path / "agent" / "files"
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(data)
+    return name
+
+
+@pytest.fixture
+def agent(tegrastats: FakeTegrastats, archive: Path, python: str, tmp_path: Path) -> Iterator[Agent]:
+    """The agent under each Python, with that tegrastats first on its PATH."""
+    environment = {"PATH": f"{tegrastats.folder}:{os.environ['PATH']}"}
+    started = Agent([python, str(archive), "--dir", str(tmp_path / "agent")], environment)
+    yield started
+    started.close()
+
+
+def test_every_generation_is_played() -> None:
+    assert set(TOTALS) == set(LINES)
+
+
+@pytest.mark.parametrize("generation", sorted(TOTALS))
+def test_the_module_s_power_is_read_at_the_rate_that_was_asked_for(
+    agent: Agent, candidate: str, tegrastats: FakeTegrastats, generation: str
+) -> None:
+    watts, rails = TOTALS[generation]
+    tegrastats.plays(LINES[generation], rails)
+
+    power = agent.result("measure", candidate=candidate, power=POWER, **QUICK)["power"]
+
+    assert set(power["w"]) == {round(watts + 0.041 * step, 6) for step in range(4)}
+    assert (power["source"], power["scope"], power["estimated"]) == ("tegrastats", "module", False)
+    assert float(np.median(np.diff(power["t_s"]))) == pytest.approx(0.01, rel=0.2)
+    assert not any(map(running, tegrastats.pids()))
+
+
+def test_lines_that_are_cut_off_cost_one_sample_each(agent: Agent, candidate: str, tegrastats: FakeTegrastats) -> None:
+    tegrastats.plays(NANO, ("POM_5V_IN",), step_mw=0, cut_every=5)
+
+    power = agent.result("measure", candidate=candidate, power=POWER, **QUICK)["power"]
+
+    assert set(power["w"]) == {1.266}
+    assert max(np.diff(power["t_s"])) >= 0.015
+
+
+def test_a_tegrastats_that_dies_once_leaves_a_gap_and_no_wrong_value(
+    agent: Agent, candidate: str, tegrastats: FakeTegrastats
+) -> None:
+    """It breaks off in mid-number, as a killed program does; the next one goes on."""
+    tegrastats.plays(NANO, ("POM_5V_IN",), dies_after=30)
+
+    power = agent.result("measure", candidate=candidate, power=POWER, **{**QUICK, "min_s": 1, "max_s": 1.1})["power"]
+
+    assert len(tegrastats.pids()) == 2
+    assert set(power["w"]) <= {round(1.266 + 0.041 * step, 6) for step in range(4)}
+    assert len(power["w"]) > 40
+
+
+def test_a_tegrastats_that_dies_again_ends_the_measurement(
+    agent: Agent, candidate: str, tegrastats: FakeTegrastats
+) -> None:
+    tegrastats.plays(NANO, ("POM_5V_IN",), dies_after=20, deaths=2)
+
+    error = agent.error("measure", candidate=candidate, power=POWER, **LONG)
+
+    assert (error["kind"], "ended by itself, again" in error["message"]) == (INVALID, True)
+    assert len(tegrastats.pids()) == 2
+
+
+def test_a_tegrastats_that_hangs_ends_the_measurement(agent: Agent, candidate: str, tegrastats: FakeTegrastats) -> None:
+    tegrastats.plays(NANO, ("POM_5V_IN",), hangs_after=60)
+
+    error = agent.error("measure", candidate=candidate, power=POWER, **LONG)
+
+    assert (error["kind"], "it hangs; reboot the board" in error["message"]) == (INVALID, True)
+    assert not any(map(running, tegrastats.pids()))
+
+
+def test_a_carrier_that_mislabels_its_rails_is_refused_at_once(
+    agent: Agent, candidate: str, tegrastats: FakeTegrastats
+) -> None:
+    tegrastats.plays(NANO.replace("POM_5V_GPU 0/", "POM_5V_GPU 8949/"), ("POM_5V_IN",))
+
+    error = agent.error("measure", candidate=candidate, power=POWER, **LONG)
+
+    assert (error["kind"], "labels its rails wrongly" in error["message"]) == (BAD_REQUEST, True)
+    assert "labels its rails wrongly" in agent.result("hello")["sensors"]["tegrastats"]
+
+
+def test_a_sampler_that_is_killed_takes_its_tegrastats_along(
+    agent: Agent, candidate: str, tegrastats: FakeTegrastats
+) -> None:
+    tegrastats.plays(NANO, ("POM_5V_IN",))
+    agent.send("measure", candidate=candidate, power=POWER, **LONG)
+    while agent.receive().get("stage") != "measure":
+        pass
+    sampler = next(pid for pid in descendants(agent.process.pid) if b"sampler" in _command(pid))
+
+    os.kill(sampler, signal.SIGKILL)
+
+    assert not agent.reply()["ok"]
+    assert eventually(lambda: not any(map(running, tegrastats.pids())))
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

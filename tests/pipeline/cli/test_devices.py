@@ -1,0 +1,130 @@
+"""`devices doctor` and `devices setup`, and a run that waits for its board: the real command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.agent import open_agent
+from pipeline.records import Device
+from pipeline.store import Store
+from tests.command_line import Desk, finished, read_until
+from tests.device_agents.boards import FolderBoard
+
+KIND = """
+summary: a board that lacks a runtime
+session: local
+runtime: other
+mends: {"runtime other": "echo brought > FOLDER/brought; echo it was brought", sensor: "# buy one"}
+"""
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderBoard:
+    """A folder stands in for this machine's /proc and /sys."""
+    board = FolderBoard(tmp_path / "board")
+    monkeypatch.setenv("PIPELINE_BOARD_ROOT", str(board.root))
+    monkeypatch.setenv("PIPELINE_LOCK_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(board.programs), prepend=os.pathsep)
+    (board.root / "proc/meminfo").write_text("MemTotal: 3884096 kB\nMemAvailable: 3271880 kB\n")
+    return board
+
+
+@pytest.fixture
+def lacking(tmp_path: Path) -> Desk:
+    """A device whose kind says how its missing runtime is brought."""
+    desk = Desk(tmp_path / "desk")
+    desk.write("inventory.yaml", "version: 1\ndevices:\n  bare: {kind: bare, agent: {dir: agent}}\n")
+    (desk.folder / "profiles").mkdir()
+    desk.write("profiles/bare.yaml", KIND.replace("FOLDER", str(desk.folder)))
+    return desk
+
+
+def test_doctor_tells_what_is_good_doubtful_and_bad_each_with_its_mend(board: FolderBoard, tmp_path: Path) -> None:
+    board.program("vcgencmd", "#!/bin/sh\necho throttled=0x50005\n")
+    desk = Desk(tmp_path / "desk")
+    done = desk.do("devices", "doctor", "local", "--seconds", "1")
+
+    assert done.code == 1
+    assert "✓ agent " in done.out
+    assert "! clock         governor ondemand" in done.out
+    assert "→ `modes: {governor: performance}` in the inventory" in done.out
+    assert "✗ throttling    now: under-voltage, throttled" in done.out
+    assert "5.1 V, 3 A supply" in done.out
+
+
+def test_doctor_s_json_has_a_level_for_each_finding(board: FolderBoard, tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "desk")
+    desk.write("inventory.yaml", "version: 1\ndevices: {local: {kind: local, power: null, modes: {governor: turbo}}}\n")
+    found = {f["name"]: f for f in desk.done("devices", "doctor", "local", "--seconds", "1", "--json").json}
+
+    assert (found["mode governor"]["level"], "turbo" in found["mode governor"]["detail"]) == ("warn", True)
+    assert found["agent"]["level"] == "ok"
+
+
+def test_setup_prints_a_script_and_changes_nothing(lacking: Desk) -> None:
+    done = lacking.done("devices", "setup", "bare")
+
+    assert done.out.startswith("# What bare lacks")
+    assert "# 1. the runtime other is installed\necho brought > " in done.out
+    assert "--apply" in done.err
+    assert not (lacking.folder / "brought").exists()
+
+
+def test_setup_apply_runs_it_says_what_it_said_and_checks_again(lacking: Desk) -> None:
+    done = lacking.do("devices", "setup", "bare", "--apply", "--yes")
+
+    assert (lacking.folder / "brought").read_text() == "brought\n"
+    assert "it was brought" in done.err
+    assert (done.code, "✗ runtime" in done.out) == (1, True)  # an echo installs nothing
+
+
+def test_setup_apply_asks_first(lacking: Desk) -> None:
+    done = lacking.do("devices", "setup", "bare", "--apply")
+
+    assert (done.code, "nothing was changed" in done.err) == (1, True)
+    assert not (lacking.folder / "brought").exists()
+
+
+def test_setup_stops_at_the_first_command_that_fails(lacking: Desk) -> None:
+    lacking.write("profiles/bare.yaml", KIND.replace("echo brought > FOLDER/brought", "false"))
+    done = lacking.do("devices", "setup", "bare", "--apply", "--yes")
+
+    assert (done.code, "a command ended with 1" in done.error, "it was brought" in done.err) == (1, True, False)
+
+
+def test_setup_has_nothing_to_say_about_a_board_that_lacks_nothing(tmp_path: Path) -> None:
+    done = Desk(tmp_path / "desk").done("devices", "setup", "local")
+
+    assert (done.out, "lacks nothing" in done.err) == ("", True)
+    assert Desk(tmp_path / "desk").done("devices", "setup", "local", "--json").json["lacking"] == []
+
+
+def test_a_run_says_who_holds_the_board_and_goes_on_when_it_is_free(desk: Desk, board: FolderBoard) -> None:
+    with open_agent(Device(name="here", kind="local", agent_dir=str(desk.folder / "other"))) as other:
+        other.hold()
+        run = desk.start("run", "--config", "run.yaml", "--trials", "1", "--epochs", "0.1", "--target", "latency=0.95x")
+        read_until(run, "waiting: the board is held by ")
+    done = finished(run)
+    assert done.code == 0, done.err
+
+
+def test_a_run_keeps_the_modes_that_it_ran_in_and_puts_them_back(desk: Desk, board: FolderBoard) -> None:
+    text = (desk.folder / "inventory.yaml").read_text()
+    desk.write(
+        "inventory.yaml", text.replace("power: null", "power: null, modes: {governor: performance, nvpmodel: 0}")
+    )
+    run = desk.start("run", "--config", "run.yaml", "--trials", "1", "--epochs", "0.1", "--target", "latency=0.95x")
+    assert "power mode nvpmodel not set: this board has no nvpmodel" in read_until(run, "trial 0:")
+    assert board.governors == {"performance"}
+    done = finished(run)
+    assert done.code == 0, done.err
+
+    assert board.governors == {"ondemand"}
+    (run_id,) = [entry.name for entry in desk.runs.iterdir() if entry.is_dir()]
+    with Store.open(desk.runs, run_id) as store:
+        modes = store.get("modes")
+    assert modes["applied"] == {"governor": "performance"}
+    assert "nvpmodel" in modes["refused"]["nvpmodel"]

@@ -1,0 +1,64 @@
+"""What the command line does with TFLite files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.export.tflite.environment import VARIABLE, converter_python
+from tests.command_line import INVENTORY, Desk
+from tests.pipeline.export.tflite.tiny import CONVERTED
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    desk = Desk(tmp_path)
+    lines = INVENTORY.replace("AGENT", str(tmp_path / "agent")).rstrip()
+    board = f"  board: {{kind: local, power: null, runtime: tflite, agent: {{dir: {tmp_path / 'agent'}}}}}\n"
+    desk.write("inventory.yaml", f"{lines}\n{board}")
+    (tmp_path / "tiny.tflite").write_bytes(CONVERTED.read_bytes())
+    return desk
+
+
+def test_a_tflite_file_is_profiled_on_a_device_whose_runtime_loads_it(desk: Desk) -> None:
+    measured = desk.done("profile", "tiny.tflite", "--device", "board", "--json").json
+    assert measured["runtime"].startswith("tflite ")
+    assert measured["p50_ms"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("file", "device", "said"),
+    [
+        ("tiny.tflite", "local", "tiny.tflite is of format tflite, but local runs onnx files (runtime onnxruntime)"),
+        ("other.onnx", "board", "other.onnx is of format onnx, but board runs tflite files (runtime tflite)"),
+        ("broken.tflite", "board", "broken.tflite is not a valid TFLite file"),
+    ],
+)
+def test_a_file_that_the_device_cannot_run_is_refused(desk: Desk, file: str, device: str, said: str) -> None:
+    if not (desk.folder / file).exists():
+        (desk.folder / file).write_bytes(b"nothing")
+    refused = desk.do("profile", file, "--device", device)
+    assert refused.code == 2
+    assert said in refused.error
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_whole_run_ends_in_a_tflite_bundle_whose_example_runs(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(converter_python()))  # the command's own cache is an empty one
+    settings = desk.settings("tflite.yaml", weights="null", base_training="{epochs: 2}")
+    desk.done("run", "--device", "board", "--config", settings, "--target", "size=0.9x")
+    desk.done("pull", "latest", "--output", "bundle")
+    bundle = desk.folder / "bundle"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["model"] == {"file": "model.tflite", "format": "tflite"}
+    verified = manifest["accuracy"]["verified"]
+    assert verified["device"] == verified["host"]
+    shown = subprocess.run([sys.executable, str(bundle / "example.py")], capture_output=True, text=True, check=True)
+    assert "median of 50 inferences" in shown.stdout
+    assert desk.done("profile", "bundle/model.tflite", "--device", "board", "--json").json["inferences"] > 0

@@ -1,0 +1,97 @@
+"""With the real converter, whose environment is made once for all of these tests."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ExportError
+from pipeline.export.equality import difference
+from pipeline.export.format import open_format
+from pipeline.export.formats.tflite import TFLite
+from pipeline.export.tflite.answers import answers
+from pipeline.export.tflite.converter import convert
+from pipeline.export.tflite.environment import converter_python
+from pipeline.export.tflite.flatbuffer import read
+from pipeline.pruning.prune import prune
+from pipeline.pruning.tracing import trace
+from pipeline.records import OnnxLimits
+from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
+from tests.pipeline.pruning import networks
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+LIMITS = OnnxLimits(17, 8)
+
+
+@pytest.fixture(scope="session")
+def python() -> Path:
+    return converter_python()
+
+
+def test_the_environment_leaves_the_pipelines_own_packages_as_they_are(python: Path) -> None:
+    asked = "import torch, numpy; print(torch.__file__, torch.__version__, numpy.__version__)"
+    ours, theirs = (
+        subprocess.run([str(p), "-c", asked], check=True, capture_output=True, text=True).stdout
+        for p in (sys.executable, python)
+    )
+    assert theirs == ours  # the very same files: they are not there twice
+
+
+def test_it_is_not_made_again(python: Path) -> None:
+    notes: list[str] = []
+    assert converter_python(notes.append) == python
+    assert notes == []
+
+
+def test_the_stored_file_is_what_the_converter_makes(python: Path) -> None:
+    fresh = convert(python, tiny(), IMAGES)
+    stored = read(CONVERTED.read_bytes())
+    assert len(read(fresh).subgraphs[0].operators) == len(stored.subgraphs[0].operators)
+    found = answers(fresh, IMAGES.numpy())
+    assert np.allclose(found, answers(CONVERTED.read_bytes(), IMAGES.numpy()), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [networks.Residual, networks.Chain, networks.Grouped, networks.Shuffle])
+def test_whatever_is_cut_is_rewritten_and_answers_as_the_network(
+    kind: type[nn.Module], caplog: pytest.LogCaptureFixture
+) -> None:
+    base, space, ranking = networks.studied(kind)
+    made = open_format("tflite", base, networks.IMAGES, limits=LIMITS)
+    for level in (0, 50, 100):
+        levels = tuple(level if level in g.kept else 0 for g in space.groups)
+        network = prune(base, space, levels, ranking, networks.IMAGES)
+        data = made.file(network)
+        assert difference(network, networks.IMAGES, made.answers(data, networks.IMAGES.numpy())) <= 1e-4
+    assert "in full" not in caplog.text
+
+
+def test_what_cannot_be_rewritten_is_converted_in_full_and_told(python: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network = tiny(seed=2)
+    with caplog.at_level(logging.WARNING):
+        data = TFLite(python, None, IMAGES).file(network)
+    assert difference(network, IMAGES, answers(data, IMAGES.numpy())) <= 1e-4
+    assert read(data).subgraphs[0].tensors[int(read(data).subgraphs[0].inputs[0])].name == b"image"
+
+
+class Folding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = torch.linalg.eigvals(self.conv(x)[:, :, :6, :6]).abs()
+        return self.linear(spectrum.mean(2))
+
+
+def test_an_operator_that_cannot_be_written_is_named(python: Path) -> None:
+    del python
+    with pytest.raises(ExportError, match="linalg_eig"):
+        open_format("tflite", trace(Folding(), networks.IMAGES), networks.IMAGES, limits=LIMITS)

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.drift import corrected, drift_of
+from pipeline.records import Interval
+from tests.examples import failed_trial, measurement, trial
+
+
+def test_drift_is_the_base_models_latency_beside_the_trials() -> None:
+    beside = [2.0, 2.2, 1.9, 2.1]
+    trials = [trial(i, measurement=measurement(reference_p50_ms=ms)) for i, ms in enumerate(beside)]
+    found = drift_of([*trials, failed_trial(9), trial(10, cached=True, measurement=measurement(reference_p50_ms=9.0))])
+    assert found is not None
+    assert (found.first_ms, found.last_ms, found.lowest_ms, found.highest_ms, found.trials) == (2.0, 2.1, 1.9, 2.2, 4)
+    assert found.share == pytest.approx(0.05)
+
+
+def test_without_a_reference_there_is_no_drift_to_tell() -> None:
+    assert drift_of([trial()]) is None
+
+
+def test_a_latency_is_freed_of_drift_by_the_base_model_that_ran_beside_it() -> None:
+    hot = measurement(1.2, ratio=Interval(0.5, 0.4, 0.6))  # the board ran 20 % slower than when the base was measured
+    found = corrected(hot, measurement(2.0))
+    assert (found.value, found.low, found.high) == pytest.approx((1.0, 0.8, 1.2))
+    assert corrected(hot, None) == corrected(measurement(1.2, ratio=None), measurement(2.0)) == hot.p50_ms
