@@ -222,7 +222,7 @@ def _rest(trace: PowerTrace, idle: Sequence[tuple[float, float]], active: Sequen
 
 
 def _idle_blocks(trace: PowerTrace, start: float, end: float) -> Floats:
-    count = max(1, round((end - start) / IDLE_BLOCK_S))
+    count = max(2, round((end - start) / IDLE_BLOCK_S))  # one alone would say nothing about its spread
     edges = np.linspace(start, end, count + 1)
     return np.array([trace.mean_w(a, b) for a, b in itertools.pairwise(edges)])
 
@@ -237,9 +237,8 @@ def _dynamic_mj(energy_j: Floats, seconds: Floats, runs: NDArray[Any], rest: Int
 
 def _weighted(totals: Floats, weights: NDArray[Any]) -> Interval:
     """Return sum over sum, with the interval that the blocks' own quotients give."""
-    value = float(totals.sum() / weights.sum())
-    half = stats.half_width_beside_drift(totals / weights)
-    return Interval(value, value - half, value + half)
+    quotients = totals / weights
+    return stats.around(float(totals.sum() / weights.sum()), stats.half_width_beside_drift(quotients), quotients)
 
 
 def _ratios(raw: Mapping[str, Any], blocks: Sequence[Block], reference: Sequence[Block]) -> tuple[float, float]:

@@ -80,7 +80,7 @@ def mean_interval(figures: Floats) -> Interval:
     >>> mean_interval(np.array([2.0, 2.0, 2.0]))
     Interval(value=2.0, low=2.0, high=2.0)
     """
-    return _around(float(figures.mean()), half_width(figures), figures)
+    return around(float(figures.mean()), half_width(figures), figures)
 
 
 def half_width_beside_drift(figures: Floats) -> float:
@@ -105,14 +105,12 @@ def half_width_beside_drift(figures: Floats) -> float:
 def half_width_of_sum(shares: Sequence[float], groups: Sequence[Floats]) -> float:
     """Return half the 95 % interval of the weighted sum of several groups' means, whose blocks spread alike.
 
-    Infinite where no group has two blocks.
+    At least one group has two blocks.
 
     >>> round(half_width_of_sum([0.5, 0.5], [np.array([1.0, 2.0]), np.array([5.0, 6.0])]), 3)
     1.521
     """
     free = sum(len(group) - 1 for group in groups)
-    if free == 0:
-        return math.inf
     variance = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / free
     scale = sum(share**2 / len(group) for share, group in zip(shares, groups, strict=True))
     return float(stdtrit(free, 0.975)) * math.sqrt(variance * scale)
@@ -126,7 +124,7 @@ def median_interval(blocks: Sequence[Floats]) -> Interval:
     """
     samples = np.concatenate(blocks)
     medians = np.array([np.median(b) for b in blocks])
-    return _around(float(np.median(samples)), half_width(medians), samples)
+    return around(float(np.median(samples)), half_width(medians), samples)
 
 
 def ratio_interval(candidate: Sequence[Floats], reference: Sequence[Floats]) -> Interval:
@@ -142,7 +140,7 @@ def ratio_interval(candidate: Sequence[Floats], reference: Sequence[Floats]) -> 
     """
     pairs = min(len(candidate), len(reference))
     logs = np.array([math.log(np.median(candidate[i]) / np.median(reference[i])) for i in range(pairs)])
-    inner = _around(float(logs.mean()), half_width(logs), logs)
+    inner = around(float(logs.mean()), half_width(logs), logs)
     return Interval(round(math.exp(inner.value), 12), math.exp(inner.low), math.exp(inner.high))
 
 
@@ -210,7 +208,7 @@ class PowerTrace:
         return float(np.median(np.diff(self.t_s)))
 
 
-def _around(value: float, half: float, samples: Floats) -> Interval:
+def around(value: float, half: float, samples: Floats) -> Interval:
     """Return the interval around ``value``; where its width is unknown, the range of the samples."""
     if math.isinf(half):
         return Interval(value, float(samples.min()), float(samples.max()))

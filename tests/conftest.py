@@ -22,6 +22,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, and
 
 from pipeline.records import Device, MeasureSettings, SshAddress
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under ``pytest -n 2`` a file's tests stay together, and so do those of all virtual boards, which come first."""
+    items.sort(key=lambda item: item.get_closest_marker("lab") is None)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("lab" if item.get_closest_marker("lab") else str(item.path)))
+
+
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 

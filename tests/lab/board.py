@@ -101,7 +101,8 @@ class Board:
 
     def run(self, *command: str, stdin: str = "", check: bool = True) -> str:
         """Run a command on the board by OpenSSH's own client; return what it printed."""
-        options = ["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={self.known_hosts}"]
+        told = ("BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=5", f"UserKnownHostsFile={self.known_hosts}")
+        options = [word for option in told for word in ("-o", option)]
         done = subprocess.run(
             [
                 *("ssh", "-F", "none", *options, "-i", str(self.keys.identity), "-p", str(self.port)),

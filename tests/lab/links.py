@@ -165,7 +165,7 @@ def _do(*command: str) -> None:
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
 
-def _wait_until(true: Callable[[], bool], otherwise: str, seconds: float = 20.0) -> None:
+def _wait_until(true: Callable[[], bool], otherwise: str, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, otherwise

@@ -158,6 +158,18 @@ def test_the_idle_power_s_own_uncertainty_widens_the_dynamic_energy() -> None:
     assert unsteady.energy_total_mj.half_width == pytest.approx(steady.energy_total_mj.half_width)
 
 
+def test_one_block_and_a_short_rest_give_finite_intervals() -> None:
+    raw = reply() | {"idle": [[9.0, 9.5]]}
+    for name in ("candidate", "reference"):
+        raw[name] = raw[name] | {"blocks": raw[name]["blocks"][:1]}
+    m = measurement(raw, ci_rel=0.02)
+    assert m.power is not None
+    assert m.power.energy_dynamic_mj is not None
+    for interval in (m.p50_ms, m.power.mean_w, m.power.energy_total_mj, m.power.energy_dynamic_mj):
+        assert np.isfinite([interval.value, interval.low, interval.high]).all()
+    assert "few_samples" in m.flags
+
+
 def test_an_estimate_of_power_says_so() -> None:
     raw = reply()
     power = measurement(raw | {"power": raw["power"] | {"estimated": True}}, ci_rel=0.02).power

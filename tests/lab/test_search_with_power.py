@@ -1,0 +1,122 @@
+"""A whole search on a board with an INA219, whose current follows what the candidates really compute."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import RunConfig
+from pipeline.records import Device, MeasureSettings, PowerSettings
+from pipeline.run import execute, prepared
+from pipeline.store import Store
+from tests.command_line import NETWORK
+from tests.conftest import SSHD, Sshd
+from tests.lab import fuse_i2c
+from tests.lab.fuse_i2c import I2cFile
+from tests.lab.ina219_chip import Ina219Chip
+from tests.lab.test_ina219 import PRIVATE_DEV
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+REST_A, BUSY_A = 0.5, 1.0
+QUICK = MeasureSettings(
+    warmup_s=0.05, min_s=1.5, max_s=4.0, block_s=0.3, ci_rel=0.2, idle_s=0.6, timeout_s=60.0, others_cores=64
+)
+
+
+class Drawn:
+    """The current of a board that draws more while its runtime computes; looks at the runtime's processor time."""
+
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark
+        self._ended = threading.Event()
+        self._busy = 0.0
+        self._last = (0, 0.0, time.monotonic())
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def amperes(self, t: float) -> float:
+        return REST_A + BUSY_A * self._busy + 0.001 * (int(t * 1e3) % 7)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.02):
+            pid, cpu_s = next(filter(None, map(self._worker, Path("/proc").glob("[0-9]*"))), (0, 0.0))
+            now = time.monotonic()
+            old, before_s, at = self._last
+            self._busy = min(1.0, (cpu_s - before_s) / (now - at)) if pid and pid == old else 0.0
+            if pid != old or now - at >= 0.04:  # processor time is counted in hundredths of a second
+                self._last = (pid, cpu_s, now)
+
+    def _worker(self, entry: Path) -> tuple[int, float] | None:
+        try:
+            words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            if words[-1] != b"worker" or self._mark not in (entry / "environ").read_bytes():
+                return None
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return int(entry.name), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    if reason := fuse_i2c.missing():
+        pytest.skip(reason)
+    if SSHD is None:
+        pytest.skip("OpenSSH's sshd is not installed: apt-get install openssh-server")
+    (tmp_path / "dev").mkdir()
+    drawn = Drawn(f"PIPELINE_LOCK_DIR={tmp_path}".encode())
+    with I2cFile(tmp_path / "i2c-1", {0x40: Ina219Chip(drawn.amperes, lambda _: 5.0)}) as bus:
+        server = Sshd(tmp_path / "sshd")
+        inside = [PRIVATE_DEV, "sh", str(tmp_path / "dev"), str(bus.path), SSHD]
+        server.program = ["unshare", "--mount", "sh", "-c", *inside]
+        server.environment = {"PIPELINE_LOCK_DIR": str(tmp_path)}
+        server.start()
+        power = PowerSettings(backend="ina219", options={"bus": 1, "address": 0x40, "shunt_ohms": 0.1})
+        yield server.device(runtime="onnxruntime", power=power, measure=QUICK, channel_step=8)
+        server.stop()
+    drawn.close()
+
+
+def test_energy_is_a_target_a_term_of_the_reward_and_a_figure_with_an_interval(device: Device, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NETWORK)
+    config = RunConfig.model_validate(
+        {
+            "model": f"{tmp_path}/net.py:Net", "data": "digits", "target": ["energy=0.8x"], "trials": 2,
+            "base_training": {"epochs": 1}, "recovery": {"finalists": 1, "finalist_epochs": 0.1, "epochs": 0.1},
+        }
+    )  # fmt: skip
+    heard: list[Any] = []
+    with (
+        prepared(config, device, listen=heard.append) as ready,
+        Store.create(tmp_path / "runs", label="power") as store,
+    ):
+        store.set("config", config.model_dump(mode="json", by_alias=True))
+        execute(ready, store, listen=heard.append, stopping=lambda: False)
+        chosen = next(a for a in store.artifacts() if a.chosen)
+        trials = [t for t in store.trials() if t.measurement]
+
+    power = chosen.after.measurement.power
+    assert power is not None
+    assert (power.source, power.scope, power.estimated) == ("ina219", "board", False)
+    assert REST_A * 5.0 < power.mean_w.value < (REST_A + BUSY_A + 0.01) * 5.0
+    assert power.idle_w == pytest.approx(REST_A * 5.0, rel=0.05)
+    assert power.energy_total_mj.low < power.energy_total_mj.value < power.energy_total_mj.high
+    assert power.energy_dynamic_mj is not None
+    assert 0 < power.energy_dynamic_mj.value < power.energy_total_mj.value
+    assert chosen.after.measurement.energy_ratio is not None
+    assert chosen.after.measurement.energy_ratio <= 0.8
+    assert trials
+    for trial in trials:
+        if trial.failure is None:
+            assert {"power", "accuracy"} <= set(trial.terms)
