@@ -14,7 +14,6 @@ from pipeline.candidates import Builder, Built
 from pipeline.cost.tables import CostModel, CostTable, interpolated, owners, signature, size_savings
 from pipeline.doubts import why_invalid
 from pipeline.errors import DeviceError, MeasureError
-from pipeline.recording import lookahead_of
 from pipeline.records import LEVELS, Measurement, MeasureSettings, SearchSpace
 from pipeline.store import Store
 from pipeline.targets import Metric
@@ -88,7 +87,7 @@ class Bench:
     @property
     def tolerant(self) -> bool:
         """Whether the device is the machine that the user works on, see :mod:`pipeline.quarantine`."""
-        return lookahead_of(self.agent.device) == 0
+        return self.agent.shared
 
     def _key(self, key: str) -> str:
         return f"{self.round}:{key}"

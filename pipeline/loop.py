@@ -1,7 +1,6 @@
 """The search: ask, build, measure, reward, tell; one trial after another.
 
-The device is the bottleneck, so with ``lookahead`` the host builds the next candidate while the device measures. On
-the local device that would be competing load on the very processor that is measured: there nothing is built ahead.
+The device is the bottleneck, so with ``lookahead`` the host builds the next candidate while the device measures.
 """
 
 from __future__ import annotations

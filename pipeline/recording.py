@@ -2,7 +2,7 @@
 
 A recording is gzip of one JSON object a line; ``zcat`` shows it:
 
-    {"recording": 1, "device": settings, "lookahead": 0 or 1, "about": what it was made with, "versions": {...}}
+    {"recording": 1, "device": settings, "shared": true or false, "about": what it was made with, "versions": {...}}
     {"verb": ..., "arguments": {...}, "result": {...}, "structures": {file name: structure}}       one an answer
 
 Numbers stand as the agent sent them. Each line is a gzip member of its own: a run that is killed leaves at most its
@@ -46,8 +46,8 @@ class Header:
 
     device: Device
     """Its settings, without its address."""
-    lookahead: int
-    """How many candidates the search had begun before the last one was through."""
+    shared: bool
+    """Whether the device was the machine that the run was made on."""
     about: Mapping[str, Any]
     """What it was made with: seed, targets, ..."""
     versions: Mapping[str, str]
@@ -67,17 +67,14 @@ class Answer:
 def header_of(device: Device, about: Mapping[str, Any], versions: Mapping[str, str]) -> Header:
     """Return the header of a recording of ``device``."""
     settings = replace(device, ssh=None, agent_dir=Device(name="", kind="").agent_dir)
-    return Header(device=settings, lookahead=lookahead_of(device), about=about, versions=versions)
+    return Header(device=settings, shared=on_this_machine(device), about=about, versions=versions)
 
 
-def lookahead_of(device: Device) -> int:
-    """Return how many candidates may be built ahead: 1 where the host's work disturbs no measurement; as recorded.
-
-    On this machine building is competing load on the processor that is measured.
-    """
+def on_this_machine(device: Device) -> bool:
+    """Return whether host and device are one machine; of a recording, whether they were."""
     if device.recording is not None:
-        return read_header(Path(device.recording)).lookahead
-    return 0 if device.ssh is None else 1
+        return read_header(Path(device.recording)).shared
+    return device.ssh is None
 
 
 def as_recorded(device: Device) -> Device:
@@ -196,7 +193,7 @@ def _plain(header: Header) -> dict[str, Any]:
     return {
         "recording": FORMAT,
         "device": codec.dump(header.device),
-        "lookahead": header.lookahead,
+        "shared": header.shared,
         "about": dict(header.about),
         "versions": dict(header.versions),
     }
@@ -218,7 +215,7 @@ def read_header(path: Path) -> Header:
     try:
         device = codec.load(Device, first["device"])
         return Header(
-            device=device, lookahead=int(first["lookahead"]), about=first["about"], versions=first["versions"]
+            device=device, shared=bool(first["shared"]), about=first["about"], versions=first["versions"]
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise InventoryError(f"the header of the recording {path} is damaged: {error}") from error

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import torch
+
 from pipeline import codec, plugins, quarantine
+from pipeline.agent import Agent
 from pipeline.base import Base, measured_shares
 from pipeline.bench import Bench
 from pipeline.candidates import Builder
@@ -19,7 +22,6 @@ from pipeline.errors import MeasureError, TargetError
 from pipeline.events import Stage, Tried
 from pipeline.inputs import STRATEGIES
 from pipeline.loop import search
-from pipeline.recording import lookahead_of
 from pipeline.records import SearchSpace, Trial
 from pipeline.reward import Weights, ratios_of, reward, violation
 from pipeline.search.planning import Indices, Planner, indices
@@ -95,7 +97,7 @@ class Search:
         context.listen(Stage(title, config.trials))
         found: list[Trial] = []
         watch = Watch()
-        with self._usage_kept(watch):
+        with self._usage_kept(watch), _beside_measuring(context.agent):
             self._try_all(found, known, watch)
         context.stop_if_asked()
         return found
@@ -111,7 +113,7 @@ class Search:
             trials=config.trials,
             first=(number - 1) * config.trials,
             known=known,
-            lookahead=lookahead_of(context.agent.device),
+            lookahead=context.agent.lookahead,
             stopping=context.stopping,
             watch=watch,
         ):
@@ -132,7 +134,7 @@ class Search:
         try:
             yield
         finally:
-            usage = watch.usage(shared=lookahead_of(self.context.agent.device) == 0)
+            usage = watch.usage(shared=self.context.agent.lookahead == 0)
             if usage is not None:
                 earlier = self.context.store.get(key)
                 self.context.store.set(key, codec.load(Usage, earlier) + usage if earlier else usage)
@@ -217,6 +219,18 @@ def _weights(config: RunConfig, space: SearchSpace) -> Weights:
         alpha=each("alpha"), beta=each("beta"), gamma=each("gamma"), lambda_=each("lambda_"),
         latency=told.latency, violation=told.violation,
     )  # fmt: skip
+
+
+@contextmanager
+def _beside_measuring(agent: Agent) -> Iterator[None]:
+    """Keep torch to the cores that the runtime leaves free, where the host builds on the machine that it measures."""
+    before = torch.get_num_threads()
+    if agent.shared and agent.lookahead:
+        torch.set_num_threads(min(before, agent.free_cores))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _amount(metric: Metric, value: float) -> str:

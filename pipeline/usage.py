@@ -5,13 +5,12 @@
 A board of its own could measure whenever it is free: all time without a measurement is idle, whatever the host did
 meanwhile; what it did (asked the strategy, built a candidate) is told beside it, so that one sees what to speed up.
 
-On the machine that the user works on, host and device are one processor. While the host asks or builds, a measurement
-would share that processor with it and be invalid, so it could not run; that time is no idle time but the host's own
-work, and is told as such. What is idle there is the rest: neither asked nor built nor measured, as while a trial is
-handed over, judged, stored and told. By this definition the idle share of that machine is small almost by
-construction, which is why the share that was spent measuring is always shown with it. Building the next candidate
-ahead, *between* two measurements, would change neither number: the same work would only stand in another place, and
-the strategy would know one result less when it is asked.
+The same holds for the machine that the user works on, as long as it has cores to build on beside a measurement. Where
+it has none, or power is measured, host and device are one *shared* processor: while the host asks or builds, a
+measurement would be invalid, so it could not run; that time is no idle time but the host's own work, and is told as
+such. What is idle there is the rest: neither asked nor built nor measured, as while a trial is handed over, judged,
+stored and told. By this definition its idle share is small almost by construction, which is why the share that was
+spent measuring is always shown with it.
 
 Measuring is all that a request for a measurement takes: sending the probe, loading, cooling, warm-up, windows at rest
 and repeats included.
@@ -40,7 +39,7 @@ class Usage:
     rest_s: float
     """Judging, storing, telling, handing over."""
     shared: bool
-    """Whether host and device are one processor."""
+    """Whether the host could do nothing while the device measured."""
 
     @property
     def idle_s(self) -> float:

@@ -51,7 +51,7 @@ def rewritten(path: Path, change: Callable[[int, dict[str, Any]], None], *, boar
     ``board``: as if it had been recorded on a board of its own, not on this machine.
     """
     header, *answers = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-    header["lookahead"] = 1 if board else 0
+    header["shared"] = not board
     for number, answer in enumerate(answer for answer in answers if answer["verb"] == "measure"):
         change(number, answer["result"])
     other = path.with_name("rewritten.jsonl.gz")

@@ -93,8 +93,7 @@ def require_loadable(proto: onnx.ModelProto, limits: OnnxLimits) -> None:
 
 def answers(data: bytes, images: np.ndarray) -> np.ndarray:
     """Return the host runtime's scores for ``images`` (N, C, H, W), one image at a time."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = _options()
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
@@ -107,8 +106,7 @@ def _folded(data: bytes) -> onnx.ModelProto:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options = _options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -119,3 +117,11 @@ def _folded(data: bytes) -> onnx.ModelProto:
     del proto.opset_import[:]
     proto.opset_import.extend(standard)
     return proto
+
+
+def _options() -> onnxruntime.SessionOptions:
+    """Return settings for a quiet session that keeps to torch's threads: the board may be this very machine."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    return options

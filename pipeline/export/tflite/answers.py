@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
@@ -19,7 +20,7 @@ def answers(data: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
         ValueError, RuntimeError: the interpreter does not load or run the file.
     """
     with _quiet():
-        interpreter = Interpreter(model_content=data, num_threads=min(4, os.cpu_count() or 1))
+        interpreter = Interpreter(model_content=data, num_threads=torch.get_num_threads())
         interpreter.allocate_tensors()
     image, scores = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     rows = []
