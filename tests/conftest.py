@@ -23,6 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, and
 from pipeline.records import Device, MeasureSettings, SshAddress
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under ``pytest -n 2`` a file's tests stay together, and so do those of all virtual boards, which come first."""
     items.sort(key=lambda item: item.get_closest_marker("lab") is None)

@@ -101,7 +101,7 @@ class Board:
 
     def run(self, *command: str, stdin: str = "", check: bool = True) -> str:
         """Run a command on the board by OpenSSH's own client; return what it printed."""
-        told = ("BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=5", f"UserKnownHostsFile={self.known_hosts}")
+        told = ("BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=30", f"UserKnownHostsFile={self.known_hosts}")
         options = [word for option in told for word in ("-o", option)]
         done = subprocess.run(
             [

@@ -27,7 +27,11 @@ def built(name: str, recipe: str, build: Callable[[Path], None]) -> Path:
         made = Path(temporary) / "made"
         made.mkdir()
         build(made)
-        made.rename(folder)
+        try:
+            made.rename(folder)
+        except OSError:  # somebody else made the same meanwhile
+            if not folder.is_dir():
+                raise
     for old in LAB.glob(f"{name}-{'[0-9a-f]' * 16}"):
         if old != folder:
             shutil.rmtree(old)

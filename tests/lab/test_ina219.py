@@ -153,7 +153,7 @@ def test_a_chip_whose_clock_is_off_is_read_at_its_own_pace(
     power = agent.result("measure", candidate=candidate, power=ina219(), min_s=2, max_s=2.1, **QUICK)["power"]
 
     cycle_s = float(np.median(np.diff(power["t_s"])))
-    assert cycle_s == pytest.approx(power["interval_s"] * slow, rel=0.05)
+    assert cycle_s == pytest.approx(power["interval_s"] * slow, rel=0.07)
 
 
 def test_a_missing_chip_is_told_with_where_to_look(agent: Agent, candidate: str) -> None:
