@@ -13,7 +13,7 @@ install: $(VENV)/installed
 
 test: $(VENV)/tested-with lab-packages
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 # What needs no device and no time: style, types, who imports whom, the agent's Python 3.6.
 check: $(VENV)/tested-with

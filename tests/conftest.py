@@ -23,12 +23,21 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, and
 from pipeline.records import Device, MeasureSettings, SshAddress
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under ``pytest -n 2`` a file's tests stay together, and so do those of all virtual boards, which come first."""
-    items.sort(key=lambda item: item.get_closest_marker("lab") is None)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("lab" if item.get_closest_marker("lab") else str(item.path)))
+    """Begin with the virtual boards, which take longest."""
+    items.sort(key=lambda item: "lab" not in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under ``pytest -n 2`` a file's tests stay together, and so do all virtual boards, which disturb each other."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "lab" if nodeid.startswith("tests/lab/") else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log)
 
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
