@@ -18,7 +18,7 @@ close()
 A sensor that cannot vouch for a value raises SensorError: a wrong number is worse than none.
 """
 
-from typing import Any, Dict, Iterable, List
+from typing import Any, Callable, Dict, Iterable, List
 
 PREFERENCE = ("ina3221", "tegrastats", "hwmon", "ina219", "rapl", "pmic")
 """Which sensor to take where nobody named one and several can be read: measured before estimated, the board's own
@@ -71,3 +71,12 @@ def one_of(options: Dict[str, Any], name: str, known: Iterable[Any]) -> Any:
     if isinstance(value, bool) or value not in known:
         raise SensorError("option %s is %r, expected one of %s" % (name, value, ", ".join(map(str, known))))
     return value
+
+
+def opens(open_sensor: Callable[[Dict[str, Any]], Any], options: Dict[str, Any]) -> str:
+    """Return what a plugin's ``check`` says where opening is quick and tells all: "ok", or why it cannot be used."""
+    try:
+        open_sensor(options).close()
+    except SensorError as error:
+        return str(error)
+    return "ok"

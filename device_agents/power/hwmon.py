@@ -12,7 +12,7 @@ import re
 import time
 from typing import Any, Dict, List, Optional
 
-from device_agents.power import SensorError, _sysfs, number, one_of, settings
+from device_agents.power import SensorError, _sysfs, number, one_of, opens, settings
 
 _DEFAULTS = {
     "root": "/sys/class/hwmon",
@@ -38,11 +38,7 @@ _TOLERANCE = 0.01
 
 def check(options: Dict[str, Any]) -> str:
     """Say whether one such chip is there, and whether its shunt is known."""
-    try:
-        open(options)
-    except SensorError as error:
-        return str(error)
-    return "ok"
+    return opens(open, options)
 
 
 def open(options: Dict[str, Any]) -> "Hwmon":

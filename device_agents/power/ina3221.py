@@ -13,7 +13,7 @@ import re
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from device_agents.power import SensorError, _rails, _sysfs, number, settings
+from device_agents.power import SensorError, _rails, _sysfs, number, opens, settings
 
 _DEFAULTS = {"root": "/sys/bus/i2c/devices", "rail": None, "interval_ms": 20}
 _UNCONNECTED = "NC"
@@ -39,11 +39,7 @@ class Rail(NamedTuple):
 
 def check(options: Dict[str, Any]) -> str:
     """Say whether the rails are there, one is known as the input, and it can be read."""
-    try:
-        open(options)
-    except SensorError as error:
-        return str(error)
-    return "ok"
+    return opens(open, options)
 
 
 def open(options: Dict[str, Any]) -> "Ina3221":

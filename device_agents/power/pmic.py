@@ -12,7 +12,7 @@ import subprocess
 import time
 from typing import Any, Dict, Optional, Tuple
 
-from device_agents.power import SensorError, number, settings
+from device_agents.power import SensorError, number, opens, settings
 
 _DEFAULTS = {"interval_ms": 100, "command": "vcgencmd"}
 GAIN, OFFSET_W = 1.1451, 0.5879
@@ -23,11 +23,7 @@ _TIMEOUT_S = 2.0
 
 def check(options: Dict[str, Any]) -> str:
     """Say whether the firmware answers."""
-    try:
-        open(options)
-    except SensorError as error:
-        return str(error)
-    return "ok"
+    return opens(open, options)
 
 
 def open(options: Dict[str, Any]) -> "Pmic":

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any, Dict, List
 
-from device_agents.power import SensorError, number, settings
+from device_agents.power import SensorError, number, opens, settings
 
 _DEFAULTS = {"root": "/sys/class/powercap", "interval_ms": 50}
 _PERMISSION = (
@@ -22,11 +22,7 @@ _PERMISSION = (
 
 def check(options: Dict[str, Any]) -> str:
     """Say whether the counters are there and readable."""
-    try:
-        open(options)
-    except SensorError as error:
-        return str(error)
-    return "ok"
+    return opens(open, options)
 
 
 def open(options: Dict[str, Any]) -> "Rapl":
