@@ -4,6 +4,10 @@
 
 The agent's processes are watched from a second login (`local`: from a second process) that reads /proc four times a
 second. The runtime's process is shown beside them and counted apart: it is what is measured.
+
+There is a sampler only where the inventory names a sensor. Without one, a folder can play the chip, since reading it
+costs what reading the kernel's costs: `power: {backend: hwmon, shunt_ohms: 0.1, options: {root: FOLDER}}`, and in
+FOLDER/hwmon0 the files name (ina219), in1_input (5000), curr1_input (500) and shunt_resistor (100000).
 """
 
 from __future__ import annotations

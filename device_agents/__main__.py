@@ -1,4 +1,4 @@
-"""The agent's entrance: ``serve`` for the host; the other modes are the agent's own children.
+"""The agent's entrance: it serves the host; its other modes are its own children.
 
     python3 agent.pyz --dir ~/.cache/pipeline-agent
 
@@ -6,63 +6,71 @@ Requests come on stdin, one a line, and answers go to stdout (see :mod:`device_a
 closes and leaves no process behind.
 """
 
-import argparse
 import functools
+import importlib
 import os
 import signal
 import sys
-from typing import Any, Callable, Dict, List, Optional
+from typing import Dict, List, Optional
 
 from device_agents import protocol, wire
+
+_USAGE = """usage: python3 agent.pyz [--dir FOLDER] [--quota-mb MB]
+
+Measures networks on this board.
+
+  --dir FOLDER     folder of the agent's model files (default ~/.cache/pipeline-agent)
+  --quota-mb MB    how much that folder may hold (default 512)
+"""
+_CHILDREN = {"worker": "worker", "sampler": "sampler", "build": "building", "watchdog": "watchdog"}
+"""The module of each other mode; only that one is imported, since a sampler or a watchdog stays for long."""
 
 _MEGABYTE = 10**6
 
 
 def main(arguments: Optional[List[str]] = None) -> None:
     """Run in the mode that the command line names."""
-    options = _parser().parse_args(arguments)
-    out = wire.take_stdout()
-    if options.mode == "serve":
-        _serve(os.path.abspath(os.path.expanduser(options.dir)), options.quota_mb * _MEGABYTE, out)
-    elif options.mode == "watchdog":
-        _watchdog(out)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in _CHILDREN:
+        _child(_CHILDREN[words[0]], wire.take_stdout())
     else:
-        _child(options.mode, out)
+        _serve(options(words))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="device agent", description="Measures networks on this board.")
-    parser.add_argument("mode", nargs="?", default="serve", choices=["serve", "worker", "sampler", "build", "watchdog"])
-    parser.add_argument("--dir", default="~/.cache/pipeline-agent", help="folder of the agent's model files")
-    parser.add_argument("--quota-mb", type=int, default=512, help="how much that folder may hold (default 512)")
-    return parser
+def options(words: List[str]) -> Dict[str, str]:
+    """Return the agent's options; argparse would be half a megabyte for two of them.
+
+    >>> options(["--quota-mb=1"]) == {"--dir": "~/.cache/pipeline-agent", "--quota-mb": "1"}
+    True
+    """
+    found = {"--dir": "~/.cache/pipeline-agent", "--quota-mb": "512"}
+    rest = list(words)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if name in ("-h", "--help"):
+            sys.stdout.write(_USAGE)
+            sys.exit()
+        if name not in found or not (equals or rest):
+            sys.exit("%r: no such option, or its value is missing\n%s" % (name, _USAGE))
+        found[name] = value if equals else rest.pop(0)
+    if not found["--quota-mb"].isdigit():
+        sys.exit("--quota-mb is %r, expected a whole number\n%s" % (found["--quota-mb"], _USAGE))
+    return found
 
 
-def _serve(folder: str, quota: int, out: int) -> None:
+def _serve(asked: Dict[str, str]) -> None:
     from device_agents.serve import Server
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's; the agent ends when its line closes
-    Server(folder, wire.Lines(0), out, quota).serve()
+    folder = os.path.abspath(os.path.expanduser(asked["--dir"]))
+    Server(folder, wire.Lines(0), wire.take_stdout(), int(asked["--quota-mb"]) * _MEGABYTE).serve()
 
 
-def _watchdog(out: int) -> None:
-    from device_agents import watchdog  # little is imported: it sits there as long as the board is held
-
+def _child(module: str, out: int) -> None:
+    serve = importlib.import_module("device_agents." + module).serve
     job = protocol.decode(sys.stdin.buffer.readline())
     try:
-        watchdog.serve(job, functools.partial(wire.send, out))
-    except BrokenPipeError:
-        pass  # the agent is gone, and what there was to do is done
-
-
-def _child(mode: str, out: int) -> None:
-    from device_agents import building, sampler, worker
-
-    job = protocol.decode(sys.stdin.buffer.readline())
-    emit: Callable[[Dict[str, Any]], None] = functools.partial(wire.send, out)
-    modes: Dict[str, Any] = {"worker": worker.serve, "sampler": sampler.serve, "build": building.serve}
-    try:
-        modes[mode](job, emit)
+        serve(job, functools.partial(wire.send, out))
     except BrokenPipeError:
         pass  # the agent that asked is gone
 

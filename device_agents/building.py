@@ -18,9 +18,11 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 from device_agents import engines, plugins
 from device_agents.arguments import conditions
 from device_agents.errors import AgentError
-from device_agents.measure import Progress, open_runtime, refusals
 from device_agents.processes import Child
+from device_agents.progress import Progress
 from device_agents.protocol import DISK_FULL, REFUSED, TIMEOUT, decode
+from device_agents.runtimes import open_runtime, refusals
+from device_agents.wire import Emit
 
 _GRACE_S = 10.0
 _LOOK_EVERY_S = 1.0
@@ -33,8 +35,6 @@ _OUT_OF_MEMORY = re.compile(
     re.I,
 )
 """As the kernel, CUDA, C++'s library and TensorRT 7 to 10 put it: github.com/NVIDIA/TensorRT issues 477, 840, 4258."""
-
-Emit = Callable[[Dict[str, Any]], None]
 
 
 class Failure(NamedTuple):

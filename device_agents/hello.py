@@ -2,11 +2,11 @@
 
 import grp
 import os
-import platform
 import pwd
+import sys
 from typing import Any, Dict, List, Optional
 
-from device_agents import board, modes, plugins, processes
+from device_agents import board, launch, modes, plugins, readings
 from device_agents.arguments import Power
 from device_agents.digest import sha256
 from device_agents.power import preferred
@@ -17,7 +17,7 @@ def facts(folder: str, power: Power) -> Dict[str, Any]:
     return dict(
         board.facts(folder),
         agent_sha256=_own_sha256(),
-        python=platform.python_version(),
+        python=sys.version.split()[0],
         runtimes=_runtimes(),
         sensors=_sensors(power),
         user=_user(),
@@ -28,14 +28,14 @@ def facts(folder: str, power: Power) -> Dict[str, Any]:
 
 def _own_sha256() -> str:
     """Return the zipapp's digest, nothing when the agent runs from a folder."""
-    path = processes.zipapp()
+    path = launch.zipapp()
     return "" if path is None else _sha256(path)
 
 
 def _helper_sha256() -> Optional[str]:
     """Return the digest of the root-owned helper, None where it is not installed."""
     try:
-        return _sha256(os.path.join(board.ROOT, modes.HELPER))
+        return _sha256(os.path.join(readings.ROOT, modes.HELPER))
     except OSError:
         return None
 

@@ -10,7 +10,7 @@ import pwd
 import select
 import signal
 import time
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
 
 from device_agents import modes
 from device_agents.arguments import Hold
@@ -18,14 +18,13 @@ from device_agents.errors import AgentError
 from device_agents.lock import Holder, Lock, duration
 from device_agents.protocol import HELD
 from device_agents.state import State
-from device_agents.supervise import CallerGoneError
-from device_agents.watchdog import Watchdog
-from device_agents.wire import Lines
+from device_agents.wire import CallerGoneError, Emit, Lines
+
+if TYPE_CHECKING:
+    from device_agents.guard import Watchdog
 
 _TRY_EVERY_S = 0.25
 _TELL_EVERY_S = 1.0
-
-Emit = Callable[[Dict[str, Any]], None]
 
 
 class Holding:
@@ -38,7 +37,7 @@ class Holding:
         self._state = State(folder)
         self._asked: Optional[Hold] = None
         """What was asked for; kept when silence loses the board, so that it can be taken again."""
-        self._watchdog: Optional[Watchdog] = None
+        self._watchdog: Optional["Watchdog"] = None
         self._silent_since_s = time.monotonic()
 
     def hold(self, asked: Hold, emit: Emit) -> Dict[str, Any]:
@@ -108,14 +107,20 @@ class Holding:
             self._lock.expire_at(self._silent_since_s + self._asked.ttl_s)
 
     def patience_s(self) -> Optional[float]:
-        """Return how much longer silence is borne; None: for ever, nothing is held."""
-        if not self._lock.held or self._asked is None:
+        """Return how much longer silence is borne, first until the board is lost; None: for ever, nothing was held."""
+        if self._asked is None:
             return None
-        return max(0.0, self._silent_since_s + self._asked.ttl_s - time.monotonic())
+        times = 1 if self._lock.held else 2
+        return max(0.0, self._silent_since_s + times * self._asked.ttl_s - time.monotonic())
 
-    def lapse(self) -> None:
-        """The caller has been silent for too long: others may have the board."""
+    def lapse(self) -> bool:
+        """The caller has been silent for too long: others may have the board; return whether it was held until now.
+
+        If not, it has been silent as long again, and is gone for all that a link tells whose other end has vanished.
+        """
+        held = self._lock.held
         self._let_go()
+        return held
 
     def holder(self) -> Optional[str]:
         """Return in words who holds the board, None when nobody does or nobody can tell."""
@@ -135,6 +140,8 @@ class Holding:
         """Set the modes with a watchdog beside that puts them back; it goes at once when nothing was changed."""
         if not asked.modes:
             return {"applied": {}, "refused": {}}
+        from device_agents.guard import Watchdog  # not above: hello is answered before anything is held
+
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         try:
             self._watchdog = Watchdog(self._state, self._folder, self._lock.fd)

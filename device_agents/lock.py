@@ -13,7 +13,7 @@ import stat
 import time
 from typing import Any, Dict, NamedTuple, Optional
 
-from device_agents import board
+from device_agents import readings
 from device_agents.errors import AgentError
 from device_agents.protocol import BAD_REQUEST
 
@@ -150,7 +150,7 @@ def default_path() -> str:
     Raises:
         AgentError: BAD_REQUEST, there is no folder that all may write in.
     """
-    folders = [os.path.join(board.ROOT, name) for name in _FOLDERS]
+    folders = [os.path.join(readings.ROOT, name) for name in _FOLDERS]
     if FOLDER in os.environ:
         return os.path.join(os.environ[FOLDER], _NAME)
     for folder in folders:

@@ -20,18 +20,16 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
-from device_agents import board, processes, supervise
+from device_agents import processes, supervise, telemetry
 from device_agents.arguments import Power
 from device_agents.errors import AgentError
-from device_agents.measure import Progress
+from device_agents.progress import Progress
 from device_agents.protocol import BAD_REQUEST
-from device_agents.wire import Lines
+from device_agents.wire import Emit, Lines
 
 _ENDLESS = "while True: pass"
-
-Emit = Callable[[Dict[str, Any]], None]
 
 
 def run(power: Power, seconds: float, threads: int, folder: str, caller: Lines, emit: Emit) -> Dict[str, Any]:
@@ -46,11 +44,11 @@ def run(power: Power, seconds: float, threads: int, folder: str, caller: Lines, 
     progress = Progress(emit)
     with supervise.sensing(power, caller, volts=True) as sensor:
         assert sensor is not None, "power is wanted"
-        before = board.telemetry(folder)
+        before = telemetry.now(folder)
         rest = _phase(sensor, "rest", seconds, progress)
         with busy(threads):
             load = _phase(sensor, "load", seconds, progress)
-            during = board.telemetry(folder)
+            during = telemetry.now(folder)
         samples = sensor.finish(rest["start_s"], load["end_s"])
     return {
         "about": sensor.about,
@@ -59,7 +57,7 @@ def run(power: Power, seconds: float, threads: int, folder: str, caller: Lines, 
         "threads": threads,
         "before": before,
         "during": during,
-        "after": board.telemetry(folder),
+        "after": telemetry.now(folder),
     }
 
 

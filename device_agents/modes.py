@@ -11,10 +11,9 @@ import contextlib
 import glob
 import os
 import re
-import shutil
-import subprocess
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from device_agents import programs
 from device_agents.state import State
 
 HELPER = "usr/local/sbin/pipeline-board"
@@ -210,23 +209,16 @@ def _require(outcome: Tuple[int, str]) -> None:
 
 
 def _run(command: List[str]) -> Tuple[int, str]:
-    """Run a short program that must not ask anything; return its exit code and all that it said."""
+    """Return its exit code and all that it said, -1 and why where it did not run."""
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_PATIENCE_S,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
+        return programs.run(command, _PATIENCE_S)
+    except programs.ProgramError as error:
         return -1, str(error)
-    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
 def _program(name: str) -> Optional[str]:
     """Find a program on PATH or where only root's PATH looks."""
-    return shutil.which(name) or shutil.which(name, path=_SBIN)
+    return programs.find(name) or programs.find(name, _SBIN)
 
 
 def _read(path: str) -> str:

@@ -5,21 +5,15 @@ import functools
 import os
 import signal
 import subprocess
-import sys
 import time
 from types import TracebackType
 from typing import IO, Any, Dict, List, Optional, Type
 
-import device_agents
-from device_agents import protocol, wire
+from device_agents import launch, protocol, wire
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _TAIL_BYTES = 4000
 _LAST_LINES = 5
-_LEAN_MODES = ("sampler", "watchdog")
-
-_HOME = os.path.dirname(os.path.dirname(os.path.abspath(device_agents.__file__)))
-"""The folder that the package lies in, or the zipapp's file."""
 
 try:
     _libc = ctypes.CDLL(None)
@@ -27,42 +21,16 @@ except OSError:  # a statically linked python: the agent still kills its childre
     _libc = None  # type: ignore[assignment]
 
 
-def zipapp() -> Optional[str]:
-    """Return the path of the zipapp that this agent came in, or None when it runs from its sources.
-
-    It runs from the zipapp itself or from the folder beside it (see :mod:`device_agents.bootstrap`).
-    """
-    return next((path for path in (_HOME, _HOME + ".pyz") if os.path.isfile(path)), None)
-
-
-def command(mode: str) -> List[str]:
-    """Return the command line that starts this same agent in another mode.
-
-    What needs the standard library alone goes without the site's packages, and is a megabyte or two smaller.
-    """
-    archive = zipapp()
-    lean = ["-S"] if mode in _LEAN_MODES else []
-    return [sys.executable] + lean + ([archive] if archive else ["-m", "device_agents"]) + [mode]
-
-
-def environment() -> Dict[str, str]:
-    """Return the environment in which ``command`` finds the agent."""
-    found = dict(os.environ)
-    if not zipapp():
-        found["PYTHONPATH"] = os.pathsep.join(filter(None, [_HOME, found.get("PYTHONPATH")]))
-    return found
-
-
 class Child:
     """The agent in another mode, as a process group of its own; a context manager that leaves nothing running."""
 
     def __init__(self, mode: str, request: Dict[str, Any]) -> None:
         self._process = subprocess.Popen(
-            command(mode),
+            launch.command(mode),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=launch.environment(),
             start_new_session=True,
             preexec_fn=functools.partial(die_with, os.getpid()),
         )
@@ -150,6 +118,17 @@ class Child:
             self._stdin.flush()
         except BrokenPipeError:
             pass  # it ended before it listened: whoever waits for its answer will say how
+
+
+def output_of(command: List[str]) -> "subprocess.Popen[bytes]":
+    """Start a program whose output is read, what it says on stderr included, and that dies with this process."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=functools.partial(die_with, os.getpid()),
+    )
 
 
 def ending(code: int) -> str:

@@ -8,7 +8,7 @@ Reply     {"v": 2, "id": 7, "ok": true, "result": {...}}
 Verbs
 hello      -> facts of the board (the fields of the host's ``DeviceFacts``)
 telemetry  -> {"temperature_c", "clock_mhz", "governor", "load", "cpu_busy_s", "cpu_steal_s", "memory_free_mb",
-           "disk_free_mb", "throttled"}, null if unknown; see ``board.py``
+           "disk_free_mb", "throttled"}, null if unknown; see ``telemetry.py``
 hold       owner: "user@host"; session: a random word, the same in each new session of one caller; wait_s, ttl_s;
            modes: {"governor": name, "nvpmodel": number, "jetson_clocks": true}
         -> {"applied": {mode: value}, "refused": {mode: why}}: this agent alone measures on the board, and the modes are

@@ -9,15 +9,14 @@ when its stdin closes.
 import select
 import sys
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List
 
 from device_agents import plugins
 from device_agents.errors import AgentError
 from device_agents.power import SensorError
+from device_agents.wire import Emit
 
 _SEND_EVERY_S = 0.25
-
-Emit = Callable[[Dict[str, Any]], None]
 
 
 def serve(job: Dict[str, Any], emit: Emit) -> None:

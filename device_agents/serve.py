@@ -1,27 +1,31 @@
 """The agent's loop: a request line in, events and one reply out, until the caller closes the line."""
 
-import os
 import select
-from typing import Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
-from device_agents import arguments, board, building, hello, meter, protocol, strain, supervise, wire
+from device_agents import arguments, hello, protocol, telemetry, wire
 from device_agents.errors import AgentError
-from device_agents.files import QUOTA_BYTES, Files
 from device_agents.holding import Holding
 from device_agents.protocol import BAD_REQUEST, INTERNAL
+from device_agents.wire import Emit
 
-Emit = Callable[[Dict[str, Any]], None]
+if TYPE_CHECKING:
+    from device_agents.work import Work
 
 
 class Server:
-    """Answers requests from ``caller`` on the file descriptor ``out``; its files lie in ``folder``."""
+    """Answers requests from ``caller`` on the file descriptor ``out``.
 
-    def __init__(self, folder: str, caller: wire.Lines, out: int, quota: int = QUOTA_BYTES) -> None:
+    What it keeps lies in ``folder``, ``quota`` bytes at most of models.
+    """
+
+    def __init__(self, folder: str, caller: wire.Lines, out: int, quota: int) -> None:
         self._folder = folder
-        self._files = Files(os.path.join(folder, "files"), quota)
+        self._quota = quota
         self._caller = caller
         self._holding = Holding(folder, caller)
         self._out = out
+        self._work: Optional["Work"] = None
         self._verbs: Dict[str, Callable[[Dict[str, Any], Emit], Dict[str, Any]]] = {
             "hello": self._hello,
             "telemetry": self._telemetry,
@@ -45,17 +49,21 @@ class Server:
                     self._listen()
                 else:
                     return
-        except (supervise.CallerGoneError, BrokenPipeError):
+        except (wire.CallerGoneError, BrokenPipeError):
             return
         finally:
             self._holding.release()
 
     def _listen(self) -> None:
-        """Read what the caller says; a caller silent for too long does not keep the board."""
+        """Read what the caller says; a caller silent for too long loses the board, and then its agent.
+
+        Raises:
+            CallerGoneError: it has been silent for so long.
+        """
         if select.select([self._caller.fd], [], [], self._holding.patience_s())[0]:
             self._caller.fill()
-        else:
-            self._holding.lapse()
+        elif not self._holding.lapse():
+            raise wire.CallerGoneError()
 
     def _answer(self, line: bytes) -> None:
         number: Optional[int] = None
@@ -71,7 +79,7 @@ class Server:
                 known = ", ".join(sorted(self._verbs))
                 raise AgentError(BAD_REQUEST, "unknown verb %.50r; known: %s" % (request.get("verb"), known))
             send({"ok": True, "result": verb(request, send)})
-        except (supervise.CallerGoneError, BrokenPipeError):
+        except (wire.CallerGoneError, BrokenPipeError):
             raise
         except protocol.ProtocolError as error:
             send(_failure(BAD_REQUEST, str(error)))
@@ -90,7 +98,7 @@ class Server:
     def _telemetry(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
         del send
         arguments.telemetry(request)
-        return board.telemetry(self._folder)
+        return telemetry.now(self._folder)
 
     def _hold(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
         return self._holding.hold(arguments.hold(request), send)
@@ -101,6 +109,8 @@ class Server:
         return self._holding.release()
 
     def _meter(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
+        from device_agents import meter, strain  # not above: hello has to be quick
+
         asked = arguments.meter(request)
         with self._holding.alone():
             if not asked.power.wanted:
@@ -108,35 +118,17 @@ class Server:
             return meter.run(asked.power, asked.seconds, asked.threads, self._folder, self._caller, send)
 
     def _measure(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
-        asked = arguments.measure(request)
-        candidate, reference = self._files.paths([asked.candidate, asked.reference], asked.seed)
-        asked = asked._replace(candidate=str(candidate), reference=reference)
-        with self._holding.alone():
-            asked = self._built(asked, send)
-            with supervise.sensing(asked.power, self._caller) as sensor:
-                result = supervise.work(self._job("measure", asked), asked.timeout_s, self._caller, send, sensor)
-                if sensor:
-                    blocks = result["candidate"]["blocks"]
-                    result["power"] = sensor.finish(blocks[0]["start_s"], blocks[-1]["end_s"])
-        return dict(result)
+        return self._at_work().measure(arguments.measure(request), send)
 
     def _verify(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
-        asked = arguments.verify(request)
-        candidate, inputs = self._files.paths([asked.candidate, asked.inputs])
-        asked = asked._replace(candidate=str(candidate), inputs=str(inputs))
-        with self._holding.alone():  # its load would be in somebody else's figures
-            asked = self._built(asked, send)
-            return dict(supervise.work(self._job("verify", asked), asked.timeout_s, self._caller, send))
+        return self._at_work().verify(arguments.verify(request), send)
 
-    def _built(self, asked: Any, send: Emit) -> Any:
-        """Return ``asked`` with engines in place of the models, where its runtime needs them built on this board."""
-        job = building.job(asked)
-        if job is None:
-            return asked
-        return asked._replace(**supervise.work(job, building.limit_s(asked), self._caller, send))
+    def _at_work(self) -> "Work":
+        if self._work is None:
+            from device_agents.work import Work  # not above: it brings most of the agent, and hello has to be quick
 
-    def _job(self, verb: str, asked: Any) -> Dict[str, Any]:
-        return {"verb": verb, "arguments": asked._asdict(), "folder": self._folder}
+            self._work = Work(self._folder, self._quota, self._holding, self._caller)
+        return self._work
 
 
 def _failure(kind: str, message: str) -> Dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any, Dict, Optional
 
-from device_agents import board
+from device_agents import readings
 
 _OUTLIVES_A_BOOT = ("nvpmodel",)
 
@@ -20,7 +20,7 @@ class State:
         self._path = os.path.join(folder, "modes.json")
         self.clocks = os.path.join(folder, "jetson_clocks.conf")
         """Where jetson_clocks itself stores what was before."""
-        self.root = board.ROOT if root is None else root
+        self.root = readings.ROOT if root is None else root
 
     def there(self) -> bool:
         """Whether something is still to be put back."""

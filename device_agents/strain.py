@@ -5,16 +5,14 @@ The result is ``meter``'s without samples: {"about": null, "rest": null, "load":
 """
 
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Dict
 
-from device_agents import board, meter
+from device_agents import meter, telemetry
 from device_agents.holding import listen
-from device_agents.measure import Progress
-from device_agents.wire import Lines
+from device_agents.progress import Progress
+from device_agents.wire import Emit, Lines
 
 _LOOK_EVERY_S = 1.0
-
-Emit = Callable[[Dict[str, Any]], None]
 
 
 def run(seconds: float, threads: int, folder: str, caller: Lines, emit: Emit) -> Dict[str, Any]:
@@ -24,12 +22,12 @@ def run(seconds: float, threads: int, folder: str, caller: Lines, emit: Emit) ->
         CallerGoneError: the caller closed the line.
     """
     progress = Progress(emit)
-    before = board.telemetry(folder)
+    before = telemetry.now(folder)
     with meter.busy(threads):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             progress.tell("load")
             listen(caller, min(_LOOK_EVERY_S, max(0.0, end - time.monotonic())))
-        during = board.telemetry(folder)
-    states = {"before": before, "during": during, "after": board.telemetry(folder)}
+        during = telemetry.now(folder)
+    states = {"before": before, "during": during, "after": telemetry.now(folder)}
     return dict(states, about=None, rest=None, load=None, threads=threads)

@@ -3,24 +3,18 @@
 import contextlib
 import select
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from device_agents import protocol, stopping
 from device_agents.arguments import Power
 from device_agents.errors import AgentError
 from device_agents.processes import Child
 from device_agents.protocol import BAD_REQUEST, CRASHED, INVALID, TIMEOUT
-from device_agents.wire import Lines
+from device_agents.wire import CallerGoneError, Emit, Lines
 
 _OPEN_SENSOR_S = 10.0
 _CLOSE_SENSOR_S = 5.0
 _DYING_S = 5.0
-
-Emit = Callable[[Dict[str, Any]], None]
-
-
-class CallerGoneError(Exception):
-    """The caller closed the line: nobody waits for an answer any more."""
 
 
 def work(job: Dict[str, Any], timeout_s: float, caller: Lines, emit: Emit, sensor: Optional["Sensor"] = None) -> Any:

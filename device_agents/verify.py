@@ -9,8 +9,10 @@ from typing import Any, Callable, Dict, List
 from device_agents import npy
 from device_agents.arguments import Verify
 from device_agents.errors import AgentError
-from device_agents.measure import Emit, Progress, open_runtime, refusals
+from device_agents.progress import Progress
 from device_agents.protocol import INVALID
+from device_agents.runtimes import open_runtime, refusals
+from device_agents.wire import Emit
 
 _BATCH = 32
 

@@ -1,13 +1,20 @@
 """The two ends of a pipe that carries messages: complete lines in, whole messages out, and nobody else's prints."""
 
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from device_agents import protocol
 from device_agents.errors import AgentError
 
 _CHUNK_BYTES = 1 << 16
 _QUOTED_BYTES = 200
+
+Emit = Callable[[Dict[str, Any]], None]
+"""Sends one message."""
+
+
+class CallerGoneError(Exception):
+    """The caller closed the line: nobody waits for an answer any more."""
 
 
 def take_stdout() -> int:

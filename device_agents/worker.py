@@ -3,14 +3,14 @@
 import os
 import resource
 import sys
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from device_agents import building, measure, protocol, verify
 from device_agents.arguments import Measure, Power, Verify
 from device_agents.errors import AgentError
 from device_agents.protocol import BAD_REQUEST
-
-Emit = Callable[[Dict[str, Any]], None]
+from device_agents.turns import Windows
+from device_agents.wire import Emit
 
 
 def serve(job: Dict[str, Any], emit: Emit) -> None:
@@ -31,7 +31,7 @@ def _run(job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
         return verify.run(Verify(**arguments), folder, emit)
     asked = Measure(**dict(arguments, power=Power(*arguments["power"])))
 
-    def energy_enough(windows: measure.Windows) -> bool:
+    def energy_enough(windows: Windows) -> bool:
         emit({"windows": windows, "ci_rel": asked.ci_rel})
         return bool(protocol.decode(sys.stdin.buffer.readline())["enough"])
 

@@ -1,39 +1,35 @@
 """One chip on the kernel's raw I2C device, /dev/i2c-N, by plain ioctl: no library is needed on the board."""
 
-import ctypes
+import array
 import errno
 import fcntl
 import os
-from typing import Any, Dict, List, NamedTuple, Tuple
+import struct
+from typing import Dict, List, Tuple
 
 from device_agents.power import SensorError
 
 _I2C_SLAVE, _I2C_RDWR, _I2C_M_RD = 0x0703, 0x0707, 0x0001  # linux/i2c-dev.h, linux/i2c.h
 
-
-class _Message(ctypes.Structure):
-    """struct i2c_msg."""
-
-    _fields_ = (
-        ("address", ctypes.c_uint16),
-        ("flags", ctypes.c_uint16),
-        ("length", ctypes.c_uint16),
-        ("buffer", ctypes.POINTER(ctypes.c_char)),
-    )
+# By hand: ctypes would add its memory to a process that stays beside whatever is measured.
+_MESSAGE = struct.Struct("@HHHP")  # struct i2c_msg: address, flags, length, buffer
+_TRANSFER = struct.Struct("@PI0P")  # struct i2c_rdwr_ioctl_data: messages, count
 
 
-class _Transfer(ctypes.Structure):
-    """struct i2c_rdwr_ioctl_data."""
+class _Transfer:
+    """Messages to a chip, each (flags, bytes), that the kernel carries out as one; what it reads comes to ``buffers``.
 
-    _fields_ = (("messages", ctypes.POINTER(_Message)), ("count", ctypes.c_uint32))
+    Keeps alive the memory whose addresses are in ``request``.
+    """
 
-
-class _Read(NamedTuple):
-    """A transfer, the buffers that its answers come to lie in, and the messages, which keep all buffers alive."""
-
-    transfer: _Transfer
-    answers: List[Any]
-    messages: List[_Message]
+    def __init__(self, address: int, messages: List[Tuple[int, bytes]]) -> None:
+        self.buffers = [array.array("B", data) for _, data in messages]
+        packed = [
+            _MESSAGE.pack(address, flags, len(buffer), buffer.buffer_info()[0])
+            for (flags, _), buffer in zip(messages, self.buffers)
+        ]
+        self._messages = array.array("B", b"".join(packed))
+        self.request = _TRANSFER.pack(self._messages.buffer_info()[0], len(messages))
 
 
 class I2cBus:
@@ -44,7 +40,7 @@ class I2cBus:
         self._bus = bus
         self._address = address
         self._fd = -1
-        self._reads: Dict[Tuple[int, ...], _Read] = {}
+        self._reads: Dict[Tuple[int, ...], _Transfer] = {}
         """By registers; made once, since this runs beside what is measured."""
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
@@ -56,15 +52,15 @@ class I2cBus:
     def read_words(self, *registers: int) -> List[int]:
         """Return the registers' 16 bits each, read in this order in one transfer that nobody can come between."""
         if registers not in self._reads:
-            self._reads[registers] = self._read(registers)
+            parts = [part for register in registers for part in ((0, bytes([register])), (_I2C_M_RD, bytes(2)))]
+            self._reads[registers] = _Transfer(self._address, parts)
         read = self._reads[registers]
-        self._do(read.transfer)
-        return [int.from_bytes(answer.raw, "big") for answer in read.answers]
+        self._do(read)
+        return [int.from_bytes(answer, "big") for answer in read.buffers[1::2]]
 
     def write_word(self, register: int, value: int) -> None:
         """Set a register's 16 bits."""
-        data = bytes([register]) + value.to_bytes(2, "big")
-        self._do(_transfer([self._message(0, ctypes.create_string_buffer(data, 3))]))
+        self._do(_Transfer(self._address, [(0, bytes([register]) + value.to_bytes(2, "big"))]))
 
     def close(self) -> None:
         """Close the device."""
@@ -72,30 +68,14 @@ class I2cBus:
             os.close(self._fd)
             self._fd = -1
 
-    def _read(self, registers: Tuple[int, ...]) -> "_Read":
-        """Return the transfer that reads these registers."""
-        answers = [ctypes.create_string_buffer(2) for _ in registers]
-        messages = []
-        for register, answer in zip(registers, answers):
-            messages.append(self._message(0, ctypes.create_string_buffer(bytes([register]), 1)))
-            messages.append(self._message(_I2C_M_RD, answer))
-        return _Read(_transfer(messages), answers, messages)
-
-    def _message(self, flags: int, data: "ctypes.Array[ctypes.c_char]") -> _Message:
-        return _Message(self._address, flags, len(data), ctypes.cast(data, ctypes.POINTER(ctypes.c_char)))
-
     def _do(self, transfer: _Transfer) -> None:
         try:
-            fcntl.ioctl(self._fd, _I2C_RDWR, transfer)
+            fcntl.ioctl(self._fd, _I2C_RDWR, transfer.request)
         except OSError as error:
             raise self._explained(error)
 
     def _explained(self, error: OSError) -> SensorError:
         return SensorError(explain(error, self._path, self._bus, self._address))
-
-
-def _transfer(messages: List[_Message]) -> _Transfer:
-    return _Transfer((_Message * len(messages))(*messages), len(messages))
 
 
 def explain(error: OSError, path: str, bus: int, address: int) -> str:

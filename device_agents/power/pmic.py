@@ -7,11 +7,10 @@ estimated and its figures are never to be mixed with measured ones.
 """
 
 import re
-import shutil
-import subprocess
 import time
 from typing import Any, Dict, Optional, Tuple
 
+from device_agents import programs
 from device_agents.power import SensorError, number, opens, settings
 
 _DEFAULTS = {"interval_ms": 100, "command": "vcgencmd"}
@@ -30,7 +29,7 @@ def open(options: Dict[str, Any]) -> "Pmic":
     """Read the rails once, so that a board without them is known at once."""
     chosen = settings(options, _DEFAULTS)
     interval_s = number(chosen, "interval_ms", 20, 10000) / 1e3
-    program = shutil.which(str(chosen["command"]))
+    program = programs.find(str(chosen["command"]))
     if not program:
         raise SensorError("%s is not there: it is on Raspberry Pi OS only" % chosen["command"])
     sensor = Pmic(program, interval_s)
@@ -84,16 +83,9 @@ class Pmic:
 
     def _output(self) -> str:
         try:
-            done = subprocess.run(
-                [self._program, "pmic_read_adc"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=_TIMEOUT_S,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
+            _, said = programs.run([self._program, "pmic_read_adc"], _TIMEOUT_S)
+        except programs.ProgramError as error:
             raise SensorError("vcgencmd pmic_read_adc failed: %s" % error)
-        said = done.stdout.decode("utf-8", "replace")
         if "Permission denied" in said or "Can't open device" in said or "VCHI" in said:
             raise SensorError("no permission for vcgencmd: sudo usermod -aG video $USER, then log in again")
         return said

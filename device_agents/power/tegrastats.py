@@ -8,17 +8,14 @@ The program is watched: one that dies is started once more, and the time between
 that dies again or hangs is an error. It cannot outlive the process that reads it.
 """
 
-import functools
 import os
 import re
 import select
-import shutil
-import subprocess
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from device_agents import processes
-from device_agents.power import SensorError, _rails, number, settings
+from device_agents import programs
+from device_agents.power import SensorError, _rails, number, opens, settings
 
 _DEFAULTS = {"rail": None, "interval_ms": 20, "command": "tegrastats"}
 _PATIENCE_S = 3.0
@@ -63,18 +60,14 @@ def parse(line: str) -> Reading:
 
 def check(options: Dict[str, Any]) -> str:
     """Say whether tegrastats runs here and shows the module's power."""
-    try:
-        open(options).close()
-    except SensorError as error:
-        return str(error)
-    return "ok"
+    return opens(open, options)
 
 
 def open(options: Dict[str, Any]) -> "Tegrastats":
     """Start tegrastats and read its first line, so that a missing rail is known at once."""
     chosen = settings(options, _DEFAULTS)
     interval_s = number(chosen, "interval_ms", 5, 10000) / 1e3
-    found = shutil.which(str(chosen["command"]))
+    found = programs.find(str(chosen["command"]))
     if not found:
         raise SensorError("%s is not there: it comes with JetPack, on Jetson boards only" % chosen["command"])
     sensor = Tegrastats(found, interval_s, chosen["rail"])
@@ -126,14 +119,10 @@ class Tegrastats:
         self._process.stdout.close()
 
     def _start(self) -> None:
+        from device_agents.processes import output_of  # not above: hello loads every sensor, and has to be quick
+
         self._partial = b""
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            preexec_fn=functools.partial(processes.die_with, os.getpid()),
-        )
+        self._process = output_of(self._command)
         assert self._process.stdout
         self._fd = self._process.stdout.fileno()
 

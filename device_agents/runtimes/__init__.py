@@ -31,3 +31,65 @@ build(model, recipe, workspace_mb) -> (bytes, about)
 
 Whatever a runtime raises is taken for its refusal of the model.
 """
+
+import contextlib
+from typing import Any, Dict, Iterator, Tuple
+
+from device_agents import plugins
+from device_agents.errors import AgentError
+from device_agents.protocol import BAD_REQUEST, REFUSED
+
+_CONDITIONS = ("threads", "affinity", "spinning", "build_timeout_s")
+"""What every runtime is told beside its own options."""
+
+
+def open_runtime(name: str) -> Tuple[Any, str]:
+    """Return the runtime's module and version, its library imported; BAD_REQUEST when this board cannot use it."""
+    runtime = plugins.load("device_agents.runtimes", name)
+    if runtime.installed() is None:
+        mend = getattr(runtime, "INSTALL", "pip install " + name)
+        raise AgentError(BAD_REQUEST, "runtime %s is not installed for this python: %s" % (name, mend))
+    try:
+        return runtime, runtime.version()
+    except Exception as error:  # a broken library raises what it likes while it is imported
+        raise AgentError(BAD_REQUEST, "runtime %s cannot be used: %s: %s" % (name, type(error).__name__, error))
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Turn whatever a runtime raises, and each raises its own kinds, into REFUSED."""
+    try:
+        yield
+    except AgentError:
+        raise
+    except Exception as error:
+        raise AgentError(REFUSED, "%s: %s" % (type(error).__name__, error))
+
+
+def own(options: Dict[str, Any], defaults: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what the inventory says of ``defaults``' options, and the default of each other one.
+
+    Raises:
+        ValueError: an unknown option, or one that is not of its default's type; names those that there are.
+
+    >>> own({"threads": 4, "fp16": True}, {"fp16": False, "workspace_mb": 256})
+    {'fp16': True, 'workspace_mb': 256}
+    """
+    chosen = {name: value for name, value in options.items() if name not in _CONDITIONS}
+    for name, value in chosen.items():
+        if name not in defaults:
+            raise ValueError("unknown runtime option %r; known: %s" % (name, ", ".join(sorted(defaults)) or "none"))
+        if type(value) is not type(defaults[name]):
+            raise ValueError("runtime option %s is %r, expected something like %r" % (name, value, defaults[name]))
+    return dict(defaults, **chosen)
+
+
+def one_of(name: str, value: Any, choices: Dict[str, Any]) -> Any:
+    """Return what ``value`` stands for; a ValueError names the choices.
+
+    >>> one_of("level", "high", {"low": 1, "high": 2})
+    2
+    """
+    if value not in choices:
+        raise ValueError("runtime option %s is %r, expected one of %s" % (name, value, ", ".join(sorted(choices))))
+    return choices[value]

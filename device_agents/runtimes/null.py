@@ -16,11 +16,9 @@ Its model is a small JSON file; every key is optional:
 """
 
 import array
-import ctypes
 import json
 import math
 import os
-import subprocess
 import sys
 import time
 from typing import Any, Dict, List, Tuple
@@ -64,6 +62,8 @@ class Model:
         if "refuse" in behaviour:
             raise ValueError(behaviour["refuse"])
         if behaviour.get("leave"):
+            import subprocess  # not above: hello loads every runtime's module, and has to be quick
+
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         time.sleep(behaviour.get("load_ms", 0) / 1e3)
 
@@ -108,6 +108,8 @@ def _hang() -> None:
 
 
 def _crash() -> None:
+    import ctypes
+
     ctypes.string_at(0)
 
 

@@ -16,8 +16,7 @@ import time
 from typing import Any, Dict, Tuple
 
 from device_agents import engines
-from device_agents.runtimes import null
-from device_agents.runtimes._options import own
+from device_agents.runtimes import null, own
 
 BUILDS = True
 _DEFAULTS = {"workspace_mb": 256}

@@ -7,8 +7,8 @@ sets the session's ``session.intra_op.allow_spinning``, which every version from
 from typing import Any, Dict, List, Optional, Tuple
 
 from device_agents import distributions
+from device_agents.runtimes import one_of, own
 from device_agents.runtimes._feed import all_finite, random_feed
-from device_agents.runtimes._options import one_of, own
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -11,18 +11,20 @@ spins on a core or sleeps while it waits for the GPU; CUDA chooses unless told.
 """
 
 import contextlib
-import ctypes
 import functools
 import json
 import os
 import re
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
-from device_agents import board, cudart, distributions, engines, modes
+from device_agents import distributions, engines, modes, readings
 from device_agents.digest import sha256
+from device_agents.runtimes import own
 from device_agents.runtimes._feed import all_finite, random_feed
-from device_agents.runtimes._options import own
 from device_agents.runtimes._trt_calls import Tensor, calls, fixed
+
+if TYPE_CHECKING:
+    from device_agents.cudart import Cuda
 
 BUILDS = True
 INSTALL = "a Jetson has it from JetPack, for the system's python3 alone (sudo apt-get install python3-libnvinfer)"
@@ -41,7 +43,7 @@ def version() -> str:
     """Import the library and return its version; raises CudaError where there is no GPU to run on."""
     import tensorrt
 
-    cudart.Cuda().device()
+    _library().device()
     return str(tensorrt.__version__)
 
 
@@ -50,10 +52,10 @@ def recipe(options: Dict[str, Any]) -> Dict[str, Any]:
     chosen = own(options, _DEFAULTS)
     if chosen["workspace_mb"] < 1:
         raise ValueError("runtime option workspace_mb is %r, expected at least 1" % chosen["workspace_mb"])
-    return dict(chosen, tensorrt=version(), gpu=cudart.Cuda().device(), power_mode=power_mode())
+    return dict(chosen, tensorrt=version(), gpu=_library().device(), power_mode=power_mode())
 
 
-def power_mode(root: str = board.ROOT) -> str:
+def power_mode(root: str = readings.ROOT) -> str:
     """Return nvpmodel's mode, a number; it sets the clocks that the builder times layers at.
 
     ``nvpmodel -q`` tells it, on some boards to root alone; so does /var/lib/nvpmodel/status (``pmode:0000``).
@@ -171,17 +173,25 @@ def load(path: str, options: Dict[str, Any], seed: int) -> "Model":
 
 
 @functools.lru_cache(maxsize=None)
-def _cuda(spinning: Optional[bool]) -> cudart.Cuda:
+def _cuda(spinning: Optional[bool]) -> "Cuda":
     """Return the library, told once in this process how to wait."""
-    cuda = cudart.Cuda()
+    cuda = _library()
     cuda.wait_by(spinning)
     return cuda
+
+
+def _library() -> "Cuda":
+    from device_agents.cudart import Cuda  # not above: hello loads every runtime's module, and ctypes is not small
+
+    return Cuda()
 
 
 class Buffer:
     """A tensor's memory on the GPU, and its twin on the host as a numpy array."""
 
-    def __init__(self, cuda: cudart.Cuda, tensor: Tensor) -> None:
+    def __init__(self, cuda: "Cuda", tensor: Tensor) -> None:
+        import ctypes
+
         import numpy
 
         if any(length < 1 for length in tensor.shape):
@@ -197,7 +207,7 @@ class Buffer:
 class Model:
     """An engine, its context, and one prepared input. Its memory goes with the process."""
 
-    def __init__(self, engine: bytes, about: Dict[str, Any], cuda: cudart.Cuda, seed: int) -> None:
+    def __init__(self, engine: bytes, about: Dict[str, Any], cuda: "Cuda", seed: int) -> None:
         import tensorrt as trt
 
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))

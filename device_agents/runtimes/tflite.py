@@ -8,8 +8,8 @@ import importlib
 from typing import Any, Dict, List, Optional, Tuple
 
 from device_agents import distributions
+from device_agents.runtimes import own
 from device_agents.runtimes._feed import all_finite, random_feed
-from device_agents.runtimes._options import own
 
 INSTALL = "python3 -m pip install ai-edge-litert"
 _LIBRARIES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))

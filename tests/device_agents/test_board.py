@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from device_agents import board
+from device_agents import board, telemetry
 
 
 @pytest.fixture
@@ -91,18 +91,18 @@ def test_busy_time_is_counted_over_all_cores_and_stolen_time_apart(root):
     counted = " ".join(str(seconds * ticks) for seconds in (5, 1, 2, 900, 50, 0, 1, 3, 4, 0))
     stat = f"cpu  {counted}\ncpu0 1 1\n"
 
-    assert board.cpu_times_s(root({"proc/stat": stat})) == (9.0, 3.0)
+    assert telemetry.cpu_times_s(root({"proc/stat": stat})) == (9.0, 3.0)
 
 
 @pytest.mark.parametrize("stat", ["", "cpu  1 2 3\n", "intr 5\n"])
 def test_no_busy_time_is_made_up(root, stat):
-    assert board.cpu_times_s(root({"proc/stat": stat})) is None
+    assert telemetry.cpu_times_s(root({"proc/stat": stat})) is None
 
 
 def test_a_jetson_s_placeholder_and_sleeping_zones_are_no_temperature(root):
     place = root(NANO)
 
-    assert board.temperature_c(place) == 38.5
+    assert telemetry.temperature_c(place) == 38.5
     assert board.model(place) == "NVIDIA Jetson Nano Developer Kit"
     assert board.cpu(NANO["proc/cpuinfo"]) == "Cortex-A57"
 
@@ -111,36 +111,36 @@ def test_a_pc_is_read_from_dmi_cpuinfo_and_hwmon(root):
     place = root(PC)
 
     assert (board.model(place), board.simd(PC["proc/cpuinfo"])) == ("Ordinary Desktop", "avx2")
-    assert (board.clock_mhz(place), board.temperature_c(place)) == (2999.1, 51.25)
-    assert board.governor(place) is None
+    assert (telemetry.clock_mhz(place), telemetry.temperature_c(place)) == (2999.1, 51.25)
+    assert telemetry.governor(place) is None
 
 
 def test_governors_that_differ_are_all_named(root):
     change = {"sys/devices/system/cpu/cpu3/cpufreq/scaling_governor": "performance\n"}
 
-    assert board.governor(root({**PI4, **change})) == "ondemand,performance"
+    assert telemetry.governor(root({**PI4, **change})) == "ondemand,performance"
 
 
 def test_a_bare_machine_gives_absent_values_and_no_error(tmp_path):
     facts = board.facts(str(tmp_path), str(tmp_path))
-    telemetry = board.telemetry(str(tmp_path), str(tmp_path))
+    felt = telemetry.now(str(tmp_path), str(tmp_path))
 
     assert facts["board"]
     assert (facts["simd"], facts["memory_mb"], facts["temperature_c"]) == ("none", 0.0, None)
-    assert telemetry["load"] is telemetry["memory_free_mb"] is telemetry["clock_mhz"] is None
+    assert felt["load"] is felt["memory_free_mb"] is felt["clock_mhz"] is None
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "\0\xff", "-256000", "999999", "nan"])
 def test_a_zone_with_nonsense_in_it_is_no_temperature(root, text):
-    assert board.temperature_c(root({"sys/class/thermal/thermal_zone0/temp": text})) is None
+    assert telemetry.temperature_c(root({"sys/class/thermal/thermal_zone0/temp": text})) is None
 
 
 def test_telemetry_is_what_the_host_expects(root, tmp_path):
-    telemetry = board.telemetry(str(tmp_path), root(PI4))
+    felt = telemetry.now(str(tmp_path), root(PI4))
 
-    assert (telemetry["temperature_c"], telemetry["load"], telemetry["throttled"]) == (48.312, 0.42, None)
-    assert telemetry["memory_free_mb"] == pytest.approx(3350.4, abs=0.1)
-    assert telemetry["disk_free_mb"] > 0
+    assert (felt["temperature_c"], felt["load"], felt["throttled"]) == (48.312, 0.42, None)
+    assert felt["memory_free_mb"] == pytest.approx(3350.4, abs=0.1)
+    assert felt["disk_free_mb"] > 0
 
 
 @pytest.mark.parametrize(
@@ -158,14 +158,14 @@ def test_throttling_is_what_the_firmware_says_or_nothing(tmp_path, monkeypatch, 
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
-    assert board.throttled() == expected
+    assert telemetry.throttled() == expected
 
 
 def test_the_peak_of_memory_is_this_process_s_own():
-    assert 5 < board.peak_rss_mb() < 100_000
+    assert 5 < telemetry.peak_rss_mb() < 100_000
 
 
 def test_free_space_counts_where_the_folder_will_be(tmp_path):
-    assert board.disk_free_mb(str(tmp_path / "not" / "yet")) == pytest.approx(
-        board.disk_free_mb(str(tmp_path)), rel=0.1
+    assert telemetry.disk_free_mb(str(tmp_path / "not" / "yet")) == pytest.approx(
+        telemetry.disk_free_mb(str(tmp_path)), rel=0.1
     )

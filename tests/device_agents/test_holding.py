@@ -149,7 +149,7 @@ def test_a_silent_holder_loses_the_board_and_its_modes(on_board, board):
 def test_who_lost_it_by_silence_takes_it_again_with_the_next_request_or_hears_who_has_it(on_board, board, put):
     first, second = on_board(), on_board()
     model = put({"ms": 0.1})
-    hold(first, ttl_s=0.3)
+    hold(first, ttl_s=1.0)
     assert eventually(lambda: board.governors == {"ondemand"})
 
     first.send("measure", candidate=model, **{**NULL, "min_s": 1.0, "max_s": 1.0})
@@ -157,8 +157,21 @@ def test_who_lost_it_by_silence_takes_it_again_with_the_next_request_or_hears_wh
     assert first.reply()["ok"]
 
     assert eventually(lambda: board.governors == {"ondemand"})
-    hold(second, "bob@lab")
+    hold(second, "bob@lab", modes={})
     assert "bob@lab" in first.error("measure", candidate=model, **NULL)["message"]
+
+
+def test_a_holder_silent_for_as_long_again_is_taken_for_gone_but_not_one_that_holds_nothing(on_board, board):
+    """A host may have vanished behind a link that never tells: the line stays open."""
+    silent, free = on_board(), on_board()
+    hold(free, ttl_s=0.3)
+    free.result("release")
+    hold(silent, ttl_s=0.3)
+
+    assert silent.process.wait(10) == 0
+    assert board.governors == {"ondemand"}
+    assert not watchdogs(board.root)
+    assert free.result("hello")["holder"] is None
 
 
 def test_work_is_not_silence(on_board, board, put):

@@ -147,7 +147,7 @@ def test_a_pipe_laid_in_its_place_is_no_lock(path):
 
 def test_the_folder_is_chosen_by_its_mode_so_that_all_users_choose_alike(tmp_path, monkeypatch):
     monkeypatch.delenv(lock.FOLDER)
-    monkeypatch.setattr(lock.board, "ROOT", str(tmp_path))
+    monkeypatch.setattr(lock.readings, "ROOT", str(tmp_path))
     with pytest.raises(AgentError, match="no folder for the board's lock"):
         lock.default_path()
     (tmp_path / "tmp").mkdir()

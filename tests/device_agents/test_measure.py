@@ -133,17 +133,6 @@ def test_with_power_it_goes_on_until_the_energy_is_known_too(tmp_path, model):
     ], "each block is told once"
 
 
-def test_it_waits_for_a_cool_board_but_not_for_ever(tmp_path, model, monkeypatch):
-    readings = iter([60.0] + [55.0] * 50)
-    monkeypatch.setattr(measure.board, "temperature_c", lambda *_: next(readings))
-    cooled = run(tmp_path, model(), settle_below_c=56.0, settle_s=0.5)["settled"]
-    hot = run(tmp_path, model(), settle_below_c=40.0, settle_s=0.05)["settled"]
-
-    assert (cooled["temperature_c"], cooled["reached"]) == (55.0, True)
-    assert (hot["temperature_c"], hot["reached"]) == (55.0, False)
-    assert run(tmp_path, model())["settled"]["reached"] is None
-
-
 def test_the_board_is_looked_at_while_it_works_and_the_conditions_are_told(tmp_path, model):
     result = run(tmp_path, model(ms=1.0, burn=True), affinity=None, spinning=False)
 
