@@ -4,6 +4,7 @@ A recording is gzip of one JSON object a line; ``zcat`` shows it:
 
     {"recording": 1, "device": settings, "shared": true or false, "about": what it was made with, "versions": {...}}
     {"verb": ..., "arguments": {...}, "result": {...}, "structures": {file name: structure}}       one an answer
+    {"verb": ..., "arguments": {...}, "failure": {"kind", "message"}, "structures": {...}}         where it failed
 
 Numbers stand as the agent sent them. Each line is a gzip member of its own: a run that is killed leaves at most its
 last line broken, and one that is resumed appends. Nothing in it says where the board is or who logs in there.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +37,8 @@ REPLAY = "replay"
 
 _PERSONAL = ("owner", "session", "user", "groups")
 """Who held the board and as whom: no business of whoever plays a recording back."""
+_FOLDERS = re.compile(r"(?<![\w./])(?!(?<=:)//)~?/(?:[^\s/'\":]+/)+")
+"""The folders of an absolute path, which hold a user's name as often as not."""
 _GZIP = 31
 """zlib's window bits for a gzip member."""
 _CHUNK_BYTES = 1 << 16
@@ -54,14 +58,28 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """What the board said of a request whose own model failed there."""
+
+    kind: str
+    """One of the wire's that concern a candidate."""
+    message: str
+
+
+Result = Mapping[str, Any] | Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One request and what the board answered."""
 
     verb: str
     arguments: Mapping[str, Any]
     result: Mapping[str, Any]
+    """Empty where there is a failure."""
     structures: Mapping[str, str]
     """Of the files that were measured for the first time: name → structure."""
+    failure: Failure | None = None
 
 
 def header_of(device: Device, about: Mapping[str, Any], versions: Mapping[str, str]) -> Header:
@@ -128,13 +146,13 @@ class Recorder:
         self,
         verb: str,
         arguments: Mapping[str, Any],
-        result: Mapping[str, Any],
+        result: Result,
         files: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """Take in one answered request and the files that it was about."""
         fresh = {name: content for name, content in files if name not in self._seen}
         found = {name: structure_of(name, content) for name, content in fresh.items()}
-        answer = {"verb": verb, "arguments": _without_names(arguments), "result": _without_names(result)}
+        answer = {"verb": verb, "arguments": _without_names(arguments), **_written(result)}
         answer["structures"] = {name: structure for name, structure in found.items() if structure}
         with self._lock:
             self._seen.update(fresh)
@@ -189,6 +207,13 @@ def _without_names(told: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in told.items() if key not in _PERSONAL}
 
 
+def _written(result: Result) -> dict[str, Any]:
+    """Return a result, or a failure without the folders that its message names, as a line holds it."""
+    if isinstance(result, Failure):
+        return {"failure": {"kind": result.kind, "message": _FOLDERS.sub("", result.message)}}
+    return {"result": _without_names(result)}
+
+
 def _plain(header: Header) -> dict[str, Any]:
     return {
         "recording": FORMAT,
@@ -231,9 +256,11 @@ def read_answers(path: Path) -> Iterator[Answer]:
         if number == 0:
             continue
         try:
-            yield Answer(line["verb"], line["arguments"], line["result"], line.get("structures") or {})
-        except KeyError as error:
-            raise InventoryError(f"line {number + 1} of the recording {path} has no {error}: it is damaged") from error
+            failure = Failure(**line["failure"]) if "failure" in line else None
+            result = {} if failure else line["result"]
+            yield Answer(line["verb"], line["arguments"], result, line.get("structures") or {}, failure)
+        except (KeyError, TypeError) as error:
+            raise InventoryError(f"line {number + 1} of the recording {path} is damaged: {error!r}") from error
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

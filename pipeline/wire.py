@@ -23,6 +23,7 @@ from pipeline.errors import (
     SessionLostError,
     UnreachableError,
 )
+from pipeline.recording import Failure, Result
 from pipeline.records import Device
 from pipeline.sessions import Session, open_session
 from pipeline.sessions.zipapp import zipapp
@@ -32,8 +33,8 @@ _log = logging.getLogger(__name__)
 OnEvent = Callable[[Mapping[str, Any]], None]
 File = tuple[str, bytes]
 """Name in the agent's folder, and content."""
-Record = Callable[[str, Mapping[str, Any], Mapping[str, Any], Sequence[File]], None]
-"""Takes verb, arguments, result and files of every request that was answered."""
+Record = Callable[[str, Mapping[str, Any], Result, Sequence[File]], None]
+"""Takes verb, arguments, result and files of every request that was answered, if only by a failure of its model."""
 Greeting = tuple[str, float, Mapping[str, object]]
 """Verb, deadline in seconds, arguments."""
 
@@ -76,7 +77,7 @@ class Wire:
         with self._lock:
             for attempt in range(self._retries + 1):
                 try:
-                    result = self._once(verb, deadline_s, files, arguments)
+                    return self._once(verb, deadline_s, files, arguments)
                 except _RETRIED as e:
                     self.close()
                     if attempt == self._retries:
@@ -87,10 +88,6 @@ class Wire:
                 except BaseException:
                     self.close()  # what the session holds now is unknown
                     raise
-                else:
-                    if self._record:
-                        self._record(verb, arguments, result, files)
-                    return result
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -109,8 +106,12 @@ class Wire:
                 self.bytes_sent += session.put(content, name)
             reply = self._exchange(session, verb, deadline_s, arguments)
             if reply["ok"]:
-                return dict(reply["result"])
+                result = dict(reply["result"])
+                self._heard(verb, arguments, result, files)
+                return result
             error = reply["error"]
+            if error["kind"] in protocol.CANDIDATE_KINDS:
+                self._heard(verb, arguments, Failure(error["kind"], error["message"]), files)
             lost = error["kind"] == protocol.HELD and self.greeting is not None  # by a silence; others took the board
             if last or not (lost or error["kind"] == protocol.CORRUPT):
                 raise self._error(error["kind"], error["message"])
@@ -118,6 +119,10 @@ class Wire:
             if lost:
                 self._greet(session)
         raise AssertionError("unreachable")
+
+    def _heard(self, verb: str, arguments: Mapping[str, object], result: Result, files: Sequence[File]) -> None:
+        if self._record:
+            self._record(verb, arguments, result, files)
 
     def _connected(self) -> Session:
         if self._session is None:

@@ -17,7 +17,7 @@ import psutil
 
 REPOSITORY = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-c", "from pipeline.cli import main; main()")
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 
 NETWORK = """
 from torch import nn
@@ -60,6 +60,11 @@ class Pair(Net):
     def forward(self, x):
         scores = super().forward(x)
         return scores, scores
+
+
+class Maps(Net):
+    def forward(self, x):
+        return super().forward(x)[:, :, None]
 
 
 class OneTooMany(Net):

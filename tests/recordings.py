@@ -13,8 +13,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from pipeline.agent import Agent, open_agent
-from pipeline.recording import Recorder, header_of
+from pipeline.recording import FILE_NAME, Recorder, header_of
 from pipeline.records import Device, MeasureSettings
+from tests.command_line import Desk
 
 QUICK = MeasureSettings(warmup_s=0.0, min_s=0.05, max_s=0.1, block_s=0.01, ci_rel=0.5, others_cores=64)
 
@@ -62,3 +63,27 @@ def rewritten(path: Path, change: Callable[[int, dict[str, Any]], None], *, boar
 def tape(path: Path) -> Device:
     """Return the device that plays a recording back."""
     return Device(name="tape", kind="replay", recording=str(path))
+
+
+def replaying(desk: Desk, run: str) -> None:
+    """Register the device `tape`, and no other, which plays a run's recording back."""
+    recording = desk.runs / run / FILE_NAME
+    desk.write("inventory.yaml", f"version: 1\ndevices:\n  tape: {{kind: replay, recording: {recording}}}\n")
+
+
+def told(run: dict[str, Any]) -> dict[str, Any]:
+    """What a run and its replay agree in, of what `runs show --json` tells: plans, rewards, figures and files."""
+    return {
+        "trials": [
+            (t["plan"], t["key"], t["reward"], t["terms"], t["failure"], t["feasible"], t["candidate"]["accuracy"])
+            for t in run["trials"]
+        ],
+        "ratios": [t["measurement"] and t["measurement"]["ratio"] for t in run["trials"]],
+        "chosen": run["chosen"],
+        "artifacts": [(a["id"], _but_recipe(a["files"]), a["device_accuracy"]) for a in run["artifacts"]],
+    }
+
+
+def _but_recipe(files: dict[str, str]) -> dict[str, str]:
+    """A recipe names the run that it comes from."""
+    return {name: sha256 for name, sha256 in files.items() if name != "recipe.json"}

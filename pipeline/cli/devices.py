@@ -46,14 +46,27 @@ def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
     ssh = device.ssh
     address = None if ssh is None else f"{ssh.user + '@' if ssh.user else ''}{ssh.host}:{ssh.port}"
     power = device.power.backend
+    recording = {} if shown else {"recording": device.recording}
     return {
         "name": device.name,
         "kind": device.kind,
-        "address": address or ("this machine" if shown else None),
+        "address": address or (_without_address(device) if shown else None),
         "runtime": device.runtime,
         "power": {"null": "not measured", "auto": "if readable"}.get(power, power) if shown else power,
         "tags": ", ".join(device.tags) if shown else list(device.tags),
+        **recording,
     }
+
+
+def _real(device: Device) -> Device:
+    """Return a device that there is; what a recorded one lacks is not to be mended on whatever machine plays it."""
+    if device.recording is None:
+        return device
+    raise UserError(f"{device.name} plays the recording {device.recording}: there is no board; name the board itself")
+
+
+def _without_address(device: Device) -> str:
+    return "this machine" if device.recording is None else f"plays {device.recording}"
 
 
 @app.command()
@@ -79,7 +92,7 @@ def doctor(
     """Check, then watch the board and its meter at rest and with all cores at work; findings come with mends."""
     from pipeline.doctor import examine  # as above
 
-    device = load_inventory(inventory).device(name)
+    device = _real(load_inventory(inventory).device(name))
     with err.status(f"watching {name} for {2 * seconds:g} s …"):
         findings = examine(device, seconds, on_event=told_when_waiting())
     _print_findings(findings, json)
@@ -96,7 +109,7 @@ def setup(
     """Print what the board lacks as a shell script to run there, least privilege first; --apply runs it."""
     from pipeline import mending  # as above
 
-    device = load_inventory(inventory).device(name)
+    device = _real(load_inventory(inventory).device(name))
     with err.status(f"looking at {name} …"):
         mends = _lacking(device)
     text = mending.script(mends, device) if mends else ""
@@ -187,7 +200,7 @@ def trust(
     json: Json = False,
 ) -> None:
     """Show the host key's SHA-256 fingerprint and, if you say so, store it."""
-    device = load_inventory(inventory).device(name)
+    device = _real(load_inventory(inventory).device(name))
     if device.ssh is None:
         raise UserError(f"{name} is this machine: there is no host key to trust")
     stored = [

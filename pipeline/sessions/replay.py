@@ -1,9 +1,10 @@
 """A board that was recorded: every request is answered with what the board answered then, and nothing is made up.
 
 A measurement is looked up by what was measured, never by when: the candidate, the reference, the runtime and how it was
-measured. Several answers to one question come in their recorded order, and the last one stays. Where the files are not
-the very ones (another machine trains to other weights), those of the same structure answer for them: latency and power
-depend on shapes, not on trained values. The outputs of a network do depend on them: `verify` takes the very file.
+measured. Several answers to one question come in their recorded order, and the last one stays; what failed on the board
+fails again. Where the files are not the very ones (another machine trains to other weights), those of the same
+structure answer for them: latency and power depend on shapes, not on trained values. The outputs of a network do depend
+on them: `verify` takes the very file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from device_agents import protocol
 from pipeline.errors import AgentError
-from pipeline.recording import Answer, Header, read_answers, read_header, structure_of
+from pipeline.recording import Answer, Failure, Header, Result, read_answers, read_header, structure_of
 from pipeline.records import Device
 from pipeline.sessions import OnLine
 
@@ -75,15 +76,18 @@ class ReplaySession:
         found = self._found(verb, arguments)
         if found is None:
             kind = protocol.REFUSED if verb in _FILES else protocol.BAD_REQUEST
-            return {"ok": False, "error": {"kind": kind, "message": self._absent(verb, arguments)}}
+            found = Failure(kind, self._absent(verb, arguments))
+        if isinstance(found, Failure):
+            return {"ok": False, "error": {"kind": found.kind, "message": found.message}}
         return {"ok": True, "result": _marked(verb, found)}
 
-    def _found(self, verb: str, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def _found(self, verb: str, arguments: Mapping[str, Any]) -> Result | None:
         for question in self._questions(verb, arguments):
             if answers := self._answers.get(question):
                 turn = self._given[question]
                 self._given[question] += 1
-                return answers[min(turn, len(answers) - 1)].result
+                answer = answers[min(turn, len(answers) - 1)]
+                return answer.failure or answer.result
         return _WITHOUT_TRACE.get(verb)
 
     def _questions(self, verb: str, arguments: Mapping[str, Any]) -> list[str]:

@@ -78,7 +78,7 @@ class Board:
 
     @property
     def known_hosts(self) -> Path:
-        path = self.keys.folder / "known_hosts"
+        path = self.keys.folder / f"known_hosts-{self.host}"
         path.write_text(self.keys.line(self.host, self.port))
         return path
 

@@ -11,16 +11,18 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tests.conftest import SSHD
 from tests.lab.board import DIES_WITH_US, Board, Keys
 
-NETWORK = "10.213.{number}"
+NETWORK, OTHER_NETWORK = "10.213.{number}", "10.214.{number}"
 PREFIX_BITS = 24
 PORT = 22
 CONFIG = """\
@@ -33,11 +35,12 @@ PidFile none
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
-SetEnv PIPELINE_LOCK_DIR={folder}/lock
+SetEnv PIPELINE_LOCK_DIR={folder}/lock {environment}
 """
 START = (
     "mount -t proc proc /proc; mount -t tmpfs -o mode=755 tmpfs /run; mkdir /run/sshd; exec {sshd} -D -e -f {config}"
 )
+ESTABLISHED = "01"
 BURST, QUEUE_MS = "32kbit", 400
 
 
@@ -60,10 +63,14 @@ def missing() -> str | None:
 
 
 class LinkedBoard:
-    """A board behind a link; it has power and its cable is plugged in as soon as this is made."""
+    """A board behind a link; it has power and its cable is plugged in as soon as this is made.
 
-    def __init__(self, name: str, number: int, folder: Path) -> None:
+    ``environment`` is what everybody who logs in finds set.
+    """
+
+    def __init__(self, name: str, number: int, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self._number = number
         self._subnet = NETWORK.format(number=number)
         self._near, self._far = f"lab{os.getpid()}-{number}", "eth0"
         self.board = Board(
@@ -71,7 +78,8 @@ class LinkedBoard:
             keys=Keys.new(folder / "keys"), python=sys.executable, agent_dir=str(folder / "agent"),
         )  # fmt: skip
         (folder / "lock").mkdir()
-        (folder / "sshd_config").write_text(CONFIG.format(folder=folder))
+        settings = " ".join(f"{key}={value}" for key, value in (environment or {}).items())
+        (folder / "sshd_config").write_text(CONFIG.format(folder=folder, environment=settings))
         self._namespace = subprocess.Popen(
             [*DIES_WITH_US, "unshare", "--net", "--kill-child", "--fork", "sleep", "infinity"]
         )
@@ -104,6 +112,27 @@ class LinkedBoard:
     def mend(self) -> None:
         """Plug the cable in again."""
         self._inside("ip", "link", "set", self._far, "up")
+
+    def second_way(self) -> Board:
+        """Lay a second network over the cable; return the board as it is reached there."""
+        subnet = OTHER_NETWORK.format(number=self._number)
+        _do("ip", "address", "add", f"{subnet}.1/{PREFIX_BITS}", "dev", self._near)
+        self._inside("ip", "address", "add", f"{subnet}.2/{PREFIX_BITS}", "dev", self._far)
+        return replace(self.board, host=f"{subnet}.2")
+
+    def swallow_second_way(self) -> None:
+        """Let nothing through there any more, nor tell the board: no FIN, no RST; this machine has another address."""
+        _do(
+            "ip", "address", "delete", f"{OTHER_NETWORK.format(number=self._number)}.1/{PREFIX_BITS}", "dev", self._near
+        )
+
+    @property
+    def open_on_second_way(self) -> int:
+        """How many connections the board believes to be open there."""
+        far = socket.inet_aton(OTHER_NETWORK.format(number=self._number) + ".1")
+        remote = f"{int.from_bytes(far, sys.byteorder):08X}"  # as /proc/net/tcp writes it
+        rows = [row.split() for row in self.board.run("cat", "/proc/net/tcp").splitlines()]
+        return sum(row[2].startswith(remote) and row[3] == ESTABLISHED for row in rows)
 
     def power_off(self) -> None:
         """Take the power away: every process of the board is gone, and no last packet leaves it."""

@@ -1,6 +1,7 @@
 """A whole search over real SSH on a Raspberry Pi 4's programs: aarch64 Python and runtimes, under qemu-user.
 
-Emulated speed says nothing about a board's, so nothing here looks at the size of a latency.
+Each is recorded and played back without the board. Emulated speed says nothing about a board's, so nothing here looks
+at the size of a latency.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pytest
 from pipeline.export.tflite.environment import VARIABLE, converter_python
 from tests.command_line import Desk
 from tests.lab.board import Board
+from tests.recordings import replaying, told
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
 
@@ -40,7 +42,7 @@ def shown(desk: Desk) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("runtime", FORMATS)
-def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts(
+def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_comes_to_the_same_when_played_back(
     runtime: str, small_run: Desk, raspberry_pi: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if runtime == "tflite":
@@ -48,7 +50,7 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts(
     desk = small_run
     settings = {"runtime": runtime, "format": FORMATS[runtime], "measure": MEASURE, "channel_step": STEP}
     desk.write("inventory.yaml", raspberry_pi.inventory(**settings))
-    run_to_its_end(desk, "--device", "pi4", "--config", "run.yaml")
+    run_to_its_end(desk, "--device", "pi4", "--config", "run.yaml", "--record")
 
     run = shown(desk)
     assert run["status"] == "finished"
@@ -71,3 +73,9 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts(
         content = (desk.folder / "bundle" / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
     raspberry_pi.assert_tidy()
+
+    replaying(desk, run["id"])
+    run_to_its_end(desk, "--device", "tape", "--config", "run.yaml")
+    replayed = shown(desk)
+    assert (replayed["device"]["kind"], replayed["facts"]["cpu"]) == ("replay", "Cortex-A72")
+    assert told(replayed) == told(run)

@@ -12,13 +12,10 @@ import pytest
 
 from pipeline.checks import Finding
 from pipeline.doctor import examine
-from pipeline.records import Device, PowerSettings
-from tests.conftest import SSHD, Sshd
+from pipeline.records import Device
 from tests.device_agents.boards import FolderBoard
-from tests.lab import fuse_i2c
-from tests.lab.fuse_i2c import I2cFile
+from tests.lab.i2c_board import INA219, i2c_board
 from tests.lab.ina219_chip import Ina219Chip
-from tests.lab.test_ina219 import PRIVATE_DEV
 
 pytestmark = pytest.mark.lab
 
@@ -82,33 +79,9 @@ def chip(board: FolderBoard, supply: dict[str, float]) -> Iterator[Ina219Chip]:
 
 @pytest.fixture
 def device(chip: Ina219Chip, board: FolderBoard, tmp_path: Path) -> Iterator[Device]:
-    if reason := fuse_i2c.missing():
-        pytest.skip(reason)
-    if SSHD is None:
-        pytest.skip("OpenSSH's sshd is not installed: apt-get install openssh-server")
-    (tmp_path / "dev").mkdir()
-    with I2cFile(tmp_path / "i2c-1", {0x40: chip}) as bus:
-        server = Sshd(tmp_path / "sshd")
-        server.program = [
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            PRIVATE_DEV,
-            "sh",
-            str(tmp_path / "dev"),
-            str(bus.path),
-            SSHD,
-        ]
-        server.environment = {
-            "PIPELINE_BOARD_ROOT": str(board.root),
-            "PIPELINE_LOCK_DIR": str(tmp_path),
-            "PATH": f"{board.programs}:{os.environ['PATH']}",
-        }
-        server.start()
-        power = PowerSettings(backend="ina219", options={"bus": 1, "address": 0x40, "shunt_ohms": 0.1})
-        yield server.device(power=power, modes={"governor": "performance"})
-        server.stop()
+    environment = {"PIPELINE_BOARD_ROOT": str(board.root), "PATH": f"{board.programs}:{os.environ['PATH']}"}
+    with i2c_board(tmp_path, chip, environment) as server:
+        yield server.device(power=INA219, modes={"governor": "performance"})
 
 
 def visit(device: Device) -> dict[str, Finding]:

@@ -22,25 +22,11 @@ from pipeline.metering import meter_report
 from pipeline.stats import PowerTrace
 from tests.device_agents.conftest import archive, python  # noqa: F401 - fixtures
 from tests.device_agents.harness import Agent, descendants
-from tests.lab import fuse_i2c
+from tests.lab import fuse_i2c, i2c_board
 from tests.lab.fuse_i2c import I2cFile
 from tests.lab.ina219_chip import Ina219Chip
 
 pytestmark = pytest.mark.lab
-
-PRIVATE_DEV = """
-set -e
-mount -t tmpfs -o mode=755 board "$1"
-for node in null zero full random urandom tty; do cp -a /dev/$node "$1"; done
-ln -s /proc/self/fd "$1/fd"
-mkdir "$1/shm"
-touch "$1/i2c-1"
-mount --bind "$2" "$1/i2c-1"
-mount --move "$1" /dev
-shift 2
-exec "$@"
-"""
-"""Runs a command that has a /dev of its own, with an i2c-1 in it; gone with the command."""
 
 QUICK = {"runtime": "null", "warmup_s": 0.01, "block_s": 0.05, "ci_rel": 0.5, "idle_s": 0.3}
 REST_A, BUSY_A = 0.42, 1.1
@@ -74,13 +60,7 @@ def bus(tmp_path: Path, chip: Ina219Chip) -> Iterator[I2cFile]:
 @pytest.fixture
 def on_board(bus: I2cFile, tmp_path: Path) -> Callable[..., list[str]]:
     """Return the command line that runs a program where /dev/i2c-1 is that file."""
-
-    def command(*program: str) -> list[str]:
-        folder = tmp_path / "dev"
-        folder.mkdir(exist_ok=True)
-        return ["unshare", "--mount", "sh", "-c", PRIVATE_DEV, "sh", str(folder), str(bus.path), *program]
-
-    return command
+    return lambda *program: i2c_board.on_board(tmp_path, bus, *program)
 
 
 @pytest.fixture

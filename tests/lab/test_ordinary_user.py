@@ -5,6 +5,7 @@ The board is a mount namespace with its own /etc, /run and cpufreq files, and an
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from pipeline.agent import open_agent
 from pipeline.errors import BoardHeldError
 from pipeline.mending import lacking, script
 from pipeline.records import Device, LockSettings
+from tests.command_line import Desk
 from tests.conftest import SSHD, Sshd
 from tests.device_agents.boards import FolderBoard
 from tests.device_agents.harness import eventually
@@ -127,6 +129,49 @@ def test_setup_brings_an_ordinary_user_the_modes_and_nothing_more(board: FolderB
         assert agent.hold() == {"applied": FAST, "refused": {}}
         assert board.governors == {"performance"}
     assert eventually(lambda: board.governors == {"ondemand"})
+
+
+@pytest.fixture
+def desk(server: Sshd, tmp_path: Path) -> Desk:
+    """A user's folder with that board in the inventory, and a kind of board that wants the group video."""
+    desk = Desk(tmp_path / "desk")
+    (desk.folder / "profiles").mkdir()
+    desk.write("profiles/shared.yaml", "summary: a shared board\nuser_groups: [video]\nruntime: 'null'\n")
+    ssh = {
+        "user": USER, "port": server.port, "identity_file": str(server.identity),
+        "known_hosts": str(server.known_hosts),
+    }  # fmt: skip
+    entry = {
+        "kind": "shared", "host": "127.0.0.1", "ssh": ssh, "agent": {"dir": "~/agent", "python": PYTHON}, "modes": FAST
+    }  # fmt: skip
+    desk.write("inventory.yaml", json.dumps({"version": 1, "devices": {"board": entry}}))
+    return desk
+
+
+@pytest.mark.slow
+def test_the_command_line_sets_a_board_up_over_ssh_and_then_finds_nothing_lacking(
+    desk: Desk, board: FolderBoard, device: Device
+) -> None:
+    asked = desk.do("devices", "setup", "board", "--apply")
+    assert (asked.code, "nothing was changed" in asked.err) == (1, True)
+    assert mending.run(device, "id -nG; ls /usr/local/sbin\n") == (0, f"{USER}\n")
+
+    applied = desk.done("devices", "setup", "board", "--apply", "--yes")
+    assert f"sudo usermod -aG video {USER}" in applied.out
+    assert "✓ permissions" in applied.out, "checked again in a new login, in which groups count"
+    again = desk.done("devices", "setup", "board", "--json").json
+    assert again == {"lacking": [], "script": "", "applied": False}
+    with open_agent(device) as agent:
+        assert agent.hold() == {"applied": FAST, "refused": {}}
+        assert board.governors == {"performance"}
+
+
+def test_the_command_line_changes_nothing_where_sudo_wants_a_password(desk: Desk, device: Device) -> None:
+    assert mending.run(device, f"sudo rm /etc/sudoers.d/010_{USER}\n")[0] == 0
+    refused = desk.do("devices", "setup", "board", "--apply", "--yes")
+    assert refused.code == 1
+    assert "board: sudo wants a password there" in refused.error
+    assert mending.run(device, "test ! -e /usr/local/sbin/pipeline-board && id -nG\n") == (0, f"{USER}\n")
 
 
 def test_modes_set_by_the_helper_come_back_after_a_kill(board: FolderBoard, device: Device) -> None:

@@ -6,21 +6,19 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.config import RunConfig
-from pipeline.records import Device, MeasureSettings, PowerSettings
+from pipeline.records import Device, MeasureSettings
 from pipeline.run import execute, prepared
 from pipeline.store import Store
 from tests.command_line import NETWORK
-from tests.conftest import SSHD, Sshd
-from tests.lab import fuse_i2c
-from tests.lab.fuse_i2c import I2cFile
+from tests.lab.i2c_board import INA219, i2c_board
 from tests.lab.ina219_chip import Ina219Chip
-from tests.lab.test_ina219 import PRIVATE_DEV
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -73,29 +71,21 @@ class Drawn:
 
 @pytest.fixture
 def device(tmp_path: Path) -> Iterator[Device]:
-    if reason := fuse_i2c.missing():
-        pytest.skip(reason)
-    if SSHD is None:
-        pytest.skip("OpenSSH's sshd is not installed: apt-get install openssh-server")
-    (tmp_path / "dev").mkdir()
     drawn = Drawn(f"PIPELINE_LOCK_DIR={tmp_path}".encode())
-    with I2cFile(tmp_path / "i2c-1", {0x40: Ina219Chip(drawn.amperes, lambda _: 5.0)}) as bus:
-        server = Sshd(tmp_path / "sshd")
-        inside = [PRIVATE_DEV, "sh", str(tmp_path / "dev"), str(bus.path), SSHD]
-        server.program = ["unshare", "--mount", "sh", "-c", *inside]
-        server.environment = {"PIPELINE_LOCK_DIR": str(tmp_path)}
-        server.start()
-        power = PowerSettings(backend="ina219", options={"bus": 1, "address": 0x40, "shunt_ohms": 0.1, "averaging": 64})
-        yield server.device(runtime="onnxruntime", power=power, measure=QUICK, channel_step=8)
-        server.stop()
-    drawn.close()
+    try:
+        with i2c_board(tmp_path, Ina219Chip(drawn.amperes, lambda _: 5.0), {}) as server:
+            power = replace(INA219, options={**INA219.options, "averaging": 64})
+            yield server.device(runtime="onnxruntime", power=power, measure=QUICK, channel_step=8)
+    finally:
+        drawn.close()
 
 
 def test_energy_is_a_target_a_term_of_the_reward_and_a_figure_with_an_interval(device: Device, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NETWORK)
     config = RunConfig.model_validate(
         {
-            "model": f"{tmp_path}/net.py:Net", "data": "digits", "target": ["energy=0.8x"], "trials": 2,
+            "model": f"{tmp_path}/net.py:Net", "data": "digits", "trials": 2,
+            "target": ["energy=0.95x", "size=0.3x"],  # a cut whose saving no busy machine hides
             "base_training": {"epochs": 1}, "recovery": {"finalists": 1, "finalist_epochs": 0.1, "epochs": 0.1},
         }
     )  # fmt: skip
@@ -119,7 +109,7 @@ def test_energy_is_a_target_a_term_of_the_reward_and_a_figure_with_an_interval(d
     assert power.energy_dynamic_mj is not None
     assert 0 < power.energy_dynamic_mj.value < power.energy_total_mj.value
     assert chosen.after.measurement.energy_ratio is not None
-    assert chosen.after.measurement.energy_ratio <= 0.8
+    assert chosen.after.measurement.energy_ratio <= 0.95
     assert trials
     for trial in trials:
         if trial.failure is None:

@@ -148,7 +148,7 @@ def test_a_sampler_that_is_killed_takes_its_tegrastats_along(
     agent.send("measure", candidate=candidate, power=POWER, **LONG)
     while agent.receive().get("stage") != "measure":
         pass
-    sampler = next(pid for pid in descendants(agent.process.pid) if b"sampler" in _command(pid))
+    sampler = next(pid for pid in descendants(agent.process.pid) if b"sampler" in _words(pid))
 
     os.kill(sampler, signal.SIGKILL)
 
@@ -156,8 +156,9 @@ def test_a_sampler_that_is_killed_takes_its_tegrastats_along(
     assert eventually(lambda: not any(map(running, tegrastats.pids())))
 
 
-def _command(pid: int) -> bytes:
+def _words(pid: int) -> list[bytes]:
+    """The words of its command line; the folders among them may have any name."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return b""
+        return []

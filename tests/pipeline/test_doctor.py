@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,17 +135,6 @@ def test_a_board_that_says_nothing_is_not_blamed_for_it() -> None:
 
 
 # ---------------------------------------------------------------- visits
-
-
-@pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderBoard:
-    """A folder stands in for this machine's /proc and /sys."""
-    board = FolderBoard(tmp_path / "board")
-    monkeypatch.setenv("PIPELINE_BOARD_ROOT", str(board.root))
-    monkeypatch.setenv("PIPELINE_LOCK_DIR", str(tmp_path))
-    monkeypatch.setenv("PATH", str(board.programs), prepend=os.pathsep)
-    (board.root / "proc/meminfo").write_text("MemTotal: 3884096 kB\nMemAvailable: 3271880 kB\n")
-    return board
 
 
 @pytest.fixture

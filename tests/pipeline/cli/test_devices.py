@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from pipeline.records import Device
 from pipeline.store import Store
 from tests.command_line import Desk, finished, read_until
 from tests.device_agents.boards import FolderBoard
+from tests.recordings import recorded
 
 KIND = """
 summary: a board that lacks a runtime
@@ -19,17 +19,6 @@ session: local
 runtime: other
 mends: {"runtime other": "echo brought > FOLDER/brought; echo it was brought", sensor: "# buy one"}
 """
-
-
-@pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderBoard:
-    """A folder stands in for this machine's /proc and /sys."""
-    board = FolderBoard(tmp_path / "board")
-    monkeypatch.setenv("PIPELINE_BOARD_ROOT", str(board.root))
-    monkeypatch.setenv("PIPELINE_LOCK_DIR", str(tmp_path))
-    monkeypatch.setenv("PATH", str(board.programs), prepend=os.pathsep)
-    (board.root / "proc/meminfo").write_text("MemTotal: 3884096 kB\nMemAvailable: 3271880 kB\n")
-    return board
 
 
 @pytest.fixture
@@ -100,6 +89,29 @@ def test_setup_has_nothing_to_say_about_a_board_that_lacks_nothing(tmp_path: Pat
 
     assert (done.out, "lacks nothing" in done.err) == ("", True)
     assert Desk(tmp_path / "desk").done("devices", "setup", "local", "--json").json["lacking"] == []
+
+
+@pytest.fixture
+def tape(tmp_path: Path) -> Desk:
+    """A device that plays a recording back: what a board that was this machine answered."""
+    desk = Desk(tmp_path / "desk")
+    recorded(desk.folder, lambda _: None)
+    desk.write("inventory.yaml", "version: 1\ndevices:\n  tape: {kind: replay, recording: recording.jsonl.gz}\n")
+    return desk
+
+
+def test_devices_list_says_of_a_replayed_device_which_file_it_plays(tape: Desk) -> None:
+    assert "plays recording.jsonl.gz" in " ".join(tape.done("devices", "list").out.split())
+    local, told = tape.done("devices", "list", "--json").json
+    assert (told["name"], told["address"], told["recording"]) == ("tape", None, "recording.jsonl.gz")
+    assert local["recording"] is None
+
+
+@pytest.mark.parametrize("verb", ["setup", "doctor", "trust"])
+def test_a_recording_is_no_board_to_be_mended_watched_or_trusted(tape: Desk, verb: str) -> None:
+    refused = tape.do("devices", verb, "tape")
+    assert refused.code == 2
+    assert "tape plays the recording recording.jsonl.gz: there is no board" in refused.error
 
 
 def test_a_run_says_who_holds_the_board_and_goes_on_when_it_is_free(desk: Desk, board: FolderBoard) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,11 +79,9 @@ def test_a_damaged_agent_file_is_replaced(opened: Any, tmp_path: Path) -> None:
 
 
 def test_silence_ends_in_a_timeout_at_the_deadline(opened: Any) -> None:
-    session = opened("import time; time.sleep(30)")
-    start = time.monotonic()
+    session = opened("import time; time.sleep(30)")  # its end would be another error
     with pytest.raises(errors.ExchangeTimeoutError, match=r"local: no answer from the agent within 0.3 s"):
         said(session, deadline_s=0.3)
-    assert time.monotonic() - start < 5
 
 
 def test_an_agent_that_keeps_talking_without_answering_does_not_move_the_deadline(opened: Any) -> None:

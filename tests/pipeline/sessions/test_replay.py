@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from pipeline.agent import Agent, open_agent
@@ -67,6 +69,30 @@ def test_what_was_not_recorded_is_an_error_that_says_what_was(tmp_path: Path, ot
             settings=replace(QUICK, threads=2) if other == "settings" else QUICK,
             reference=(skeleton(BASE), "skeleton") if other == "reference" else None,
         )
+
+
+def test_a_network_that_failed_on_the_board_fails_again_with_the_same_words(tmp_path: Path) -> None:
+    model = onnx.load_from_string(CUT)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    broken = skeleton(model.SerializeToString())
+    said: list[str] = []
+
+    def use(agent: Agent) -> None:
+        with pytest.raises(MeasureError, match="NoSuchOperator") as refused:
+            agent.measure(broken, "skeleton")
+        said.append(str(refused.value))
+        agent.measure(CUT)  # the board is fine
+
+    path = recorded(tmp_path, use)
+    with open_agent(tape(path)) as agent:
+        for _ in range(2):
+            with pytest.raises(MeasureError) as again:
+                agent.measure(broken, "skeleton")
+            assert str(again.value).removeprefix("tape") == said[0].removeprefix("here").replace(
+                f"{tmp_path}/agent/files/", ""
+            )
+        assert agent.measure(CUT).inferences > 0
+    assert str(tmp_path) not in gzip.decompress(path.read_bytes()).decode(), "the folder that the runtime named"
 
 
 def test_outputs_are_only_those_of_the_very_file(tmp_path: Path) -> None:

