@@ -195,9 +195,18 @@ class Group:
     """MACs of the base model's layers that shrink with the group."""
     parameters: int
     bypass: str | None = None
-    """The addition that a removed block leaves to its shortcut; None: level 100 is masked."""
+    """The block that goes at level 100, by its node in the graph; None: there is no way around, 100 is masked."""
     kernel: int = 1
     stride: int = 1
+    why_not_whole: str = ""
+    """Why level 100 is not legal; empty where it is."""
+    width: int = 1
+    """Channels that come and go together: more than one in grouped convolutions and channel shuffles."""
+
+    @property
+    def units(self) -> int:
+        """How many sets of channels can go one by one."""
+        return self.channels // self.width
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -215,6 +224,8 @@ class SearchSpace:
     macs: int
     parameters: int
     step: int
+    refused_macs: Mapping[str, int] = field(default_factory=dict)
+    """Layers left whole → the MACs that they hold."""
 
     def kept(self, levels: tuple[int, ...]) -> tuple[int, ...]:
         """Return the channels each group keeps; all groups of a removed block keep none."""
@@ -303,6 +314,12 @@ class Candidate:
     """Of the whole model file."""
     probe_bytes: int
     """Of the skeleton that stands for it during the search."""
+    peak_activation_bytes: int | None = None
+    """Of the activations that are alive together; how it is counted says pruning.measures. None: an older run's."""
+    channels: int | None = None
+    """Output channels of all its layers."""
+    sparsity: float | None = None
+    """Share of exactly zero weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,10 +353,25 @@ class Figures:
     macs: int
     size_bytes: int
     measurement: Measurement
+    peak_activation_bytes: int | None = None
+    """Of the activations that are alive together; how it is counted says pruning.measures. None: an older run's."""
+    channels: int | None = None
+    """Output channels of all its layers."""
+    sparsity: float | None = None
+    """Share of exactly zero weights."""
 
 
 FULL = "-full"
 """Ends the id of an artifact that was fine-tuned in full, not just enough to be compared."""
+
+
+def channel_sparsity(base: int, pruned: int) -> float:
+    """Return the share of ``base`` channels that are gone where ``pruned`` are left; counted by pruning.measures.
+
+    >>> channel_sparsity(base=64, pruned=48)
+    0.25
+    """
+    return 1 - pruned / base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

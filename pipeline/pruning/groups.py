@@ -1,141 +1,159 @@
-"""What may be cut: torch-pruning's groups of coupled channels, tried one by one, as a search space."""
+"""What may be cut: groups of coupled channels with their legal levels, and what stays whole and why."""
 
 from __future__ import annotations
 
-import copy
+import fnmatch
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-import torch_pruning as tp
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from pipeline.errors import CutError, ModelError
-from pipeline.pruning.blocks import Block, find_blocks
+from pipeline.errors import ConfigError, ModelError
+from pipeline.pruning.coupled import Coupled
+from pipeline.pruning.coupling import Coupling, coupling, owner
 from pipeline.pruning.measures import Weight, layer_weights, weigh
-from pipeline.pruning.prune import dependency_graph, width
-from pipeline.pruning.trial_cut import cut_and_compare, half_of
+from pipeline.pruning.trial_cut import disproved
 from pipeline.records import LEVELS, Group, SearchSpace
 
-Members = Mapping[str, tp.Group]
-"""Root layer's name → torch-pruning's group of the layers coupled to it."""
+_PROTECTED = "protected by the settings"
 
 
-def search_space(model: fx.GraphModule, example: Tensor, *, step: int) -> SearchSpace:
+def search_space(
+    model: fx.GraphModule,
+    example: Tensor,
+    *,
+    step: int,
+    protect: Sequence[str] = (),
+    minimum: Mapping[str, int] | None = None,
+) -> SearchSpace:
     """Return what may be cut in a traced ``model`` for a device whose channel step is ``step``.
 
+    Args:
+        protect: layers that stay whole, by name or pattern: ``layer1.*``.
+        minimum: pattern of a layer's name → channels that it keeps at least.
+
     Raises:
-        ModelError: nothing in the model can be cut, or its channels cannot be followed.
+        ModelError: nothing in the model can be cut.
+        ConfigError: a pattern fits no layer.
     """
-    try:
-        members = coupled_channels(model, example)
-    except CutError as error:
-        raise ModelError(f"{error}; reshapes that mix channels, as in a channel shuffle, are not followed") from error
-    refused = _try_cuts(model, members, example)
-    blocks = find_blocks(model)
+    known = coupling(model, example)
+    _require_fits([*protect, *(minimum or {})], known, model)
+    wrong = disproved(model, example)
     weights = layer_weights(model, example)
-    groups = []
-    for name, coupled in members.items():
-        if name in refused:
-            continue
-        group = _group(name, coupled, _around(coupled, model, blocks), weights, model, step)
-        if len(group.kept) > 1:
-            groups.append(group)
+    refused, groups = dict(known.refused), []
+    for name, coupled in known.groups.items():
+        layers = known.makers[name]
+        floor = max([step, *(least for pattern, least in (minimum or {}).items() if _fits(layers, [pattern]))])
+        group = _group(coupled, known, weights, model, step, floor)
+        if why := _why_whole(group, coupled, wrong, protect, floor):
+            refused.update(dict.fromkeys(layers, why))
         else:
-            refused[name] = f"{group.channels} channels are no more than the device's step of {step}, and no bypass"
+            groups.append(group)
+    cuttable = {layer for group in groups for layer in group.layers}
+    refused = {layer: why for layer, why in refused.items() if layer not in cuttable}
     if not groups:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
         raise ModelError(f"nothing in this model can be pruned ({reasons})")
     total = weigh(model, example)
-    return SearchSpace(groups=tuple(groups), refused=refused, macs=total.macs, parameters=total.parameters, step=step)
+    macs = {layer: weights[layer].macs if layer in weights else 0 for layer in refused}
+    return SearchSpace(
+        groups=tuple(groups), refused=refused, refused_macs=macs, macs=total.macs, parameters=total.parameters,
+        step=step,
+    )  # fmt: skip
 
 
-def coupled_channels(model: fx.GraphModule, example: Tensor) -> Members:
-    """Return torch-pruning's groups of ``model`` by their root layer's name, in forward order."""
-    graph = dependency_graph(model, example)
-    order = {str(n.target): i for i, n in enumerate(model.graph.nodes) if n.op == "call_module"}
-    names = {module: name for name, module in model.named_modules()}
-    groups = graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear])
-    found = {names[g[0].dep.target.module]: g for g in groups}
-    return dict(sorted(found.items(), key=lambda item: order.get(item[0], 0)))
-
-
-def kept_channels(channels: int, level: int, step: int) -> int:
+def kept_channels(channels: int, level: int, step: int, width: int = 1) -> int:
     """Return how many of ``channels`` stay at a level in percent, rounded up to ``step``, never to nothing.
+
+    Args:
+        width: channels that come and go together, as the groups of a grouped convolution do.
 
     >>> [kept_channels(24, level, 8) for level in (0, 25, 50, 75)]
     [24, 24, 16, 8]
-    >>> kept_channels(16, 25, 32)  # torch-pruning's round_to silently prunes nothing here; so do we, and say so
-    16
+    >>> kept_channels(16, 25, 32), kept_channels(48, 50, 8, width=12)
+    (16, 24)
     """
-    return min(channels, max(step, step * math.ceil(channels * (100 - level) / 100 / step)))
+    wanted = max(step, step * math.ceil(channels * (100 - level) / 100 / step))
+    return min(channels, width * math.ceil(wanted / width))
 
 
-def _try_cuts(model: fx.GraphModule, members: Members, example: Tensor) -> dict[str, str]:
-    """Return the groups that cannot be cut, with the reason: each is tried on a copy, one on top of another."""
-    example = example[:2]
-    refused: dict[str, str] = {}
-    trial, graph = _fresh(model, example)
-    good: list[str] = []
-    for name in members:
-        try:
-            group = half_of(trial, graph, name)
-        except CutError as error:
-            refused[name] = str(error)
-            continue
-        try:
-            cut_and_compare(trial, group, example)
-            good.append(name)
-        except CutError as error:
-            refused[name] = str(error)
-            trial, graph = _fresh(model, example)
-            for earlier in good:
-                half_of(trial, graph, earlier).prune()
-    return refused
+def _require_fits(patterns: Iterable[str], known: Coupling, model: fx.GraphModule) -> None:
+    layers = [*known.refused, *(layer for made in known.makers.values() for layer in made)]
+    for pattern in patterns:
+        if not _fits(layers, [pattern]):
+            some = ", ".join(layers[:3])
+            raise ConfigError(f"no layer of {type(model).__name__} is called {pattern!r}; its layers are {some}, ...")
 
 
-def _fresh(model: fx.GraphModule, example: Tensor) -> tuple[fx.GraphModule, tp.DependencyGraph]:
-    trial = copy.deepcopy(model)
-    return trial, dependency_graph(trial, example)
+def _fits(layers: Iterable[str], patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(layer, pattern) for layer in layers for pattern in patterns)
 
 
-def _around(coupled: tp.Group, model: fx.GraphModule, blocks: Iterable[Block]) -> Block | None:
-    """Return the block whose branch makes all of the group's channels, if there is one."""
-    producers = _producers(coupled, model)
-    return next((block for block in blocks if producers <= block.layers), None)
-
-
-def _producers(coupled: tp.Group, model: fx.GraphModule) -> frozenset[str]:
-    names = {module: name for name, module in model.named_modules()}
-    return frozenset(
-        names[item.dep.target.module]
-        for item in coupled
-        if isinstance(item.dep.target.module, (nn.Conv2d, nn.Linear)) and "out_channels" in item.dep.handler.__name__
-    )
+def _why_whole(
+    group: Group, coupled: Coupled, wrong: Mapping[str, str], protect: Sequence[str], floor: int
+) -> str | None:
+    """Return why a group has to stay as it is, None where it may be cut."""
+    if coupled.name in wrong:
+        return wrong[coupled.name]
+    if _fits(group.layers, protect):
+        return _PROTECTED
+    if len(group.kept) > 1:
+        return None
+    if coupled.units == 1:
+        return f"its {group.channels} channels only go together, and there is no way around them"
+    return f"{group.channels} channels are no more than the {floor} that have to stay, and there is no way around them"
 
 
 def _group(
-    name: str, coupled: tp.Group, block: Block | None, weights: Mapping[str, Weight], model: fx.GraphModule, step: int
+    coupled: Coupled,
+    known: Coupling,
+    weights: Mapping[str, Weight],
+    model: fx.GraphModule,
+    step: int,
+    floor: int,
 ) -> Group:
-    root = model.get_submodule(name)
-    channels = width(root)
+    root = next(s for s in coupled.slices if s.role == "makes")
+    layers = known.makers[coupled.name]
+    channels = len(root.positions)
+    width = channels // coupled.units
     kept: dict[int, int] = {}
     for level in LEVELS[:-1]:
-        count = kept_channels(channels, level, step)
+        count = min(channels, max(kept_channels(channels, level, step, width), width * math.ceil(floor / width)))
         if count not in kept.values():  # a level that saves nothing more on this device is masked
             kept[level] = count
+    block = next((block for block in known.blocks if set(layers) <= block.layers), None)
     if block is not None:
         kept[100] = 0
-    names = {module: layer for layer, module in model.named_modules()}
-    touched = {names[item.dep.target.module] for item in coupled if item.dep.target.module in names}
-    kernel, stride = getattr(root, "kernel_size", (1,))[0], getattr(root, "stride", (1,))[0]
+    touched = {owner(s.tensor) for s in coupled.slices}
+    kernel, stride = _geometry(model, owner(root.tensor))
     return Group(
-        name=name,
-        layers=tuple(sorted(_producers(coupled, model))),
+        name=coupled.name,
+        layers=layers,
         channels=channels,
+        width=width,
         kept=kept,
         macs=sum(weights[layer].macs for layer in touched if layer in weights),
         parameters=sum(weights[layer].parameters for layer in touched if layer in weights),
         bypass=block.name if block else None,
+        why_not_whole="" if block else _why_not_whole(coupled.name, known),
         kernel=kernel,
         stride=stride,
     )
+
+
+def _why_not_whole(name: str, known: Coupling) -> str:
+    layers = known.makers[name]
+    if name in known.joined:
+        return "the concatenation that it goes into could be left with nothing, or others read it too"
+    if len(layers) > 1:
+        return f"{len(layers)} layers make these channels together; single blocks among them may go, not all"
+    return "nothing leads around it"
+
+
+def _geometry(model: fx.GraphModule, layer: str) -> tuple[int, int]:
+    """Return kernel size and stride of a convolution; 1, 1 for what is none."""
+    try:
+        module = model.get_submodule(layer)
+    except AttributeError:
+        return 1, 1
+    return getattr(module, "kernel_size", (1,))[0], getattr(module, "stride", (1,))[0]

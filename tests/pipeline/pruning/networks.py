@@ -129,6 +129,31 @@ class Shuffle(nn.Module):
         return self.fc(torch.relu(self.conv3(torch.relu(self.conv2(x)))).mean((2, 3)))
 
 
+class Reversed(nn.Module):
+    """Channels are flipped on the way: every width fits after a cut, but the wrong channels would meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.conv2(torch.relu(self.conv1(x)).flip(1))).mean((2, 3)))
+
+
+class Tied(nn.Module):
+    """Two convolutions that share one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.first, self.second = nn.Conv2d(8, 8, 1, bias=False), nn.Conv2d(8, 8, 1, bias=False)
+        self.second.weight = self.first.weight
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.second(torch.relu(self.first(torch.relu(self.stem(x)))))).mean((2, 3)))
+
+
 def lively(model: nn.Module, seed: int = 0) -> nn.Module:
     """Give batch norm's scales, shifts and statistics values of their own, so that a wrong wiring shows."""
     generator = torch.Generator().manual_seed(seed)
@@ -156,7 +181,7 @@ def studied(kind: type[nn.Module], step: int = 4) -> tuple[fx.GraphModule, Searc
 
 
 def in_order(space: SearchSpace) -> Ranking:
-    return {g.name: torch.arange(g.channels) for g in space.groups}
+    return {g.name: torch.arange(g.units) for g in space.groups}
 
 
 def level_of(space: SearchSpace, **levels: int) -> tuple[int, ...]:

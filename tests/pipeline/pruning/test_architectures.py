@@ -1,0 +1,110 @@
+"""The smallest network of each of torchvision's classification families, cut by every level.
+
+Random weights, 64 × 64 pixels where a network takes so few. ``benchmarks/architectures.py`` says how long it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from pipeline.errors import ModelError
+from pipeline.export.onnx import export
+from pipeline.pruning.groups import search_space
+from pipeline.pruning.prune import prune
+from pipeline.pruning.tracing import trace
+from pipeline.records import OnnxLimits, SearchSpace
+from pipeline.zoo import load_model
+from pipeline.zoo.torchvision_ops import torchvision
+from tests.pipeline.pruning.networks import lively
+from tests.pipeline.pruning.oracle import at_random, distinct, plan, require_widths, silenced
+
+LIMITS = OnnxLimits(17, 8)
+STEP = 8
+CLASSES = 7
+
+FAMILIES = (
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3",
+    "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnet50",
+    "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn",
+)  # fmt: skip
+TRANSFORMERS: dict[str, Callable[[], nn.Module]] = {
+    "vit": lambda: torchvision.models.VisionTransformer(64, 16, 2, 4, 64, 128, num_classes=CLASSES),
+    "swin": lambda: torchvision.models.swin_t(num_classes=CLASSES),
+    "swin_v2": lambda: torchvision.models.swin_v2_t(num_classes=CLASSES),
+    "maxvit": lambda: torchvision.models.MaxVit(
+        input_size=(64, 64), stem_channels=16, partition_size=4, block_channels=[16, 32], block_layers=[1, 1],
+        head_dim=8, stochastic_depth_prob=0.2, num_classes=CLASSES,
+    ),
+}  # fmt: skip
+"""As torchvision builds them, small where it lets them be."""
+
+SIDES = {"inception_v3": 80, "alexnet": 224, "vgg11_bn": 224}
+"""Pixels where 64 are too few: ONNX has no adaptive pooling to more pixels than there are."""
+INEXACT = ("convnext_tiny",)
+"""LayerNorm scales channels by one another, so a cut changes the values of those that stay."""
+HUGE = ("alexnet", "vgg11_bn")
+"""Their weights have more values than float32 has different ones."""
+
+Family = tuple[str, fx.GraphModule, SearchSpace, Tensor]
+
+
+def build(name: str) -> Family:
+    side = SIDES.get(name, 64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        images = torch.randn(2, 3, side, side)
+        if name in TRANSFORMERS:
+            model = TRANSFORMERS[name]()
+        else:
+            model = load_model(name, classes=CLASSES, channels=3, weights=None)
+        network = trace(lively(model) if name in HUGE else distinct(model), images)
+    return name, network, search_space(network, images, step=STEP), images
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Family:
+    return build(request.param)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("levels", ["25", "50", "75", "mixed", "100"])
+def test_every_family_can_be_cut_trained_and_exported_at_every_level(family: Family, levels: str) -> None:
+    _, base, space, images = family
+    wanted = plan(space, levels)
+    pruned = prune(base, space, wanted, at_random(space), images)
+    require_widths(base, pruned, space, wanted, images)
+    scores = pruned(images)
+    assert scores.shape == (len(images), CLASSES)
+    assert scores.isfinite().all()
+    scores.square().sum().backward()
+    assert [name for name, p in pruned.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    export(pruned, images, LIMITS)  # compares the file's answers with the network's
+
+
+@pytest.mark.slow
+def test_a_cut_family_answers_as_the_uncut_one_that_does_not_read_the_channels(family: Family) -> None:
+    name, base, space, images = family
+    if name in HUGE + INEXACT:
+        pytest.skip("see HUGE and INEXACT")
+    pruned = prune(base, space, plan(space, "mixed"), at_random(space), images)
+    with torch.no_grad():
+        answers, expected = pruned(images), silenced(base, pruned)(images)
+    torch.testing.assert_close(answers, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_vision_transformer_is_cut_rightly_or_refused_with_reasons(name: str) -> None:
+    try:
+        _, base, space, images = build(name)
+    except ModelError as error:
+        assert "nothing in this model can be pruned (" in str(error)  # noqa: PT017
+        return
+    assert all(reason.strip() for reason in space.refused.values())
+    scores = prune(base, space, plan(space, "50"), at_random(space), images)(images)
+    assert scores.shape == (len(images), CLASSES)
+    assert scores.isfinite().all()
