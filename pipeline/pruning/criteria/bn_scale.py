@@ -1,14 +1,19 @@
-"""Absolute scale of the batch norm behind a channel (Liu et al., Network Slimming, 2017); L1 where there is none."""
+"""Absolute scale of the batch norms behind a unit; l1 where a group has none. Needs weights alone.
 
-import torch_pruning as tp
+Liu et al., Network Slimming, 2017: γ of every batch norm that the unit passes before it is read.
+"""
+
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline.pruning.coupled import Coupled
 from pipeline.pruning.criteria import l1
+from pipeline.pruning.evidence import Evidence
 
-NEEDS_GRADIENTS = False
+DIGITS = 7
 
 
-def score(group: tp.Group) -> Tensor:
-    """Return one score a channel; the lowest goes first."""
-    scores: Tensor | None = tp.importance.BNScaleImportance()(group)
-    return l1.score(group) if scores is None else scores
+def scores(group: Coupled, evidence: Evidence) -> list[Tensor]:
+    """Return |γ|, for each batch norm."""
+    scales = [p for p in evidence.weights(group, "scales") if isinstance(evidence.layer(p), _BatchNorm)]
+    return [group.total(p, evidence.tensor(p.tensor).abs()) for p in scales] or l1.scores(group, evidence)

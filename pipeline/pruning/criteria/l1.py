@@ -1,16 +1,27 @@
-"""Absolute weights that belong to a channel, mean over the layers coupled by it, over the group's mean.
+"""Absolute weights that belong to a unit. Needs weights alone.
 
-Li et al., Pruning Filters for Efficient ConvNets, 2017, for groups as in Fang et al., DepGraph, 2023: the filters that
-make the channel, the batch norm's scale, and the weights that read it.
+Li et al., Pruning Filters for Efficient ConvNets, 2017, sum the absolute weights of a filter. Here a group's layers
+count as in Fang et al., DepGraph, 2023, and its authors' GroupMagnitudeImportance: the filters that make the unit, the
+norm's scale, the depthwise filters between, and the weights that read it; biases do not. Unlike there, depthwise
+filters do count.
 """
 
-import torch_pruning as tp
 from torch import Tensor
 
-NEEDS_GRADIENTS = False
+from pipeline.pruning.coupled import Coupled
+from pipeline.pruning.evidence import Evidence
+
+DIGITS = 7
 
 
-def score(group: tp.Group) -> Tensor:
-    """Return one score a channel; the lowest goes first."""
-    scores: Tensor = tp.importance.GroupMagnitudeImportance(p=1)(group)
-    return scores
+def scores(group: Coupled, evidence: Evidence) -> list[Tensor]:
+    """Return Σ |w| over each unit's weights, for each layer."""
+    return magnitudes(group, evidence, power=1)
+
+
+def magnitudes(group: Coupled, evidence: Evidence, *, power: int) -> list[Tensor]:
+    """Return Σ |w|^power over each unit's weights, for each layer that makes, scales or reads the unit."""
+    return [
+        group.total(part, evidence.along(part, evidence.tensor(part.tensor)).abs().pow(power).sum(1))
+        for part in evidence.weights(group, "makes", "scales", "reads")
+    ]

@@ -1,12 +1,14 @@
-"""Squared weights that belong to a channel, mean over the layers coupled by it, over the group's mean; see l1."""
+"""Squared weights that belong to a unit; what counts is as in l1. Needs weights alone."""
 
-import torch_pruning as tp
 from torch import Tensor
 
-NEEDS_GRADIENTS = False
+from pipeline.pruning.coupled import Coupled
+from pipeline.pruning.criteria.l1 import magnitudes
+from pipeline.pruning.evidence import Evidence
+
+DIGITS = 7
 
 
-def score(group: tp.Group) -> Tensor:
-    """Return one score a channel; the lowest goes first."""
-    scores: Tensor = tp.importance.GroupMagnitudeImportance(p=2)(group)
-    return scores
+def scores(group: Coupled, evidence: Evidence) -> list[Tensor]:
+    """Return Σ w² over each unit's weights, for each layer."""
+    return magnitudes(group, evidence, power=2)

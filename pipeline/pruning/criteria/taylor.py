@@ -1,39 +1,24 @@
-"""First-order Taylor: the change of the loss when a channel is zeroed (Molchanov et al., 2019).
+"""First-order Taylor: the change of the loss when a unit's weights are zeroed. Needs gradients.
 
-A channel's score is the sum over the layers that make it (convolutions, linear layers and, unlike torch-pruning's
-GroupTaylorImportance, batch norms) of |Σ w · ∂L/∂w| over the channel's own parameters.
+Molchanov et al., Importance Estimation for Neural Network Pruning, 2019: |Σ w · ∂L/∂w| over a unit's parameters in
+each layer that makes or scales it, batch norm's scale and shift among them (torch-pruning's GroupTaylorImportance
+passes batch norm over). The gradient is that of the mean loss over all images, in eval mode.
 """
 
-import torch
-import torch_pruning as tp
-from torch import Tensor, nn
+from torch import Tensor
 
-NEEDS_GRADIENTS = True
+from pipeline.pruning.coupled import Coupled, Slice
+from pipeline.pruning.evidence import Evidence
 
-
-def score(group: tp.Group) -> Tensor:
-    """Return one score a channel; gradients must have been accumulated."""
-    total = torch.zeros(len(group[0].idxs))
-    for dependency, indices, root_indices in _with_roots(group):
-        module = dependency.target.module
-        if not isinstance(module, (nn.Conv2d, nn.Linear, nn.BatchNorm2d)) or not _makes(dependency):
-            continue
-        for parameter in (module.weight, module.bias):
-            if parameter is not None and parameter.grad is not None:
-                change = (parameter * parameter.grad).detach().flatten(1) if parameter.dim() > 1 else None
-                effect = change.sum(1) if change is not None else (parameter * parameter.grad).detach()
-                total.index_add_(0, root_indices, effect[indices].abs())
-    return total
+DIGITS = 4
 
 
-def _makes(dependency: tp.Dependency) -> bool:
-    return "out_channels" in dependency.handler.__name__
+def scores(group: Coupled, evidence: Evidence) -> list[Tensor]:
+    """Return |Σ w · ∂L/∂w| over each unit's weights, and over its biases, for each layer."""
+    parts = evidence.parameters(group, "makes", "scales")
+    return [group.total(part, _effects(part, evidence)).abs() for part in parts]
 
 
-def _with_roots(group: tp.Group) -> list[tuple[tp.Dependency, Tensor, Tensor]]:
-    """Return each dependency with its own channel indices and those of the root that they belong to."""
-    items = []
-    for item in group:
-        roots = getattr(item, "root_idxs", None) or list(range(len(item.idxs)))
-        items.append((item.dep, torch.tensor(item.idxs), torch.tensor(roots)))
-    return items
+def _effects(part: Slice, evidence: Evidence) -> Tensor:
+    """Return Σ w · ∂L/∂w over the weights at each position along the slice's axis."""
+    return evidence.along(part, evidence.tensor(part.tensor) * evidence.gradient(part.tensor)).sum(1)

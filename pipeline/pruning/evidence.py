@@ -1,0 +1,163 @@
+"""What a criterion may ask of a network: its weights, the loss's gradients, and what its layers answer to images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from pipeline.errors import DataError, ModelError
+from pipeline.pruning.coupled import Coupled, Role, Slice
+from pipeline.pruning.feature_maps import Statistic, observe
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+_CHUNK = 32
+"""Images that pass through the network at once: 224 × 224 ones with all that a backward pass keeps need some 1 GB."""
+
+
+class Evidence:
+    """A network as a criterion sees it; all that it returns is float64, finite and detached.
+
+    Nothing is computed before it is asked for, so that a criterion of weights alone reads no image. The network, its
+    own ``.grad`` and its batch norms' statistics stay as they were.
+    """
+
+    def __init__(self, model: fx.GraphModule, groups: Iterable[Coupled], batches: Batches, *, seed: int = 0) -> None:
+        """Take a traced ``model``, the groups that will be ranked, and images with labels, which are read once."""
+        self.seed = seed
+        self._model = model
+        self._groups = tuple(groups)
+        self._batches: Iterator[tuple[Tensor, Tensor]] = iter(batches)
+        self._tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+        self._gradients: dict[str, Tensor] = {}
+        self._averages: dict[Statistic, dict[str, Tensor]] = {}
+
+    def parameters(self, group: Coupled, *roles: Role) -> list[Slice]:
+        """Return the group's slices of trained weights and biases that have one of ``roles``.
+
+        Buffers, such as batch norm's statistics, do not count, nor do PReLU's slopes, whose size says nothing: a slope
+        of zero is a ReLU.
+        """
+        trained = dict(self._model.named_parameters(remove_duplicate=False))
+        parts = [part for part in group.slices if part.role in roles and part.tensor in trained]
+        return [part for part in parts if not isinstance(self.layer(part), nn.PReLU)]
+
+    def weights(self, group: Coupled, *roles: Role) -> list[Slice]:
+        """Return ``parameters`` without the biases."""
+        return [part for part in self.parameters(group, *roles) if part.tensor.rpartition(".")[2] != "bias"]
+
+    def layer(self, part: Slice) -> nn.Module:
+        """Return the module that holds a slice's tensor."""
+        return self._model.get_submodule(part.tensor.rpartition(".")[0])
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a parameter or buffer; raise ModelError where it is not finite."""
+        return _finite(self._tensors[name].detach().to("cpu", torch.float64), name)
+
+    @staticmethod
+    def along(part: Slice, values: Tensor) -> Tensor:
+        """Return values of the slice's tensor as one row a position along its axis; (positions, the rest)."""
+        return values.movedim(part.axis, 0).reshape(values.shape[part.axis], -1)
+
+    def gradient(self, name: str) -> Tensor:
+        """Return the gradient of the cross entropy's mean over all images, in eval mode, by a parameter.
+
+        Raises:
+            DataError: there are no images, or a label is none of the network's classes.
+            ModelError: the gradient is not finite.
+        """
+        if not self._gradients:
+            names = {part.tensor for g in self._groups for part in self.parameters(g, "makes", "scales", "reads")}
+            self._gradients = self._mean_gradients(sorted(names))
+        return _finite(self._gradients[name], f"the gradient of {name}")
+
+    def average(self, statistic: Statistic, part: Slice) -> Tensor:
+        """Return the mean over all images of what ``statistic`` makes of a layer's feature maps; one a channel.
+
+        Where a layer's maps are read: see ``feature_maps.settled``.
+
+        Args:
+            statistic: feature maps (N, C, H, W) to figures (N, C).
+            part: the weights of a layer; where it is called more than once, the mean over its calls.
+
+        Raises:
+            DataError: there are no images.
+            ModelError: the maps are not finite.
+        """
+        if statistic not in self._averages:
+            self._require_finite()
+            makers = {p.tensor for g in self._groups for p in self.weights(g, "makes")}
+            with _evaluating(self._model):
+                images = (images for images, _ in self._chunks())
+                self._averages[statistic] = observe(self._model, makers, statistic, images)
+        averages = self._averages[statistic][part.tensor]
+        if len(averages) != self._tensors[part.tensor].shape[part.axis]:  # a transposed convolution in groups
+            raise ModelError(
+                f"{part.tensor} holds {self._tensors[part.tensor].shape[part.axis]} rows for {len(averages)} feature "
+                "maps, so a map cannot be traced back to its weights; take a criterion of the weights, such as l1"
+            )
+        return averages
+
+    def _mean_gradients(self, names: list[str]) -> dict[str, Tensor]:
+        self._require_finite()
+        leaves = {name: self._tensors[name].detach().clone().requires_grad_() for name in names}
+        sums = {name: torch.zeros_like(leaf, device="cpu", dtype=torch.float64) for name, leaf in leaves.items()}
+        seen = 0
+        with _evaluating(self._model), torch.enable_grad():
+            for images, labels in self._chunks():
+                scores = functional_call(self._model, leaves, (images,))
+                _require_classes(labels, classes=scores.shape[1])
+                loss = functional.cross_entropy(scores, labels, reduction="sum")
+                found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+                for name, gradient in zip(names, found, strict=True):
+                    sums[name] += gradient.to("cpu", torch.float64)
+                seen += len(labels)
+        return {name: total / seen for name, total in sums.items()}
+
+    def _require_finite(self) -> None:
+        """Name a broken weight or statistic before all that it spoils."""
+        for name, values in self._tensors.items():
+            _finite(values, name)
+
+    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches in parts that fit into memory; raise DataError where there is not a single image."""
+        empty = True
+        for images, labels in self._batches:
+            for start in range(0, len(images), _CHUNK):
+                empty = False
+                yield images[start : start + _CHUNK], labels[start : start + _CHUNK]
+        if empty:
+            raise DataError(
+                "the criterion needs images, and there are none left to read: give it at least one batch, or take one "
+                "that looks at the weights alone, such as l1"
+            )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _finite(values: Tensor, name: str) -> Tensor:
+    if bad := int((~torch.isfinite(values)).sum()):
+        raise ModelError(
+            f"{name}: {bad} of {values.numel()} values are NaN or infinite, so channels cannot be compared; look "
+            "whether the weights' file is whole, its training did not diverge, and the images are numbers"
+        )
+    return values
+
+
+def _require_classes(labels: Tensor, *, classes: int) -> None:
+    if len(strange := labels[(labels < 0) | (labels >= classes)]):
+        raise DataError(f"an image has label {int(strange[0])}, and the network knows classes 0 to {classes - 1}")
