@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.zoo.pools import Pool
+from pipeline.zoo.splits import Splits
 
 STATISTICS_IMAGES = 512
 """How many training images describe the input to the search: enough for two digits of mean and variance."""
@@ -94,6 +95,10 @@ class DataSet:
     val: Split
     """Chooses among the finalists."""
     test: Split
+    splits: Splits | None = None
+    """What the four were made from, to be stored."""
+    skipped: tuple[str, ...] = ()
+    """Images that cannot be read and are in no split."""
 
     def everything_but_test(self) -> Split:
         """Return train, search and val as one split, for the last fine-tuning."""

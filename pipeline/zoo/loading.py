@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,10 +11,12 @@ from torch import Tensor
 
 from pipeline import plugins
 from pipeline.errors import DataError, nearest
+from pipeline.events import Listener
 from pipeline.zoo import data
 from pipeline.zoo.dataset import DataSet, Split
 from pipeline.zoo.pools import Pool
-from pipeline.zoo.source import Source, SourceOptions
+from pipeline.zoo.source import Source, SourceOptions, unheard
+from pipeline.zoo.splits import Splits, checksum, image_count
 from pipeline.zoo.stratify import draw
 
 TEST_SHARE = 0.2
@@ -28,8 +32,13 @@ def load_data(
     *,
     seed: int = 0,
     image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     search_images: int | None = None,
     val_images: int | None = None,
+    max_corrupt: float = 0,
+    splits: Splits | None = None,
+    listen: Listener = unheard,
 ) -> DataSet:
     """Load ``NAME`` or ``NAME:ARGUMENT`` and split it, class by class, the same for one seed on every machine.
 
@@ -40,21 +49,29 @@ def load_data(
         spec: a file's name in ``pipeline/zoo/data``, and what that source wants after a colon.
         seed: draws the search and val splits.
         image_size: side in pixels, for sources that scale their images.
+        mean: of each channel, of pixels in [0, 1], as the network was trained with; None: the source's own.
+        std: the same.
         search_images: size of the search split; None: a tenth of the training images, at most 2000.
-        val_images: size of the val split; None: the same.
+        val_images: size of the val split, where the authors have set none aside; None: the same.
+        max_corrupt: images that may be skipped because they cannot be read; below 1, a share of all.
+        splits: those of an earlier part of the run; nothing is drawn.
+        listen: hears how far a long check has come, and what is skipped.
 
     Raises:
-        DataError: unknown, missing, broken, or too small to be split.
+        DataError: unknown, missing, broken, too small to be split, or other than when ``splits`` were drawn.
     """
-    source = _source(spec, SourceOptions(image_size=image_size))
+    source = _source(spec, SourceOptions(image_size=image_size, max_corrupt=max_corrupt, listen=listen))
     if image_size is not None and source.shape[1:] != (image_size, image_size):
         height, width = source.shape[1:]
         raise DataError(
             f"{source.name} images are {height}x{width} and are not scaled; leave out image_size={image_size}"
         )
-    _check_counts(source)
-    train, test = _train_and_test(source)
-    search, val, train = _three_parts(source.train.labels, train, seed, search_images, val_images)
+    source = _normalised_by(source, mean, std)
+    if splits is None:
+        _check_counts(source)
+        splits = _drawn(source, seed, search_images, val_images)
+    else:
+        splits.require_unchanged(source)
 
     def split(pool: Pool, indices: Tensor) -> Split:
         return Split(pool, indices, source.mean, source.std)
@@ -65,10 +82,12 @@ def load_data(
         shape=source.shape,
         mean=source.mean,
         std=source.std,
-        train=split(source.train, train),
-        search=split(source.train, search),
-        val=split(source.train, val),
-        test=split(source.test or source.train, test),
+        train=split(source.train, splits.train),
+        search=split(source.train, splits.search),
+        val=split(source.train, splits.val),
+        test=split(source.test or source.train, splits.test),
+        splits=splits,
+        skipped=source.skipped,
     )
 
 
@@ -82,10 +101,22 @@ def _source(spec: str, options: SourceOptions) -> Source:
     return source
 
 
+def _normalised_by(source: Source, mean: Sequence[float] | None, std: Sequence[float] | None) -> Source:
+    channels = source.shape[0]
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != channels:
+            raise DataError(f"{name} has {len(values)} numbers; {source.name} images have {channels} channels")
+    return replace(
+        source,
+        mean=source.mean if mean is None else tuple(mean),
+        std=source.std if std is None else tuple(std),
+    )
+
+
 def _check_counts(source: Source) -> None:
-    """Refuse a class too small to give one image to each split."""
-    parts = ["train", "search", "val"] + ([] if source.test else ["test"])
-    counts = torch.bincount(source.train.labels, minlength=len(source.classes)).tolist()
+    """Refuse a class too small to give one image to each split that has to be drawn."""
+    parts = ["train", "search"] + ([] if source.val is not None else ["val"]) + ([] if source.test else ["test"])
+    counts = torch.bincount(source.train.labels[_to_train_on(source)], minlength=len(source.classes)).tolist()
     for name, count in zip(source.classes, counts, strict=True):
         if count < len(parts):
             raise DataError(
@@ -94,30 +125,49 @@ def _check_counts(source: Source) -> None:
             )
 
 
-def _train_and_test(source: Source) -> tuple[Tensor, Tensor]:
-    """Return the training indices and the test indices, each into its own pool."""
-    labels = source.train.labels
-    if source.test is None:
-        test, train = draw(labels, round(TEST_SHARE * len(labels)), seed=_TEST_SEED, leave=3)
-        return train, test
-    shuffled = torch.randperm(len(source.test.labels), generator=torch.Generator().manual_seed(_TEST_SEED))
-    return torch.arange(len(labels)), shuffled
+def _to_train_on(source: Source) -> Tensor:
+    """Return the indices of the training pool's images that nobody has set aside."""
+    mine = torch.ones(len(source.train.labels), dtype=torch.bool)
+    if source.val is not None:
+        mine[source.val] = False
+    return mine.nonzero()[:, 0]
 
 
-def _three_parts(
-    labels: Tensor, train: Tensor, seed: int, search_images: int | None, val_images: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return search, val and what is left to train on, as indices into the pool."""
+def _drawn(source: Source, seed: int, search_images: int | None, val_images: int | None) -> Splits:
+    train, test = _train_and_test(source)
     usual = min(SPLIT_IMAGES, max(1, round(SPLIT_SHARE * len(train))))
     wanted = [usual if images is None else images for images in (search_images, val_images)]
+    if source.val is not None:
+        (search,), train = _parts(source.train.labels, train, seed, wanted[:1])
+        val = source.val[_shuffled(len(source.val))]
+    else:
+        (search, val), train = _parts(source.train.labels, train, seed, wanted)
+    return Splits(train=train, search=search, val=val, test=test, images=image_count(source), checksum=checksum(source))
+
+
+def _train_and_test(source: Source) -> tuple[Tensor, Tensor]:
+    """Return the training indices and the test indices, each into its own pool."""
+    train = _to_train_on(source)
+    if source.test is None:
+        test, rest = draw(source.train.labels[train], round(TEST_SHARE * len(train)), seed=_TEST_SEED, leave=3)
+        return train[rest], train[test]
+    return train, _shuffled(len(source.test.labels))
+
+
+def _shuffled(count: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(_TEST_SEED))
+
+
+def _parts(labels: Tensor, train: Tensor, seed: int, wanted: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+    """Return parts of the wanted sizes and what is left to train on, as indices into the pool."""
     if min(wanted) < 1 or sum(wanted) > len(train) // 2:
         raise DataError(
-            f"search and val splits of {wanted[0]} and {wanted[1]} images cannot be taken from {len(train)} training "
-            f"images; give each at least 1 and both together at most {len(train) // 2}"
+            f"search and val splits of {' and '.join(map(str, wanted))} images cannot be taken from {len(train)} "
+            f"training images; give each at least 1 and both together at most {len(train) // 2}"
         )
     parts = []
     for turn, images in enumerate(wanted):
-        part, rest = draw(labels[train], images, seed=seed + turn, leave=2 - turn)
+        part, rest = draw(labels[train], images, seed=seed + turn, leave=len(wanted) - turn)
         parts.append(train[part])
         train = train[rest]
-    return parts[0], parts[1], train
+    return parts, train

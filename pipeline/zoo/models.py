@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -11,7 +12,8 @@ from pipeline.zoo import factory
 from pipeline.zoo.cifar_resnet import DEPTHS, CifarResNet
 from pipeline.zoo.dataset import DataSet
 from pipeline.zoo.digits_cnn import DigitsCNN
-from pipeline.zoo.weights import SUFFIXES, load_weights
+from pipeline.zoo.heads import replace_head
+from pipeline.zoo.weights import SUFFIXES, load_backbone, load_weights
 
 DIGITS_CNN = "digits-cnn"
 TINY_SIDE = 16
@@ -20,21 +22,28 @@ SMALL_SIDE = 64
 """Images up to so many pixels a side suit a CIFAR ResNet, whose first convolution keeps the size."""
 
 
-def load_model(spec: str, *, classes: int, channels: int, weights: Path | None) -> nn.Module:
+def load_model(
+    spec: str, *, classes: int, channels: int, weights: Path | None, head: Literal["new"] | None = None
+) -> nn.Module:
     """Build a network in evaluation mode, float32.
 
     Args:
         spec: ``digits-cnn``; a CIFAR ResNet (``resnet20``, 32, 44, 56, 110); a torchvision classification network;
             ``package.module:factory`` or ``file.py:factory``.
         classes: outputs of the last layer.
-        channels: of the input; a factory of the user's own is not told.
-        weights: a checkpoint; None: the network's random initial values.
+        channels: of the input; a factory of the user's own is told where it asks for it by a usual name.
+        weights: a checkpoint; None: the network's initial values.
+        head: ``new``: the weights are of other classes, and the last layer is a new one with random values.
 
     Raises:
         ModelError: unknown, cannot be built, or the weights do not fit.
     """
     model = _build(spec, classes, channels).float()
-    if weights is not None:
+    if head == "new":
+        name = replace_head(model.eval(), classes)
+        if weights is not None:
+            load_backbone(model, weights, name)
+    elif weights is not None:
         load_weights(model, weights)
     return model.eval()
 
@@ -53,7 +62,7 @@ def _build(spec: str, classes: int, channels: int) -> nn.Module:
     if spec in DEPTHS:
         return CifarResNet(DEPTHS[spec], classes=classes, channels=channels)
     if ":" in spec:
-        return factory.build(spec, classes=classes)
+        return factory.build(spec, classes=classes, channels=channels)
     return _from_torchvision(spec, classes, channels)
 
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from pipeline.errors import DataError
+from pipeline.events import Event, Listener, Note
 from pipeline.zoo.pools import Pool
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Per channel, of pixels in [0, 1]: what torchvision's trained networks expect."""
+NAMED = 3
+"""How many images an error names."""
+NOTED = 10
+"""How many skipped images a note names; the run stores all of them."""
+
+
+def unheard(event: Event) -> None:
+    """Hear an event and tell nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +31,26 @@ class SourceOptions:
 
     image_size: int | None = None
     """Side in pixels; only sources that scale their images heed it."""
+    max_corrupt: float = 0
+    """Images that may be skipped because they cannot be read; below 1, a share of all."""
+    listen: Listener = unheard
+    """Hears how far a long check has come, and what is skipped."""
+
+    def skip(self, corrupt: Sequence[str], images: int) -> None:
+        """Tell of the images that are skipped, out of ``images``.
+
+        Raises:
+            DataError: they are more than the user allows.
+        """
+        if not corrupt:
+            return
+        allowed = self.max_corrupt * images if self.max_corrupt < 1 else self.max_corrupt
+        if len(corrupt) > allowed:
+            raise DataError(
+                f"{len(corrupt)} of {images} images cannot be read ({listed(corrupt, NAMED)}); mend them or take them "
+                f"out, or let so many be skipped: max_corrupt: {len(corrupt)} in run.yaml (now {self.max_corrupt:g})"
+            )
+        self.listen(Note(f"skipped {len(corrupt)} of {images} images, unreadable: {listed(corrupt, NOTED)}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +66,19 @@ class Source:
     train: Pool
     test: Pool | None
     """None: the authors held nothing out, a part of ``train`` has to be."""
+    val: Tensor | None = None
+    """Which images of ``train`` the authors set aside for validation; None: a part has to be drawn."""
+    skipped: tuple[str, ...] = ()
+    """Images that cannot be read and are in neither pool."""
+
+
+def listed(names: Sequence[object], count: int) -> str:
+    """Return the first names on one line.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b, …'
+    """
+    return ", ".join(map(str, names[:count])) + (", …" if len(names) > count else "")
 
 
 def given_folder(argument: str, usage: str) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
+from pipeline.zoo.heads import find_head
 
 SUFFIXES = frozenset({".th", ".pt", ".pth", ".safetensors"})
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -25,6 +26,8 @@ PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every key."""
 AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 """Of GoogLeNet and Inception: in published checkpoints, useless after training."""
+SAME = "give weights of the same network, trained on as many classes"
+NEW_HEAD = "--head new (head: new in run.yaml)"
 SAVE = "torch.save(model.state_dict(), 'weights.pt')"
 
 
@@ -35,8 +38,35 @@ def load_weights(model: nn.Module, file: Path) -> None:
         ModelError: the file cannot be read, holds no state dict, or one that does not fit.
     """
     state = _without_auxiliary_heads(_state_dict(_read(file), file), model)
-    _refuse_misfit(state, model, file)
+    _refuse_misfit(state, model.state_dict(), file, lambda: _advice(state, model))
     model.load_state_dict(state)
+
+
+def load_backbone(model: nn.Module, file: Path, head: str) -> None:
+    """Fill ``model`` in place, all but its last layer, which stays as it is.
+
+    The file's own last layer may have any shape, another name, or be absent.
+
+    Args:
+        model: of the file's network, with a last layer of its own.
+        file: .th, .pt, .pth or .safetensors.
+        head: the name of the last layer.
+
+    Raises:
+        ModelError: the file cannot be read, holds no state dict, or one whose other layers do not fit.
+    """
+    state = _without_auxiliary_heads(_state_dict(_read(file), file), model)
+    own = _without_layer(model.state_dict(), head)
+    state = _without_layer(state, head)
+    strangers = {key.rpartition(".")[0] for key in state if key not in own}
+    if len(strangers) == 1:  # the file's last layer under another name
+        state = {key: value for key, value in state.items() if key in own}
+    _refuse_misfit(state, own, file, lambda: "give weights of the same network; only its last layer may differ")
+    model.load_state_dict(state, strict=False)
+
+
+def _without_layer(state: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if not key.startswith(f"{layer}.")}
 
 
 def _read(file: Path) -> Any:
@@ -98,8 +128,24 @@ def _without_auxiliary_heads(state: dict[str, Tensor], model: nn.Module) -> dict
     return {key: value for key, value in state.items() if key in own or not key.startswith(AUXILIARY_HEADS)}
 
 
-def _refuse_misfit(state: Mapping[str, Tensor], model: nn.Module, file: Path) -> None:
-    own = model.state_dict()
+def _advice(state: Mapping[str, Tensor], model: nn.Module) -> str:
+    """Return what to do about weights that do not fit: keep all but the last layer, where that is all that differs."""
+    try:
+        head = find_head(model)
+    except ModelError:
+        return SAME
+    last = state.get(f"{head}.weight")
+    others = _without_layer(model.state_dict(), head)
+    if last is None or any(key not in state or state[key].shape != value.shape for key, value in others.items()):
+        return SAME
+    return (
+        f"{SAME}, or train a new last layer on the others, which fit ({head} answers {len(last)} classes): {NEW_HEAD}"
+    )
+
+
+def _refuse_misfit(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], file: Path, advice: Callable[[], str]
+) -> None:
     # Batch norms of before torch 0.4.1 do not count batches; torch itself fills that in.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
@@ -111,10 +157,7 @@ def _refuse_misfit(state: Mapping[str, Tensor], model: nn.Module, file: Path) ->
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     misfits = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
     if misfits:
-        raise ModelError(
-            f"weights file {file} does not fit the network: {'; '.join(misfits)}; "
-            "give weights of the same network, trained on as many classes"
-        )
+        raise ModelError(f"weights file {file} does not fit the network: {'; '.join(misfits)}; {advice()}")
     broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise ModelError(f"weights file {file} holds infinite or undefined numbers ({_first(broken)}); train it again")

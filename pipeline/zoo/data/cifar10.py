@@ -10,21 +10,16 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-import torch
 
 from pipeline.errors import DataError
-from pipeline.zoo.pools import MemoryPool
+from pipeline.zoo.cifar_files import Arrays, pool, read_records
 from pipeline.zoo.source import IMAGENET_MEAN, IMAGENET_STD, Source, SourceOptions, given_folder
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 USAGE = "cifar10:DIR"
 LAYOUTS = "cifar-10-batches-py/, cifar-10-batches-bin/, or train_*.npz and test.npz with x (n, 32, 32, 3) and y (n)"
-
-Arrays: TypeAlias = tuple[np.ndarray, np.ndarray]
-"""Images, uint8, n x 32 x 32 x 3, and their labels."""
 
 
 def load(argument: str, options: SourceOptions) -> Source:  # noqa: ARG001 - every source takes both
@@ -40,8 +35,8 @@ def load(argument: str, options: SourceOptions) -> Source:  # noqa: ARG001 - eve
         shape=(3, 32, 32),
         mean=IMAGENET_MEAN,  # not CIFAR's own: what the published CIFAR ResNets were trained with
         std=IMAGENET_STD,
-        train=_pool(*train),
-        test=_pool(*test),
+        train=pool(*train, len(CLASSES)),
+        test=pool(*test, len(CLASSES)),
     )
 
 
@@ -81,15 +76,7 @@ def _read_one_npz(file: Path) -> Arrays:
 
 
 def _read_bin(files: Sequence[Path], folder: Path) -> Arrays:
-    """Read records of one label byte and 3,072 bytes of red, green and blue planes."""
-    parts = []
-    for file in files:
-        content = np.fromfile(file, np.uint8)
-        if not content.size or content.size % 3073:
-            raise DataError(f"{file} has {content.size} bytes; expected a multiple of 3073: fetch it again")
-        records = content.reshape(-1, 3073)
-        parts.append((records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]))
-    return _joined(parts, folder)
+    return _joined([read_records(file, label_bytes=1) for file in files], folder)
 
 
 def _read_py(parent: Path, *, train: bool) -> Arrays:
@@ -107,10 +94,3 @@ def _joined(parts: Sequence[Arrays], folder: Path) -> Arrays:
     if not parts:
         raise DataError(f"{folder} holds test but no training images; expected {LAYOUTS}")
     return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
-
-
-def _pool(images: np.ndarray, labels: np.ndarray) -> MemoryPool:
-    if not np.isin(labels, np.arange(len(CLASSES))).all():
-        raise DataError(f"CIFAR-10 labels reach from {labels.min()} to {labels.max()}; expected 0 to 9")
-    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return MemoryPool(torch.from_numpy(planes), torch.from_numpy(labels.astype(np.int64)), shift=4, flip=True)

@@ -75,3 +75,16 @@ def test_bare_folder_is_told_how_it_is_written(tmp_path):
 def test_image_size_is_refused_where_images_are_not_scaled():
     with pytest.raises(DataError, match="digits images are 8x8 and are not scaled"):
         load_data("digits", image_size=32)
+
+
+def test_a_networks_own_normalisation_replaces_the_data_sets_usual_one() -> None:
+    usual, own = load_data("digits"), load_data("digits", mean=(0.5,), std=(0.25,))
+    (a, _), (b, _) = (next(data.train.batches(4)) for data in (usual, own))
+    pixels = a * usual.std[0] + usual.mean[0]
+    torch.testing.assert_close(b, (pixels - 0.5) / 0.25)
+    assert (own.mean, own.std) == ((0.5,), (0.25,))
+
+
+def test_a_normalisation_for_other_channels_is_refused() -> None:
+    with pytest.raises(DataError, match="std has 3 numbers; digits images have 1 channels"):
+        load_data("digits", std=(0.2, 0.2, 0.2))

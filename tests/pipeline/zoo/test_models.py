@@ -26,6 +26,11 @@ FACTORIES = """
     def fixed(): return Net(5)
     def anything(**options): return Net(**options)
     def half(): return Net().half()
+    def of_other_words(n_classes, in_chans, channels=(8, 8)): return nn.Sequential(nn.Conv2d(in_chans, n_classes, 1))
+    ready = Net(6)
+    def deep(): return _deeper()
+    def _deeper(): return nn.Linear("wide", 2)
+    def leaves(): raise SystemExit(3)
     def broken(): raise RuntimeError("no\\nGPU here")
     def demanding(width, depth): return Net()
     def text(): return "resnet"
@@ -126,6 +131,24 @@ def test_file_factory_is_told_the_number_of_classes_where_it_takes_it(file):
     assert load(f"{file}:fixed")[-1].out_features == 5
 
 
+def test_factory_is_told_classes_and_channels_by_whatever_usual_name_it_gives_them(file):
+    convolution = load(f"{file}:of_other_words", channels=2)[0]
+    assert (convolution.in_channels, convolution.out_channels) == (2, 10)
+
+
+def test_ready_network_is_copied_so_that_the_users_own_stays_as_it_is(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    model = load("net:ready")
+    model[-1].weight.data.zero_()
+    assert load("net:ready")[-1].weight.abs().sum() > 0
+    del sys.modules["net"]
+
+
+def test_file_in_the_working_folder_needs_no_folder(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    assert load("net.py:with_sibling").in_features == 2
+
+
 def test_half_precision_becomes_float32(file):
     assert {p.dtype for p in load(f"{file}:half").parameters()} == {torch.float32}
 
@@ -146,10 +169,12 @@ def test_package_factory_is_found_in_the_working_folder(file, monkeypatch):
     ("name", "said"),
     [
         ("broken", "raised RuntimeError: no GPU here"),
-        ("demanding", "raised TypeError: .*without arguments"),
+        ("demanding", "wants width, depth, which nobody gives; give them defaults"),
+        ("deep", r"raised TypeError: .*\(net\.py, line 2\d\); mend it"),
+        ("leaves", r"raised SystemExit: 3 \(net\.py"),
         ("text", "returned a str; it has to return a torch.nn.Module"),
-        ("constant", "nothing callable is named 'constant'"),
-        ("fixd", "nothing callable is named 'fixd' .did you mean 'fixed'"),
+        ("constant", "net.py:constant is a int; name a function or class"),
+        ("fixd", "nothing is named 'fixd' there .did you mean 'fixed'"),
     ],
 )
 def test_factory_that_fails_is_named_with_the_reason_on_one_line(file, name, said):
@@ -159,10 +184,13 @@ def test_factory_that_fails_is_named_with_the_reason_on_one_line(file, name, sai
     assert raised.value.exit_code == 2
 
 
-@pytest.mark.parametrize("content", ["def build(:", "import not_a_module_at_all", "raise OSError('disk')", "1/0"])
-def test_file_that_cannot_be_imported_is_named(tmp_path, content):
-    (tmp_path / "bad.py").write_text(content)
-    with pytest.raises(ModelError, match=r"bad\.py cannot be imported: \w+Error"):
+@pytest.mark.parametrize(
+    "content",
+    ["def build(:", "import not_a_module_at_all", "raise OSError('disk')", "1/0", "raise SystemExit('--help')"],
+)
+def test_file_that_cannot_be_imported_is_named_with_its_line(tmp_path, content):
+    (tmp_path / "bad.py").write_text(f"\n{content}")
+    with pytest.raises(ModelError, match=r"bad\.py cannot be imported: .*\(bad\.py, line 2\)"):
         load(f"{tmp_path / 'bad.py'}:build")
 
 

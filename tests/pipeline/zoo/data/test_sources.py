@@ -243,11 +243,13 @@ class TestImagefolder:
         write_images(tmp_path / "val", 1)
         assert len(load_data(f"imagefolder:{tmp_path}", image_size=8).test) == 3
 
-    def test_val_joins_train_where_both_val_and_test_stand(self, tmp_path):
+    def test_val_and_test_folders_are_what_their_names_say(self, tmp_path):
         for name, count in (("train", 5), ("val", 2), ("test", 1)):
             write_images(tmp_path / name, count)
         data = load_data(f"imagefolder:{tmp_path}", image_size=8)
-        assert (len(data.everything_but_test()), len(data.test)) == (21, 3)
+        assert [len(part) for part in (data.train, data.search, data.val, data.test)] == [12, 3, 6, 3]
+        assert {data.val.pool.files[i].parts[-3] for i in data.val.indices} == {"val"}
+        assert {data.train.pool.files[i].parts[-3] for i in data.train.indices} == {"train"}
 
     def test_a_class_may_be_called_train(self, tmp_path):
         write_images(tmp_path)
@@ -267,6 +269,13 @@ class TestImagefolder:
         Image.new("RGBA", (20, 20)).save(tmp_path / "red" / "1.png")
         data = load_data(f"imagefolder:{tmp_path}", image_size=8)
         assert all(images.shape[1] == 3 for images, _ in data.everything_but_test().batches(5))
+
+    def test_folders_whose_names_are_no_utf8_give_names_that_can_be_stored(self, tmp_path):
+        write_images(tmp_path)
+        (tmp_path / "red").rename(tmp_path / os.fsdecode(b"rouge\xe9"))
+        data = load_data(f"imagefolder:{tmp_path}", image_size=8)
+        assert data.classes == ("blue", "green", "rouge\N{REPLACEMENT CHARACTER}")
+        assert len(list(data.everything_but_test().batches(50))) == 1
 
     def test_missing_folder_is_named(self, tmp_path):
         with pytest.raises(DataError, match=r"no data folder .*cats \(found nothing there\)"):
@@ -309,18 +318,24 @@ class TestImagefolder:
         assert "broken3" not in str(raised.value)
         assert raised.value.exit_code == 2
 
-    def test_image_cut_in_the_middle_is_named_when_it_is_read(self, tmp_path):
+    def test_image_cut_in_the_middle_is_found_when_the_folder_is_opened(self, tmp_path):
         write_images(tmp_path, size=(200, 200))
         for file in tmp_path.glob("*/*.jpg"):
             file.write_bytes(file.read_bytes()[:-200])
-        data = load_data(f"imagefolder:{tmp_path}", image_size=8)
-        with pytest.raises(DataError, match=r"\.jpg cannot be read as an image"):
+        with pytest.raises(DataError, match=r"9 of 18 images cannot be read .*\.jpg"):
+            load_data(f"imagefolder:{tmp_path}", image_size=8)
+
+    def test_image_that_breaks_later_is_named_when_it_is_read(self, tmp_path):
+        data = load_data(f"imagefolder:{write_images(tmp_path)}", image_size=8)
+        for file in tmp_path.glob("*/*.jpg"):
+            file.write_bytes(file.read_bytes()[:-200])
+        with pytest.raises(DataError, match=r"\.jpg cannot be read any more .*go on with --resume"):
             list(data.everything_but_test().batches(18))
 
     @pytest.mark.parametrize("size", [0, -3])
     def test_image_size_has_to_be_positive(self, tmp_path, size):
         with pytest.raises(DataError, match=f"image_size is {size}"):
-            load_data(f"imagefolder:{tmp_path}", image_size=size)
+            load_data(f"imagefolder:{write_images(tmp_path)}", image_size=size)
 
     def test_class_with_too_few_images_for_the_splits_is_named(self, tmp_path):
         write_images(tmp_path)

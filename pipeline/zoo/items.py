@@ -1,0 +1,191 @@
+"""The items of a user's data set: each (image, label) read once and checked, kept where all fit into memory."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.errors import DataError
+from pipeline.events import Stage, Step
+from pipeline.zoo.importing import said
+from pipeline.zoo.pictures import as_rgb, as_tensor, squared
+from pipeline.zoo.pools import MemoryPool, Pool, shifted_and_flipped
+from pipeline.zoo.source import SourceOptions
+
+MEMORY_BYTES = 2 * 2**30
+"""Data sets up to this size are kept in memory."""
+EVERY = 1000
+"""Items between two signs of progress."""
+READ_TWICE = 8
+"""Items that are compared with a second reading, to find random transforms."""
+GREY_MODES = ("1", "L", "LA", "I;16", "I;16B")
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """What could be read of a data set."""
+
+    dataset: Any
+    positions: Sequence[int]
+    """Of the items that could be read; the others are ``skipped``."""
+    labels: Sequence[int]
+    """As the data set gives them."""
+    shape: tuple[int, int, int]
+    """Channels, height, width."""
+    images: Tensor | None
+    """uint8, N x C x H x W; None where they do not fit into memory."""
+    image_size: int | None
+    skipped: Sequence[str]
+
+    def pool(self, labels: Tensor, shift: int, flip: bool) -> Pool:
+        """Return the images under the labels 0 … n-1."""
+        if self.images is not None:
+            return MemoryPool(self.images, labels, shift=shift, flip=flip)
+        return ItemPool(self, labels, shift, flip)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemPool:
+    """Items that the data set gives anew whenever they are read."""
+
+    items: Items
+    labels: Tensor
+    shift: int
+    flip: bool
+    names: Sequence[str] = ()
+
+    def read(self, indices: Tensor) -> Tensor:
+        """Return the images as uint8, N x C x H x W.
+
+        Raises:
+            DataError: the data set raises, or gives another kind of image than at first.
+        """
+        return torch.stack([self._one(self.items.positions[i]) for i in indices.tolist()])
+
+    def augmented(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images, shifted and mirrored at random."""
+        return shifted_and_flipped(self.read(indices), self.shift, self.flip, generator)
+
+    def _one(self, position: int) -> Tensor:
+        try:
+            image, _ = self.items.dataset[position]
+        except Exception as error:  # a user's data set may raise anything
+            raise DataError(
+                f"item {position} cannot be read any more ({said(error)}), but could when the data was opened"
+            ) from error
+        return _fitting(as_bytes(image, self.items.image_size), self.items.shape, position)
+
+
+def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
+    """Read every item once.
+
+    Raises:
+        DataError: no item can be read, one is no (image, label), or its image is unlike the first.
+    """
+    count = len(dataset)
+    if count > EVERY:
+        options.listen(Stage(f"Read {count:,} {part} items", count))
+    positions: list[int] = []
+    labels: list[int] = []
+    skipped: list[str] = []
+    images: Tensor | None = None
+    shape: tuple[int, int, int] | None = None
+    for position in range(count):
+        try:
+            item = dataset[position]
+        except Exception as error:  # a user's data set may raise anything
+            skipped.append(f"{part} item {position}: {said(error)}")
+            continue
+        image, label = _image_and_label(item, position, options)
+        if shape is None:
+            shape = _three(image)
+            images = torch.empty(count, *shape, dtype=torch.uint8) if count * image.numel() <= MEMORY_BYTES else None
+        image = _fitting(image, shape, position)
+        if len(positions) < READ_TWICE:
+            _refuse_random(dataset, position, image, options)
+        if images is not None:
+            images[len(positions)] = image
+        positions.append(position)
+        labels.append(label)
+        if count > EVERY and not position % EVERY:
+            options.listen(Step(position, part))
+    if shape is None:
+        raise DataError(f"none of the {count} {part} items can be read ({skipped[0]}); mend the data set")
+    kept = None if images is None else images[: len(positions)]
+    return Items(dataset, positions, labels, shape, kept, options.image_size, skipped)
+
+
+def as_bytes(image: object, image_size: int | None) -> Tensor:
+    """Return an image as uint8, channels x height x width; a PIL image is scaled where ``image_size`` is given.
+
+    Raises:
+        DataError: it is of no known kind, or its values are no pixels.
+    """
+    if isinstance(image, Image.Image):
+        picture = as_rgb(image)
+        picture = picture.convert("L") if image.mode in GREY_MODES else picture
+        return as_tensor(picture) if image_size is None else squared(picture, image_size)
+    if not isinstance(image, Tensor):
+        raise DataError(
+            f"an image is a {type(image).__name__}; expected a PIL image or a tensor (uint8, or float in [0, 1])"
+        )
+    pixels = image[None] if image.dim() == 2 else image
+    if pixels.dim() != 3 or (pixels.shape[-1] in (1, 3, 4) and pixels.shape[0] > 4):
+        raise DataError(f"an image is a tensor of shape {tuple(image.shape)}; expected channels x height x width")
+    if pixels.dtype == torch.uint8:
+        return pixels
+    if not pixels.is_floating_point():
+        raise DataError(f"an image is a tensor of {image.dtype}; expected uint8, or float in [0, 1]")
+    low, high = (x.item() for x in pixels.aminmax())
+    if not 0 <= low <= high <= 1:
+        raise DataError(
+            f"an image's values reach from {low:.3g} to {high:.3g}; expected float in [0, 1], as ToTensor gives: leave "
+            "Normalize out, the pipeline normalises by itself"
+        )
+    return (pixels * 255).round().to(torch.uint8)
+
+
+def _image_and_label(item: object, position: int, options: SourceOptions) -> tuple[Tensor, int]:
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        found = f"{len(item)} things" if isinstance(item, (tuple, list)) else f"a {type(item).__name__}"
+        raise DataError(f"item {position} is {found}; expected (image, label)")
+    image, label = item
+    try:
+        return as_bytes(image, options.image_size), operator.index(label)
+    except TypeError as error:
+        raise DataError(f"item {position}: the label is {label!r}; expected a whole number") from error
+    except DataError as error:
+        raise DataError(f"item {position}: {error}") from error
+
+
+def _three(image: Tensor) -> tuple[int, int, int]:
+    channels, height, width = image.shape
+    return channels, height, width
+
+
+def _fitting(image: Tensor, shape: tuple[int, int, int], position: int) -> Tensor:
+    """Return an image in the first one's shape: grey is repeated where the first is coloured."""
+    if image.shape[0] == 1 and shape[0] == 3:
+        image = image.expand(3, -1, -1)
+    if tuple(image.shape) != shape:
+        sizes = " and ".join("x".join(map(str, size)) for size in (tuple(image.shape), shape))
+        raise DataError(
+            f"item {position} and the first one are {sizes} (channels x height x width); give them one size and number "
+            "of channels in the data set, or PIL images and image_size in run.yaml"
+        )
+    return image
+
+
+def _refuse_random(dataset: Any, position: int, image: Tensor, options: SourceOptions) -> None:
+    again, _ = _image_and_label(dataset[position], position, options)
+    if not torch.equal(image, _fitting(again, _three(image), position)):
+        raise DataError(
+            f"item {position} is another image at the second reading; leave random transforms out, the pipeline varies "
+            "images by itself and only for training"
+        )

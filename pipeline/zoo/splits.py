@@ -1,0 +1,85 @@
+"""Which image is in which split: drawn once, stored with the run, and refused where the data has changed since."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from pipeline.errors import DataError
+from pipeline.zoo.source import Source
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Splits:
+    """Indices into a source's pools, int64, and what the pools held when they were drawn."""
+
+    train: Tensor
+    search: Tensor
+    val: Tensor
+    test: Tensor
+    """Into the source's test pool, or into its training pool where it has no other."""
+    images: int
+    checksum: str
+
+    def to_bytes(self) -> bytes:
+        """Return a safetensors file."""
+        about = {"images": str(self.images), "checksum": self.checksum}
+        return safetensors.torch.save({name: getattr(self, name).contiguous() for name in PARTS}, about)
+
+    def require_unchanged(self, source: Source) -> None:
+        """Refuse a source that holds other images than the one for which these were drawn.
+
+        Raises:
+            DataError: the number of images, their labels, names or classes differ.
+        """
+        if (count := image_count(source)) != self.images:
+            raise DataError(
+                f"the data has changed: {source.name} holds {count} images, and held {self.images} when the run began; "
+                "put it back as it was, or start a new run"
+            )
+        if checksum(source) != self.checksum:
+            raise DataError(
+                f"the data has changed: {source.name} has as many images as when the run began, but other labels, "
+                "classes or file names; put it back as it was, or start a new run"
+            )
+
+
+PARTS = ("train", "search", "val", "test")
+
+
+def read_splits(file: Path) -> Splits:
+    """Read what ``Splits.to_bytes`` wrote.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        with safetensors.safe_open(file, framework="pt") as stored:
+            about = stored.metadata() or {}
+            parts = {name: stored.get_tensor(name) for name in PARTS}
+        return Splits(**parts, images=int(about["images"]), checksum=about["checksum"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"the run's stored splits cannot be read ({file}: {error}); start a new run") from error
+
+
+def image_count(source: Source) -> int:
+    """Return the number of images in both pools."""
+    return len(source.train.labels) + (len(source.test.labels) if source.test else 0)
+
+
+def checksum(source: Source) -> str:
+    """Return a SHA-256 over classes, labels and the names of files, in their order; pixels are not read."""
+    digest = hashlib.sha256("\0".join(source.classes).encode())
+    for pool in (source.train, source.test):
+        if pool is not None:
+            digest.update(pool.labels.to(torch.int64).numpy().tobytes())
+            for name in pool.names:
+                digest.update(b"\0" + name.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,137 @@
+"""A user's own data and a network trained on other classes, over the command line."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.base import make_base
+from pipeline.config import RunConfig, load_config
+from pipeline.context import Context
+from pipeline.errors import ConfigError, StoppedError
+from pipeline.inputs import load_inputs
+from pipeline.inventory import load_inventory
+from pipeline.run import Prepared, prepared
+from pipeline.store import Store
+from tests.command_line import Desk, finished, read_until
+from tests.pipeline.cli.listening import Listener
+
+PARITY = """
+import torch
+from sklearn.datasets import load_digits
+
+
+class Parity(torch.utils.data.Dataset):
+    '''The digits by whether they are even; one of them cannot be read.'''
+
+    classes = ["even", "odd"]
+
+    def __init__(self, count):
+        digits = load_digits()
+        self.images = torch.from_numpy(digits.images / 16).float()[:count, None]
+        self.labels = digits.target[:count] % 2
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, i):
+        if i == 7:
+            raise OSError("bad block")
+        return self.images[i], self.labels[i]
+
+
+def parity():
+    return Parity(COUNT)
+"""
+TRANSFER = "{head_epochs: 1, whole_epochs: 1, min_steps: 25}"
+RECOVERY = "{finalists: 1, finalist_epochs: 0.1, epochs: 0.1, min_steps: 2, verify_images: 10}"
+
+
+@pytest.fixture
+def parity(desk: Desk) -> Desk:
+    desk.write("mine.py", PARITY.replace("COUNT", "700"))
+    own = {"data": "dataset:mine.py:parity", "max_corrupt": "1", "base_training": TRANSFER, "recovery": RECOVERY}
+    desk.settings(**own, trials="2", target="[]")
+    return desk
+
+
+def test_a_new_head_without_weights_under_it_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no weights are given; add --weights FILE, or leave --head out"):
+        load_inputs(RunConfig(head="new"))
+
+
+def test_another_head_than_a_new_one_is_refused(desk: Desk) -> None:
+    refused = desk.do("run", "--head", "old")
+    assert refused.code == 2
+    assert "--head: should be 'new', found 'old'" in refused.error
+
+
+@pytest.fixture
+def ready(parity: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepared]:
+    """A transfer with everything that a training can be told, ready to run in this process."""
+    told = "{head_epochs: 1, whole_epochs: 1, min_steps: 9, batch_size: 64, patience: 9, sparsity: {l1: 1.0e-3}}"
+    parity.settings(data="dataset:mine.py:parity", max_corrupt="1", head="new", base_training=told, target="[]")
+    monkeypatch.chdir(parity.folder)
+    threads = torch.get_num_threads()
+    board = load_inventory(Path("inventory.yaml")).device("local")
+    with prepared(load_config(Path("run.yaml"), {}), board, listen=lambda _: None) as ready:
+        yield ready
+    torch.set_num_threads(threads)
+
+
+def based(ready: Prepared, store: Store, listener: Listener) -> None:
+    """Train and measure a base model, or go on with it."""
+    inputs = ready.inputs
+    context = Context(
+        config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
+        format=ready.format, listen=listener, stopping=lambda: listener.asked,
+    )  # fmt: skip
+    make_base(context, copy.deepcopy(inputs.model))
+
+
+def test_a_transfer_that_is_stopped_goes_on_in_either_training(ready: Prepared, tmp_path: Path) -> None:
+    with Store.create(tmp_path, label="straight") as straight, Store.create(tmp_path, label="torn") as torn:
+        whole, last = Listener(), Listener()
+        based(ready, straight, whole)
+        for stage in ("Train the new last layer (fc)", "Train the whole network"):
+            with pytest.raises(StoppedError):
+                based(ready, torn, Listener(stop_in=stage))
+        assert [path.stem for path in sorted((torn.path / "checkpoints").iterdir())] == ["head", "whole"]
+        based(ready, torn, last)
+        assert torn.get("base_weights") == straight.get("base_weights")
+        assert not (torn.path / "checkpoints").exists()
+    assert sum("went on from its checkpoint at step" in note for note in last.notes) == 2
+    assert sum("kept are the weights of step" in note for note in whole.notes) == 2  # early stopping, in both
+
+
+@pytest.mark.slow
+def test_a_new_head_is_trained_and_a_resumed_run_keeps_its_splits_and_refuses_changed_data(parity: Desk) -> None:
+    run = parity.start("run", "--config", "run.yaml", "--head", "new")
+    seen = read_until(run, "trial 0:")
+    run.send_signal(signal.SIGKILL)
+    finished(run)
+    assert "skipped 1 of 700 images, unreadable: train item 7: OSError: bad block (mine.py, line " in seen
+    stages = [seen.index(name) for name in ("Train the new last layer (fc)", "Train the whole network", "base: ")]
+    assert stages == sorted(stages)
+
+    parity.write("mine.py", PARITY.replace("COUNT", "690"))
+    refused = parity.do("run", "--resume", "latest")
+    assert refused.code == 2
+    assert "the data has changed: dataset holds 689 images, and held 699 when the run began" in refused.error
+
+    parity.write("mine.py", PARITY.replace("COUNT", "700"))
+    resumed = parity.done("run", "--resume", "latest")
+    assert "Train the new last layer" not in resumed.err  # its weights are stored
+    shown = parity.done("runs", "show", "latest", "--json").json
+    assert shown["base"]["search_accuracy"] > 0.75  # half of the digits are even
+    assert shown["config"]["head"] == "new"
+
+    parity.done("pull", "latest", "--output", "bundle")
+    assert json.loads((parity.folder / "bundle" / "manifest.json").read_text())["classes"] == ["even", "odd"]
+    assert (parity.folder / "bundle" / "labels.txt").read_text() == "even\nodd\n"

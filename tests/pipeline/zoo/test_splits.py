@@ -1,0 +1,76 @@
+"""Splits outlive the run that drew them, and refuse data that has changed."""
+
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.errors import DataError
+from pipeline.zoo import load_data, read_splits
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "pets"
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (9, 9), (i, 0, 0)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def stored(folder, tmp_path):
+    (tmp_path / "splits").write_bytes(load(folder).splits.to_bytes())
+    return read_splits(tmp_path / "splits")
+
+
+def load(folder, **options):
+    return load_data(f"imagefolder:{folder}", image_size=8, **options)
+
+
+def indices(data):
+    return [part.indices.tolist() for part in (data.train, data.search, data.val, data.test)]
+
+
+def test_stored_splits_come_back_and_beat_another_seed(folder, stored):
+    assert (
+        indices(load(folder, seed=5, splits=stored)) == indices(load(folder, seed=0)) != indices(load(folder, seed=5))
+    )
+
+
+def test_a_data_set_that_was_moved_is_the_same(folder, stored):
+    folder.rename(folder.with_name("animals"))
+    assert indices(load(folder.with_name("animals"), splits=stored)) == [p.tolist() for p in (
+        stored.train, stored.search, stored.val, stored.test)]  # fmt: skip
+
+
+def test_an_image_more_or_less_is_refused_with_both_counts(folder, stored):
+    (folder / "cat" / "3.png").unlink()
+    with pytest.raises(DataError, match=r"imagefolder holds 19 images, and held 20 .*start a new run") as raised:
+        load(folder, splits=stored)
+    assert raised.value.exit_code == 2
+
+
+def test_other_labels_of_as_many_images_are_refused(folder, stored):
+    (folder / "cat" / "3.png").rename(folder / "dog" / "other.png")
+    with pytest.raises(DataError, match=r"as many images .*but other labels"):
+        load(folder, splits=stored)
+
+
+def test_renamed_files_whose_order_may_differ_are_refused(folder, stored):
+    (folder / "cat" / "3.png").rename(folder / "cat" / "99.png")
+    with pytest.raises(DataError, match="classes or file names"):
+        load(folder, splits=stored)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "splits").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="stored splits cannot be read"):
+        read_splits(tmp_path / "splits")
+
+
+def test_digits_keep_theirs_too(tmp_path):
+    data = load_data("digits", seed=3)
+    (tmp_path / "splits").write_bytes(data.splits.to_bytes())
+    again = load_data("digits", seed=3, splits=read_splits(tmp_path / "splits"))
+    assert torch.equal(again.train.indices, data.train.indices)
