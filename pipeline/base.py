@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import fx, nn
 
 from pipeline import codec
 from pipeline.bench import Bench
 from pipeline.context import BATCH, Context
 from pipeline.events import Note, Stage
-from pipeline.pruning.measures import weigh
-from pipeline.pruning.recover import FineTuning, accuracy, fine_tune
+from pipeline.learning import forget, learn
+from pipeline.pruning.measures import measures_of
+from pipeline.pruning.recover import accuracy
 from pipeline.pruning.tracing import trace
 from pipeline.records import Figures, Measurement
 from pipeline.targets import Metric, Target
+from pipeline.training.settings import settings_of
+from pipeline.transfer import TRAININGS, train_new_head
+from pipeline.weights import weights_bytes
 
-_LABEL_SMOOTHING = 0.05
+_TRAINING = "base"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +64,8 @@ def measured_shares(measurement: Measurement, size: float | None = None) -> Mapp
 def make_base(context: Context, model: nn.Module) -> Base:
     """Return the base model of a new or resumed run; weights and figures are kept in the store."""
     network = _network(context, model)
-    file = context.format.file(network)
-    probe = context.format.probe(file)
-    return Base(network=network, probe=probe, figures=_figures(context, network, len(file), probe))
+    probe = context.format.probe(network)
+    return Base(network=network, probe=probe.data, figures=_figures(context, network, probe.size_bytes, probe.data))
 
 
 def _network(context: Context, model: nn.Module) -> fx.GraphModule:
@@ -70,23 +73,25 @@ def _network(context: Context, model: nn.Module) -> fx.GraphModule:
     if known := store.get("base_weights"):
         model.load_state_dict(load_file(store.blob(known)))
     else:
-        if context.config.weights is None:
+        if context.config.head == "new":
+            train_new_head(context, model)
+        elif context.config.weights is None:
             _train(context, model)
-        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        store.set("base_weights", store.put_blob(save(weights)))
-    network = trace(model, context.example)
+        elif context.config.base_training.sparsity.l1:
+            context.listen(Note("base_training.sparsity is left out: weights are given, so no base model is trained"))
+        store.set("base_weights", store.put_blob(weights_bytes(model)))
+        for name in (_TRAINING, *TRAININGS):
+            forget(context, name)
+    network = trace(model, context.example, classes=len(context.data.classes))
     # Reading an accuracy lays weights out like this; a resumed run reads none, and sums must round alike in both.
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _train(context: Context, model: nn.Module) -> None:
-    told, images = context.config.base_training, context.data.train
-    settings = FineTuning(
-        epochs=told.epochs, learning_rate=told.learning_rate, teacher_mix=0.0, seed=context.config.seed,
-        label_smoothing=_LABEL_SMOOTHING,
-    )  # fmt: skip
-    context.listen(Stage("Train a base model (no weights given)", settings.steps(len(images))))
-    fine_tune(model, images, settings, on_step=context.train_step)
+    told = context.config.base_training
+    settings = settings_of(told, epochs=told.epochs, seed=context.config.seed)
+    title = "Train a base model (no weights given)"
+    learn(context, model, context.data.train, settings, name=_TRAINING, title=title)
 
 
 def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes) -> Figures:
@@ -94,16 +99,16 @@ def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes)
     if known := store.get("base"):
         return codec.load(Figures, known)
     context.listen(Stage("Measure the base model"))
-    weight = weigh(network, context.example)
+    measures = measures_of(network, context.example)
     search = context.data.search.batches(BATCH, limit=context.config.evaluation.search_images)
     figures = Figures(
-        search_accuracy=accuracy(network, search), test_accuracy=None, parameters=weight.parameters,
-        macs=weight.macs, size_bytes=size, measurement=Bench(context.agent, store, probe).base(),
+        search_accuracy=accuracy(network, search), test_accuracy=None, **asdict(measures),
+        size_bytes=size, measurement=Bench(context.agent, store, probe).base(),
     )  # fmt: skip
     store.set("base", figures)
     context.listen(
         Note(f"base: {figures.search_accuracy:.1%} on {context.data.name}'s search split, "
-             f"{figures.measurement.p50_ms.value:.3g} ms, {weight.parameters:,} parameters, "
-             f"{weight.macs / 1e6:.1f} M MACs")
+             f"{figures.measurement.p50_ms.value:.3g} ms, {measures.parameters:,} parameters, "
+             f"{measures.macs / 1e6:.1f} M MACs")
     )  # fmt: skip
     return figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from pipeline.errors import StoppedError
 from pipeline.events import Listener, Step
 from pipeline.export.format import Format
 from pipeline.store import Store
+from pipeline.training.accelerator import Accelerator, open_accelerator
 from pipeline.zoo import DataSet
 
 BATCH = 256
@@ -33,6 +35,14 @@ class Context:
     """In which networks are written for the device, made ready for the base model."""
     listen: Listener
     stopping: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        _ = self.accelerator  # one that is not there is told before anything is measured
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        """What trains; ConfigError where it is not there."""
+        return open_accelerator(self.config.accelerator)
 
     def stop_if_asked(self) -> None:
         """Raise StoppedError where the user asked to stop."""

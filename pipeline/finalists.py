@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import fx
 
 from pipeline.base import Base
 from pipeline.bench import Bench
+from pipeline.bundling import recipe_of
 from pipeline.candidates import Builder
 from pipeline.context import BATCH, Context
-from pipeline.errors import ExportError, MeasureError
+from pipeline.errors import CandidateError
 from pipeline.events import Note, Stage
+from pipeline.learning import forget, learn
 from pipeline.pooling import pooled
-from pipeline.pruning.measures import weigh
+from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import prune
-from pipeline.pruning.recover import FineTuning, Images, accuracy, fine_tune
+from pipeline.pruning.recover import Images, accuracy
+from pipeline.recipe import RECIPE, to_text
 from pipeline.records import FULL, Artifact, Figures, Measurement, Trial
 from pipeline.reward import ratios_of, violation
 from pipeline.targets import Metric
+from pipeline.training.settings import settings_of
+from pipeline.verifying import verify
+from pipeline.weights import weights_bytes
+from pipeline.zoo import default_model
 
-ACCURACY_TOLERANCE = 0.002
-"""The device may differ from the host by so much of the verified images."""
 WEIGHTS = "weights.safetensors"
 _SECOND_LOOK = 9.0
 """A whole file that misses a target is measured again, so many times as long as a candidate in the search."""
@@ -55,18 +60,54 @@ def in_doubt(trial: Trial) -> bool:
 def choose(finals: Finals, ranked: Sequence[Trial], count: int) -> Artifact | None:
     """Return the artifact to deploy: of ``count`` finalists that meet the targets as whole files the most accurate.
 
-    Finalists are fine-tuned briefly and compared on the validation split; the best is then fine-tuned in full. Only
-    if none of them meets the targets do the next best candidates get their turn. None: no candidate does.
+    Finalists are fine-tuned briefly and compared on the validation split; the best is then fine-tuned in full. One
+    that fails, because its training diverges or the device refuses its file, is left out. Only if none of them meets
+    the targets do the next best candidates get their turn. None: no candidate does.
+
+    Raises:
+        CandidateError: none is left, and not only because of the targets.
     """
+    failed: dict[str, CandidateError] = {}
+    best = _best(finals, ranked, count, failed)
+    if best is None and failed:
+        raise _none_left(len(ranked), failed)
+    for name in failed:  # only now: a run that ends here is resumed with what it has trained
+        forget(finals.context, name)
+    return best
+
+
+def _best(finals: Finals, ranked: Sequence[Trial], count: int, failed: dict[str, CandidateError]) -> Artifact | None:
     for batch in batches(ranked, count):
-        briefs = [finals.brief(trial) for trial in batch]
+        briefs: list[Artifact] = []
+        for trial in batch:
+            with _left_out(finals, finals.name(trial), failed):
+                briefs.append(finals.brief(trial))
         scores = {brief.id: finals.validated(brief) for brief in briefs if finals.holds(brief)}
         for brief in sorted((b for b in briefs if b.id in scores), key=lambda b: -scores[b.id]):
             finals.announce(brief, scores)
-            artifact = finals.full(brief)
-            if finals.holds(artifact):
-                return artifact
+            with _left_out(finals, f"{brief.id}{FULL}", failed):
+                artifact = finals.full(brief)
+                if finals.holds(artifact):
+                    return artifact
     return None
+
+
+@contextmanager
+def _left_out(finals: Finals, name: str, failed: dict[str, CandidateError]) -> Iterator[None]:
+    """Go on after a finalist's failure, which is said and put down."""
+    try:
+        yield
+    except CandidateError as error:
+        failed[name] = error
+        finals.context.listen(Note(f"finalist {name} failed and is left out: {error}"))
+
+
+def _none_left(count: int, failed: Mapping[str, CandidateError]) -> CandidateError:
+    name, error = next(iter(failed.items()))
+    missed = "" if len(failed) == count else "; the others miss a target as whole files"
+    return CandidateError(
+        f"no finalist is left: {len(failed)} of {count} failed{missed}; the first that failed was {name}: {error}"
+    )
 
 
 def batches(ranked: Sequence[Trial], count: int) -> Iterator[Sequence[Trial]]:
@@ -94,20 +135,26 @@ class Finals:
     """The teacher, too: the network as the user brought it."""
     limits: Mapping[Metric, float]
 
+    def name(self, trial: Trial) -> str:
+        """Return the id of a finalist's artifact, and of its training."""
+        return f"r{self.bench.round}t{trial.index}"
+
     def brief(self, trial: Trial) -> Artifact:
         """Return a finalist, fine-tuned briefly on the training split, so that finalists can be compared."""
-        name = f"r{self.bench.round}t{trial.index}"
+        name = self.name(trial)
         if known := self._known(name):
             return known
         told = self.context.config.recovery
         network = self.builder.network(trial.plan)
         title = f"Fine-tune finalist {trial.index}"
-        self._train(network, self.context.data.train, told.finalist_epochs, told.min_steps // 2, title)
+        self._train(name, network, self.context.data.train, told.finalist_epochs, told.min_steps // 2, title)
         assert trial.candidate is not None  # only measured trials become finalists
         assert trial.measurement is not None
+        found = trial.candidate
         before = Figures(
-            search_accuracy=trial.candidate.accuracy, test_accuracy=None, parameters=trial.candidate.parameters,
-            macs=trial.candidate.macs, size_bytes=trial.candidate.size_bytes, measurement=trial.measurement,
+            search_accuracy=found.accuracy, test_accuracy=None, parameters=found.parameters, macs=found.macs,
+            size_bytes=found.size_bytes, measurement=trial.measurement, channels=found.channels,
+            peak_activation_bytes=found.peak_activation_bytes, sparsity=found.sparsity,
         )  # fmt: skip
         artifact = Artifact(
             id=name, trial=trial.index, plan=trial.plan, key=trial.key, files={}, before=before, after=before,
@@ -129,7 +176,7 @@ class Finals:
         network = self.network(brief)
         images = data.everything_but_test() if last else data.train
         title = f"Fine-tune the chosen one, {brief.trial}"
-        self._train(network, images, config.recovery.epochs, config.recovery.min_steps, title)
+        self._train(name, network, images, config.recovery.epochs, config.recovery.min_steps, title, unseen=not last)
         # Once the search split has been trained on, its accuracy says nothing any more: the brief one's stays.
         return self._finished(replace(brief, id=name), network, brief.after.search_accuracy if last else None)
 
@@ -167,16 +214,25 @@ class Finals:
         self.context.stop_if_asked()
         return next((a for a in self.context.store.artifacts() if a.id == name), None)
 
-    def _train(self, network: fx.GraphModule, images: Images, epochs: float, min_steps: int, title: str) -> None:
+    def _train(
+        self,
+        name: str,
+        network: fx.GraphModule,
+        images: Images,
+        epochs: float,
+        min_steps: int,
+        title: str,
+        *,
+        unseen: bool = True,
+    ) -> None:
         if epochs == 0:
             return
-        told = self.context.config.recovery
-        settings = FineTuning(
-            epochs=epochs, min_steps=min_steps, batch_size=told.batch_size, learning_rate=told.learning_rate,
-            teacher_mix=told.teacher_mix, temperature=told.temperature, seed=self.context.config.seed,
+        config = self.context.config
+        settings = settings_of(config.recovery, epochs=epochs, min_steps=min_steps, seed=config.seed)
+        learn(
+            self.context, network, images, settings,
+            name=name, title=title, teacher=self.base.network, unseen=unseen,
         )  # fmt: skip
-        self.context.listen(Stage(title, settings.steps(len(images))))
-        fine_tune(network, images, settings, teacher=self.base.network, on_step=self.context.train_step)
 
     def _finished(self, artifact: Artifact, network: fx.GraphModule, search_accuracy: float | None = None) -> Artifact:
         """Export, send whole, verify and measure a network; store it as ``artifact``.
@@ -185,25 +241,32 @@ class Finals:
         """
         store = self.context.store
         model = self.context.format.file(network)
-        on_device, on_host, images = self._verify(model)
-        weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        verified = verify(self.context, model)
+        weights = store.put_blob(weights_bytes(network))
+        files = {f"model.{self.context.format.name}": store.put_blob(model), WEIGHTS: weights}
         done = replace(
             artifact,
-            files={f"model.{self.context.format.name}": store.put_blob(model), WEIGHTS: store.put_blob(save(weights))},
+            files=files | self._recipe(artifact),
             after=self._figures(network, model, artifact.id, search_accuracy),
-            device_accuracy=on_device,
-            host_accuracy=on_host,
-            verified_images=images,
+            device_accuracy=verified.on_device,
+            host_accuracy=verified.on_host,
+            verified_images=verified.images,
         )
         store.add_artifact(done)
+        forget(self.context, done.id)
         return done
 
+    def _recipe(self, artifact: Artifact) -> dict[str, str]:
+        """Return the file that says what was cut; none where an earlier round, of an older version, has none."""
+        config, data = self.context.config, self.context.data
+        recipe = recipe_of(self.context.store, self.builder, artifact, config.model or default_model(data), config)
+        return {} if recipe is None else {RECIPE: self.context.store.put_blob(to_text(recipe).encode())}
+
     def _figures(self, network: fx.GraphModule, model: bytes, name: str, search_accuracy: float | None) -> Figures:
-        weight = weigh(network, self.builder.example)
+        measures = measures_of(network, self.builder.example)
         return Figures(
             search_accuracy=self.builder.accuracy(network) if search_accuracy is None else search_accuracy,
-            test_accuracy=None, parameters=weight.parameters,
-            macs=weight.macs, size_bytes=len(model), measurement=self._measured(model, name),
+            test_accuracy=None, **asdict(measures), size_bytes=len(model), measurement=self._measured(model, name),
         )  # fmt: skip
 
     def _measured(self, model: bytes, name: str) -> Measurement:
@@ -222,32 +285,3 @@ class Finals:
     def _misses(self, measurement: Measurement, size_bytes: int) -> float:
         ratios = ratios_of(1.0, 1.0, size_bytes / self.base.figures.size_bytes, measurement)
         return violation(ratios, self.limits)
-
-    def _verify(self, model: bytes) -> tuple[float | None, float | None, int]:
-        """Return accuracy on the device, on the host, and the number of real images both answered.
-
-        A recording holds the outputs of its own files alone; a network that another machine trained to other weights is
-        not verified when it is played back, and says so.
-
-        Raises:
-            ExportError: they differ by more than the tolerance.
-        """
-        batches = self.context.data.val.batches(BATCH, limit=self.context.config.recovery.verify_images)
-        images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        self.context.listen(Stage(f"Verify on the device with {len(labels)} images"))
-        try:
-            there_said = self.context.agent.verify(model, images.numpy(), self.context.agent.device.format)
-        except MeasureError as error:
-            if self.context.agent.device.recording is None:
-                raise
-            self.context.listen(Note(f"not verified: {error}"))
-            return None, None, 0
-        right_there = there_said.argmax(1) == labels.numpy()
-        right_here = self.context.format.answers(model, images.numpy()).argmax(1) == labels.numpy()
-        there, here = float(right_there.mean()), float(right_here.mean())
-        if abs(there - here) > ACCURACY_TOLERANCE:
-            raise ExportError(
-                f"the device answers {there:.1%} of {len(labels)} images right, the host {here:.1%}, with the same "
-                "file; its runtime computes something else: try another version of it"
-            )
-        return there, here, len(labels)

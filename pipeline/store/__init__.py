@@ -2,6 +2,7 @@
 
 run.sqlite      facts, trials, measurements, artifacts (database.py)
 blobs/3f/3f2a…  files by their SHA-256 (blobs.py)
+checkpoints/    trainings under way (checkpoints.py)
 lock            held while a process writes (lock.py)
 """
 

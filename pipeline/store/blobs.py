@@ -79,7 +79,7 @@ class Blobs:
         path.parent.mkdir(exist_ok=True)
         partial.chmod(0o644)
         partial.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def _copy(source: BinaryIO, target: BinaryIO) -> str:
@@ -92,7 +92,7 @@ def _copy(source: BinaryIO, target: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself durable, see fsync(2)."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -14,7 +14,7 @@ from pipeline import codec
 from pipeline.errors import StoreError
 from pipeline.pareto import device_costs, non_dominated
 from pipeline.records import Artifact, Measurement, Trial
-from pipeline.store import runs
+from pipeline.store import checkpoints, runs
 from pipeline.store.blobs import Blobs
 from pipeline.store.database import Database
 from pipeline.store.lock import WriterLock
@@ -198,6 +198,10 @@ class Store:
         """Read a blob through; raise StoreError where its content is not what its name says."""
         self._blobs.verify(sha256)
 
+    def checkpoint(self, name: str) -> checkpoints.CheckpointFile:
+        """Return where the training of that name notes how far it has come."""
+        return checkpoints.CheckpointFile(self._folder / checkpoints.FOLDER, name)
+
     def add_artifact(self, artifact: Artifact) -> None:
         """Store a network that is ready to deploy; replaces the one of the same id."""
         self._database.write(
@@ -215,6 +219,7 @@ class Store:
 
     def _resume(self) -> None:
         self._blobs.sweep()
+        checkpoints.sweep(self._folder / checkpoints.FOLDER)
         if self.get("status") != runs.FINISHED:
             self.set("status", runs.RUNNING)
             self._database.write("DELETE FROM facts WHERE key = 'finished'")

@@ -1,0 +1,85 @@
+"""Shuffled, augmented batches without end, whose place can be kept and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Images(Protocol):
+    """Labelled images that come in batches: what the data sets' splits are."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augment: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Batch]:
+        """Yield normalised images (N, C, H, W) and labels (N,); shuffled where a generator is given."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a feed has come to."""
+
+    start: Tensor
+    """The generator's state at the beginning of the pass."""
+    now: Tensor
+    """And after the batches that were taken."""
+    taken: int
+    """Batches of this pass that were taken."""
+
+
+class Feed:
+    """Passes over the images, each in a new order; batches of a single image are left out."""
+
+    def __init__(self, images: Images, batch_size: int, seed: int) -> None:
+        self._images = images
+        self._batch_size = batch_size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._start = self._generator.get_state()
+        self._taken = 0
+        self._pass: Iterator[Batch] = iter(())
+
+    def take(self) -> Batch:
+        """Return the next batch."""
+        while True:
+            batch = next(self._pass, None)
+            if batch is None:
+                self._begin_pass()
+                continue
+            self._taken += 1
+            if len(batch[1]) > 1:  # batch norm cannot learn from one image
+                return batch
+
+    def place(self) -> Place:
+        """Return where the feed has come to."""
+        return Place(self._start, self._generator.get_state(), self._taken)
+
+    def go_to(self, place: Place) -> bool:
+        """Go on from ``place``; say whether the images still draw what they drew on the way there.
+
+        The batches up to there are read again, for they draw from the generator; nothing is computed with them.
+        """
+        self._generator.set_state(place.start)
+        self._begin_pass()
+        read = sum(1 for _ in zip(range(place.taken), self._pass, strict=False))
+        self._taken = place.taken
+        return read == place.taken and torch.equal(self._generator.get_state(), place.now)
+
+    def _begin_pass(self) -> None:
+        self._start, self._taken = self._generator.get_state(), 0
+        self._pass = self._images.batches(self._batch_size, generator=self._generator, augment=True)
