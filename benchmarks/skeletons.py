@@ -40,7 +40,7 @@ def main() -> None:
             network = trace(net, images)
             made = open_format(agent.device.format, network, images, limits=agent.limits, on_note=print)
             whole = made.file(network)
-            probe = made.probe(whole)
+            probe = made.probe(network).data
             settings = replace(agent.device.measure, min_s=4.0)
             measured = [
                 agent.measure(probe, "skeleton", reference=(whole, agent.device.format), settings=settings)

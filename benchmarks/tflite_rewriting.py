@@ -15,10 +15,10 @@ import time
 
 import torch
 
+from pipeline.export.constants import constants, distinct
 from pipeline.export.equality import difference
 from pipeline.export.formats.tflite import template_of
 from pipeline.export.tflite.answers import answers
-from pipeline.export.tflite.constants import constants, distinct
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python
 from pipeline.export.tflite.rewrite import rewrite

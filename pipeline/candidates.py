@@ -6,13 +6,13 @@ A pure function of the plan and of what the builder was made with; nothing here 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from torch import Tensor, fx
 
 from pipeline.config import EvaluationConfig
 from pipeline.export.format import Format
-from pipeline.pruning.measures import weigh
+from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import Ranking, prune
 from pipeline.pruning.recover import accuracy, reestimate_batch_norm
 from pipeline.records import Candidate, PruningPlan, SearchSpace
@@ -57,7 +57,7 @@ class Builder:
     def probe(self, levels: tuple[int, ...]) -> bytes:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
         network = prune(self.base, self.space, levels, self.ranking, self.example)
-        return self.format.probe(self.format.file(network))
+        return self.format.probe(network).data
 
     def build(self, plan: PruningPlan) -> Built:
         """Return the plan's candidate.
@@ -70,19 +70,17 @@ class Builder:
         clock.lap("cut")
         share = self.accuracy(network)
         clock.lap("accuracy")
-        model = self.format.file(network)
-        probe = self.format.probe(model)
+        probe = self.format.probe(network)
         clock.lap("export")
-        weight = weigh(network, self.example)
+        measures = measures_of(network, self.example)
         candidate = Candidate(
             key=self.space.key(plan.levels),
             accuracy=share,
-            parameters=weight.parameters,
-            macs=weight.macs,
-            size_bytes=len(model),
-            probe_bytes=len(probe),
+            **asdict(measures),
+            size_bytes=probe.size_bytes,
+            probe_bytes=len(probe.data),
         )
-        return Built(candidate, probe, clock.seconds)
+        return Built(candidate, probe.data, clock.seconds)
 
 
 class _Clock:

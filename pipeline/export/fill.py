@@ -34,9 +34,14 @@ def pack(data: bytes, fills: Sequence[Fill]) -> bytes:
     >>> len(pack(bytes(range(256)) * 40, [Fill(0, 10_236, 0.0, 0.1)])) < 80
     True
     """
-    header = {"size": len(data), "fill": [[f.offset, f.length, f.mean, f.std] for f in fills]}
+    return pack_rest(len(data), fills, b"".join(_rest(data, fills)))
+
+
+def pack_rest(size: int, fills: Sequence[Fill], rest: bytes) -> bytes:
+    """Return the skeleton of a file of ``size`` bytes, of which only the ``rest``, without the fills, are there."""
+    header = {"size": size, "fill": [[f.offset, f.length, f.mean, f.std] for f in fills]}
     line = json.dumps(header, separators=(",", ":")).encode() + b"\n"
-    return zlib.compress(line + b"".join(_rest(data, fills)), 9)
+    return zlib.compress(line + rest, 9)
 
 
 def deviation(fan_in: int) -> float:

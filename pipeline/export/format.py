@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,15 @@ OnNote = Callable[[str], None]
 """Hears what takes its time, a line at a time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The weightless stand-in of a file."""
+
+    data: bytes
+    size_bytes: int
+    """Of the file that it stands for."""
+
+
 class Format(Protocol):
     """Files of one network and of all that is cut from it."""
 
@@ -34,8 +44,15 @@ class Format(Protocol):
             ExportError: the network cannot be written, or the file's answers to real images are not the network's.
         """
 
-    def probe(self, file: bytes) -> bytes:
-        """Return the weightless stand-in of a file."""
+    def probe(self, network: fx.GraphModule) -> Probe:
+        """Return what stands for a network's file where it is only measured.
+
+        Its shapes are checked; its answers, which the weights that it has not got would make, as far as the format
+        finds it necessary.
+
+        Raises:
+            ExportError: the network cannot be written.
+        """
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the host's scores for ``images`` (N, C, H, W), one image at a time."""

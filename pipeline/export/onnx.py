@@ -28,7 +28,23 @@ def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
     Raises:
         ExportError: the exporter failed, the answers differ, or the file is not within the limits.
     """
-    opset = min(17, limits.opset)
+    proto = exported(model, (example[:1],), opset_of(limits), [INPUT], [OUTPUT])
+    proto.ir_version = min(proto.ir_version, limits.ir)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    require_loadable(proto, limits)
+    require_equal(model, example, answers(data, example.numpy()), "ONNX")
+    return data
+
+
+def opset_of(limits: OnnxLimits) -> int:
+    """Return the op set that files are written in: torch's exporter knows none above 17 fully."""
+    return min(17, limits.opset)
+
+
+def exported(
+    model: nn.Module, inputs: tuple[Tensor, ...], opset: int, input_names: list[str], output_names: list[str] | None
+) -> onnx.ModelProto:
+    """Return what torch's exporter makes of ``model``, constants and batch norm folded; raises ExportError."""
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
@@ -37,21 +53,16 @@ def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 model,
-                (example[:1],),
+                inputs,
                 buffer,  # type: ignore[arg-type] # documented: a file path or a file-like object
                 dynamo=False,
                 opset_version=opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
+                input_names=input_names,
+                output_names=output_names,
             )
     except Exception as error:  # torch.onnx raises whatever an operator's symbolic function raises
         raise ExportError(f"the network cannot be written as ONNX opset {opset}: {first_line(error)}") from error
-    proto = _folded(buffer.getvalue())
-    proto.ir_version = min(proto.ir_version, limits.ir)
-    data: bytes = proto.SerializeToString(deterministic=True)
-    require_loadable(proto, limits)
-    require_equal(model, example, answers(data, example.numpy()), "ONNX")
-    return data
+    return _folded(buffer.getvalue())
 
 
 def read(data: bytes, limits: OnnxLimits | None, *, name: str = "the model") -> onnx.ModelProto:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from pipeline.export.fill import SMALLEST_FILL_BYTES, Fill, deviation, pack
-
-_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9  # field numbers of onnx.proto
+from pipeline.export.fill import SMALLEST_FILL_BYTES, Fill, deviation, pack_rest
+from pipeline.export.serialized import Pieces, size, with_gaps
 
 
 def skeleton(model: bytes) -> bytes:
@@ -31,12 +30,28 @@ def skeleton(model: bytes) -> bytes:
     (True, True)
     """
     proto = onnx.load_from_string(model)
-    for tensor in proto.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and not tensor.raw_data:
+    gaps = {}
+    for index, tensor in enumerate(proto.graph.initializer):
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        if not tensor.raw_data:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+        if len(tensor.raw_data) >= SMALLEST_FILL_BYTES:
+            gaps[index] = len(tensor.raw_data)
+            tensor.ClearField("raw_data")
+    return weightless(proto, gaps)
+
+
+def weightless(proto: onnx.ModelProto, gaps: Mapping[int, int]) -> bytes:
+    """Return the stand-in of a file whose larger weights were never written; names in ``proto`` are shortened.
+
+    Args:
+        gaps: index of an initializer without data → its float values' bytes.
+    """
     _shorten_names(proto.graph)
-    data = proto.SerializeToString(deterministic=True)
-    return pack(data, list(_fills(proto, data)))
+    pieces = with_gaps(proto, gaps)
+    rest = b"".join(piece for piece in pieces if isinstance(piece, bytes))
+    return pack_rest(size(pieces), list(_fills(proto.graph, gaps, pieces)), rest)
 
 
 def _shorten_names(graph: onnx.GraphProto) -> None:
@@ -63,17 +78,15 @@ def _shorten_names(graph: onnx.GraphProto) -> None:
     graph.doc_string = ""
 
 
-def _fills(proto: onnx.ModelProto, data: bytes) -> Iterator[Fill]:
-    ranges = [r for graph in _field(data, 0, len(data), _MODEL_GRAPH) for r in _field(data, *graph, _GRAPH_INITIALIZER)]
-    norms = {
-        n: i for node in proto.graph.node if node.op_type == "BatchNormalization" for i, n in enumerate(node.input)
-    }
-    for tensor, bounds in zip(proto.graph.initializer, ranges, strict=True):
-        raw = next(_field(data, *bounds, _TENSOR_RAW_DATA), None)
-        if raw is None or tensor.data_type != TensorProto.FLOAT or raw[1] - raw[0] < SMALLEST_FILL_BYTES:
-            continue
-        mean, std = _distribution(tensor, norms.get(tensor.name))
-        yield Fill(raw[0], raw[1] - raw[0], mean, std)
+def _fills(graph: onnx.GraphProto, gaps: Mapping[int, int], pieces: Pieces) -> Iterator[Fill]:
+    norms = {n: i for node in graph.node if node.op_type == "BatchNormalization" for i, n in enumerate(node.input)}
+    tensors = (graph.initializer[index] for index in sorted(gaps))
+    offset = 0
+    for piece in pieces:
+        if isinstance(piece, int):
+            tensor = next(tensors)
+            yield Fill(offset, piece, *_distribution(tensor, norms.get(tensor.name)))
+        offset += piece if isinstance(piece, int) else len(piece)
 
 
 def _distribution(tensor: TensorProto, norm_input: int | None) -> tuple[float, float]:
@@ -83,33 +96,3 @@ def _distribution(tensor: TensorProto, norm_input: int | None) -> tuple[float, f
     if len(tensor.dims) < 2:
         return 0.0, 0.1
     return 0.0, deviation(math.prod(tensor.dims[1:]))
-
-
-def _field(data: bytes, start: int, end: int, number: int) -> Iterator[tuple[int, int]]:
-    """Yield where the contents of each length-delimited field ``number`` of a protobuf message lie.
-
-    The wire format: https://protobuf.dev/programming-guides/encoding/
-    """
-    position = start
-    while position < end:
-        tag, position = _varint(data, position)
-        wire_type = tag & 7
-        if wire_type == 0:
-            _, position = _varint(data, position)
-        elif wire_type == 2:
-            length, position = _varint(data, position)
-            if tag >> 3 == number:
-                yield position, position + length
-            position += length
-        else:
-            position += 8 if wire_type == 1 else 4
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position

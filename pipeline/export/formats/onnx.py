@@ -1,23 +1,54 @@
-"""ONNX, for onnxruntime and TensorRT: each network exported by itself, in less than a second."""
+"""ONNX, for onnxruntime and TensorRT: each network put together of parts that were exported once.
+
+A file that stands for a network in any figure of a result is checked: whole files, the finalists', answer every
+example image as their network does, or they are exported in full and checked again. Probes carry no weights, only what
+an operator is and how many channels pass it, so during the search it is those that are held against the network: each
+value's shape by ONNX's rules is the one that torch gives it (see ``onnx_parts.composition``), and the base model's
+operators are those of its full export. On top of that a candidate's whole file is tried with an image wherever it has
+an operation that no tried file had, and every tenth in any case. One answer that is wrong where the full export's is
+right, and the rest of the candidates is exported in full.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from collections import Counter
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from pipeline.export.format import OnNote
-from pipeline.export.onnx import answers, export, read
+from pipeline.errors import first_line
+from pipeline.export.equality import TOLERANCE, difference
+from pipeline.export.format import INPUT, OUTPUT, OnNote, Probe
+from pipeline.export.onnx import answers, export, exported, opset_of, read
+from pipeline.export.onnx_parts.composition import Composition, compose
+from pipeline.export.onnx_parts.fragments import Fragments
+from pipeline.export.refusal import RefusedError
 from pipeline.export.skeleton import skeleton
 from pipeline.records import OnnxLimits
 
+TRIED_EVERY = 10
+"""Probes, of which one whole file is tried though all of its operations were tried before."""
+
+log = logging.getLogger(__name__)
+
 
 def open_format(base: fx.GraphModule, example: Tensor, *, limits: OnnxLimits, on_note: OnNote) -> Onnx:
-    """Return the format; nothing has to be made ready."""
-    del base, on_note
-    return Onnx(example, limits)
+    """Export the base, and see that the same comes out when it is put together of parts.
+
+    Raises:
+        ExportError: the network cannot be written as ONNX.
+    """
+    whole = exported(base, (example[:1],), opset_of(limits), [INPUT], [OUTPUT])
+    fragments = Fragments(opset_of(limits))
+    try:
+        _require_operators(compose(base, _image(example), fragments, limits).model, whole)
+    except RefusedError as reason:
+        on_note(f"each candidate is exported in full, which takes seconds: {reason}")
+        return Onnx(example, limits, None)
+    return Onnx(example, limits, fragments)
 
 
 def require_usable(data: bytes, limits: OnnxLimits | None, *, shown: str) -> None:
@@ -25,22 +56,99 @@ def require_usable(data: bytes, limits: OnnxLimits | None, *, shown: str) -> Non
     read(data, limits, name=shown)
 
 
-@dataclass(frozen=True)
 class Onnx:
     """ONNX files within a device's limits."""
 
-    example: Tensor = field(repr=False)
-    limits: OnnxLimits
-    name: str = "onnx"
+    name = "onnx"
+
+    def __init__(self, example: Tensor, limits: OnnxLimits, fragments: Fragments | None) -> None:
+        """Keep the images that files are tried with.
+
+        Args:
+            fragments: of the base network; None: everything is exported in full.
+        """
+        self._example, self._limits = example, limits
+        self._fragments = fragments
+        self._tried: frozenset[str] = frozenset()
+        self._probes = 0
+        self._told = False
 
     def file(self, network: fx.GraphModule) -> bytes:
         """Return the network's file; raises ExportError."""
-        return export(network, self.example, self.limits)
+        composition = self._composed(network)
+        if composition is None:
+            return export(network, self._example, self._limits)
+        data = composition.file()
+        fault = self._fault(data, composition, network, self._example)
+        return data if fault is None else self._instead(network, fault)
 
-    def probe(self, file: bytes) -> bytes:
-        """Return the file without its weights."""
-        return skeleton(file)
+    def probe(self, network: fx.GraphModule) -> Probe:
+        """Return the network's file without its weights; raises ExportError."""
+        composition = self._composed(network)
+        if composition is None:
+            return _stripped(export(network, self._example, self._limits))
+        if self._to_be_tried(composition):
+            fault = self._fault(composition.file(), composition, network, self._example[:1])
+            if fault is not None:
+                return _stripped(self._instead(network, fault))
+        return Probe(composition.probe(), composition.size_bytes())
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return onnxruntime's scores."""
         return answers(file, images)
+
+    def _composed(self, network: fx.GraphModule) -> Composition | None:
+        if self._fragments is None:
+            return None
+        try:
+            return compose(network, _image(self._example), self._fragments, self._limits)
+        except RefusedError as reason:
+            log.log(
+                logging.DEBUG if self._told else logging.WARNING,
+                "a candidate cannot be put together of exported parts: %s; it is exported in full, as others may be",
+                reason,
+            )
+            self._told = True
+            return None
+
+    def _to_be_tried(self, composition: Composition) -> bool:
+        self._probes += 1
+        return not composition.fragments <= self._tried or self._probes % TRIED_EVERY == 0
+
+    def _fault(self, data: bytes, composition: Composition, network: fx.GraphModule, images: Tensor) -> str | None:
+        """Return what is wrong with a whole file's answers; None, and remember its parts, where nothing is."""
+        try:
+            error = difference(network, images, answers(data, images.numpy()))
+        except Exception as reason:  # onnxruntime's errors share no base
+            return f"does not run: {first_line(reason)}"
+        if not error <= TOLERANCE:
+            return f"differs by {error:.1e}"
+        self._tried |= composition.fragments
+        return None
+
+    def _instead(self, network: fx.GraphModule, fault: str) -> bytes:
+        """Return the network's full export, and trust no parts again where that answers as it should.
+
+        Raises:
+            ExportError: it does not either: it is the network's fault.
+        """
+        data = export(network, self._example, self._limits)
+        log.warning("a candidate, put together of exported parts, %s; from now on each is exported in full", fault)
+        self._fragments = None
+        return data
+
+
+def _stripped(file: bytes) -> Probe:
+    return Probe(skeleton(file), len(file))
+
+
+def _image(example: Tensor) -> tuple[int, ...]:
+    return tuple(example.shape[1:])
+
+
+def _require_operators(composed: onnx.ModelProto, whole: onnx.ModelProto) -> None:
+    """Raise RefusedError unless a composed file has as many operators of each kind as the fully exported one."""
+    found, wanted = (Counter(node.op_type for node in model.graph.node) for model in (composed, whole))
+    if found != wanted:
+        few, many = ", ".join(sorted(wanted - found)) or "none", ", ".join(sorted(found - wanted)) or "none"
+        raise RefusedError(f"put together of parts, it has too few operators {few}, and too many {many}")

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from pipeline.errors import ModelError
+from pipeline.export.constants import constants, distinct
 from pipeline.export.equality import TOLERANCE, difference, require_equal
-from pipeline.export.format import INPUT, OUTPUT, OnNote
+from pipeline.export.format import INPUT, OUTPUT, OnNote, Probe
+from pipeline.export.refusal import RefusedError
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.answers import answers
-from pipeline.export.tflite.constants import constants, distinct
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python
 from pipeline.export.tflite.rewrite import rewrite
-from pipeline.export.tflite.shapes import RefusedError
 from pipeline.export.tflite.skeleton import skeleton
 from pipeline.export.tflite.template import Template, study
 from pipeline.records import OnnxLimits
@@ -99,9 +99,10 @@ class TFLite:
         require_equal(network, self._example, answers(data, self._example.numpy()), "TFLite")
         return data
 
-    def probe(self, file: bytes) -> bytes:
-        """Return the file without its weights."""
-        return skeleton(file)
+    def probe(self, network: fx.GraphModule) -> Probe:
+        """Return the network's file without its weights; raises ExportError."""
+        data = self.file(network)
+        return Probe(skeleton(data), len(data))
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return LiteRT's scores."""

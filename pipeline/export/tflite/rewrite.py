@@ -10,10 +10,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from pipeline.export.constants import Constants
 from pipeline.export.format import INPUT, OUTPUT
+from pipeline.export.refusal import RefusedError
 from pipeline.export.tflite import flatbuffer
-from pipeline.export.tflite.constants import Constants
-from pipeline.export.tflite.shapes import Operation, RefusedError, Resolved, Shape, resolve
+from pipeline.export.tflite.shapes import Operation, Resolved, Shape, resolve
 from pipeline.export.tflite.survivors import Step, survivors
 from pipeline.export.tflite.template import Template
 
@@ -38,7 +39,7 @@ def rewrite(template: Template, constants: Constants) -> bytes:
 class _Writer:
     """Builds the new file, operator by operator, with the shapes as they come out."""
 
-    def __init__(self, template: Template, values: Mapping[tuple[int, int], NDArray[np.float32]]) -> None:
+    def __init__(self, template: Template, values: Mapping[tuple[int, int], NDArray[Any]]) -> None:
         self._base = template.model
         self._old = template.model.subgraphs[0].tensors
         self._names = template.bindings
@@ -83,7 +84,7 @@ class _Writer:
 
     def _operation(self, operator: flatbuffer.Operator, step: Step, inputs: list[int]) -> Operation:
         numbers = {
-            position: value
+            position: self._values.get((step.index or 0, position), value)
             for position, index in enumerate(step.inputs)
             if index >= 0
             and (value := flatbuffer.constant(self._base, self._old[index])) is not None

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.export.refusal import RefusedError
+
 Shape = tuple[int, ...]
-
-
-class RefusedError(Exception):
-    """This file cannot be rewritten for that network; says why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
 
+from pipeline.export.refusal import RefusedError
 from pipeline.export.tflite import flatbuffer
-from pipeline.export.tflite.shapes import RefusedError
 from pipeline.export.tflite.template import Template
 
 _RELU, _RELU6 = schema.ActivationFunctionType.RELU, schema.ActivationFunctionType.RELU6
@@ -56,6 +56,10 @@ def survivors(template: Template, gone: frozenset[int]) -> tuple[list[Step], Map
             activations[outputs[0]] = _activation(model, operator)
             continue
         kept = [i for i in inputs if i not in dead]
+        if index not in gone and kept and flatbuffer.kind(model, operator) == "CONCATENATION":
+            steps.append(Step(tuple(kept), outputs, index=index))
+            activations[outputs[0]] = _activation(model, operator)
+            continue
         if index in gone or flatbuffer.kind(model, operator) != "ADD" or len(kept) != 1:
             dead.update(outputs)
             continue

@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.export.constants import Constants
+from pipeline.export.refusal import RefusedError
 from pipeline.export.tflite import flatbuffer
-from pipeline.export.tflite.constants import Constants
-from pipeline.export.tflite.shapes import RefusedError
 
 Order = tuple[int | None, ...]
 """For each axis in the file the weight's axis that it is; None: of length one, and none of them."""
 
 LAYERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 """Operators whose inputs are values, weights and, mostly, a bias."""
+
+PADS = frozenset({"PAD", "PADV2"})
 
 _ORDERS: Mapping[int, Sequence[tuple[int, ...]]] = {
     4: ((0, 2, 3, 1), (1, 2, 3, 0), (0, 1, 2, 3)),  # OIHW to OHWI; depthwise (C, 1, H, W) to (1, H, W, C); as it is
@@ -58,11 +60,28 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Padding:
+    """How many channels of zeros a shortcut adds: a row of a constant that pads every dimension."""
+
+    name: str
+    row: int
+    rows: int
+
+    def value(self, constants: Constants) -> NDArray[np.int32] | None:
+        """Return the amounts, (dimensions, 2), for a network with these constants; None where it went with a cut."""
+        if self.name not in constants:
+            return None
+        amounts = np.zeros((self.rows, 2), np.int32)
+        amounts[self.row] = constants[self.name].numpy()
+        return amounts
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """A converted network and the weights behind its constants; never changed."""
 
     model: flatbuffer.Model
-    bindings: Mapping[tuple[int, int], Binding]
+    bindings: Mapping[tuple[int, int], Binding | Padding]
     """Index of an operator, position among its inputs → what stands there."""
 
 
@@ -83,11 +102,16 @@ def study(data: bytes, constants: Constants) -> Template:
         _require_plain(tensor)
     by_size: dict[int, list[str]] = defaultdict(list)
     for name, value in constants.items():
-        by_size[value.numel()].append(name)
-    bindings: dict[tuple[int, int], Binding] = {}
+        if value.is_floating_point():
+            by_size[value.numel()].append(name)
+    bindings: dict[tuple[int, int], Binding | Padding] = {}
+    pads = [name for name in constants if name.endswith(".pad")]
     for index, operator in enumerate(graph.operators):
         for position, binding in _bindings_of(model, operator, constants, by_size):
             bindings[index, position] = binding
+        if (padding := _padding(model, operator, constants, pads)) is not None:
+            bindings[index, 1] = padding
+            pads.remove(padding.name)
     return Template(model, bindings)
 
 
@@ -119,6 +143,20 @@ def _bindings_of(
         if kind in LAYERS and position == 1:
             layer = binding.name.removesuffix(".weight")
         yield position, binding
+
+
+def _padding(
+    model: flatbuffer.Model, operator: flatbuffer.Operator, constants: Constants, pads: Sequence[str]
+) -> Padding | None:
+    """Return which of the network's ``pads``, in forward order, an operator is; None where it is none of them."""
+    if flatbuffer.kind(model, operator) not in PADS:
+        return None
+    amounts = flatbuffer.constant(model, model.subgraphs[0].tensors[operator.inputs[1]])
+    rows = [] if amounts is None else np.flatnonzero(amounts.any(axis=1)).tolist()
+    if amounts is None or len(rows) != 1:
+        return None
+    same = [name for name in pads if constants[name].tolist() == amounts[rows[0]].tolist()]
+    return Padding(same[0], rows[0], len(amounts)) if same else None
 
 
 def _match(value: NDArray[Any], constants: Constants, names: Sequence[str]) -> Binding | None:

@@ -17,7 +17,9 @@ def test_onnx_is_a_format() -> None:
     data = made.file(network)
     assert made.name == "onnx"
     assert abs(made.answers(data, IMAGES.numpy()) - network(IMAGES).detach().numpy()).max() < 1e-4
-    assert len(made.probe(data)) < 0.1 * len(data)
+    probe = made.probe(network)
+    assert len(probe.data) < 0.1 * len(data)
+    assert probe.size_bytes == len(data)
     graph = onnx.load_from_string(data).graph
     assert (graph.input[0].name, graph.output[0].name) == (INPUT, OUTPUT)
 

@@ -26,7 +26,9 @@ def test_a_file_answers_as_its_network(format: TFLite) -> None:
     data = format.file(network)
     expected = network(IMAGES).detach().numpy()
     assert abs(format.answers(data, IMAGES.numpy()) - expected).max() < 1e-4 * max(1, abs(expected).max())
-    assert len(format.probe(data)) < 0.1 * len(data)
+    probe = format.probe(network)
+    assert len(probe.data) < 0.1 * len(data)
+    assert probe.size_bytes == len(data)
 
 
 def test_a_converted_file_that_answers_otherwise_is_no_template(caplog: pytest.LogCaptureFixture) -> None:
@@ -62,7 +64,7 @@ def test_a_device_measures_the_probe_beside_the_file_and_answers_as_the_host(for
         name="board", kind="local", agent_dir=str(tmp_path / "agent"), runtime="tflite", format="tflite", measure=short
     )
     with open_agent(device) as agent:
-        measured = agent.measure(format.probe(data), "skeleton", reference=(data, "tflite"))
+        measured = agent.measure(format.probe(tiny(seed=4)).data, "skeleton", reference=(data, "tflite"))
         there = agent.verify(data, IMAGES.numpy(), "tflite")
     assert measured.runtime.startswith("tflite ")
     assert measured.ratio is not None

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import fx
 
-from pipeline.export.tflite.constants import constants
+from pipeline.export.constants import constants
 from pipeline.export.tflite.template import Template, study
 from pipeline.pruning.groups import search_space
 from pipeline.records import SearchSpace

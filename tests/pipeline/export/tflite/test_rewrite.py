@@ -6,12 +6,12 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch import fx, nn
 
+from pipeline.export.constants import constants
 from pipeline.export.equality import difference
+from pipeline.export.refusal import RefusedError
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.answers import answers
-from pipeline.export.tflite.constants import constants
 from pipeline.export.tflite.rewrite import rewrite
-from pipeline.export.tflite.shapes import RefusedError
 from pipeline.export.tflite.template import Template, study
 from pipeline.pruning.prune import prune
 from pipeline.records import SearchSpace
@@ -54,12 +54,22 @@ def test_every_level_gives_what_the_cut_network_answers(
 
 
 def test_each_group_can_be_cut_alone(template: Template, network: fx.GraphModule, space: SearchSpace) -> None:
-    assert len(space.groups) == 3
+    assert len(space.groups) == 5
     for i, group in enumerate(space.groups):
         levels = tuple(group.levels[-1] if i == j else 0 for j in range(len(space.groups)))
         pruned = prune(network, space, levels, in_order(space), IMAGES)
         data = rewrite(template, constants(pruned))
         assert difference(pruned, IMAGES, answers(data, IMAGES.numpy())) < EQUAL, group.name
+
+
+def test_a_padded_shortcut_adds_as_many_channels_of_zeros_as_are_left(
+    template: Template, network: fx.GraphModule, space: SearchSpace
+) -> None:
+    outer = next(group.name for group in space.groups if group.name == "wider.3")
+    levels = tuple(50 if group.name == outer else 0 for group in space.groups)
+    pruned = prune(network, space, levels, in_order(space), IMAGES)
+    data = rewrite(template, constants(pruned))
+    assert difference(pruned, IMAGES, answers(data, IMAGES.numpy())) < EQUAL
 
 
 def test_the_activation_behind_a_removed_addition_stays(

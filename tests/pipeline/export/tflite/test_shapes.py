@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.export.tflite.shapes import Operation, RefusedError, Shape, resolve
+from pipeline.export.refusal import RefusedError
+from pipeline.export.tflite.shapes import Operation, Shape, resolve
 
 
 def operation(kind: str, *inputs: tuple[Shape, Shape], output: Shape, **more: Any) -> Operation:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pipeline.export.tflite.constants import distinct
+from pipeline.export.constants import distinct
 from pipeline.pruning.tracing import trace
 from pipeline.zoo.cifar_resnet import PaddedShortcut
 

@@ -1,34 +1,38 @@
-"""The constants that a converter makes of a network: its weights with batch norm folded, by names that a cut keeps.
+"""The constants of a network's file: its weights with batch norm folded, by names that a cut keeps.
 
 A converter folds the batch norm that directly follows a convolution or linear layer into it; any other batch norm is
-left as a scale and a shift. What it writes are these values, in another order of axes.
+left as it is, or as a scale and a shift. What it writes are these values, TFLite's in another order of axes.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
-from pipeline.export.tflite.shapes import RefusedError
+from pipeline.export.refusal import RefusedError
 
 Constants = Mapping[str, Tensor]
 
 Layer = nn.Conv2d | nn.Linear
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
+_TO_CHANNELS = 6
+"""Numbers that pad width, height and channels."""
 _LAYERS = (nn.Conv2d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def constants(network: fx.GraphModule) -> dict[str, Tensor]:
-    """Return every constant that may stand in a converted file: ``layer.weight``, ``layer.bias``, ``norm.scale``.
+    """Return every constant that may stand in a converted file: ``layer.weight``, ``norm.scale``, ``shortcut.pad``.
 
     A layer that a cut removed is not there; the others keep their names.
     """
     modules = dict(network.named_modules())
-    norms = dict(_folded_norms(network, modules))
+    norms = folded_norms(network)
     found: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, module in modules.items():
@@ -39,28 +43,62 @@ def constants(network: fx.GraphModule) -> dict[str, Tensor]:
         for name, value in network.state_dict().items():
             if value.is_floating_point():
                 found.setdefault(name, value.detach())
+    return {**found, **_paddings(network)}
+
+
+def _paddings(network: fx.GraphModule) -> dict[str, Tensor]:
+    """Return how many channels of zeros each padded shortcut adds, before and after its own, by its node's name."""
+    found: dict[str, Tensor] = {}
+    for node in network.graph.nodes:
+        amounts = node.args[1] if node.target is functional.pad and len(node.args) > 1 else node.kwargs.get("pad")
+        if isinstance(amounts, (list, tuple)) and len(amounts) == _TO_CHANNELS and not any(amounts[:-2]):
+            found[f"{node.name}.pad"] = torch.tensor(amounts[-2:])
     return found
 
 
-def _folded_norms(network: fx.GraphModule, modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
-    """Yield each layer whose output nothing but a batch norm reads, and that batch norm."""
+def folded_norms(network: fx.GraphModule) -> dict[str, Norm]:
+    """Return the layers whose output nothing but a batch norm reads, each with that batch norm.
+
+    A layer or batch norm that the network calls twice is not among them.
+    """
+    modules = dict(network.named_modules())
+    calls = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
+    found: dict[str, Norm] = {}
     for node in network.graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[str(node.target)], _NORMS):
+        norm = modules[str(node.target)] if node.op == "call_module" else None
+        if not isinstance(norm, _NORMS):
             continue
         source = node.all_input_nodes[0]
-        if source.op == "call_module" and len(source.users) == 1 and isinstance(modules[str(source.target)], _LAYERS):
-            yield str(source.target), modules[str(node.target)]
+        alone = len(source.users) == calls[source.target] == calls[node.target] == 1
+        if source.op == "call_module" and alone and isinstance(modules[str(source.target)], _LAYERS):
+            found[str(source.target)] = norm
+    return found
 
 
-def _of_layer(name: str, layer: Layer, norm: nn.Module | None) -> Iterator[tuple[str, Tensor]]:
-    weight, bias = layer.weight.double(), None if layer.bias is None else layer.bias.double()
-    if isinstance(norm, _NORMS):
+@torch.no_grad()
+def folded_weight(layer: Layer, norm: Norm | None) -> Tensor:
+    """Return a layer's weight with the batch norm that follows it."""
+    weight = layer.weight.detach().float()
+    if norm is None:
+        return weight
+    return weight * _affine(norm)[0].float().reshape(-1, *[1] * (weight.dim() - 1))
+
+
+@torch.no_grad()
+def folded_bias(layer: Layer, norm: Norm | None) -> Tensor | None:
+    """Return a layer's bias with the batch norm that follows it; None where there is neither."""
+    bias = None if layer.bias is None else layer.bias.detach().double()
+    if norm is not None:
         scale, shift = _affine(norm)
-        weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
         bias = shift if bias is None else bias * scale + shift
-    yield f"{name}.weight", weight.float()
+    return None if bias is None else bias.float()
+
+
+def _of_layer(name: str, layer: Layer, norm: Norm | None) -> Iterator[tuple[str, Tensor]]:
+    yield f"{name}.weight", folded_weight(layer, norm)
+    bias = folded_bias(layer, norm)
     if bias is not None:
-        yield f"{name}.bias", bias.float()
+        yield f"{name}.bias", bias
 
 
 def _of_norm(name: str, norm: Norm) -> Iterator[tuple[str, Tensor]]:
