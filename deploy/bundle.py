@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.facts import BundleFacts
+from deploy.folder import MANIFEST, explained, file_sha256, listed, new_folder
 from deploy.formats import FORMATS, model_file
 from deploy.manifest import manifest
 from deploy.readme import readme
@@ -18,8 +16,6 @@ from deploy.templates import template
 from pipeline import codec
 from pipeline.errors import OutputError
 from pipeline.records import Artifact
-
-MANIFEST = "manifest.json"
 
 __all__ = ["MANIFEST", "BundleFacts", "verify_bundle", "write_bundle"]
 
@@ -36,18 +32,9 @@ def write_bundle(*, artifact: Artifact, files: Mapping[str, Path], facts: Bundle
     Raises:
         OutputError: the folder is not empty or cannot be written, or a file is not the one that the run stored.
     """
-    output = output.absolute()
-    with _explained(output):
-        _refuse_used(output)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        beside = output if output.is_dir() else output.parent
-        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=beside))
-        try:
-            _fill(partial, artifact, files, facts)
-            _publish(partial, output)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return output
+    with new_folder(output, "bundle") as folder:
+        _fill(folder, artifact, files, facts)
+    return output.absolute()
 
 
 def verify_bundle(folder: Path) -> None:
@@ -57,27 +44,18 @@ def verify_bundle(folder: Path) -> None:
         OutputError: it is no bundle, or files are missing or differ; names them.
     """
     try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        expected = {_plain(name): str(entry["sha256"]) for name, entry in listed.items()}
+        written = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        expected = {_plain(name): str(entry["sha256"]) for name, entry in written.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{folder} is no bundle: its {MANIFEST} cannot be read ({error}); pull it again") from error
-    with _explained(folder):
+    with explained(folder, "bundle"):
         problems = [
             f"{name} {'differs' if (folder / name).is_file() else 'is missing'}"
             for name, sha256 in expected.items()
-            if not (folder / name).is_file() or _sha256(folder / name) != sha256
+            if not (folder / name).is_file() or file_sha256(folder / name) != sha256
         ]
     if problems:
         raise OutputError(f"{folder} is not as it was written: {', '.join(problems)}; pull it again")
-
-
-def _refuse_used(output: Path) -> None:
-    if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise OutputError(f"{output} is no folder; give a new or an empty one")
-    if output.exists() and any(output.iterdir()):
-        raise OutputError(
-            f"{output} is not empty; give a new folder, so that nothing of yours is mixed with the bundle"
-        )
 
 
 def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts) -> None:
@@ -87,23 +65,8 @@ def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: Bu
     needed = "".join(f"{name}\n" for name in FORMATS[model_file(artifact.files)].packages)
     (folder / "requirements.txt").write_text(needed, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
-    written = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
-    text = codec.to_text(manifest(artifact, facts, written), indent=2)
+    text = codec.to_text(manifest(artifact, facts, listed(folder)), indent=2)
     (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
-
-
-def _publish(partial: Path, output: Path) -> None:
-    """Move what was written to its place by renaming alone.
-
-    A folder that is there already stays itself, since it may be a mount point or the shell's own; the manifest
-    goes last, because without it a folder is no bundle.
-    """
-    if not output.is_dir():
-        partial.chmod(0o755)
-        partial.replace(output)
-        return
-    for path in sorted(partial.iterdir(), key=lambda p: p.name == MANIFEST):
-        path.replace(output / path.name)
 
 
 def _copy_files(folder: Path, artifact: Artifact, files: Mapping[str, Path]) -> None:
@@ -113,7 +76,7 @@ def _copy_files(folder: Path, artifact: Artifact, files: Mapping[str, Path]) -> 
         raise OutputError(f"artifact {artifact.id} needs {', '.join(needed)}; found: {', '.join(found) or 'no file'}")
     for name, source in files.items():
         shutil.copyfile(source, folder / _plain(name))
-        if _sha256(folder / name) != artifact.files[name]:
+        if file_sha256(folder / name) != artifact.files[name]:
             raise OutputError(
                 f"{name} of artifact {artifact.id} is damaged: {source} is not the file that the run stored"
             )
@@ -128,20 +91,3 @@ def _plain(name: str) -> str:
 
 def _one_line(name: str) -> str:
     return " ".join(name.split())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@contextmanager
-def _explained(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        where = f" ({error.filename})" if error.filename else ""
-        raise OutputError(f"the bundle {output} cannot be written or read: {reason}{where}") from error
-    except ValueError as error:
-        raise OutputError(f"the bundle {output} cannot be written: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 from deploy.facts import BundleFacts
 from deploy.formats import FORMATS, model_file
 from pipeline import codec
-from pipeline.records import Artifact
+from pipeline.records import Artifact, Figures, channel_sparsity
 
 SCHEMA_VERSION = 1
 """Rises with every change that a reader of version 1 would misread."""
@@ -33,6 +33,7 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
             "before_fine_tuning": codec.dump(artifact.before),
             "after_fine_tuning": codec.dump(artifact.after),
             "uncertainty": "low and high bound the 95 % confidence interval of value",
+            "channel_sparsity": _channel_sparsity(facts.base, artifact.after),
         },
         "run": {"id": facts.run_id, "trial": artifact.trial, "artifact": artifact.id, "round": artifact.round},
         "seeds": {"run": facts.seed},
@@ -80,6 +81,13 @@ def _plan(artifact: Artifact, facts: BundleFacts) -> dict[str, Any]:
         for g, level, k in zip(groups, levels, kept, strict=True)
     ]
     return plan
+
+
+def _channel_sparsity(base: Figures, pruned: Figures) -> float | None:
+    """Return the share of the base network's channels that are gone; None: a run made by an older version."""
+    if base.channels is None or pruned.channels is None:
+        return None
+    return channel_sparsity(base.channels, pruned.channels)
 
 
 def _accuracy(artifact: Artifact, facts: BundleFacts) -> dict[str, Any]:

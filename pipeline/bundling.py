@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from deploy.facts import BundleFacts
-from pipeline import codec
+from pipeline import __version__, codec
 from pipeline.errors import RunNotFoundError
 from pipeline.pareto import device_costs, non_dominated
+from pipeline.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
 from pipeline.records import FULL, Artifact, DeviceFacts, Figures
 from pipeline.spaces import space_of_round
 from pipeline.store import Store
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a bundle does without
+    from pipeline.candidates import Builder
+    from pipeline.config import RunConfig
 
 
 def picked(store: Store, wanted: str) -> list[Artifact]:
@@ -51,6 +59,52 @@ def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
         config=store.get("config"),
         git=store.get("git"),
     )
+
+
+def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, config: RunConfig) -> Recipe | None:
+    """Return all cuts between the run's base model and an artifact that is being made.
+
+    Args:
+        builder: of the artifact's round.
+        model: as the user named it.
+
+    None: an earlier round was finished by a version that wrote no recipes.
+    """
+    earlier = _earlier_cuts(store, artifact.round)
+    if earlier is None:
+        return None
+    options = {"images": config.evaluation.ranking_images, **config.criterion_options.model_dump()}
+    cut = cut_of(builder.space, artifact.plan.levels, builder.ranking, config.criterion, options)
+    return Recipe(
+        model=portable(model),
+        classes=len(store.get("classes")),
+        input_shape=tuple(store.get("input")["shape"]),
+        parameters=store.get("base")["parameters"],
+        weights_sha256=store.get("base_weights"),
+        cuts=(*earlier, cut),
+        seed=store.get("seed"),
+        mean=tuple(store.get("input")["mean"]),
+        std=tuple(store.get("input")["std"]),
+        versions={"pipeline": __version__, **store.get("versions")},
+        source=f"run {store.id}, artifact {artifact.id}",
+    )
+
+
+def portable(model: str) -> str:
+    """Return a model's name as it is understood elsewhere: without the folders that its file lies in here.
+
+    >>> portable("/home/me/nets/net.py:make"), portable("resnet20")
+    ('net.py:make', 'resnet20')
+    """
+    file, colon, factory = model.rpartition(":")
+    return f"{Path(file).name}:{factory}" if colon and file.endswith(".py") else model
+
+
+def _earlier_cuts(store: Store, number: int) -> tuple[Cut, ...] | None:
+    if number == 1:
+        return ()
+    before = next(a for a in store.artifacts() if a.id == store.get(f"winner {number - 1}"))
+    return read_recipe(store.blob(before.files[RECIPE])).cuts if RECIPE in before.files else None
 
 
 def _front(all_artifacts: list[Artifact]) -> list[Artifact]:

@@ -1,0 +1,40 @@
+"""What `pipeline apply` leaves behind: a pruned network's files, and a manifest that vouches for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deploy.folder import MANIFEST, listed, new_folder
+from deploy.formats import FORMATS, model_file
+from pipeline import codec
+
+SCHEMA_VERSION = 1
+
+
+def write_applied(files: Mapping[str, bytes], facts: Mapping[str, Any], output: Path) -> dict[str, Any]:
+    """Write ``files`` and their manifest to ``output``, whole or not at all; return the manifest.
+
+    Args:
+        files: name → content; model.onnx or model.tflite is among them.
+        facts: what else the manifest says, as JSON values.
+        output: a folder that is new or empty.
+
+    Raises:
+        OutputError: the folder is not empty or cannot be written.
+    """
+    model = model_file(files)
+    with new_folder(output, "pruned network") as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        manifest = {
+            "schema": SCHEMA_VERSION,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": listed(folder),
+            "model": {"file": model, "format": FORMATS[model].name},
+            **facts,
+        }
+        (folder / MANIFEST).write_text(codec.to_text(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest
