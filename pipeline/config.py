@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline import typed_yaml
 from pipeline.errors import ConfigError
@@ -49,6 +49,24 @@ class RewardConfig(_Section):
     """A group's own α, β, γ, λ by the name that `pipeline runs show` prints."""
 
 
+class CriterionConfig(_Section):
+    """How the scores of a group's layers become one score a unit; the defaults are DepGraph's."""
+
+    reduction: Literal["mean", "sum", "max"] = "mean"
+    """Over the layers; sum orders as mean does, max lets a unit stay for one layer's sake."""
+    normalise: Literal["none", "mean", "max", "sum"] = "none"
+    """Each layer's scores over their own mean, maximum or sum, so that a large layer does not outvote a small one."""
+
+
+class CutsConfig(_Section):
+    """What must not be cut, whatever the search would like."""
+
+    protect: tuple[str, ...] = ()
+    """Layers that stay whole, by name or pattern: layer1.*"""
+    minimum: Mapping[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Pattern of a layer's name → channels that it keeps at least; a whole block may still go."""
+
+
 class EvaluationConfig(_Section):
     """How a candidate's accuracy is read during the search: never on the test split."""
 
@@ -57,7 +75,7 @@ class EvaluationConfig(_Section):
     search_images: int = Field(1000, ge=10)
     """Images of the search split; all of it if it is smaller."""
     ranking_images: int = Field(512, ge=1)
-    """Training images for criteria that need gradients."""
+    """Training images for criteria that need gradients or feature maps."""
 
 
 class DqnConfig(_Section):
@@ -91,7 +109,42 @@ class DqnConfig(_Section):
     """Share of random levels in the first imagined episodes; it falls to a quarter."""
 
 
-class RecoveryConfig(_Section):
+class SparsityConfig(_Section):
+    """Network Slimming's L1 penalty: what the loss does not need goes to zero while it is trained."""
+
+    l1: Weight = 0.0
+    """λ, the constant pull towards zero; 1e-4 is usual, 0 is none."""
+    on: Literal["batch_norm", "weights"] = "batch_norm"
+    """Batch norm's scales, for criterion bn_scale; or the weights of convolutions and linear layers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_is_a_word(cls, value: Any) -> Any:
+        """YAML 1.1 reads a bare ``on`` as true, even as a key."""
+        return {"on" if key is True else key: v for key, v in value.items()} if isinstance(value, dict) else value
+
+
+class TrainingConfig(_Section):
+    """What base training and fine-tuning have in common."""
+
+    batch_size: int = Field(128, ge=2)
+    """Images a step."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Nesterov's; 0 is plain SGD."""
+    weight_decay: Weight = 5e-4
+    """Of weights; biases and batch norm do not decay."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises; then it falls by a cosine."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the label that is spread over all classes."""
+    patience: int = Field(0, ge=0)
+    """Evaluations on the search split without a gain, after which training ends with its best weights; 0: never."""
+    evaluate_every: float = Field(1.0, gt=0)
+    """Passes between two evaluations; without patience there are none."""
+    sparsity: SparsityConfig = SparsityConfig()
+
+
+class RecoveryConfig(TrainingConfig):
     """Fine-tuning after the search, with the base model as teacher."""
 
     finalists: int = Field(3, ge=1)
@@ -103,9 +156,7 @@ class RecoveryConfig(_Section):
     min_steps: int = Field(150, ge=0)
     """Gradient steps at least; a finalist gets half of it. Small data sets are passed over more often."""
     learning_rate: float = Field(0.03, gt=0)
-    """Highest learning rate; it rises over the first tenth and falls by a cosine."""
-    batch_size: int = Field(128, ge=2)
-    """Images a step."""
+    """Highest learning rate."""
     teacher_mix: Share = 0.5
     """Share of the distillation loss; 0 trains on the labels alone."""
     temperature: float = Field(2.0, gt=0)
@@ -114,13 +165,25 @@ class RecoveryConfig(_Section):
     """Real images that the device answers with the whole file; compared with the host's answers."""
 
 
-class BaseTrainingConfig(_Section):
-    """Training of the base model where no weights are given."""
+class BaseTrainingConfig(TrainingConfig):
+    """Training of the base model where no weights are given, or with ``head: new``."""
 
     epochs: float = Field(20.0, gt=0)
     """Passes over the training split."""
     learning_rate: float = Field(0.1, gt=0)
     """Highest learning rate."""
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    """Share of the label that is spread over all classes."""
+    head_epochs: float = Field(2.0, ge=0)
+    """With ``head: new``: passes in which the new last layer is trained alone, before the whole."""
+    head_learning_rate: float = Field(0.05, gt=0)
+    """Highest learning rate of these."""
+    whole_epochs: float = Field(8.0, ge=0)
+    """With ``head: new``: passes in which the whole network is trained, after the new last layer."""
+    whole_learning_rate: float = Field(0.01, gt=0)
+    """Highest learning rate of these."""
+    min_steps: int = Field(150, ge=0)
+    """With ``head: new``: gradient steps at least, in both. Small data sets are passed over more often."""
 
 
 class RunConfig(_Section):
@@ -130,10 +193,18 @@ class RunConfig(_Section):
     """Name, or package.module:factory, or file.py:factory; absent: what suits the data set."""
     weights: Path | None = None
     """State dict of the trained model; absent: a base model is trained first."""
+    head: Literal["new"] | None = None
+    """new: the weights are of other classes; a new last layer is trained on the data, then the whole."""
     data: str = "digits"
-    """digits, fashion-mnist, cifar10:DIR or imagefolder:DIR."""
+    """A file of pipeline/zoo/data, and what it wants after a colon: digits, cifar10:DIR, imagefolder:DIR, csv:FILE."""
     image_size: int | None = Field(None, ge=8)
-    """Side of the square images of an image folder."""
+    """Side in pixels to which image files and PIL images are scaled."""
+    mean: tuple[float, ...] | None = None
+    """Of each channel, of pixels in [0, 1], as the network was trained with; absent: the data set's usual."""
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    """The same."""
+    max_corrupt: float = Field(0, ge=0)
+    """Images that may be skipped because they cannot be read: a number, or below 1 a share."""
     target: tuple[str, ...] = ("latency=0.5x",)
     """Constraints, all of them met: latency=20ms, latency=0.5x, energy=…, power=…, size=…"""
     trials: int = Field(30, ge=1)
@@ -142,12 +213,18 @@ class RunConfig(_Section):
     """Who picks the levels: a file of pipeline/search/strategies."""
     criterion: str = "l1"
     """Who ranks the channels: a file of pipeline/pruning/criteria."""
+    criterion_options: CriterionConfig = CriterionConfig()
+    cuts: CutsConfig = CutsConfig()
     seed: int = Field(0, ge=0)
     """Same seed, same plans on the same measurements."""
     rounds: int = Field(1, ge=1)
     """Prune and fine-tune in turns, each round towards a share of the target."""
     threads: int | None = Field(None, ge=1)
     """Host threads of torch; absent: one a core."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """What trains: auto is a GPU where torch finds one; all else is computed on the CPU."""
+    checkpoint_s: float = Field(30.0, ge=0)
+    """Seconds between two notes of how far a training has come, from which a killed run goes on."""
     reward: RewardConfig = RewardConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     dqn: DqnConfig = DqnConfig()

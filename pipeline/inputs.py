@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from pipeline import plugins
 from pipeline.agent import Agent
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, ExportError, ModelError, TargetError, nearest
-from pipeline.events import Listener, Stage, Step
+from pipeline.events import Listener, Note, Stage, Step
 from pipeline.export.format import Format, open_format
 from pipeline.pruning.groups import search_space
-from pipeline.pruning.tracing import trace
+from pipeline.pruning.tracing import notes, trace
 from pipeline.records import SearchSpace
-from pipeline.zoo import DataSet, default_model, load_data, load_model
+from pipeline.training.accelerator import open_accelerator
+from pipeline.zoo import DataSet, Splits, default_model, load_data, load_model
 
 STRATEGIES = "pipeline.search.strategies"
 CRITERIA = "pipeline.pruning.criteria"
@@ -39,26 +39,41 @@ class Inputs:
     example: Tensor
 
 
-def load_inputs(config: RunConfig, *, weights_known: bool = False) -> Inputs:
+def load_inputs(
+    config: RunConfig,
+    *,
+    weights_known: bool = False,
+    splits: Splits | None = None,
+    listen: Listener = lambda _: None,
+) -> Inputs:
     """Load what the config names and try it out; the same seed gives the same random weights.
 
     Args:
         weights_known: the run has stored its base model's weights: the user's file is not needed any more.
+        splits: what the run has stored; None: they are drawn.
+        listen: hears how far a long check of the data has come, and what is skipped.
 
     Raises:
-        UserError: an unknown name, data that cannot be used, a network that cannot be traced.
+        UserError: an unknown name, a GPU that is not there, data that cannot be used or has changed, a network that
+            cannot be traced.
     """
     plugins.load(STRATEGIES, config.strategy)
     plugins.load(CRITERIA, config.criterion)
+    open_accelerator(config.accelerator)
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    data = load_data(config.data, seed=config.seed, image_size=config.image_size)
+    _require_backbone(config, weights_known)
+    data = load_data(
+        config.data, seed=config.seed, image_size=config.image_size, mean=config.mean, std=config.std,
+        max_corrupt=config.max_corrupt, splits=splits, listen=listen,
+    )  # fmt: skip
     model = load_model(
         config.model or default_model(data),
         classes=len(data.classes),
         channels=data.shape[0],
         weights=None if weights_known else config.weights,
+        head=config.head,
     )
     inputs = Inputs(config=config, data=data, model=model, example=next(data.train.batches(EXAMPLES))[0])
     _require_scores(inputs)
@@ -75,7 +90,10 @@ def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
     """
     _require_sensor(inputs.config, agent)
     network = _traced(inputs)
-    space = search_space(network, inputs.example, step=agent.channel_step)
+    for sentence in notes(network).sentences():
+        listen(Note(sentence))
+    cuts = inputs.config.cuts
+    space = search_space(network, inputs.example, step=agent.channel_step, protect=cuts.protect, minimum=cuts.minimum)
     _require_groups(inputs.config, space)
     name = agent.device.format
     listen(Stage(f"Write the network as {name}"))
@@ -87,6 +105,15 @@ def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
     return format
 
 
+def _require_backbone(config: RunConfig, weights_known: bool) -> None:
+    """Refuse a new last layer on nothing; a network of the user's own may bring its weights by itself."""
+    if config.head == "new" and config.weights is None and not weights_known and ":" not in (config.model or ""):
+        raise ConfigError(
+            "head: new trains a new last layer on a trained network, but no weights are given; add --weights FILE, or "
+            "leave --head out to train everything"
+        )
+
+
 def _counted(listen: Listener) -> Callable[[str], None]:
     """Return what tells of each piece of a long preparation as one more step."""
     steps = itertools.count(1)
@@ -94,7 +121,7 @@ def _counted(listen: Listener) -> Callable[[str], None]:
 
 
 def _traced(inputs: Inputs) -> fx.GraphModule:
-    return trace(copy.deepcopy(inputs.model), inputs.example)
+    return trace(inputs.model, inputs.example, classes=len(inputs.data.classes))
 
 
 def _require_scores(inputs: Inputs) -> None:

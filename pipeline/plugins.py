@@ -13,7 +13,7 @@ def names(package: str) -> list[str]:
     """Return the plugins in ``package``, sorted; no plugin is imported.
 
     >>> names("pipeline.pruning.criteria")[:2]
-    ['bn_scale', 'fpgm']
+    ['bn_scale', 'feature_map']
     """
     paths = importlib.import_module(package).__path__
     return sorted(m.name.lstrip("_") for m in pkgutil.iter_modules(paths) if not m.name.startswith("_"))

@@ -10,7 +10,7 @@ from pipeline.context import Context
 from pipeline.export.format import INPUT
 
 _PACKAGES = (
-    "torch", "torchvision", "torch-pruning", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "scikit-learn",
+    "torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "scikit-learn",
     "paramiko",
 )  # fmt: skip
 

@@ -10,8 +10,9 @@ from pipeline.base import Base
 from pipeline.bench import Bench, cost_model, single_cuts
 from pipeline.candidates import Builder
 from pipeline.context import BATCH, Context
-from pipeline.events import Stage
+from pipeline.events import Note, Stage
 from pipeline.finalists import Finals, choose, pick_finalists
+from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.ranking import rank
 from pipeline.records import Artifact, SearchSpace
@@ -29,8 +30,12 @@ def prune_once(
     """
     store = context.store
     context.listen(Stage("Find what can be pruned"))
-    space = search_space(network, context.example, step=context.agent.channel_step)
+    cuts = context.config.cuts
+    space = search_space(
+        network, context.example, step=context.agent.channel_step, protect=cuts.protect, minimum=cuts.minimum
+    )
     remember_space(store, number, space)
+    context.listen(Note(told(space)))
     builder = _builder(context, network, space)
     bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
     finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
@@ -39,6 +44,15 @@ def prune_once(
         winner = _search_and_choose(context, base, builder, bench, limits, finals)
         store.set(f"winner {number}", winner.id)
     return finals.network(winner), winner
+
+
+def told(space: SearchSpace) -> str:
+    """Return in a sentence how much of a network can be cut, and what stays whole."""
+    cuttable = f"{len(space.groups)} groups of channels can be cut, {sum(100 in g.kept for g in space.groups)} of them "
+    share = sum(space.refused_macs.values()) / space.macs
+    reasons = "; ".join(f"{layer}: {why}" for layer, why in list(space.refused.items())[:3])
+    more = f"; and {len(space.refused) - 3} more" if len(space.refused) > 3 else ""
+    return f"{cuttable}as a whole; {share:.1%} of the MACs stay ({reasons}{more})"
 
 
 def limits_of_round(limits: Mapping[Metric, float], number: int, rounds: int) -> dict[Metric, float]:
@@ -56,7 +70,10 @@ def _builder(context: Context, network: fx.GraphModule, space: SearchSpace) -> B
     return Builder(
         base=network, space=space, data=data, settings=config.evaluation, format=context.format,
         example=context.example,
-        ranking=rank(network, space, config.criterion, context.example, images, seed=config.seed),
+        ranking=rank(
+            network, space, config.criterion, coupling(network, context.example).groups, images,
+            options=config.criterion_options, seed=config.seed,
+        ),
     )  # fmt: skip
 
 

@@ -21,8 +21,10 @@ from pipeline.pruning.recover import accuracy
 from pipeline.records import Artifact, Device
 from pipeline.report.html import write_report
 from pipeline.rounds import limits_of_round, prune_once
+from pipeline.splitting import store_splits
 from pipeline.store import Store
 from pipeline.wire import Record
+from pipeline.zoo import Splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,13 @@ class Prepared:
 
 @contextmanager
 def prepared(
-    config: RunConfig, device: Device, *, listen: Listener, weights_known: bool = False, record: Record | None = None
+    config: RunConfig,
+    device: Device,
+    *,
+    listen: Listener,
+    weights_known: bool = False,
+    splits: Splits | None = None,
+    record: Record | None = None,
 ) -> Iterator[Prepared]:
     """Load and check everything that the run needs; the device is connected until the block ends.
 
@@ -47,7 +55,7 @@ def prepared(
         DeviceError: the device cannot be used.
     """
     listen(Stage(f"Load {config.data}"))
-    inputs = load_inputs(config, weights_known=weights_known)
+    inputs = load_inputs(config, weights_known=weights_known, splits=splits, listen=listen)
     listen(Stage(f"Connect to {device.name}"))
     with open_agent(device, on_event=_device_news(listen), record=record) as agent:
         format = require_fit(inputs, agent, listen)
@@ -69,6 +77,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     with _timed(store):
         context.stop_if_asked()
         describe(context)
+        store_splits(store, context.data)
         _note_modes(context)
         base = make_base(context, inputs.model)
         network, winner = _all_rounds(context, base)

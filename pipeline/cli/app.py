@@ -1,4 +1,4 @@
-"""`pipeline`: init, devices, profile, run, runs, pull."""
+"""`pipeline`: init, devices, profile, run, runs, pull, apply."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli import devices, runs
+from pipeline.cli import applying, devices, runs
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
 from pipeline.errors import OutputError, PipelineError
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(devices.app, name="devices")
 app.add_typer(runs.app, name="runs")
 app.command()(runs.pull)
+app.command()(applying.apply)
 
 
 def main() -> None:
@@ -131,8 +132,12 @@ def run(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="State dict: .pt, .pth, .th or .safetensors.")
     ] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", metavar="new", help="Weights of other classes: train a new last layer.")
+    ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="digits, fashion-mnist, cifar10:DIR, imagefolder:DIR.")
+        str | None,
+        typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, csv:FILE, dataset:file.py:FACTORY, …"),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -141,7 +146,8 @@ def run(
     trials: Annotated[int | None, typer.Option("--trials", help="Candidates to evaluate and measure.")] = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="dqn, random, uniform.")] = None,
     criterion: Annotated[
-        str | None, typer.Option("--criterion", help="l1, l2, taylor, bn_scale, fpgm, random.")
+        str | None,
+        typer.Option("--criterion", help="l1, l2, taylor, bn_scale, fpgm, feature_map, mean_activation, random."),
     ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", help="Prune and fine-tune in turns.")] = None,
     epochs: Annotated[
@@ -162,7 +168,7 @@ def run(
     from pipeline.cli.running import Asked, run_and_show  # torch takes seconds to import
 
     options: dict[str, Any] = {
-        "model": model, "weights": weights, "data": data, "target": tuple(target or ()), "trials": trials,
+        "model": model, "weights": weights, "head": head, "data": data, "target": tuple(target or ()), "trials": trials,
         "strategy": strategy, "criterion": criterion, "rounds": rounds, "seed": seed,
     }  # fmt: skip
     asked = Asked(

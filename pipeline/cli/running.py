@@ -67,11 +67,13 @@ def _seen_through(
     """Check everything, only then make a new run's folder, and see the run through."""
     listen(Stage("Load torch"))
     from pipeline.run import execute, prepared  # takes seconds: what was mistyped is told before
+    from pipeline.splitting import stored_splits
 
     weights_known = store is not None and store.get("base_weights") is not None
     recorder = _recorder(asked, store, stack)
     record = recorder.heard if recorder else None
-    with prepared(told, board, listen=listen, weights_known=weights_known, record=record) as ready:
+    splits = None if store is None else stored_splits(store)
+    with prepared(told, board, listen=listen, weights_known=weights_known, splits=splits, record=record) as ready:
         if stopping():
             raise StoppedError("stopped before anything was measured")
         if store is None:
@@ -144,7 +146,7 @@ def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
     """Return the settings with relative paths as they were meant: from the folder in which the run was started."""
     kind, colon, place = told.data.partition(":")
     changed: dict[str, Any] = {}
-    if place and not place.startswith("~"):
+    if place and not place.startswith("~") and (kind != "dataset" or ".py:" in place):
         changed["data"] = f"{kind}{colon}{folder / place}"
     if told.weights is not None:
         changed["weights"] = folder / told.weights

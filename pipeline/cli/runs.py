@@ -17,7 +17,7 @@ from pipeline.doubts import INVALIDATING, why_invalid
 from pipeline.drift import corrected, drift_of
 from pipeline.errors import OutputError
 from pipeline.recording import REPLAY
-from pipeline.records import Artifact, Figures, Trial
+from pipeline.records import Artifact, Figures, SearchSpace, Trial
 from pipeline.spaces import space_of_round
 from pipeline.store import Store, as_json, usages
 
@@ -27,6 +27,8 @@ _LEGEND = (
     "★ best reward that meets the target   ◆ Pareto front   ✗ misses the target   ? in doubt   ↯ stopped early\n"
     "latency: the ratio to the base model, measured in turns with it, times the base model's own: free of drift"
 )
+
+_KEY_WIDTH = 48
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or `latest`.")]
 
@@ -53,13 +55,35 @@ def list_runs(runs: Runs = DEFAULT_RUNS, inventory: Inventory = None, json: Json
 
 
 @app.command()
-def show(run: Run, runs: Runs = DEFAULT_RUNS, inventory: Inventory = None, json: Json = False) -> None:  # noqa: ARG001
+def show(
+    run: Run,
+    groups: Annotated[bool, typer.Option("--groups", help="What could be cut, and what stays whole and why.")] = False,
+    runs: Runs = DEFAULT_RUNS,
+    inventory: Inventory = None,  # noqa: ARG001
+    json: Json = False,
+) -> None:
     """Show a run's trials, its Pareto front and the one that was chosen."""
     with Store.open(runs, run) as store:
         if json:
             print_json(as_json(store))
+        elif groups:
+            _print_groups(store)
         else:
             print_run(store)
+
+
+def _print_groups(store: Store) -> None:
+    """Print what could be cut in the network of the last round."""
+    from pipeline.report.cuts import cuts
+
+    if store.get("space") is None:
+        out.print("not known yet: the run has not come so far")
+        return
+    table = _table("group of channels", "channels", "levels, %", "MACs", "")
+    for row in cuts(codec.load(SearchSpace, store.get("space"))):
+        table.add_row(row.name, row.channels, row.levels, row.macs, row.remark)
+    out.print(table)
+    out.print("named for the layer that makes the channels; MACs: of all layers that shrink with them", style="dim")
 
 
 def print_run(store: Store) -> None:
@@ -197,7 +221,7 @@ def _row(trial: Trial, base: Figures | None, on_front: bool, best: bool) -> tupl
     marks = {"★": best, "◆": on_front, "✗": not trial.feasible, "?": bool(m.flags), "↯": m.early}
     return (
         str(trial.index),
-        trial.key,
+        trial.key if len(trial.key) <= _KEY_WIDTH else f"{trial.key[: _KEY_WIDTH - 1]}…",
         f"{trial.candidate.accuracy:.1%}",
         f"{corrected(m, base.measurement if base else None).value:.3g} ms",
         f"{m.ratio.value:.3f}×" if m.ratio else "",

@@ -18,6 +18,7 @@ from pipeline.doubts import INVALIDATING, why_invalid
 from pipeline.errors import OutputError
 from pipeline.report.charts import Chart, charts
 from pipeline.report.contents import Contents, ReadableRun, gather
+from pipeline.report.cuts import cuts
 from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison
 
 
@@ -47,7 +48,7 @@ def render(run: Contents) -> str:
         facts=_facts(run),
         summary=_summary(run),
         charts="".join(map(_section, drawn)),
-        failures=_failures(run),
+        failures=_cuts(run) + _failures(run),
         footer=_footer(run),
         figures=_embedded({c.name: {"data": c.traces, "layout": c.layout} for c in drawn}),
         plotly=get_plotlyjs(),
@@ -120,6 +121,23 @@ def _table(rows: Iterable[Row]) -> str:
     )
     head = "<tr><th></th><th>base</th><th>pruned</th><th>change</th></tr>"
     return f'<div class="wide"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+
+
+def _cuts(run: Contents) -> str:
+    """What could be cut, folded away."""
+    if run.space is None:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(row.name)}</th>'
+        + "".join(f"<td>{escape(text)}</td>" for text in (row.channels, row.levels, row.macs, row.remark))
+        + "</tr>"
+        for row in cuts(run.space)
+    )
+    head = "<tr><th>group of channels</th><th>channels</th><th>levels, %</th><th>MACs</th><th></th></tr>"
+    return (
+        "<section><details><summary>What could be cut, and what stays whole</summary>"
+        f'<div class="wide"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div></details></section>'
+    )
 
 
 def _cell(text: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from pipeline.drift import corrected
-from pipeline.records import Figures, Interval, Measurement, Power
+from pipeline.records import Figures, Interval, Measurement, Power, channel_sparsity
 
 NOT_MEASURED = "not measured"
 NOTE = (
@@ -25,6 +26,34 @@ class Row:
     pruned: str
     change: str
     """Empty where the two cannot be compared."""
+
+
+class Weighed(Protocol):
+    """A network's measures and its file's bytes, as ``Figures`` has them."""
+
+    @property
+    def parameters(self) -> int:
+        """How many."""
+
+    @property
+    def macs(self) -> int:
+        """For one image."""
+
+    @property
+    def peak_activation_bytes(self) -> int | None:
+        """None: not known."""
+
+    @property
+    def channels(self) -> int | None:
+        """None: not known."""
+
+    @property
+    def sparsity(self) -> float | None:
+        """None: not known."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the model file."""
 
 
 def comparison(base: Figures, pruned: Figures) -> list[Row]:
@@ -46,13 +75,21 @@ def comparison(base: Figures, pruned: Figures) -> list[Row]:
         ),
         Row("Power", _power(before.power), _power(after.power), _power_change(before, after)),
         Row("Energy an inference", _energy(before.power), _energy(after.power), _energy_change(before, after)),
-        Row("Parameters", count(base.parameters), count(pruned.parameters), _times(pruned.parameters, base.parameters)),
-        Row("MACs", count(base.macs), count(pruned.macs), _times(pruned.macs, base.macs)),
-        Row("Model file", size(base.size_bytes), size(pruned.size_bytes), _times(pruned.size_bytes, base.size_bytes)),
+        *weights(base, pruned),
     ]
     if before.flags or after.flags:
         rows.append(Row("Doubts", ", ".join(before.flags) or "none", ", ".join(after.flags) or "none", ""))
     return rows
+
+
+def weights(base: Weighed, pruned: Weighed) -> list[Row]:
+    """Return what needs no device to be known: parameters, MACs, activations, channels, size."""
+    return [
+        Row("Parameters", count(base.parameters), count(pruned.parameters), _times(pruned.parameters, base.parameters)),
+        Row("MACs", count(base.macs), count(pruned.macs), _times(pruned.macs, base.macs)),
+        *_inner(base, pruned),
+        Row("Model file", size(base.size_bytes), size(pruned.size_bytes), _times(pruned.size_bytes, base.size_bytes)),
+    ]
 
 
 def uncertain(interval: Interval, unit: str) -> str:
@@ -119,6 +156,20 @@ def _accuracy(base: Figures, pruned: Figures) -> Row:
         name, before, after = "Accuracy, search split", base.search_accuracy, pruned.search_accuracy
     points = 100 * (after - before)
     return Row(name, f"{before:.2%}", f"{after:.2%}", f"{points:+.2f} points".replace("-", "−"))
+
+
+def _inner(base: Weighed, pruned: Weighed) -> list[Row]:
+    """What runs made by older versions do not know; zero weights only where there are any."""
+    rows = []
+    if base.peak_activation_bytes is not None and pruned.peak_activation_bytes is not None:
+        before, after = base.peak_activation_bytes, pruned.peak_activation_bytes
+        rows.append(Row("Peak activations", size(before), size(after), _times(after, before)))
+    if base.channels is not None and pruned.channels is not None:
+        gone = channel_sparsity(base.channels, pruned.channels)
+        rows.append(Row("Channels", f"{base.channels}", f"{pruned.channels}", f"{gone:.1%} gone"))
+    if base.sparsity or pruned.sparsity:
+        rows.append(Row("Zero weights", f"{base.sparsity or 0:.2%}", f"{pruned.sparsity or 0:.2%}", ""))
+    return rows
 
 
 def _latency_change(base: Figures, pruned: Figures) -> str:

@@ -10,6 +10,7 @@ from pipeline.candidates import Builder
 from pipeline.config import EvaluationConfig
 from pipeline.errors import CutError
 from pipeline.export.format import open_format
+from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import prune
@@ -32,7 +33,8 @@ def builder() -> Builder:
     base = trace(lively(model), example)
     space = search_space(base, example, step=8)
     return Builder(
-        base=base, space=space, ranking=rank(base, space, "l1", example, []), data=data, example=example,
+        base=base, space=space, ranking=rank(base, space, "l1", coupling(base, example).groups, []),
+        data=data, example=example,
         settings=EvaluationConfig(batch_norm_images=64, search_images=100),
         format=open_format("onnx", base, example, limits=OnnxLimits(13, 7)),
     )  # fmt: skip

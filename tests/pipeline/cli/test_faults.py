@@ -74,7 +74,7 @@ def test_a_mistake_in_a_file_is_told_with_its_line(refuse: Desk, file: str, text
             {"criterion": "taylr"}, "no 'taylr' among the criteria (did you mean 'taylor'?)", marks=pytest.mark.slow
         ),
         ({"model": "net.py:Branching"}, "Branching cannot be traced"),
-        ({"model": "net.py:Pair"}, "Pair must return one tensor of class scores"),
+        ({"model": "net.py:Maps"}, "Maps must return one tensor of class scores, (N, classes)"),
         pytest.param(
             {"model": "net.py:OneTooMany", "weights": "null"},
             "has 10 classes, so expected is (8, 10)",

@@ -103,3 +103,19 @@ def test_a_figure_shows_the_digits_that_its_interval_supports(interval: Interval
 def test_counts_and_sizes_are_rounded_to_three_digits() -> None:
     assert [count(n) for n in (0, 999, 1000, 2_500_000_000)] == ["0", "999", "1 k", "2.5 G"]
     assert [size(n) for n in (0, 999, 50_000)] == ["0 B", "999 B", "50 kB"]
+
+
+INNER = {"peak_activation_bytes": 2_000_000, "channels": 200, "sparsity": 0.0}
+
+
+def test_activations_and_channels_have_their_rows_where_the_run_knows_them() -> None:
+    base, pruned = figures(**INNER), pruned_figures(peak_activation_bytes=500_000, channels=150, sparsity=0.0)
+    assert row("Peak activations", base, pruned) == Row("Peak activations", "2 MB", "500 kB", "0.25×")
+    assert row("Channels", base, pruned) == Row("Channels", "200", "150", "25.0% gone")
+    assert not [r for r in comparison(figures(**INNER), pruned_figures()) if r.measure == "Channels"]
+
+
+def test_zero_weights_are_shown_only_where_there_are_any() -> None:
+    base = figures(**INNER)
+    assert not [r for r in comparison(base, base) if r.measure == "Zero weights"]
+    assert row("Zero weights", base, figures(**{**INNER, "sparsity": 0.125})).pruned == "12.50%"
