@@ -24,6 +24,7 @@ from pipeline.config import RunConfig
 from pipeline.export.onnx import export
 from pipeline.export.skeleton import skeleton
 from pipeline.inventory import load_inventory
+from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import cut
@@ -129,7 +130,7 @@ def _widest(
     """Return the widest uniform net that is fast enough as measured, batch norm re-estimated."""
     example = next(data.train.batches(8))[0]
     space = search_space(base, example, step=1)
-    ranking = rank(base, space, "l1", example, [])
+    ranking = rank(base, space, "l1", coupling(base, example).groups, [])
     for sixteenths in SIXTEENTHS:
         kept = {g.name: max(1, g.channels * sixteenths // 16) for g in space.groups}
         net = cut(base, space, kept, ranking, example)
@@ -161,7 +162,11 @@ def _before(base: fx.GraphModule, data: DataSet, agent: Agent, config: RunConfig
     space = search_space(base, example, step=agent.channel_step)
     kept = dict(zip((g.name for g in space.groups), space.kept(chosen.plan.levels), strict=True))
     net = cut(
-        base, space, kept, rank(base, space, config.criterion, example, data.train.batches(256, limit=512)), example
+        base,
+        space,
+        kept,
+        rank(base, space, config.criterion, coupling(base, example).groups, data.train.batches(256, limit=512)),
+        example,
     )
     reestimate_batch_norm(net, data.train.batches(256, limit=config.evaluation.batch_norm_images))
     return accuracy(net, data.test.batches(256))
