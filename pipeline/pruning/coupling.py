@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
@@ -135,30 +136,36 @@ def _members(
     axes: dict[tuple[str, int], Tensor], book: Book, order: dict[str, int], pinned: Iterable[int]
 ) -> list[Tensor]:
     """Return each group's sets: those that lie equally often in the same weights; none that stays or nothing makes."""
-    count = 1 + max((int(sets.max()) for sets in axes.values()), default=-1)
-    signature = np.zeros(count, dtype=np.uint64)
-    draw = np.random.RandomState(0)
-    first = np.full((count, 2), np.iinfo(np.int64).max)
-    for (tensor, _), sets in sorted(axes.items(), key=lambda item: (order[item[0][0]], item[0])):
-        weight = np.frombuffer(draw.bytes(8), np.uint64)[0] | np.uint64(1)
-        positions, counts = np.unique(sets.numpy(), return_index=True, return_counts=True)[1:]
-        units = sets.numpy()[positions]
-        with np.errstate(over="ignore"):
-            signature[units] += weight * counts.astype(np.uint64)
-        new = units[first[units, 0] == np.iinfo(np.int64).max]
-        first[new, 0] = order[tensor]
-        first[units, 1] = np.minimum(
-            first[units, 1], np.where(first[units, 0] == order[tensor], positions, first[units, 1])
-        )
-    stays = np.ones(count, dtype=bool)
+    signature, first = _signatures(axes, order)
+    stays = np.ones(len(signature), dtype=bool)
     for key, sets in axes.items():
         stays[sets.numpy()] &= book.axes[key].role != "makes"
-    stays[[p for p in pinned if p < count]] = True
+    stays[[p for p in pinned if p < len(stays)]] = True
     alike: dict[int, list[int]] = {}
     for unit in np.lexsort((first[:, 1], first[:, 0])):
         if not stays[unit]:
             alike.setdefault(int(signature[unit]), []).append(int(unit))
     return [torch.tensor(units) for units in alike.values()]
+
+
+def _signatures(
+    axes: dict[tuple[str, int], Tensor], order: dict[str, int]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return for each set a number that says how often it lies in which weights, and where it lies first.
+
+    The number is a sum of one random odd number a weight, so that sets that lie alike have the same.
+    """
+    count = 1 + max((int(sets.max()) for sets in axes.values()), default=-1)
+    signature, nowhere = np.zeros(count, dtype=np.uint64), np.iinfo(np.int64).max
+    first, draw = np.full((count, 2), nowhere), np.random.RandomState(0)
+    for (tensor, _), sets in sorted(axes.items(), key=lambda item: (order[item[0][0]], item[0])):
+        weight = np.frombuffer(draw.bytes(8), np.uint64)[0] | np.uint64(1)
+        units, positions, counts = np.unique(sets.numpy(), return_index=True, return_counts=True)
+        with np.errstate(over="ignore"):
+            signature[units] += weight * counts.astype(np.uint64)
+        new = first[units, 0] == nowhere
+        first[units[new], 0], first[units[new], 1] = order[tensor], positions[new]
+    return signature, first
 
 
 def _groups(
