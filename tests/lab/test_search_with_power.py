@@ -28,6 +28,10 @@ QUICK = MeasureSettings(
 )
 
 
+STEP = 16
+"""Of 32 channels: few levels, so that few cuts are measured."""
+
+
 class Drawn:
     """The current of a board that draws more while its runtime computes; looks at the runtime's processor time."""
 
@@ -75,7 +79,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
     try:
         with i2c_board(tmp_path, Ina219Chip(drawn.amperes, lambda _: 5.0), {}) as server:
             power = replace(INA219, options={**INA219.options, "averaging": 64})
-            yield server.device(runtime="onnxruntime", power=power, measure=QUICK, channel_step=8)
+            yield server.device(runtime="onnxruntime", power=power, measure=QUICK, channel_step=STEP)
     finally:
         drawn.close()
 
