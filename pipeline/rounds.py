@@ -9,9 +9,10 @@ from torch import fx
 from pipeline.base import Base
 from pipeline.bench import Bench, cost_model, single_cuts
 from pipeline.candidates import Builder
+from pipeline.choosing import choose, pick_finalists
 from pipeline.context import BATCH, Context
 from pipeline.events import Note, Stage
-from pipeline.finalists import Finals, choose, pick_finalists
+from pipeline.finalists import Finals
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.ranking import rank

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.choosing import pick_finalists
 from pipeline.config import RunConfig
 from pipeline.errors import CandidateError, StoppedError
-from pipeline.finalists import pick_finalists
 from pipeline.inventory import load_inventory
 from pipeline.records import Interval
 from pipeline.run import execute, prepared

@@ -42,7 +42,7 @@ def cifar_npz(tmp_path):
 
 def write_idx(file: Path, array: np.ndarray) -> None:
     content = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
-    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    file.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
 
 
 @pytest.fixture
@@ -179,7 +179,12 @@ class TestFashionMnist:
 
     @pytest.mark.parametrize(
         "content",
-        [b"", b"\x1f\x8b broken", gzip.compress(b"short"), gzip.compress(struct.pack(">4I", 0x0803, 9, 28, 28))],
+        [
+            b"",
+            b"\x1f\x8b broken",
+            gzip.compress(b"short", mtime=0),
+            gzip.compress(struct.pack(">4I", 0x0803, 9, 28, 28)),
+        ],
     )
     def test_names_a_broken_file(self, fashion, content):
         (fashion / "train-images-idx3-ubyte.gz").write_bytes(content)

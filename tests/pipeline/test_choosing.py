@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.finalists import batches, pick_finalists
+from pipeline.choosing import batches, pick_finalists
 from pipeline.records import Interval, Trial
 from tests.examples import failed_trial, measurement, trial
 
