@@ -11,6 +11,7 @@ import numpy as np
 from pipeline import quarantine
 from pipeline.agent import Agent, Kind
 from pipeline.candidates import Builder, Built
+from pipeline.cost.layers import Shrinking
 from pipeline.cost.tables import CostModel, CostTable, interpolated, owners, signature, size_savings
 from pipeline.doubts import why_invalid
 from pipeline.errors import DeviceError, MeasureError
@@ -191,7 +192,7 @@ def cost_model(
     if figures and all(m.power_ratio is not None and m.energy_ratio is not None for m in figures.values()):
         tables["power"] = _table(space, figures, whole, owner, lambda m: m.power_ratio)
         tables["energy"] = _table(space, figures, whole, owner, lambda m: m.energy_ratio)
-    tables["size"] = CostTable(size_savings(space) * size, owner, whole=size)
+    tables["size"] = CostTable(size_savings(space) * size, owner, Shrinking.of(space, parameters=True), whole=size)
     return CostModel(tables)
 
 
@@ -233,7 +234,7 @@ def _table(
         savings[i] = interpolated(savings[i], group)
         if 100 in group.levels and owner[i] != i:
             savings[i, LEVELS.index(100)] = 0.0  # the block's first group stands for the block
-    return CostTable(savings, owner, whole=uncut)
+    return CostTable(savings, owner, Shrinking.of(space), whole=uncut)
 
 
 def _required(ratio: float | None) -> float:

@@ -192,12 +192,16 @@ class Group:
     kept: Mapping[int, int]
     """Legal level in percent → channels kept; 0 is always legal; 100 → 0 removes the block."""
     macs: int
-    """MACs of the base model's layers that shrink with the group."""
+    """MACs of the base model that go if all of the group's channels go."""
     parameters: int
     bypass: str | None = None
     """The block that goes at level 100, by its node in the graph; None: there is no way around, 100 is masked."""
     kernel: int = 1
     stride: int = 1
+    reads: Mapping[str, float] = field(default_factory=dict)
+    """Layers that read the group's channels → the share that these are of all that they read."""
+    makes: Mapping[str, float] = field(default_factory=dict)
+    """Layers that make or scale them → the share that these are of all that they make."""
     why_not_whole: str = ""
     """Why level 100 is not legal; empty where it is."""
     width: int = 1
@@ -224,6 +228,9 @@ class SearchSpace:
     macs: int
     parameters: int
     step: int
+    layer_macs: Mapping[str, int] = field(default_factory=dict)
+    """Every layer with weights → its MACs in the base model."""
+    layer_parameters: Mapping[str, int] = field(default_factory=dict)
     refused_macs: Mapping[str, int] = field(default_factory=dict)
     """Layers left whole → the MACs that they hold."""
 

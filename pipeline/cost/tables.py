@@ -1,17 +1,20 @@
-"""What a plan will cost on this board: savings of single cuts as measured, added up, corrected by whole candidates.
+"""What a plan will cost on this board: savings of single cuts as measured, put together, corrected by candidates.
 
-A single cut's saving (one group at one level, everything else whole) is measured by a probe. Savings add up well where
-groups do not overlap; what is left is corrected by a straight line fitted to the candidates measured so far.
+A single cut's saving (one group at one level, the rest whole) is measured by a probe. It is spread over the layers
+that shrink with the group, by their weight. Savings in different layers add up; in one layer a group takes a share of
+what it reads or of what it makes, because a layer's time goes with the product of both. What error is left is corrected
+by a straight line fitted to the candidates measured so far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cost.layers import Layers, Shrinking
 from pipeline.records import LEVELS, Group, SearchSpace
 from pipeline.targets import Metric
 
@@ -93,6 +96,8 @@ class CostTable:
 
     savings: Array
     owner: NDArray[np.int64]
+    shrinking: InitVar[Shrinking | None] = None
+    """Which layers shrink with which group; None: no two groups share a layer."""
     whole: float = 1.0
     """Cost of the network with nothing cut; below 1 from the second round on, whose network was cut before."""
     seen: list[tuple[float, float]] = field(default_factory=list)
@@ -100,22 +105,28 @@ class CostTable:
     offset: float = 0.0
     slope: float = 1.0
     error: float = _PRIOR_ERROR
+    shared: Layers = field(init=False)
+
+    def __post_init__(self, shrinking: Shrinking | None) -> None:
+        """Spread the savings over the layers."""
+        self.shared = Layers.of(self.savings, self.owner, shrinking or Shrinking.apart(len(self.savings)))
 
     def predict(self, levels: NDArray[np.int64]) -> Array:
         """Return the predicted cost relative to the base, (plans,), of level indices (plans, groups)."""
-        return self.offset + self.slope * self._added_up(levels)
+        return self.cost(self.taken(levels))
 
-    def saved(self, levels: NDArray[np.int64]) -> Array:
-        """Return what each group of plans saves by itself, (plans, groups), of their first groups' level indices."""
-        rows = np.arange(levels.shape[1])
-        owner = self.owner[rows]
-        levels = whole_blocks(levels, owner)
-        follows = (owner != rows) & (levels == _REMOVED)
-        return np.where(follows, 0.0, self.savings[rows, levels])
+    def taken(self, levels: NDArray[np.int64]) -> Array:
+        """Return what the levels of the first groups of plans take of layers, (plans, 2, layers)."""
+        return self.shared.taken_by(whole_blocks(levels, self.owner[: levels.shape[1]]))
+
+    def cost(self, taken: Array) -> Array:
+        """Return the predicted cost of networks of whose layers so much is taken, (..., 2, layers)."""
+        return self.offset + self.slope * (self.whole - self.shared.saved(taken))
 
     def learn(self, levels: Sequence[int], measured: float) -> None:
         """Correct the line by one measured candidate."""
-        self.seen.append((float(self._added_up(np.array([levels]))[0]), measured))
+        added_up = self.whole - float(self.shared.saved(self.taken(np.array([levels])))[0])
+        self.seen.append((added_up, measured))
         x, y = np.array(self.seen).T
         # Least squares with the identity as prior: two pseudo-candidates, the network itself and one of half its cost.
         design = np.stack([np.ones_like(x), x], 1)
@@ -130,10 +141,6 @@ class CostTable:
         residuals = y - (self.offset + self.slope * x)
         total = float((residuals**2).sum()) + _PRIOR_WEIGHT * _PRIOR_ERROR**2
         self.error = float(np.sqrt(total / (len(y) + _PRIOR_WEIGHT)))
-
-    def _added_up(self, levels: NDArray[np.int64]) -> Array:
-        total: Array = self.whole - self.saved(levels).sum(1)
-        return total
 
 
 @dataclass(slots=True)

@@ -58,7 +58,8 @@ def search_space(
     macs = {layer: weights[layer].macs if layer in weights else 0 for layer in refused}
     return SearchSpace(
         groups=tuple(groups), refused=refused, refused_macs=macs, macs=total.macs, parameters=total.parameters,
-        step=step,
+        step=step, layer_macs={layer: weight.macs for layer, weight in weights.items()},
+        layer_parameters={layer: weight.parameters for layer, weight in weights.items()},
     )  # fmt: skip
 
 
@@ -124,7 +125,8 @@ def _group(
     block = next((block for block in known.blocks if set(layers) <= block.layers), None)
     if block is not None:
         kept[100] = 0
-    touched = {owner(s.tensor) for s in coupled.slices}
+    reads, makes = (_shares(coupled, known, weights, reads=reads) for reads in (True, False))
+    touched = {layer: max(reads.get(layer, 0.0), makes.get(layer, 0.0)) for layer in {**makes, **reads}}
     kernel, stride = _geometry(model, owner(root.tensor))
     return Group(
         name=coupled.name,
@@ -132,13 +134,26 @@ def _group(
         channels=channels,
         width=width,
         kept=kept,
-        macs=sum(weights[layer].macs for layer in touched if layer in weights),
-        parameters=sum(weights[layer].parameters for layer in touched if layer in weights),
+        macs=round(sum(share * weights[layer].macs for layer, share in touched.items())),
+        parameters=round(sum(share * weights[layer].parameters for layer, share in touched.items())),
         bypass=block.name if block else None,
+        reads=reads,
+        makes=makes,
         why_not_whole="" if block else _why_not_whole(coupled.name, known),
         kernel=kernel,
         stride=stride,
     )
+
+
+def _shares(coupled: Coupled, known: Coupling, weights: Mapping[str, Weight], *, reads: bool) -> dict[str, float]:
+    """Return the layers that read a group's channels, or that make or scale them, each with their share in it."""
+    shares: dict[str, float] = {}
+    for part in coupled.slices:
+        layer = owner(part.tensor)
+        if layer in weights and (part.role == "reads") == reads:
+            share = len(part.positions) / len(known.axes[part.tensor, part.axis])
+            shares[layer] = max(shares.get(layer, 0.0), share)
+    return shares
 
 
 def _why_not_whole(name: str, known: Coupling) -> str:

@@ -1,4 +1,4 @@
-"""How low a metric can still get: what the groups that are not decided yet save at most, worked out once."""
+"""How low a metric can still get: what the groups that are not decided yet take of each layer at most."""
 
 from __future__ import annotations
 
@@ -17,36 +17,46 @@ class Reach:
     """The lowest costs within reach of plans that are decided up to a step, by one metric's table.
 
     Groups are decided in order, and a block's first group decides whether the block goes. So the groups still open are
-    of two kinds: those of blocks that are not begun, which save what the better of removing and cutting saves, and
-    followers in a block that is begun, which save what cutting saves unless the block is gone already.
+    of two kinds: those of blocks that are not begun, which take what the better of removing and cutting takes, and
+    followers in a block that is begun, which take what cutting takes unless the block is gone already.
     """
 
     def __init__(self, table: CostTable) -> None:
-        """Add up what open groups save; the table's line may change later, its savings not."""
+        """Work out what open groups take; the table's line may change later, its savings not."""
         self._table = table
-        self._savings = np.where(np.isnan(table.savings), 0.0, table.savings)
         owner, groups = table.owner, len(table.savings)
         rows = np.arange(groups)
         self._follows = owner != rows
-        cut = np.nan_to_num(table.savings[:, :_REMOVED], nan=-np.inf).max(1)
-        removed = np.nan_to_num(table.savings[:, _REMOVED], nan=-np.inf)
-        block = np.maximum(removed, np.bincount(owner, weights=cut, minlength=groups))
-        later = rows >= np.arange(groups + 1)[:, None]
-        self._not_begun: Array = (later & ~self._follows) @ block
-        """By step: the most that blocks save that begin there or later, (groups + 1,)."""
-        members = (owner[:, None] == rows) & self._follows[:, None]
-        self._begun: Array = (later * cut) @ members * ~later
-        """By step: the most that the open followers save of each first group before it, (groups + 1, groups)."""
+        legal = ~np.isnan(table.savings)
+        taken = table.shared.taken
+        cut = np.array([one[:_REMOVED][ok[:_REMOVED]].max(0) for one, ok in zip(taken, legal, strict=True)])
+        blocks = np.array([cut[owner == first].sum(0) for first in range(groups)])
+        blocks = np.where(legal[:, _REMOVED, None, None], np.maximum(blocks, taken[:, _REMOVED]), blocks)
+        blocks[self._follows] = 0.0
+        self._not_begun: Array = np.concatenate([np.cumsum(blocks[::-1], 0)[::-1], np.zeros_like(blocks[:1])])
+        """By step: what blocks that begin there or later take of each layer at most, (groups + 1, 2, layers)."""
+        self._followers: dict[int, list[tuple[int, Array]]] = {}
+        """First group of a block → its followers and what cutting each takes."""
+        for group in rows[self._follows]:
+            self._followers.setdefault(int(owner[group]), []).append((int(group), cut[group]))
 
     def lowest(self, levels: NDArray[np.int64], step: int) -> Array:
         """Return the lowest cost within reach, each level chosen at ``step``, (plans, levels), legal or not."""
-        decided, after = levels[:, :step], step + 1
-        saved = self._table.saved(decided).sum(1) + self._not_begun[after]
-        saved = saved + (decided != _REMOVED) @ self._begun[after, :step]
-        here = np.tile(self._savings[step], (len(levels), 1))
+        table = self._table
+        taken = table.taken(levels[:, :step]) + self._not_begun[step + 1]
+        for first in self._followers:
+            if first < step:
+                stays = levels[:, first] != _REMOVED
+                taken[stays] += self._cut_after(first, step + 1)
+        here = np.broadcast_to(table.shared.taken[step], (len(levels), *table.shared.taken[step].shape)).copy()
         if self._follows[step]:
-            here[levels[:, self._table.owner[step]] == _REMOVED] = 0.0
-        else:
-            here[:, :_REMOVED] += self._begun[after, step]
-        lowest: Array = self._table.offset + self._table.slope * (self._table.whole - saved[:, None] - here)
-        return lowest
+            here[levels[:, table.owner[step]] == _REMOVED] = 0.0
+        elif step in self._followers:
+            here[:, :_REMOVED] += self._cut_after(step, step + 1)
+        return table.cost(taken[:, None] + here)
+
+    def _cut_after(self, first: int, step: int) -> Array:
+        """Return what the followers from ``step`` on take at most in a block that stays, (2, layers)."""
+        later = [cut for group, cut in self._followers[first] if group >= step]
+        taken: Array = np.sum([np.zeros_like(self._not_begun[0]), *later], axis=0)
+        return taken
