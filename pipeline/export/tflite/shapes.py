@@ -151,6 +151,8 @@ def _reshaped(before: Shape, now: Shape, after: Shape) -> Shape:
     """
     if before == now:
         return after
+    if (found := _regrouped(before, now, after)) is not None:
+        return found
     changed = [i for i, (old, new) in enumerate(zip(before, now, strict=True)) if old != new]
     if len(changed) == 1:
         old, new = before[changed[0]], now[changed[0]]
@@ -163,6 +165,26 @@ def _reshaped(before: Shape, now: Shape, after: Shape) -> Shape:
             if math.prod(found) == math.prod(now):
                 return found
     raise RefusedError(f"RESHAPE of {before} to {after} would get {now}: which length changes cannot be told")
+
+
+def _regrouped(before: Shape, now: Shape, after: Shape) -> Shape | None:
+    """Return the new shape where one length is split, or some are joined, between others that stay; else None.
+
+    Of a length that is split, as in a channel shuffle, the longest factor is the one that shrinks.
+
+    >>> _regrouped((1, 16, 4), (1, 8, 4), (1, 2, 8, 4)), _regrouped((1, 2, 8, 4), (1, 2, 4, 4), (1, 16, 4))
+    ((1, 2, 4, 4), (1, 8, 4))
+    """
+    ends = min(len(before), len(after)) - 1
+    start = next((i for i in range(ends) if not before[i] == now[i] == after[i]), ends)
+    stop = next((i for i in range(ends - start) if not before[-1 - i] == now[-1 - i] == after[-1 - i]), ends - start)
+    old, new = math.prod(before[start : len(before) - stop]), math.prod(now[start : len(now) - stop])
+    middle = list(after[start : len(after) - stop])
+    longest = middle.index(max(middle))
+    if 1 not in (len(middle), len(before) - stop - start) or math.prod(middle) != old or middle[longest] * new % old:
+        return None
+    middle[longest] = middle[longest] * new // old
+    return (*after[:start], *middle, *after[len(after) - stop :])
 
 
 def _strided_slice(op: Operation) -> Resolved:
