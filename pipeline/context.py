@@ -36,9 +36,6 @@ class Context:
     listen: Listener
     stopping: Callable[[], bool]
 
-    def __post_init__(self) -> None:
-        _ = self.accelerator  # one that is not there is told before anything is measured
-
     @cached_property
     def accelerator(self) -> Accelerator:
         """What trains; ConfigError where it is not there."""

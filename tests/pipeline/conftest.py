@@ -1,8 +1,9 @@
-"""This machine as another board: a folder in place of its /proc and /sys."""
+"""What several parts' tests need: another board in this machine's place, and sums that round alike."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,14 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderBoard:
     monkeypatch.setenv("PATH", str(board.programs), prepend=os.pathsep)
     (board.root / "proc/meminfo").write_text("MemTotal: 3884096 kB\nMemAvailable: 3271880 kB\n")
     return board
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch computes on one thread: sums then round alike each time."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

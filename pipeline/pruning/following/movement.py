@@ -7,7 +7,8 @@ the graph that count channels are noted, to be mended after a cut.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
@@ -15,6 +16,9 @@ from torch import Tensor, fx
 from pipeline.pruning.following.book import NotFollowedError, spread, varying
 from pipeline.pruning.following.call import Call
 from pipeline.pruning.following.edits import Bounds, Literal, Pieces
+
+Place: TypeAlias = tuple[int | str, ...]
+"""Where an argument stands in a node: see ``Call.place``."""
 
 PLAIN = frozenset(
     """
@@ -38,22 +42,12 @@ def sized(call: Call) -> Tensor:
     places = dict(enumerate(_size_places(call)))
     movable = [d for d in varying(labels) if not _is_fixed(call, places.get(d))]
     labels = _boxed(call, labels, prefer=movable)
-    for dim in varying(labels):
-        place = places.get(dim)
-        if place is not None and isinstance(number := call.written(place), int) and number != -1:
-            call.book.edits.append(Literal(call.node.name, place, call.book.along(labels, dim)))
-    return labels
+    return _with_sizes_noted(call, labels, places)
 
 
 def expanded(call: Call) -> Tensor:
     """Repeat along dimensions of size one; nothing else is counted by its sizes."""
-    labels = call.labels.expand(call.shape)
-    places = dict(enumerate(_size_places(call)))
-    for dim in varying(labels):
-        place = places.get(dim)
-        if place is not None and isinstance(number := call.written(place), int) and number != -1:
-            call.book.edits.append(Literal(call.node.name, place, call.book.along(labels, dim)))
-    return labels
+    return _with_sizes_noted(call, call.labels.expand(call.shape), dict(enumerate(_size_places(call))))
 
 
 def concatenated(call: Call) -> Tensor:
@@ -189,7 +183,7 @@ def _moved(call: Call) -> Tensor:
     return torch.as_tensor(call.node.target(*marks, **keywords))  # type: ignore[operator]
 
 
-def _size_places(call: Call) -> list[tuple[int | str, ...] | None]:
+def _size_places(call: Call) -> list[Place | None]:
     """Return where each of the result's sizes is written, None where it is not."""
     if call.module is not None:
         raise NotFollowedError(f"sizes inside {call.name} are not followed")
@@ -200,14 +194,23 @@ def _size_places(call: Call) -> list[tuple[int | str, ...] | None]:
         return [*left, *((*at, i) for i in range(inner)), *([None] * (len(call.shape) - dim - inner))]
     first = call.written((1,)) if len(call.args) > 1 else call.written((next(iter(call.kwargs)),))
     if isinstance(first, (tuple, list)):
-        start: tuple[int | str, ...] = (1,) if len(call.args) > 1 else (next(iter(call.kwargs)),)
+        start: Place = (1,) if len(call.args) > 1 else (next(iter(call.kwargs)),)
         return [(*start, i) for i in range(len(first))]
     if isinstance(first, fx.Node) and isinstance(call.args[1], (tuple, list)):
         return [None] * len(call.shape)  # a whole shape that is computed
     return [(1 + i,) for i in range(len(call.args) - 1)]
 
 
-def _is_fixed(call: Call, place: tuple[int | str, ...] | None) -> bool:
+def _with_sizes_noted(call: Call, labels: Tensor, places: Mapping[int, Place | None]) -> Tensor:
+    """Note the sizes that are written as numbers and count channels; return the labels."""
+    for dim in varying(labels):
+        place = places.get(dim)
+        if place is not None and _is_fixed(call, place):
+            call.book.edits.append(Literal(call.node.name, place, call.book.along(labels, dim)))
+    return labels
+
+
+def _is_fixed(call: Call, place: Place | None) -> bool:
     """Return whether the size that is written there is a number: it can be mended, but who computes others may not."""
     return place is not None and isinstance(call.written(place), int) and call.written(place) != -1
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
@@ -11,13 +9,7 @@ from pipeline.pruning.recover import accuracy, reestimate_batch_norm
 from tests.pipeline.pruning.networks import Chain, Residual, traced
 from tests.pipeline.training.images import Blobs
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_batch_norm_becomes_the_plain_mean_over_the_batches() -> None:

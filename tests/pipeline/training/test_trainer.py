@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,13 +16,7 @@ from tests.pipeline.training.images import Blobs, forgetful
 
 SETTINGS = FineTuning(epochs=4.0, batch_size=32, learning_rate=0.05, seed=1)
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_fine_tuning_learns_and_says_how_it_goes() -> None:
