@@ -28,7 +28,8 @@ def load_model(
     """Build a network in evaluation mode, float32.
 
     Args:
-        spec: ``digits-cnn``; a CIFAR ResNet (``resnet20``, 32, 44, 56, 110); a torchvision classification network;
+        spec: ``digits-cnn``; a CIFAR ResNet (``resnet20``, 32, 44, 56, 110); another network at CIFAR's size
+            (:mod:`pipeline.zoo.cifar_networks`); a torchvision classification network;
             ``package.module:factory`` or ``file.py:factory``.
         classes: outputs of the last layer.
         channels: of the input; a factory of the user's own is told where it asks for it by a usual name.
@@ -67,9 +68,11 @@ def _build(spec: str, classes: int, channels: int) -> nn.Module:
 
 
 def _from_torchvision(name: str, classes: int, channels: int) -> nn.Module:
-    from pipeline.zoo import torchvision_models  # a second to import, and only these networks need it
+    from pipeline.zoo import cifar_networks, torchvision_models  # a second to import, and only these need it
 
-    known = [DIGITS_CNN, *DEPTHS, *torchvision_models.names()]
+    if name in cifar_networks.NETWORKS:
+        return cifar_networks.build(name, classes=classes, channels=channels)
+    known = [DIGITS_CNN, *DEPTHS, *cifar_networks.NETWORKS, *torchvision_models.names()]
     if name in known:
         return torchvision_models.build(name, classes=classes, channels=channels)
     if Path(name).suffix in SUFFIXES:
@@ -77,6 +80,7 @@ def _from_torchvision(name: str, classes: int, channels: int) -> nn.Module:
     if Path(name).suffix == ".py":
         raise ModelError(f"{name} does not say which function builds the network; write {name}:FACTORY")
     raise ModelError(
-        f"unknown model {name!r}{nearest(name, known)}; known are {DIGITS_CNN}, {', '.join(DEPTHS)}, torchvision's "
+        f"unknown model {name!r}{nearest(name, known)}; known are {DIGITS_CNN}, {', '.join(DEPTHS)}, "
+        f"{', '.join(cifar_networks.NETWORKS)}, torchvision's "
         "classification networks, package.module:factory and file.py:factory"
     )

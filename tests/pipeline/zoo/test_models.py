@@ -65,6 +65,9 @@ def load(spec, classes=10, channels=3, weights=None):
         ("mobilenet_v2", 3, 64),
         ("mobilenet_v2", 1, 64),
         ("squeezenet1_1", 2, 64),
+        ("cifar_vgg16_bn", 1, 28),
+        ("cifar_densenet40", 3, 32),
+        ("cifar_mobilenet_v2", 3, 32),
     ],
 )
 def test_networks_are_in_evaluation_mode_traceable_and_answer_for_each_class(spec, channels, side):
@@ -84,6 +87,22 @@ def test_networks_are_in_evaluation_mode_traceable_and_answer_for_each_class(spe
 def test_cifar_resnets_have_the_published_sizes(spec, parameters):
     """Table 6 of arXiv:1512.03385 says 0.27 M, 0.46 M, 0.85 M and 1.7 M."""
     assert sum(p.numel() for p in load(spec).parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("spec", "parameters"),
+    [("cifar_vgg16_bn", 14_728_266), ("cifar_densenet40", 176_170), ("cifar_mobilenet_v2", 2_236_682)],
+)
+def test_networks_at_cifars_size_have_the_usual_sizes(spec, parameters):
+    """VGG-16 with one linear layer 14.7 M, DenseNet-BC-40 0.18 M (table 2 of arXiv:1608.06993), MobileNetV2 2.2 M."""
+    assert sum(p.numel() for p in load(spec).parameters()) == parameters
+
+
+def test_networks_at_cifars_size_do_not_scale_down_at_once():
+    for spec, side in (("cifar_vgg16_bn", 2), ("cifar_densenet40", 8), ("cifar_mobilenet_v2", 4)):
+        features = load(spec).features
+        with torch.no_grad():
+            assert features(torch.rand(1, 3, 32, 32)).shape[-1] == side
 
 
 def test_cifar_resnet_shortcut_subsamples_and_pads_with_zero_channels():
