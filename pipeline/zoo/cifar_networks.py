@@ -1,7 +1,7 @@
 """torchvision's networks at the size of CIFAR's images: no early downscaling, one small head, untrained.
 
 ``cifar_vgg16_bn``, ``cifar_vgg19_bn``: one linear layer after global pooling (as S. Zagoruyko, 92.45 % in Torch, 2015).
-``cifar_densenet40``: DenseNet-BC with k = 12 (G. Huang et al., arXiv:1608.06993, section 4.2).
+``cifar_densenet40``: DenseNet-BC of 40 layers with k = 12 (G. Huang et al., arXiv:1608.06993).
 ``cifar_mobilenet_v2``: strides of the stem and of the second stage are 1, so that the last stage sees 4×4 pixels.
 """
 

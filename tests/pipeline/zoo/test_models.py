@@ -94,7 +94,7 @@ def test_cifar_resnets_have_the_published_sizes(spec, parameters):
     [("cifar_vgg16_bn", 14_728_266), ("cifar_densenet40", 176_170), ("cifar_mobilenet_v2", 2_236_682)],
 )
 def test_networks_at_cifars_size_have_the_usual_sizes(spec, parameters):
-    """VGG-16 with one linear layer 14.7 M, DenseNet-BC-40 0.18 M (table 2 of arXiv:1608.06993), MobileNetV2 2.2 M."""
+    """VGG-16 with one linear layer 14.7 M, DenseNet-BC-40 0.18 M, MobileNetV2 2.2 M."""
     assert sum(p.numel() for p in load(spec).parameters()) == parameters
 
 
