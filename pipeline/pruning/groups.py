@@ -45,7 +45,7 @@ def search_space(
         layers = known.makers[name]
         floor = max([step, *(least for pattern, least in (minimum or {}).items() if _fits(layers, [pattern]))])
         group = _group(coupled, known, weights, model, step, floor)
-        if why := _why_whole(group, coupled, wrong, protect, floor):
+        if why := _why_whole(group, coupled, wrong, protect, step, floor):
             refused.update(dict.fromkeys(layers, why))
         else:
             groups.append(group)
@@ -91,7 +91,7 @@ def _fits(layers: Iterable[str], patterns: Iterable[str]) -> bool:
 
 
 def _why_whole(
-    group: Group, coupled: Coupled, wrong: Mapping[str, str], protect: Sequence[str], floor: int
+    group: Group, coupled: Coupled, wrong: Mapping[str, str], protect: Sequence[str], step: int, floor: int
 ) -> str | None:
     """Return why a group has to stay as it is, None where it may be cut."""
     if coupled.name in wrong:
@@ -100,9 +100,12 @@ def _why_whole(
         return _PROTECTED
     if len(group.kept) > 1:
         return None
+    no_way = "and nothing leads past them"
     if coupled.units == 1:
-        return f"its {group.channels} channels only go together, and there is no way around them"
-    return f"{group.channels} channels are no more than the {floor} that have to stay, and there is no way around them"
+        return f"its {group.channels} channels only go together, {no_way}"
+    if floor > step:
+        return f"the settings keep {floor} of its {group.channels} channels, {no_way}"
+    return f"its {group.channels} channels are no more than this device computes at once ({step}), {no_way}"
 
 
 def _group(

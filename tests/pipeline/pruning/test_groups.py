@@ -42,7 +42,7 @@ def test_widths_round_up_to_the_step_and_equal_levels_are_masked() -> None:
 
 def test_a_layer_no_wider_than_the_step_is_refused_and_the_reason_said() -> None:
     _, space, _ = studied(Chain, step=8)
-    assert "8 channels are no more than the 8 that have to stay" in space.refused["conv1"]
+    assert "8 channels are no more than this device computes at once (8)" in space.refused["conv1"]
 
 
 def test_the_layer_that_makes_the_output_stays() -> None:

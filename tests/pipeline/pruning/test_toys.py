@@ -118,7 +118,7 @@ def test_widths_round_up_to_the_step_and_what_is_narrower_than_it_is_refused_by_
     space = search_space(base, IMAGES, step=8)
     kept = {group.name: dict(group.kept) for group in space.groups}
     assert kept == {"first": {0: 16, 50: 8}, "hidden": {0: 12, 50: 8}}
-    assert "8 channels are no more than the 8 that have to stay" in space.refused["last"]
+    assert "8 channels are no more than this device computes at once (8)" in space.refused["last"]
     with pytest.raises(ModelError, match="nothing in this model can be pruned"):
         search_space(base, IMAGES, step=32)
 
