@@ -17,7 +17,9 @@ from pipeline.pruning.feature_maps import Statistic, observe
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 _CHUNK = 32
-"""Images that pass through the network at once: 224 × 224 ones with all that a backward pass keeps need some 1 GB."""
+"""Images that pass through the network at once: 224 × 224 ones need some 1 GB with all that is kept of them."""
+MINIBATCH = 8
+"""Images over whose mean loss gradients are taken. Fewer cancel out less, see ``criteria.taylor``, and take longer."""
 
 
 class Evidence:
@@ -34,7 +36,7 @@ class Evidence:
         self._groups = tuple(groups)
         self._batches: Iterator[tuple[Tensor, Tensor]] = iter(batches)
         self._tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
-        self._gradients: dict[str, Tensor] = {}
+        self._effects: dict[tuple[str, int], Tensor] = {}
         self._averages: dict[Statistic, dict[str, Tensor]] = {}
 
     def parameters(self, group: Coupled, *roles: Role) -> list[Slice]:
@@ -64,17 +66,21 @@ class Evidence:
         """Return values of the slice's tensor as one row a position along its axis; (positions, the rest)."""
         return values.movedim(part.axis, 0).reshape(values.shape[part.axis], -1)
 
-    def gradient(self, name: str) -> Tensor:
-        """Return the gradient of the cross entropy's mean over all images, in eval mode, by a parameter.
+    def effects(self, part: Slice) -> Tensor:
+        """Return Σ w · ∂L/∂w over the weights at each position along a slice's axis, (mini-batches, positions).
+
+        L is the cross entropy's mean over a mini-batch, in eval mode; each row is weighed by its share of the images.
+
+        Args:
+            part: of trained weights or biases that make or scale a group's channels.
 
         Raises:
             DataError: there are no images, or a label is none of the network's classes.
-            ModelError: the gradient is not finite.
+            ModelError: a gradient is not finite.
         """
-        if not self._gradients:
-            names = {part.tensor for g in self._groups for part in self.parameters(g, "makes", "scales", "reads")}
-            self._gradients = self._mean_gradients(sorted(names))
-        return _finite(self._gradients[name], f"the gradient of {name}")
+        if not self._effects:
+            self._effects = self._of_minibatches()
+        return _finite(self._effects[part.tensor, part.axis], f"the gradient of {part.tensor}")
 
     def average(self, statistic: Statistic, part: Slice) -> Tensor:
         """Return the mean over all images of what ``statistic`` makes of a layer's feature maps; one a channel.
@@ -103,39 +109,48 @@ class Evidence:
             )
         return averages
 
-    def _mean_gradients(self, names: list[str]) -> dict[str, Tensor]:
+    def _of_minibatches(self) -> dict[tuple[str, int], Tensor]:
         self._require_finite()
+        parts = {(p.tensor, p.axis): p for g in self._groups for p in self.parameters(g, "makes", "scales")}
+        names = sorted({name for name, _ in parts})
         leaves = {name: self._tensors[name].detach().clone().requires_grad_() for name in names}
-        sums = {name: torch.zeros_like(leaf, device="cpu", dtype=torch.float64) for name, leaf in leaves.items()}
+        rows: dict[tuple[str, int], list[Tensor]] = {key: [] for key in parts}
         seen = 0
         with _evaluating(self._model), torch.enable_grad():
-            for images, labels in self._chunks():
+            for images, labels in self._chunks(MINIBATCH):
                 scores = functional_call(self._model, leaves, (images,))
                 _require_classes(labels, classes=scores.shape[1])
                 loss = functional.cross_entropy(scores, labels, reduction="sum")
                 found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-                for name, gradient in zip(names, found, strict=True):
-                    sums[name] += gradient.to("cpu", torch.float64)
+                products = {n: self.tensor(n) * g.to("cpu", torch.float64) for n, g in zip(names, found, strict=True)}
+                for key, part in parts.items():
+                    rows[key].append(self.along(part, products[part.tensor]).sum(1))
                 seen += len(labels)
-        return {name: total / seen for name, total in sums.items()}
+        return {key: torch.stack(each) / seen for key, each in rows.items()}
 
     def _require_finite(self) -> None:
         """Name a broken weight or statistic before all that it spoils."""
         for name, values in self._tensors.items():
             _finite(values, name)
 
-    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches in parts that fit into memory; raise DataError where there is not a single image."""
+    def _chunks(self, size: int = _CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``size`` images at a time, however they come, the last ones fewer; DataError where there are none."""
+        left: tuple[Tensor, ...] = ()
         empty = True
-        for images, labels in self._batches:
-            for start in range(0, len(images), _CHUNK):
-                empty = False
-                yield images[start : start + _CHUNK], labels[start : start + _CHUNK]
+        for batch in self._batches:
+            joined = tuple(torch.cat(pair) for pair in zip(left, batch, strict=True)) if left else batch
+            empty = empty and len(joined[1]) == 0
+            whole = len(joined[1]) // size * size
+            for start in range(0, whole, size):
+                yield joined[0][start : start + size], joined[1][start : start + size]
+            left = tuple(each[whole:] for each in joined)
         if empty:
             raise DataError(
                 "the criterion needs images, and there are none left to read: give it at least one batch, or take one "
                 "that looks at the weights alone, such as l1"
             )
+        if len(left[1]):
+            yield left[0], left[1]
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.pruning.coupled import Slice
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.criteria import taylor
-from pipeline.pruning.evidence import Evidence
+from pipeline.pruning.evidence import MINIBATCH, Evidence
 from pipeline.pruning.tracing import trace
 from tests.pipeline.pruning.criteria.peers import Plain, backward, ours, theirs
 from tests.pipeline.pruning.networks import IMAGES, Residual, lively
@@ -60,8 +61,8 @@ def test_without_norm_and_bias_it_is_that_of_torch_pruning() -> None:
 class Louder(Evidence):
     """Batch norm's gradients a thousandfold."""
 
-    def gradient(self, name: str) -> Tensor:
-        return super().gradient(name) * (1000 if name.startswith("bn.") else 1)
+    def effects(self, part: Slice) -> Tensor:
+        return super().effects(part) * (1000 if part.tensor.startswith("bn.") else 1)
 
 
 def test_batch_norms_gradients_count_where_torch_pruning_passes_them_over() -> None:
@@ -89,6 +90,15 @@ def test_how_the_images_are_batched_does_not_matter() -> None:
     whole = ours(model, "conv", taylor, [(images, labels)])
     parts = ours(model, "conv", taylor, zip(images.split(7), labels.split(7), strict=True))
     torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-8)
+
+
+def test_effects_of_opposite_sign_in_two_mini_batches_do_not_cancel() -> None:
+    model = lively(Plain(norm=True))
+    images = torch.randn(2 * MINIBATCH, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    labels = torch.arange(2 * MINIBATCH) % 5
+    halves = zip(images.split(MINIBATCH), labels.split(MINIBATCH), strict=True)
+    apart = [ours(model, "conv", taylor, [half]) for half in halves]
+    torch.testing.assert_close(ours(model, "conv", taylor, [(images, labels)]), (apart[0] + apart[1]) / 2)
 
 
 def test_frozen_weights_are_ranked_like_any_others() -> None:
