@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from tests import forked
+
 REPOSITORY = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-c", "from pipeline.cli import main; main()")
 PATIENCE_S = 240.0
@@ -151,20 +153,24 @@ class Desk:
         return name
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        home = self.folder / "home"
-        home.mkdir(exist_ok=True)
-        environment = {
-            **os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(home), "XDG_CONFIG_HOME": str(home),
-            "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
+        """Start a command as a shell does."""
         return subprocess.Popen(
-            [*COMMAND, *arguments], cwd=self.folder, env=environment, text=True,
+            [*COMMAND, *arguments], cwd=self.folder, env=self._environment(), text=True,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )  # fmt: skip
 
     def do(self, *arguments: str) -> Done:
         """Run a command to its end."""
+        return Done(*forked.run(arguments, self.folder, self._environment(), PATIENCE_S))
+
+    def cold(self, *arguments: str) -> Done:
+        """Run a command to its end in a new interpreter, which shares nothing with another's: no order, no seed."""
         return finished(self.start(*arguments))
+
+    def _environment(self) -> dict[str, str]:
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        return {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(home), "XDG_CONFIG_HOME": str(home)}
 
     def done(self, *arguments: str) -> Done:
         """Run a command that has to succeed."""
@@ -200,10 +206,16 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     raise AssertionError(f"ended without {words!r}: {seen}")
 
 
-def agents(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The process's children that are agents."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "--dir" in child.cmdline()]
+def agents(process: subprocess.Popen[str], at: str = "--dir") -> list[psutil.Process]:
+    """The process's children that are agents, or are ``at`` an agent's work."""
+    return [child for child in psutil.Process(process.pid).children(recursive=True) if at in _words(child)]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return []
 
 
 def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:

@@ -18,14 +18,20 @@ from typing import Any
 
 import pytest
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, and before torch is imported
+# Before torch is imported. Two processes test on two cores: with two threads each, they wait for each other, many times
+# as long as they compute.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does; some tests ask for two threads
 
 from pipeline.records import Device, MeasureSettings, SshAddress
 
+LONGEST = ("lab", "cli")
+"""The folders whose files take minutes with few tests, the longest first."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the virtual boards, which take longest."""
-    items.sort(key=lambda item: "lab" not in item.path.parts)
+    """Begin with what takes longest, so that at the end no process has minutes left alone."""
+    items.sort(key=lambda item: [folder not in item.path.parts for folder in LONGEST])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,6 +43,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return "lab" if nodeid.startswith("tests/lab/") else str(super()._split_scope(nodeid))
 
+    config.option.loadscopereorder = False  # by the number of tests: those that take longest would come last
     return Scheduling(config, log)
 
 

@@ -24,17 +24,6 @@ STEP = 16
 """Of 32 channels: few levels, so that few cuts are measured."""
 FORMATS = {"onnxruntime": "onnx", "tflite": "tflite"}
 RECORDED = "tflite"
-PATIENCE_S = 220.0
-
-
-def run_to_its_end(desk: Desk, *arguments: str) -> None:
-    """Run; an emulated board takes its time."""
-    process = desk.start("run", *arguments)
-    try:
-        out, err = process.communicate(timeout=PATIENCE_S)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err + out
 
 
 def shown(desk: Desk) -> dict[str, Any]:
@@ -52,7 +41,7 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_a_recorde
     settings = {"runtime": runtime, "format": FORMATS[runtime], "measure": MEASURE, "channel_step": STEP}
     desk.write("inventory.yaml", raspberry_pi.inventory(**settings))
     record = ["--record"] if runtime == RECORDED else []
-    run_to_its_end(desk, "--device", "pi4", "--config", "run.yaml", *record)
+    desk.done("run", "--device", "pi4", "--config", "run.yaml", *record)
 
     run = shown(desk)
     assert run["status"] == "finished"
@@ -79,7 +68,7 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_a_recorde
     if runtime != RECORDED:
         return
     replaying(desk, run["id"])
-    run_to_its_end(desk, "--device", "tape", "--config", "run.yaml")
+    desk.done("run", "--device", "tape", "--config", "run.yaml")
     replayed = shown(desk)
     assert (replayed["device"]["kind"], replayed["facts"]["cpu"]) == ("replay", "Cortex-A72")
     assert told(replayed) == told(run)

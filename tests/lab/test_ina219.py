@@ -233,12 +233,12 @@ def test_a_chip_that_resets_again_and_again_ends_the_measurement(
 
 def test_the_sampler_takes_little_of_the_board(agent: Agent, candidate: str, chip: Ina219Chip) -> None:
     """It sleeps until a conversion is due: 1.0 to 1.3 % of a core were measured; the limit allows for a busy one."""
-    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 4, "max_s": 4.1})
+    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 2.5, "max_s": 2.6})
     while agent.receive().get("stage") != "measure":
         pass
     sampler = next(pid for pid in descendants(agent.process.pid) if b"sampler" in _command(pid))
     before, start = _cpu_s(sampler), time.monotonic()
-    time.sleep(3)
+    time.sleep(1.5)
     share = (_cpu_s(sampler) - before) / (time.monotonic() - start)
     assert agent.reply()["ok"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from device_agents.lock import Lock
 from pipeline.agent import open_agent
 from pipeline.errors import BoardHeldError, DeviceError
 from pipeline.records import Device, LockSettings
@@ -39,6 +40,12 @@ def server(sshd: Sshd, board: FolderBoard) -> Sshd:
 @pytest.fixture
 def device(server: Sshd) -> Device:
     return server.device(modes=FAST)
+
+
+@pytest.fixture
+def silent(server: Sshd) -> Device:
+    """Two seconds of silence lose the board, four the session, and no other session is opened then."""
+    return server.device(modes=FAST, address=server.address(retries=0), lock=LockSettings(ttl_s=2.0))
 
 
 def left(board: FolderBoard) -> list[str]:
@@ -95,16 +102,19 @@ def test_after_a_cut_the_new_session_holds_the_board_in_the_same_modes(
     assert eventually(lambda: board.governors == {"ondemand"} and not left(board))
 
 
-def test_a_silent_run_loses_the_board_and_takes_it_again_when_it_goes_on(board: FolderBoard, device: Device) -> None:
-    with open_agent(replace(device, lock=LockSettings(ttl_s=0.5))) as agent:
+def test_a_silent_run_loses_the_board_and_takes_it_again_when_it_goes_on(board: FolderBoard, silent: Device) -> None:
+    lock = Lock(str(board.root / "pipeline-board.lock"))
+    with open_agent(silent) as agent:
         agent.hold()
-        assert eventually(lambda: board.governors == {"ondemand"})
-        with open_agent(device) as other:
-            assert other.facts.holder is None
+        assert lock.holder() is not None
+        assert eventually(lambda: board.governors == {"ondemand"} and lock.holder() is None)
         assert agent.measure(MODEL, "onnx").inferences > 0
+        assert board.governors == {"performance"}
 
 
-def test_a_run_that_lost_the_board_by_silence_waits_for_whoever_took_it(board: FolderBoard, device: Device) -> None:
+def test_a_run_that_lost_the_board_by_silence_waits_for_whoever_took_it(
+    board: FolderBoard, device: Device, silent: Device
+) -> None:
     heard: list[Mapping[str, Any]] = []
     letting_go: list[threading.Timer] = []
 
@@ -114,10 +124,9 @@ def test_a_run_that_lost_the_board_by_silence_waits_for_whoever_took_it(board: F
             letting_go.append(threading.Timer(0.1, other.close))
             letting_go[0].start()
 
-    with open_agent(replace(device, lock=LockSettings(ttl_s=0.5)), on_event=on_event) as agent:
+    with open_agent(replace(device, modes={})) as other, open_agent(silent, on_event=on_event) as agent:
         agent.hold()
         assert eventually(lambda: board.governors == {"ondemand"})
-        other = open_agent(replace(device, modes={}))
         other.hold()
 
         assert agent.measure(MODEL, "onnx").inferences > 0

@@ -38,7 +38,8 @@ def shown(desk: Desk, run: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def replayed(recorded: Desk) -> dict[str, Any]:
-    done = recorded.done("run", "--config", "run.yaml", "--epochs", "0.1", "--device", "tape", "--json")
+    done = recorded.cold("run", "--config", "run.yaml", "--epochs", "0.1", "--device", "tape", "--json")
+    assert done.code == 0, done.err
     found: dict[str, Any] = done.json
     return found
 
