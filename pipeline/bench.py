@@ -6,27 +6,18 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from pipeline import quarantine
 from pipeline.agent import Agent, Kind
-from pipeline.candidates import Builder, Built
-from pipeline.cost.layers import Shrinking
-from pipeline.cost.tables import CostModel, CostTable, interpolated, owners, signature, size_savings
+from pipeline.candidates import Built
 from pipeline.doubts import why_invalid
-from pipeline.errors import DeviceError, MeasureError
-from pipeline.records import LEVELS, Measurement, MeasureSettings, SearchSpace
+from pipeline.errors import DeviceError
+from pipeline.records import Measurement, MeasureSettings
 from pipeline.store import Store
 from pipeline.targets import Metric
 
 _log = logging.getLogger(__name__)
 
-Cut = tuple[object, ...]
-"""A group's signature, the group itself where no other costs like it, and the level."""
-
 BASE = "base"
-FEWEST_CUTS = 0.5
-"""Share of the single cuts that must be measured; the costs of the others are taken from their neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,114 +130,3 @@ def longer(settings: MeasureSettings, times: float) -> MeasureSettings:
     max_s = max(settings.max_s, 2 * min_s)
     timeout_s = settings.timeout_s + max_s - settings.max_s
     return replace(settings, min_s=min_s, max_s=max_s, ci_rel=settings.ci_rel / times, timeout_s=timeout_s)
-
-
-def single_cuts(space: SearchSpace) -> dict[Cut, tuple[int, ...]]:
-    """Return the plans that cut one group at one level, by signature and level; equal groups share one."""
-    plans: dict[Cut, tuple[int, ...]] = {}
-    owner = owners(space)
-    for i, group in enumerate(space.groups):
-        for level in group.levels[1:]:
-            if level == 100 and owner[i] != i:
-                continue  # the block's first group stands for the block
-            levels = tuple(level if j == i else 0 for j in range(len(space.groups)))
-            plans.setdefault((signature(group), i if level == 100 and _shared(space, i) else None, level), levels)
-    return plans
-
-
-def cost_model(
-    space: SearchSpace,
-    bench: Bench,
-    builder: Builder,
-    on_probe: Callable[[int], None] = lambda _: None,
-    *,
-    size: float = 1.0,
-) -> CostModel:
-    """Return the board's cost tables, measured by one probe for each different single cut.
-
-    What stays invalid is left out, and its cost taken from the same group's other levels, with a warning.
-
-    Args:
-        space: what may be cut.
-        bench: measures.
-        builder: makes the probes.
-        on_probe: hears how many are through.
-        size: parameters of the network as it is cut from over the base model's; below 1 from the second round on.
-
-    Raises:
-        DeviceError: too many stay invalid to plan by.
-    """
-    whole = _uncut(space, bench, builder) if bench.round > 1 else None
-    figures: dict[Cut, Measurement] = {}
-    cuts = single_cuts(space)
-    for number, (kind, levels) in enumerate(cuts.items(), 1):
-        found = bench.probe(space.key(levels), lambda levels=levels: builder.probe(levels))  # type: ignore[misc]
-        if found is None:
-            _log.warning("a single cut stays invalid; its cost is taken from the group's other levels: %s", levels)
-        else:
-            figures[kind] = found
-        on_probe(number)
-    _require_enough(figures, cuts, bench)
-    owner = owners(space)
-    tables: dict[Metric, CostTable] = {"latency": _table(space, figures, whole, owner, _latency_ratio)}
-    if figures and all(m.power_ratio is not None and m.energy_ratio is not None for m in figures.values()):
-        tables["power"] = _table(space, figures, whole, owner, lambda m: m.power_ratio)
-        tables["energy"] = _table(space, figures, whole, owner, lambda m: m.energy_ratio)
-    tables["size"] = CostTable(size_savings(space) * size, owner, Shrinking.of(space, parameters=True), whole=size)
-    return CostModel(tables)
-
-
-def _uncut(space: SearchSpace, bench: Bench, builder: Builder) -> Measurement:
-    """Return the figures of a later round's network as it is, before anything more is cut."""
-    levels = tuple(0 for _ in space.groups)
-    found = bench.probe(space.key(levels), lambda: builder.probe(levels))
-    if found is None:
-        raise _unplannable(bench, "the network that this round begins with cannot be measured validly")
-    return found
-
-
-def _require_enough(figures: Mapping[Cut, Measurement], cuts: Mapping[Cut, tuple[int, ...]], bench: Bench) -> None:
-    if len(figures) < FEWEST_CUTS * len(cuts):
-        raise _unplannable(bench, f"only {len(figures)} of {len(cuts)} single cuts could be measured validly")
-
-
-def _unplannable(bench: Bench, what: str) -> DeviceError:
-    name = bench.agent.device.name
-    mend = quarantine.mend(name, tolerant=bench.tolerant)
-    return DeviceError(f"{name}: {what}: nothing can be planned by that; {mend}; then start a new run")
-
-
-def _table(
-    space: SearchSpace,
-    figures: Mapping[Cut, Measurement],
-    whole: Measurement | None,
-    owner: np.ndarray,
-    ratio: Callable[[Measurement], float | None],
-) -> CostTable:
-    uncut = 1.0 if whole is None else _required(ratio(whole))
-    savings = np.full((len(space.groups), len(LEVELS)), np.nan)
-    for i, group in enumerate(space.groups):
-        savings[i, 0] = 0.0
-        for level in group.levels[1:]:
-            found = figures.get((signature(group), i if level == 100 and _shared(space, i) else None, level))
-            if found is not None:
-                savings[i, LEVELS.index(level)] = uncut - _required(ratio(found))
-        savings[i] = interpolated(savings[i], group)
-        if 100 in group.levels and owner[i] != i:
-            savings[i, LEVELS.index(100)] = 0.0  # the block's first group stands for the block
-    return CostTable(savings, owner, Shrinking.of(space), whole=uncut)
-
-
-def _required(ratio: float | None) -> float:
-    if ratio is None:
-        raise MeasureError("a single cut came back without its ratio to the base model: nothing can be planned by it")
-    return ratio
-
-
-def _latency_ratio(measurement: Measurement) -> float | None:
-    return measurement.ratio.value if measurement.ratio else None
-
-
-def _shared(space: SearchSpace, i: int) -> bool:
-    """Return whether other groups go with the block around group ``i``: then its removal costs like no other's."""
-    return sum(g.bypass == space.groups[i].bypass for g in space.groups) > 1

