@@ -1,0 +1,123 @@
+"""From the levels that a method would like to a plan that meets the targets, cuts no more than they ask, and is new."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from pipeline.records import LEVELS
+from pipeline.search.planning import REMOVE, Array, Planner, legalised
+from pipeline.search.strategies.random import draw, unasked
+
+Levels = tuple[int, ...]
+"""A plan's level indices."""
+
+_TRIES = 4
+"""Neighbours tried at each distance."""
+_DRAWN = 50
+"""Plans drawn at random where no neighbour is new."""
+
+
+class Repair:
+    """Makes plans legal; what has to be chosen on the way is drawn at random."""
+
+    def __init__(self, planner: Planner, rng: np.random.Generator) -> None:
+        """Read which levels the groups have, and which groups make a block."""
+        self.planner = planner
+        self._rng = rng
+        groups = planner.problem.space.groups
+        self.options = [[LEVELS.index(level) for level in group.levels] for group in groups]
+        """Each group's legal level indices, ascending."""
+        self.blocks = [
+            [j for j, other in enumerate(groups) if group.bypass is not None and other.bypass == group.bypass] or [i]
+            for i, group in enumerate(groups)
+        ]
+        """For each group the groups that go together with it at level 100, in order."""
+
+    # ------------------------------------------------------------ one plan
+
+    def moved(self, levels: Sequence[int], group: int, level: int) -> Levels:
+        """Return a plan with one group's level changed; a block goes whole, and comes back with nothing else cut."""
+        changed = list(levels)
+        if REMOVE in (level, levels[group]):
+            for other in self.blocks[group]:
+                changed[other] = REMOVE if level == REMOVE else 0
+        changed[group] = level
+        return tuple(changed)
+
+    def nearest(self, wanted: Sequence[float]) -> Levels:
+        """Return the nearest level that each group has, the shallower of two; a block's first group says if it goes."""
+        levels = [min(own, key=lambda o: abs(o - w)) for own, w in zip(self.options, wanted, strict=True)]
+        for group, block in enumerate(self.blocks):
+            if levels[block[0]] == REMOVE:
+                levels[group] = REMOVE
+            elif levels[group] == REMOVE:
+                levels[group] = self.options[group][-2]
+        return tuple(levels)
+
+    def met(self, wanted: Sequence[float]) -> Levels:
+        """Return a plan within the masks near ``wanted``: groups drawn at random are cut deeper until it is one.
+
+        The masks alone would do, but they decide group by group: the last ones would pay for what the first ones wish.
+        """
+        levels = self.nearest(wanted)
+        excess = self.excess([levels])[0]
+        while excess > 0 and (ways := self._ways(levels, range(len(levels)), deeper=True)):
+            after = self.excess(list(ways.values()))
+            better = np.flatnonzero(after < excess)
+            pick = int(self._rng.choice(better if len(better) else len(ways)))
+            levels, excess = list(ways.values())[pick], after[pick]
+        return tuple(legalised(self.planner, np.array([levels]))[0].tolist())
+
+    def tightened(self, plan: Sequence[int]) -> Levels:
+        """Return a plan with nothing cut that the targets do not ask for: groups drawn at random are cut less again.
+
+        Without targets it stays as it is.
+        """
+        levels: Levels = tuple(plan)
+        open_groups: Collection[int] = range(len(levels))
+        limited = self.planner.problem.limits and self.excess([levels])[0] == 0
+        while limited and (ways := self._ways(levels, open_groups, deeper=False)):
+            fits = self.excess(list(ways.values())) == 0
+            open_groups = [group for group, fit in zip(ways, fits, strict=True) if fit]
+            if not open_groups:
+                break
+            levels = ways[int(self._rng.choice(open_groups))]
+        return levels
+
+    def excess(self, plans: Sequence[Levels]) -> Array:
+        """Return by how much plans are predicted to exceed the targets, relative to them, (plans,)."""
+        return self.planner.excess(np.array(plans, dtype=np.int64))
+
+    # ------------------------------------------------------------ a plan that is new
+
+    def fresh(self, wanted: Sequence[float], asked: Collection[Levels], *, tighten: bool = True) -> Levels:
+        """Return the plan for ``wanted``; if it was asked for, one with more and more groups decided anew.
+
+        Where every plan was asked for, it is one of them again.
+        """
+        for changes in (0, *(2**i for i in range(len(wanted).bit_length()))):
+            for _ in range(_TRIES if changes else 1):
+                plan = self.met(self._changed(wanted, changes))
+                plan = self.tightened(plan) if tighten else plan
+                if plan not in asked:
+                    return plan
+        drawn = map(tuple, draw(self.planner, _DRAWN, self._rng).tolist())
+        return next((plan for plan in drawn if plan not in asked), None) or unasked(self.planner, asked)
+
+    def _changed(self, wanted: Sequence[float], changes: int) -> list[float]:
+        levels = list(wanted)
+        for group in self._rng.choice(len(levels), changes, replace=False).tolist():
+            levels[group] = int(self._rng.choice(self.options[group]))
+        return levels
+
+    def _ways(self, levels: Levels, groups: Collection[int], *, deeper: bool) -> dict[int, Levels]:
+        """Return the plans in which one of ``groups`` is cut by one legal level more, or less."""
+        ways = {}
+        for group in groups:
+            own = self.options[group]
+            place = own.index(levels[group]) + (1 if deeper else -1)
+            if 0 <= place < len(own):
+                ways[group] = self.moved(levels, group, own[place])
+        return ways

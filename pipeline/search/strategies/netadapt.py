@@ -1,0 +1,154 @@
+"""NetAdapt: each iteration saves a little more, by the one cut that costs the least accuracy for what it saves.
+
+Yang et al., NetAdapt, ECCV 2018. In an iteration every group proposes its least cut that is predicted to save the step;
+each proposal is evaluated, and the one with the least accuracy lost per saving is kept. As there, the step decays. What
+differs:
+
+- The short fine-tuning of each proposal is left out, as no strategy here trains during the search.
+- The paper runs until it is through: iterations × groups evaluations. Here the trials are given, so that the step is
+  chosen by what is left of them and of the way to the target, but no smaller than lets the remaining iterations get
+  there. Where the trials do not reach for every group in each iteration, those propose that lost the least for their
+  saving when they were last tried; those not tried yet come first.
+- Levels are few, so a cut may save far more than its step; where no group alone saves the step, the deepest propose.
+- Trials that are left when the target is met go to neighbours of the best plan.
+
+Proposals on the way are over the target by design: only those of the last iteration, and what follows, meet it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.cost.accuracy import AccuracyModel
+from pipeline.records import PruningPlan, Trial
+from pipeline.search.planning import REMOVE, Planner, indices
+from pipeline.search.repair import Levels, Repair
+from pipeline.search.strategy import Problem
+
+_DECAY = 0.96
+"""Of the step, by iteration."""
+_LEAST = 1e-6
+"""Savings below that are none."""
+
+
+class NetAdapt:
+    """Walks from the whole network to the target, one group an iteration."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Begin with nothing cut, whose accuracy is known."""
+        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._rng = np.random.default_rng(problem.seed)
+        self._repair = Repair(self._planner, self._rng)
+        self._now: Levels = (0,) * self._planner.groups
+        self._queue: list[Levels] = []
+        """Proposals of this iteration that are not asked for yet."""
+        self._proposed: dict[Levels, int] = {}
+        """All of this iteration → the group that is cut."""
+        self._ratio: dict[int, float] = {}
+        """Group → accuracy lost per saving, when it was last tried."""
+        self._accuracy: dict[Levels, float] = {self._now: problem.base_accuracy}
+        self._failed: set[Levels] = set()
+        self._best: tuple[float, Levels] | None = None
+        """Reward and plan, of those that are predicted to meet the targets."""
+        self._asked: set[Levels] = set()
+
+    def ask(self) -> PruningPlan:
+        """Return the next proposal, of the next iteration where this one is through."""
+        while not self._queue and not self._met():
+            self._keep_the_least_loss()
+            if self._met():
+                break
+            self._propose()
+            if not self._proposed:  # nothing can be cut any more
+                break
+        levels = self._queue.pop(0) if self._queue else self._near_the_best()
+        self._asked.add(levels)
+        return self._planner.plan(levels)
+
+    def tell(self, trial: Trial) -> None:
+        """Take in a proposal's accuracy; one that failed is not kept."""
+        levels = tuple(indices(trial.plan))
+        if trial.reward is None or trial.candidate is None:
+            self._failed.add(levels)
+            return
+        self._accuracy[levels] = trial.candidate.accuracy
+        if levels in self._proposed:
+            self._ratio[self._proposed[levels]] = self._loss_per_saving(levels)
+        if self._repair.excess([levels])[0] == 0:
+            self._best = max((trial.reward, levels), self._best or (trial.reward, levels))
+
+    # ------------------------------------------------------------ an iteration
+
+    def _keep_the_least_loss(self) -> None:
+        """Go on from the best proposal; one that is not told yet counts where none is."""
+        told = [levels for levels in self._proposed if levels in self._accuracy]
+        pending = [levels for levels in self._proposed if levels not in self._failed]
+        if told:
+            self._now = min(told, key=self._loss_per_saving)
+        elif pending:
+            self._now = pending[0]
+        self._proposed = {}
+
+    def _propose(self) -> None:
+        """Fill the queue with the least cuts that save the step, as many as the trials allow."""
+        ways = [(group, way) for group in range(len(self._now)) if (way := self._cuts(group))]
+        if not ways:
+            return
+        iterations = self._iterations(ways)
+        step = self._excess(self._now) * (1 - _DECAY) / (1 - _DECAY**iterations)
+        proposals = {self._least(way, step): group for group, way in ways}
+        enough = {p: g for p, g in proposals.items() if self._saved(p) >= min(step, self._excess(self._now)) - 1e-9}
+        if not enough:
+            most = max(self._saved(p) for p in proposals)
+            enough = {p: g for p, g in proposals.items() if self._saved(p) >= most / 2}
+        many = max(1, self._left() // iterations)
+        order = sorted(enough, key=lambda p: self._ratio.get(enough[p], -np.inf))[:many]
+        self._proposed = {levels: enough[levels] for levels in order}
+        self._queue = [levels for levels in order if levels not in self._asked]
+
+    def _iterations(self, ways: list[tuple[int, list[Levels]]]) -> int:
+        """Return into how many steps what is missing is divided: one trial a group in each, but enough to get there."""
+        need, fewest = self._excess(self._now), 0
+        for saved in sorted((max(map(self._saved, way)) for _, way in ways), reverse=True):
+            if need <= _LEAST:
+                break
+            need, fewest = need - saved, fewest + 1
+        return max(1, fewest, min(self._left() // len(ways), 3 * len(ways)))
+
+    def _cuts(self, group: int) -> list[Levels]:
+        """Return the plans with one group cut deeper that save something, least first; a block goes by its first."""
+        own, level = self._repair.options[group], self._now[group]
+        levels = [o for o in own if o > level and (o < REMOVE or self._repair.blocks[group][0] == group)]
+        plans = [self._repair.moved(self._now, group, o) for o in levels]
+        usable = [p for p in plans if p not in self._failed and self._saved(p) > _LEAST]
+        return sorted(usable, key=self._saved)
+
+    def _least(self, way: list[Levels], step: float) -> Levels:
+        return next((plan for plan in way if self._saved(plan) >= step), way[-1])
+
+    def _loss_per_saving(self, levels: Levels) -> float:
+        """Return the accuracy lost against where the iteration began, over what is saved."""
+        lost = self._accuracy.get(self._now, 0.0) - self._accuracy[levels]
+        return lost / max(self._saved(levels), _LEAST)
+
+    def _saved(self, levels: Levels) -> float:
+        return self._excess(self._now) - self._excess(levels)
+
+    def _excess(self, levels: Levels) -> float:
+        return float(self._repair.excess([levels])[0])
+
+    def _left(self) -> int:
+        return max(1, self._planner.problem.trials - len(self._asked))
+
+    # ------------------------------------------------------------ at the target
+
+    def _met(self) -> bool:
+        return self._excess(self._now) == 0
+
+    def _near_the_best(self) -> Levels:
+        return self._repair.fresh(self._best[1] if self._best else self._now, self._asked)
+
+
+def create(problem: Problem) -> NetAdapt:
+    """Return the strategy."""
+    return NetAdapt(problem)

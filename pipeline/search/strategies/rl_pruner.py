@@ -1,0 +1,166 @@
+"""RL-Pruner: a learnt distribution of the cut over the groups, with Gaussian noise on every sample.
+
+Wang and Kindratenko, RL-Pruner, 2024 (arXiv 2411.06463; github.com/Beryex/RLPruner-CNN), in its own terms:
+
+- The policy is a probability vector PD over the groups, at first in proportion to their channels. A sample is
+  PD + noise, noise ~ N(0, v²) · U(0, 1), clamped to at least 1e-5 and scaled to sum to 1.
+- A replay buffer keeps the N best samples with their Q. After N samples PD goes a step λ towards the buffer's best row,
+  or, with a chance ε that falls by a cosine, towards any of its rows.
+- The step is clipped: each entry of PD changes by no more than a factor of 1 ± 0.2 (what they call PPO).
+- Where the accuracy of the samples collapses, by more than 10 % against those before, PD begins again.
+
+What differs here, and why:
+
+- Q is the run's reward, read on the search split; theirs is read on the test split.
+- They remove a share of all filters a step and fine-tune between steps, so that Q looks ahead (γ · its best child). A
+  candidate here is cut at once: a sample is one plan, and there is no child to look at.
+- How much is cut is not their share of the filters: it is the least for which the plan is predicted to meet the target.
+  Without a target it is drawn between nothing and all.
+- A sample says how many channels each group loses; the group takes the level whose share of lost channels is nearest,
+  the shallower of two as near. They never remove a layer; here 100 % is the nearest level from about 87 % on.
+- Samples that round to a plan that was tried before are drawn again, with more noise. A row holds what was drawn where
+  it led to its plan, else what the plan itself cuts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.config import RunConfig
+from pipeline.cost.accuracy import AccuracyModel
+from pipeline.records import LEVELS, PruningPlan, Trial
+from pipeline.search.planning import REMOVE, Array, Indices, Planner, indices
+from pipeline.search.repair import Levels, Repair
+from pipeline.search.strategy import Problem
+
+NOISE = 0.04
+STEP = 0.1
+CLIP = 0.2
+EPSILON = 0.4
+SAMPLES = 10
+"""N, and the buffer's size; fewer where the trials would not do for six updates."""
+_UPDATES = 6
+_FLOOR = 1e-5
+_COLLAPSE = 0.1
+_AMOUNTS, _MOST = 200, 1000
+"""Amounts to cut among which the least that meets the target is looked for, the largest in channels of the network."""
+_DRAWS = 12
+_LOUDER = 1.3
+"""By how much the noise of a sample grows each time that it led to nothing new."""
+
+
+class RlPruner:
+    """Samples plans around a distribution and moves the distribution towards what was best."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Begin with a cut in proportion to the channels."""
+        self._problem = problem
+        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._rng = np.random.default_rng(problem.seed)
+        self._repair = Repair(self._planner, self._rng)
+        self._channels = np.array([group.channels for group in problem.space.groups], dtype=float)
+        self._lost = np.full((self._planner.groups, len(LEVELS)), np.inf)
+        """Share of the channels that go, (groups, levels); infinite where there is no such level."""
+        for i, group in enumerate(problem.space.groups):
+            for level, kept in group.kept.items():
+                self._lost[i, LEVELS.index(level)] = 1 - kept / group.channels
+        self._owner = np.array([block[0] for block in self._repair.blocks])
+        self.distribution: Array = self._channels / self._channels.sum()
+        """PD."""
+        self._samples = max(2, min(SAMPLES, problem.trials // _UPDATES))
+        self._buffer: list[tuple[float, Array]] = []
+        """Q and sample, best first."""
+        self._drawn: dict[Levels, Array] = {}
+        self._round: list[float] = []
+        """Accuracies since the last update."""
+        self._before: float | None = None
+        """The best accuracy of the samples before the last update."""
+        self._told = 0
+
+    def ask(self) -> PruningPlan:
+        """Return a sample's plan, not asked before while there is one."""
+        for attempt in range(_DRAWS):
+            sample = self._sampled(NOISE * _LOUDER**attempt)
+            levels = self._cut(sample)
+            if levels not in self._drawn:
+                break
+        else:
+            levels = self._repair.fresh(levels, self._drawn, tighten=False)
+            sample = self._row(levels)
+        self._drawn.setdefault(levels, sample)
+        return self._planner.plan(levels)
+
+    def tell(self, trial: Trial) -> None:
+        """Take a trial into the buffer; after N of them, move the distribution."""
+        self._told += 1
+        if trial.reward is not None and trial.candidate is not None:
+            levels = tuple(indices(trial.plan))
+            self._buffer.append((trial.reward, self._drawn.get(levels, self._row(levels))))
+            self._buffer = sorted(self._buffer, key=lambda row: row[0], reverse=True)[: self._samples]
+            self._round.append(trial.candidate.accuracy)
+        if self._told % self._samples == 0 and self._round:
+            self._update()
+
+    # ------------------------------------------------------------ the policy
+
+    def _sampled(self, noise: float) -> Array:
+        drawn = self._rng.standard_normal(len(self._channels)) * noise * self._rng.random()
+        return _scaled(self.distribution + drawn)
+
+    def _update(self) -> None:
+        accuracy, before = max(self._round), self._before
+        self._round, self._before = [], accuracy
+        if before is not None and accuracy < (1 - _COLLAPSE) * before:
+            self.distribution = self._channels / self._channels.sum()
+            return
+        pick = int(self._rng.integers(len(self._buffer))) if self._rng.random() < self._epsilon() else 0
+        old = self.distribution
+        wanted = _scaled(old + STEP * (self._buffer[pick][1] - old))
+        self.distribution = _scaled(np.clip(wanted / old, 1 - CLIP, 1 + CLIP) * old)
+
+    def _epsilon(self) -> float:
+        gone = min(1.0, self._told / self._problem.trials)
+        return float(EPSILON * 0.5 * (1 + np.cos(np.pi * gone)))
+
+    # ------------------------------------------------------------ from shares to levels
+
+    def _cut(self, sample: Array) -> Levels:
+        """Return the plan of a sample that cuts the least for which the target is predicted to be met."""
+        amounts = np.geomspace(1.0, _MOST * self._channels.sum(), _AMOUNTS)
+        if not self._problem.limits:
+            amounts = self._rng.choice(amounts, 1)
+        shares = np.minimum(amounts[:, None] * sample / self._channels, 1.0)
+        plans = self._levels(shares)
+        met = np.flatnonzero(self._planner.excess(plans) == 0)
+        return self._repair.met(plans[met[0] if len(met) else -1].tolist())
+
+    def _levels(self, shares: Array) -> Indices:
+        """Return the levels that lose the share of channels nearest to what is wanted, (plans, groups)."""
+        lost = self._lost.copy()
+        lost[self._owner != np.arange(len(lost)), REMOVE] = np.inf  # a block goes by its first group
+        nearest: Indices = np.abs(lost - shares[:, :, None]).argmin(2)
+        return np.where(nearest[:, self._owner] == REMOVE, REMOVE, nearest)
+
+    def _row(self, levels: Levels) -> Array:
+        """Return what a plan cuts, as a distribution."""
+        return _scaled(self._lost[np.arange(len(levels)), levels] * self._channels)
+
+
+def _scaled(distribution: Array) -> Array:
+    clamped = np.maximum(distribution, _FLOOR)
+    return np.asarray(clamped / clamped.sum())
+
+
+def note(config: RunConfig) -> str | None:
+    """Return how a run differs from RL-Pruner's own settings, and how to get them; None: it does not."""
+    ways = []
+    if config.criterion != "taylor":
+        ways.append(f"ranks channels by Taylor scores (--criterion taylor; this run: {config.criterion})")
+    if config.recovery.teacher_mix == 0:
+        ways.append("fine-tunes with the base model as teacher (recovery.teacher_mix above 0; this run: 0)")
+    return f"RL-Pruner itself {' and '.join(ways)}; what was set is kept" if ways else None
+
+
+def create(problem: Problem) -> RlPruner:
+    """Return the strategy."""
+    return RlPruner(problem)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.search.planning import REMOVE
+from pipeline.search.repair import Repair
+from pipeline.search.strategy import Problem
+from tests.pipeline.search.strategies.peers import planner_of
+from tests.pipeline.search.toys import all_plans, problem
+
+
+def repair_of(told: Problem) -> Repair:
+    return Repair(planner_of(told), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("blocks", [(1,), (2, 0), (1, 2, 0), (0, 0, 2)])
+def test_what_meets_the_target_stays_and_what_does_not_is_cut_deeper_until_it_does(blocks: tuple[int, ...]) -> None:
+    told = problem(blocks, limits={"latency": 0.6})
+    repair, plans = repair_of(told), all_plans(told)
+    for wanted in map(tuple, plans.tolist()):
+        met = repair.met(wanted)
+        if repair.excess([wanted])[0] == 0:
+            assert met == wanted
+        else:
+            assert all(after >= before for after, before in zip(met, wanted, strict=True))
+            assert repair.excess([met])[0] == repair.excess(plans).min()
+
+
+def test_tightening_takes_back_all_that_the_target_does_not_ask_for() -> None:
+    told = problem((1, 2, 0, 1), limits={"latency": 0.6})
+    repair = repair_of(told)
+    tight = repair.tightened(tuple(max(own) for own in repair.options))
+    assert repair.excess([tight])[0] == 0
+    for group, level in enumerate(tight):
+        less = [o for o in repair.options[group] if o < level]
+        if less:
+            assert repair.excess([repair.moved(tight, group, less[-1])])[0] > 0
+
+
+def test_without_a_target_nothing_is_changed() -> None:
+    repair = repair_of(problem((1, 2, 0), limits={}))
+    assert repair.tightened(repair.met((3, 0, 0, 0))) == repair.nearest((3, 0, 0, 0))
+
+
+def test_a_block_goes_and_comes_back_whole() -> None:
+    repair = repair_of(problem((2, 0), limits={}))
+    assert repair.moved((0, 0, 1), 1, REMOVE) == (REMOVE, REMOVE, 1)
+    assert repair.moved((REMOVE, REMOVE, 1), 1, 0) == (0, 0, 1)
+    assert repair.nearest((4.0, 0.2, 0.0))[:2] == (REMOVE, REMOVE)
+    assert REMOVE not in repair.nearest((0.2, 4.0, 0.0))
+
+
+def test_fresh_gives_every_plan_before_it_repeats_one() -> None:
+    told = problem((1, 0, 1), limits={"latency": 0.9})
+    repair, asked = repair_of(told), set[tuple[int, ...]]()
+    within = set(repair.planner.every_plan())
+    for _ in within:
+        asked.add(repair.fresh((0, 0, 0), asked))
+    assert asked == within
+    assert repair.fresh((0, 0, 0), asked) in within
