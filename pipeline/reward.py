@@ -62,7 +62,7 @@ def reward(
         MeasureError: a target's figure was not measured.
     """
     kept = space.kept(levels)
-    gone = [1 - k / g.channels for k, g in zip(kept, space.groups, strict=True)]
+    gone = channels_gone(space, levels)
     shares = [level / 100 if k else 1.0 for level, k in zip(levels, kept, strict=True)]  # a removed block goes whole
     terms = {
         "accuracy": _mean(weights.alpha) * ratios.accuracy,
@@ -74,6 +74,11 @@ def reward(
     if ratios.power is not None:
         terms["power"] = -_mean(weights.beta) * ratios.power
     return sum(terms.values()), terms
+
+
+def channels_gone(space: SearchSpace, levels: tuple[int, ...]) -> list[float]:
+    """Return the share of each group's channels that a plan takes out: the pruning intensity, group by group."""
+    return [1 - kept / group.channels for kept, group in zip(space.kept(levels), space.groups, strict=True)]
 
 
 def violation(ratios: Ratios, limits: Mapping[Metric, float]) -> float:

@@ -1,4 +1,4 @@
-"""`pipeline`: init, devices, profile, run, runs, pull, apply."""
+"""`pipeline`: init, devices, profile, run, runs, pull, apply, compare, tune."""
 
 from __future__ import annotations
 
@@ -13,9 +13,28 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli import applying, devices, runs
+from pipeline.cli import applying, comparing, devices, runs, tuning
 from pipeline.cli.console import err, out, print_error, print_json
-from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.cli.options import (
+    DEFAULT_RUNS,
+    Config,
+    Criterion,
+    Data,
+    DeviceName,
+    Epochs,
+    Head,
+    Inventory,
+    Json,
+    Mode,
+    Model,
+    Rounds,
+    Runs,
+    Seed,
+    Strategy,
+    Targets,
+    Trials,
+    Weights,
+)
 from pipeline.errors import OutputError, PipelineError
 
 app = typer.Typer(
@@ -30,6 +49,8 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(runs.app, name="runs")
 app.command()(runs.pull)
 app.command()(applying.apply)
+app.command()(comparing.compare)
+app.command()(tuning.tune)
 
 
 def main() -> None:
@@ -120,40 +141,20 @@ def profile(
 
 @app.command()
 def run(
-    device: Annotated[
-        str | None, typer.Option("--device", metavar="NAME", help="A registered device; default: local.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="run.yaml", help="Settings; options beat them.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="State dict: .pt, .pth, .th or .safetensors.")
-    ] = None,
-    head: Annotated[
-        str | None, typer.Option("--head", metavar="new", help="Weights of other classes: train a new last layer.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, csv:FILE, dataset:file.py:FACTORY, …"),
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option("--target", help="latency=0.5x, latency=20ms, energy=…, power=…, size=…; repeatable."),
-    ] = None,
-    trials: Annotated[int | None, typer.Option("--trials", help="Candidates to evaluate and measure.")] = None,
-    strategy: Annotated[str | None, typer.Option("--strategy", help="dqn, random, uniform.")] = None,
-    criterion: Annotated[
-        str | None,
-        typer.Option("--criterion", help="l1, l2, taylor, bn_scale, fpgm, feature_map, mean_activation, random."),
-    ] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", help="Prune and fine-tune in turns.")] = None,
-    epochs: Annotated[
-        float | None, typer.Option("--epochs", help="Fine-tuning of the chosen one, passes over the data.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same plans.")] = None,
+    device: DeviceName = None,
+    config: Config = None,
+    model: Model = None,
+    weights: Weights = None,
+    head: Head = None,
+    data: Data = None,
+    target: Targets = None,
+    trials: Trials = None,
+    strategy: Strategy = None,
+    mode: Mode = None,
+    criterion: Criterion = None,
+    rounds: Rounds = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
     ] = None,
@@ -169,7 +170,7 @@ def run(
 
     options: dict[str, Any] = {
         "model": model, "weights": weights, "head": head, "data": data, "target": tuple(target or ()), "trials": trials,
-        "strategy": strategy, "criterion": criterion, "rounds": rounds, "seed": seed,
+        "strategy": strategy, "mode": mode, "criterion": criterion, "rounds": rounds, "seed": seed,
     }  # fmt: skip
     asked = Asked(
         device=device, config=config, options=options, epochs=epochs, resume=resume, inventory=inventory, runs=runs,

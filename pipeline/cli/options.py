@@ -23,3 +23,40 @@ Runs = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
 DEFAULT_RUNS = Path("runs")
+
+# ---------------------------------------------------------------- what is run; absent: as run.yaml says, or the default
+
+DeviceName = Annotated[
+    str | None, typer.Option("--device", metavar="NAME", help="A registered device; default: local.")
+]
+Config = Annotated[Path | None, typer.Option("--config", metavar="run.yaml", help="Settings; options beat them.")]
+Model = Annotated[str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="State dict: .pt, .pth, .th or .safetensors.")]
+Head = Annotated[
+    str | None, typer.Option("--head", metavar="new", help="Weights of other classes: train a new last layer.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, csv:FILE, dataset:file.py:FACTORY, …"),
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="latency=0.5x, latency=20ms, energy=…, power=…, size=…; repeatable."),
+]
+Trials = Annotated[int | None, typer.Option("--trials", help="Candidates to evaluate and measure.")]
+Strategy = Annotated[
+    str | None, typer.Option("--strategy", help="dqn, surrogate, knapsack, evolution, netadapt, random, uniform, …")
+]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        "--mode", metavar="MODE", help="Of dqn: imagined learns from models' episodes, direct from measured ones alone."
+    ),
+]
+Criterion = Annotated[
+    str | None,
+    typer.Option("--criterion", help="l1, l2, taylor, bn_scale, fpgm, feature_map, mean_activation, random."),
+]
+Rounds = Annotated[int | None, typer.Option("--rounds", help="Prune and fine-tune in turns.")]
+Epochs = Annotated[float | None, typer.Option("--epochs", help="Fine-tuning of the chosen one, passes over the data.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same plans.")]

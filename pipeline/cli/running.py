@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from pipeline import __version__
+from pipeline.beginning import begin
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.live import view
 from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.runs import print_comparison, print_recording
-from pipeline.cli.stopping import asked_to_stop
+from pipeline.cli.stopping import asked_to_stop, stopped_while_waiting
 from pipeline.config import RunConfig, load_config
-from pipeline.errors import ConfigError, OutputError, PipelineError, StoppedError, StoreError, UserError
+from pipeline.errors import ConfigError, PipelineError, StoppedError, UserError
 from pipeline.events import Listener, Stage
 from pipeline.inventory import load_inventory
 from pipeline.recording import FILE_NAME, Recorder, header_of
@@ -46,12 +49,12 @@ class Asked:
 def run_and_show(asked: Asked, *, json: bool) -> None:
     """Run, or go on with a run, and print the end: the table, the report, the next command."""
     with ExitStack() as stack:
-        store, told, board = _reopened(asked) if asked.resume else (None, *_told(asked))
+        store, told, board = _reopened(asked) if asked.resume else (None, *told_by(asked))
         if store is not None:
             stack.enter_context(store)
         stopping = stack.enter_context(asked_to_stop())
-        with view() as listen:
-            store = _seen_through(asked, store, told, board, listen, stopping, stack)
+        with view() as show:
+            store = _seen_through(asked, store, told, board, stopped_while_waiting(show, stopping), stopping, stack)
         _print_end(store, asked.runs, json)
 
 
@@ -77,7 +80,7 @@ def _seen_through(
         if stopping():
             raise StoppedError("stopped before anything was measured")
         if store is None:
-            store = stack.enter_context(_created(asked, told, board))
+            store = stack.enter_context(begin(asked.runs, told, board, asked.inventory))
         if recorder is not None:
             _begin(recorder, store, told, ready.agent.device)
         target = " ".join(told.target) or "no target"
@@ -94,25 +97,18 @@ def _seen_through(
 # ---------------------------------------------------------------- a new run
 
 
-def _told(asked: Asked) -> tuple[RunConfig, Device]:
+def told_by(asked: Asked) -> tuple[RunConfig, Device]:
+    """Return the settings and the device that were typed.
+
+    Raises:
+        UserError: one of them cannot be used.
+    """
     told = load_config(asked.config, asked.options)
     if asked.epochs is not None:
         if not 0 <= asked.epochs < math.inf:
             raise ConfigError(f"--epochs: should be a number from 0 on, found {asked.epochs:g}")
         told = told.model_copy(update={"recovery": told.recovery.model_copy(update={"epochs": asked.epochs})})
     return told, load_inventory(asked.inventory).device(asked.device or "local")
-
-
-def _created(asked: Asked, told: RunConfig, board: Device) -> Store:
-    try:
-        store = Store.create(asked.runs, label=f"{told.data.partition(':')[0]}-{board.name}")
-    except StoreError as error:
-        raise OutputError(str(error)) from error
-    store.set("config", told.model_dump(mode="json", by_alias=True))
-    store.set("device", {"name": board.name, "kind": board.kind})
-    store.set("folder", str(Path.cwd()))
-    store.set("inventory", str(asked.inventory.absolute()) if asked.inventory else None)
-    return store
 
 
 # ---------------------------------------------------------------- a run to go on with
@@ -127,19 +123,40 @@ def _reopened(asked: Asked) -> tuple[Store, RunConfig, Device]:
         store = undo.enter_context(Store.open(asked.runs, asked.resume, write=True))
         if store.status == FINISHED:
             raise UserError(f"run {store.id} is finished; `pipeline pull {store.id} --output DIR` writes its bundle")
-        told, name = store.get("config"), (store.get("device") or {}).get("name")
-        if told is None or name is None:
-            raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
-        if asked.device not in (None, name):
+        name = (store.get("device") or {}).get("name")
+        if name is not None and asked.device not in (None, name):
             raise UserError(
                 f"run {store.id} measured on {name}; figures of {asked.device} cannot be compared with them"
             )
-        remembered = store.get("inventory")
-        inventory = asked.inventory or (Path(remembered) if remembered else None)
-        board = load_inventory(inventory).device(name)
-        config = _from_folder(RunConfig.model_validate(told), Path(store.get("folder") or ""))
+        config, board = stored_settings(store, asked.inventory)
         undo.pop_all()
     return store, config, board
+
+
+def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, Device]:
+    """Return the settings that a run began with, and its device as the inventory has it now.
+
+    Args:
+        inventory: None: the one that the run was started with.
+
+    Raises:
+        UserError: the run ended before they were stored, another version stored them, or the device is not in the
+            inventory any more.
+    """
+    told, name = store.get("config"), (store.get("device") or {}).get("name")
+    if told is None or name is None:
+        raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
+    remembered = store.get("inventory")
+    board = load_inventory(inventory or (Path(remembered) if remembered else None)).device(name)
+    try:
+        config = RunConfig.model_validate(told)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(
+            f"run {store.id} began with settings of another version of this program ({where}: "
+            f"{error.errors()[0]['msg']}); go on with that version, or start a new run"
+        ) from error
+    return _from_folder(config, Path(store.get("folder") or "")), board
 
 
 def _from_folder(told: RunConfig, folder: Path) -> RunConfig:

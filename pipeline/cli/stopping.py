@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from pipeline.cli.console import err
+from pipeline.errors import StoppedError
+from pipeline.events import Event, Listener, Waiting
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = 130
@@ -45,6 +47,20 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     finally:
         for number in heeded:
             signal.signal(number, before[number])
+
+
+def stopped_while_waiting(listen: Listener, stopping: Callable[[], bool]) -> Listener:
+    """Return a listener that ends a run which waits for a board: nothing is under way that could be finished.
+
+    It raises StoppedError at the first word of waiting after the user asked to stop.
+    """
+
+    def heard(event: Event) -> None:
+        listen(event)
+        if isinstance(event, Waiting) and stopping():
+            raise StoppedError("stopped while waiting for the board")
+
+    return heard
 
 
 def _to_nowhere(descriptors: Iterable[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,20 @@ def test_a_run_says_who_holds_the_board_and_goes_on_when_it_is_free(desk: Desk, 
         read_until(run, "waiting: the board is held by ")
     done = finished(run)
     assert done.code == 0, done.err
+
+
+def test_a_run_that_is_stopped_while_it_waits_for_the_board_ends_and_leaves_nothing(
+    desk: Desk, board: FolderBoard
+) -> None:
+    with open_agent(Device(name="here", kind="local", agent_dir=str(desk.folder / "other"))) as other:
+        other.hold()
+        run = desk.start("run", "--config", "run.yaml")
+        read_until(run, "waiting: the board is held by ")
+        run.send_signal(signal.SIGINT)
+        done = finished(run)
+    assert done.code == 130
+    assert "stopped while waiting for the board" in done.err
+    assert not desk.runs.exists()
 
 
 def test_a_run_keeps_the_modes_that_it_ran_in_and_puts_them_back(desk: Desk, board: FolderBoard) -> None:

@@ -1,0 +1,45 @@
+"""What runs are compared in: each metric with its words, its unit, and whether it depends on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One figure of a run."""
+
+    label: str
+    unit: str = ""
+    scale: float = 1.0
+    """Of the figure as it is shown over the figure as it is kept: 100 for a share shown in percent."""
+    by_device: bool = False
+    """Figures of two devices are not compared."""
+    shown: bool = True
+    """Whether its differences are worth a line on a terminal; they are computed all the same."""
+
+
+METRICS: Mapping[str, Metric] = {
+    "test_accuracy": Metric(label="test accuracy", unit="%", scale=100),
+    "latency_ratio": Metric(label="latency of base", unit="×", by_device=True),
+    "latency_ms": Metric(label="latency", unit="ms", by_device=True, shown=False),
+    "power_w": Metric(label="power", unit="W", by_device=True),
+    "energy_mj": Metric(label="energy", unit="mJ", by_device=True),
+    "power_estimated_w": Metric(label="power, estimated", unit="W", by_device=True),
+    "energy_estimated_mj": Metric(label="energy, estimated", unit="mJ", by_device=True),
+    "parameters": Metric(label="parameters", shown=False),
+    "macs": Metric(label="MACs", shown=False),
+    "size_bytes": Metric(label="model file", unit="B", shown=False),
+    "search_accuracy": Metric(label="best search accuracy", unit="%", scale=100),
+    "hypervolume": Metric(label="hypervolume", by_device=True),
+    "trials": Metric(label="trials", shown=False),
+    "seconds": Metric(label="time", unit="s", shown=False),
+}
+
+LINES: Mapping[str, Metric] = {
+    "accuracy": Metric(label="search accuracy", unit="points", scale=100),
+    "latency_ratio": Metric(label="latency of base", unit="×"),
+    "power_ratio": Metric(label="power of base", unit="×"),
+}
+"""What is regressed on pruning intensity: figures of the networks that the search measured, before fine-tuning."""
