@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 
-from pipeline.errors import CandidateError
 from pipeline.events import Note
+from pipeline.failures import Failures
 from pipeline.finalists import Finals
+from pipeline.halving import Rung, cost, rungs_of
 from pipeline.learning import forget
 from pipeline.records import FULL, Artifact, Trial
 from pipeline.targets import Metric
@@ -36,57 +36,66 @@ def in_doubt(trial: Trial) -> bool:
     return trial.measurement is not None and bool(trial.measurement.flags)
 
 
-def choose(finals: Finals, ranked: Sequence[Trial], count: int) -> Artifact | None:
-    """Return the artifact to deploy: of ``count`` finalists that meet the targets as whole files the most accurate.
+def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
+    """Return the artifact to deploy: of the finalists that meet the targets as whole files the most accurate.
 
-    Finalists are fine-tuned briefly and compared on the validation split; the best is then fine-tuned in full. One
-    that fails, because its training diverges or the device refuses its file, is left out. Only if none of them meets
-    the targets do the next best candidates get their turn. None: no candidate does.
+    Finalists are fine-tuned by rungs (see ``halving``) and compared on the validation split; whole files are measured
+    of those in the last rung; the best of these is fine-tuned in full. One that fails, because its training diverges
+    or the device refuses its file, is left out. Only if none of them meets the targets do the next best candidates get
+    their turn. None: no candidate does.
 
     Raises:
-        CandidateError: none is left, and not only because of the targets.
+        CandidateError: none is left, and not only because of the targets; or all that were tried fail alike.
     """
-    failed: dict[str, CandidateError] = {}
-    best = _best(finals, ranked, count, failed)
-    if best is None and failed:
-        raise _none_left(len(ranked), failed)
-    for name in failed:  # only now: a run that ends here is resumed with what it has trained
-        forget(finals.context, name)
+    if not ranked:
+        return None
+    context = finals.context
+    rungs = rungs_of(context.config.recovery, len(ranked), context.config.seed)
+    if len(rungs) > 1:
+        context.listen(Note(cost(rungs, len(context.data.train))))
+    failures = Failures(context.listen, len(ranked))
+    best = _best(finals, ranked, rungs, 0, failures)
+    if best is None and failures.found:
+        raise failures.none_left()
+    for name in failures.found:  # only now: a run that ends here is resumed with what it has trained
+        forget(context, name)
     return best
 
 
-def _best(finals: Finals, ranked: Sequence[Trial], count: int, failed: dict[str, CandidateError]) -> Artifact | None:
-    for batch in batches(ranked, count):
-        briefs: list[Artifact] = []
+def _best(
+    finals: Finals, ranked: Sequence[Trial], rungs: Sequence[Rung], number: int, failures: Failures
+) -> Artifact | None:
+    """Return the best of those that get through all rungs from ``number`` on."""
+    last = number == len(rungs) - 1
+    for batch in batches(ranked, rungs[number].finalists):
+        scores: dict[int, float] = {}
         for trial in batch:
-            with _left_out(finals, finals.name(trial), failed):
-                briefs.append(finals.brief(trial))
-        scores = {brief.id: finals.validated(brief) for brief in briefs if finals.holds(brief)}
-        for brief in sorted((b for b in briefs if b.id in scores), key=lambda b: -scores[b.id]):
-            finals.announce(brief, scores)
-            with _left_out(finals, f"{brief.id}{FULL}", failed):
-                artifact = finals.full(brief)
-                if finals.holds(artifact):
-                    return artifact
+            with failures.left_out(finals.training(trial, rungs, number)):
+                scores[trial.index] = finals.climb(trial, rungs, number)
+        failures.stop_if_systematic(len(batch))
+        through = sorted((t for t in batch if t.index in scores), key=lambda t: -scores[t.index])
+        if len(scores) > 1:
+            finals.announce({finals.name(t): scores[t.index] for t in through})
+        best = _in_full(finals, through, failures) if last else _best(finals, through, rungs, number + 1, failures)
+        if best is not None:
+            return best
     return None
 
 
-@contextmanager
-def _left_out(finals: Finals, name: str, failed: dict[str, CandidateError]) -> Iterator[None]:
-    """Go on after a finalist's failure, which is said and put down."""
-    try:
-        yield
-    except CandidateError as error:
-        failed[name] = error
-        finals.context.listen(Note(f"finalist {name} failed and is left out: {error}"))
-
-
-def _none_left(count: int, failed: Mapping[str, CandidateError]) -> CandidateError:
-    name, error = next(iter(failed.items()))
-    missed = "" if len(failed) == count else "; the others miss a target as whole files"
-    return CandidateError(
-        f"no finalist is left: {len(failed)} of {count} failed{missed}; the first that failed was {name}: {error}"
-    )
+def _in_full(finals: Finals, through: Sequence[Trial], failures: Failures) -> Artifact | None:
+    """Return the best of those that have climbed the last rung, and as whole files meet the targets."""
+    briefs: list[Artifact] = []
+    for trial in through:
+        with failures.left_out(finals.name(trial)):
+            briefs.append(finals.brief(trial))
+    failures.stop_if_systematic(len(through))
+    for brief in filter(finals.holds, briefs):
+        with failures.left_out(f"{brief.id}{FULL}"):
+            artifact = finals.full(brief)
+            if finals.holds(artifact):
+                return artifact
+        failures.stop_if_systematic(1)
+    return None
 
 
 def batches(ranked: Sequence[Trial], count: int) -> Iterator[Sequence[Trial]]:

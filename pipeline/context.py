@@ -19,6 +19,8 @@ from pipeline.zoo import DataSet
 
 BATCH = 256
 """Images at once, wherever nothing is trained."""
+TUNING = "tuning"
+"""The fact that says which tuning a run belongs to, by which settings, and whether it may read the test split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,11 @@ class Context:
     def accelerator(self) -> Accelerator:
         """What trains; ConfigError where it is not there."""
         return open_accelerator(self.config.accelerator)
+
+    @property
+    def compared(self) -> bool:
+        """Whether this run is one of several that are compared by the validation split, which none trains on then."""
+        return self.store.get(TUNING) is not None
 
     def stop_if_asked(self) -> None:
         """Raise StoppedError where the user asked to stop."""

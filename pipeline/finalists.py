@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from safetensors.torch import load_file
@@ -14,16 +14,17 @@ from pipeline.bundling import recipe_of
 from pipeline.candidates import Builder
 from pipeline.context import BATCH, Context
 from pipeline.events import Note, Stage
+from pipeline.halving import Rung
 from pipeline.learning import forget, learn
 from pipeline.pooling import pooled
 from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import prune
 from pipeline.pruning.recover import Images, accuracy
 from pipeline.recipe import RECIPE, to_text
-from pipeline.records import FULL, Artifact, Figures, Measurement, Trial
+from pipeline.records import FULL, Artifact, Figures, Measurement, PruningPlan, Trial
 from pipeline.reward import ratios_of, violation
 from pipeline.targets import Metric
-from pipeline.training.settings import settings_of
+from pipeline.training.settings import FineTuning, settings_of
 from pipeline.verifying import verify
 from pipeline.weights import weights_bytes
 from pipeline.zoo import default_model
@@ -48,18 +49,38 @@ class Finals:
         """Return the id of a finalist's artifact, and of its training."""
         return f"r{self.bench.round}t{trial.index}"
 
+    def training(self, trial: Trial, rungs: Sequence[Rung], number: int) -> str:
+        """Return the name of a finalist's training in one rung; that of the last one is the artifact's."""
+        last = number == len(rungs) - 1
+        return self.name(trial) if last else f"{self.name(trial)}-rung{number + 1}"
+
+    def climb(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
+        """Train a finalist by one rung, the rungs before being over; return its accuracy on the validation split.
+
+        Its weights are stored; a rung that was finished before the run was resumed is not trained again.
+        """
+        context, name = self.context, self.training(trial, rungs, number)
+        context.stop_if_asked()
+        if known := context.store.get(_rung(name)):
+            return float(known["validation_accuracy"])
+        network = self._before(trial, rungs, number)
+        which = f", rung {number + 1} of {len(rungs)}" if len(rungs) > 1 else ""
+        title = f"Fine-tune finalist {trial.index}{which}"
+        self._train(name, network, context.data.train, rungs[number].settings, title)
+        scored = self._validated(network)
+        weights = context.store.put_blob(weights_bytes(network))
+        context.store.set(_rung(name), {"weights": weights, "validation_accuracy": scored})
+        forget(context, name)
+        return scored
+
     def brief(self, trial: Trial) -> Artifact:
-        """Return a finalist, fine-tuned briefly on the training split, so that finalists can be compared."""
+        """Return a finalist that has climbed all rungs, its whole file verified and measured on the device."""
         name = self.name(trial)
         if known := self._known(name):
             return known
-        told = self.context.config.recovery
-        network = self.builder.network(trial.plan)
-        title = f"Fine-tune finalist {trial.index}"
-        self._train(name, network, self.context.data.train, told.finalist_epochs, told.min_steps // 2, title)
         assert trial.candidate is not None  # only measured trials become finalists
         assert trial.measurement is not None
-        found = trial.candidate
+        found, climbed = trial.candidate, self.context.store.get(_rung(name))
         before = Figures(
             search_accuracy=found.accuracy, test_accuracy=None, parameters=found.parameters, macs=found.macs,
             size_bytes=found.size_bytes, measurement=trial.measurement, channels=found.channels,
@@ -68,30 +89,31 @@ class Finals:
         artifact = Artifact(
             id=name, trial=trial.index, plan=trial.plan, key=trial.key, files={}, before=before, after=before,
             device_accuracy=None, host_accuracy=None, round=self.bench.round,
+            validation_accuracy=float(climbed["validation_accuracy"]),
         )  # fmt: skip
-        return self._finished(artifact, network)
+        return self._finished(artifact, self._loaded(trial.plan, climbed["weights"]))
 
     def full(self, brief: Artifact) -> Artifact:
         """Return a finalist, fine-tuned in full.
 
-        In the last round on everything but the test split; before that on the training split alone, because a later
-        round still judges its candidates and finalists on the search and validation splits.
+        In the last round on everything but the test split. On the training split alone before that, because a later
+        round still judges its candidates and finalists on the search and validation splits, and where runs are
+        compared with each other by the validation split.
         """
         name = f"{brief.id}{FULL}"
         if known := self._known(name):
             return known
         config, data = self.context.config, self.context.data
-        last = self.bench.round == config.rounds
+        last = self.bench.round == config.rounds and not self.context.compared
         network = self.network(brief)
         images = data.everything_but_test() if last else data.train
-        title = f"Fine-tune the chosen one, {brief.trial}"
-        self._train(name, network, images, config.recovery.epochs, config.recovery.min_steps, title, unseen=not last)
-        # Once the search split has been trained on, its accuracy says nothing any more: the brief one's stays.
-        return self._finished(replace(brief, id=name), network, brief.after.search_accuracy if last else None)
-
-    def validated(self, artifact: Artifact) -> float:
-        """Return a finalist's share of right answers on the validation split."""
-        return accuracy(self.network(artifact), self.context.data.val.batches(BATCH))
+        told = config.recovery
+        settings = settings_of(told, epochs=told.epochs, min_steps=told.min_steps, seed=config.seed)
+        self._train(name, network, images, settings, f"Fine-tune the chosen one, {brief.trial}", unseen=not last)
+        # Splits that have been trained on say nothing any more: there the brief one's figures stay.
+        validation = brief.validation_accuracy if last else self._validated(network)
+        artifact = replace(brief, id=name, validation_accuracy=validation)
+        return self._finished(artifact, network, brief.after.search_accuracy if last else None)
 
     def holds(self, artifact: Artifact) -> bool:
         """Return whether the whole file meets every target, as measured beside the base model; says so if not."""
@@ -103,20 +125,32 @@ class Finals:
         self.context.listen(Note(f"finalist {artifact.trial} misses the target as a whole file{latency}: left out"))
         return False
 
-    def announce(self, best: Artifact, scores: Mapping[str, float]) -> None:
-        """Say how the finalists compare."""
-        others = [f"{name} {score:.1%}" for name, score in scores.items() if name != best.id]
-        against = f", against {', '.join(others)}" if others else ""
-        self.context.listen(Note(f"{best.id}: {scores[best.id]:.1%} on the validation split{against}"))
+    def announce(self, scores: Mapping[str, float]) -> None:
+        """Say how finalists compare on the validation split, the best first."""
+        told = ", ".join(f"{name} {score:.1%}" for name, score in sorted(scores.items(), key=lambda s: -s[1]))
+        self.context.listen(Note(f"on the validation split: {told}"))
 
     def network(self, artifact: Artifact) -> fx.GraphModule:
         """Return an artifact's network with its stored weights."""
-        builder = self.builder
-        network = prune(builder.base, builder.space, artifact.plan.levels, builder.ranking, builder.example)
-        network.load_state_dict(load_file(self.context.store.blob(artifact.files[WEIGHTS])))
-        return network.eval()
+        return self._loaded(artifact.plan, artifact.files[WEIGHTS])
 
     # ------------------------------------------------------------ helpers
+
+    def _before(self, trial: Trial, rungs: Sequence[Rung], number: int) -> fx.GraphModule:
+        """Return a finalist's network as the rung before has left it; before the first one, as it was cut."""
+        if number == 0:
+            return self.builder.network(trial.plan)
+        before = self.context.store.get(_rung(self.training(trial, rungs, number - 1)))
+        return self._loaded(trial.plan, before["weights"])
+
+    def _loaded(self, plan: PruningPlan, weights: str) -> fx.GraphModule:
+        builder = self.builder
+        network = prune(builder.base, builder.space, plan.levels, builder.ranking, builder.example)
+        network.load_state_dict(load_file(self.context.store.blob(weights)))
+        return network.eval()
+
+    def _validated(self, network: fx.GraphModule) -> float:
+        return accuracy(network, self.context.data.val.batches(BATCH))
 
     def _known(self, name: str) -> Artifact | None:
         """Return an artifact that was finished before the run was resumed."""
@@ -128,16 +162,13 @@ class Finals:
         name: str,
         network: fx.GraphModule,
         images: Images,
-        epochs: float,
-        min_steps: int,
+        settings: FineTuning,
         title: str,
         *,
         unseen: bool = True,
     ) -> None:
-        if epochs == 0:
+        if settings.epochs == 0:
             return
-        config = self.context.config
-        settings = settings_of(config.recovery, epochs=epochs, min_steps=min_steps, seed=config.seed)
         learn(
             self.context, network, images, settings,
             name=name, title=title, teacher=self.base.network, unseen=unseen,
@@ -194,3 +225,8 @@ class Finals:
     def _misses(self, measurement: Measurement, size_bytes: int) -> float:
         ratios = ratios_of(1.0, 1.0, size_bytes / self.base.figures.size_bytes, measurement)
         return violation(ratios, self.limits)
+
+
+def _rung(training: str) -> str:
+    """Return the fact in which a rung's weights and score are stored."""
+    return f"rung {training}"

@@ -401,3 +401,5 @@ class Artifact:
     verified_images: int = 0
     chosen: bool = False
     round: int = 1
+    validation_accuracy: float | None = None
+    """On the validation split. A training that learns from this split leaves what was read before."""

@@ -12,7 +12,7 @@ from torch import fx
 from pipeline.agent import Agent, open_agent
 from pipeline.base import Base, make_base
 from pipeline.config import RunConfig
-from pipeline.context import BATCH, Context
+from pipeline.context import BATCH, TUNING, Context
 from pipeline.events import DeviceNews, Listener, Note, Stage, Waiting
 from pipeline.export.format import Format
 from pipeline.inputs import Inputs, load_inputs, require_fit
@@ -66,6 +66,8 @@ def prepared(
 def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callable[[], bool]) -> None:
     """See a new or resumed run through: base, rounds, test, report; everything goes into ``store``.
 
+    A run that is one of a tuning's leaves the test split alone, until it is asked for in the fact ``tuning``.
+
     Raises:
         PipelineError: what is stored stands, and the run can be resumed.
     """
@@ -81,7 +83,10 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         _note_modes(context)
         base = make_base(context, inputs.model)
         network, winner = _all_rounds(context, base)
-        _judge_on_test(context, base, network, winner)
+        if (store.get(TUNING) or {"judged": True})["judged"]:
+            winner = _judged_on_test(context, base, network, winner)
+        store.add_artifact(replace(winner, chosen=True))
+        store.set("chosen", winner.id)
     store.finish()
     write_report(store, store.path / "report.html")
 
@@ -95,14 +100,12 @@ def _all_rounds(context: Context, base: Base) -> tuple[fx.GraphModule, Artifact]
     return network, winner
 
 
-def _judge_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> None:
-    """Read the test split, this once, for the base and for the winner, which is the run's chosen artifact."""
+def _judged_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> Artifact:
+    """Read the test split, this once, for the base and for the winner; return the winner with its figure."""
     context.listen(Stage("Read the test split, once"))
     store, test = context.store, context.data.test
     store.set("base", replace(base.figures, test_accuracy=accuracy(base.network, test.batches(BATCH))))
-    after = replace(winner.after, test_accuracy=accuracy(network, test.batches(BATCH)))
-    store.add_artifact(replace(winner, after=after, chosen=True))
-    store.set("chosen", winner.id)
+    return replace(winner, after=replace(winner.after, test_accuracy=accuracy(network, test.batches(BATCH))))
 
 
 def _note_modes(context: Context) -> None:

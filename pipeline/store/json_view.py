@@ -12,7 +12,7 @@ from pipeline.usage import Usage
 
 _FACTS = (
     "config", "device", "facts", "seed", "versions", "git", "base", "chosen", "seconds", "started", "finished",
-    "recording",
+    "recording", "tuning",
 )  # fmt: skip
 
 

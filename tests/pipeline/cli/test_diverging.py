@@ -1,7 +1,8 @@
-"""Finalists whose fine-tuning diverges: they are left out, the next ones take their turn."""
+"""The finals after a search: rung by rung, resumed in the middle of one, and with trainings that diverge."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def store(desk: Desk, ran: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
     (folder,) = desk.runs.iterdir()
     with sqlite3.connect(folder / "run.sqlite") as database:
         database.execute("DELETE FROM artifacts")
-        database.execute("DELETE FROM facts WHERE key IN ('chosen', 'finished', 'winner 1')")
+        database.execute("DELETE FROM facts WHERE key IN ('chosen', 'finished', 'winner 1') OR key LIKE 'rung %'")
     monkeypatch.chdir(desk.folder)
     threads = torch.get_num_threads()
     with Store.open(desk.runs, folder.name, write=True) as store:
@@ -43,6 +44,21 @@ def store(desk: Desk, ran: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
             store.remember(f"1:whole:r1t{trial.index}-full", met)
         yield store
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def finals(store: Store) -> Store:
+    """The same, where four networks meet the target."""
+    with sqlite3.connect(store.path / "run.sqlite") as database:
+        database.execute("UPDATE trials SET feasible = 1, json = json_set(json, '$.feasible', json('true'))")
+    ranked = pick_finalists(store.trials(), {})
+    assert len(ranked) >= 4
+    for trial in ranked:
+        assert trial.measurement is not None
+        met = replace(trial.measurement, ratio=Interval(0.4, 0.4, 0.4), flags=())
+        for name in (f"r1t{trial.index}", f"r1t{trial.index}-full"):
+            store.remember(f"1:whole:{name}", met)
+    return store
 
 
 def go_on(store: Store, listener: Listener, **recovery: Any) -> None:
@@ -82,3 +98,43 @@ def test_where_all_finalists_diverge_the_run_fails_and_says_so(store: Store) -> 
     )
     assert sum("failed and is left out" in note for note in listener.notes) == len(ranked)
     assert store.artifacts() == []
+
+
+HALVING = {"finalists": 4, "halving": 2, "finalist_epochs": 0.2}
+
+
+def rung_by_rung(store: Store) -> dict[str, float]:
+    """Return each training's accuracy on the validation split."""
+    with sqlite3.connect(store.path / "run.sqlite") as database:
+        found = database.execute("SELECT key, json FROM facts WHERE key LIKE 'rung %'").fetchall()
+    return {key.removeprefix("rung "): json.loads(text)["validation_accuracy"] for key, text in found}
+
+
+def test_the_better_half_goes_on_and_only_whole_files_of_the_last_rung_are_measured(finals: Store) -> None:
+    listener = Listener()
+    go_on(finals, listener, **HALVING)
+    scores = rung_by_rung(finals)
+    first = sorted((name for name in scores if name.endswith("-rung1")), key=lambda name: -scores[name])
+    last = [name for name in scores if not name.endswith("-rung1")]
+    assert (len(first), len(last)) == (4, 2)
+    assert min(scores[f"{name}-rung1"] for name in last) >= scores[first[2]]
+    artifacts = {artifact.id: artifact for artifact in finals.artifacts()}
+    assert set(artifacts) == {*last, finals.get("chosen")}
+    assert {name: artifacts[name].validation_accuracy for name in last} == {name: scores[name] for name in last}
+    assert scores[finals.get("chosen").removesuffix("-full")] == max(scores[name] for name in last)
+    assert any("4 × " in note and ", then 2 × " in note for note in listener.notes)
+    assert not (finals.path / "checkpoints").exists()
+
+
+def test_stopped_between_and_within_rungs_the_finals_come_to_the_same_weights(finals: Store, tmp_path: Path) -> None:
+    shutil.copytree(finals.path, tmp_path / "torn" / finals.id)
+    go_on(finals, Listener(), **HALVING)
+    expected = {artifact.id: artifact.files["weights.safetensors"] for artifact in finals.artifacts()}
+    with Store.open(tmp_path / "torn", finals.id, write=True) as torn:
+        trial = next(artifact.trial for artifact in finals.artifacts())
+        for stage in (f"Fine-tune finalist {trial}, rung 1 of 2", f"Fine-tune finalist {trial}, rung 2 of 2"):
+            with pytest.raises(StoppedError):
+                go_on(torn, Listener(stop_in=stage), **HALVING)
+        go_on(torn, Listener(), **HALVING)
+        assert {artifact.id: artifact.files["weights.safetensors"] for artifact in torn.artifacts()} == expected
+        assert rung_by_rung(torn) == rung_by_rung(finals)

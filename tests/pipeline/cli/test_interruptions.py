@@ -126,14 +126,13 @@ def test_asked_twice_the_run_stops_at_once(desk: Desk) -> None:
 @pytest.mark.slow
 def test_a_run_killed_while_it_fine_tunes_does_not_repeat_finished_finalists(slow: Desk) -> None:
     run = slow.start("run", "--config", "run.yaml")
-    read_until(run, "Measure the whole file of r1t")
-    read_until(run, "Fine-tune finalist")
+    first = read_until(run, "Fine-tune finalist").splitlines()[-1]
+    second = read_until(run, "Fine-tune finalist").splitlines()[-1]
     run.kill()
     finished(run)
-    (first,) = shown(slow)["artifacts"]
     resumed = slow.done("run", "--resume", "latest")
-    assert f"Fine-tune finalist {first['trial']} " not in resumed.err
-    assert first in shown(slow)["artifacts"]
+    assert (first in resumed.err, second in resumed.err) == (False, True)
+    assert len(shown(slow)["artifacts"]) == 3  # both, and one of them in full
 
 
 def without_trials(desk: Desk, ran: Desk, keep: int) -> None:
@@ -151,7 +150,7 @@ def without_trials(desk: Desk, ran: Desk, keep: int) -> None:
 def test_on_the_same_measurements_the_same_seed_comes_to_the_same_plans(desk: Desk, ran: Desk, keep: int) -> None:
     expected = ran.done("runs", "show", "latest", "--json").json
     without_trials(desk, ran, keep)
-    desk.done("run", "--resume", "latest")
+    assert desk.cold("run", "--resume", "latest").code == 0  # another interpreter than the one that ran first
     found = shown(desk)
 
     def plans(run: dict[str, Any]) -> list[Any]:

@@ -1,0 +1,83 @@
+"""Which settings of a run are numbers, by dotted path, and a run's settings with some of them changed."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Union
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, nearest
+
+Number = int | float
+Settings = Mapping[str, Number]
+"""Values by dotted path, in the order in which they were asked for."""
+
+
+def kind_of(path: str) -> type[int] | type[float]:
+    """Return whether a setting holds whole numbers or any.
+
+    Raises:
+        ConfigError: there is no such setting, or it is no number; names the nearest.
+
+    >>> kind_of("reward.alpha"), kind_of("reward.lambda"), kind_of("trials")
+    (<class 'float'>, <class 'float'>, <class 'int'>)
+    """
+    known = dict(_leaves(RunConfig))
+    kind = known.get(path)
+    if kind is not None:
+        return kind
+    section = path.rpartition(".")[0]
+    numbers = [name for name, found in known.items() if found is not None]
+    near = [name for name in numbers if name.rpartition(".")[0] == section] or numbers
+    what = "is no number" if path in known else f"is no setting{nearest(path, numbers)}"
+    raise ConfigError(f"--search: {path} {what}; numbers there: {', '.join(near)}")
+
+
+def changed(base: RunConfig, settings: Settings) -> RunConfig:
+    """Return ``base`` with other values.
+
+    Raises:
+        ConfigError: a value does not fit its setting.
+    """
+    document = base.model_dump(by_alias=True)
+    for path, value in settings.items():
+        *sections, key = path.split(".")
+        section = document
+        for name in sections:
+            section = section[name]
+        section[key] = value
+    try:
+        return RunConfig.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        problem = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        raise ConfigError(f"--search {where}: {problem}, found {first['input']!r}") from error
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[int] | type[float] | None]]:
+    """Yield every setting's dotted path and what kind of number it is; None: none."""
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        kinds = list(_kinds(field.annotation))
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if sections:
+            yield from _leaves(sections[0], f"{path}.")
+        else:
+            yield path, float if float in kinds else int if int in kinds else None
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield what a value may be: the parts of a union, without what only narrows them."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        yield from _kinds(typing.get_args(annotation)[0])
+    elif origin in (Union, types.UnionType):
+        for part in typing.get_args(annotation):
+            yield from _kinds(part)
+    else:
+        yield annotation
