@@ -78,6 +78,9 @@ class EvaluationConfig(_Section):
     """Training images for criteria that need gradients or feature maps."""
 
 
+Part = Literal["mask", "goals", "warm_start", "power"]
+
+
 class DqnConfig(_Section):
     """The DQN's own settings; the defaults are what the benchmarks ran with."""
 
@@ -85,7 +88,7 @@ class DqnConfig(_Section):
     """Width of the two hidden layers."""
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's."""
-    n_step: int = Field(3, ge=1)
+    n_step: int = Field(1, ge=1)
     """Rewards summed before the bootstrap."""
     discount: float = Field(1.0, gt=0, le=1)
     """1: the rewards of the steps add up to the reward of the plan."""
@@ -95,18 +98,21 @@ class DqnConfig(_Section):
     """Transitions an update."""
     replay_plans: int = Field(2000, ge=1)
     """Plans kept for replay; each gives one transition a group."""
-    priority: float = Field(0.6, ge=0, le=1)
-    """Exponent of prioritised replay; 0 draws uniformly."""
-    first_imagined: int = Field(4000, ge=0)
+    first_imagined: int = Field(6000, ge=0)
     """Imagined episodes before the first plan that the network picks."""
-    imagined: int = Field(800, ge=0)
-    """Imagined episodes before each later plan; 0 learns from measured episodes alone."""
-    first_updates: int = Field(800, ge=0)
+    imagined: int = Field(2000, ge=0)
+    """Imagined episodes in each later burst; 0 learns from measured episodes alone."""
+    picks: int = Field(4, ge=1)
+    """Plans that are picked after each burst."""
+    first_updates: int = Field(1000, ge=0)
     """Gradient steps after the first imagination."""
-    updates: int = Field(200, ge=0)
-    """Gradient steps after each later one."""
+    updates: int = Field(300, ge=0)
+    """Gradient steps after each later one; in mode direct after each episode."""
     exploration: float = Field(0.6, ge=0, le=1)
     """Share of random levels in the first imagined episodes; it falls to a quarter."""
+    without: tuple[Part, ...] = ()
+    """Parts to leave out, to learn what they are worth: the mask that keeps targets in reach, imagined targets other
+    than the wanted one, the knapsack's and the best plans as examples, power in the state."""
 
 
 class SparsityConfig(_Section):
@@ -150,11 +156,13 @@ class RecoveryConfig(TrainingConfig):
     finalists: int = Field(3, ge=1)
     """Best candidates that are fine-tuned briefly before one is chosen on the validation split."""
     finalist_epochs: float = Field(0.3, ge=0)
-    """Passes over the training split for each finalist."""
+    """Passes over the training split for each finalist, in its last rung."""
+    halving: int = Field(3, ge=2)
+    """Where finalists are more than that: of so many one goes on, to a rung with so many times the passes."""
     epochs: float = Field(3.0, ge=0)
     """Passes over all images but the test split for the chosen one."""
     min_steps: int = Field(150, ge=0)
-    """Gradient steps at least; a finalist gets half of it. Small data sets are passed over more often."""
+    """Gradient steps at least; half of it in a finalist's last rung. Small data sets are passed over more often."""
     learning_rate: float = Field(0.03, gt=0)
     """Highest learning rate."""
     teacher_mix: Share = 0.5
@@ -211,6 +219,8 @@ class RunConfig(_Section):
     """Candidates that are evaluated and measured in each round."""
     strategy: str = "dqn"
     """Who picks the levels: a file of pipeline/search/strategies."""
+    mode: Literal["imagined", "direct"] = "imagined"
+    """imagined: the DQN learns mostly from episodes that models play; direct: from evaluated, measured ones alone."""
     criterion: str = "l1"
     """Who ranks the channels: a file of pipeline/pruning/criteria."""
     criterion_options: CriterionConfig = CriterionConfig()
@@ -246,6 +256,12 @@ class RunConfig(_Section):
         if twice := {m for m in metrics if metrics.count(m) > 1}:
             raise ValueError(f"two targets for {', '.join(sorted(twice))}")
         return value
+
+    @model_validator(mode="after")
+    def _mode_fits(self) -> RunConfig:
+        if self.mode == "direct" and self.strategy != "dqn":
+            raise ValueError(f"mode direct is strategy dqn's, found strategy {self.strategy}; leave one of them out")
+        return self
 
     @property
     def targets(self) -> tuple[Target, ...]:

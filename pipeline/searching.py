@@ -205,6 +205,7 @@ def problem_of(
         trials=config.trials,
         seed=config.seed,
         dqn=config.dqn,
+        mode=config.mode,
     )
 
 

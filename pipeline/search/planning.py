@@ -4,18 +4,22 @@ A plan grows from the first group to the last. At each step the learner sees the
 is predicted to have (accuracy, latency, power, relative to the base), the target, and AKPERL's input statistics and
 operating condition. A level is legal where the group has it and the target stays reachable: with every later group cut
 as deep as it goes, the predicted cost must not be over the limit.
+
+The target is the problem's unless ``limits`` say otherwise, one for all plans or one for each: so a learner that
+imagines plans for many targets knows how to plan for any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import Part
 from pipeline.cost.accuracy import AccuracyModel
-from pipeline.cost.tables import whole_blocks
+from pipeline.cost.tables import owners, whole_blocks
 from pipeline.records import LEVELS, PruningPlan
 from pipeline.search.reach import Reach
 from pipeline.search.strategy import Problem
@@ -24,11 +28,14 @@ from pipeline.targets import Metric
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Limits = Mapping[Metric, "float | Array"]
+"""Each target as a share of the base model's figure: one for all plans, or (plans,)."""
 
 REMOVE = len(LEVELS) - 1
 _SHARES = np.array(LEVELS) / 100
 _PREDICTED = 5
 """Features of the state that a plan's own levels decide."""
+_TARGETS: tuple[Metric, ...] = ("latency", "energy", "power", "size")
 _ROUNDING = 1e-9
 """A cost may be over its limit by as much as sums of floats differ."""
 
@@ -48,17 +55,24 @@ class Outlook:
 class Planner:
     """The rules of the game, vectorised over plans; level *indices* (into LEVELS) throughout."""
 
-    def __init__(self, problem: Problem, accuracy: AccuracyModel) -> None:
-        """Read the problem; ``accuracy`` may learn on while the planner is in use."""
+    def __init__(self, problem: Problem, accuracy: AccuracyModel, without: Sequence[Part] = ()) -> None:
+        """Read the problem; ``accuracy`` may learn on while the planner is in use.
+
+        Args:
+            without: parts to leave out, to learn what they are worth.
+        """
         self.problem = problem
+        self._without = without
         self.accuracy = accuracy
         self.groups = len(problem.space.groups)
         self._kept = np.array(
             [[g.kept.get(lv, -1) / g.channels for lv in LEVELS] for g in problem.space.groups], dtype=float
         )
-        self._owner = next(iter(problem.costs.tables.values())).owner
+        self.owner = owners(problem.space)
+        """For each group the first group of its block, or itself."""
         self._reach = {metric: Reach(table) for metric, table in problem.costs.tables.items()}
-        self._features = _layer_features(problem)
+        self.features = _layer_features(problem)
+        """Each group's own, all about one in size, (groups, features)."""
         self.observation_size = self.observe(self.blank(1), 0).shape[1]
 
     def blank(self, plans: int) -> Indices:
@@ -67,10 +81,12 @@ class Planner:
 
     # ------------------------------------------------------------ legal levels
 
-    def mask(self, levels: Indices, step: int) -> Mask:
+    def mask(self, levels: Indices, step: int, limits: Limits | None = None) -> Mask:
         """Return which levels are legal for group ``step`` of plans decided up to it, (plans, levels)."""
-        legal = self._legal(levels, step)
-        best = self._lowest_costs(levels, step)
+        legal = self.legal(levels, step)
+        if "mask" in self._without:
+            return legal
+        best = self._lowest_costs(levels, step, limits)
         reachable = legal & (best <= _ROUNDING)
         stuck = ~reachable.any(1)
         if stuck.any():  # nothing reaches the target any more: the deepest cut comes nearest
@@ -80,70 +96,84 @@ class Planner:
 
     def deepest(self, levels: Indices, step: int) -> Indices:
         """Return the level of group ``step`` that brings plans decided up to it nearest to the targets, (plans,)."""
-        costs = self._lowest_costs(levels, step)
-        nearest: Indices = np.where(self._legal(levels, step), costs, np.inf).argmin(1)
+        costs = self._lowest_costs(levels, step, None)
+        nearest: Indices = np.where(self.legal(levels, step), costs, np.inf).argmin(1)
         return nearest
 
-    def excess(self, levels: Indices) -> Array:
+    def excess(self, levels: Indices, limits: Limits | None = None) -> Array:
         """Return by how much whole plans are predicted to exceed the targets, relative to them, (plans,)."""
-        return self._excess(self.problem.costs.predict(levels), len(levels))
+        return self._excess(self.problem.costs.predict(levels), len(levels), limits)
 
-    def _excess(self, costs: Mapping[Metric, Array], plans: int) -> Array:
+    def _excess(self, costs: Mapping[Metric, Array], plans: int, limits: Limits | None) -> Array:
         total = np.zeros(plans)
-        for metric, limit in self.problem.limits.items():
+        for metric, limit in self._limits(limits).items():
             if metric in costs:
                 over = costs[metric] / limit - 1
                 total += np.where(over > _ROUNDING, over, 0.0)
         return total
 
-    def _legal(self, levels: Indices, step: int) -> Mask:
+    def _limits(self, limits: Limits | None) -> Limits:
+        return self.problem.limits if limits is None else limits
+
+    def legal(self, levels: Indices, step: int) -> Mask:
+        """Return which levels group ``step`` has, whatever the target, (plans, levels)."""
         legal = np.broadcast_to(self._kept[step] >= 0, (len(levels), len(LEVELS))).copy()
-        owner = self._owner[step]
+        owner = self.owner[step]
         if owner != step:  # the block's first group has decided whether the block goes
             gone = levels[:, owner] == REMOVE
             legal[gone] = np.arange(len(LEVELS)) == REMOVE
             legal[~gone, REMOVE] = False
         return legal
 
-    def _lowest_costs(self, levels: Indices, step: int) -> Array:
+    def _lowest_costs(self, levels: Indices, step: int, limits: Limits | None) -> Array:
         """Return the worst relative excess over the targets, each level chosen and all later groups cut deepest."""
         worst = np.full((len(levels), len(LEVELS)), -np.inf)
-        for metric, limit in self.problem.limits.items():
+        for metric, limit in self._limits(limits).items():
             if metric in self._reach:
-                worst = np.maximum(worst, self._reach[metric].lowest(levels, step) / limit - 1)
+                lowest = self._reach[metric].lowest(levels, step)
+                worst = np.maximum(worst, lowest / np.reshape(limit, (-1, 1)) - 1)
         return worst
 
     # ------------------------------------------------------------ what is seen and promised
 
-    def outlook(self, levels: Indices) -> Outlook:
+    def outlook(self, levels: Indices, limits: Limits | None = None) -> Outlook:
         """Return what is predicted of plans; what is not decided yet counts as whole."""
         costs = self.problem.costs.predict(levels)
         accuracy = self.accuracy.expected(levels) / self.problem.base_accuracy
-        return Outlook(costs, accuracy, self._excess(costs, len(levels)))
+        return Outlook(costs, accuracy, self._excess(costs, len(levels), limits))
 
-    def observe(self, levels: Indices, step: int, outlook: Outlook | None = None) -> Array:
+    def judged(self, outlook: Outlook, limits: Limits) -> Outlook:
+        """Return what is predicted of plans as it looks towards other targets."""
+        return replace(outlook, excess=self._excess(outlook.costs, len(outlook.accuracy), limits))
+
+    def observe(
+        self, levels: Indices, step: int, outlook: Outlook | None = None, limits: Limits | None = None
+    ) -> Array:
         """Return the state before group ``step`` is decided, (plans, features); after the last: of the whole plan.
 
         Args:
-            outlook: of the same plans, where it is known already.
+            outlook: of the same plans towards the same limits, where it is known already.
         """
         problem, plans = self.problem, len(levels)
-        seen = outlook or self.outlook(levels)
-        layer = self._features[min(step, self.groups - 1)]
+        seen = outlook or self.outlook(levels, limits)
+        wanted = self._limits(limits)
+        layer = self.features[min(step, self.groups - 1)]
         constants = [
             step / self.groups,
             problem.input_mean,
             problem.input_variance,
             (problem.temperature_c or 0.0) / 100,
-            *(problem.limits.get(metric, 1.0) for metric in ("latency", "energy", "power", "size")),
         ]
-        state = np.empty((plans, _PREDICTED + len(constants) + len(layer)))
+        first_constant = _PREDICTED + len(_TARGETS)
+        state = np.empty((plans, first_constant + len(constants) + len(layer)))
         state[:, 0] = levels[:, step - 1] / REMOVE if step else 0.0
         state[:, 1] = seen.costs["latency"]
-        state[:, 2] = seen.costs.get("power", 1.0)
+        state[:, 2] = 1.0 if "power" in self._without else seen.costs.get("power", 1.0)
         state[:, 3] = seen.excess
         state[:, 4] = seen.accuracy
-        state[:, _PREDICTED:] = [*constants, *layer]
+        for place, metric in enumerate(_TARGETS, _PREDICTED):
+            state[:, place] = wanted.get(metric, 1.0)
+        state[:, first_constant:] = [*constants, *layer]
         clipped: Array = np.clip(state, -5.0, 5.0)
         return clipped
 
@@ -155,7 +185,7 @@ class Planner:
         """
         weights = self.problem.weights
         seen = outlook or self.outlook(levels)
-        whole = whole_blocks(levels, self._owner)
+        whole = whole_blocks(levels, self.owner)
         gone = 1 - self._kept[np.arange(self.groups), whole]
         value = np.mean(weights.alpha) * seen.accuracy - weights.latency * seen.costs["latency"]
         value = value - gone @ np.asarray(weights.gamma) / self.groups
@@ -164,10 +194,28 @@ class Planner:
             value = value - np.mean(weights.beta) * seen.costs["power"]
         return np.asarray(value)
 
-    def promise(self, levels: Indices, outlook: Outlook | None = None) -> Array:
+    def promise(self, levels: Indices, outlook: Outlook | None = None, limits: Limits | None = None) -> Array:
         """Return the predicted reward of whole plans, violations included, (plans,)."""
-        seen = outlook or self.outlook(levels)
+        seen = outlook or self.outlook(levels, limits)
         return self.potential(levels, seen) - self.problem.weights.violation * seen.excess
+
+    def single_cuts(self) -> Indices:
+        """Return for each group and level the plan that cuts nothing else, legal or not, (groups, levels, groups)."""
+        cuts = np.zeros((self.groups, len(LEVELS), self.groups), dtype=np.int64)
+        every = np.arange(self.groups)
+        cuts[every, :, every] = np.arange(len(LEVELS))
+        return whole_blocks(cuts.reshape(-1, self.groups), self.owner).reshape(cuts.shape)
+
+    def options(self) -> Mask:
+        """Return which levels each group has, (groups, levels); a block goes by its first group's level alone."""
+        options: Mask = self._kept >= 0
+        options[self.owner != np.arange(self.groups), REMOVE] = False
+        return options
+
+    def gone(self) -> Array:
+        """Return the share of each group's channels that goes at each level, (groups, levels); 1 where it has none."""
+        gone: Array = 1 - np.maximum(self._kept, 0.0)
+        return gone
 
     def plan(self, levels: Sequence[int]) -> PruningPlan:
         """Return level indices as a plan."""
@@ -183,6 +231,19 @@ class Planner:
         begun[0, :step] = levels
         for level in np.flatnonzero(self.mask(begun, step)[0]).tolist():
             yield from self.every_plan((*levels, level))
+
+
+def legalised(planner: Planner, wanted: Indices, limits: Limits | None = None) -> Indices:
+    """Return plans as near to the wanted ones as the masks allow, group by group, (plans, groups).
+
+    A block whose first group says that it stays comes back with nothing cut in groups that went with it.
+    """
+    levels = planner.blank(len(wanted))
+    wanted = np.where((wanted == REMOVE) & (wanted[:, planner.owner] != REMOVE), 0, wanted)
+    for step in range(planner.groups):
+        distance = np.abs(np.arange(len(LEVELS)) - wanted[:, step, None])
+        levels[:, step] = np.where(planner.mask(levels, step, limits), distance, np.inf).argmin(1)
+    return levels
 
 
 def indices(plan: PruningPlan) -> list[int]:

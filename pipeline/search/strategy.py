@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pipeline.config import DqnConfig
 from pipeline.cost.tables import CostModel
@@ -27,13 +27,14 @@ class Problem:
     """Images behind one accuracy."""
     input_mean: float
     input_variance: float
-    """Of the normalised input images: AKPERL's input statistics."""
+    """Of the normalised input images: AKPERL's input statistics. Constant within a run, whose data does not change."""
     temperature_c: float | None
     """Of the device before the search: its operating condition."""
     criterion: str
     trials: int
     seed: int
     dqn: DqnConfig
+    mode: Literal["imagined", "direct"] = "imagined"
 
 
 class Strategy(Protocol):

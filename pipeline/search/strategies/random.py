@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import LEVELS, PruningPlan, Trial
-from pipeline.search.planning import Indices, Planner
+from pipeline.search.planning import Indices, Limits, Planner
 from pipeline.search.strategy import Problem
 
 _TRIES = 50
@@ -35,12 +35,12 @@ class RandomSearch:
         """Learn nothing."""
 
 
-def draw(planner: Planner, plans: int, rng: np.random.Generator) -> Indices:
+def draw(planner: Planner, plans: int, rng: np.random.Generator, limits: Limits | None = None) -> Indices:
     """Return random plans within the masks, (plans, groups)."""
     levels = planner.blank(plans)
     for step in range(planner.groups):
         noise = rng.random((plans, len(LEVELS)))
-        levels[:, step] = np.where(planner.mask(levels, step), noise, -1).argmax(1)
+        levels[:, step] = np.where(planner.mask(levels, step, limits), noise, -1).argmax(1)
     return levels
 
 

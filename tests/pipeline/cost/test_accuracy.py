@@ -67,6 +67,28 @@ def test_growing_by_one_plan_at_a_time_ends_where_learning_all_at_once_does() ->
     assert np.abs(model.expected(others) - wanted).mean() < 0.04
 
 
+def test_what_it_is_surprised_by_is_as_much_as_it_says_also_beside_single_cuts_near_full_accuracy() -> None:
+    told = problem((1,) * 5, seed=1, base_accuracy=0.995)
+    rng, plans = np.random.default_rng(0), all_plans(told)
+    share = truth(told)(plans)
+    share = 1 / (1 + (1 - share) / share * np.exp(-2.5))  # as good as a network that has seen these images
+    seen = [*np.flatnonzero((plans > 0).sum(1) == 1)[:12], *rng.permutation(np.flatnonzero(share < 0.9))[:30]]
+    model = AccuracyModel(0.995, 1000)
+    model.fit(plans[seen].tolist(), (rng.binomial(1000, share[seen]) / 1000).tolist())
+    others = np.setdiff1d(np.flatnonzero((share > 0.2) & (share < 0.9)), seen)
+    mean, deviation = model.predict(plans[others])
+    surprise = (np.log(share[others] / (1 - share[others])) - mean) / deviation
+    assert 0.4 < surprise.std() < 1.5
+
+
+def test_a_block_that_goes_is_one_change_however_many_groups_it_has() -> None:
+    told = problem((3, 1))
+    owner = told.costs.tables["latency"].owner
+    model = AccuracyModel(BASE, 1000, owner)
+    three, one = model.mean(np.array([[4, 4, 4, 0], [0, 0, 0, 4]]))
+    assert three == pytest.approx(one)
+
+
 @pytest.mark.parametrize("accuracies", [[0.0], [1.0], [0.1] * 12, [0.0, 1.0]])
 def test_extreme_and_equal_accuracies_are_no_trouble(accuracies: list[float]) -> None:
     model = AccuracyModel(1.0, 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tests.examples import candidate
 
 Levels = NDArray[np.int64]
 
-QUICK = DqnConfig(hidden=64, first_imagined=600, imagined=200, first_updates=150, updates=40, replay_plans=600)
+QUICK = DqnConfig(hidden=64, first_imagined=600, imagined=300, first_updates=150, updates=60, replay_plans=600)
 """A small DQN: a toy needs no more, and a test no longer."""
 
 
@@ -97,6 +98,51 @@ def optimum(told: Problem) -> float:
     plans = all_plans(told)
     within = told.costs.tables["latency"].predict(plans) <= told.limits.get("latency", np.inf) + 1e-9
     return float(truth(told)(plans[within]).max())
+
+
+def powered(told: Problem) -> Problem:
+    """The same toy with a power sensor and a reward that pays for power, which goes its own way."""
+    rng, latency = np.random.default_rng(300 + told.seed), told.costs.tables["latency"]
+    savings = latency.savings * rng.uniform(0.1, 1.2, len(latency.savings))[:, None]
+    n = len(told.space.groups)
+    return replace(
+        told,
+        costs=CostModel({**told.costs.tables, "power": CostTable(savings, latency.owner)}),
+        weights=Weights([1.0] * n, [1.0] * n, [0.0] * n, [0.0] * n, latency=0.0, violation=2.0),
+    )
+
+
+def rewards(told: Problem, levels: Levels, noise: float = 0.0) -> NDArray[np.float64]:
+    """What plans, (plans, groups), earn in the toy world, (plans,)."""
+    value = np.clip(truth(told)(levels) + noise, 0.0, 1.0) / told.base_accuracy
+    costs = told.costs.predict(levels)
+    if "power" in costs:
+        value = value - told.weights.beta[0] * costs["power"]
+    return np.asarray(value - told.weights.violation * _over(told, levels))
+
+
+def best_reward(told: Problem) -> float:
+    """What the best plan within the target earns above accuracy 0 at the power of the base."""
+    plans = all_plans(told)
+    return float(rewards(told, plans[_over(told, plans) == 0]).max()) + told.weights.beta[0]
+
+
+def play_for_reward(told: Problem, strategy: Strategy) -> float:
+    """Ask and tell so often as there are trials; return the best true reward within the target, as ``best_reward``."""
+    rng, best = np.random.default_rng(told.seed), -told.weights.beta[0]
+    for index in range(told.trials):
+        plan = strategy.ask()
+        levels = np.array([[LEVELS.index(lv) for lv in plan.levels]])
+        noise = rng.normal() * 0.01
+        strategy.tell(replace(trial_of(told, index, plan, noise), reward=float(rewards(told, levels, noise)[0])))
+        if _over(told, levels)[0] == 0:
+            best = max(best, float(rewards(told, levels)[0]))
+    return best + told.weights.beta[0]
+
+
+def _over(told: Problem, levels: Levels) -> NDArray[np.float64]:
+    over = told.costs.tables["latency"].predict(levels) / told.limits.get("latency", np.inf) - 1
+    return np.where(over > 1e-9, over, 0.0)
 
 
 def trial_of(told: Problem, index: int, plan: PruningPlan, noise: float = 0.0) -> Trial:

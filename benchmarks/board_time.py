@@ -1,0 +1,141 @@
+"""How much board time does imagining save? Measurements until the Pareto front is nearly what it will be.
+
+    python benchmarks/board_time.py --data cifar10:DIR --model resnet20 --weights FILE --trials 120 --seeds 5
+
+The DQN learns from episodes that are played against its models (`imagined`) or from measured candidates alone
+(`direct`), each with the same number of trials. After each trial stands the hypervolume of all candidates so far, as
+`pipeline compare` reads it. Counted are the measurements, an equal plan's second one not, until it reaches the share of
+its own final value, and of the best final value of all runs of that seed; and the seconds that the device was busy with
+the latter. Both modes plan with the same single cuts, measured before the search and told apart. Latency as for
+equal_budget.py, with which it shares what was measured once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+
+from results import Results, Row, mean, table
+from testbed import Testbed, add_arguments, config_of, opened
+
+from pipeline.comparing.hypervolume import of_networks
+from pipeline.config import RunConfig
+from pipeline.probing import single_cuts
+from pipeline.records import Trial
+
+IMAGINED = "imagined"
+
+
+def main() -> None:
+    told = _arguments()
+    names = ("data", "model", "weights", "latency", "lookahead", "trials", "target")
+    results = Results(told.out, {name: str(getattr(told, name)) for name in names})
+    with opened(config_of(told), told.cache, told.latency) as bed:
+        for seed in range(told.seeds):
+            for mode in told.modes:
+                if not results.find(mode=mode, seed=seed):
+                    row = results.append(mode=mode, seed=seed, **_run(bed, mode, seed, told))
+                    print(f"  {mode}, seed {seed}: hypervolume {row['hypervolumes'][-1]:.4f}", flush=True)
+        _print(bed, results, told)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("--modes", nargs="+", default=_modes(), help="all that this version has")
+    parser.add_argument("--strategy", default="dqn")
+    parser.add_argument("--target", type=float, default=0.5, help="share of the base's latency")
+    parser.add_argument("--trials", type=int, default=120)
+    parser.add_argument("--share", type=float, default=0.95, help="of the final hypervolume")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--latency", choices=("measured", "predicted"), default="measured")
+    parser.add_argument("--lookahead", type=int, default=1, help="candidates begun before the last is through")
+    parser.add_argument("--out", type=Path, default=Path("board_time.jsonl"))
+    return parser.parse_args()
+
+
+def _modes() -> list[str]:
+    """Return the search's modes as the config knows them; a version without the setting only imagines."""
+    known = RunConfig.model_fields.get("mode")
+    return [str(mode) for mode in typing.get_args(known.annotation)] if known else [IMAGINED]
+
+
+def _run(bed: Testbed, mode: str, seed: int, told: argparse.Namespace) -> dict[str, object]:
+    """Return the hypervolume, measurements and busy seconds after each trial of one search."""
+    settings: dict[str, object] = {"mode": mode} if "mode" in RunConfig.model_fields else {}
+    if not settings and mode != IMAGINED:
+        raise SystemExit(f"this version's run.yaml has no `mode`, so nothing can be searched in mode {mode!r}")
+    RunConfig.model_validate(settings)
+    trials = bed.search(
+        told.strategy, trials=told.trials, seed=seed, limits={"latency": told.target}, lookahead=told.lookahead,
+        **settings,
+    )  # fmt: skip
+    classes = len(bed.context.data.classes)
+    points: list[tuple[float, float]] = []
+    keys: set[str] = set()
+    volumes, counts, busy_s = [], [], []
+    seconds = 0.0
+    for trial in trials:
+        if trial.key and trial.key not in keys:
+            seconds += trial.measurement.seconds if trial.measurement else 0.0
+            keys.add(trial.key)
+        points += _point(trial)
+        volumes.append(of_networks(points, classes))
+        counts.append(len(keys))
+        busy_s.append(seconds)
+    return {"hypervolumes": volumes, "measurements": counts, "busy_s": busy_s}
+
+
+def _point(trial: Trial) -> list[tuple[float, float]]:
+    if trial.failure or trial.candidate is None or trial.measurement is None or trial.measurement.ratio is None:
+        return []
+    return [(trial.measurement.ratio.value, trial.candidate.accuracy)]
+
+
+def _print(bed: Testbed, results: Results, told: argparse.Namespace) -> None:
+    data, facts = bed.context.data, bed.context.agent.facts
+    found = {mode: [results.find(mode=mode, seed=seed) for seed in range(told.seeds)] for mode in told.modes}
+    runs = {mode: [row for row in rows if row is not None] for mode, rows in found.items()}
+    best = {
+        seed: max(row["hypervolumes"][-1] for rows in runs.values() for row in rows if row["seed"] == seed)
+        for seed in range(told.seeds)
+    }
+    truth = "measured" if told.latency == "measured" else "predicted by the cost model, nothing measured"
+    print(f"\n{told.model} on {data.name}, {facts.cpu}, latency {truth}; target latency={told.target:g}x")
+    cuts = len(single_cuts(bed.builder.space))
+    print(
+        f"{told.strategy}, {told.trials} trials, {told.seeds} seeds; before them {cuts} single cuts, the same in both\n"
+    )
+    percent = f"{told.share:.0%}"
+    header = ["mode", "hypervolume", f"to {percent} of its own", f"to {percent} of the best", "busy s", "never"]
+    print(table(header, [_line(mode, runs[mode], best, told.share) for mode in told.modes]))
+    if "direct" not in told.modes:
+        print(
+            "\nno mode `direct` was run" + ("" if "direct" in _modes() else ": this version's run.yaml has no `mode`")
+        )
+
+
+def _line(mode: str, rows: Sequence[Row], best: dict[int, float], share: float) -> list[str]:
+    """Return a mode's line; runs that never reach the share of the best are counted, and not in its mean."""
+    own = [_first(row, share * row["hypervolumes"][-1]) for row in rows]
+    shared = [(row, _first(row, share * best[row["seed"]])) for row in rows]
+    reached = [(row, at) for row, at in shared if at is not None]
+    return [
+        mode,
+        mean([row["hypervolumes"][-1] for row in rows], digits=4),
+        mean([row["measurements"][at] for row, at in zip(rows, own, strict=True) if at is not None], digits=1),
+        mean([row["measurements"][at] for row, at in reached], digits=1),
+        mean([row["busy_s"][at] for row, at in reached], digits=0),
+        f"{len(rows) - len(reached)} of {len(rows)}",
+    ]
+
+
+def _first(row: Row, volume: float) -> int | None:
+    """Return the first trial after which the hypervolume was so large, None where it never was."""
+    return next((at for at, found in enumerate(row["hypervolumes"]) if found >= volume), None)
+
+
+if __name__ == "__main__":
+    main()

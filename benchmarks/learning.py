@@ -1,0 +1,95 @@
+"""Does the DQN learn? Toys whose best plan is known, because every plan was gone through; and what each part is worth.
+
+    python benchmarks/learning.py [--seeds 100] [--ablation-seeds 20]
+
+A toy is solved where the best plan asked for has at least 98 % of the best plan's reward; accuracies are told with a
+noise of one point. The ablations leave out one part each; power is left out of the state on toys whose reward pays for
+power, which does not follow latency there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the toys are the tests'
+
+from pipeline import plugins
+from pipeline.config import DqnConfig
+from pipeline.inputs import STRATEGIES
+from pipeline.search.strategy import Problem
+from tests.pipeline.search.toys import QUICK, best_reward, play_for_reward, powered, problem
+
+SOLVED = 0.98
+BLOCKS = (1, 2, 1, 0, 1, 2)
+"""2,550 plans."""
+LIMIT = 0.7
+TRIALS = 30
+ABLATIONS: dict[str, dict[str, object]] = {
+    "whole": {},
+    "without the mask": {"without": ("mask",)},
+    "without imagination": {"first_imagined": 0, "imagined": 0},
+    "without imagined targets": {"without": ("goals",)},
+    "without warm start": {"without": ("warm_start",)},
+    "3-step returns": {"n_step": 3},
+}
+POWER: dict[str, dict[str, object]] = {"whole": {}, "without power in the state": {"without": ("power",)}}
+
+
+def main() -> None:
+    told = _arguments()
+    torch.set_num_threads(1)
+    start = time.process_time()
+    reached: list[float] = []
+    for seed in range(told.seeds):
+        reached.append(_reached(_toy(seed, QUICK), "dqn"))
+        print(f"\r{seed + 1} of {told.seeds}", end="", file=sys.stderr, flush=True)
+    print(f"\rdqn: {_line(reached)}; {(time.process_time() - start) / told.seeds:.1f} s CPU a toy", flush=True)
+    for name in ("surrogate", "knapsack", "random"):
+        others = [_reached(_toy(s, QUICK), name) for s in range(told.ablation_seeds)]
+        print(f"{name}: {_line(others)}", flush=True)
+    print("\nablations", flush=True)
+    for name, changes in ABLATIONS.items():
+        print(f"  {name}: {_line(_ablated(changes, told.ablation_seeds, power=False))}", flush=True)
+    print("\nablations where power is paid for", flush=True)
+    for name, changes in POWER.items():
+        print(f"  {name}: {_line(_ablated(changes, told.ablation_seeds, power=True))}", flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=100, help="toys for the DQN")
+    parser.add_argument("--ablation-seeds", type=int, default=20, help="toys for each line of the ablations")
+    return parser.parse_args()
+
+
+def _ablated(changes: dict[str, object], seeds: int, *, power: bool) -> list[float]:
+    reached = []
+    for seed in range(seeds):
+        told = _toy(seed, QUICK.model_copy(update=changes))
+        reached.append(_reached(powered(told) if power else told, "dqn"))
+    return reached
+
+
+def _toy(seed: int, settings: DqnConfig) -> Problem:
+    return problem(BLOCKS, seed=seed, trials=TRIALS, dqn=settings, limits={"latency": LIMIT})
+
+
+def _reached(told: Problem, strategy: str) -> float:
+    """Return the best reward asked for within the target over the best that there is."""
+    return play_for_reward(told, plugins.load(STRATEGIES, strategy).create(told)) / best_reward(told)
+
+
+def _line(reached: list[float]) -> str:
+    solved = sum(share >= SOLVED for share in reached)
+    error = np.std(reached, ddof=1) / np.sqrt(len(reached)) if len(reached) > 1 else 0.0
+    return f"solved {solved} of {len(reached)}; reached {np.mean(reached):.1%} ± {error:.1%} of the best reward"
+
+
+if __name__ == "__main__":
+    main()

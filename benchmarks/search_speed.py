@@ -1,0 +1,169 @@
+"""Where do the seconds of a trial go, and how near is a trial to its floor: the forward pass that an accuracy takes?
+
+    python benchmarks/search_speed.py --data cifar10:DIR --model resnet20 --weights FILE [--run ID]
+
+Reads the seconds of each stage as a run has stored them; without --run, a run is made first. The floor is measured
+beside them, in this process with as many threads: the same networks' forward passes over the same images, already
+decoded and normalised, and nothing else. Batch norm's re-estimation, which the run counts as part of the cut, is timed
+alone in the same way. Measuring is the device's time; the host builds the next candidate meanwhile where it may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from results import Results, Row, mean, table
+from safetensors.torch import load_file
+from torch import Tensor, fx
+
+from pipeline.config import RunConfig
+from pipeline.context import BATCH
+from pipeline.pruning.coupling import coupling
+from pipeline.pruning.prune import Ranking, prune
+from pipeline.pruning.ranking import rank
+from pipeline.pruning.recover import reestimate_batch_norm
+from pipeline.pruning.tracing import trace
+from pipeline.records import PruningPlan, SearchSpace, Trial
+from pipeline.spaces import space_of_round
+from pipeline.store import Store, usages
+from pipeline.zoo import load_data, load_model
+
+STAGES = ("ask", "cut", "accuracy", "export")
+"""Of the host; what else a trial has in its seconds is told as well."""
+MEASURE = "measure"
+NETS = 10
+REPEATS = 3
+WANTED = 0.25
+
+
+def main() -> None:
+    told = _arguments()
+    torch.set_num_threads(told.threads)
+    run = told.run or _run(told)
+    with Store.open(told.runs, run) as store:
+        config = RunConfig.model_validate(store.get("config"))
+        trials = [t for t in store.trials() if t.failure is None and t.round == 1 and not t.cached]
+        scene, usage = Scene.of(store, config), usages(store).get(1)
+        results = Results(told.out, {"run": store.id, "threads": str(told.threads), "nets": str(told.nets)})
+    for trial in _spread(trials, told.nets):
+        if not results.find(trial=trial.index):
+            results.append(trial=trial.index, **scene.floor(trial.plan))
+    print(
+        f"\n{config.model} on {config.data.partition(':')[0]}, strategy {config.strategy}, {len(trials)} trials", end=""
+    )
+    print(f", {config.evaluation.search_images} images an accuracy, {told.threads} torch thread(s) for the floor")
+    _print(trials, [row for row in results.rows() if "floor_s" in row])
+    if usage is not None:
+        print(f"\n{usage.wall_s / len(trials):.2f} s a trial from the first to the last: {usage}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="as for pipeline run; needed without --run, as are the weights")
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--target", default="latency=0.5x")
+    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--run", help="read this run instead of making one")
+    parser.add_argument("--nets", type=int, default=NETS, help="candidates whose floor is measured")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; as many as the run used while measuring")
+    parser.add_argument("--out", type=Path, default=Path("search_speed.jsonl"))
+    return parser.parse_args()
+
+
+def _run(told: argparse.Namespace) -> str:
+    if told.data is None or told.weights is None:
+        raise SystemExit("without --run a run is made, and needs --data and --weights")
+    options = {name: getattr(told, name) for name in ("data", "model", "weights", "target", "trials", "runs")}
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    subprocess.run([sys.executable, "-m", "pipeline", "run", *arguments, "--epochs", "0"], check=True)
+    return "latest"
+
+
+def _spread(trials: Sequence[Trial], most: int) -> list[Trial]:
+    """Return trials at equal distances, so that early, shallow cuts and late, deep ones both count."""
+    return list(trials[:: max(1, len(trials) // most)])[:most]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A run's base network and images, as the search had them."""
+
+    base: fx.GraphModule
+    space: SearchSpace
+    ranking: Ranking
+    example: Tensor
+    images: Sequence[Tensor]
+    """On which accuracy is read, in batches, normalised."""
+    few: Sequence[tuple[Tensor, Tensor]]
+    """On which batch norm is re-estimated."""
+
+    @classmethod
+    def of(cls, store: Store, config: RunConfig) -> Scene:
+        """Load data and base network anew; which channels a ranking keeps changes no figure here."""
+        data, told = load_data(config.data, seed=config.seed), config.evaluation
+        model = load_model(str(config.model), classes=len(data.classes), channels=data.shape[0], weights=None)
+        model.load_state_dict(load_file(store.blob(store.get("base_weights"))))
+        example = next(data.train.batches(8))[0]
+        base, space = trace(model, example, classes=len(data.classes)), space_of_round(store, 1)
+        return cls(
+            base, space, rank(base, space, "l1", coupling(base, example).groups, []), example,
+            [images for images, _ in data.search.batches(BATCH, limit=told.search_images)],
+            list(data.train.batches(BATCH, limit=told.batch_norm_images)),
+        )  # fmt: skip
+
+    def floor(self, plan: PruningPlan) -> dict[str, float]:
+        """Return the seconds of a candidate's bare forward passes, and of its batch norm's re-estimation."""
+        net = prune(self.base, self.space, plan.levels, self.ranking, self.example)
+        norm_s = _seconds(lambda: reestimate_batch_norm(net, self.few))
+        return {"floor_s": _seconds(lambda: _forward(net, self.images)), "norm_s": norm_s}
+
+
+def _forward(net: fx.GraphModule, images: Sequence[Tensor]) -> None:
+    net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    with torch.inference_mode():
+        for batch in images:
+            net(batch)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    """Return the median of a few times, after one that counts not."""
+    work()
+    taken = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def _print(trials: Sequence[Trial], floors: Sequence[Row]) -> None:
+    names = [*STAGES, *sorted({name for t in trials for name in t.seconds} - {*STAGES, MEASURE})]
+    seconds = {name: [t.seconds.get(name, 0.0) for t in trials] for name in (*names, MEASURE)}
+    floor = statistics.mean(row["floor_s"] for row in floors)
+
+    def line(name: str, values: Sequence[float]) -> list[str]:
+        median = f"{1000 * statistics.median(values):.0f}"
+        return [name, mean(values, scale=1000, digits=0), median, f"{statistics.mean(values) / floor:.2f}"]
+
+    host = [sum(seconds[name][i] for name in names) for i in range(len(trials))]
+    rows = [line("floor: the forward pass alone", [row["floor_s"] for row in floors])]
+    rows += [line(name, seconds[name]) for name in names]
+    rows += [line("of cut: batch norm re-estimated, alone", [row["norm_s"] for row in floors])]
+    rows += [line("host together", host), line("measure, on the device", seconds[MEASURE])]
+    print(table(["", "ms a trial", "median", "floors"], rows))
+    surplus = statistics.mean(host) / floor - 1
+    print(f"\nall host work but the forward pass: {surplus:.0%} of it (wanted: {WANTED:.0%} or less)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""One base network on this machine, and every candidate of it built and measured once, kept on disk for all searches.
+
+Searches differ in what they ask for, not in what the answer is: a candidate is known by the channels that it keeps
+(``SearchSpace.key``), whoever asked. The folder is a run's store, so figures are written as a run writes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import fx
+
+from pipeline import codec, plugins
+from pipeline.agent import open_agent
+from pipeline.base import Base, make_base, measured_shares
+from pipeline.bench import Bench
+from pipeline.candidates import Builder, Built
+from pipeline.config import RunConfig
+from pipeline.context import BATCH, Context
+from pipeline.cost.tables import CostModel
+from pipeline.events import Listener
+from pipeline.inputs import STRATEGIES, load_inputs, require_fit
+from pipeline.inventory import load_inventory
+from pipeline.loop import Measure, search
+from pipeline.probing import cost_model
+from pipeline.pruning.coupling import coupling
+from pipeline.pruning.groups import search_space
+from pipeline.pruning.ranking import rank
+from pipeline.pruning.recover import FineTuning, accuracy, fine_tune
+from pipeline.records import Candidate, Interval, Measurement, PruningPlan, Trial
+from pipeline.reward import ratios_of, reward, violation
+from pipeline.search.planning import indices
+from pipeline.search.strategy import Problem
+from pipeline.searching import problem_of
+from pipeline.store import Store
+from pipeline.targets import Metric
+from pipeline.weights import weights_bytes
+from pipeline.zoo import Split
+
+Latency = Literal["measured", "predicted"]
+
+LIKE_PEERS = FineTuning(
+    epochs=2, batch_size=128, learning_rate=0.01, momentum=0.9, weight_decay=1e-4, warmup=0.0, teacher_mix=0.0
+)
+"""The fine-tuning that all methods are compared under: short, on the labels alone, by a cosine."""
+LIKE_PEERS_IMAGES = 10_000
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, model: str = "resnet20", weights: str | None = None) -> None:
+    """Add what every script here is told: data, network, where figures are kept, cores.
+
+    Args:
+        weights: what happens without them; None: they have to be given.
+    """
+    parser.add_argument("--data", required=True, help="as for pipeline run")
+    parser.add_argument("--model", default=model)
+    parser.add_argument("--weights", type=Path, required=weights is None, help=weights)
+    parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="folder of what was measured once")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Testbed:
+    """A base network, what may be cut from it, and what is known of its candidates."""
+
+    context: Context
+    base: Base
+    builder: Builder
+    bench: Bench
+    costs: CostModel
+    """Of single cuts; every search gets a copy that has learnt nothing yet."""
+    latency: Latency
+    shares: dict[str, float] = field(default_factory=dict)
+    """Predicted latency of candidates by key, where predictions count as the truth."""
+
+    def build(self, plan: PruningPlan) -> Built:
+        """Return a plan's candidate; its probe is empty where nothing will be measured."""
+        store, key = self.context.store, self.builder.space.key(plan.levels)
+        self.shares[key] = self.predicted(plan)
+        known = store.get(f"candidate {key}")
+        if known is None:
+            built = self.builder.build(plan)
+            store.set(f"candidate {key}", built.candidate)
+            return built
+        needed = self.latency == "measured" and store.recall(f"{self.bench.round}:{key}") is None
+        probe = self.builder.probe(plan.levels) if needed else b""
+        return Built(codec.load(Candidate, known), probe, {})
+
+    def measure(self, built: Built) -> tuple[Measurement, bool]:
+        """Return a candidate's figures; measured to the end, whatever the target, so that every search may use them."""
+        if self.latency == "measured":
+            return replace(self.bench, limits={}).measure(built)
+        return self.taken_for_true(self.shares[built.candidate.key]), False
+
+    def predicted(self, plan: PruningPlan) -> float:
+        """Return the latency of a plan as the cost model puts it together from single cuts, over the base's."""
+        return float(self.costs.predict(np.array([indices(plan)]))["latency"][0])
+
+    def problem(self, limits: Mapping[Metric, float], **told: object) -> Problem:
+        """Return what a strategy may know before its first trial; ``told`` replaces settings of the run."""
+        context = replace(self.context, config=self.context.config.model_copy(update=told))
+        return problem_of(context, self.builder.space, copy.deepcopy(self.costs), limits, self.base)
+
+    def search(
+        self, strategy: str, *, trials: int, seed: int, limits: Mapping[Metric, float], lookahead: int, **told: object
+    ) -> Iterator[Trial]:
+        """Yield the trials of one search, as a run would make them; ``told`` are more settings of the run."""
+        problem = self.problem(limits, strategy=strategy, trials=trials, seed=seed, **told)
+        return self.searched(strategy, problem, self.measure, limits=limits, lookahead=lookahead)
+
+    def searched(
+        self, strategy: str, problem: Problem, measure: Measure, *, limits: Mapping[Metric, float], lookahead: int
+    ) -> Iterator[Trial]:
+        """Yield the trials of one search that has been set up, whatever its costs stand for."""
+        size = self.base.figures.size_bytes
+
+        def judge(trial: Trial) -> Trial:
+            assert trial.candidate is not None
+            assert trial.measurement is not None
+            ratios = ratios_of(
+                trial.candidate.accuracy, problem.base_accuracy, trial.candidate.size_bytes / size, trial.measurement
+            )
+            value, terms = reward(ratios, problem.space, trial.plan.levels, problem.weights, limits)
+            return replace(trial, reward=value, terms=terms, feasible=violation(ratios, limits) == 0)
+
+        picks = plugins.load(STRATEGIES, strategy).create(problem)
+        for trial in search(picks, self.build, measure, judge, trials=problem.trials, lookahead=lookahead):
+            if trial.failure is None and trial.measurement is not None and trial.candidate is not None:
+                shares = measured_shares(trial.measurement, trial.candidate.size_bytes / size)
+                problem.costs.learn(indices(trial.plan), shares)
+            yield trial
+
+    def test_accuracy(self, plan: PruningPlan, settings: FineTuning | None) -> float:
+        """Return a network's accuracy on the test split, as it was cut or after fine-tuning like the peers'.
+
+        Read once for each network; nothing is chosen by it.
+        """
+        name = f"test {self.builder.space.key(plan.levels)}" + (f" after {settings}" if settings else "")
+        known = self.context.store.get(name)
+        if known is None:
+            network = self.builder.network(plan)
+            if settings is not None:
+                fine_tune(network, some(self.context.data.train, LIKE_PEERS_IMAGES, settings.seed), settings)
+            known = accuracy(network, self.context.data.test.batches(BATCH))
+            self.context.store.set(name, known)
+        return float(known)
+
+    def taken_for_true(self, share: float) -> Measurement:
+        """Return a share of the base's latency as if it had been measured, without an error."""
+        base = self.base.figures.measurement.p50_ms.value
+        ms, exact = base * share, Interval(share, share, share)
+        return Measurement(
+            p50_ms=Interval(ms, ms, ms), p90_ms=ms, p99_ms=ms, mean_ms=ms, inferences=0, ratio=exact, power=None,
+            reference_p50_ms=base, runtime="not measured",
+        )  # fmt: skip
+
+
+@contextmanager
+def opened(config: RunConfig, cache: Path, latency: Latency, listen: Listener = lambda _: None) -> Iterator[Testbed]:
+    """Yield the base network of ``config`` on this machine; base and single cuts are measured if they never were.
+
+    Without weights it keeps its random ones: no layer's time depends on them.
+    """
+    inputs = load_inputs(config)
+    with open_agent(load_inventory(None).device("local")) as agent, _kept(cache, config, agent.facts.cpu) as store:
+        if latency == "measured" or not store.get("single cuts"):
+            agent.hold()
+        context = Context(
+            config=config, store=store, agent=agent, data=inputs.data, example=inputs.example,
+            format=require_fit(inputs, agent, listen), listen=listen, stopping=lambda: False,
+        )  # fmt: skip
+        if config.weights is None:
+            store.set("base_weights", store.put_blob(weights_bytes(inputs.model)))
+        base = make_base(context, inputs.model)
+        builder = _builder(context, base.network)
+        bench = Bench(agent, store, base.probe)
+        costs = cost_model(builder.space, bench, builder, _tell_probes)
+        store.set("single cuts", "measured")
+        if latency == "predicted":
+            agent.close()  # nothing is measured from here on: others may have the machine
+        yield Testbed(context=context, base=base, builder=builder, bench=bench, costs=costs, latency=latency)
+
+
+def config_of(told: argparse.Namespace) -> RunConfig:
+    """Return the run that the arguments describe."""
+    return RunConfig(data=told.data, model=told.model, weights=told.weights, threads=told.threads)
+
+
+def some(split: Split, images: int, seed: int) -> Split:
+    """Return so many images of a split, drawn by ``seed``."""
+    drawn = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:images]
+    return Split(split.pool, split.indices[drawn], split.mean, split.std)
+
+
+def _tell_probes(number: int) -> None:
+    if number % 10 == 0:
+        print(f"  {number} single cuts are known", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _kept(cache: Path, config: RunConfig, cpu: str) -> Iterator[Store]:
+    """Open the store of this network's figures; other weights, data, evaluation or processor have another one."""
+    weights = hashlib.sha256(config.weights.read_bytes()).hexdigest() if config.weights else f"seed {config.seed}"
+    fixed = [config.model, weights, config.data, config.criterion, config.evaluation.model_dump(), cpu]
+    folder = cache / f"{config.model}-{hashlib.sha256(json.dumps(fixed).encode()).hexdigest()[:12]}"
+    there = Store.list(folder) if folder.exists() else []
+    with Store.open(folder, "latest", write=True) if there else Store.create(folder, label="cache") as store:
+        yield store
+
+
+def _builder(context: Context, network: fx.GraphModule) -> Builder:
+    config, example = context.config, context.example
+    space = search_space(network, example, step=context.agent.channel_step)
+    images = context.data.train.batches(BATCH, limit=config.evaluation.ranking_images)
+    groups = coupling(network, example).groups
+    return Builder(
+        base=network, space=space, data=context.data, settings=config.evaluation, format=context.format,
+        example=example, ranking=rank(network, space, config.criterion, groups, images),
+    )  # fmt: skip
