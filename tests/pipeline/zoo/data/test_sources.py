@@ -183,7 +183,7 @@ class TestFashionMnist:
             b"",
             b"\x1f\x8b broken",
             gzip.compress(b"short", mtime=0),
-            gzip.compress(struct.pack(">4I", 0x0803, 9, 28, 28)),
+            gzip.compress(struct.pack(">4I", 0x0803, 9, 28, 28), mtime=0),
         ],
     )
     def test_names_a_broken_file(self, fashion, content):
