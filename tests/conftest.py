@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,12 @@ from pipeline.records import Device, MeasureSettings, SshAddress
 
 LONGEST = ("lab", "cli")
 """The folders whose files take minutes with few tests, the longest first."""
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C as in a terminal: what a shell runs in the background ignores it, and so does all that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
