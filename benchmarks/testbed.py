@@ -19,7 +19,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import fx
 
 from pipeline import codec, plugins
 from pipeline.agent import open_agent
@@ -29,20 +28,19 @@ from pipeline.candidates import Builder, Built
 from pipeline.config import RunConfig
 from pipeline.context import BATCH, Context
 from pipeline.cost.tables import CostModel
-from pipeline.events import Listener
+from pipeline.events import Event, Listener, Note, Step
 from pipeline.inputs import STRATEGIES, load_inputs, require_fit
 from pipeline.inventory import load_inventory
 from pipeline.loop import Measure, search
-from pipeline.probing import cost_model
-from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
-from pipeline.pruning.ranking import rank
 from pipeline.pruning.recover import FineTuning, accuracy, fine_tune
 from pipeline.records import Candidate, Interval, Measurement, PruningPlan, Trial
 from pipeline.reward import ratios_of, reward, violation
+from pipeline.rounds import builder_of, introduced, space_and_costs
 from pipeline.search.planning import indices
 from pipeline.search.strategy import Problem
 from pipeline.searching import problem_of
+from pipeline.staircase import channel_step
 from pipeline.store import Store
 from pipeline.targets import Metric
 from pipeline.weights import weights_bytes
@@ -110,7 +108,8 @@ class Testbed:
     def problem(self, limits: Mapping[Metric, float], **told: object) -> Problem:
         """Return what a strategy may know before its first trial; ``told`` replaces settings of the run."""
         context = replace(self.context, config=self.context.config.model_copy(update=told))
-        return problem_of(context, self.builder.space, copy.deepcopy(self.costs), limits, self.base)
+        problem = problem_of(context, self.builder.space, copy.deepcopy(self.costs), limits, self.base)
+        return introduced(context, self.builder, problem)
 
     def search(
         self, strategy: str, *, trials: int, seed: int, limits: Mapping[Metric, float], lookahead: int, **told: object
@@ -166,8 +165,16 @@ class Testbed:
         )  # fmt: skip
 
 
+def _tell(event: Event) -> None:
+    """Say what is measured before the first search."""
+    if isinstance(event, Note):
+        print(f"  {event.text}", file=sys.stderr, flush=True)
+    elif isinstance(event, Step) and event.done % 10 == 0:
+        print(f"  {event.done} single cuts are known", file=sys.stderr, flush=True)
+
+
 @contextmanager
-def opened(config: RunConfig, cache: Path, latency: Latency, listen: Listener = lambda _: None) -> Iterator[Testbed]:
+def opened(config: RunConfig, cache: Path, latency: Latency, listen: Listener = _tell) -> Iterator[Testbed]:
     """Yield the base network of ``config`` on this machine; base and single cuts are measured if they never were.
 
     Without weights it keeps its random ones: no layer's time depends on them.
@@ -183,9 +190,11 @@ def opened(config: RunConfig, cache: Path, latency: Latency, listen: Listener = 
         if config.weights is None:
             store.set("base_weights", store.put_blob(weights_bytes(inputs.model)))
         base = make_base(context, inputs.model)
-        builder = _builder(context, base.network)
         bench = Bench(agent, store, base.probe)
-        costs = cost_model(builder.space, bench, builder, _tell_probes)
+        step = channel_step(context, base.network, base.probe)
+        whole = builder_of(context, base.network, search_space(base.network, context.example, step=step))
+        space, costs = space_and_costs(context, base, whole, bench, {})
+        builder = replace(whole, space=space)
         store.set("single cuts", "measured")
         if latency == "predicted":
             agent.close()  # nothing is measured from here on: others may have the machine
@@ -203,11 +212,6 @@ def some(split: Split, images: int, seed: int) -> Split:
     return Split(split.pool, split.indices[drawn], split.mean, split.std)
 
 
-def _tell_probes(number: int) -> None:
-    if number % 10 == 0:
-        print(f"  {number} single cuts are known", file=sys.stderr, flush=True)
-
-
 @contextmanager
 def _kept(cache: Path, config: RunConfig, cpu: str) -> Iterator[Store]:
     """Open the store of this network's figures; other weights, data, evaluation or processor have another one."""
@@ -217,14 +221,3 @@ def _kept(cache: Path, config: RunConfig, cpu: str) -> Iterator[Store]:
     there = Store.list(folder) if folder.exists() else []
     with Store.open(folder, "latest", write=True) if there else Store.create(folder, label="cache") as store:
         yield store
-
-
-def _builder(context: Context, network: fx.GraphModule) -> Builder:
-    config, example = context.config, context.example
-    space = search_space(network, example, step=context.agent.channel_step)
-    images = context.data.train.batches(BATCH, limit=config.evaluation.ranking_images)
-    groups = coupling(network, example).groups
-    return Builder(
-        base=network, space=space, data=context.data, settings=config.evaluation, format=context.format,
-        example=example, ranking=rank(network, space, config.criterion, groups, images),
-    )  # fmt: skip

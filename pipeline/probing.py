@@ -104,18 +104,6 @@ def cost_tables(space: SearchSpace, probed: Probed, *, size: float = 1.0) -> Cos
     return CostModel(tables)
 
 
-def cost_model(
-    space: SearchSpace,
-    bench: Bench,
-    builder: Builder,
-    on_probe: Callable[[int], None] = lambda _: None,
-    *,
-    size: float = 1.0,
-) -> CostModel:
-    """Measure the single cuts and return the cost tables; as ``measure_cuts`` and ``cost_tables``."""
-    return cost_tables(space, measure_cuts(space, bench, builder, on_probe), size=size)
-
-
 def _uncut(space: SearchSpace, bench: Bench, builder: Builder) -> Measurement:
     """Return the figures of a later round's network as it is, before anything more is cut."""
     levels = tuple(0 for _ in space.groups)

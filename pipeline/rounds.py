@@ -44,7 +44,7 @@ def prune_once(
     step = channel_step(context, network, base.probe)
     space = search_space(network, context.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
     context.listen(Note(told(space)))
-    builder = _builder(context, network, space)
+    builder = builder_of(context, network, space)
     bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
     finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
     winner = next((a for a in store.artifacts() if a.id == store.get(f"winner {number}")), None)
@@ -73,7 +73,8 @@ def limits_of_round(limits: Mapping[Metric, float], number: int, rounds: int) ->
     return {metric: limit ** (number / rounds) if limit < 1 else limit for metric, limit in limits.items()}
 
 
-def _builder(context: Context, network: fx.GraphModule, space: SearchSpace) -> Builder:
+def builder_of(context: Context, network: fx.GraphModule, space: SearchSpace) -> Builder:
+    """Return what turns plans of ``space`` into candidates, channels ranked by the run's criterion."""
     config, data = context.config, context.data
     images = data.train.batches(BATCH, limit=config.evaluation.ranking_images)
     return Builder(
@@ -86,7 +87,7 @@ def _builder(context: Context, network: fx.GraphModule, space: SearchSpace) -> B
     )  # fmt: skip
 
 
-def _costs(
+def space_and_costs(
     context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float]
 ) -> tuple[SearchSpace, CostModel]:
     """Return the space without the levels that save nothing on this board, and what its plans cost there.
@@ -106,11 +107,11 @@ def _costs(
 def _search_and_choose(
     context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float], finals: Finals
 ) -> Artifact:
-    space, costs = _costs(context, base, builder, bench, limits)
+    space, costs = space_and_costs(context, base, builder, bench, limits)
     remember_space(context.store, bench.round, space)
     builder = replace(builder, space=space)
     finals = replace(finals, builder=builder)
-    problem = _introduced(context, builder, problem_of(context, space, costs, limits, base))
+    problem = introduced(context, builder, problem_of(context, space, costs, limits, base))
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
     search.require_reachable()
     trials = search.trials()
@@ -120,7 +121,7 @@ def _search_and_choose(
     return artifact
 
 
-def _introduced(context: Context, builder: Builder, problem: Problem) -> Problem:
+def introduced(context: Context, builder: Builder, problem: Problem) -> Problem:
     """Say what the strategy has to say of itself, and return the problem with what it wants to see of the network.
 
     Both are optional in a strategy's file: ``note(config)`` returns a sentence or None, ``weighed(problem, norms)`` the

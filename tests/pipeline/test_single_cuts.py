@@ -11,7 +11,7 @@ import pytest
 from pipeline.agent import open_agent
 from pipeline.bench import Bench
 from pipeline.errors import DeviceError
-from pipeline.probing import cost_model, single_cuts
+from pipeline.probing import cost_tables, measure_cuts, single_cuts
 from pipeline.records import Device, Interval
 from pipeline.store import Store
 from tests.examples import measurement
@@ -62,7 +62,7 @@ def test_a_single_cut_that_stays_invalid_costs_what_its_neighbours_say(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert measured(bench, invalid=2) == [(0, 0, 0, 75, 0), (0, 0, 0, 50, 0)]
-    table = cost_model(SPACE, bench, NOTHING_TO_BUILD).tables["latency"]
+    table = cost_tables(SPACE, measure_cuts(SPACE, bench, NOTHING_TO_BUILD)).tables["latency"]
     assert table.savings[3, :4].tolist() == pytest.approx([0.0, 0.025, 0.05, 0.075])
     assert "its cost is taken from the group's other levels: (0, 0, 0, 75, 0)" in caplog.text
     assert "quarantined: throttled" in caplog.text
@@ -71,4 +71,4 @@ def test_a_single_cut_that_stays_invalid_costs_what_its_neighbours_say(
 def test_without_enough_valid_single_cuts_the_run_ends_and_says_what_to_do(bench: Bench) -> None:
     measured(bench, invalid=4)
     with pytest.raises(DeviceError, match=r"only 2 of 6 single cuts could be measured validly.*close other programs"):
-        cost_model(SPACE, bench, NOTHING_TO_BUILD)
+        measure_cuts(SPACE, bench, NOTHING_TO_BUILD)
