@@ -12,14 +12,13 @@ over the seeds, with their standard error. Every result is appended to a file at
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+from results import Results, mean, table
+from testbed import some
 from torch import Tensor, fx
 
 from pipeline import plugins
@@ -49,22 +48,19 @@ def main() -> None:
     base = trace(model, example, classes=len(data.classes))
     space = search_space(base, example, step=1)
     kept, share = _half(base, space, example, told.macs)
-    settings = {name: str(getattr(told, name)) for name in _SETTINGS}
-    known = _known(told.out, settings)
+    results = Results(told.out, {name: str(getattr(told, name)) for name in _SETTINGS})
     for seed in range(told.seeds):
         for criterion in told.criteria:
-            if (criterion, seed) not in known:
-                row = _row(base, space, kept, data, example, criterion, seed, told)
-                known[criterion, seed] = row
-                with told.out.open("a") as file:
-                    file.write(json.dumps({"settings": settings, "criterion": criterion, "seed": seed, **row}) + "\n")
+            if not results.find(criterion=criterion, seed=seed):
+                figures = _figures(base, space, kept, data, example, criterion, seed, told)
+                row = results.append(criterion=criterion, seed=seed, **figures)
                 print(f"{criterion}, seed {seed}: {row['before']:.2%} → {row['after']:.2%}", flush=True)
     unpruned = accuracy(base, _scored(data, told))
-    cut_macs = next(iter(known.values()))["macs"] / space.macs
+    cut_macs = results.rows()[0]["macs"] / space.macs
     print(f"\n{told.model} on {data.name}, unpruned {unpruned:.2%} on {told.scored} images of {told.split}")
     print(f"{len(space.groups)} groups keep {share:.1%} of their channels: {cut_macs:.1%} of the MACs")
     print(f"trained for {told.epochs:g} epochs on {told.images} images, teacher = unpruned; {told.seeds} seeds\n")
-    _print_table(known, told.criteria)
+    print(_table(results, told.criteria))
 
 
 _SETTINGS = ("data", "model", "weights", "macs", "images", "epochs", "learning_rate", "split", "scored")
@@ -105,13 +101,7 @@ def _kept(space: SearchSpace, share: float) -> dict[str, int]:
     return {group.name: group.width * max(1, round(share * group.units)) for group in space.groups}
 
 
-def _known(out: Path, settings: Mapping[str, str]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return the results of earlier calls with the same settings."""
-    rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    return {(row["criterion"], row["seed"]): row for row in rows if row["settings"] == settings}
-
-
-def _row(
+def _figures(
     base: fx.GraphModule,
     space: SearchSpace,
     kept: Mapping[str, int],
@@ -126,7 +116,7 @@ def _row(
     reestimate_batch_norm(network, data.train.batches(BATCH, limit=BATCH_NORM_IMAGES))
     before = accuracy(network, _scored(data, told))
     settings = FineTuning(epochs=told.epochs, learning_rate=told.learning_rate, seed=seed)
-    fine_tune(network, _some(data.train, told.images, seed), settings, teacher=base)
+    fine_tune(network, some(data.train, told.images, seed), settings, teacher=base)
     after = accuracy(network, _scored(data, told))
     return {"before": before, "after": after, "macs": weigh(network, example).macs}
 
@@ -134,14 +124,8 @@ def _row(
 def _ranking(
     base: fx.GraphModule, space: SearchSpace, data: DataSet, example: Tensor, criterion: str, seed: int
 ) -> Ranking:
-    images = _some(data.train, RANKING_IMAGES, seed).batches(BATCH)
+    images = some(data.train, RANKING_IMAGES, seed).batches(BATCH)
     return rank(base, space, criterion, coupling(base, example).groups, images, seed=seed)
-
-
-def _some(split: Split, images: int, seed: int) -> Split:
-    """Return so many images of a split, drawn by ``seed``."""
-    drawn = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:images]
-    return Split(split.pool, split.indices[drawn], split.mean, split.std)
 
 
 def _scored(data: DataSet, told: argparse.Namespace) -> Iterable[tuple[Tensor, Tensor]]:
@@ -149,22 +133,19 @@ def _scored(data: DataSet, told: argparse.Namespace) -> Iterable[tuple[Tensor, T
     return split.batches(BATCH, limit=told.scored)
 
 
-def _print_table(known: Mapping[tuple[str, int], Mapping[str, float]], criteria: Iterable[str]) -> None:
-    print(f"{'':<18}{'before':>18}{'after':>18}{'seeds':>7}")
-    rows = []
-    for criterion in criteria:
-        found = [row for (name, _), row in sorted(known.items()) if name == criterion]
-        cells = [_mean([row[when] for row in found]) for when in ("before", "after")]
-        rows.append((statistics.mean(row["after"] for row in found), criterion, cells, len(found)))
-    for _, criterion, cells, seeds in sorted(rows, reverse=True):
-        print(f"{criterion:<18}" + "".join(f"{cell:>18}" for cell in cells) + f"{seeds:>7}")
-
-
-def _mean(values: list[float]) -> str:
-    mean = f"{100 * statistics.mean(values):.2f}"
-    if len(values) < 2:
-        return f"{mean} %"
-    return f"{mean} ± {100 * statistics.stdev(values) / math.sqrt(len(values)):.2f} %"
+def _table(results: Results, criteria: Iterable[str]) -> str:
+    """Return a line for each criterion, the most accurate after training first."""
+    rows = {name: [row for row in results.rows() if row["criterion"] == name] for name in criteria}
+    order = sorted(rows, key=lambda name: statistics.mean(row["after"] for row in rows[name]), reverse=True)
+    lines = [
+        [
+            n,
+            *(mean([row[when] for row in rows[n]], scale=100, unit=" %") for when in ("before", "after")),
+            str(len(rows[n])),
+        ]
+        for n in order
+    ]
+    return table(["", "before", "after", "seeds"], lines)
 
 
 if __name__ == "__main__":

@@ -47,10 +47,6 @@ app = typer.Typer(
 )
 app.add_typer(devices.app, name="devices")
 app.add_typer(runs.app, name="runs")
-app.command()(runs.pull)
-app.command()(applying.apply)
-app.command()(comparing.compare)
-app.command()(tuning.tune)
 
 
 def main() -> None:
@@ -177,3 +173,10 @@ def run(
         record=record,
     )  # fmt: skip
     run_and_show(asked, json=json)
+
+
+# Commands are listed in the order in which they are registered: what comes after a run comes after it.
+app.command()(runs.pull)
+app.command()(applying.apply)
+app.command()(comparing.compare)
+app.command()(tuning.tune)
