@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Kernel, WhiteKernel
 
 from pipeline.records import LEVELS
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import Kernel
 
 Array = NDArray[np.float64]
 
@@ -46,6 +48,9 @@ class AccuracyModel:
 
     def fit(self, levels: Sequence[Sequence[int]], accuracies: Sequence[float]) -> None:
         """Learn from level indices (plans, groups) and accuracies (plans,)."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+
         groups = len(levels[0])
         features = self._features(np.array([[0] * groups, *levels]))
         targets, noise = self._logit(np.array([self._base, *accuracies]))
@@ -103,6 +108,8 @@ class AccuracyModel:
 
 
 def _kernel() -> Kernel:
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
+
     return (
         ConstantKernel(1.0, (1e-3, 1e3)) * DotProduct(1.0, "fixed")
         + ConstantKernel(1.0, (1e-3, 1e3)) * RBF(1.5, (0.3, 10.0))

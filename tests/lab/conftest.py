@@ -24,7 +24,7 @@ SETTINGS = {
     "weights": "null",
     "base_training": "{epochs: 3}",
     "trials": "3",
-    "target": "latency=0.95x",
+    "target": "size=0.95x",
     "recovery": "{finalists: 1, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}",
 }
 """A whole run in little: a small network, trained in two seconds, three candidates, one finalist."""

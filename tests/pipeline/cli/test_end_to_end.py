@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +105,11 @@ def test_a_target_in_milliseconds_is_met(desk: Desk) -> None:
 
 
 @pytest.mark.slow
-def test_without_a_target_every_candidate_may_win_and_the_same_seed_gives_the_same_plans(
-    new_desk: Callable[[], Desk],
-) -> None:
-    plans = []
-    for run in (Desk.do, Desk.cold):  # two interpreters: what hangs on an order of their own differs
-        desk = new_desk()
-        desk.settings(trials="3", strategy="random", target="[]", seed="7")
-        done = run(desk, "run", "--config", "run.yaml")
-        assert done.code == 0, done.err
-        assert "no target" in done.err
-        plans.append([trial["plan"] for trial in shown(desk)["trials"]])
-    assert plans[0] == plans[1]
+def test_without_a_target_every_candidate_may_win(desk: Desk) -> None:
+    desk.settings(trials="3", strategy="random", target="[]")
+    done = desk.done("run", "--config", "run.yaml")
+    assert "no target" in done.err
+    assert all(trial["feasible"] for trial in shown(desk)["trials"])
 
 
 def test_the_bundle_s_example_answers_like_the_network(ran: Desk, tmp_path: Path) -> None:
@@ -193,7 +185,7 @@ def test_a_board_is_trusted_checked_and_used(board: Desk, sshd: Sshd) -> None:
     findings = board.done("devices", "check", "board", "--json").json
     assert all(finding["ok"] for finding in findings)
 
-    board.done("run", "--device", "board", "--config", "run.yaml", "--trials", "3", "--target", "latency=0.95x")
+    board.done("run", "--device", "board", "--config", "run.yaml", "--trials", "3", "--target", "size=0.95x")
     run = shown(board)
     assert run["device"]["name"] == "board"
     assert all(trial["measurement"]["bytes_sent"] > 0 for trial in run["trials"] if not trial["cached"])

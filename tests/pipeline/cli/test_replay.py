@@ -23,7 +23,7 @@ REPLAYED = "\n  tape: {kind: replay, recording: RECORDING}\n"
 def recorded(new_desk: Callable[[], Desk]) -> Desk:
     """A folder with one recorded run in it, and a device that plays it back; only to be read."""
     desk = new_desk()
-    desk.settings(target="latency=0.95x")
+    desk.settings(target="size=0.9x")
     desk.done("run", "--config", "run.yaml", "--epochs", "0.1", "--record")
     (folder,) = desk.runs.iterdir()
     inventory = INVENTORY.replace("AGENT", str(desk.folder / "agent")).rstrip()
@@ -93,7 +93,7 @@ def test_a_missing_recording_is_named(desk: Desk) -> None:
 
 @pytest.mark.slow
 def test_what_an_interrupted_run_has_recorded_is_gone_on_with(desk: Desk) -> None:
-    desk.settings(target="latency=0.95x")
+    desk.settings(target="size=0.9x")
     run = desk.begin("--record")
     for agent in agents(run):
         agent.kill()
@@ -135,7 +135,7 @@ def test_networks_that_were_trained_to_other_weights_are_measured_by_their_struc
     recorded: Desk, new_desk: Callable[[], Desk]
 ) -> None:
     desk = new_desk()
-    desk.settings(target="latency=0.95x")
+    desk.settings(target="size=0.9x")
     weights = torch.load(desk.folder / "net.pt")
     other = {name: value * 1.0001 if value.is_floating_point() else value for name, value in weights.items()}
     torch.save(other, desk.folder / "net.pt")
@@ -151,7 +151,7 @@ def test_a_candidate_that_the_board_never_measured_validly_is_put_aside_and_anot
     new_desk: Callable[[], Desk],
 ) -> None:
     desk = new_desk()
-    desk.settings(strategy="uniform", trials="3", target="[latency=0.95x]")
+    desk.settings(strategy="uniform", trials="3", target="[size=0.95x]")
     command = ("run", "--config", "run.yaml", "--epochs", "0.1", "--json")
     first = desk.done(*command, "--record").json
     winner = next(t for t in first["trials"] if t["index"] == first["best"])
@@ -178,7 +178,7 @@ def test_a_candidate_that_the_board_never_measured_validly_is_put_aside_and_anot
 @pytest.mark.slow
 def test_a_search_without_valid_measurements_ends_and_says_what_to_do(new_desk: Callable[[], Desk]) -> None:
     desk = new_desk()
-    desk.settings(strategy="uniform", trials="3", target="[latency=0.95x]")
+    desk.settings(strategy="uniform", trials="3", target="[size=0.95x]")
     first = desk.done("run", "--config", "run.yaml", "--epochs", "0", "--record", "--json").json
     searched = {json.dumps(t["measurement"]["ratio"]) for t in first["trials"] if not t["cached"]}
 

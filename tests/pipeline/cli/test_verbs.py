@@ -189,7 +189,7 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
 
 def test_on_a_terminal_the_run_shows_progress_eta_best_and_last(desk: Desk) -> None:
     near, far = pty.openpty()
-    desk.settings(trials="3", target="latency=0.95x")
+    desk.settings(trials="3", target="size=0.95x")
     run = desk.start("run", "--config", "run.yaml", stderr=far, stdout=subprocess.PIPE, start_new_session=True)
     os.close(far)
     seen = _everything(near)
