@@ -30,7 +30,7 @@ IMAGINED = "imagined"
 
 def main() -> None:
     told = _arguments()
-    names = ("data", "model", "weights", "latency", "lookahead", "trials", "target")
+    names = ("data", "model", "weights", "criterion", "latency", "lookahead", "trials", "target")
     results = Results(told.out, {name: str(getattr(told, name)) for name in names})
     with opened(config_of(told), told.cache, told.latency) as bed:
         for seed in range(told.seeds):

@@ -35,7 +35,7 @@ BEST = 3
 
 def main() -> None:
     told = _arguments()
-    names = ("data", "model", "weights", "latency", "lookahead")
+    names = ("data", "model", "weights", "criterion", "latency", "lookahead")
     results = Results(told.out, {name: str(getattr(told, name)) for name in names})
     with opened(config_of(told), told.cache, told.latency) as bed:
         for target, budget, seed, strategy in itertools.product(

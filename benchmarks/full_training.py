@@ -91,7 +91,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--by", choices=("macs", "channels"), default="macs")
     parser.add_argument("--keep", type=float, default=0.474, help="share that stays, at most")
     parser.add_argument("--strategy", default="dqn")
-    parser.add_argument("--criterion", default="l1")
     parser.add_argument("--trials", type=int, default=120)
     parser.add_argument("--epochs", type=float, default=100.0, help="of the pruned net")
     parser.add_argument("--learning-rate", type=float, default=0.03, help="of the pruned net, highest")

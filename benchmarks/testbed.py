@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, model: str = "resnet20", w
     parser.add_argument("--data", required=True, help="as for pipeline run")
     parser.add_argument("--model", default=model)
     parser.add_argument("--weights", type=Path, required=weights is None, help=weights)
+    parser.add_argument("--criterion", default=RunConfig().criterion, help="that ranks the channels")
     parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="folder of what was measured once")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
 
@@ -203,7 +204,9 @@ def opened(config: RunConfig, cache: Path, latency: Latency, listen: Listener = 
 
 def config_of(told: argparse.Namespace) -> RunConfig:
     """Return the run that the arguments describe."""
-    return RunConfig(data=told.data, model=told.model, weights=told.weights, threads=told.threads)
+    return RunConfig(
+        data=told.data, model=told.model, weights=told.weights, criterion=told.criterion, threads=told.threads
+    )
 
 
 def some(split: Split, images: int, seed: int) -> Split:
