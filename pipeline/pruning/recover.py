@@ -30,7 +30,7 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Batch]) -> None:
     Raises:
         DataError: no images, or a single one where a norm sees one value a channel and so no variance.
     """
-    model.eval()
+    channels_last(model).eval()  # nearly twice as fast on a CPU
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
         return
