@@ -65,12 +65,16 @@ def _input(facts: BundleFacts) -> dict[str, Any]:
 
 
 def _plan(artifact: Artifact, facts: BundleFacts) -> dict[str, Any]:
-    """The groups with their levels; of a plan made for another space (an earlier round), the levels alone."""
+    """The groups with their levels; of a plan made for another space (an earlier round), the levels alone.
+
+    And the share of each weight tensor that is zero, where the plan set single weights to zero.
+    """
     levels, groups = artifact.plan.levels, facts.space.groups
     plan: dict[str, Any] = {
         "criterion": artifact.plan.criterion,
         "key": artifact.key,
         "levels": list(levels),
+        "zeros": facts.space.zeros(artifact.plan),
         "groups": None,
     }
     if len(levels) != len(groups):

@@ -9,7 +9,7 @@ from deploy.facts import BundleFacts
 from deploy.formats import FORMATS, model_file
 from deploy.templates import template
 from pipeline.records import Artifact, Measurement
-from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison
+from pipeline.report.table import NOT_MEASURED, NOTE, ZEROS, Row, comparison
 
 
 def readme(artifact: Artifact, facts: BundleFacts) -> str:
@@ -25,7 +25,7 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
         colour="grey" if channels == 1 else "RGB",
         size=f"{width} × {height}",
         table=_table(comparison(facts.base, artifact.after)),
-        note=NOTE if artifact.after.measurement.ratio else "",
+        note=_notes(artifact),
         measured=_measured(artifact.after.measurement),
         power=_power(artifact.after.measurement),
         verified=_verified(artifact),
@@ -35,6 +35,11 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
         run=facts.run_id,
         seed=facts.seed,
     )
+
+
+def _notes(artifact: Artifact) -> str:
+    paired = [NOTE] if artifact.after.measurement.ratio else []
+    return " ".join([*paired, *([ZEROS] if artifact.plan.zeros else [])])
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -16,6 +16,7 @@ from pipeline.errors import ModelError
 from pipeline.pruning.coupling import Coupling, coupling
 from pipeline.pruning.prune import Ranking, without
 from pipeline.pruning.tracing import trace
+from pipeline.pruning.zeros import set_to_zero
 from pipeline.recipe import Cut, GroupCut, Recipe
 from pipeline.records import Group, SearchSpace
 from pipeline.weights import weights_bytes
@@ -63,6 +64,7 @@ def apply_recipe(
             _require_parameters(network, recipe)
         told = cut if rank is None else _ranked_anew(cut, rank(network, _space(cut), cut))
         network = without(network, _surplus(told), told.removed_blocks, images)
+        set_to_zero(network, told.zeros)
         after_cut(network)
         cuts.append(told)
     applied = replace(recipe, cuts=tuple(cuts), weights_sha256=weights, versions=_versions())

@@ -35,8 +35,13 @@ class Base:
     figures: Figures
 
     def figure(self, metric: Metric) -> float:
-        """Return a figure in the unit of its target: ms, W, mJ, bytes; ValueError where it was not measured."""
+        """Return a figure in the unit of its target: ms, W, mJ, bytes; ValueError where it was not measured.
+
+        Density is 1: targets count in shares of all of the base model's weights, those that are zero in it as well.
+        """
         measurement = self.figures.measurement
+        if metric == "density":
+            return 1.0
         if metric == "latency":
             return measurement.p50_ms.value
         if metric == "size":
@@ -50,13 +55,16 @@ class Base:
         return {target.metric: target.share(self.figure(target.metric)) for target in targets}
 
 
-def measured_shares(measurement: Measurement, size: float | None = None) -> Mapping[Metric, float]:
+def measured_shares(
+    measurement: Measurement, size: float | None = None, density: float | None = None
+) -> Mapping[Metric, float]:
     """Return a measured network's figures over the base model's; what was not measured is absent."""
     shares: dict[Metric, float | None] = {
         "latency": measurement.ratio.value if measurement.ratio else None,
         "power": measurement.power_ratio,
         "energy": measurement.energy_ratio,
         "size": size,
+        "density": density,
     }
     return {metric: share for metric, share in shares.items() if share is not None}
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pipeline import quarantine
 from pipeline.agent import Agent, Kind
 from pipeline.candidates import Built
-from pipeline.doubts import why_invalid
+from pipeline.doubts import invalid, why_invalid
 from pipeline.errors import DeviceError
-from pipeline.records import Measurement, MeasureSettings
+from pipeline.records import Measurement, MeasureSettings, shape_key
 from pipeline.store import Store
 from pipeline.targets import Metric
 
@@ -47,13 +47,21 @@ class Bench:
     def measure(self, built: Built) -> tuple[Measurement, bool]:
         """Return a candidate's figures, valid or not, and whether they were known; may be stopped early.
 
+        Sound figures of one candidate hold for all of its shape: a probe is the same, whichever weights are zero.
+
         Raises:
             MeasureError, DeviceError: as ``Agent.measure``.
         """
-        return self._known_or(
-            self._key(built.candidate.key),
+        key, shape = self._key(built.candidate.key), self._key(shape_key(built.candidate.key))
+        if shape != key and (alike := self.store.recall(shape)) is not None:
+            return alike, True
+        found, known = self._known_or(
+            key,
             lambda settings: self._beside_base(built.probe, settings=settings, reject_above=self.limits.get("latency")),
         )
+        if shape != key and not invalid(found.flags):
+            self.store.remember(shape, found)
+        return found, known
 
     def probe(self, key: str, skeleton: Callable[[], bytes]) -> Measurement | None:
         """Return the figures of the network named ``key``, None where they stay invalid.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,14 +75,15 @@ def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, co
     if earlier is None:
         return None
     options = {"images": config.evaluation.ranking_images, **config.criterion_options.model_dump()}
-    cut = cut_of(builder.space, artifact.plan.levels, builder.ranking, config.criterion, options)
+    plan = artifact.plan
+    cut = cut_of(builder.space, plan.levels, builder.ranking, config.criterion, options)
     return Recipe(
         model=portable(model),
         classes=len(store.get("classes")),
         input_shape=tuple(store.get("input")["shape"]),
         parameters=store.get("base")["parameters"],
         weights_sha256=store.get("base_weights"),
-        cuts=(*earlier, cut),
+        cuts=(*earlier, replace(cut, zeros=builder.space.zeros(plan))),
         seed=store.get("seed"),
         mean=tuple(store.get("input")["mean"]),
         std=tuple(store.get("input")["std"]),

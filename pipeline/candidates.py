@@ -1,4 +1,4 @@
-"""From a plan to a candidate: cut, batch norm re-estimated, accuracy read, weightless probe written.
+"""From a plan to a candidate: cut or thinned out, batch norm re-estimated, accuracy read, weightless probe written.
 
 A pure function of the plan and of what the builder was made with; nothing here knows a device.
 """
@@ -15,6 +15,7 @@ from pipeline.export.format import Format
 from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import Ranking, prune
 from pipeline.pruning.recover import accuracy, reestimate_batch_norm
+from pipeline.pruning.zeros import set_to_zero
 from pipeline.records import Candidate, PruningPlan, SearchSpace
 from pipeline.zoo import DataSet
 
@@ -46,7 +47,8 @@ class Builder:
     def network(self, plan: PruningPlan) -> fx.GraphModule:
         """Return the plan's network, batch norm re-estimated, not fine-tuned; raises CutError."""
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
-        if any(plan.levels):
+        set_to_zero(pruned, self.space.zeros(plan))
+        if any(plan.levels) or plan.zeros:
             reestimate_batch_norm(pruned, self.data.train.batches(_BATCH, limit=self.settings.batch_norm_images))
         return pruned
 
@@ -74,7 +76,7 @@ class Builder:
         clock.lap("export")
         measures = measures_of(network, self.example)
         candidate = Candidate(
-            key=self.space.key(plan.levels),
+            key=self.space.network_key(plan),
             accuracy=share,
             **asdict(measures),
             size_bytes=probe.size_bytes,

@@ -214,7 +214,8 @@ class RunConfig(_Section):
     max_corrupt: float = Field(0, ge=0)
     """Images that may be skipped because they cannot be read: a number, or below 1 a share."""
     target: tuple[str, ...] = ("latency=0.5x",)
-    """Constraints, all of them met: latency=20ms, latency=0.5x, energy=…, power=…, size=…"""
+    """Constraints, all of them met: latency=20ms, latency=0.5x, energy=…, power=…, size=…; or density=0.2x alone, with
+    strategy purl: single weights become zero, channels stay."""
     trials: int = Field(30, ge=1)
     """Candidates that are evaluated and measured in each round."""
     strategy: str = "dqn"
@@ -263,6 +264,34 @@ class RunConfig(_Section):
             raise ValueError(f"mode direct is strategy dqn's, found strategy {self.strategy}; leave one of them out")
         return self
 
+    @model_validator(mode="after")
+    def _density_fits(self) -> RunConfig:
+        density = next((t for t in self.targets if t.metric == "density"), None)
+        if density is None:
+            return self
+        if others := ", ".join(str(t) for t in self.targets if t.metric != "density"):
+            raise ValueError(
+                f"target {density} stands beside {others}; zeros make no dense runtime faster or cooler and no "
+                f"uncompressed file smaller: leave {density} out to cut channels, or {others} to set single weights "
+                "to zero"
+            )
+        if self.strategy != "purl":
+            raise ValueError(
+                f"target {density} asks for single weights that are zero, strategy {self.strategy} cuts channels; add "
+                "strategy purl, or give a target that channels reach: latency=0.5x, size=0.5x"
+            )
+        if self.criterion != "l1":
+            raise ValueError(
+                f"criterion {self.criterion} ranks channels; with target {density} the smallest single weights become "
+                "zero: leave criterion out"
+            )
+        return self
+
+    @property
+    def sets_zeros(self) -> bool:
+        """Whether single weights become zero, and no channel is cut."""
+        return any(target.metric == "density" for target in self.targets)
+
     @property
     def targets(self) -> tuple[Target, ...]:
         """The parsed constraints."""
@@ -282,7 +311,7 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> RunConfig:
         return RunConfig.model_validate({**config.model_dump(by_alias=True), **given})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = "--" + "-".join(map(str, first["loc"][:1])).replace("_", "-")
+        where = "".join(f"--{option}: " for option in first["loc"][:1]).replace("_", "-")
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
         found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
-        raise ConfigError(f"{where}: {problem}{found}") from error
+        raise ConfigError(f"{where}{problem}{found}") from error

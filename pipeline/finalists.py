@@ -66,7 +66,7 @@ class Finals:
         network = self._before(trial, rungs, number)
         which = f", rung {number + 1} of {len(rungs)}" if len(rungs) > 1 else ""
         title = f"Fine-tune finalist {trial.index}{which}"
-        self._train(name, network, context.data.train, rungs[number].settings, title)
+        self._train(name, network, trial.plan, context.data.train, rungs[number].settings, title)
         scored = self._validated(network)
         weights = context.store.put_blob(weights_bytes(network))
         context.store.set(_rung(name), {"weights": weights, "validation_accuracy": scored})
@@ -109,7 +109,8 @@ class Finals:
         images = data.everything_but_test() if last else data.train
         told = config.recovery
         settings = settings_of(told, epochs=told.epochs, min_steps=told.min_steps, seed=config.seed)
-        self._train(name, network, images, settings, f"Fine-tune the chosen one, {brief.trial}", unseen=not last)
+        title = f"Fine-tune the chosen one, {brief.trial}"
+        self._train(name, network, brief.plan, images, settings, title, unseen=not last)
         # Splits that have been trained on say nothing any more: there the brief one's figures stay.
         validation = brief.validation_accuracy if last else self._validated(network)
         artifact = replace(brief, id=name, validation_accuracy=validation)
@@ -118,7 +119,7 @@ class Finals:
     def holds(self, artifact: Artifact) -> bool:
         """Return whether the whole file meets every target, as measured beside the base model; says so if not."""
         after = artifact.after
-        if self._misses(after.measurement, after.size_bytes) == 0:
+        if self._misses(after.measurement, after.size_bytes, after.sparsity or 0.0) == 0:
             return True
         ratio = after.measurement.ratio
         latency = f" ({ratio.value:.3f}× of the base model's latency)" if ratio else ""
@@ -161,6 +162,7 @@ class Finals:
         self,
         name: str,
         network: fx.GraphModule,
+        plan: PruningPlan,
         images: Images,
         settings: FineTuning,
         title: str,
@@ -171,7 +173,7 @@ class Finals:
             return
         learn(
             self.context, network, images, settings,
-            name=name, title=title, teacher=self.base.network, unseen=unseen,
+            name=name, title=title, teacher=self.base.network, unseen=unseen, hold_zeros=bool(plan.zeros),
         )  # fmt: skip
 
     def _finished(self, artifact: Artifact, network: fx.GraphModule, search_accuracy: float | None = None) -> Artifact:
@@ -206,10 +208,11 @@ class Finals:
         measures = measures_of(network, self.builder.example)
         return Figures(
             search_accuracy=self.builder.accuracy(network) if search_accuracy is None else search_accuracy,
-            test_accuracy=None, **asdict(measures), size_bytes=len(model), measurement=self._measured(model, name),
+            test_accuracy=None, **asdict(measures), size_bytes=len(model),
+            measurement=self._measured(model, name, measures.sparsity),
         )  # fmt: skip
 
-    def _measured(self, model: bytes, name: str) -> Measurement:
+    def _measured(self, model: bytes, name: str, sparsity: float) -> Measurement:
         """Return the whole file's figures; where they miss a target, a second, longer look counts as well.
 
         Both looks are pooled: a miss by noise is outweighed, one that is true stays.
@@ -218,13 +221,13 @@ class Finals:
         key = f"{self.bench.round}:whole:{name}"
         kind = self.context.agent.device.format
         found = self.bench.whole(model, key, kind=kind)
-        if self._misses(found, len(model)) == 0:
+        if self._misses(found, len(model), sparsity) == 0:
             return found
         return pooled(found, self.bench.whole(model, f"{key}:again", times=_SECOND_LOOK, kind=kind))
 
-    def _misses(self, measurement: Measurement, size_bytes: int) -> float:
-        ratios = ratios_of(1.0, 1.0, size_bytes / self.base.figures.size_bytes, measurement)
-        return violation(ratios, self.limits)
+    def _misses(self, measurement: Measurement, size_bytes: int, sparsity: float) -> float:
+        size = size_bytes / self.base.figures.size_bytes
+        return violation(ratios_of(1.0, 1.0, size, measurement, density=1 - sparsity), self.limits)
 
 
 def _rung(training: str) -> str:

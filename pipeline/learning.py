@@ -23,19 +23,21 @@ def learn(
     title: str,
     teacher: nn.Module | None = None,
     unseen: bool = True,
+    hold_zeros: bool = False,
 ) -> None:
     """Train ``model`` in place; once its weights are stored, ``forget`` the same ``name``.
 
     Args:
         name: of the checkpoint; one for each training of the run.
         unseen: whether ``images`` leave out the search split, by which a training is stopped early.
+        hold_zeros: whether weights that are zero stay zero.
     """
     context.listen(Stage(title, settings.steps(len(images))))
     if settings.patience and not unseen:
         context.listen(Note("no early stopping here: the search split, which it goes by, is trained on as well"))
     went = fine_tune(
         model, images, settings, teacher=teacher, on_step=context.train_step, accelerator=context.accelerator,
-        score=(lambda network: _score(context, network)) if unseen else None,
+        score=(lambda network: _score(context, network)) if unseen else None, hold_zeros=hold_zeros,
         checkpoints=Checkpoints(slot=context.store.checkpoint(name), every_s=context.config.checkpoint_s),
     )  # fmt: skip
     _say(context, went)

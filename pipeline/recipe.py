@@ -18,8 +18,9 @@ from pipeline.errors import ConfigError, first_line
 from pipeline.records import SearchSpace
 
 RECIPE = "recipe.json"
-VERSION = 1
-"""Rises with every change that a reader of version 1 would misread."""
+VERSION = 2
+"""Rises with every change that a reader of an earlier version would misread: 2 sets single weights to zero. What is
+written is of the lowest version that says it all."""
 
 
 class Order(Protocol):
@@ -59,6 +60,8 @@ class Cut:
     step: int
     """Kept channels were rounded up to a multiple of it."""
     groups: tuple[GroupCut, ...]
+    zeros: Mapping[str, float] = field(default_factory=dict)
+    """Single weights that became zero, after the cut: a parameter's name → the share of its values, smallest first."""
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -119,7 +122,8 @@ def to_text(recipe: Recipe) -> str:
     plain = codec.dump(recipe)
     for cut, told in zip(recipe.cuts, plain["cuts"], strict=True):
         told["removed_blocks"] = list(cut.removed_blocks)  # for the reader: it follows from the groups
-    return codec.to_text({"recipe": VERSION, **plain}) + "\n"
+    version = VERSION if any(cut.zeros for cut in recipe.cuts) else 1
+    return codec.to_text({"recipe": version, **plain}) + "\n"
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -147,7 +151,7 @@ def parse(text: str, *, shown: str = "the recipe") -> Recipe:
         raise ConfigError(f"{shown} is damaged: {first_line(error)}; pull it again") from error
     version = plain.get("recipe") if isinstance(plain, dict) else None
     if not isinstance(version, int):
-        raise ConfigError(f'{shown} is no recipe: it does not begin with "recipe": {VERSION}; give a {RECIPE}')
+        raise ConfigError(f'{shown} is no recipe: it does not begin with "recipe": 1; give a {RECIPE}')
     if version > VERSION:
         raise ConfigError(
             f"{shown} is of version {version}, this program reads up to {VERSION}: bring a newer one "
@@ -172,6 +176,9 @@ def _place(error: ValueError) -> str:
 
 
 def _require_sense(cut: Cut, shown: str) -> None:
+    for name, share in cut.zeros.items():
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{shown}, zeros of {name!r}: {share!r} is no share; give a number from 0 to 1")
     names = [group.name for group in cut.groups]
     if twice := _repeated(names):
         raise ConfigError(f"{shown}: group {twice[0]!r} stands there twice; each group is cut once")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Literal
 
 LEVELS: tuple[int, ...] = (0, 25, 50, 75, 100)
@@ -233,6 +234,8 @@ class SearchSpace:
     layer_parameters: Mapping[str, int] = field(default_factory=dict)
     refused_macs: Mapping[str, int] = field(default_factory=dict)
     """Layers left whole → the MACs that they hold."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Every weight tensor, in the order of the network's parameters, which is that of a plan's zeros → its values."""
 
     def kept(self, levels: tuple[int, ...]) -> tuple[int, ...]:
         """Return the channels each group keeps; all groups of a removed block keep none."""
@@ -243,16 +246,42 @@ class SearchSpace:
         )
 
     def key(self, levels: tuple[int, ...]) -> str:
-        """Return the canonical name of a plan: plans that keep the same channels are the same network."""
+        """Return the canonical name of a network's shape: plans that keep the same channels have the same."""
         return "-".join(map(str, self.kept(levels)))
+
+    def network_key(self, plan: PruningPlan) -> str:
+        """Return the canonical name of a plan's network: its shape's, and where weights are zero a digest of these."""
+        zeros = f"{_ZEROS}{sha256(repr(plan.zeros).encode()).hexdigest()[:12]}" if plan.zeros else ""
+        return self.key(plan.levels) + zeros
+
+    def zeros(self, plan: PruningPlan) -> dict[str, float]:
+        """Return the share of each weight tensor that a plan sets to zero; nothing of a plan that cuts channels."""
+        return dict(zip(self.weights, plan.zeros, strict=True)) if plan.zeros else {}
+
+
+def shape_key(network_key: str) -> str:
+    """Return the part of a network's key that names its shape, which is all that a device's figures depend on.
+
+    >>> shape_key("16-8+5feceb66ffc8"), shape_key("16-8")
+    ('16-8', '16-8')
+    """
+    return network_key.partition(_ZEROS)[0]
+
+
+_ZEROS = "+"
+"""Stands in a network's key between its shape and the digest of its zeros."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningPlan:
-    """One level per group, and the criterion that ranks the channels."""
+    """One level per group, and the criterion that ranks the channels; or the single weights that become zero."""
 
     levels: tuple[int, ...]
     criterion: str = "l1"
+    zeros: tuple[float, ...] = ()
+    """Share of each weight tensor that is zero, the smallest values first; levels are all 0 then. In the order of
+    ``SearchSpace.weights``; empty: no single weights are touched. Shares, not thresholds: on another checkpoint they
+    leave as many weights, however these are spread."""
 
 
 # ---------------------------------------------------------------- what came out
@@ -313,6 +342,7 @@ class Candidate:
     """A plan turned into a network, evaluated and exported."""
 
     key: str
+    """See ``SearchSpace.network_key``."""
     accuracy: float
     """Share of right answers on the search split, batch norm re-estimated, not fine-tuned."""
     parameters: int
@@ -344,7 +374,7 @@ class Trial:
     feasible: bool = False
     """Every target is met as measured."""
     cached: bool = False
-    """The measurement was known already from an equal plan."""
+    """The measurement was known already from a plan of the same shape."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     round: int = 1
 

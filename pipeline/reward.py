@@ -44,10 +44,16 @@ class Ratios:
     power: float | None = None
     energy: float | None = None
     size: float = 1.0
+    density: float = 1.0
+    """Weights that are not zero over all of the base model's; counted, never measured."""
 
     def of(self, metric: Metric) -> float | None:
         """Return the figure of a target's metric."""
-        return {"latency": self.latency, "energy": self.energy, "power": self.power, "size": self.size}[metric]
+        known: dict[Metric, float | None] = {
+            "latency": self.latency, "energy": self.energy, "power": self.power, "size": self.size,
+            "density": self.density,
+        }  # fmt: skip
+        return known[metric]
 
 
 def reward(
@@ -100,7 +106,13 @@ def violation(ratios: Ratios, limits: Mapping[Metric, float]) -> float:
 
 
 def ratios_of(
-    accuracy: float, base_accuracy: float, size: float, measurement: Measurement, base: Measurement | None = None
+    accuracy: float,
+    base_accuracy: float,
+    size: float,
+    measurement: Measurement,
+    base: Measurement | None = None,
+    *,
+    density: float = 1.0,
 ) -> Ratios:
     """Return a measured network's figures over the base model's.
 
@@ -109,6 +121,7 @@ def ratios_of(
         size: bytes over the base model's bytes.
         measurement: of the network, beside the base model.
         base: the base model's own measurement, by which targets in watts and joules are read.
+        density: see ``Ratios``.
 
     Raises:
         MeasureError: the measurement is invalid, or its power is measured and the base model's estimated, or the other
@@ -121,8 +134,9 @@ def ratios_of(
     if base is not None:
         _require_same_kind(measurement.power, base.power)
     return Ratios(
-        accuracy / base_accuracy, measurement.ratio.value, measurement.power_ratio, measurement.energy_ratio, size
-    )
+        accuracy / base_accuracy, measurement.ratio.value, measurement.power_ratio, measurement.energy_ratio, size,
+        density,
+    )  # fmt: skip
 
 
 def _require_same_kind(power: Power | None, base: Power | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import fx
@@ -23,6 +23,7 @@ from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.norms import filter_norms
 from pipeline.pruning.ranking import rank
+from pipeline.pruning.zeros import spreads
 from pipeline.records import Artifact, SearchSpace
 from pipeline.search.strategy import Problem
 from pipeline.searching import Search, problem_of
@@ -41,9 +42,9 @@ def prune_once(
     store = context.store
     context.listen(Stage("Find what can be pruned"))
     cuts = context.config.cuts
-    step = channel_step(context, network, base.probe)
+    step = 1 if "density" in limits else channel_step(context, network, base.probe)
     space = search_space(network, context.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
-    context.listen(Note(told(space)))
+    context.listen(Note(told_of_weights(network, cuts.protect) if "density" in limits else told(space)))
     builder = builder_of(context, network, space)
     bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
     finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
@@ -62,6 +63,14 @@ def told(space: SearchSpace) -> str:
     reasons = "; ".join(f"{layer}: {why}" for layer, why in list(space.refused.items())[:3])
     more = f"; and {len(space.refused) - 3} more" if len(space.refused) > 3 else ""
     return f"{cuttable}as a whole; {share:.1%} of the MACs stay ({reasons}{more})"
+
+
+def told_of_weights(network: fx.GraphModule, protect: Sequence[str]) -> str:
+    """Return in a sentence how many single weights can become zero."""
+    found = spreads(network, protect)
+    free = [one for one in found if one.below[-1] > one.below[0]]
+    count, total = sum(one.weights for one in free), sum(one.weights for one in found)
+    return f"{count:,} weights of {len(free)} layers can become zero, {count / total:.1%} of all; every channel stays"
 
 
 def limits_of_round(limits: Mapping[Metric, float], number: int, rounds: int) -> dict[Metric, float]:
@@ -92,9 +101,12 @@ def space_and_costs(
 ) -> tuple[SearchSpace, CostModel]:
     """Return the space without the levels that save nothing on this board, and what its plans cost there.
 
-    Where the size counts too, such levels stay: they make the network smaller, if not faster.
+    Where the size counts too, such levels stay: they make the network smaller, if not faster. With a target of density
+    no channel is cut, and nothing is measured.
     """
     whole = builder.space
+    if "density" in limits:
+        return whole, CostModel({})
     context.listen(Stage("Measure single cuts", len(single_cuts(whole))))
     probed = measure_cuts(whole, bench, builder, context.step)
     space = whole if "size" in limits else without_plateaus(whole, probed)
@@ -122,18 +134,16 @@ def _search_and_choose(
 
 
 def introduced(context: Context, builder: Builder, problem: Problem) -> Problem:
-    """Say what the strategy has to say of itself, and return the problem with what it wants to see of the network.
+    """Say what the strategy has to say of itself, and return the problem with what there is to see of the network.
 
-    Both are optional in a strategy's file: ``note(config)`` returns a sentence or None, ``weighed(problem, norms)`` the
-    problem with the norms of each group's filters.
+    ``note(config)`` is optional in a strategy's file: it returns a sentence or None.
     """
     config, network = context.config, builder.base
     strategy = plugins.load(STRATEGIES, config.strategy)
     if hasattr(strategy, "note") and (sentence := strategy.note(config)):
         context.listen(Note(sentence))
-    if not hasattr(strategy, "weighed"):
-        return problem
-    weighed: Problem = strategy.weighed(
-        problem, filter_norms(network, builder.space, coupling(network, context.example).groups)
+    return replace(
+        problem,
+        norms=filter_norms(network, builder.space, coupling(network, context.example).groups),
+        spreads=spreads(network, config.cuts.protect) if "density" in problem.limits else (),
     )
-    return weighed

@@ -22,7 +22,8 @@ from pipeline.errors import MeasureError, TargetError
 from pipeline.events import Stage, Tried
 from pipeline.inputs import STRATEGIES
 from pipeline.loop import search
-from pipeline.records import SearchSpace, Trial
+from pipeline.pruning.zeros import THRESHOLDS, density
+from pipeline.records import Candidate, SearchSpace, Trial
 from pipeline.reward import Weights, ratios_of, reward, violation
 from pipeline.search.planning import Indices, Planner, indices
 from pipeline.search.strategy import Problem
@@ -54,6 +55,9 @@ class Search:
         Raises:
             TargetError: even that cut misses a target; says how near it comes.
         """
+        if self.problem.spreads:
+            self._require_enough_below()
+            return
         planner = Planner(self.problem, AccuracyModel(self.problem.base_accuracy, self.problem.images))
         levels = planner.blank(1)
         for step in range(planner.groups):
@@ -72,6 +76,16 @@ class Search:
                     f"{self._shown(metric, shares[metric])} on {self.bench.agent.device.name}, as measured; choose a "
                     "target above that, or a smaller network"
                 )
+
+    def _require_enough_below(self) -> None:
+        """Require that the highest threshold leaves few enough weights; nothing has to be measured for that."""
+        least = density(self.problem.spreads, [spread.below[-1] for spread in self.problem.spreads])
+        if least > self.limits["density"]:
+            raise TargetError(
+                f"target {self._told('density')} cannot be met: with all weights below {THRESHOLDS[-1]:g} standard "
+                f"deviations of their layer at zero, {self._shown('density', least)} are left; choose a target above "
+                "that, or protect fewer layers (cuts: protect)"
+            )
 
     def _surely_within(self, levels: Indices) -> bool:
         """Return whether a plan meets every target even if its groups' savings overlap; those in size never do."""
@@ -120,9 +134,8 @@ class Search:
             numbered = replace(trial, round=number)
             if numbered.index not in known:
                 context.store.append(numbered)
-            if numbered.failure is None and numbered.measurement is not None and numbered.candidate is not None:
-                size = numbered.candidate.size_bytes / self.base.figures.size_bytes
-                self.problem.costs.learn(indices(numbered.plan), measured_shares(numbered.measurement, size))
+            if numbered.failure is None:
+                self.problem.costs.learn(indices(numbered.plan), self._shares(numbered))
             found.append(numbered)
             context.listen(Tried(numbered, replayed=numbered.index in known))
             self._stop_at_failures(found)
@@ -155,17 +168,18 @@ class Search:
         wanted = ", ".join(self._told(metric) for metric in self.limits)
         came = []
         for metric in self.limits:
-            shares = [
-                s
-                for t in trials
-                if t.measurement and not t.failure
-                for s in [measured_shares(t.measurement).get(metric)]
-                if s
-            ]
+            shares = [s for t in trials if not t.failure for s in [self._shares(t).get(metric)] if s]
             if shares:
                 came.append(self._shown(metric, min(shares)))
         nearest = f"; the nearest had {', '.join(came)}" if came else ""
         return TargetError(f"no candidate met {wanted} as measured{nearest}; allow more --trials, or a looser target")
+
+    def _shares(self, trial: Trial) -> Mapping[Metric, float]:
+        """Return a trial's figures over the base model's; nothing where it was not measured."""
+        if trial.measurement is None or trial.candidate is None:
+            return {}
+        size = trial.candidate.size_bytes / self.base.figures.size_bytes
+        return measured_shares(trial.measurement, size, _density(trial.candidate))
 
     def _judge(self, trial: Trial) -> Trial:
         """Return the trial with its reward, terms and whether it meets every target as measured."""
@@ -173,7 +187,10 @@ class Search:
         assert trial.measurement is not None
         base = self.base.figures
         size = trial.candidate.size_bytes / base.size_bytes
-        ratios = ratios_of(trial.candidate.accuracy, base.search_accuracy, size, trial.measurement, base.measurement)
+        ratios = ratios_of(
+            trial.candidate.accuracy, base.search_accuracy, size, trial.measurement, base.measurement,
+            density=_density(trial.candidate),
+        )  # fmt: skip
         value, terms = reward(ratios, self.problem.space, trial.plan.levels, self.problem.weights, self.limits)
         return replace(trial, reward=value, terms=terms, feasible=violation(ratios, self.limits) == 0)
 
@@ -183,6 +200,8 @@ class Search:
         return told if self.context.config.rounds == 1 else f"{told} ({self.limits[metric]:.3g}x in this round)"
 
     def _shown(self, metric: Metric, share: float) -> str:
+        if metric == "density":
+            return f"{share:.3g}x of the base model's weights"
         return f"{share:.3g}x of the base model's {metric} ({_amount(metric, share * self.base.figure(metric))})"
 
 
@@ -194,7 +213,7 @@ def problem_of(
     return Problem(
         space=space,
         costs=costs,
-        limits={metric: limit * (1 - PLANNING_MARGIN) for metric, limit in limits.items()},
+        limits={metric: _planned(metric, limit) for metric, limit in limits.items()},
         weights=_weights(config, space),
         base_accuracy=base.figures.search_accuracy,
         images=min(len(context.data.search), config.evaluation.search_images),
@@ -207,6 +226,16 @@ def problem_of(
         dqn=config.dqn,
         mode=config.mode,
     )
+
+
+def _planned(metric: Metric, limit: float) -> float:
+    """Return the limit that plans are made for; a density is counted, without noise."""
+    return limit if metric == "density" else limit * (1 - PLANNING_MARGIN)
+
+
+def _density(candidate: Candidate) -> float:
+    """Return the share of the weights that are not zero: of all of the base model's, where no channel was cut."""
+    return 1 - (candidate.sparsity or 0.0)
 
 
 def _weights(config: RunConfig, space: SearchSpace) -> Weights:

@@ -1,4 +1,4 @@
-"""What a pruned network has to meet: latency=0.5x, energy=20mJ, size=300kB, as constraints."""
+"""What a pruned network has to meet: latency=0.5x, energy=20mJ, size=300kB, density=0.2x, as constraints."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from typing import Literal
 
 from pipeline.errors import ConfigError, nearest
 
-Metric = Literal["latency", "energy", "power", "size"]
+Metric = Literal["latency", "energy", "power", "size", "density"]
 
 _UNITS: Mapping[Metric, Mapping[str, float]] = {
     "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
     "energy": {"uj": 1e-3, "mj": 1.0, "j": 1e3},
     "power": {"mw": 1e-3, "w": 1.0},
     "size": {"b": 1.0, "kb": 1e3, "mb": 1e6, "kib": 1024.0, "mib": 1024.0**2},
+    "density": {},
 }
 _SHOWN: Mapping[Metric, str] = {"latency": "ms", "energy": "mJ", "power": "W", "size": "B"}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One constraint: ``limit`` in ms, mJ, W or bytes, or a share of the base model's figure."""
+    """One constraint: ``limit`` in ms, mJ, W or bytes, or a share of the base model's figure.
+
+    Density is the share of the base model's weights that are not zero: ``relative`` always.
+    """
 
     metric: Metric
     limit: float
@@ -54,6 +58,11 @@ def parse_target(text: str) -> Target:
     units = _UNITS[metric]  # type: ignore[index]
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)\s*([a-zA-Z]+)\s*", value)
     unit = match[2].lower() if match else ""
+    if metric == "density" and (match is None or unit != "x" or not 0 < float(match[1]) < 1):
+        raise ConfigError(
+            f"target {text!r}: density is the share of the base model's weights that may be other than zero: expected "
+            "a number between 0 and 1 with an x, for example density=0.2x"
+        )
     if match is None or not 0 < float(match[1]) < math.inf or (unit != "x" and unit not in units):
         raise ConfigError(f"target {text!r}: expected for example {metric}=0.5x or {metric}=20{_SHOWN[metric]}")  # type: ignore[index]
     limit = float(match[1]) * (1.0 if unit == "x" else units[unit])

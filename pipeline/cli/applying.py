@@ -80,6 +80,8 @@ def _print(found: Outcome, folder: Path) -> None:
 
 def _notes(found: Outcome) -> str:
     whose = "the recipe's channels stay" if found.asked.rank == "recipe" else "channels ranked anew on this checkpoint"
+    if any(cut.zeros for cut in found.recipe.cuts):
+        whose = "zero is as much of each layer as the recipe says, the smallest weights of this checkpoint"
     same = "the checkpoint is the one that the recipe was made with" if found.same_weights else "another checkpoint"
     norms = (
         "batch norm still has the unpruned network's statistics: give --data to re-estimate it and read the accuracy"

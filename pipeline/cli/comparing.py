@@ -111,7 +111,7 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
     from pipeline.cli.running import stored_settings
     from pipeline.cli.stopping import asked_to_stop
     from pipeline.comparing.reading import read
-    from pipeline.comparing.stored_baselines import missing, require_board
+    from pipeline.comparing.stored_baselines import missing, require_board, require_cuts
 
     for runs, name in opened:
         with Store.open(runs, name) as store:
@@ -122,6 +122,7 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
             if not (wanted := missing(store)):
                 continue
         with Store.open(runs, name, write=True) as store:
+            require_cuts(store)
             require_board(store)
             told, board = stored_settings(store, inventory)
             err.print(f"baselines of run [bold]{name}[/] on {board.name}: {', '.join(wanted)}")

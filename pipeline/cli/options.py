@@ -41,11 +41,12 @@ Data = Annotated[
 ]
 Targets = Annotated[
     list[str] | None,
-    typer.Option("--target", help="latency=0.5x, latency=20ms, energy=…, power=…, size=…; repeatable."),
+    typer.Option("--target", help="latency=0.5x, latency=20ms, energy=…, power=…, size=…, density=…; repeatable."),
 ]
 Trials = Annotated[int | None, typer.Option("--trials", help="Candidates to evaluate and measure.")]
 Strategy = Annotated[
-    str | None, typer.Option("--strategy", help="dqn, surrogate, knapsack, evolution, netadapt, random, uniform, …")
+    str | None,
+    typer.Option("--strategy", help="dqn, surrogate, knapsack, evolution, netadapt, purl, random, uniform, …"),
 ]
 Mode = Annotated[
     str | None,

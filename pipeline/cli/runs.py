@@ -100,7 +100,8 @@ def print_run(store: Store) -> None:
     trials, told = store.trials(), store.get("base")
     base = None if told is None else codec.load(Figures, told)
     if trials:
-        table = _table("trial", "channels kept", "accuracy", "latency", "of base", "reward", "")
+        pruned = "zero weights" if any(trial.plan.zeros for trial in trials) else "channels kept"
+        table = _table("trial", pruned, "accuracy", "latency", "of base", "reward", "")
         for trial in trials:
             table.add_row(*_row(trial, base, trial.index in front, best is not None and trial.index == best.index))
         out.print(table)
@@ -128,7 +129,7 @@ def print_recording(store: Store) -> None:
 
 def print_comparison(store: Store) -> None:
     """Print the table base vs pruned, once there is a chosen artifact."""
-    from pipeline.report.table import NOTE, comparison
+    from pipeline.report.table import comparison, notes
 
     chosen = next((a for a in store.artifacts() if a.chosen), None)
     if chosen is None:
@@ -138,7 +139,8 @@ def print_comparison(store: Store) -> None:
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print()
     out.print(table)
-    out.print(NOTE, style="dim")
+    for sentence in notes(chosen.plan):
+        out.print(sentence, style="dim")
     if chosen.device_accuracy is not None and chosen.host_accuracy is not None:
         out.print(
             f"verified on the device with {chosen.verified_images} images: {chosen.device_accuracy:.1%} there, "
@@ -214,14 +216,14 @@ def _row(trial: Trial, base: Figures | None, on_front: bool, best: bool) -> tupl
         accuracy = f"{trial.candidate.accuracy:.1%}" if trial.candidate else ""
         reason = trial.failure or "unknown"
         put_aside = reason.startswith("quarantined")
-        return str(trial.index), trial.key, accuracy, "", "", "", Text(
+        return str(trial.index), _pruned(trial), accuracy, "", "", "", Text(
             reason if put_aside else f"failed: {reason}", style="yellow" if put_aside else "red"
         )  # fmt: skip
     m = trial.measurement
     marks = {"★": best, "◆": on_front, "✗": not trial.feasible, "?": bool(m.flags), "↯": m.early}
     return (
         str(trial.index),
-        trial.key if len(trial.key) <= _KEY_WIDTH else f"{trial.key[: _KEY_WIDTH - 1]}…",
+        _pruned(trial),
         f"{trial.candidate.accuracy:.1%}",
         f"{corrected(m, base.measurement if base else None).value:.3g} ms",
         f"{m.ratio.value:.3f}×" if m.ratio else "",
@@ -230,10 +232,24 @@ def _row(trial: Trial, base: Figures | None, on_front: bool, best: bool) -> tupl
     )
 
 
+def _pruned(trial: Trial) -> str:
+    """Return what a trial prunes, in a table's cell: the channels that each group keeps, or how many weights are zero.
+
+    A candidate that could not be built has no figure for the latter.
+    """
+    if trial.plan.zeros:
+        return f"{trial.candidate.sparsity:.1%}" if trial.candidate and trial.candidate.sparsity is not None else ""
+    return trial.key if len(trial.key) <= _KEY_WIDTH else f"{trial.key[: _KEY_WIDTH - 1]}…"
+
+
 def _in_words(store: Store, chosen: Artifact) -> str:
     """Return what was cut; of a later round, what it cut from the network of the round before."""
-    groups = space_of_round(store, chosen.round).groups
-    cuts = ", ".join(f"{g.name} {level} %" for g, level in zip(groups, chosen.plan.levels, strict=True) if level)
+    space = space_of_round(store, chosen.round)
+    if chosen.plan.zeros:
+        zeros = space.zeros(chosen.plan).items()
+        shares = ", ".join(f"{name.removesuffix('.weight')} {100 * share:.0f} %" for name, share in zeros)
+        return f"single weights, of which are zero: {shares}"
+    cuts = ", ".join(f"{g.name} {level} %" for g, level in zip(space.groups, chosen.plan.levels, strict=True) if level)
     later = f" (in round {chosen.round}, of what round {chosen.round - 1} had left)" if chosen.round > 1 else ""
     return (cuts or "nothing") + later
 

@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.recording import REPLAY
 from pipeline.records import Figures, Interval
 from pipeline.store import Store
+from pipeline.targets import parse_target
 
 NONE, MAGNITUDE, L1_IN_TRAINING = NAMES = ("none", "magnitude", "l1-in-training")
 
@@ -58,6 +59,15 @@ def require_board(store: Store) -> None:
         raise UserError(
             f"run {store.id} was played back from a recording, which knows the latencies of its own networks alone; "
             "baselines need the board: run again on it"
+        )
+
+
+def require_cuts(store: Store) -> None:
+    """Raise UserError where the run set single weights to zero: as fast as its network is the base model itself."""
+    if "density" in {parse_target(text).metric for text in store.get("config").get("target") or ()}:
+        raise UserError(
+            f"run {store.id} set single weights to zero, which changes no latency; baselines are cut until they are as "
+            "fast as a run's network, and this one is as fast as its base: compare it without --baselines"
         )
 
 

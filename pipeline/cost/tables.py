@@ -144,7 +144,10 @@ class CostTable:
 
 @dataclass(slots=True)
 class CostModel:
-    """All metrics of one board; latency always, energy and power where a sensor measures, size by counting."""
+    """All metrics of one board: latency and size, energy and power where a sensor measures; none where none is a target.
+
+    Single weights that become zero change none of them.
+    """
 
     tables: Mapping[Metric, CostTable]
 

@@ -13,6 +13,7 @@ from pipeline.pruning.coupled import Coupled
 from pipeline.pruning.coupling import Coupling, coupling, owner
 from pipeline.pruning.measures import Weight, layer_weights, weigh
 from pipeline.pruning.trial_cut import disproved
+from pipeline.pruning.zeros import weights as weight_tensors
 from pipeline.records import LEVELS, Group, SearchSpace
 
 _PROTECTED = "protected by the settings"
@@ -60,6 +61,7 @@ def search_space(
         groups=tuple(groups), refused=refused, refused_macs=macs, macs=total.macs, parameters=total.parameters,
         step=step, layer_macs={layer: weight.macs for layer, weight in weights.items()},
         layer_parameters={layer: weight.parameters for layer, weight in weights.items()},
+        weights={name: tensor.numel() for name, tensor in weight_tensors(model).items()},
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from pipeline.pareto import non_dominated
-from pipeline.records import Interval, Measurement, Trial
+from pipeline.records import Interval, Measurement, PruningPlan, SearchSpace, Trial
 from pipeline.report.contents import Contents
 from pipeline.report.table import ratio, uncertain
 
@@ -24,6 +24,8 @@ _Trace = dict[str, Any]
 _BESIDE = {"xref": "paper", "x": 1.01, "xanchor": "left", "showarrow": False}
 """Where a bar's text stands: right of the plot, so that it can be read on any colour."""
 _BAR_AXIS = {"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False, "zeroline": False}
+_OF_CHANNELS = "Channels that the chosen network keeps, by group of layers that are cut together, from input to output."
+_OF_WEIGHTS = "Weights of the chosen network that are not zero, layer by layer, from input to output."
 _HOVERED_GROUPS = 16
 """A plan's further groups are counted, not listed: the hover box has to fit on a screen."""
 
@@ -76,32 +78,29 @@ def pareto(run: Contents) -> Chart | None:
 
 
 def levels(run: Contents) -> Chart | None:
-    """What the chosen network keeps of each group's channels."""
+    """What the chosen network keeps of each group's channels, or of each layer's single weights."""
     if run.chosen is None or run.space is None or len(run.chosen.plan.levels) != len(run.space.groups):
         return None
-    kept = run.space.kept(run.chosen.plan.levels)
-    names = [_label(group.name) for group in run.space.groups]
-    shares = [k / group.channels for k, group in zip(kept, run.space.groups, strict=True)]
+    plan = run.chosen.plan
+    names, shares, texts = zip(*(_weights_left if plan.zeros else _channels_left)(run.space, plan), strict=True)
     rows = list(range(len(names)))
     bars = {"type": "bar", "orientation": "h", "y": rows, "hoverinfo": "skip"}
+    gone, note = ("zero", _OF_WEIGHTS) if plan.zeros else ("cut", _OF_CHANNELS)
     return Chart(
         name="levels",
         title="What is left of each layer",
-        note="Channels that the chosen network keeps, by group of layers that are cut together, from input to output.",
+        note=note,
         traces=[
-            {**bars, "name": "kept", "x": shares, "marker": {"color": ACCENT}},
-            {**bars, "name": "cut", "x": [1 - share for share in shares], "marker": {"color": FAINT}},
+            {**bars, "name": "kept", "x": list(shares), "marker": {"color": ACCENT}},
+            {**bars, "name": gone, "x": [1 - share for share in shares], "marker": {"color": FAINT}},
         ],
         layout={
             "barmode": "stack",
             "bargap": 0.35,
             "margin": {"r": 110},
             "xaxis": {"tickformat": ".0%", "range": [0, 1], "fixedrange": True},
-            "yaxis": {**_BAR_AXIS, "tickmode": "array", "tickvals": rows, "ticktext": names},
-            "annotations": [
-                {**_BESIDE, "y": row, "text": f"{k} of {group.channels}" if k else "removed"}
-                for row, (k, group) in enumerate(zip(kept, run.space.groups, strict=True))
-            ],
+            "yaxis": {**_BAR_AXIS, "tickmode": "array", "tickvals": rows, "ticktext": [_label(name) for name in names]},
+            "annotations": [{**_BESIDE, "y": row, "text": text} for row, text in enumerate(texts)],
         },
         height=130 + 26 * len(names),
     )
@@ -348,6 +347,9 @@ def _plan(run: Contents, trial: Trial) -> list[str]:
     """Return the groups that are cut, one a line; of a plan of another round, whose groups differ, the widths."""
     if run.space is None or len(trial.plan.levels) != len(run.space.groups):
         return [f"channels {escape(_shortened(trial.key))}"]
+    if trial.plan.zeros:
+        sparsity = trial.candidate.sparsity if trial.candidate else None
+        return [] if sparsity is None else [f"{sparsity:.1%} of the weights zero"]
     cut = [
         f"{escape(group.name)}: {level} %"
         for group, level in zip(run.space.groups, trial.plan.levels, strict=True)
@@ -355,6 +357,22 @@ def _plan(run: Contents, trial: Trial) -> list[str]:
     ]
     more = len(cut) - _HOVERED_GROUPS
     return [f"{escape(trial.plan.criterion)}:", *cut[:_HOVERED_GROUPS], *([f"and {more} more"] if more > 0 else [])]
+
+
+def _channels_left(space: SearchSpace, plan: PruningPlan) -> list[tuple[str, float, str]]:
+    """Return for each group its name, the share of its channels that stay, and both counts."""
+    return [
+        (group.name, kept / group.channels, f"{kept} of {group.channels}" if kept else "removed")
+        for group, kept in zip(space.groups, space.kept(plan.levels), strict=True)
+    ]
+
+
+def _weights_left(space: SearchSpace, plan: PruningPlan) -> list[tuple[str, float, str]]:
+    """Return for each weight tensor its layer, the share of it that is not zero, and both counts."""
+    return [
+        (name.removesuffix(".weight"), 1 - share, f"{count - round(share * count):,} of {count:,}")
+        for (name, count), share in zip(space.weights.items(), plan.zeros, strict=True)
+    ]
 
 
 def _label(name: str) -> str:

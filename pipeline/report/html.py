@@ -19,7 +19,7 @@ from pipeline.errors import OutputError
 from pipeline.report.charts import Chart, charts
 from pipeline.report.contents import Contents, ReadableRun, gather
 from pipeline.report.cuts import cuts
-from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison
+from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison, notes
 
 
 def write_report(store: ReadableRun, path: Path) -> None:
@@ -148,7 +148,7 @@ def _verified(run: Contents) -> str:
     chosen = run.chosen
     sentences = [
         "± and brackets are 95 % confidence intervals; × is the pruned network's figure over the base model's.",
-        NOTE,
+        *(notes(chosen.plan) if chosen is not None else [NOTE]),
     ]
     if chosen is not None and chosen.device_accuracy is not None and chosen.host_accuracy is not None:
         sentences.append(

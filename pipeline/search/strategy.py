@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 from pipeline.config import DqnConfig
 from pipeline.cost.tables import CostModel
+from pipeline.pruning.norms import Norms
+from pipeline.pruning.zeros import Spread
 from pipeline.records import PruningPlan, SearchSpace, Trial
 from pipeline.reward import Weights
 from pipeline.targets import Metric
@@ -35,6 +37,10 @@ class Problem:
     seed: int
     dqn: DqnConfig
     mode: Literal["imagined", "direct"] = "imagined"
+    norms: Norms = ()
+    """Of each group's filters; empty: not known."""
+    spreads: tuple[Spread, ...] = ()
+    """With a target of density: how each tensor's weights lie, in the order of a plan's zeros; no channel is cut."""
 
 
 class Strategy(Protocol):

@@ -22,6 +22,7 @@ from pipeline.training.patience import Patience, Score
 from pipeline.training.progress import Progress, put_weights, weights_of
 from pipeline.training.settings import FineTuning
 from pipeline.training.sparsity import penalised, pull_towards_zero
+from pipeline.training.zeros import Zeros
 
 OnStep = Callable[[int, int, float], None]
 """Called after each step with the step, the number of steps and the loss."""
@@ -54,6 +55,7 @@ def fine_tune(
     score: Score | None = None,
     checkpoints: Checkpoints | None = None,
     accelerator: Accelerator | None = None,
+    hold_zeros: bool = False,
 ) -> Trained:
     """Train ``model`` in place on ``images``, augmented; leaves it on the CPU in eval mode.
 
@@ -64,6 +66,7 @@ def fine_tune(
         checkpoints: where to begin again, and where to note how far the training has come. The last one, with the
             trained weights, is left for the caller to remove once they are stored.
         accelerator: what computes; None: the processor.
+        hold_zeros: whether weights that are zero when it begins stay zero.
 
     Raises:
         DataError: there are not two images to learn from, or they hold values that are not finite.
@@ -76,7 +79,8 @@ def fine_tune(
     with _no_room_explained(settings, on), on.seeded(settings.seed), on.holding(model):
         asked = on.copy_of(teacher).eval() if teacher is not None and settings.teacher_mix > 0 else None
         judge = score if settings.patience > 0 else None
-        trained = _Training(model, images, settings, asked, judge, checkpoints, on).run(on_step)
+        zeros = Zeros(model) if hold_zeros else None
+        trained = _Training(model, images, settings, asked, judge, checkpoints, on, zeros).run(on_step)
     model.eval()
     return trained
 
@@ -93,12 +97,14 @@ class _Training:
         score: Score | None,
         checkpoints: Checkpoints | None,
         on: Accelerator,
+        zeros: Zeros | None,
     ) -> None:
         self._model, self._settings, self._teacher, self._on = model, settings, teacher, on
         self._score, self._checkpoints = score, checkpoints
         self._steps = settings.steps(len(images))
         self._interval = settings.evaluation_interval(len(images))
         self._pulled = penalised(model, settings.l1, settings.l1_on)
+        self._zeros = zeros
         self._at = Progress(
             model=model, images=images, settings=settings, on=on, optimizer=_sgd(model, settings), scaler=on.scaler(),
             feed=Feed(images, settings.batch_size, settings.seed), patience=Patience(patience=settings.patience),
@@ -138,6 +144,8 @@ class _Training:
         at.optimizer.zero_grad(set_to_none=True)
         at.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         at.scaler.unscale_(at.optimizer)
+        if self._zeros is not None:
+            self._zeros.free_gradients()
         norm = nn.utils.clip_grad_norm_(self._model.parameters(), _LONGEST_GRADIENT)
         if not at.scaler.is_enabled():  # float16's scaler itself passes over a step whose gradient overflowed
             require_finite(norm.item(), "gradient's norm", x, step, settings)
@@ -146,6 +154,8 @@ class _Training:
             group["lr"] = settings.learning_rate * _rate(at.step / self._steps, settings.warmup)
         at.scaler.step(at.optimizer)
         at.scaler.update()
+        if self._zeros is not None:
+            self._zeros.restore()
         return value
 
     def _evaluate(self) -> None:

@@ -134,6 +134,24 @@ def test_one_that_stays_invalid_is_kept_for_the_record_and_not_measured_a_second
     assert why_invalid(found) == ("throttled", "undervoltage")
 
 
+def thinned(digest: str) -> Built:
+    """The same shape with other weights at zero."""
+    return Built(candidate(key=f"16+{digest}"), CUT, {})
+
+
+def test_what_is_sound_of_one_candidate_holds_for_all_of_its_shape_and_what_is_in_doubt_for_itself(
+    store: Store, tmp_path: Path
+) -> None:
+    for bench, asked in played(tmp_path, store, 2, crowded, board=False):
+        doubtful, _ = bench.measure(thinned("aa"))
+        sound, known = bench.measure(thinned("bb"))
+        assert bench.measure(thinned("cc")) == (sound, True)
+        assert asked.count("measure") == 3
+    assert "competing_load" in doubtful.flags
+    assert "competing_load" not in sound.flags
+    assert not known
+
+
 def test_without_valid_figures_of_the_base_model_the_run_ends_and_says_what_to_do(store: Store, tmp_path: Path) -> None:
     said = r"tape: quarantined: throttled, undervoltage, measured 3 times: .*pipeline devices doctor tape.*resume"
     for bench, _ in played(tmp_path, store, 3, throttled):

@@ -12,12 +12,12 @@ from pipeline.errors import CutError
 from pipeline.export.format import open_format
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
-from pipeline.pruning.measures import weigh
+from pipeline.pruning.measures import sparsity, weigh
 from pipeline.pruning.prune import prune
 from pipeline.pruning.ranking import rank
 from pipeline.pruning.recover import accuracy
 from pipeline.pruning.tracing import trace
-from pipeline.records import OnnxLimits, PruningPlan
+from pipeline.records import OnnxLimits, PruningPlan, shape_key
 from pipeline.zoo import default_model, load_data, load_model
 from tests.pipeline.pruning.networks import lively
 
@@ -77,6 +77,20 @@ def test_batch_norm_is_estimated_anew_after_a_cut(builder: Builder) -> None:
     means = [name for name in raw.state_dict() if name.endswith("running_mean")]
     assert means
     assert any(not torch.equal(raw.state_dict()[name], fresh.state_dict()[name]) for name in means)
+
+
+def test_single_weights_become_zero_and_every_channel_stays(builder: Builder) -> None:
+    levels = (0,) * len(builder.space.groups)
+    plan = PruningPlan(levels=levels, zeros=(0.5,) * len(builder.space.weights))
+    built, network = builder.build(plan), builder.network(plan)
+    assert built.candidate.sparsity == sparsity(network) == pytest.approx(0.5, abs=1e-3)
+    assert built.candidate.accuracy == accuracy(network, builder.data.search.batches(256, limit=100))
+    assert built.candidate.size_bytes == builder.build(PruningPlan(levels=levels)).candidate.size_bytes
+    assert shape_key(built.candidate.key) == builder.space.key(levels) != built.candidate.key
+    assert built.probe == builder.probe(levels)
+    means = {name: value for name, value in network.state_dict().items() if name.endswith("running_mean")}
+    assert any(not torch.equal(value, builder.base.state_dict()[name]) for name, value in means.items())
+    assert sparsity(builder.base) == 0
 
 
 def test_a_probe_stands_for_the_candidates_structure_without_its_weights(builder: Builder) -> None:

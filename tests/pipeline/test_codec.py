@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline import codec
-from pipeline.records import Artifact, DeviceFacts, Interval, SearchSpace, Trial
+from pipeline.records import Artifact, DeviceFacts, Interval, PruningPlan, SearchSpace, Trial, shape_key
 from tests.examples import artifact, device_facts, failed_trial, measurement, power, space, trial
 
 
@@ -27,6 +27,20 @@ from tests.examples import artifact, device_facts, failed_trial, measurement, po
 )
 def test_a_record_comes_back_from_its_text_as_it_was(kind: type[Any], record: object) -> None:
     assert codec.load(kind, json.loads(codec.to_text(record))) == record
+
+
+def test_a_plan_of_a_version_that_knew_no_zeros_is_read_as_one_without_any() -> None:
+    plan = codec.load(PruningPlan, {"levels": [0, 50], "criterion": "l1"})
+    assert plan == PruningPlan(levels=(0, 50))
+    assert space().network_key(plan) == space().key((0, 50))
+
+
+def test_zeros_come_back_to_the_last_bit_and_tell_networks_of_one_shape_apart() -> None:
+    plan = PruningPlan(levels=(0, 0), zeros=(1 / 3, 0.0))
+    assert codec.load(PruningPlan, json.loads(codec.to_text(plan))) == plan
+    other = space().network_key(replace(plan, zeros=(1 / 3, 1e-9)))
+    assert space().network_key(plan) != other
+    assert shape_key(other) == space().key((0, 0))
 
 
 @pytest.mark.parametrize("figure", [float("nan"), float("inf")])

@@ -36,6 +36,30 @@ def test_there_may_be_no_target(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, "target: []\n"), {}).targets == ()
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"target": ("density=0.2x",)},
+            "strategy dqn cuts channels; add strategy purl, or give a target that channels",
+        ),
+        (
+            {"target": ("density=0.2x", "latency=0.5x", "size=9kB"), "strategy": "purl"},
+            "stands beside latency=0.5x, size=9000B; zeros make no dense runtime faster or cooler and no uncompressed",
+        ),
+        ({"target": ("density=0.2x",), "strategy": "purl", "criterion": "taylor"}, "leave criterion out"),
+    ],
+)
+def test_zeros_are_set_by_one_strategy_and_for_no_other_target(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(None, options)
+
+
+def test_single_weights_become_zero_where_a_density_is_asked_for() -> None:
+    assert load_config(None, {"target": ("density=0.2x",), "strategy": "purl"}).sets_zeros
+    assert not load_config(None, {"strategy": "purl"}).sets_zeros
+
+
 def test_a_layers_own_weights_are_read_by_the_groups_name(tmp_path: Path) -> None:
     path = written(tmp_path, "reward:\n  lambda: 0.1\n  layers:\n    layer1.0.conv1: {gamma: 0.5, lambda: 0.2}\n")
     reward = load_config(path, {"trials": 3}).reward

@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.prune import prune
 from pipeline.pruning.tracing import trace
+from pipeline.pruning.zeros import set_to_zero, weights
 from pipeline.recipe import RECIPE, Cut, GroupCut, Recipe, cut_of, parse, read_recipe, to_text
 from pipeline.records import SearchSpace
 from pipeline.weights import weights_bytes
@@ -183,6 +184,40 @@ def test_channels_are_ranked_anew_where_that_is_asked_for(cut: tuple[str, nn.Mod
         assert new.kept == tuple(range(new.units - len(new.kept), new.units))
 
 
+def test_as_much_of_each_layer_is_zero_on_another_checkpoint_whatever_its_weights(
+    resnet: tuple[nn.Module, Recipe],
+) -> None:
+    model, recipe = resnet
+    shares = {name: 0.1 + 0.04 * i for i, name in enumerate(weights(trace(model, images("resnet20"))))}
+    told = replace(recipe, cuts=(replace(uncut(recipe.cuts[0]), zeros=shares),))
+    thinned = parse(to_text(told))
+    assert thinned == told
+    by_hand = trace(model, images("resnet20"))
+    set_to_zero(by_hand, shares)
+    one, again = apply_recipe(model, thinned).network, apply_recipe(network("resnet20", seed=1), thinned).network
+    other = apply_recipe(network("resnet20", seed=2), thinned).network
+    for name, weight in weights(one).items():
+        assert torch.equal(weight, weights(by_hand)[name])
+        assert torch.equal(weight, weights(again)[name])
+        zero = weights(other)[name] == 0
+        assert zero.sum() == (weight == 0).sum() == round(shares[name] * weight.numel())
+        large = network("resnet20", seed=2).get_parameter(name).abs()
+        assert not zero.any() or large[zero].max() <= large[~zero].min()
+
+
+def uncut(cut: Cut) -> Cut:
+    """The same groups with every channel kept."""
+    groups = (replace(g, level=0, kept=tuple(range(g.units)), bypass=None) for g in cut.groups)
+    return replace(cut, groups=tuple(groups))
+
+
+def test_zeros_in_a_layer_that_the_model_has_not_are_refused(resnet: tuple[nn.Module, Recipe]) -> None:
+    model, recipe = resnet
+    zeros = replace(recipe, cuts=(replace(recipe.cuts[0], zeros={"stem.weight": 0.5}),))
+    with pytest.raises(ModelError, match=r"has no weights 'stem\.weight', of which 50\.0% are to be zero"):
+        apply_recipe(model, zeros)
+
+
 def test_a_plan_that_cuts_nothing_leaves_the_network_as_it_is(resnet: tuple[nn.Module, Recipe]) -> None:
     model, recipe = resnet
     applied = apply_recipe(model, replace(recipe, cuts=()))
@@ -263,6 +298,17 @@ def test_what_is_written_is_read_and_says_what_went() -> None:
     assert small().cuts[0].levels == (0, 50, 100)
 
 
+def test_a_recipe_with_zeros_is_of_a_version_that_older_readers_refuse() -> None:
+    """They would pass the zeros over and make another network; what they can read stays what it was."""
+    zeros = replace(small(), cuts=(replace(small().cuts[0], zeros={"stem.weight": 0.5}),))
+    assert json.loads(to_text(zeros))["recipe"] == 2
+    assert parse(to_text(zeros)) == zeros
+    with pytest.raises(
+        ConfigError, match=r"cut 1, zeros of 'stem\.weight': 1\.5 is no share; give a number from 0 to 1"
+    ):
+        parse(to_text(replace(zeros, cuts=(replace(zeros.cuts[0], zeros={"stem.weight": 1.5}),))))
+
+
 def test_a_file_and_a_bundles_folder_are_read(tmp_path: Path) -> None:
     (tmp_path / RECIPE).write_text(to_text(small()))
     assert read_recipe(tmp_path) == read_recipe(tmp_path / RECIPE) == small()
@@ -289,7 +335,7 @@ def changed(**changes: Any) -> str:
         ('{"recipe": 1', "is damaged"),
         ("[]", 'is no recipe: it does not begin with "recipe": 1'),
         ('{"files": {}}', "is no recipe"),
-        ('{"recipe": 2}', "is of version 2, this program reads up to 1: bring a newer one"),
+        ('{"recipe": 3}', "is of version 3, this program reads up to 2: bring a newer one"),
         ('{"recipe": 1}', "is damaged: model: Field required"),
         (changed(kept=[1, 4, 5, 8]), r"cut 1, group 'block\.conv1': channel 8 is out of range; its 8 are 0 to 7"),
         (changed(kept=[-1, 4, 5, 7]), "channel -1 is out of range"),

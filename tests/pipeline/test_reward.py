@@ -41,6 +41,11 @@ def test_violations_of_several_targets_add_up_relative_to_their_limits() -> None
     assert violation(ratios, {"latency": 0.6}) == 0.0
 
 
+def test_a_density_is_held_against_its_limit_like_any_figure() -> None:
+    assert violation(ratios_of(0.5, 0.9, 1.0, measurement(), density=0.3), {"density": 0.2}) == pytest.approx(0.5)
+    assert violation(ratios_of(0.5, 0.9, 1.0, measurement(), density=0.2), {"density": 0.2}) == 0.0
+
+
 def test_a_target_whose_figure_was_not_measured_never_counts_as_met() -> None:
     with pytest.raises(MeasureError, match="the energy of this candidate was not measured"):
         violation(Ratios(accuracy=1.0, latency=0.1), {"energy": 0.5})

@@ -18,6 +18,7 @@ from pipeline.targets import Target, parse_target
         ("power=2500mW", "power", 2.5, False),
         ("size=1MiB", "size", 1048576.0, False),
         ("size=0.25X", "size", 0.25, True),
+        ("density=0.2x", "density", 0.2, True),
     ],
 )
 def test_targets_are_read_in_the_fields_units(text: str, metric: str, limit: float, relative: bool) -> None:
@@ -31,6 +32,14 @@ def test_targets_are_read_in_the_fields_units(text: str, metric: str, limit: flo
 )
 def test_what_is_no_target_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match=r"expected for example (latency|size)=0\.5x or"):
+        parse_target(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["density", "density=0.2", "density=50000", "density=1x", "density=2x", "density=20ms"]
+)
+def test_a_density_is_a_share_of_the_base_models_weights_and_nothing_else(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected a number between 0 and 1 with an x, for example density=0\.2x"):
         parse_target(text)
 
 

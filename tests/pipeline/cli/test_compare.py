@@ -101,6 +101,14 @@ def test_baselines_of_a_recording_are_refused(tmp_path: Path, capsys: pytest.Cap
         printed(capsys, tmp_path, name, baselines=True)
 
 
+def test_baselines_of_a_run_that_set_weights_to_zero_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = finished_run(tmp_path, target="density=0.2x", strategy="purl")
+    with pytest.raises(UserError, match=r"set single weights to zero, .* compare it without --baselines"):
+        printed(capsys, tmp_path, name, baselines=True)
+
+
 def test_baselines_of_a_run_of_another_version_are_refused_in_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

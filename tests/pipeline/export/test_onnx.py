@@ -12,6 +12,7 @@ from torch import nn
 from pipeline.errors import ExportError, ModelError
 from pipeline.export.onnx import INPUT, OUTPUT, answers, export, read, require_loadable
 from pipeline.pruning.prune import prune
+from pipeline.pruning.zeros import set_to_zero, weights
 from pipeline.records import OnnxLimits
 from tests.pipeline.pruning.networks import IMAGES, Chain, Concat, InvertedResidual, Residual, studied, traced
 
@@ -34,6 +35,16 @@ def test_pruned_networks_and_removed_blocks_can_be_written() -> None:
     model, space, ranking = studied(Residual)
     pruned = prune(model, space, tuple(max(g.levels) for g in space.groups), ranking, IMAGES)
     assert len(export(pruned, IMAGES, OLD)) < len(export(model, IMAGES, OLD)) / 2
+
+
+def test_single_zeros_stay_where_they_are_though_batch_norm_is_folded() -> None:
+    model = traced(Residual)
+    set_to_zero(model, dict.fromkeys(weights(model), 0.5))
+    tensors = {t.name: numpy_helper.to_array(t) for t in read(export(model, IMAGES, OLD), OLD).graph.initializer}
+    written = [tensor for tensor in tensors.values() if tensor.ndim > 1]
+    assert sum(int((tensor == 0).sum()) for tensor in written) == sum(
+        int((w == 0).sum()) for w in weights(model).values()
+    )
 
 
 def test_input_and_output_are_named_and_batch_norm_is_folded() -> None:

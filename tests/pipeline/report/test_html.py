@@ -162,6 +162,21 @@ def test_the_levels_say_what_is_left_of_each_group(store: Store, report: Any) ->
     assert [a["text"] for a in levels["layout"]["annotations"]] == ["8 of 16", "4 of 16"]
 
 
+def test_of_single_weights_it_says_how_many_of_each_layer_are_left_and_that_zeros_change_no_latency(
+    store: Store, report: Any
+) -> None:
+    fill(store)
+    assert "Zero weights make no dense runtime faster" not in report().text
+    store.set("space", replace(space(), weights={"conv1.weight": 40, "fc.weight": 1000}))
+    store.add_artifact(artifact({}, plan=PruningPlan(levels=(0, 0), zeros=(0.75, 0.0))))
+    page = report()
+    levels = page.figures["levels"]
+    assert levels["data"][0]["x"] == [0.25, 1.0]
+    assert [a["text"] for a in levels["layout"]["annotations"]] == ["10 of 40", "1,000 of 1,000"]
+    assert levels["layout"]["yaxis"]["ticktext"] == ["conv1", "fc"]
+    assert "Zero weights make no dense runtime faster" in page.text
+
+
 def test_a_removed_block_is_said_to_be_removed(store: Store, report: Any) -> None:
     fill(store)
     store.add_artifact(artifact({}, plan=PruningPlan(levels=(0, 100))))

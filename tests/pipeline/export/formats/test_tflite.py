@@ -11,6 +11,7 @@ from pipeline.errors import ConverterError, ModelError
 from pipeline.export.format import require_usable
 from pipeline.export.formats.tflite import TFLite, template_of
 from pipeline.export.tflite.flatbuffer import new_buffer, read, write
+from pipeline.pruning.zeros import set_to_zero, weights
 from pipeline.records import Device, MeasureSettings
 from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
 
@@ -29,6 +30,21 @@ def test_a_file_answers_as_its_network(format: TFLite) -> None:
     probe = format.probe(network)
     assert len(probe.data) < 0.1 * len(data)
     assert probe.size_bytes == len(data)
+
+
+def test_single_zeros_stay_where_they_are(format: TFLite) -> None:
+    network = tiny(seed=4)
+    set_to_zero(network, dict.fromkeys(weights(network), 0.5))
+    data = format.file(network)
+    assert sum(zeros(data)) >= sum(int((w == 0).sum()) for w in weights(network).values())
+    expected = network(IMAGES).detach().numpy()
+    assert abs(format.answers(data, IMAGES.numpy()) - expected).max() < 1e-4 * max(1, abs(expected).max())
+
+
+def zeros(data: bytes) -> list[int]:
+    """How many float values of each buffer are zero."""
+    filled = (buffer.data for buffer in read(data).buffers if buffer.data is not None and len(buffer.data) % 4 == 0)
+    return [int((np.asarray(values, np.uint8).view(np.float32) == 0).sum()) for values in filled]
 
 
 def test_a_converted_file_that_answers_otherwise_is_no_template(caplog: pytest.LogCaptureFixture) -> None:
