@@ -144,9 +144,9 @@ class CostTable:
 
 @dataclass(slots=True)
 class CostModel:
-    """All metrics of one board: latency and size, energy and power where a sensor measures; none where none is a target.
+    """All metrics of one board: latency and size, and energy and power where a sensor measures.
 
-    Single weights that become zero change none of them.
+    With a target of density there are none: weights that become zero change no metric.
     """
 
     tables: Mapping[Metric, CostTable]
