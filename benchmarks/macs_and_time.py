@@ -27,7 +27,6 @@ from torch.utils.data import TensorDataset
 from torch_pruning_peers import PEERS, pruned
 
 from pipeline.config import EvaluationConfig, RunConfig
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.export.onnx import export
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import prune
@@ -118,7 +117,7 @@ def _cut(model: nn.Module, example: Tensor, ratio: float, round_to: int | None) 
 def _planned(bed: Testbed, target: float) -> fx.GraphModule:
     """Return the net with most MACs that meets the target as measured, of those that the cost model came to."""
     problem, rng = bed.problem({"latency": target}), np.random.default_rng(0)
-    planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+    planner = Planner(problem)
     met: list[tuple[int, fx.GraphModule]] = []
     for _ in range(ROUNDS):
         plan = _most_kept(planner, draw(planner, DRAWN, rng))

@@ -15,7 +15,6 @@ from pipeline.bench import Bench
 from pipeline.candidates import Builder
 from pipeline.config import RunConfig
 from pipeline.context import Context
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.cost.tables import CostModel
 from pipeline.doubts import why_invalid
 from pipeline.errors import MeasureError, TargetError
@@ -58,7 +57,7 @@ class Search:
         if self.problem.spreads:
             self._require_enough_below()
             return
-        planner = Planner(self.problem, AccuracyModel(self.problem.base_accuracy, self.problem.images))
+        planner = Planner(self.problem)
         levels = planner.blank(1)
         for step in range(planner.groups):
             levels[:, step] = planner.deepest(levels, step)

@@ -14,7 +14,6 @@ from collections import deque
 import numpy as np
 import torch
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.network import Learner, one_thread
 from pipeline.search.planning import REMOVE, Array, Indices, Mask, Planner, indices
@@ -31,7 +30,7 @@ class DirectDqn:
     def __init__(self, problem: Problem) -> None:
         """Build the network; nothing is trained yet."""
         self._problem, self._settings = problem, problem.dqn
-        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._accuracy = self._power = 1.0
         self._pending: deque[tuple[Array, Mask]] = deque()

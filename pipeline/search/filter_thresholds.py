@@ -13,7 +13,6 @@ from statistics import NormalDist
 
 import numpy as np
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import LEVELS, PruningPlan
 from pipeline.search.episodes import ACTIONS, Choices
 from pipeline.search.planning import Array, Planner, indices
@@ -32,7 +31,7 @@ class Filters:
     def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
         """Work out what each threshold means for each group."""
         self._problem = problem
-        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._planner = Planner(problem)
         self._repair = Repair(self._planner, rng)
         self.levels = _levels_of_thresholds(problem, self._repair.options)
         """The level index that each threshold means for each group, (groups, thresholds)."""

@@ -19,7 +19,6 @@ import torch
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.planning import Planner, indices
 from pipeline.search.repair import Levels, Repair
@@ -36,7 +35,7 @@ class OptunaSearch:
 
     def __init__(self, problem: Problem, sampler: optuna.samplers.BaseSampler) -> None:
         """Lay out the parameters; Optuna's storage is this process's memory."""
-        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._planner = Planner(problem)
         self._repair = Repair(self._planner, np.random.default_rng(problem.seed))
         self._space: dict[str, BaseDistribution] = {
             group.name: IntDistribution(0, len(own) - 1)

@@ -55,15 +55,16 @@ class Outlook:
 class Planner:
     """The rules of the game, vectorised over plans; level *indices* (into LEVELS) throughout."""
 
-    def __init__(self, problem: Problem, accuracy: AccuracyModel, without: Sequence[Part] = ()) -> None:
-        """Read the problem; ``accuracy`` may learn on while the planner is in use.
+    def __init__(self, problem: Problem, accuracy: AccuracyModel | None = None, without: Sequence[Part] = ()) -> None:
+        """Read the problem.
 
         Args:
+            accuracy: may learn on while the planner is in use; None: one that knows nothing.
             without: parts to leave out, to learn what they are worth.
         """
         self.problem = problem
         self._without = without
-        self.accuracy = accuracy
+        self.accuracy = accuracy or AccuracyModel(problem.space, problem.base_accuracy, problem.images)
         self.groups = len(problem.space.groups)
         self._kept = np.array(
             [[g.kept.get(lv, -1) / g.channels for lv in LEVELS] for g in problem.space.groups], dtype=float

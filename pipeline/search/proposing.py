@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.cost.accuracy import AccuracyModel, accuracy_of
-from pipeline.cost.tables import owners
 from pipeline.records import Trial
 from pipeline.search.knapsack import knapsack_plans
 from pipeline.search.planning import REMOVE, Array, Indices, Limits, Planner, indices, legalised
@@ -36,7 +35,7 @@ class Proposer:
     def __init__(self, problem: Problem) -> None:
         """Know nothing yet."""
         self.problem = problem
-        self.accuracy = AccuracyModel(problem.base_accuracy, problem.images, owners(problem.space))
+        self.accuracy = AccuracyModel(problem.space, problem.base_accuracy, problem.images)
         self.planner = Planner(problem, self.accuracy, problem.dqn.without)
         self.rng = np.random.default_rng(problem.seed)
         self.asked: set[tuple[int, ...]] = set()

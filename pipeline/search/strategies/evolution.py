@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.planning import Planner, indices
 from pipeline.search.repair import Levels, Repair
@@ -30,7 +29,7 @@ class Evolution:
 
     def __init__(self, problem: Problem) -> None:
         """Size the population for the budget."""
-        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._repair = Repair(self._planner, self._rng)
         self._size = int(np.clip(_SHARE * problem.trials, _SMALLEST, _LARGEST))

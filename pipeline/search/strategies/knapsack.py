@@ -11,7 +11,6 @@ import itertools
 
 import numpy as np
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.knapsack import knapsack_plans
 from pipeline.search.planning import Array, Indices, Planner, indices, legalised
@@ -32,7 +31,7 @@ class Knapsack:
     def __init__(self, problem: Problem) -> None:
         """Nothing is measured yet."""
         self._problem = problem
-        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._probes = self._single_cuts(max(1, int(_PROBES * problem.trials)))
         self._logits: dict[tuple[int, ...], float] = {}

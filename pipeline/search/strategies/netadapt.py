@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.planning import REMOVE, Planner, indices
 from pipeline.search.repair import Levels, Repair
@@ -36,7 +35,7 @@ class NetAdapt:
 
     def __init__(self, problem: Problem) -> None:
         """Begin with nothing cut, whose accuracy is known."""
-        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._repair = Repair(self._planner, self._rng)
         self._now: Levels = (0,) * self._planner.groups

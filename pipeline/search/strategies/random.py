@@ -6,7 +6,6 @@ from collections.abc import Collection
 
 import numpy as np
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.planning import Indices, Limits, Planner
 from pipeline.search.strategy import Problem
@@ -19,7 +18,7 @@ class RandomSearch:
 
     def __init__(self, problem: Problem) -> None:
         """Seed the draws."""
-        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._asked: set[tuple[int, ...]] = set()
 

@@ -27,7 +27,6 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.planning import REMOVE, Array, Indices, Planner, indices
 from pipeline.search.repair import Levels, Repair
@@ -55,7 +54,7 @@ class RlPruner:
     def __init__(self, problem: Problem) -> None:
         """Begin with a cut in proportion to the channels."""
         self._problem = problem
-        self._planner = Planner(problem, AccuracyModel(problem.base_accuracy, problem.images))
+        self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._repair = Repair(self._planner, self._rng)
         self._channels = np.array([group.channels for group in problem.space.groups], dtype=float)

@@ -7,6 +7,7 @@ from pipeline.cost.accuracy import AccuracyModel, accuracy_of
 from tests.pipeline.search.toys import all_plans, problem, truth
 
 BASE = 0.92
+SPACE = problem((1,) * 5, seed=1).space
 
 
 def sampled(plans: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -25,14 +26,14 @@ def sampled(plans: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def fitted(plans: int) -> tuple[AccuracyModel, np.ndarray, np.ndarray]:
     seen, accuracies, others, wanted = sampled(plans)
-    model = AccuracyModel(BASE, 1000)
+    model = AccuracyModel(SPACE, BASE, 1000)
     model.fit(seen.tolist(), accuracies.tolist())
     return model, others, wanted
 
 
 def test_before_anything_is_known_deeper_cuts_are_expected_to_answer_worse() -> None:
-    model = AccuracyModel(BASE, 1000)
-    whole, half, deep = model.expected(np.array([[0, 0, 0], [2, 2, 2], [4, 4, 4]]))
+    model = AccuracyModel(SPACE, BASE, 1000)
+    whole, half, deep = model.expected(np.array([[0] * 5, [2] * 5, [4] * 5]))
     assert whole == pytest.approx(BASE)
     assert whole > half > deep
 
@@ -61,7 +62,7 @@ def test_the_quick_expectation_is_the_predictions_mean() -> None:
 
 def test_growing_by_one_plan_at_a_time_ends_where_learning_all_at_once_does() -> None:
     seen, accuracies, others, wanted = sampled(40)
-    model = AccuracyModel(BASE, 1000)
+    model = AccuracyModel(SPACE, BASE, 1000)
     for count in range(5, 41):
         model.fit(seen[:count].tolist(), accuracies[:count].tolist())
     assert np.abs(model.expected(others) - wanted).mean() < 0.04
@@ -73,7 +74,7 @@ def test_what_it_is_surprised_by_is_as_much_as_it_says_also_beside_single_cuts_n
     share = truth(told)(plans)
     share = 1 / (1 + (1 - share) / share * np.exp(-2.5))  # as good as a network that has seen these images
     seen = [*np.flatnonzero((plans > 0).sum(1) == 1)[:12], *rng.permutation(np.flatnonzero(share < 0.9))[:30]]
-    model = AccuracyModel(0.995, 1000)
+    model = AccuracyModel(SPACE, 0.995, 1000)
     model.fit(plans[seen].tolist(), (rng.binomial(1000, share[seen]) / 1000).tolist())
     others = np.setdiff1d(np.flatnonzero((share > 0.2) & (share < 0.9)), seen)
     mean, deviation = model.predict(plans[others])
@@ -82,16 +83,14 @@ def test_what_it_is_surprised_by_is_as_much_as_it_says_also_beside_single_cuts_n
 
 
 def test_a_block_that_goes_is_one_change_however_many_groups_it_has() -> None:
-    told = problem((3, 1))
-    owner = told.costs.tables["latency"].owner
-    model = AccuracyModel(BASE, 1000, owner)
+    model = AccuracyModel(problem((3, 1)).space, BASE, 1000)
     three, one = model.mean(np.array([[4, 4, 4, 0], [0, 0, 0, 4]]))
     assert three == pytest.approx(one)
 
 
 @pytest.mark.parametrize("accuracies", [[0.0], [1.0], [0.1] * 12, [0.0, 1.0]])
 def test_extreme_and_equal_accuracies_are_no_trouble(accuracies: list[float]) -> None:
-    model = AccuracyModel(1.0, 100)
+    model = AccuracyModel(problem((1, 1)).space, 1.0, 100)
     levels = [[i % 5, (i + 1) % 5] for i in range(len(accuracies))]
     model.fit(levels, accuracies)  # warnings are errors here
     mean, deviation = model.predict(np.array([[0, 0], [2, 3]]))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import LEVELS
 from pipeline.search.env import PruningEnv
 from pipeline.search.planning import Planner
@@ -13,7 +12,7 @@ from tests.pipeline.search.toys import problem
 
 def env_of(blocks: tuple[int, ...] = (1, 2, 0), limit: float = 0.6) -> PruningEnv:
     told = problem(blocks, limits={"latency": limit})
-    return PruningEnv(Planner(told, AccuracyModel(told.base_accuracy, told.images)))
+    return PruningEnv(Planner(told))
 
 
 def test_gymnasiums_own_checker_has_nothing_to_say() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.search.knapsack import knapsack_plans
 from pipeline.search.planning import Planner
 from tests.pipeline.search.toys import all_plans, problem
@@ -13,7 +12,7 @@ from tests.pipeline.search.toys import all_plans, problem
 @pytest.mark.parametrize("limit", [0.4, 0.7])
 def test_where_losses_and_savings_add_up_the_best_plan_is_among_them(blocks: tuple[int, ...], limit: float) -> None:
     told = problem(blocks, limits={"latency": limit})
-    planner = Planner(told, AccuracyModel(told.base_accuracy, told.images))
+    planner = Planner(told)
     groups = np.arange(planner.groups)
     loss = planner.gone() ** 1.5 * np.random.default_rng(1).uniform(0.2, 2.0, len(groups))[:, None]
     loss[planner.owner != groups, 4] = 0.0  # a block goes by its first group's level alone
@@ -27,7 +26,7 @@ def test_where_losses_and_savings_add_up_the_best_plan_is_among_them(blocks: tup
 
 def test_plans_meet_several_targets_at_once_and_other_targets_than_the_problems() -> None:
     told = problem((1, 1, 2), limits={"latency": 0.6, "size": 0.5})
-    planner = Planner(told, AccuracyModel(told.base_accuracy, told.images))
+    planner = Planner(told)
     assert planner.excess(knapsack_plans(planner, planner.gone())).max() == 0
     tight = {"latency": 0.5, "size": 0.4}
     assert planner.excess(knapsack_plans(planner, planner.gone(), tight), tight).max() == 0
@@ -35,5 +34,5 @@ def test_plans_meet_several_targets_at_once_and_other_targets_than_the_problems(
 
 def test_nothing_is_cut_where_nothing_is_asked() -> None:
     told = problem((1, 2), limits={})
-    planner = Planner(told, AccuracyModel(told.base_accuracy, told.images))
+    planner = Planner(told)
     assert knapsack_plans(planner, planner.gone()).tolist() == [[0, 0, 0]]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.reward import Ratios, Weights, reward
 from pipeline.search.planning import REMOVE, Planner, indices
 from pipeline.search.strategies.random import draw
@@ -14,7 +13,7 @@ SHAPES = [(1,), (0,), (2,), (1, 2, 0), (2, 0, 2), (3, 1), (0, 0, 0, 2)]
 
 
 def planner_of(told: Problem) -> Planner:
-    return Planner(told, AccuracyModel(told.base_accuracy, told.images))
+    return Planner(told)
 
 
 @pytest.mark.parametrize("blocks", SHAPES)

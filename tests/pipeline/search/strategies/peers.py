@@ -9,7 +9,6 @@ from types import ModuleType
 
 import numpy as np
 
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import LEVELS
 from pipeline.search.planning import Planner
 from pipeline.search.strategies import random
@@ -105,7 +104,7 @@ def check_lookahead(strategy: ModuleType) -> None:
 
 
 def planner_of(told: Problem) -> Planner:
-    return Planner(told, AccuracyModel(told.base_accuracy, told.images))
+    return Planner(told)
 
 
 def levels_of(indices: Sequence[int]) -> tuple[int, ...]:

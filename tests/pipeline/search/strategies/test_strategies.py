@@ -8,7 +8,6 @@ import torch
 
 from pipeline import plugins
 from pipeline.config import DqnConfig, RunConfig
-from pipeline.cost.accuracy import AccuracyModel
 from pipeline.errors import ConfigError
 from pipeline.records import LEVELS
 from pipeline.search.planning import Planner, indices
@@ -68,7 +67,7 @@ def test_the_global_generator_is_left_alone() -> None:
 @pytest.mark.parametrize("blocks", [(1,), (0, 0), (2,), (1, 0, 0), (2, 0, 1)])
 def test_no_plan_is_asked_twice_while_there_are_others(strategy: object, blocks: tuple[int, ...]) -> None:
     told = problem(blocks, limits={"latency": 0.99})
-    planner = Planner(told, AccuracyModel(told.base_accuracy, told.images))
+    planner = Planner(told)
     legal = sum(1 for _ in planner.every_plan())
     told = replace(told, trials=min(legal + 3, 30))
     plans = [p.levels for p in play(told, strategy.create(told))[0]]  # type: ignore[attr-defined]
