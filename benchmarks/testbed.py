@@ -32,14 +32,14 @@ from pipeline.events import Event, Listener, Note, Step
 from pipeline.inputs import STRATEGIES, load_inputs, require_fit
 from pipeline.inventory import load_inventory
 from pipeline.loop import Measure, search
+from pipeline.posing import problem_of
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.recover import FineTuning, accuracy, fine_tune
 from pipeline.records import Candidate, Interval, Measurement, PruningPlan, Trial
 from pipeline.reward import ratios_of, reward, violation
-from pipeline.rounds import builder_of, introduced, space_and_costs
+from pipeline.rounds import builder_of, space_and_costs
 from pipeline.search.planning import indices
 from pipeline.search.strategy import Problem
-from pipeline.searching import problem_of
 from pipeline.staircase import channel_step
 from pipeline.store import Store
 from pipeline.targets import Metric
@@ -109,8 +109,7 @@ class Testbed:
     def problem(self, limits: Mapping[Metric, float], **told: object) -> Problem:
         """Return what a strategy may know before its first trial; ``told`` replaces settings of the run."""
         context = replace(self.context, config=self.context.config.model_copy(update=told))
-        problem = problem_of(context, self.builder.space, copy.deepcopy(self.costs), limits, self.base)
-        return introduced(context, self.builder, problem)
+        return problem_of(context, self.builder, copy.deepcopy(self.costs), limits, self.base)
 
     def search(
         self, strategy: str, *, trials: int, seed: int, limits: Mapping[Metric, float], lookahead: int, **told: object

@@ -18,15 +18,14 @@ from pipeline.cost.tables import CostModel
 from pipeline.events import Note, Stage
 from pipeline.finalists import Finals
 from pipeline.inputs import STRATEGIES
+from pipeline.posing import problem_of
 from pipeline.probing import cost_tables, measure_cuts, single_cuts
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
-from pipeline.pruning.norms import filter_norms
 from pipeline.pruning.ranking import rank
 from pipeline.pruning.zeros import spreads
 from pipeline.records import Artifact, SearchSpace
-from pipeline.search.strategy import Problem
-from pipeline.searching import Search, problem_of
+from pipeline.searching import Search
 from pipeline.spaces import remember_space
 from pipeline.staircase import channel_step, without_plateaus
 from pipeline.targets import Metric
@@ -123,7 +122,8 @@ def _search_and_choose(
     remember_space(context.store, bench.round, space)
     builder = replace(builder, space=space)
     finals = replace(finals, builder=builder)
-    problem = introduced(context, builder, problem_of(context, space, costs, limits, base))
+    _introduce(context)
+    problem = problem_of(context, builder, costs, limits, base)
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
     search.require_reachable()
     trials = search.trials()
@@ -133,17 +133,8 @@ def _search_and_choose(
     return artifact
 
 
-def introduced(context: Context, builder: Builder, problem: Problem) -> Problem:
-    """Say what the strategy has to say of itself, and return the problem with what there is to see of the network.
-
-    ``note(config)`` is optional in a strategy's file: it returns a sentence or None.
-    """
-    config, network = context.config, builder.base
-    strategy = plugins.load(STRATEGIES, config.strategy)
-    if hasattr(strategy, "note") and (sentence := strategy.note(config)):
+def _introduce(context: Context) -> None:
+    """Say what the strategy says of itself by ``note(config)``, which is optional in its file and may return None."""
+    strategy = plugins.load(STRATEGIES, context.config.strategy)
+    if hasattr(strategy, "note") and (sentence := strategy.note(context.config)):
         context.listen(Note(sentence))
-    return replace(
-        problem,
-        norms=filter_norms(network, builder.space, coupling(network, context.example).groups),
-        spreads=spreads(network, config.cuts.protect) if "density" in problem.limits else (),
-    )

@@ -1,4 +1,4 @@
-"""One search over one space: the problem that the strategy sees, the verdict on each trial, what is kept of it."""
+"""One search over one space: whether its targets can be met, the verdict on each trial, what is kept of it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,20 @@ from pipeline.agent import Agent
 from pipeline.base import Base, measured_shares
 from pipeline.bench import Bench
 from pipeline.candidates import Builder
-from pipeline.config import RunConfig
 from pipeline.context import Context
-from pipeline.cost.tables import CostModel
 from pipeline.doubts import why_invalid
 from pipeline.errors import MeasureError, TargetError
 from pipeline.events import Stage, Tried
 from pipeline.inputs import STRATEGIES
 from pipeline.loop import search
 from pipeline.pruning.zeros import THRESHOLDS, density
-from pipeline.records import Candidate, SearchSpace, Trial
-from pipeline.reward import Weights, ratios_of, reward, violation
+from pipeline.records import Candidate, Trial
+from pipeline.reward import ratios_of, reward, violation
 from pipeline.search.planning import Indices, Planner, indices
 from pipeline.search.strategy import Problem
 from pipeline.targets import Metric, Target
 from pipeline.usage import Usage, Watch
 
-PLANNING_MARGIN = 0.01
-"""Plans are made for targets this much tighter, so that noise does not push a good one over the limit."""
 OVERLAP = 0.35
 """Share of what single cuts save by themselves that the deepest cut may lack: of a network of 19 µs on a PC, whose
 single cuts added up to all of it, a third was left, what a call costs by itself."""
@@ -204,50 +200,9 @@ class Search:
         return f"{share:.3g}x of the base model's {metric} ({_amount(metric, share * self.base.figure(metric))})"
 
 
-def problem_of(
-    context: Context, space: SearchSpace, costs: CostModel, limits: Mapping[Metric, float], base: Base
-) -> Problem:
-    """Return everything that a strategy may know before the first trial."""
-    config, statistics = context.config, context.data.input_statistics
-    return Problem(
-        space=space,
-        costs=costs,
-        limits={metric: _planned(metric, limit) for metric, limit in limits.items()},
-        weights=_weights(config, space),
-        base_accuracy=base.figures.search_accuracy,
-        images=min(len(context.data.search), config.evaluation.search_images),
-        input_mean=statistics.mean,
-        input_variance=statistics.variance,
-        temperature_c=base.figures.measurement.temperature_c,
-        criterion=config.criterion,
-        trials=config.trials,
-        seed=config.seed,
-        dqn=config.dqn,
-        mode=config.mode,
-    )
-
-
-def _planned(metric: Metric, limit: float) -> float:
-    """Return the limit that plans are made for; a density is counted, without noise."""
-    return limit if metric == "density" else limit * (1 - PLANNING_MARGIN)
-
-
 def _density(candidate: Candidate) -> float:
     """Return the share of the weights that are not zero: of all of the base model's, where no channel was cut."""
     return 1 - (candidate.sparsity or 0.0)
-
-
-def _weights(config: RunConfig, space: SearchSpace) -> Weights:
-    told = config.reward
-
-    def each(name: str) -> list[float]:
-        own = [getattr(told.layers.get(group.name), name, None) for group in space.groups]
-        return [getattr(told, name) if weight is None else weight for weight in own]
-
-    return Weights(
-        alpha=each("alpha"), beta=each("beta"), gamma=each("gamma"), lambda_=each("lambda_"),
-        latency=told.latency, violation=told.violation,
-    )  # fmt: skip
 
 
 @contextmanager
