@@ -1,4 +1,4 @@
-"""What a strategy is told before the first trial: the space, what its plans cost, what there is to see of the network."""
+"""What a strategy is told before the first trial: the space, what plans cost, what there is to see of the network."""
 
 from __future__ import annotations
 
