@@ -32,7 +32,7 @@ def main() -> None:
     told = _arguments()
     names = ("data", "model", "weights", "criterion", "latency", "lookahead", "trials", "target")
     results = Results(told.out, {name: str(getattr(told, name)) for name in names})
-    with opened(config_of(told), told.cache, told.latency) as bed:
+    with opened(config_of(told), told.cache, told.latency, told.inventory) as bed:
         for seed in range(told.seeds):
             for mode in told.modes:
                 if not results.find(mode=mode, seed=seed):

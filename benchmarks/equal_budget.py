@@ -37,7 +37,7 @@ def main() -> None:
     told = _arguments()
     names = ("data", "model", "weights", "criterion", "latency", "lookahead")
     results = Results(told.out, {name: str(getattr(told, name)) for name in names})
-    with opened(config_of(told), told.cache, told.latency) as bed:
+    with opened(config_of(told), told.cache, told.latency, told.inventory) as bed:
         for target, budget, seed, strategy in itertools.product(
             told.targets, told.budgets, range(told.seeds), told.strategies
         ):

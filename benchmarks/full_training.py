@@ -80,7 +80,7 @@ def main() -> None:
         data=told.data, model=told.model, weights=weights, threads=told.threads, accelerator=told.accelerator,
         criterion=told.criterion,
     )  # fmt: skip
-    with opened(config, told.cache, "predicted", _tell) as bed:
+    with opened(config, told.cache, "predicted", told.inventory, _tell) as bed:
         row = results.find() or results.append(**_trained(bed, told))
         _print(bed, told, row)
 

@@ -57,7 +57,7 @@ def main() -> None:
     )  # fmt: skip
     names = ("model", "macs", "target", "repeats")
     results = Results(told.out, {name: str(getattr(told, name)) for name in names})
-    with opened(config, told.cache, "measured") as bed:
+    with opened(config, told.cache, "measured", told.inventory) as bed:
         for name, make in _nets(bed, told).items():
             if not results.find(net=name):
                 net = make()

@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, model: str = "resnet20", w
     parser.add_argument("--weights", type=Path, required=weights is None, help=weights)
     parser.add_argument("--criterion", default=RunConfig().criterion, help="that ranks the channels")
     parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="folder of what was measured once")
+    parser.add_argument("--inventory", type=Path, help="whose device `local` says how long to measure")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
 
 
@@ -174,13 +175,15 @@ def _tell(event: Event) -> None:
 
 
 @contextmanager
-def opened(config: RunConfig, cache: Path, latency: Latency, listen: Listener = _tell) -> Iterator[Testbed]:
+def opened(
+    config: RunConfig, cache: Path, latency: Latency, inventory: Path | None = None, listen: Listener = _tell
+) -> Iterator[Testbed]:
     """Yield the base network of ``config`` on this machine; base and single cuts are measured if they never were.
 
     Without weights it keeps its random ones: no layer's time depends on them.
     """
     inputs = load_inputs(config)
-    with open_agent(load_inventory(None).device("local")) as agent, _kept(cache, config, agent.facts.cpu) as store:
+    with open_agent(load_inventory(inventory).device("local")) as agent, _kept(cache, config, agent.facts.cpu) as store:
         if latency == "measured" or not store.get("single cuts"):
             agent.hold()
         context = Context(
