@@ -222,7 +222,7 @@ class RunConfig(_Section):
     """Who picks the levels: a file of pipeline/search/strategies."""
     mode: Literal["imagined", "direct"] = "imagined"
     """imagined: the DQN learns mostly from episodes that models play; direct: from evaluated, measured ones alone."""
-    criterion: str = "l1"
+    criterion: str = "l2"
     """Who ranks the channels: a file of pipeline/pruning/criteria."""
     criterion_options: CriterionConfig = CriterionConfig()
     cuts: CutsConfig = CutsConfig()
@@ -280,7 +280,7 @@ class RunConfig(_Section):
                 f"target {density} asks for single weights that are zero, strategy {self.strategy} cuts channels; add "
                 "strategy purl, or give a target that channels reach: latency=0.5x, size=0.5x"
             )
-        if self.criterion != "l1":
+        if self.criterion != type(self).model_fields["criterion"].default:
             raise ValueError(
                 f"criterion {self.criterion} ranks channels; with target {density} the smallest single weights become "
                 "zero: leave criterion out"
