@@ -21,7 +21,7 @@ def dump(record: object) -> dict[str, Any]:
 
     >>> from pipeline.records import PruningPlan
     >>> dump(PruningPlan(levels=(0, 50)))
-    {'levels': [0, 50], 'criterion': 'l2', 'zeros': []}
+    {'levels': [0, 50], 'criterion': 'l1', 'zeros': []}
     """
     try:
         plain: dict[str, Any] = _adapter(type(record)).dump_python(record, mode="json", warnings="error")
@@ -38,7 +38,7 @@ def load(kind: type[T], plain: object) -> T:
 
     >>> from pipeline.records import PruningPlan
     >>> load(PruningPlan, {"levels": [0, 50]})
-    PruningPlan(levels=(0, 50), criterion='l2', zeros=())
+    PruningPlan(levels=(0, 50), criterion='l1', zeros=())
     """
     record: T = _adapter(kind).validate_python(plain)
     return record

@@ -222,7 +222,7 @@ class RunConfig(_Section):
     """Who picks the levels: a file of pipeline/search/strategies."""
     mode: Literal["imagined", "direct"] = "imagined"
     """imagined: the DQN learns mostly from episodes that models play; direct: from evaluated, measured ones alone."""
-    criterion: str = "l2"
+    criterion: str = "l1"
     """Who ranks the channels: a file of pipeline/pruning/criteria."""
     criterion_options: CriterionConfig = CriterionConfig()
     cuts: CutsConfig = CutsConfig()

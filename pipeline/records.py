@@ -277,7 +277,7 @@ class PruningPlan:
     """One level per group, and the criterion that ranks the channels; or the single weights that become zero."""
 
     levels: tuple[int, ...]
-    criterion: str = "l2"
+    criterion: str = "l1"
     zeros: tuple[float, ...] = ()
     """Share of each weight tensor that is zero, the smallest values first; levels are all 0 then. In the order of
     ``SearchSpace.weights``; empty: no single weights are touched. Shares, not thresholds: on another checkpoint they

@@ -56,7 +56,7 @@ Mode = Annotated[
 ]
 Criterion = Annotated[
     str | None,
-    typer.Option("--criterion", help="l2, l1, taylor, bn_scale, fpgm, feature_map, mean_activation, random."),
+    typer.Option("--criterion", help="l1, l2, taylor, bn_scale, fpgm, feature_map, mean_activation, random."),
 ]
 Rounds = Annotated[int | None, typer.Option("--rounds", help="Prune and fine-tune in turns.")]
 Epochs = Annotated[float | None, typer.Option("--epochs", help="Fine-tuning of the chosen one, passes over the data.")]

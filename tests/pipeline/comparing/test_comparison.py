@@ -51,7 +51,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_named_by_what_sets_it_
     entries = [made(seed=seed, strategy=name) for name in ("dqn", "random") for seed in (0, 1)]
     found = compared(*entries, made(seed=0, strategy="random", criterion="taylor"))
     assert {group.name: [run.seed for run in group.runs] for group in found.groups} == {
-        "dqn, l2": [0, 1], "random, l2": [0, 1], "random, taylor": [0],
+        "dqn, l1": [0, 1], "random, l1": [0, 1], "random, taylor": [0],
     }  # fmt: skip
     assert found.shared["target"] == "latency=0.5x"
     assert "strategy" not in found.shared

@@ -350,7 +350,7 @@ def test_a_run_is_shown_as_plain_values(store: Store) -> None:
     assert shown["status"] == "running"
     assert shown["base"]["parameters"] == 48_000
     assert [t["index"] for t in shown["trials"]] == [1, 2]
-    assert shown["trials"][0]["plan"] == {"levels": [50, 75], "criterion": "l2", "zeros": []}
+    assert shown["trials"][0]["plan"] == {"levels": [50, 75], "criterion": "l1", "zeros": []}
     assert shown["trials"][0]["measurement"]["power"]["source"] == "ina219"
     assert shown["trials"][1]["failure"] == "the runtime crashed"
     assert (shown["pareto"], shown["best"]) == ([1], 1)
