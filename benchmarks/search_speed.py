@@ -2,19 +2,22 @@
 
     python benchmarks/search_speed.py --data cifar10:DIR --model resnet20 --weights FILE [--run ID]
 
-Reads the seconds of each stage as a run has stored them; without --run, a run is made first. The floor is measured
-beside them, in this process with as many threads: the same networks' forward passes over the images that an accuracy
-takes, decoded and normalised before, and nothing else: those on which answers are counted, and those on which batch
-norm is re-estimated before. The latter's own part is told, and so is the re-estimation as the run does it, as part of
-the cut. Measuring is the device's time; the host builds the next candidate meanwhile where it may.
+Reads the seconds of each stage as a run has stored them. Without --run, two are made: one is recorded, the other plays
+the recording back, so that every stage is there and the host has its cores to itself, as with a board that is another
+machine; the second is read. The floor is measured beside it, in this process with as many threads: the same networks'
+forward passes over the images that an accuracy takes, decoded and normalised before, and nothing else: those on which
+answers are counted, and those on which batch norm is re-estimated before. The latter's own part is told, and so is the
+re-estimation as the run does it, as part of the cut.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,12 +35,13 @@ from pipeline.pruning.prune import Ranking, prune
 from pipeline.pruning.ranking import rank
 from pipeline.pruning.recover import reestimate_batch_norm
 from pipeline.pruning.tracing import trace
+from pipeline.recording import FILE_NAME
 from pipeline.records import PruningPlan, SearchSpace, Trial
 from pipeline.spaces import space_of_round
 from pipeline.store import Store, usages
 from pipeline.zoo import load_data, load_model
 
-STAGES = ("ask", "cut", "accuracy", "export")
+STAGES = ("ask", "cut", "accuracy", "export", "weigh")
 """Of the host; what else a trial has in its seconds is told as well."""
 MEASURE = "measure"
 NETS = 10
@@ -82,11 +86,18 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(told: argparse.Namespace) -> str:
+    """Make a run on this machine and play it back; returns the second one."""
     if told.data is None or told.weights is None:
-        raise SystemExit("without --run a run is made, and needs --data and --weights")
+        raise SystemExit("without --run two runs are made, and need --data and --weights")
     options = {name: getattr(told, name) for name in ("data", "model", "weights", "target", "trials", "runs")}
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    subprocess.run([sys.executable, "-m", "pipeline", "run", *arguments, "--epochs", "0"], check=True)
+    run = [sys.executable, "-m", "pipeline", "run", *arguments, "--epochs", "0"]
+    subprocess.run([*run, "--record"], check=True)
+    with Store.open(told.runs, "latest") as store, tempfile.TemporaryDirectory() as folder:
+        inventory = Path(folder) / "inventory.yaml"
+        device = {"kind": "replay", "recording": str((store.path / FILE_NAME).resolve())}
+        inventory.write_text(json.dumps({"devices": {"recorded": device}}))
+        subprocess.run([*run, "--inventory", str(inventory), "--device", "recorded"], check=True)
     return "latest"
 
 

@@ -75,6 +75,7 @@ class Builder:
         probe = self.format.probe(network)
         clock.lap("export")
         measures = measures_of(network, self.example)
+        clock.lap("weigh")
         candidate = Candidate(
             key=self.space.network_key(plan),
             accuracy=share,

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
-from torch.nn import functional
 
+from pipeline.pruning.activations import drop_idle_relus
 from pipeline.pruning.tracing import shape
 
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 
-_RELUS = {functional.relu, torch.relu, "relu", "relu_"}
 _WITH_WEIGHTS = (nn.modules.conv._ConvNd, nn.Linear)
 
 
@@ -69,7 +68,7 @@ def remove_blocks(graph: fx.GraphModule, blocks: Iterable[Block]) -> None:
         else:
             nodes[block.name].replace_all_uses_with(nodes[block.shortcut])
             graph.graph.erase_node(nodes[block.name])
-    _merge_activations(graph)
+    drop_idle_relus(graph)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     _drop_unread_weights(graph)
@@ -90,19 +89,6 @@ def _disjoin(branch: fx.Node) -> None:
     for user in list(branch.users):
         rest = [node for node in user.args[0] if node is not branch]  # type: ignore[union-attr]
         user.args = (rest, *user.args[1:])
-
-
-def _merge_activations(graph: fx.GraphModule) -> None:
-    """Drop a ReLU that reads nothing but another ReLU: without the addition between them it changes nothing."""
-    for node in list(graph.graph.nodes):
-        if _is_relu(graph, node) and _is_relu(graph, node.all_input_nodes[0]):
-            node.replace_all_uses_with(node.all_input_nodes[0])
-
-
-def _is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return isinstance(graph.get_submodule(str(node.target)), nn.ReLU)
-    return node.target in _RELUS and len(node.all_input_nodes) == 1
 
 
 def _is_addition(node: fx.Node) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from pipeline.errors import ModelError
 from pipeline.pruning.following import elementwise
+from pipeline.pruning.operators import operator_name
 from pipeline.pruning.tracing import shape
 
 Statistic = Callable[[Tensor], Tensor]
@@ -37,7 +38,7 @@ def observe(
     """
     watched = {name: _readers(model, name) for name in weights}
     ends = {node: settled(model, node) for nodes in watched.values() for node in nodes}
-    observer = _Observer(model, {end: _name(model, node) == "linear" for node, end in ends.items()}, statistic)
+    observer = _Observer(model, {end: operator_name(model, node) == "linear" for node, end in ends.items()}, statistic)
     seen = 0
     for batch in images:
         with torch.no_grad():
@@ -59,7 +60,7 @@ def settled(model: fx.GraphModule, node: fx.Node) -> fx.Node:
     """
     while len(node.users) == 1:
         reader = next(iter(node.users))
-        if _name(model, reader) not in _PASSING or shape(reader) != shape(node):
+        if operator_name(model, reader) not in _PASSING or shape(reader) != shape(node):
             break
         node = reader
     return node
@@ -71,12 +72,6 @@ def _readers(model: fx.GraphModule, weight: str) -> list[fx.Node]:
     modules = [n for n in model.graph.nodes if n.op == "call_module" and n.target == owner]
     held = [n for n in model.graph.nodes if n.op == "get_attr" and n.target == weight]
     return modules + [user for node in held for user in node.users]
-
-
-def _name(model: fx.GraphModule, node: fx.Node) -> str:
-    if node.op == "call_module":
-        return type(model.get_submodule(str(node.target))).__name__.lower()
-    return str(getattr(node.target, "__name__", node.target)).strip("_")
 
 
 class _Observer(fx.Interpreter):

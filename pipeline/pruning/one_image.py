@@ -122,6 +122,8 @@ class _Multiplications(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.macs = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in _ALIKE and args[0].is_meta:
+            return torch.empty_like(args[0])
         result = func(*args, **(kwargs or {}))
         count = _MACS.get(func.overloadpacket)
         if count is not None:
@@ -144,6 +146,8 @@ def _sum_and_product(out: Tensor, _: Tensor, a: Tensor, *__: Any) -> int:
     return out.numel() * a.shape[-1]
 
 
+_ALIKE = frozenset({torch.ops.aten.relu, torch.ops.aten.hardtanh, torch.ops.aten.hardswish, torch.ops.aten.silu})
+"""Whose result is like their argument; asked for its shape, torch takes ten times as long."""
 _MACS: Mapping[Any, Any] = {
     torch.ops.aten.convolution: _convolution,
     torch.ops.aten.mm: _product,

@@ -53,7 +53,7 @@ def test_a_candidate_says_what_the_cut_network_is(builder: Builder) -> None:
     assert built.candidate.accuracy == accuracy(network, builder.data.search.batches(256, limit=100))
     assert built.candidate.size_bytes == len(builder.format.file(network))
     assert built.candidate.probe_bytes == len(built.probe) < built.candidate.size_bytes
-    assert built.seconds.keys() == {"cut", "accuracy", "export"}
+    assert built.seconds.keys() == {"cut", "accuracy", "export", "weigh"}
     assert all(seconds > 0 for seconds in built.seconds.values())
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from pipeline.pruning.following import elementwise, layers, movement, spatial
 from pipeline.pruning.following.book import Book, NotFollowedError, spread
 from pipeline.pruning.following.call import Call, Held, neutral
+from pipeline.pruning.operators import operator_name
 
 Rule = Callable[[Call], Any]
 
@@ -44,8 +44,6 @@ RULES: dict[str, Rule] = {
 """Functions, methods and modules by name: see ``Call.name``."""
 OF_WEIGHTS = frozenset(name for name, rule in RULES.items() if rule.__module__ == layers.__name__)
 """They take weights as such; to all others a weight is a tensor that meets channels element by element."""
-_TRUSTED = ("torch", "_operator", "operator", "torchvision", "math")
-"""Whose functions are what their names say; a user's own ``relu`` may be anything."""
 
 
 def follow(network: fx.GraphModule, example: Tensor) -> Book:
@@ -85,7 +83,7 @@ class _Walk(fx.Interpreter):
         if n.op == "get_attr":
             return Held() if isinstance(result, Tensor) else None
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        call = Call(_name(n, module), n, module, args, kwargs, marks, keyword_marks, result, self.book)
+        call = Call(operator_name(self.module, n), n, module, args, kwargs, marks, keyword_marks, result, self.book)
         if n.op == "output":
             self._pin_arguments(call, "it makes the output")
             return None
@@ -122,14 +120,3 @@ class _Walk(fx.Interpreter):
 
     def _neutral(self, value: Any) -> Any:
         return fx.node.map_aggregate(value, lambda v: neutral(tuple(v.shape)) if isinstance(v, Tensor) else None)
-
-
-def _name(node: fx.Node, module: nn.Module | None) -> str:
-    if module is not None:
-        own = type(module).__module__.partition(".")[0]
-        return type(module).__name__.lower() if own in _TRUSTED else type(module).__name__
-    if node.op == "call_method":
-        return str(node.target).strip("_")
-    name: str = getattr(node.target, "__name__", str(node.target))
-    own = (getattr(node.target, "__module__", None) or "torch").partition(".")[0]
-    return name.strip("_") if own in _TRUSTED or node.target is operator.getitem else f"{own}.{name}"
