@@ -48,6 +48,7 @@ def problem_of(
         seed=config.seed,
         dqn=config.dqn,
         mode=config.mode,
+        margin=PLANNING_MARGIN,
         norms=filter_norms(builder.base, builder.space, coupling(builder.base, context.example).groups),
         spreads=spreads(builder.base, config.cuts.protect) if "density" in limits else (),
     )

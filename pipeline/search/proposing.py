@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import ndtr
 
 from pipeline.cost.accuracy import AccuracyModel, accuracy_of
 from pipeline.records import Trial
 from pipeline.search.knapsack import knapsack_plans
-from pipeline.search.planning import REMOVE, Array, Indices, Limits, Planner, indices, legalised
+from pipeline.search.planning import REMOVE, Array, Indices, Limits, Outlook, Planner, indices, legalised
 from pipeline.search.strategies.random import draw, unasked
 from pipeline.search.strategy import Problem
 
@@ -27,6 +28,9 @@ _LATE_HOPES = (0.0, 0.5)
 """Deviations above the mean that count from then on, in turns."""
 _SPARE = 300
 """Random plans drawn where nothing new is proposed."""
+_BEYOND = 0.02
+"""Plans that are predicted to miss a target by so much of it are looked at too: they may meet it all the same."""
+_LEAST_LIKELY = 1e-6
 
 
 class Proposer:
@@ -41,6 +45,10 @@ class Proposer:
         self.asked: set[tuple[int, ...]] = set()
         self.rewards: dict[tuple[int, ...], float] = {}
         """Of measured plans."""
+        self.beyond: Limits = {m: limit / (1 - problem.margin) * (1 + _BEYOND) for m, limit in problem.limits.items()}
+        """What plans that are looked at may be predicted to cost."""
+        self._best = 0.0
+        """Highest reward of a plan that met the targets."""
         self._told: list[tuple[list[int], float]] = []
         self._fitted = 0
         self._probes = deepest_cuts(self.planner, int(_PROBES * problem.trials))
@@ -62,6 +70,8 @@ class Proposer:
         self._told.append((levels, trial.candidate.accuracy))
         if trial.reward is not None:
             self.rewards[tuple(levels)] = trial.reward
+            if trial.feasible:
+                self._best = max(self._best, trial.reward)
 
     def learn(self) -> None:
         """Fit the accuracy model to what was told since."""
@@ -82,7 +92,7 @@ class Proposer:
         best = sorted(self.rewards, key=self.rewards.__getitem__, reverse=True)[:_BEST]
         if not best:
             return self.planner.blank(0)
-        return legalised(self.planner, self.mutants(np.repeat(np.array(best), _MUTANTS, axis=0)))
+        return legalised(self.planner, self.mutants(np.repeat(np.array(best), _MUTANTS, axis=0)), self.beyond)
 
     def mutants(self, plans: Indices) -> Indices:
         """Return plans with one or two groups' levels drawn anew."""
@@ -111,11 +121,31 @@ class Proposer:
         return levels
 
     def scores(self, plans: Indices, hope: float | Array) -> Array:
-        """Return the rewards that plans promise if the accuracy is ``hope`` deviations above what is expected."""
+        """Return what plans are worth a trial, (plans,): what they gain on the best so far, if they meet the targets.
+
+        The gain counts by the probability that it may be had (Gardner et al., Bayesian Optimization with Inequality
+        Constraints, 2014); where there is none, what is lost counts the more, the less probable a plan is.
+
+        Args:
+            hope: the accuracy counts as so many deviations above what is expected.
+        """
+        outlook = self.planner.outlook(plans)
         mean, deviation = self.accuracy.predict(plans)
-        gain = (accuracy_of(mean + hope * deviation) - accuracy_of(mean)) / self.problem.base_accuracy
-        scores: Array = self.planner.promise(plans) + np.mean(self.problem.weights.alpha) * gain
+        hoped = (accuracy_of(mean + hope * deviation) - accuracy_of(mean)) / self.problem.base_accuracy
+        gain = self.planner.potential(plans, outlook) + np.mean(self.problem.weights.alpha) * hoped - self._best
+        likely = np.maximum(self._likely(plans, outlook), _LEAST_LIKELY)
+        scores: Array = np.where(gain > 0, gain * likely, gain / likely)
         return scores
+
+    def _likely(self, plans: Indices, outlook: Outlook) -> Array:
+        """Return the probability that plans meet the targets as measured, (plans,)."""
+        doubts = self.problem.costs.uncertainty(plans)
+        likely = np.ones(len(plans))
+        for metric, limit in self.problem.limits.items():
+            if metric in doubts:
+                room = limit / (1 - self.problem.margin) - outlook.costs[metric]
+                likely *= ndtr(room / (doubts[metric] * outlook.costs[metric]))
+        return likely
 
     def next_hope(self) -> float:
         """Return how many deviations above the mean count in this turn; where it is drawn for each plan, one."""

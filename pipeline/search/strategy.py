@@ -22,7 +22,7 @@ class Problem:
     space: SearchSpace
     costs: CostModel
     limits: Mapping[Metric, float]
-    """Each target as a share of the base model's figure."""
+    """What plans are made for: each target as a share of the base model's figure, tightened by ``margin``."""
     weights: Weights
     base_accuracy: float
     images: int
@@ -37,6 +37,8 @@ class Problem:
     seed: int
     dqn: DqnConfig
     mode: Literal["imagined", "direct"] = "imagined"
+    margin: float = 0.0
+    """By how much of a target ``limits`` are tighter than it."""
     norms: Norms = ()
     """Of each group's filters; empty: not known."""
     spreads: tuple[Spread, ...] = ()

@@ -26,6 +26,7 @@ from pipeline.export.onnx import answers, export, exported, opset_of, read
 from pipeline.export.onnx_parts.composition import Composition, compose
 from pipeline.export.onnx_parts.fragments import Fragments
 from pipeline.export.refusal import RefusedError
+from pipeline.export.shortcuts import with_convolutions
 from pipeline.export.skeleton import skeleton
 from pipeline.records import OnnxLimits
 
@@ -41,6 +42,7 @@ def open_format(base: fx.GraphModule, example: Tensor, *, limits: OnnxLimits, on
     Raises:
         ExportError: the network cannot be written as ONNX.
     """
+    base = with_convolutions(base, _image(example))
     whole = exported(base, (example[:1],), opset_of(limits), [INPUT], [OUTPUT])
     fragments = Fragments(opset_of(limits))
     try:
@@ -75,6 +77,7 @@ class Onnx:
 
     def file(self, network: fx.GraphModule) -> bytes:
         """Return the network's file; raises ExportError."""
+        network = with_convolutions(network, _image(self._example))
         composition = self._composed(network)
         if composition is None:
             return export(network, self._example, self._limits)
@@ -84,6 +87,7 @@ class Onnx:
 
     def probe(self, network: fx.GraphModule) -> Probe:
         """Return the network's file without its weights; raises ExportError."""
+        network = with_convolutions(network, _image(self._example))
         composition = self._composed(network)
         if composition is None:
             return _stripped(export(network, self._example, self._limits))

@@ -154,9 +154,11 @@ class Dqn:
         return levels
 
     def _pool(self) -> Indices:
-        """Return the plans among which the next is picked, all within reach of the wanted target."""
+        """Return the plans among which the next is picked, some of which may miss the target a little."""
+        beyond = self._proposer.beyond
         played = [
-            self._rollout(1), self._rollout(_POOL, epsilon=_EPSILON), self._rollout(_POOL, temperature=_TEMPERATURE)
+            self._rollout(1), self._rollout(1, beyond), self._rollout(_POOL, epsilon=_EPSILON),
+            self._rollout(_POOL, beyond, temperature=_TEMPERATURE),
         ]  # fmt: skip
         if "warm_start" in self.settings.without:
             return np.concatenate(played)

@@ -49,7 +49,7 @@ class Surrogate:
         for _ in range(_GENERATIONS):
             plans = np.unique(plans, axis=0)
             parents = plans[self._proposer.scores(plans, hope).argsort()[::-1][:_PARENTS]]
-            plans = np.concatenate([parents, legalised(self._planner, self._children(parents))])
+            plans = np.concatenate([parents, legalised(self._planner, self._children(parents), self._proposer.beyond)])
         return plans
 
     def _children(self, parents: Indices) -> Indices:
