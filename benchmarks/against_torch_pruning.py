@@ -93,7 +93,7 @@ def main() -> None:
     torch.set_num_threads(told.threads)
     results = Results(told.out, {name: str(getattr(told, name)) for name in ("data", "model", "weights", "trials")})
     runs = {(target, seed): _run(told, results, target, seed) for target in told.targets for seed in range(told.seeds)}
-    with open_agent(load_inventory(None).device("local")) as agent:
+    with open_agent(load_inventory(told.inventory).device("local")) as agent:
         agent.hold()
         scene = _scene(told, agent)
         for target in told.targets:
@@ -114,6 +114,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--targets", nargs="+", type=float, default=[0.5, 0.7], help="shares of the base's latency")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=60, help="of each pipeline run")
+    parser.add_argument("--inventory", type=Path, help="whose device `local` says how long to measure")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--run", nargs="+", default=[], help="finished runs to take; each says its target and seed")
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS), help="all of Torch-Pruning's")
@@ -137,6 +138,8 @@ def _run(told: argparse.Namespace, results: Results, target: float, seed: int) -
         "data": told.data, "model": told.model, "weights": told.weights, "target": wanted, "trials": told.trials,
         "seed": seed, "runs": told.runs, "epochs": 0,
     }  # fmt: skip
+    if told.inventory:
+        options["inventory"] = told.inventory
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     subprocess.run([sys.executable, "-m", "pipeline", "run", *arguments], check=True)
     return str(results.append(what="run", target=target, seed=seed, run=Store.open(told.runs, "latest").id)["run"])

@@ -11,16 +11,19 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from pipeline.errors import ExportError, ModelError, first_line
 from pipeline.export.equality import require_equal
 from pipeline.export.format import INPUT, OUTPUT
+from pipeline.export.shortcuts import with_convolutions
 from pipeline.records import OnnxLimits
 
 
 def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
     """Return ``model`` as one ONNX file for batches of one image, batch norm folded, within ``limits``.
+
+    Padded shortcuts of a traced network are written as convolutions.
 
     Args:
         example: real, normalised images, (N, C, H, W); the file's answers to them are compared with the network's.
@@ -28,7 +31,8 @@ def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
     Raises:
         ExportError: the exporter failed, the answers differ, or the file is not within the limits.
     """
-    proto = exported(model, (example[:1],), opset_of(limits), [INPUT], [OUTPUT])
+    written = with_convolutions(model, tuple(example.shape[1:])) if isinstance(model, fx.GraphModule) else model
+    proto = exported(written, (example[:1],), opset_of(limits), [INPUT], [OUTPUT])
     proto.ir_version = min(proto.ir_version, limits.ir)
     data: bytes = proto.SerializeToString(deterministic=True)
     require_loadable(proto, limits)

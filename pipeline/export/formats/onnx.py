@@ -77,7 +77,6 @@ class Onnx:
 
     def file(self, network: fx.GraphModule) -> bytes:
         """Return the network's file; raises ExportError."""
-        network = with_convolutions(network, _image(self._example))
         composition = self._composed(network)
         if composition is None:
             return export(network, self._example, self._limits)
@@ -87,7 +86,6 @@ class Onnx:
 
     def probe(self, network: fx.GraphModule) -> Probe:
         """Return the network's file without its weights; raises ExportError."""
-        network = with_convolutions(network, _image(self._example))
         composition = self._composed(network)
         if composition is None:
             return _stripped(export(network, self._example, self._limits))
@@ -105,7 +103,8 @@ class Onnx:
         if self._fragments is None:
             return None
         try:
-            return compose(network, _image(self._example), self._fragments, self._limits)
+            image = _image(self._example)
+            return compose(with_convolutions(network, image), image, self._fragments, self._limits)
         except RefusedError as reason:
             log.log(
                 logging.DEBUG if self._told else logging.WARNING,
