@@ -48,7 +48,6 @@ def main() -> None:
     network = trace(load_model(told.model, classes=10, channels=told.image[0], weights=None), example)
     with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
         agent.hold()
-        agent.hold()
         probe = skeleton(export(network, example, agent.limits))
         found = [
             agent.measure(probe, "skeleton", reference=(probe, "skeleton"))

@@ -1,0 +1,74 @@
+"""What does it save to write padded shortcuts as convolutions? The same network both ways, measured in turns.
+
+    python benchmarks/padded_shortcuts.py [--device NAME] [--inventory FILE] [--models resnet20 resnet56]
+
+Each network is measured whole, and with every other block removed that can go. Weights are random: no time depends on
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from results import table
+from torch import fx
+
+from pipeline.agent import Agent, open_agent
+from pipeline.export.format import INPUT, OUTPUT
+from pipeline.export.onnx import export, exported, opset_of
+from pipeline.inventory import load_inventory
+from pipeline.pruning.groups import search_space
+from pipeline.pruning.prune import cut
+from pipeline.pruning.tracing import trace
+from pipeline.records import OnnxLimits
+from pipeline.zoo import load_model
+
+EXAMPLE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="local")
+    parser.add_argument("--inventory", type=Path)
+    parser.add_argument("--models", nargs="+", default=["resnet20", "resnet56"])
+    told = parser.parse_args()
+    rows = []
+    with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
+        agent.hold()
+        for name in told.models:
+            network = trace(load_model(name, classes=10, channels=3, weights=None), EXAMPLE)
+            rows += [[name, *_row(agent, network)], ["  every other block removed", *_row(agent, _shorter(network))]]
+    print(f"latency on {told.device}, {agent.facts.cpu}")
+    print(table(["", "slices and padding", "convolutions", "of it"], rows))
+
+
+def _row(agent: Agent, network: fx.GraphModule) -> list[str]:
+    plain, limits = _plain(network, agent.limits), agent.limits
+    found = agent.measure(export(network, EXAMPLE, limits), "onnx", reference=(plain, "onnx"))
+    assert found.ratio is not None
+    assert found.reference_p50_ms is not None
+    return [
+        f"{found.reference_p50_ms:.3f} ms", f"{found.p50_ms.value:.3f} ms",
+        f"{found.ratio.value:.3f} ({found.ratio.low:.3f} to {found.ratio.high:.3f})",
+    ]  # fmt: skip
+
+
+def _plain(network: fx.GraphModule, limits: OnnxLimits) -> bytes:
+    """Return torch's export as it comes."""
+    model = exported(network, (EXAMPLE[:1],), opset_of(limits), [INPUT], [OUTPUT])
+    model.ir_version = min(model.ir_version, limits.ir)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _shorter(network: fx.GraphModule) -> fx.GraphModule:
+    space = search_space(network, EXAMPLE, step=1)
+    blocks = list(dict.fromkeys(g.bypass for g in space.groups if g.bypass))[1::2]
+    kept = {g.name: 0 if g.bypass in blocks else g.channels for g in space.groups}
+    return cut(network, space, kept, {g.name: torch.arange(g.units) for g in space.groups}, EXAMPLE)
+
+
+if __name__ == "__main__":
+    main()
