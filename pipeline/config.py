@@ -306,10 +306,11 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> RunConfig:
     """
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     document = typed_yaml.read(path, ConfigError) if path else None
-    config = typed_yaml.validate(document, RunConfig) if document else RunConfig()
     try:
-        return RunConfig.model_validate({**config.model_dump(by_alias=True), **given})
+        return RunConfig.model_validate({**(document.data if document else {}), **given})
     except ValidationError as error:
+        if document:
+            typed_yaml.validate(document, RunConfig)  # says where in the file, if it is the file's
         first = error.errors(include_url=False)[0]
         where = "".join(f"--{option}: " for option in first["loc"][:1]).replace("_", "-")
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "should")

@@ -55,6 +55,13 @@ def test_zeros_are_set_by_one_strategy_and_for_no_other_target(options: dict[str
         load_config(None, options)
 
 
+def test_what_the_file_leaves_open_the_command_line_may_complete(tmp_path: Path) -> None:
+    path = written(tmp_path, "target: density=0.2x\n")
+    assert load_config(path, {"strategy": "purl"}).sets_zeros
+    with pytest.raises(ConfigError, match=r"run.yaml.*add strategy purl"):
+        load_config(path, {})
+
+
 def test_single_weights_become_zero_where_a_density_is_asked_for() -> None:
     assert load_config(None, {"target": ("density=0.2x",), "strategy": "purl"}).sets_zeros
     assert not load_config(None, {"strategy": "purl"}).sets_zeros
