@@ -18,7 +18,7 @@ from pipeline.beginning import begin
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.live import view
 from pipeline.cli.options import DEFAULT_RUNS
-from pipeline.cli.runs import print_comparison, print_recording
+from pipeline.cli.shown import print_comparison, print_recording
 from pipeline.cli.stopping import asked_to_stop, stopped_while_waiting
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import ConfigError, PipelineError, StoppedError, UserError

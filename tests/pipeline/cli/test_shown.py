@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.runs import print_run
+from pipeline.cli.shown import print_run
 from pipeline.records import Interval
 from pipeline.store import Store, as_json
 from pipeline.usage import Usage
