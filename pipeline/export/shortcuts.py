@@ -56,19 +56,20 @@ def with_convolutions(network: fx.GraphModule, image: tuple[int, ...]) -> fx.Gra
 
 
 def _shortcut(node: fx.Node) -> _Shortcut | None:
-    """Return what a padding of channels is, with the slices before it that nothing else reads."""
+    """Return what a padding of channels is, with the slices before it that nothing else reads.
+
+    Without slices it is left alone: a network that widens in every block would multiply more than the layout is worth.
+    """
     if node.op != "call_function" or node.target is not functional.pad:
         return None
     told: dict[str, Any] = {**dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)), **node.kwargs}
     sizes, source = told["pad"], told["input"]
-    if told.get("mode", "constant") != "constant" or told.get("value") not in (None, 0, 0.0):
+    if told.get("mode", "constant") != "constant" or told.get("value") not in (None, 0) or not _are_channels(sizes):
         return None
-    if not _are_channels(sizes):
+    strides = _strides(source)
+    if strides is None or len(source.users) > 1:
         return None
-    strides = (1, 1)
-    if len(source.users) == 1 and (found := _strides(source)):
-        strides, source = found, source.args[0]
-    return _Shortcut(node, source, strides, *sizes[4:])
+    return _Shortcut(node, source.args[0], strides, *sizes[4:])
 
 
 def _are_channels(sizes: Any) -> bool:

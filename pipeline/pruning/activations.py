@@ -40,4 +40,4 @@ def _adds_nodes(name: str, node: fx.Node) -> bool:
 def _pads_with_zeros(name: str, node: fx.Node) -> bool:
     """Return whether it is ``F.pad(x, sizes, mode, value)`` without a constant other than zero."""
     value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
-    return name == "pad" and value in (None, 0, 0.0)
+    return name == "pad" and value in (None, 0)
