@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -128,16 +129,36 @@ def best_reward(told: Problem) -> float:
 
 
 def play_for_reward(told: Problem, strategy: Strategy) -> float:
-    """Ask and tell so often as there are trials; return the best true reward within the target, as ``best_reward``."""
-    rng, best = np.random.default_rng(told.seed), -told.weights.beta[0]
+    """Ask and tell so often as there are trials; return the best true reward within the target, as ``best_reward``.
+
+    The strategy's cost model learns what was measured, as in a run; afterwards it has forgotten that.
+    """
+    world, rng, best = _world(told), np.random.default_rng(told.seed), -told.weights.beta[0]
     for index in range(told.trials):
         plan = strategy.ask()
         levels = np.array([[LEVELS.index(lv) for lv in plan.levels]])
         noise = rng.normal() * 0.01
-        strategy.tell(replace(trial_of(told, index, plan, noise), reward=float(rewards(told, levels, noise)[0])))
-        if _over(told, levels)[0] == 0:
-            best = max(best, float(rewards(told, levels)[0]))
+        strategy.tell(replace(trial_of(world, index, plan, noise), reward=float(rewards(world, levels, noise)[0])))
+        _learn(told, world, levels)
+        if _over(world, levels)[0] == 0:
+            best = max(best, float(rewards(world, levels)[0]))
+    _forget(told, world)
     return best + told.weights.beta[0]
+
+
+def _world(told: Problem) -> Problem:
+    """The same toy with costs that stay as they are: what is measured."""
+    return replace(told, costs=copy.deepcopy(told.costs))
+
+
+def _learn(told: Problem, world: Problem, levels: Levels) -> None:
+    measured = {metric: float(values[0]) for metric, values in world.costs.predict(levels).items()}
+    told.costs.learn(levels[0].tolist(), measured)
+
+
+def _forget(told: Problem, world: Problem) -> None:
+    for metric, table in told.costs.tables.items():
+        table.correction = world.costs.tables[metric].correction
 
 
 def _over(told: Problem, levels: Levels) -> NDArray[np.float64]:
@@ -159,11 +180,13 @@ def trial_of(told: Problem, index: int, plan: PruningPlan, noise: float = 0.0) -
 
 def play(told: Problem, strategy: Strategy) -> tuple[list[PruningPlan], float]:
     """Ask and tell so often as there are trials; return the plans and the best true accuracy within the limit."""
-    rng, plans, best = np.random.default_rng(told.seed), [], 0.0
+    world, rng, plans, best = _world(told), np.random.default_rng(told.seed), [], 0.0
     for index in range(told.trials):
         plans.append(strategy.ask())
-        strategy.tell(trial_of(told, index, plans[-1], noise=rng.normal() * 0.01))
-        clean = trial_of(told, index, plans[-1])
+        strategy.tell(trial_of(world, index, plans[-1], noise=rng.normal() * 0.01))
+        _learn(told, world, np.array([[LEVELS.index(lv) for lv in plans[-1].levels]]))
+        clean = trial_of(world, index, plans[-1])
         if clean.feasible and clean.candidate is not None:
             best = max(best, clean.candidate.accuracy)
+    _forget(told, world)
     return plans, best
