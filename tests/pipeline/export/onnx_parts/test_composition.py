@@ -15,6 +15,7 @@ from pipeline.export.onnx import answers, exported, opset_of, read
 from pipeline.export.onnx_parts.composition import Composition, compose
 from pipeline.export.onnx_parts.fragments import Fragments
 from pipeline.export.refusal import RefusedError
+from pipeline.export.shortcuts import with_convolutions
 from pipeline.export.skeleton import skeleton
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.prune import prune
@@ -60,8 +61,9 @@ def require_parity(
 ) -> None:
     fragments = Fragments(opset_of(limits))
     for levels in plans:
-        network = prune(base, space, levels, in_order(space), images)
-        made = compose(network, tuple(images.shape[1:]), fragments, limits)
+        image = tuple(images.shape[1:])
+        network = with_convolutions(prune(base, space, levels, in_order(space), images), image)
+        made = compose(network, image, fragments, limits)
         data = made.file()
         full = exported(network, (images[:1],), opset_of(limits), [INPUT], [OUTPUT])
         assert operators(made.model) == operators(full), levels
