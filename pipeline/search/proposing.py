@@ -47,8 +47,8 @@ class Proposer:
         """Of measured plans."""
         self.beyond: Limits = {m: limit / (1 - problem.margin) * (1 + _BEYOND) for m, limit in problem.limits.items()}
         """What plans that are looked at may be predicted to cost."""
-        self._best = 0.0
-        """Highest reward of a plan that met the targets."""
+        self._best: float | None = None
+        """Highest reward of a plan that met the targets; None: no plan did yet."""
         self._told: list[tuple[list[int], float]] = []
         self._fitted = 0
         self._probes = deepest_cuts(self.planner, int(_PROBES * problem.trials))
@@ -71,7 +71,7 @@ class Proposer:
         if trial.reward is not None:
             self.rewards[tuple(levels)] = trial.reward
             if trial.feasible:
-                self._best = max(self._best, trial.reward)
+                self._best = trial.reward if self._best is None else max(self._best, trial.reward)
 
     def learn(self) -> None:
         """Fit the accuracy model to what was told since."""
@@ -132,7 +132,9 @@ class Proposer:
         outlook = self.planner.outlook(plans)
         mean, deviation = self.accuracy.predict(plans)
         hoped = (accuracy_of(mean + hope * deviation) - accuracy_of(mean)) / self.problem.base_accuracy
-        gain = self.planner.potential(plans, outlook) + np.mean(self.problem.weights.alpha) * hoped - self._best
+        gain = (
+            self.planner.potential(plans, outlook) + np.mean(self.problem.weights.alpha) * hoped - (self._best or 0.0)
+        )
         likely = np.maximum(self._likely(plans, outlook), _LEAST_LIKELY)
         scores: Array = np.where(gain > 0, gain * likely, gain / likely)
         return scores

@@ -54,6 +54,14 @@ def test_a_plan_that_missed_the_target_is_not_what_others_have_to_beat() -> None
     assert score(told) == before
 
 
+def test_a_best_plan_whose_reward_is_negative_is_what_others_have_to_beat() -> None:
+    told = proposer(2.0)
+    before = score(told)
+    best = trial_of(told.problem, 0, told.planner.plan([0, 0, 0, 0, 0, 4]))
+    told.tell(replace(best, reward=-0.5, feasible=True))
+    assert score(told) == pytest.approx(before + 0.5)
+
+
 def test_without_targets_every_plan_counts_in_full() -> None:
     told = Proposer(problem(limits={}))
     assert score(told) == pytest.approx(float(told.planner.potential(PLAN)[0]))
