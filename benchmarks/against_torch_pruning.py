@@ -5,10 +5,9 @@
 The DQN's side is one `pipeline run` a seed (or --run ID for each finished one); of it only the chosen plan counts. The
 other side is bisected: the least ratio whose net is no slower, as measured beside the base model (batch 1, threads as
 in the inventory), than the target, or than the DQN's nets where those are slower, and one percent. Uniform L1 may keep
-any number of channels. Then for all: batch norm re-estimated and classifier fitted anew on 2560 images, test accuracy,
-2 epochs on 10,000 images without a teacher (SGD 0.01, momentum 0.9, weight decay 1e-4, cosine, batch 128, flipped and
-cropped), test accuracy. A seed draws the images that a criterion reads, those that are trained on, and their order.
-Means are over the seeds.
+any number of channels. Then for all: batch norm re-estimated on 2560 images, test accuracy, 2 epochs on 10,000 images
+without a teacher (SGD 0.01, momentum 0.9, weight decay 1e-4, cosine, batch 128, flipped and cropped), test accuracy. A
+seed draws the images that a criterion reads, those that are trained on, and their order. Means are over the seeds.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from pipeline.pruning.groups import search_space
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import cut, prune
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import accuracy, answers_of, fine_tune, recover
+from pipeline.pruning.recover import accuracy, fine_tune, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.spaces import space_of_round
 from pipeline.store import Store
@@ -49,7 +48,7 @@ SLACK = 1.01
 HALVINGS = 7
 DEEPEST = 0.98
 RANKING_IMAGES = 512
-RECOVERY_IMAGES = 2560
+BATCH_NORM_IMAGES = 2560
 UNIFORM = "uniform L1"
 OURS = "pipeline run"
 LONGER_S = 1.5
@@ -82,8 +81,7 @@ class Scene:
     def judged(self, net: fx.GraphModule, seed: int) -> dict[str, float]:
         """Return a net's share of MACs, and its test accuracy before and after the fine-tuning."""
         train, test = self.data.train, self.data.test
-        few = list(train.batches(BATCH, limit=RECOVERY_IMAGES))
-        recover(net, few, answers_of(self.base, few))
+        reestimate_batch_norm(net, train.batches(BATCH, limit=BATCH_NORM_IMAGES))
         macs = weigh(net, self.example).macs / weigh(self.base, self.example).macs
         before = accuracy(net, test.batches(BATCH))
         fine_tune(net, some(train, LIKE_PEERS_IMAGES, seed), replace(LIKE_PEERS, seed=seed))

@@ -27,7 +27,7 @@ from pipeline.pruning.groups import search_space
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import Ranking, cut
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import FineTuning, accuracy, fine_tune, recover
+from pipeline.pruning.recover import FineTuning, accuracy, fine_tune, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.records import SearchSpace
 from pipeline.zoo import DataSet, Split, load_data, load_model
@@ -113,7 +113,7 @@ def _figures(
 ) -> dict[str, float]:
     ranking = _ranking(base, space, data, example, criterion, seed)
     network = cut(base, space, kept, ranking, example)
-    recover(network, data.train.batches(BATCH, limit=BATCH_NORM_IMAGES))
+    reestimate_batch_norm(network, data.train.batches(BATCH, limit=BATCH_NORM_IMAGES))
     before = accuracy(network, _scored(data, told))
     settings = FineTuning(epochs=told.epochs, learning_rate=told.learning_rate, seed=seed)
     fine_tune(network, some(data.train, told.images, seed), settings, teacher=base)

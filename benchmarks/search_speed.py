@@ -33,7 +33,7 @@ from pipeline.context import BATCH
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.prune import Ranking, prune
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import recover
+from pipeline.pruning.recover import reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.recording import FILE_NAME
 from pipeline.records import PruningPlan, SearchSpace, Trial
@@ -140,7 +140,7 @@ class Scene:
         return {
             "answers_s": _seconds(lambda: _forward(net, self.images)),
             "statistics_s": _seconds(lambda: _forward(net, few)),
-            "norm_s": _seconds(lambda: recover(net, self.few)),
+            "norm_s": _seconds(lambda: reestimate_batch_norm(net, self.few)),
         }
 
 

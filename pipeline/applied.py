@@ -18,7 +18,7 @@ from pipeline.pruning.coupling import coupling
 from pipeline.pruning.measures import Measures, measures_of
 from pipeline.pruning.prune import Ranking
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import accuracy, answers_of, recover
+from pipeline.pruning.recover import accuracy, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
 from pipeline.records import SearchSpace, channel_sparsity
@@ -96,9 +96,7 @@ class Outcome:
                 "channel_sparsity": channel_sparsity(self.base.channels, self.pruned.channels),
             },
             "accuracy": None if seen is None else {"data": asked.data, "split": "search", **asdict(seen)},
-            "recovery": None
-            if seen is None
-            else "batch norm re-estimated, classifier fitted to the answers before the cut",
+            "batch_norm": "the checkpoint's" if seen is None else "re-estimated after the cut",
             "versions": dict(self.recipe.versions),
         }
 
@@ -119,7 +117,7 @@ def outcome(asked: Asked, on_note: Callable[[str], None]) -> Outcome:
     base = _traced(model, recipe, example)
     on_note("cutting")
     applied = apply_recipe(
-        model, recipe, example=example, after_cut=_recovering(base, data),
+        model, recipe, example=example, after_cut=_recovering(data),
         rank=_ranking(recipe, data, example) if asked.rank == "criterion" else None,
     )  # fmt: skip
     on_note(f"writing {asked.format}")
@@ -158,12 +156,11 @@ def _traced(model: nn.Module, recipe: Recipe, example: Tensor) -> fx.GraphModule
     return network
 
 
-def _recovering(base: fx.GraphModule, data: DataSet | None) -> Callable[[fx.GraphModule], None]:
+def _recovering(data: DataSet | None) -> Callable[[fx.GraphModule], None]:
     if data is None:
         return lambda _: None
-    few = list(data.train.batches(_BATCH, limit=_EVALUATION.batch_norm_images))
-    answers = answers_of(base, few)
-    return lambda network: recover(network, few, answers)
+    limit = _EVALUATION.batch_norm_images
+    return lambda network: reestimate_batch_norm(network, data.train.batches(_BATCH, limit=limit))
 
 
 def _ranking(recipe: Recipe, data: DataSet | None, example: Tensor) -> Rank:

@@ -48,7 +48,7 @@ def apply_recipe(
 
     Args:
         rank: who ranks the channels anew; None: the recipe's own channels stay.
-        after_cut: is given the network after each cut, to mend it.
+        after_cut: is given the network after each cut, to re-estimate its batch norms.
         example: images to try the cuts with, (N, C, H, W); None: random ones.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From a plan to a candidate: cut or thinned out, mended without training, accuracy read, weightless probe written.
+"""From a plan to a candidate: cut or thinned out, batch norm re-estimated, accuracy read, weightless probe written.
 
 A pure function of the plan and of what the builder was made with; nothing here knows a device.
 """
@@ -6,9 +6,7 @@ A pure function of the plan and of what the builder was made with; nothing here 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 
 from torch import Tensor, fx
 
@@ -16,7 +14,7 @@ from pipeline.config import EvaluationConfig
 from pipeline.export.format import Format
 from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import Ranking, prune
-from pipeline.pruning.recover import Batch, accuracy, answers_of, recover
+from pipeline.pruning.recover import accuracy, reestimate_batch_norm
 from pipeline.pruning.zeros import set_to_zero
 from pipeline.records import Candidate, PruningPlan, SearchSpace
 from pipeline.zoo import DataSet
@@ -47,11 +45,11 @@ class Builder:
     """A few real, normalised images."""
 
     def network(self, plan: PruningPlan) -> fx.GraphModule:
-        """Return the plan's network, mended but not fine-tuned; raises CutError."""
+        """Return the plan's network, batch norm re-estimated, not fine-tuned; raises CutError."""
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         set_to_zero(pruned, self.space.zeros(plan))
         if any(plan.levels) or plan.zeros:
-            recover(pruned, self._few(), self._answers)
+            reestimate_batch_norm(pruned, self.data.train.batches(_BATCH, limit=self.settings.batch_norm_images))
         return pruned
 
     def accuracy(self, network: fx.GraphModule) -> float:
@@ -62,15 +60,6 @@ class Builder:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
         network = prune(self.base, self.space, levels, self.ranking, self.example)
         return self.format.probe(network).data
-
-    @cached_property
-    def _answers(self) -> Tensor:
-        """What the base network answers to the few images."""
-        return answers_of(self.base, self._few())
-
-    def _few(self) -> Iterator[Batch]:
-        """Yield the images that mend a network after a cut."""
-        return self.data.train.batches(_BATCH, limit=self.settings.batch_norm_images)
 
     def build(self, plan: PruningPlan) -> Built:
         """Return the plan's candidate.

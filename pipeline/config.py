@@ -71,7 +71,7 @@ class EvaluationConfig(_Section):
     """How a candidate's accuracy is read during the search: never on the test split."""
 
     batch_norm_images: int = Field(256, ge=1)
-    """Training images over which batch norm's statistics are taken anew, and the classifier is fitted anew."""
+    """Training images over which batch norm's statistics are taken anew."""
     search_images: int = Field(1000, ge=10)
     """Images of the search split; all of it if it is smaller."""
     ranking_images: int = Field(512, ge=1)

@@ -37,7 +37,7 @@ def apply(
     ] = "recipe",
     data: Annotated[
         str | None,
-        typer.Option("--data", help="digits, cifar10:DIR, …: mends batch norm and classifier, reads the accuracy."),
+        typer.Option("--data", help="digits, cifar10:DIR, …: re-estimates batch norm and reads the accuracy."),
     ] = None,
     format: Annotated[Literal["onnx", "tflite"], typer.Option("--format", help="Of the model file.")] = "onnx",
     inventory: Inventory = None,  # noqa: ARG001 - every verb takes it, so that a script may pass it always
@@ -86,7 +86,6 @@ def _notes(found: Outcome) -> str:
     norms = (
         "batch norm still has the unpruned network's statistics: give --data to re-estimate it and read the accuracy"
         if found.accuracy is None
-        else "batch norm re-estimated and classifier fitted anew on training images, accuracy read on the search "
-        "split; not fine-tuned"
+        else "batch norm re-estimated on training images, accuracy read on the search split; not fine-tuned"
     )
     return f"{whose}; {same}\n{norms}"

@@ -35,7 +35,7 @@ from pipeline.pruning.coupling import coupling
 from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import Ranking, cut
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import Images, accuracy, answers_of, recover
+from pipeline.pruning.recover import Images, accuracy, reestimate_batch_norm
 from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace
 from pipeline.run import Prepared
 from pipeline.store import Store
@@ -172,8 +172,8 @@ class _Work:
     def _judged(self, name: str, network: fx.GraphModule, measured: Measurement) -> Figures:
         """Return the figures of a network once it is fine-tuned; the test split is read here, this once."""
         context = self.context
-        few = list(context.data.train.batches(BATCH, limit=context.config.evaluation.batch_norm_images))
-        recover(network, few, answers_of(self.base.network, few))
+        images = context.data.train.batches(BATCH, limit=context.config.evaluation.batch_norm_images)
+        reestimate_batch_norm(network, images)
         search_accuracy = 0.0
         for stage, split, settings in self._recovery():
             if stage.endswith(_FULL):  # the last one may train on the search split

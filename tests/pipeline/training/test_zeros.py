@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import StoppedError
-from pipeline.pruning.recover import accuracy, recover
+from pipeline.pruning.recover import accuracy, reestimate_batch_norm
 from pipeline.pruning.zeros import set_to_zero, weights
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.settings import FineTuning
@@ -44,7 +44,7 @@ def train(model: nn.Module, slot: Memory | None = None, *, stop: int = 0, hold: 
 
 def test_zeros_stay_where_they_are_and_everything_else_learns() -> None:
     before, after = thinned(), train(thinned())
-    recover(after, Blobs(97).batches(32))
+    reestimate_batch_norm(after, Blobs(97).batches(32))
     for name, weight in weights(after).items():
         zero = weights(before)[name] == 0
         assert 0.55 < zero.double().mean() < 0.65
