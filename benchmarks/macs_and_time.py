@@ -78,6 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--macs", type=float, default=0.46, help="share that Torch-Pruning leaves")
     parser.add_argument("--target", type=float, default=0.5, help="share of the base's latency for the planned net")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--inventory", type=Path, help="whose device `local` says how long to measure")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="folder of what was measured once")
     parser.add_argument("--out", type=Path, default=Path("macs_and_time.jsonl"))
