@@ -8,14 +8,19 @@ differs:
 - The paper runs until it is through: iterations × groups evaluations. Here the trials are given, so that the step is
   chosen by what is left of them and of the way to the target, but no smaller than lets the remaining iterations get
   there. Where the trials do not reach for every group in each iteration, those propose that lost the least for their
-  saving when they were last tried; those not tried yet come first.
+  saving when they were last tried; those not tried yet come first, and all at once where that leaves a trial for each
+  iteration.
 - Levels are few, so a cut may save far more than its step; where no group alone saves the step, the deepest propose.
+  The step is one that half of the groups can save, unless the trials are too few: else a handful of large groups
+  would propose alone.
 - Trials that are left when the target is met go to neighbours of the best plan.
 
 Proposals on the way are over the target by design: only those of the last iteration, and what follows, meet it.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -26,6 +31,8 @@ from pipeline.search.strategy import Problem
 
 _DECAY = 0.96
 """Of the step, by iteration."""
+_AMPLE = 2
+"""Trials an iteration from which on a step is no larger than half of the groups can save."""
 _LEAST = 1e-6
 """Savings below that are none."""
 
@@ -93,14 +100,18 @@ class NetAdapt:
         ways = [(group, way) for group in range(len(self._now)) if (way := self._cuts(group))]
         if not ways:
             return
-        iterations = self._iterations(ways)
-        step = self._excess(self._now) * (1 - _DECAY) / (1 - _DECAY**iterations)
+        iterations, excess = self._iterations(ways), self._excess(self._now)
+        step = excess * (1 - _DECAY) / (1 - _DECAY**iterations)
+        if self._left() >= _AMPLE * iterations:
+            step = min(step, float(np.median([max(map(self._saved, way)) for _, way in ways])))
+            iterations = max(iterations, math.ceil(excess / step))
         proposals = {self._least(way, step): group for group, way in ways}
-        enough = {p: g for p, g in proposals.items() if self._saved(p) >= min(step, self._excess(self._now)) - 1e-9}
+        enough = {p: g for p, g in proposals.items() if self._saved(p) >= min(step, excess) - 1e-9}
         if not enough:
             most = max(self._saved(p) for p in proposals)
             enough = {p: g for p, g in proposals.items() if self._saved(p) >= most / 2}
-        many = max(1, self._left() // iterations)
+        untried = sum(group not in self._ratio for group in enough.values())
+        many = max(1, self._left() // iterations, untried if untried + iterations <= self._left() else 0)
         order = sorted(enough, key=lambda p: self._ratio.get(enough[p], -np.inf))[:many]
         self._proposed = {levels: enough[levels] for levels in order}
         self._queue = [levels for levels in order if levels not in self._asked]

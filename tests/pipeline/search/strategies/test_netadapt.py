@@ -42,6 +42,14 @@ def test_each_proposal_cuts_one_group_of_the_network_that_was_kept() -> None:
     assert met >= 6
 
 
+def test_half_of_the_groups_propose_at_first_where_the_trials_reach_for_that() -> None:
+    """By even steps, as few as reach the target, only the two largest of these twelve groups could save enough."""
+    told = problem((1,) * 12, trials=32)
+    plans = np.array([plan.levels for plan in play(told, netadapt.create(told))[0]])
+    assert ((plans[:6] != 0).sum(1) == 1).all()
+    assert len(set((plans[:6] != 0).argmax(1))) == 6
+
+
 def test_the_kept_proposal_lost_least_for_what_it_saves() -> None:
     told = problem((1,) * 6, trials=40)
     strategy = netadapt.NetAdapt(told)
