@@ -100,13 +100,9 @@ class NetAdapt:
         ways = [(group, way) for group in range(len(self._now)) if (way := self._cuts(group))]
         if not ways:
             return
-        iterations, excess = self._iterations(ways), self._excess(self._now)
-        step = excess * (1 - _DECAY) / (1 - _DECAY**iterations)
-        if self._left() >= _AMPLE * iterations:
-            step = min(step, float(np.median([max(map(self._saved, way)) for _, way in ways])))
-            iterations = max(iterations, math.ceil(excess / step))
+        step, iterations = self._pace(ways)
         proposals = {self._least(way, step): group for group, way in ways}
-        enough = {p: g for p, g in proposals.items() if self._saved(p) >= min(step, excess) - 1e-9}
+        enough = {p: g for p, g in proposals.items() if self._saved(p) >= min(step, self._excess(self._now)) - 1e-9}
         if not enough:
             most = max(self._saved(p) for p in proposals)
             enough = {p: g for p, g in proposals.items() if self._saved(p) >= most / 2}
@@ -116,14 +112,17 @@ class NetAdapt:
         self._proposed = {levels: enough[levels] for levels in order}
         self._queue = [levels for levels in order if levels not in self._asked]
 
-    def _iterations(self, ways: list[tuple[int, list[Levels]]]) -> int:
-        """Return into how many steps what is missing is divided: one trial a group in each, but enough to get there."""
-        need, fewest = self._excess(self._now), 0
-        for saved in sorted((max(map(self._saved, way)) for _, way in ways), reverse=True):
-            if need <= _LEAST:
-                break
-            need, fewest = need - saved, fewest + 1
-        return max(1, fewest, min(self._left() // len(ways), 3 * len(ways)))
+    def _pace(self, ways: list[tuple[int, list[Levels]]]) -> tuple[float, int]:
+        """Return what an iteration is to save, and how many lead to the target: one trial a group in each, or fewer."""
+        excess = self._excess(self._now)
+        deepest = sorted((max(map(self._saved, way)) for _, way in ways), reverse=True)
+        fewest = min(len(ways), 1 + int(np.searchsorted(np.cumsum(deepest), excess - _LEAST)))
+        iterations = max(fewest, min(self._left() // len(ways), 3 * len(ways)))
+        step = excess * (1 - _DECAY) / (1 - _DECAY**iterations)
+        if self._left() >= _AMPLE * iterations:
+            step = min(step, float(np.median(deepest)))
+            iterations = max(iterations, math.ceil(excess / step))
+        return step, iterations
 
     def _cuts(self, group: int) -> list[Levels]:
         """Return the plans with one group cut deeper that save something, least first; a block goes by its first."""
