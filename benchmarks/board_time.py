@@ -4,10 +4,10 @@
 
 The DQN learns from episodes that are played against its models (`imagined`) or from measured candidates alone
 (`direct`), each with the same number of trials. After each trial stands the hypervolume of all candidates so far, as
-`pipeline compare` reads it. Counted are the measurements, an equal plan's second one not, until it reaches the share of
-its own final value, and of the best final value of all runs of that seed; and the seconds that the device was busy with
-the latter. Both modes plan with the same single cuts, measured before the search and told apart. Latency as for
-equal_budget.py, with which it shares what was measured once.
+`pipeline compare` reads it. Counted are the measurements until it reaches the share of its own final value, of that in
+mode `direct` with the same seed, and of the best of all runs of that seed; and the seconds that the device was busy
+with the last. An equal plan's second measurement does not count, nor does a single cut's: both modes plan with the same
+ones, measured before the search. Latency as for equal_budget.py, with which it shares what was measured once.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def _run(bed: Testbed, mode: str, seed: int, told: argparse.Namespace) -> dict[s
     )  # fmt: skip
     classes = len(bed.context.data.classes)
     points: list[tuple[float, float]] = []
-    keys: set[str] = set()
+    space = bed.builder.space
+    before = {space.key(levels) for levels in single_cuts(space).values()}
+    keys = set(before)
     volumes, counts, busy_s = [], [], []
     seconds = 0.0
     for trial in trials:
@@ -83,7 +85,7 @@ def _run(bed: Testbed, mode: str, seed: int, told: argparse.Namespace) -> dict[s
             keys.add(trial.key)
         points += _point(trial)
         volumes.append(of_networks(points, classes))
-        counts.append(len(keys))
+        counts.append(len(keys) - len(before))
         busy_s.append(seconds)
     return {"hypervolumes": volumes, "measurements": counts, "busy_s": busy_s}
 
@@ -109,27 +111,34 @@ def _print(bed: Testbed, results: Results, told: argparse.Namespace) -> None:
         f"{told.strategy}, {told.trials} trials, {told.seeds} seeds; before them {cuts} single cuts, the same in both\n"
     )
     percent = f"{told.share:.0%}"
-    header = ["mode", "hypervolume", f"to {percent} of its own", f"to {percent} of the best", "busy s", "never"]
-    print(table(header, [_line(mode, runs[mode], best, told.share) for mode in told.modes]))
+    whose = ("its own", "direct's", "the best")
+    header = ["mode", "hypervolume", *(f"to {percent} of {one}" for one in whose), "busy s", "never"]
+    direct = {row["seed"]: row["hypervolumes"][-1] for row in runs.get("direct", [])}
+    print(table(header, [_line(mode, runs[mode], direct, best, told.share) for mode in told.modes]))
     if "direct" not in told.modes:
         print(
             "\nno mode `direct` was run" + ("" if "direct" in _modes() else ": this version's run.yaml has no `mode`")
         )
 
 
-def _line(mode: str, rows: Sequence[Row], best: dict[int, float], share: float) -> list[str]:
+def _line(mode: str, rows: Sequence[Row], direct: dict[int, float], best: dict[int, float], share: float) -> list[str]:
     """Return a mode's line; runs that never reach the share of the best are counted, and not in its mean."""
-    own = [_first(row, share * row["hypervolumes"][-1]) for row in rows]
-    shared = [(row, _first(row, share * best[row["seed"]])) for row in rows]
-    reached = [(row, at) for row, at in shared if at is not None]
+    own = {row["seed"]: row["hypervolumes"][-1] for row in rows}
+    reached = _reached(rows, best, share)
     return [
         mode,
-        mean([row["hypervolumes"][-1] for row in rows], digits=4),
-        mean([row["measurements"][at] for row, at in zip(rows, own, strict=True) if at is not None], digits=1),
+        mean(list(own.values()), digits=4),
+        *(mean([row["measurements"][at] for row, at in _reached(rows, to, share)], digits=1) for to in (own, direct)),
         mean([row["measurements"][at] for row, at in reached], digits=1),
         mean([row["busy_s"][at] for row, at in reached], digits=0),
         f"{len(rows) - len(reached)} of {len(rows)}",
     ]
+
+
+def _reached(rows: Sequence[Row], volumes: dict[int, float], share: float) -> list[tuple[Row, int]]:
+    """Return the runs that reach the share of their seed's hypervolume, and the trial after which they do."""
+    found = [(row, _first(row, share * volumes[row["seed"]])) for row in rows if row["seed"] in volumes]
+    return [(row, at) for row, at in found if at is not None]
 
 
 def _first(row: Row, volume: float) -> int | None:
