@@ -6,8 +6,8 @@ The DQN learns from episodes that are played against its models (`imagined`) or 
 (`direct`), each with the same number of trials. After each trial stands the hypervolume of all candidates so far, as
 `pipeline compare` reads it. Counted are the measurements until it reaches the share of its own final value, of that in
 mode `direct` with the same seed, and of the best of all runs of that seed; and the seconds that the device was busy
-with the last. An equal plan's second measurement does not count, nor does a single cut's: both modes plan with the same
-ones, measured before the search. Latency as for equal_budget.py, with which it shares what was measured once.
+with the last. As in a run, networks of one structure are measured once, and those of single cuts before the search:
+both modes plan with the same ones. Latency as for equal_budget.py, with which it shares what was measured once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from testbed import Testbed, add_arguments, config_of, opened
 
 from pipeline.comparing.hypervolume import of_networks
 from pipeline.config import RunConfig
+from pipeline.export.structure import structure
 from pipeline.probing import single_cuts
+from pipeline.pruning.prune import prune
 from pipeline.records import Trial
 
 IMAGINED = "imagined"
@@ -74,20 +76,24 @@ def _run(bed: Testbed, mode: str, seed: int, told: argparse.Namespace) -> dict[s
     )  # fmt: skip
     classes = len(bed.context.data.classes)
     points: list[tuple[float, float]] = []
-    space = bed.builder.space
-    before = {space.key(levels) for levels in single_cuts(space).values()}
-    keys = set(before)
+    before = {_structure(bed, levels) for levels in single_cuts(bed.builder.space).values()}
+    seen = set(before)
     volumes, counts, busy_s = [], [], []
     seconds = 0.0
     for trial in trials:
-        if trial.key and trial.key not in keys:
-            seconds += trial.measurement.seconds if trial.measurement else 0.0
-            keys.add(trial.key)
+        if trial.measurement and (structure := _structure(bed, trial.plan.levels)) not in seen:
+            seconds += trial.measurement.seconds
+            seen.add(structure)
         points += _point(trial)
         volumes.append(of_networks(points, classes))
-        counts.append(len(keys) - len(before))
+        counts.append(len(seen) - len(before))
         busy_s.append(seconds)
     return {"hypervolumes": volumes, "measurements": counts, "busy_s": busy_s}
+
+
+def _structure(bed: Testbed, levels: tuple[int, ...]) -> str:
+    builder = bed.builder
+    return structure(prune(builder.base, builder.space, levels, builder.ranking, builder.example))
 
 
 def _point(trial: Trial) -> list[tuple[float, float]]:

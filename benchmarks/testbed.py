@@ -29,6 +29,7 @@ from pipeline.config import RunConfig
 from pipeline.context import BATCH, Context
 from pipeline.cost.tables import CostModel
 from pipeline.events import Event, Listener, Note, Step
+from pipeline.export.format import Probe
 from pipeline.inputs import STRATEGIES, load_inputs, require_fit
 from pipeline.inventory import load_inventory
 from pipeline.loop import Measure, search
@@ -94,7 +95,7 @@ class Testbed:
             store.set(f"candidate {key}", built.candidate)
             return built
         needed = self.latency == "measured" and store.recall(f"{self.bench.round}:{key}") is None
-        probe = self.builder.probe(plan.levels) if needed else b""
+        probe = self.builder.probe(plan.levels) if needed else Probe(b"", 0, "")
         return Built(codec.load(Candidate, known), probe, {})
 
     def measure(self, built: Built) -> tuple[Measurement, bool]:

@@ -11,7 +11,8 @@ from pipeline.agent import Agent, Kind
 from pipeline.candidates import Built
 from pipeline.doubts import invalid, why_invalid
 from pipeline.errors import DeviceError
-from pipeline.records import Measurement, MeasureSettings, shape_key
+from pipeline.export.format import Probe
+from pipeline.records import Measurement, MeasureSettings
 from pipeline.store import Store
 from pipeline.targets import Metric
 
@@ -23,6 +24,9 @@ BASE = "base"
 @dataclass(frozen=True, slots=True)
 class Bench:
     """Measures on one device and keeps every measurement in the run's store the moment it is done.
+
+    Sound figures of one network hold for all of its structure: whichever of two equal blocks is gone, whichever weights
+    are zero, the device computes the same.
 
     What comes back invalid (throttled, …) more often than it is repeated is kept as well, so that nothing is measured
     twice; ``why_invalid`` tells it from figures that may be used.
@@ -47,30 +51,17 @@ class Bench:
     def measure(self, built: Built) -> tuple[Measurement, bool]:
         """Return a candidate's figures, valid or not, and whether they were known; may be stopped early.
 
-        Sound figures of one candidate hold for all of its shape: a probe is the same, whichever weights are zero.
-
         Raises:
             MeasureError, DeviceError: as ``Agent.measure``.
         """
-        key, shape = self._key(built.candidate.key), self._key(shape_key(built.candidate.key))
-        if shape != key and (alike := self.store.recall(shape)) is not None:
-            return alike, True
-        found, known = self._known_or(
-            key,
-            lambda settings: self._beside_base(built.probe, settings=settings, reject_above=self.limits.get("latency")),
-        )
-        if shape != key and not invalid(found.flags):
-            self.store.remember(shape, found)
-        return found, known
+        return self._figures(built.candidate.key, lambda: built.probe, self.limits.get("latency"))
 
-    def probe(self, key: str, skeleton: Callable[[], bytes]) -> Measurement | None:
+    def probe(self, key: str, skeleton: Callable[[], Probe]) -> Measurement | None:
         """Return the figures of the network named ``key``, None where they stay invalid.
 
         Its skeleton is asked for only if it is not known.
         """
-        found, _ = self._known_or(
-            self._key(key), lambda settings: self._beside_base(skeleton(), settings=settings)
-        )  # fmt: skip
+        found, _ = self._figures(key, skeleton)
         if not why_invalid(found):
             return found
         _log.warning("%s: %s (%s)", key, quarantine.told(found), quarantine.explained(found))
@@ -92,19 +83,32 @@ class Bench:
     def _key(self, key: str) -> str:
         return f"{self.round}:{key}"
 
+    def _figures(
+        self, key: str, skeleton: Callable[[], Probe], reject_above: float | None = None
+    ) -> tuple[Measurement, bool]:
+        """Return a network's figures, and whether they were known: its own, or sound ones of its structure."""
+        own = self._key(key)
+        if (known := self.store.recall(own)) is not None:
+            return known, True
+        probe = skeleton()
+        structure = self._key(f"structure {probe.structure}")
+        alike = self.store.recall(structure)
+        if alike is not None and (reject_above is not None or not alike.early):
+            self.store.remember(own, alike)
+            return alike, True
+        fresh = self._taken(
+            lambda settings: self._beside_base(probe.data, settings=settings, reject_above=reject_above)
+        )
+        self.store.remember(own, fresh)
+        if not invalid(fresh.flags):
+            self.store.remember(structure, fresh)
+        return fresh, False
+
     def _beside_base(
         self, model: bytes, kind: Kind = "skeleton", *, settings: MeasureSettings, reject_above: float | None = None
     ) -> Measurement:
         reference: tuple[bytes, Kind] = (self.base_probe, "skeleton")
         return self.agent.measure(model, kind, reference=reference, settings=settings, reject_above=reject_above)
-
-    def _known_or(self, key: str, measure: Callable[[MeasureSettings], Measurement]) -> tuple[Measurement, bool]:
-        known = self.store.recall(key)
-        if known is not None:
-            return known, True
-        fresh = self._taken(measure)
-        self.store.remember(key, fresh)
-        return fresh, False
 
     def _required(self, key: str, measure: Callable[[MeasureSettings], Measurement]) -> Measurement:
         """Return valid figures; invalid ones end the run, are not kept, and are taken anew when it is resumed."""

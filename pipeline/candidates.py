@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from torch import Tensor, fx
 
 from pipeline.config import EvaluationConfig
-from pipeline.export.format import Format
+from pipeline.export.format import Format, Probe
 from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import Ranking, prune
 from pipeline.pruning.recover import accuracy, reestimate_batch_norm
@@ -27,7 +27,7 @@ class Built:
     """A candidate, the probe that stands for it on the device, and the seconds that each stage took."""
 
     candidate: Candidate
-    probe: bytes
+    probe: Probe
     seconds: dict[str, float]
 
 
@@ -56,10 +56,10 @@ class Builder:
         """Return the share of right answers on the search split."""
         return accuracy(network, self.data.search.batches(_BATCH, limit=self.settings.search_images))
 
-    def probe(self, levels: tuple[int, ...]) -> bytes:
+    def probe(self, levels: tuple[int, ...]) -> Probe:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
         network = prune(self.base, self.space, levels, self.ranking, self.example)
-        return self.format.probe(network).data
+        return self.format.probe(network)
 
     def build(self, plan: PruningPlan) -> Built:
         """Return the plan's candidate.
@@ -83,7 +83,7 @@ class Builder:
             size_bytes=probe.size_bytes,
             probe_bytes=len(probe.data),
         )
-        return Built(candidate, probe.data, clock.seconds)
+        return Built(candidate, probe, clock.seconds)
 
 
 class _Clock:

@@ -251,25 +251,12 @@ class SearchSpace:
 
     def network_key(self, plan: PruningPlan) -> str:
         """Return the canonical name of a plan's network: its shape's, and where weights are zero a digest of these."""
-        zeros = f"{_ZEROS}{sha256(repr(plan.zeros).encode()).hexdigest()[:12]}" if plan.zeros else ""
+        zeros = f"+{sha256(repr(plan.zeros).encode()).hexdigest()[:12]}" if plan.zeros else ""
         return self.key(plan.levels) + zeros
 
     def zeros(self, plan: PruningPlan) -> dict[str, float]:
         """Return the share of each weight tensor that a plan sets to zero; nothing of a plan that cuts channels."""
         return dict(zip(self.weights, plan.zeros, strict=True)) if plan.zeros else {}
-
-
-def shape_key(network_key: str) -> str:
-    """Return the part of a network's key that names its shape, which is all that a device's figures depend on.
-
-    >>> shape_key("16-8+5feceb66ffc8"), shape_key("16-8")
-    ('16-8', '16-8')
-    """
-    return network_key.partition(_ZEROS)[0]
-
-
-_ZEROS = "+"
-"""Stands in a network's key between its shape and the digest of its zeros."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,7 @@ def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
         context.stop_if_asked()
         narrow = cut(network, space, _narrowed(space, step), _in_order(space), context.example)
         macs = weigh(narrow, context.example).macs
-        found = bench.probe(f"step {step}", lambda: context.format.probe(narrow).data)
+        found = bench.probe(f"step {step}", lambda: context.format.probe(narrow))
         if found is None or found.ratio is None or macs == whole:
             return None
         return (1 - found.ratio.value) / (1 - macs / whole)

@@ -164,7 +164,7 @@ class _Work:
         return fits
 
     def _probed(self, netted: _Netted, kept: Kept) -> Measurement | None:
-        return self.bench.probe(f"baseline:{_key(kept)}", lambda: self.context.format.probe(netted(kept)).data)
+        return self.bench.probe(f"baseline:{_key(kept)}", lambda: self.context.format.probe(netted(kept)))
 
     def _whole(self, model: bytes, name: str) -> Measurement:
         return self.bench.whole(model, f"baseline:whole:{name}", kind=self.context.agent.device.format)

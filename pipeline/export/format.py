@@ -28,6 +28,8 @@ class Probe:
     data: bytes
     size_bytes: int
     """Of the file that it stands for."""
+    structure: str
+    """Of the network, see :mod:`pipeline.export.structure`."""
 
 
 class Format(Protocol):

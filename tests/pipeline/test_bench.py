@@ -15,6 +15,7 @@ from pipeline.bench import Bench, longer
 from pipeline.candidates import Built
 from pipeline.doubts import why_invalid
 from pipeline.errors import DeviceError
+from pipeline.export.format import Probe
 from pipeline.export.skeleton import skeleton
 from pipeline.records import Device, Measurement, MeasureSettings
 from pipeline.store import Store
@@ -76,7 +77,8 @@ def test_a_longer_measurement_stays_within_limits_that_move_with_it() -> None:
 # ---------------------------------------------------------------- invalid measurements, played back
 
 BASE, CUT = skeleton(dense(seed=0)), skeleton(dense(seed=0, width=16))
-BUILT = Built(candidate(key="16"), CUT, {})
+NARROW = Probe(CUT, 1000, "16 channels")
+BUILT = Built(candidate(key="16"), NARROW, {})
 
 
 def throttled(raw: dict[str, Any]) -> None:
@@ -129,14 +131,14 @@ def test_one_that_stays_invalid_is_kept_for_the_record_and_not_measured_a_second
     for bench, asked in played(tmp_path, store, 3, throttled):
         found, _ = bench.measure(BUILT)
         assert bench.measure(BUILT) == (found, True)
-        assert bench.probe("16", lambda: CUT) is None
+        assert bench.probe("16", lambda: NARROW) is None
         assert asked.count("measure") == 3
     assert why_invalid(found) == ("throttled", "undervoltage")
 
 
 def thinned(digest: str) -> Built:
     """The same shape with other weights at zero."""
-    return Built(candidate(key=f"16+{digest}"), CUT, {})
+    return Built(candidate(key=f"16+{digest}"), NARROW, {})
 
 
 def test_what_is_sound_of_one_candidate_holds_for_all_of_its_shape_and_what_is_in_doubt_for_itself(
@@ -176,7 +178,8 @@ def test_on_a_board_other_load_is_never_tolerated(store: Store, tmp_path: Path) 
 
 def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_path: Path) -> None:
     told: list[Any] = []
-    device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=QUICK)
+    settings = replace(QUICK, min_s=0.2, max_s=5.0)
+    device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=settings)
 
     def note(verb: str, arguments: Any, *_: Any) -> None:
         if verb == "measure":
@@ -185,9 +188,18 @@ def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_p
     with open_agent(device, record=note) as agent:
         bench = Bench(agent, store, BASE, limits={"latency": 0.5})
         bench.base()
-        bench.probe("single", lambda: CUT)
+        bench.probe("single", lambda: NARROW)
         bench.whole(dense(seed=0, width=16), "whole")
         assert set(told) == {None}
-        found: Measurement = bench.measure(BUILT)[0]
-    assert told[-1] == 0.5
+        wide = replace(NARROW, data=BASE, structure="as wide as the base model")
+        found: Measurement = bench.measure(Built(candidate(key="64"), wide, {}))[0]
+        assert told[-1] == 0.5
+        assert found.early
+        count = len(told)
+        assert bench.measure(Built(candidate(key="64 too"), wide, {})) == (found, True)
+        assert len(told) == count
+        exact = bench.probe("a single cut", lambda: wide)  # less exact figures are not enough to plan by
+    assert len(told) > count
+    assert exact is not None
+    assert not exact.early
     assert found.ratio is not None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline import codec
-from pipeline.records import Artifact, DeviceFacts, Interval, PruningPlan, SearchSpace, Trial, shape_key
+from pipeline.records import Artifact, DeviceFacts, Interval, PruningPlan, SearchSpace, Trial
 from tests.examples import artifact, device_facts, failed_trial, measurement, power, space, trial
 
 
@@ -40,7 +40,7 @@ def test_zeros_come_back_to_the_last_bit_and_tell_networks_of_one_shape_apart() 
     assert codec.load(PruningPlan, json.loads(codec.to_text(plan))) == plan
     other = space().network_key(replace(plan, zeros=(1 / 3, 1e-9)))
     assert space().network_key(plan) != other
-    assert shape_key(other) == space().key((0, 0))
+    assert other.startswith(space().key((0, 0)))
 
 
 @pytest.mark.parametrize("figure", [float("nan"), float("inf")])

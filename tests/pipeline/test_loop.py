@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.candidates import Built
 from pipeline.errors import CutError, MeasureError, SessionLostError
+from pipeline.export.format import Probe
 from pipeline.loop import search
 from pipeline.records import Measurement, PruningPlan, Trial
 from pipeline.usage import Watch
@@ -31,7 +32,7 @@ class Counting:
 
 
 def build(plan: PruningPlan) -> Built:
-    return Built(candidate(key=str(plan.levels[0])), b"probe", {"cut": 0.5})
+    return Built(candidate(key=str(plan.levels[0])), Probe(b"probe", 5, "all alike"), {"cut": 0.5})
 
 
 def measure(built: Built) -> tuple[Measurement, bool]:

@@ -28,6 +28,7 @@ from pipeline.export.onnx_parts.fragments import Fragments
 from pipeline.export.refusal import RefusedError
 from pipeline.export.shortcuts import with_convolutions
 from pipeline.export.skeleton import skeleton
+from pipeline.export.structure import structure
 from pipeline.records import OnnxLimits
 
 TRIED_EVERY = 10
@@ -88,12 +89,12 @@ class Onnx:
         """Return the network's file without its weights; raises ExportError."""
         composition = self._composed(network)
         if composition is None:
-            return _stripped(export(network, self._example, self._limits))
+            return _stripped(export(network, self._example, self._limits), network)
         if self._to_be_tried(composition):
             fault = self._fault(composition.file(), composition, network, self._example[:1])
             if fault is not None:
-                return _stripped(self._instead(network, fault))
-        return Probe(composition.probe(), composition.size_bytes())
+                return _stripped(self._instead(network, fault), network)
+        return Probe(composition.probe(), composition.size_bytes(), structure(network))
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return onnxruntime's scores."""
@@ -141,8 +142,8 @@ class Onnx:
         return data
 
 
-def _stripped(file: bytes) -> Probe:
-    return Probe(skeleton(file), len(file))
+def _stripped(file: bytes, network: fx.GraphModule) -> Probe:
+    return Probe(skeleton(file), len(file), structure(network))
 
 
 def _image(example: Tensor) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from pipeline.export.constants import constants, distinct
 from pipeline.export.equality import TOLERANCE, difference, require_equal
 from pipeline.export.format import INPUT, OUTPUT, OnNote, Probe
 from pipeline.export.refusal import RefusedError
+from pipeline.export.structure import structure
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.answers import answers
 from pipeline.export.tflite.converter import convert
@@ -102,7 +103,7 @@ class TFLite:
     def probe(self, network: fx.GraphModule) -> Probe:
         """Return the network's file without its weights; raises ExportError."""
         data = self.file(network)
-        return Probe(skeleton(data), len(data))
+        return Probe(skeleton(data), len(data), structure(network))
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return LiteRT's scores."""
