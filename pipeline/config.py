@@ -84,7 +84,7 @@ Part = Literal["mask", "goals", "warm_start", "power"]
 class DqnConfig(_Section):
     """The DQN's own settings; the defaults are what the benchmarks ran with."""
 
-    hidden: int = Field(128, ge=1)
+    hidden: int = Field(64, ge=1)
     """Width of the two hidden layers."""
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's."""
@@ -98,15 +98,15 @@ class DqnConfig(_Section):
     """Transitions an update."""
     replay_plans: int = Field(2000, ge=1)
     """Plans kept for replay; each gives one transition a group."""
-    first_imagined: int = Field(6000, ge=0)
+    first_imagined: int = Field(2000, ge=0)
     """Imagined episodes before the first plan that the network picks."""
     imagined: int = Field(2000, ge=0)
     """Imagined episodes in each later burst; 0 learns from measured episodes alone."""
-    picks: int = Field(4, ge=1)
-    """Plans that are picked after each burst."""
-    first_updates: int = Field(1000, ge=0)
+    growth: float = Field(1.5, ge=1)
+    """A burst is due when so many times as many plans are measured as were at the last one."""
+    first_updates: int = Field(300, ge=0)
     """Gradient steps after the first imagination."""
-    updates: int = Field(300, ge=0)
+    updates: int = Field(150, ge=0)
     """Gradient steps after each later one; in mode direct after each episode."""
     exploration: float = Field(0.6, ge=0, le=1)
     """Share of random levels in the first imagined episodes; it falls to a quarter."""
@@ -153,7 +153,7 @@ class TrainingConfig(_Section):
 class RecoveryConfig(TrainingConfig):
     """Fine-tuning after the search, with the base model as teacher."""
 
-    finalists: int = Field(3, ge=1)
+    finalists: int = Field(9, ge=1)
     """Best candidates that are fine-tuned briefly before one is chosen on the validation split."""
     finalist_epochs: float = Field(0.3, ge=0)
     """Passes over the training split for each finalist, in its last rung."""

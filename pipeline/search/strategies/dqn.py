@@ -55,7 +55,7 @@ class Dqn:
         self._planner, self._rng = self._proposer.planner, self._proposer.rng
         self._learner = Learner(self._planner.observation_size, self.settings, problem.seed)
         self.replay = Replay(self._planner, self.settings)
-        self._picks = 0
+        self._bursts, self._known = 0, 0
 
     def ask(self) -> PruningPlan:
         """Return the next plan; trains the network first where a burst is due."""
@@ -63,10 +63,9 @@ class Dqn:
             levels = self._proposer.ask_probe()
             if levels is None:
                 self._proposer.learn()
-                if self._picks % self.settings.picks == 0:
+                if self._is_due():
                     self._train()
                 levels = self._proposer.pick(self._pool())
-                self._picks += 1
         return self._planner.plan(levels)
 
     def tell(self, trial: Trial) -> None:
@@ -86,10 +85,14 @@ class Dqn:
 
     # ------------------------------------------------------------ learn
 
+    def _is_due(self) -> bool:
+        """Return whether enough was measured since the last burst that another one has something to learn."""
+        return self._bursts == 0 or len(self.replay.measured) >= self.settings.growth * self._known
+
     def _train(self) -> None:
         """Play a burst of episodes against the models, then learn from them."""
         settings = self.settings
-        first = self._picks == 0
+        first = self._bursts == 0
         if first and settings.first_imagined:
             self._remember(settings.first_imagined // 2, draw_blindly=True)
         self.imagine(settings.first_imagined // 2 if first else settings.imagined)
@@ -100,11 +103,11 @@ class Dqn:
             self._remember(_VECTOR, draw_blindly=True)
         self.replay.label()
         self.update(settings.first_updates if first else settings.updates)
+        self._bursts, self._known = self._bursts + 1, max(1, len(self.replay.measured))
 
     def imagine(self, episodes: int) -> None:
         """Play episodes against the models, with fewer random levels as the search goes on."""
-        bursts = self._picks / self.settings.picks
-        epsilon = self.settings.exploration * (1 - 0.75 * min(1.0, bursts / _COOLING))
+        epsilon = self.settings.exploration * (1 - 0.75 * min(1.0, self._bursts / _COOLING))
         for start in range(0, episodes, _VECTOR):
             self._remember(min(_VECTOR, episodes - start), epsilon)
 
@@ -132,9 +135,13 @@ class Dqn:
     # ------------------------------------------------------------ act
 
     def _rollout(
-        self, plans: int, limits: Limits | None = None, epsilon: float = 0.0, temperature: float = 0.0
+        self,
+        plans: int,
+        limits: Limits | None = None,
+        epsilon: float | Array = 0.0,
+        temperature: float | Array = 0.0,
     ) -> Indices:
-        """Return plans played by the network, (plans, groups).
+        """Return plans played by the network, (plans, groups); settings are one for all plans, or (plans,).
 
         Args:
             limits: the targets; None: the problem's.
@@ -142,12 +149,13 @@ class Dqn:
             temperature: of Boltzmann's draws among the others, by Gumbel's trick; 0 is greedy.
         """
         levels = self._planner.blank(plans)
+        epsilon, temperature = np.reshape(epsilon, (-1, 1)), np.reshape(temperature, (-1, 1))
         for step in range(self._planner.groups):
             mask = self._planner.mask(levels, step, limits)
             values: Array = self._learner.values(self._planner.observe(levels, step, limits=limits)).astype(float)
-            if temperature:
+            if temperature.any():
                 values = values + temperature * self._rng.gumbel(size=values.shape)
-            if epsilon:
+            if epsilon.any():
                 noise = self._rng.random((plans, len(LEVELS)))
                 values = np.where(self._rng.random((plans, 1)) < epsilon, noise, values)
             levels[:, step] = np.where(mask, values, -np.inf).argmax(1)
@@ -155,14 +163,17 @@ class Dqn:
 
     def _pool(self) -> Indices:
         """Return the plans among which the next is picked, some of which may miss the target a little."""
-        beyond = self._proposer.beyond
-        played = [
-            self._rollout(1), self._rollout(1, beyond), self._rollout(_POOL, epsilon=_EPSILON),
-            self._rollout(_POOL, beyond, temperature=_TEMPERATURE),
-        ]  # fmt: skip
+        limits, beyond = self._planner.problem.limits, self._proposer.beyond
+        kinds = np.repeat(np.arange(4), [1, 1, _POOL, _POOL])
+        played = self._rollout(
+            len(kinds),
+            {metric: np.where(kinds % 2, beyond[metric], limits[metric]) for metric in limits},
+            epsilon=_EPSILON * (kinds == 2),
+            temperature=_TEMPERATURE * (kinds == 3),
+        )
         if "warm_start" in self.settings.without:
-            return np.concatenate(played)
-        return np.concatenate([*played, self._proposer.near_the_best(), self._proposer.knapsack()])
+            return played
+        return np.concatenate([played, self._proposer.near_the_best(), self._proposer.knapsack()])
 
 
 def create(problem: Problem) -> Strategy:
