@@ -4,10 +4,10 @@
 
 Reads the seconds of each stage as a run has stored them. Without --run, two are made: one is recorded, the other plays
 the recording back, so that every stage is there and the host has its cores to itself, as with a board that is another
-machine; the second is read. The floor is measured beside it, in this process with as many threads: the same networks'
-forward passes over the images that an accuracy takes, decoded and normalised before, and nothing else: those on which
-answers are counted, and those on which batch norm is re-estimated before. The latter's own part is told, and so is the
-re-estimation as the run does it, as part of the cut.
+machine; the second is read. Nothing is fine-tuned. The floor is measured beside it, in this process with as many
+threads: the same networks' forward passes over the images that an accuracy takes, decoded and normalised before, and
+nothing else: those on which answers are counted, and those on which batch norm is re-estimated before. The latter's own
+part is told, and so is the re-estimation as the run does it, as part of the cut.
 """
 
 from __future__ import annotations
@@ -91,11 +91,13 @@ def _run(told: argparse.Namespace) -> str:
         raise SystemExit("without --run two runs are made, and need --data and --weights")
     options = {name: getattr(told, name) for name in ("data", "model", "weights", "target", "trials", "runs")}
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    run = [sys.executable, "-m", "pipeline", "run", *arguments, "--epochs", "0"]
-    subprocess.run([*run, "--record"], check=True)
-    with Store.open(told.runs, "latest") as store, tempfile.TemporaryDirectory() as folder:
-        inventory = Path(folder) / "inventory.yaml"
-        device = {"kind": "replay", "recording": str((store.path / FILE_NAME).resolve())}
+    with tempfile.TemporaryDirectory() as folder:
+        config, inventory = Path(folder) / "run.yaml", Path(folder) / "inventory.yaml"
+        config.write_text(json.dumps({"recovery": {"finalists": 1, "finalist_epochs": 0, "epochs": 0}}))
+        run = [sys.executable, "-m", "pipeline", "run", *arguments, "--config", str(config)]
+        subprocess.run([*run, "--record"], check=True)
+        with Store.open(told.runs, "latest") as store:
+            device = {"kind": "replay", "recording": str((store.path / FILE_NAME).resolve())}
         inventory.write_text(json.dumps({"devices": {"recorded": device}}))
         subprocess.run([*run, "--inventory", str(inventory), "--device", "recorded"], check=True)
     return "latest"
