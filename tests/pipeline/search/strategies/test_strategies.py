@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -119,6 +120,19 @@ def test_measured_plans_stay_in_the_replay_however_much_is_imagined() -> None:
     kept = {tuple(p) for p in strategy.replay.plans.tolist()}
     assert strategy.replay.measured.keys() <= kept
     assert len(strategy.replay.plans) <= 20 + told.trials
+
+
+def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = problem((1,) * 6, trials=20, dqn=QUICK.model_copy(update={"growth": 1.5}))
+    strategy, learnt_at = dqn.Dqn(told), list[int]()
+    monkeypatch.setattr(strategy, "update", lambda _: learnt_at.append(len(strategy.replay.measured)))
+    play(told, strategy)
+    probes = learnt_at[0]
+    assert 0 < probes <= told.trials // 3
+    growing = [probes]
+    while growing[-1] * 1.5 < told.trials:
+        growing.append(math.ceil(growing[-1] * 1.5))
+    assert learnt_at == growing
 
 
 def test_one_network_plans_for_targets_that_were_never_searched_for() -> None:
