@@ -153,7 +153,7 @@ class TrainingConfig(_Section):
 class RecoveryConfig(TrainingConfig):
     """Fine-tuning after the search, with the base model as teacher."""
 
-    finalists: int = Field(9, ge=1)
+    finalists: int = Field(3, ge=1)
     """Best candidates that are fine-tuned briefly before one is chosen on the validation split."""
     finalist_epochs: float = Field(0.3, ge=0)
     """Passes over the training split for each finalist, in its last rung."""
