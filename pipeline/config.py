@@ -102,7 +102,7 @@ class DqnConfig(_Section):
     """Imagined episodes before the first plan that the network picks."""
     imagined: int = Field(2000, ge=0)
     """Imagined episodes in each later burst; 0 learns from measured episodes alone."""
-    growth: float = Field(1.5, ge=1)
+    growth: float = Field(1.25, ge=1)
     """A burst is due when so many times as many plans are measured as were at the last one."""
     first_updates: int = Field(300, ge=0)
     """Gradient steps after the first imagination."""
