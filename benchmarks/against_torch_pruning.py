@@ -29,7 +29,6 @@ from torch_pruning_peers import PEERS, pruned
 
 from pipeline.agent import Agent, open_agent
 from pipeline.config import RunConfig
-from pipeline.context import BATCH
 from pipeline.export.onnx import export
 from pipeline.export.skeleton import skeleton
 from pipeline.inventory import load_inventory
@@ -38,7 +37,7 @@ from pipeline.pruning.groups import search_space
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import cut, prune
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import accuracy, fine_tune, reestimate_batch_norm
+from pipeline.pruning.recover import BATCH, accuracy, fine_tune, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.spaces import space_of_round
 from pipeline.store import Store
@@ -83,9 +82,9 @@ class Scene:
         train, test = self.data.train, self.data.test
         reestimate_batch_norm(net, train.batches(BATCH, limit=BATCH_NORM_IMAGES))
         macs = weigh(net, self.example).macs / weigh(self.base, self.example).macs
-        before = accuracy(net, test.batches(BATCH))
+        before = accuracy(net, test)
         fine_tune(net, some(train, LIKE_PEERS_IMAGES, seed), replace(LIKE_PEERS, seed=seed))
-        return {"macs": macs, "before": before, "after": accuracy(net, test.batches(BATCH))}
+        return {"macs": macs, "before": before, "after": accuracy(net, test)}
 
 
 def main() -> None:
@@ -102,7 +101,7 @@ def main() -> None:
             limit = SLACK * max(target, _latency(_nets(results, OURS, target)))
             for method, make in _methods(scene, told.peers).items():
                 _judge_theirs(scene, results, method, make, target, limit, told.seeds)
-        unpruned = accuracy(scene.base, scene.data.test.batches(BATCH))
+        unpruned = accuracy(scene.base, scene.data.test)
     _print(told, results, unpruned)
 
 

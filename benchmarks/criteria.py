@@ -27,13 +27,12 @@ from pipeline.pruning.groups import search_space
 from pipeline.pruning.measures import weigh
 from pipeline.pruning.prune import Ranking, cut
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import FineTuning, accuracy, fine_tune, reestimate_batch_norm
+from pipeline.pruning.recover import BATCH, FineTuning, accuracy, fine_tune, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.records import SearchSpace
 from pipeline.zoo import DataSet, Split, load_data, load_model
 
 CRITERIA = "pipeline.pruning.criteria"
-BATCH = 256
 RANKING_IMAGES = 512
 BATCH_NORM_IMAGES = 1280
 
@@ -55,7 +54,7 @@ def main() -> None:
                 figures = _figures(base, space, kept, data, example, criterion, seed, told)
                 row = results.append(criterion=criterion, seed=seed, **figures)
                 print(f"{criterion}, seed {seed}: {row['before']:.2%} → {row['after']:.2%}", flush=True)
-    unpruned = accuracy(base, _scored(data, told))
+    unpruned = accuracy(base, _scored(data, told), told.scored)
     cut_macs = results.rows()[0]["macs"] / space.macs
     print(f"\n{told.model} on {data.name}, unpruned {unpruned:.2%} on {told.scored} images of {told.split}")
     print(f"{len(space.groups)} groups keep {share:.1%} of their channels: {cut_macs:.1%} of the MACs")
@@ -114,10 +113,10 @@ def _figures(
     ranking = _ranking(base, space, data, example, criterion, seed)
     network = cut(base, space, kept, ranking, example)
     reestimate_batch_norm(network, data.train.batches(BATCH, limit=BATCH_NORM_IMAGES))
-    before = accuracy(network, _scored(data, told))
+    before = accuracy(network, _scored(data, told), told.scored)
     settings = FineTuning(epochs=told.epochs, learning_rate=told.learning_rate, seed=seed)
     fine_tune(network, some(data.train, told.images, seed), settings, teacher=base)
-    after = accuracy(network, _scored(data, told))
+    after = accuracy(network, _scored(data, told), told.scored)
     return {"before": before, "after": after, "macs": weigh(network, example).macs}
 
 
@@ -128,9 +127,9 @@ def _ranking(
     return rank(base, space, criterion, coupling(base, example).groups, images, seed=seed)
 
 
-def _scored(data: DataSet, told: argparse.Namespace) -> Iterable[tuple[Tensor, Tensor]]:
+def _scored(data: DataSet, told: argparse.Namespace) -> Split:
     split: Split = getattr(data, told.split)
-    return split.batches(BATCH, limit=told.scored)
+    return split
 
 
 def _table(results: Results, criteria: Iterable[str]) -> str:

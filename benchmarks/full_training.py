@@ -32,7 +32,6 @@ from torch import fx
 
 from pipeline.candidates import Built
 from pipeline.config import RunConfig
-from pipeline.context import BATCH
 from pipeline.cost.layers import Shrinking
 from pipeline.cost.tables import CostModel, CostTable, owners
 from pipeline.events import Event, Note, Stage, Step
@@ -213,7 +212,7 @@ def _best(trials: Iterator[Trial], told: argparse.Namespace) -> Trial:
 
 
 def _test(bed: Testbed, net: fx.GraphModule, told: argparse.Namespace) -> float:
-    return accuracy(net, bed.context.data.test.batches(BATCH, limit=told.test_images))
+    return accuracy(net, bed.context.data.test, told.test_images)
 
 
 def _print(bed: Testbed, told: argparse.Namespace, row: Row) -> None:

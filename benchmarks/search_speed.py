@@ -29,11 +29,10 @@ from safetensors.torch import load_file
 from torch import Tensor, fx
 
 from pipeline.config import RunConfig
-from pipeline.context import BATCH
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.prune import Ranking, prune
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import reestimate_batch_norm
+from pipeline.pruning.recover import BATCH, READ_BATCH, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.recording import FILE_NAME
 from pipeline.records import PruningPlan, SearchSpace, Trial
@@ -131,7 +130,7 @@ class Scene:
         base, space = trace(model, example, classes=len(data.classes)), space_of_round(store, 1)
         return cls(
             base, space, rank(base, space, "l1", coupling(base, example).groups, []), example,
-            [images for images, _ in data.search.batches(BATCH, limit=told.search_images)],
+            [images for images, _ in data.search.batches(READ_BATCH, limit=told.search_images)],
             list(data.train.batches(BATCH, limit=told.batch_norm_images)),
         )  # fmt: skip
 

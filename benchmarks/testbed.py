@@ -26,7 +26,7 @@ from pipeline.base import Base, make_base, measured_shares
 from pipeline.bench import Bench
 from pipeline.candidates import Builder, Built
 from pipeline.config import RunConfig
-from pipeline.context import BATCH, Context
+from pipeline.context import Context
 from pipeline.cost.tables import CostModel
 from pipeline.events import Event, Listener, Note, Step
 from pipeline.export.format import Probe
@@ -165,7 +165,7 @@ class Testbed:
             network = self.builder.network(plan)
             if settings is not None:
                 fine_tune(network, some(self.context.data.train, LIKE_PEERS_IMAGES, settings.seed), settings)
-            known = accuracy(network, self.context.data.test.batches(BATCH))
+            known = accuracy(network, self.context.data.test)
             self.context.store.set(name, known)
         return float(known)
 

@@ -18,7 +18,7 @@ from pipeline.pruning.coupling import coupling
 from pipeline.pruning.measures import Measures, measures_of
 from pipeline.pruning.prune import Ranking
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import accuracy, reestimate_batch_norm
+from pipeline.pruning.recover import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
 from pipeline.records import SearchSpace, channel_sparsity
@@ -28,7 +28,6 @@ from pipeline.zoo import DataSet, load_data, load_model
 WEIGHTS = "weights.safetensors"
 _EVALUATION = EvaluationConfig()
 """As many images as a run takes unless it is told otherwise."""
-_BATCH = 256
 _EXAMPLES = 8
 
 
@@ -160,7 +159,7 @@ def _recovering(data: DataSet | None) -> Callable[[fx.GraphModule], None]:
     if data is None:
         return lambda _: None
     limit = _EVALUATION.batch_norm_images
-    return lambda network: reestimate_batch_norm(network, data.train.batches(_BATCH, limit=limit))
+    return lambda network: reestimate_batch_norm(network, data.train.batches(BATCH, limit=limit))
 
 
 def _ranking(recipe: Recipe, data: DataSet | None, example: Tensor) -> Rank:
@@ -169,7 +168,7 @@ def _ranking(recipe: Recipe, data: DataSet | None, example: Tensor) -> Rank:
     def ranked(network: fx.GraphModule, space: SearchSpace, cut: Cut) -> Ranking:
         images = int(cut.options.get("images", _EVALUATION.ranking_images))
         options = CriterionConfig(**{k: v for k, v in cut.options.items() if k in CriterionConfig.model_fields})
-        batches = [] if data is None else data.train.batches(_BATCH, limit=images)
+        batches = [] if data is None else data.train.batches(BATCH, limit=images)
         groups = coupling(network, example).groups
         try:
             return rank(network, space, cut.criterion, groups, batches, options=options, seed=recipe.seed)
@@ -192,5 +191,5 @@ def _sized(network: fx.GraphModule, example: Tensor, file: bytes) -> Sized:
 
 def _accuracy(base: fx.GraphModule, pruned: fx.GraphModule, data: DataSet) -> Accuracy:
     limit = _EVALUATION.search_images
-    before, after = (accuracy(network, data.search.batches(_BATCH, limit=limit)) for network in (base, pruned))
+    before, after = (accuracy(network, data.search, limit) for network in (base, pruned))
     return Accuracy(images=min(limit, len(data.search)), base=before, pruned=after)

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from pipeline import codec
 from pipeline.bench import Bench
-from pipeline.context import BATCH, Context
+from pipeline.context import Context
 from pipeline.events import Note, Stage
 from pipeline.learning import forget, learn
 from pipeline.pruning.measures import measures_of
@@ -108,9 +108,9 @@ def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes)
         return codec.load(Figures, known)
     context.listen(Stage("Measure the base model"))
     measures = measures_of(network, context.example)
-    search = context.data.search.batches(BATCH, limit=context.config.evaluation.search_images)
     figures = Figures(
-        search_accuracy=accuracy(network, search), test_accuracy=None, **asdict(measures),
+        search_accuracy=accuracy(network, context.data.search, context.config.evaluation.search_images),
+        test_accuracy=None, **asdict(measures),
         size_bytes=size, measurement=Bench(context.agent, store, probe).base(),
     )  # fmt: skip
     store.set("base", figures)

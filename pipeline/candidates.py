@@ -14,12 +14,10 @@ from pipeline.config import EvaluationConfig
 from pipeline.export.format import Format, Probe
 from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import Ranking, prune
-from pipeline.pruning.recover import accuracy, reestimate_batch_norm
+from pipeline.pruning.recover import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.zeros import set_to_zero
 from pipeline.records import Candidate, PruningPlan, SearchSpace
 from pipeline.zoo import DataSet
-
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +47,12 @@ class Builder:
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         set_to_zero(pruned, self.space.zeros(plan))
         if any(plan.levels) or plan.zeros:
-            reestimate_batch_norm(pruned, self.data.train.batches(_BATCH, limit=self.settings.batch_norm_images))
+            reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
         return pruned
 
     def accuracy(self, network: fx.GraphModule) -> float:
         """Return the share of right answers on the search split."""
-        return accuracy(network, self.data.search.batches(_BATCH, limit=self.settings.search_images))
+        return accuracy(network, self.data.search, self.settings.search_images)
 
     def probe(self, levels: tuple[int, ...]) -> Probe:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""

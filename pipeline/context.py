@@ -17,8 +17,6 @@ from pipeline.store import Store
 from pipeline.training.accelerator import Accelerator, open_accelerator
 from pipeline.zoo import DataSet
 
-BATCH = 256
-"""Images at once, wherever nothing is trained."""
 TUNING = "tuning"
 """The fact that says which tuning a run belongs to, by which settings, and whether it may read the test split."""
 

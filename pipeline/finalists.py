@@ -12,7 +12,7 @@ from pipeline.base import Base
 from pipeline.bench import Bench
 from pipeline.bundling import recipe_of
 from pipeline.candidates import Builder
-from pipeline.context import BATCH, Context
+from pipeline.context import Context
 from pipeline.events import Note, Stage
 from pipeline.halving import Rung
 from pipeline.learning import forget, learn
@@ -151,7 +151,7 @@ class Finals:
         return network.eval()
 
     def _validated(self, network: fx.GraphModule) -> float:
-        return accuracy(network, self.context.data.val.batches(BATCH))
+        return accuracy(network, self.context.data.val)
 
     def _known(self, name: str) -> Artifact | None:
         """Return an artifact that was finished before the run was resumed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from pipeline.context import BATCH, Context
+from pipeline.context import Context
 from pipeline.events import Note, Stage
 from pipeline.pruning.recover import accuracy
 from pipeline.training.checkpoint import Checkpoints
@@ -49,7 +49,7 @@ def forget(context: Context, name: str) -> None:
 
 
 def _score(context: Context, network: nn.Module) -> float:
-    return accuracy(network, context.data.search.batches(BATCH, limit=context.config.evaluation.search_images))
+    return accuracy(network, context.data.search, context.config.evaluation.search_images)
 
 
 def _say(context: Context, went: Trained) -> None:

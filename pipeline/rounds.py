@@ -12,7 +12,7 @@ from pipeline.base import Base
 from pipeline.bench import Bench
 from pipeline.candidates import Builder
 from pipeline.choosing import choose, pick_finalists
-from pipeline.context import BATCH, Context
+from pipeline.context import Context
 from pipeline.cost.diagnosis import why_not_faster
 from pipeline.cost.tables import CostModel
 from pipeline.events import Note, Stage
@@ -23,6 +23,7 @@ from pipeline.probing import cost_tables, measure_cuts, single_cuts
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.ranking import rank
+from pipeline.pruning.recover import BATCH
 from pipeline.pruning.zeros import spreads
 from pipeline.records import Artifact, SearchSpace
 from pipeline.searching import Search

@@ -12,7 +12,7 @@ from torch import fx
 from pipeline.agent import Agent, open_agent
 from pipeline.base import Base, make_base
 from pipeline.config import RunConfig
-from pipeline.context import BATCH, TUNING, Context
+from pipeline.context import TUNING, Context
 from pipeline.events import DeviceNews, Listener, Note, Stage, Waiting
 from pipeline.export.format import Format
 from pipeline.inputs import Inputs, load_inputs, require_fit
@@ -104,8 +104,8 @@ def _judged_on_test(context: Context, base: Base, network: fx.GraphModule, winne
     """Read the test split, this once, for the base and for the winner; return the winner with its figure."""
     context.listen(Stage("Read the test split, once"))
     store, test = context.store, context.data.test
-    store.set("base", replace(base.figures, test_accuracy=accuracy(base.network, test.batches(BATCH))))
-    return replace(winner, after=replace(winner.after, test_accuracy=accuracy(network, test.batches(BATCH))))
+    store.set("base", replace(base.figures, test_accuracy=accuracy(base.network, test)))
+    return replace(winner, after=replace(winner.after, test_accuracy=accuracy(network, test)))
 
 
 def _note_modes(context: Context) -> None:

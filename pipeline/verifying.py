@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from pipeline.context import BATCH, Context
+from pipeline.context import Context
 from pipeline.errors import ExportError, MeasureError
 from pipeline.events import Note, Stage
 
@@ -34,8 +32,7 @@ def verify(context: Context, model: bytes) -> Verified:
         ExportError: they differ by more than the tolerance.
         MeasureError: the device cannot load or run the file.
     """
-    batches = context.data.val.batches(BATCH, limit=context.config.recovery.verify_images)
-    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    images, labels = next(context.data.val.batches(context.config.recovery.verify_images))
     context.listen(Stage(f"Verify on the device with {len(labels)} images"))
     try:
         there_said = context.agent.verify(model, images.numpy(), context.agent.device.format)

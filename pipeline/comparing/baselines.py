@@ -26,7 +26,7 @@ from pipeline.base import Base, make_base
 from pipeline.bench import Bench
 from pipeline.comparing.narrowing import Kept, Narrowing, above_threshold, from_widest, plans, scales, uniform
 from pipeline.comparing.stored_baselines import L1_IN_TRAINING, MAGNITUDE, Baseline, fact_of
-from pipeline.context import BATCH, Context
+from pipeline.context import Context
 from pipeline.errors import CandidateError, ConfigError, MeasureError, UserError
 from pipeline.events import Listener, Note, Stage
 from pipeline.halving import rungs_of
@@ -35,7 +35,7 @@ from pipeline.pruning.coupling import coupling
 from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import Ranking, cut
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import Images, accuracy, reestimate_batch_norm
+from pipeline.pruning.recover import BATCH, Images, accuracy, reestimate_batch_norm
 from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace
 from pipeline.run import Prepared
 from pipeline.store import Store
@@ -182,14 +182,13 @@ class _Work:
         context.listen(Stage(f"Read the test split for {name}, once"))
         return Figures(
             search_accuracy=search_accuracy,
-            test_accuracy=accuracy(network, context.data.test.batches(BATCH)),
+            test_accuracy=accuracy(network, context.data.test),
             **asdict(measures_of(network, context.example)),
             size_bytes=len(context.format.file(network)), measurement=measured,
         )  # fmt: skip
 
     def _searched(self, network: fx.GraphModule) -> float:
-        data, images = self.context.data, self.context.config.evaluation.search_images
-        return accuracy(network, data.search.batches(BATCH, limit=images))
+        return accuracy(network, self.context.data.search, self.context.config.evaluation.search_images)
 
     def _recovery(self) -> Iterator[tuple[str, Images, FineTuning]]:
         """Yield the trainings that the run's chosen network went through: its name, images, settings."""

@@ -18,7 +18,13 @@ from pipeline.training.feed import Batch, Images
 from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import fine_tune
 
-__all__ = ["Batch", "FineTuning", "Images", "accuracy", "fine_tune", "reestimate_batch_norm"]
+__all__ = ["BATCH", "READ_BATCH", "Batch", "FineTuning", "Images", "accuracy", "fine_tune", "reestimate_batch_norm"]
+
+BATCH = 256
+"""Images at once that batch norm's statistics are averaged over, and channels are ranked by."""
+READ_BATCH = 100
+"""Images at once where only answers are read: a CIFAR ResNet takes 13 % longer for 256 at once, whose activations fit
+no cache, and 30 % longer for 500."""
 
 
 def reestimate_batch_norm(model: nn.Module, batches: Iterable[Batch]) -> None:
@@ -44,14 +50,18 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Batch]) -> None:
         raise DataError("batch norm cannot be re-estimated without images; give at least two")
 
 
-def accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
-    """Return the share of images whose highest score is their label's; DataError where there are no images."""
+def accuracy(model: nn.Module, images: Images, limit: int | None = None) -> float:
+    """Return the share of images, the first ``limit`` or all, whose highest score is their label's.
+
+    Raises:
+        DataError: there are none.
+    """
     channels_last(model).eval()
     device = device_of(model)
     right = seen = 0
     with torch.inference_mode():
-        for images, labels in batches:
-            right += int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
+        for batch, labels in images.batches(READ_BATCH, limit=limit):
+            right += int((model(batch.to(device)).argmax(1) == labels.to(device)).sum())
             seen += len(labels)
     if seen == 0:
         raise DataError("an accuracy cannot be read without images; give at least one")

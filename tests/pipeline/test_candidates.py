@@ -50,7 +50,7 @@ def test_a_candidate_says_what_the_cut_network_is(builder: Builder) -> None:
     weight = weigh(network, builder.example)
     assert (built.candidate.parameters, built.candidate.macs) == (weight.parameters, weight.macs)
     assert built.candidate.key == builder.space.key(halved(builder).levels)
-    assert built.candidate.accuracy == accuracy(network, builder.data.search.batches(256, limit=100))
+    assert built.candidate.accuracy == accuracy(network, builder.data.search, 100)
     assert built.candidate.size_bytes == len(builder.format.file(network))
     assert built.candidate.probe_bytes == len(built.probe.data) < built.candidate.size_bytes
     assert built.seconds.keys() == {"cut", "accuracy", "export", "weigh"}
@@ -65,7 +65,7 @@ def test_the_same_plan_gives_the_same_candidate(builder: Builder) -> None:
 def test_the_base_is_its_own_empty_plan_and_stays_as_it_was(builder: Builder) -> None:
     known = {name: value.clone() for name, value in builder.base.state_dict().items()}
     untouched = builder.build(PruningPlan(levels=tuple(0 for _ in builder.space.groups)))
-    assert untouched.candidate.accuracy == accuracy(builder.base, builder.data.search.batches(256, limit=100))
+    assert untouched.candidate.accuracy == accuracy(builder.base, builder.data.search, 100)
     builder.build(halved(builder))
     assert all(torch.equal(value, known[name]) for name, value in builder.base.state_dict().items())
 
@@ -84,7 +84,7 @@ def test_single_weights_become_zero_and_every_channel_stays(builder: Builder) ->
     plan = PruningPlan(levels=levels, zeros=(0.5,) * len(builder.space.weights))
     built, network = builder.build(plan), builder.network(plan)
     assert built.candidate.sparsity == sparsity(network) == pytest.approx(0.5, abs=1e-3)
-    assert built.candidate.accuracy == accuracy(network, builder.data.search.batches(256, limit=100))
+    assert built.candidate.accuracy == accuracy(network, builder.data.search, 100)
     assert built.candidate.size_bytes == builder.build(PruningPlan(levels=levels)).candidate.size_bytes
     assert built.candidate.key != builder.space.key(levels)
     assert built.probe == builder.probe(levels)

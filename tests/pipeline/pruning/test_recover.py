@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import DataError
-from pipeline.pruning.recover import accuracy, reestimate_batch_norm
+from pipeline.pruning.recover import READ_BATCH, accuracy, reestimate_batch_norm
 from tests.pipeline.pruning.networks import Chain, Residual, traced
 from tests.pipeline.training.images import Blobs
 
@@ -32,15 +32,17 @@ def test_reestimating_changes_no_weight_and_needs_no_batch_norm() -> None:
     reestimate_batch_norm(nn.Linear(3, 2), iter([]))
 
 
-def test_accuracy_is_the_share_of_right_answers() -> None:
-    labels = torch.tensor([0, 1, 1, 0])
-    scores = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    assert accuracy(nn.Identity(), [(scores[:3], labels[:3]), (scores[3:], labels[3:])]) == 0.75
+@pytest.mark.parametrize("limit", [None, 150, 3])
+def test_accuracy_is_the_share_of_right_answers(limit: int | None) -> None:
+    data = Blobs(2 * READ_BATCH + 50)
+    colour = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    right = (colour(data.images).argmax(1) == data.labels)[:limit]
+    assert accuracy(colour, data, limit) == int(right.sum()) / len(right)
 
 
 def test_accuracy_needs_images() -> None:
     with pytest.raises(DataError, match="without images"):
-        accuracy(nn.Identity(), [])
+        accuracy(nn.Identity(), Blobs(0))
 
 
 def normed(norm: nn.Module) -> nn.Sequential:

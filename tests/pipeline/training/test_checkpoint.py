@@ -47,7 +47,7 @@ def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def score(network: nn.Module) -> float:
-    return accuracy(network, Blobs(40).batches(40))
+    return accuracy(network, Blobs(40))
 
 
 def train(

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_fine_tuning_learns_and_says_how_it_goes() -> None:
     model, data, told = traced(Residual), Blobs(), []
-    before = accuracy(model, data.batches(32))
+    before = accuracy(model, data)
     fine_tune(model, data, SETTINGS, on_step=lambda step, steps, loss: told.append((step, steps, loss)))
-    assert accuracy(model, data.batches(32)) > before + 0.2
+    assert accuracy(model, data) > before + 0.2
     assert [step for step, _, _ in told] == list(range(1, 13))
     assert {steps for _, steps, _ in told} == {12}
     assert sum(loss for *_, loss in told[-3:]) < sum(loss for *_, loss in told[:3])
@@ -139,9 +139,9 @@ def test_a_batch_of_one_image_is_refused() -> None:
 
 def test_momentum_may_be_none() -> None:
     model, data = traced(Residual), Blobs()
-    before = accuracy(model, data.batches(32))
+    before = accuracy(model, data)
     fine_tune(model, data, replace(SETTINGS, momentum=0.0, learning_rate=0.2))
-    assert accuracy(model, data.batches(32)) > before + 0.2
+    assert accuracy(model, data) > before + 0.2
 
 
 # ---------------------------------------------------------------- early stopping
@@ -172,7 +172,7 @@ def test_a_network_is_trained_on_after_it_was_evaluated() -> None:
             return super().forward(x)
 
     def score(network: nn.Module) -> float:
-        return accuracy(network, Blobs().batches(96))
+        return accuracy(network, Blobs())
 
     fine_tune(Watched(), Blobs(), replace(SETTINGS, epochs=2, patience=9), score=score)
     assert modes == [True] * 3 + [False] + [True] * 3 + [False]

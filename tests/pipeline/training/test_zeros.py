@@ -26,7 +26,7 @@ def thinned() -> nn.Module:
 
 
 def score(network: nn.Module) -> float:
-    return accuracy(network, Blobs(40).batches(40))
+    return accuracy(network, Blobs(40))
 
 
 def train(model: nn.Module, slot: Memory | None = None, *, stop: int = 0, hold: bool = True) -> nn.Module:
