@@ -32,17 +32,19 @@ def test_reestimating_changes_no_weight_and_needs_no_batch_norm() -> None:
     reestimate_batch_norm(nn.Linear(3, 2), iter([]))
 
 
+COLOUR = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 @pytest.mark.parametrize("limit", [None, 150, 3])
 def test_accuracy_is_the_share_of_right_answers(limit: int | None) -> None:
     data = Blobs(2 * READ_BATCH + 50)
-    colour = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    right = (colour(data.images).argmax(1) == data.labels)[:limit]
-    assert accuracy(colour, data, limit) == int(right.sum()) / len(right)
+    right = (COLOUR(data.images).argmax(1) == data.labels)[:limit]
+    assert accuracy(COLOUR, data, limit) == int(right.sum()) / len(right)
 
 
 def test_accuracy_needs_images() -> None:
     with pytest.raises(DataError, match="without images"):
-        accuracy(nn.Identity(), Blobs(0))
+        accuracy(COLOUR, Blobs(0))
 
 
 def normed(norm: nn.Module) -> nn.Sequential:
