@@ -12,6 +12,7 @@ from typing import Any, Dict, List
 from device_agents.power import SensorError, number, opens, settings
 
 _DEFAULTS = {"root": "/sys/class/powercap", "interval_ms": 50}
+_STILL_S = 1.0  # a counter that has not moved for so long does not count
 _PERMISSION = (
     "cannot read %s: kernels keep it for root since CVE-2020-8694. Until the next boot: sudo chmod a+r %s. For good, "
     "and for one group only: sudo groupadd -f power-meter; sudo usermod -aG power-meter $USER; echo "
@@ -72,13 +73,15 @@ class Rapl:
         self._last_s = time.monotonic()
 
     def read_w(self) -> float:
-        """Wait for the interval's end and return the mean power since the last call, in watts."""
-        time.sleep(max(0.0, self._last_s + self.interval_s - time.monotonic()))
-        counted_uj = sum(zone.advance_uj() for zone in self._zones)
-        now_s = time.monotonic()
+        """Wait for the interval to end and the counter to move; return the mean power since the last call, in watts."""
+        counted_uj, now_s = 0, self._last_s
+        while not counted_uj:
+            if now_s - self._last_s > _STILL_S:
+                raise SensorError("the RAPL counter stands still: this processor or virtual machine does not count")
+            time.sleep(max(0.0, now_s + self.interval_s - time.monotonic()))
+            counted_uj = sum(zone.advance_uj() for zone in self._zones)
+            now_s = time.monotonic()
         elapsed_s, self._last_s = now_s - self._last_s, now_s
-        if counted_uj == 0:
-            raise SensorError("the RAPL counter stands still: this processor or virtual machine does not count")
         return counted_uj / 1e6 / elapsed_s
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
 import os
+import threading
 
 import pytest
 
@@ -14,7 +15,8 @@ def zones(tmp_path):
         zone.mkdir(exist_ok=True)
         (zone / "name").write_text((name or f"package-{package[-1]}") + "\n")
         (zone / "max_energy_range_uj").write_text(f"{range_uj}\n")
-        (zone / "energy_uj").write_text(f"{energy_uj}\n")
+        (zone / "part").write_text(f"{energy_uj}\n")
+        (zone / "part").replace(zone / "energy_uj")
 
     return write
 
@@ -61,6 +63,20 @@ def test_a_counter_that_stands_still_is_an_error(tmp_path, zones):
 
     with pytest.raises(SensorError, match="stands still"):
         rapl.open(options(tmp_path)).read_w()
+
+
+def test_a_counter_that_moves_late_is_waited_for_and_loses_no_energy(tmp_path, zones):
+    zones("intel-rapl:0", 0)
+    sensor = rapl.open(options(tmp_path))
+    start = sensor._last_s
+    late = threading.Timer(0.2, zones, ("intel-rapl:0", 600_000))
+    late.start()
+
+    watts = sensor.read_w()
+    late.join()
+
+    assert sensor._last_s - start >= 0.2
+    assert watts * (sensor._last_s - start) == pytest.approx(0.6)
 
 
 def test_a_machine_without_counters_is_told_so(tmp_path):
