@@ -32,12 +32,13 @@ from pipeline.config import RunConfig
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.prune import Ranking, prune
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import BATCH, READ_BATCH, reestimate_batch_norm
+from pipeline.pruning.recover import BATCH, parts, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.recording import FILE_NAME
 from pipeline.records import PruningPlan, SearchSpace, Trial
 from pipeline.spaces import space_of_round
 from pipeline.store import Store, usages
+from pipeline.training.accelerator import keep_freed_memory
 from pipeline.zoo import load_data, load_model
 
 STAGES = ("ask", "cut", "accuracy", "export", "weigh")
@@ -51,6 +52,7 @@ WANTED = 0.25
 def main() -> None:
     told = _arguments()
     torch.set_num_threads(told.threads)
+    keep_freed_memory()
     run = told.run or _run(told)
     with Store.open(told.runs, run) as store:
         config = RunConfig.model_validate(store.get("config"))
@@ -130,7 +132,7 @@ class Scene:
         base, space = trace(model, example, classes=len(data.classes)), space_of_round(store, 1)
         return cls(
             base, space, rank(base, space, "l1", coupling(base, example).groups, []), example,
-            [images for images, _ in data.search.batches(READ_BATCH, limit=told.search_images)],
+            [part for images, _ in data.search.batches(BATCH, limit=told.search_images) for part in parts(images)],
             list(data.train.batches(BATCH, limit=told.batch_norm_images)),
         )  # fmt: skip
 

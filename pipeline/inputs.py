@@ -18,7 +18,7 @@ from pipeline.export.format import Format, open_format
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.tracing import notes, trace
 from pipeline.records import SearchSpace
-from pipeline.training.accelerator import open_accelerator
+from pipeline.training.accelerator import keep_freed_memory, open_accelerator
 from pipeline.zoo import DataSet, Splits, default_model, load_data, load_model
 
 STRATEGIES = "pipeline.search.strategies"
@@ -60,6 +60,7 @@ def load_inputs(
     plugins.load(STRATEGIES, config.strategy)
     plugins.load(CRITERIA, config.criterion)
     open_accelerator(config.accelerator)
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import DataError
-from pipeline.pruning.recover import READ_BATCH, accuracy, reestimate_batch_norm
+from pipeline.pruning.recover import BATCH, accuracy, parts, reestimate_batch_norm
 from tests.pipeline.pruning.networks import Chain, Residual, traced
 from tests.pipeline.training.images import Blobs
 
@@ -35,11 +35,22 @@ def test_reestimating_changes_no_weight_and_needs_no_batch_norm() -> None:
 COLOUR = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-@pytest.mark.parametrize("limit", [None, 150, 3])
+@pytest.mark.parametrize("limit", [None, 300, 3])
 def test_accuracy_is_the_share_of_right_answers(limit: int | None) -> None:
-    data = Blobs(2 * READ_BATCH + 50)
+    data = Blobs(2 * BATCH + 50)
     right = (COLOUR(data.images).argmax(1) == data.labels)[:limit]
     assert accuracy(COLOUR, data, limit) == int(right.sum()) / len(right)
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(32, [196, 60]), (224, [4] * 64), (1024, [1] * 256)])
+def test_a_cpu_answers_a_batch_in_parts_of_as_many_pixels(side: int, sizes: list[int]) -> None:
+    images = torch.empty(256, 3, 1, 1).expand(256, 3, side, side)
+    assert [len(part) for part in parts(images)] == sizes
+
+
+def test_another_device_answers_a_batch_at_once() -> None:
+    images = torch.empty(256, 3, 224, 224, device="meta")
+    assert [len(part) for part in parts(images)] == [256]
 
 
 def test_accuracy_needs_images() -> None:

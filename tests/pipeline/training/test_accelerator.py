@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -58,3 +62,31 @@ def test_a_gpu_learns_in_half_precision_and_gives_the_network_back() -> None:
     fine_tune(model, Blobs(), told, teacher=teacher, accelerator=on, on_step=lambda *said: losses.append(said[2]))
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
     assert device_of(model) == device_of(teacher) == torch.device("cpu")
+
+
+FAULTS = """
+import resource, sys, torch
+from pipeline.training.accelerator import keep_freed_memory
+if sys.argv[1:]:
+    keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def layers():
+    return [torch.ones(5 << 20) for _ in range(5)]  # 20 MiB each
+for _ in range(5):
+    layers()
+before = faults()
+for _ in range(5):
+    layers()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to")
+def test_memory_that_was_freed_is_not_asked_for_again(monkeypatch) -> None:
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "131072")  # else chance decides what is given back
+    given_back, kept = (
+        int(subprocess.run([sys.executable, "-c", FAULTS, *told], check=True, capture_output=True, text=True).stdout)
+        for told in ([], ["keep"])
+    )
+    assert kept < 30 < given_back  # pages of 4 KiB, or of 2 MiB where the system gives large ones
