@@ -38,7 +38,7 @@ from pipeline.recording import FILE_NAME
 from pipeline.records import PruningPlan, SearchSpace, Trial
 from pipeline.spaces import space_of_round
 from pipeline.store import Store, usages
-from pipeline.training.accelerator import keep_freed_memory
+from pipeline.training.accelerator import cpu, keep_freed_memory
 from pipeline.zoo import load_data, load_model
 
 STAGES = ("ask", "cut", "accuracy", "export", "weigh")
@@ -140,11 +140,12 @@ class Scene:
         """Return the seconds of a candidate's bare forward passes, and of its batch norm's whole re-estimation."""
         net = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         few = [images for images, _ in self.few]
-        return {
-            "answers_s": _seconds(lambda: _forward(net, self.images)),
-            "statistics_s": _seconds(lambda: _forward(net, few)),
-            "norm_s": _seconds(lambda: reestimate_batch_norm(net, self.few)),
-        }
+        with cpu().autocast():
+            return {
+                "answers_s": _seconds(lambda: _forward(net, self.images)),
+                "statistics_s": _seconds(lambda: _forward(net, few)),
+                "norm_s": _seconds(lambda: reestimate_batch_norm(net, self.few)),
+            }
 
 
 def _forward(net: fx.GraphModule, images: Sequence[Tensor]) -> None:

@@ -17,6 +17,7 @@ from pipeline.pruning.prune import Ranking, prune
 from pipeline.pruning.recover import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.zeros import set_to_zero
 from pipeline.records import Candidate, PruningPlan, SearchSpace
+from pipeline.training.accelerator import cpu
 from pipeline.zoo import DataSet
 
 
@@ -62,14 +63,18 @@ class Builder:
     def build(self, plan: PruningPlan) -> Built:
         """Return the plan's candidate.
 
+        Its accuracy is computed as a fine-tuning is, in half precision where that is faster. On CIFAR's ResNets that
+        moves it by 0.1 points, a tenth of the standard error of 1000 images.
+
         Raises:
             CandidateError: the cut or the export failed its check.
         """
         clock = _Clock()
-        network = self.network(plan)
-        clock.lap("cut")
-        share = self.accuracy(network)
-        clock.lap("accuracy")
+        with cpu().autocast():
+            network = self.network(plan)
+            clock.lap("cut")
+            share = self.accuracy(network)
+            clock.lap("accuracy")
         probe = self.format.probe(network)
         clock.lap("export")
         measures = measures_of(network, self.example)

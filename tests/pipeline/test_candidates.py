@@ -4,6 +4,7 @@ import io
 
 import pytest
 import torch
+from torch import fx
 
 from device_agents.skeleton import expand, parse
 from pipeline.candidates import Builder
@@ -18,6 +19,7 @@ from pipeline.pruning.ranking import rank
 from pipeline.pruning.recover import accuracy
 from pipeline.pruning.tracing import trace
 from pipeline.records import OnnxLimits, PruningPlan
+from pipeline.training.accelerator import cpu
 from pipeline.zoo import default_model, load_data, load_model
 from tests.pipeline.pruning.networks import lively
 
@@ -44,13 +46,20 @@ def halved(builder: Builder) -> PruningPlan:
     return PruningPlan(levels=tuple(50 if 50 in g.kept else 0 for g in builder.space.groups))
 
 
+def evaluated(builder: Builder, plan: PruningPlan) -> tuple[fx.GraphModule, float]:
+    """A plan's network and its accuracy, in the precision that the search computes them in."""
+    with cpu().autocast():
+        network = builder.network(plan)
+        return network, accuracy(network, builder.data.search, 100)
+
+
 def test_a_candidate_says_what_the_cut_network_is(builder: Builder) -> None:
     built = builder.build(halved(builder))
-    network = builder.network(halved(builder))
+    network, share = evaluated(builder, halved(builder))
     weight = weigh(network, builder.example)
     assert (built.candidate.parameters, built.candidate.macs) == (weight.parameters, weight.macs)
     assert built.candidate.key == builder.space.key(halved(builder).levels)
-    assert built.candidate.accuracy == accuracy(network, builder.data.search, 100)
+    assert built.candidate.accuracy == share
     assert built.candidate.size_bytes == len(builder.format.file(network))
     assert built.candidate.probe_bytes == len(built.probe.data) < built.candidate.size_bytes
     assert built.seconds.keys() == {"cut", "accuracy", "export", "weigh"}
@@ -65,7 +74,8 @@ def test_the_same_plan_gives_the_same_candidate(builder: Builder) -> None:
 def test_the_base_is_its_own_empty_plan_and_stays_as_it_was(builder: Builder) -> None:
     known = {name: value.clone() for name, value in builder.base.state_dict().items()}
     untouched = builder.build(PruningPlan(levels=tuple(0 for _ in builder.space.groups)))
-    assert untouched.candidate.accuracy == accuracy(builder.base, builder.data.search, 100)
+    with cpu().autocast():
+        assert untouched.candidate.accuracy == accuracy(builder.base, builder.data.search, 100)
     builder.build(halved(builder))
     assert all(torch.equal(value, known[name]) for name, value in builder.base.state_dict().items())
 
@@ -82,9 +92,9 @@ def test_batch_norm_is_estimated_anew_after_a_cut(builder: Builder) -> None:
 def test_single_weights_become_zero_and_every_channel_stays(builder: Builder) -> None:
     levels = (0,) * len(builder.space.groups)
     plan = PruningPlan(levels=levels, zeros=(0.5,) * len(builder.space.weights))
-    built, network = builder.build(plan), builder.network(plan)
+    built, (network, share) = builder.build(plan), evaluated(builder, plan)
     assert built.candidate.sparsity == sparsity(network) == pytest.approx(0.5, abs=1e-3)
-    assert built.candidate.accuracy == accuracy(network, builder.data.search, 100)
+    assert built.candidate.accuracy == share
     assert built.candidate.size_bytes == builder.build(PruningPlan(levels=levels)).candidate.size_bytes
     assert built.candidate.key != builder.space.key(levels)
     assert built.probe == builder.probe(levels)
