@@ -5,9 +5,9 @@
 Reads the seconds of each stage as a run has stored them. Without --run, two are made: one is recorded, the other plays
 the recording back, so that every stage is there and the host has its cores to itself, as with a board that is another
 machine; the second is read. Nothing is fine-tuned. The floor is measured beside it, in this process with as many
-threads: the same networks' forward passes over the images that an accuracy takes, decoded and normalised before, and
-nothing else: those on which answers are counted, and those on which batch norm is re-estimated before. The latter's own
-part is told, and so is the re-estimation as the run does it, as part of the cut.
+threads and in the same precision: the same networks' forward passes over the images that an accuracy takes, decoded
+and normalised before, and nothing else: those on which answers are counted, and those on which batch norm is
+re-estimated before. The latter's own part is told, and so is the re-estimation as the run does it, as part of the cut.
 """
 
 from __future__ import annotations
