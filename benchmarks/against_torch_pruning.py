@@ -6,8 +6,9 @@ The DQN's side is one `pipeline run` a seed (or --run ID for each finished one);
 other side is bisected: the least ratio whose net is no slower, as measured beside the base model (batch 1, threads as
 in the inventory), than the target, or than the DQN's nets where those are slower, and one percent. Uniform L1 may keep
 any number of channels. Then for all: batch norm re-estimated on 2560 images, test accuracy, 2 epochs on 10,000 images
-without a teacher (SGD 0.01, momentum 0.9, weight decay 1e-4, cosine, batch 128, flipped and cropped), test accuracy. A
-seed draws the images that a criterion reads, those that are trained on, and their order. Means are over the seeds.
+without a teacher (SGD 0.01, momentum 0.9, weight decay 1e-4, cosine, batch 128, flipped and cropped), test accuracy.
+The DQN's nets are judged once more with their layers fitted to the base's answers first, as a run does. A seed draws
+the images that a criterion reads, those that are trained on, and their order. Means are over the seeds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import argparse
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ from pipeline.inventory import load_inventory
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.measures import weigh
-from pipeline.pruning.prune import cut, prune
+from pipeline.pruning.prune import cut, kept_channels, prune
 from pipeline.pruning.ranking import rank
+from pipeline.pruning.reconstruct import Answers, reconstruct
 from pipeline.pruning.recover import BATCH, accuracy, fine_tune, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.spaces import space_of_round
@@ -50,6 +52,7 @@ RANKING_IMAGES = 512
 BATCH_NORM_IMAGES = 2560
 UNIFORM = "uniform L1"
 OURS = "pipeline run"
+FITTED = "pipeline run, layers fitted"
 LONGER_S = 1.5
 """A net is measured so long at least, three times a candidate's time."""
 
@@ -76,6 +79,12 @@ class Scene:
         found = self.agent.measure(file, "onnx", reference=(self.probe, "skeleton"), settings=settings)
         assert found.ratio is not None
         return found.ratio.value
+
+    def fit(self, net: fx.GraphModule, kept: Mapping[str, Tensor]) -> None:
+        """Fit a net's layers to what the base answers, as a run does."""
+        told = RunConfig().evaluation
+        images, _ = next(self.data.train.batches(BATCH, limit=told.batch_norm_images))
+        reconstruct(net, Answers(self.base, images, told.reconstruction_places), kept)
 
     def judged(self, net: fx.GraphModule, seed: int) -> dict[str, float]:
         """Return a net's share of MACs, and its test accuracy before and after the fine-tuning."""
@@ -154,16 +163,19 @@ def _scene(told: argparse.Namespace, agent: Agent) -> Scene:
 
 
 def _judge_ours(scene: Scene, results: Results, runs: Path, run: str, target: float, seed: int) -> None:
-    """Cut the base by the plan that a run chose, and judge the net like all others."""
-    if results.find(what="net", method=OURS, target=target, seed=seed):
+    """Cut the base by the plan that a run chose, and judge the net like all others; once more with layers fitted."""
+    if results.find(what="net", method=FITTED, target=target, seed=seed):
         return
     with Store.open(runs, run) as store:
         plan = next(artifact.plan for artifact in store.artifacts() if artifact.chosen)
         space = space_of_round(store, 1)
     images = scene.data.train.batches(BATCH, limit=RANKING_IMAGES)
     ranking = rank(scene.base, space, plan.criterion, coupling(scene.base, scene.example).groups, images)
-    net = prune(scene.base, space, plan.levels, ranking, scene.example)
-    _note(results, OURS, target, seed, latency=scene.latency(net), **scene.judged(net, seed))
+    for method in (OURS, FITTED):
+        net = prune(scene.base, space, plan.levels, ranking, scene.example)
+        if method == FITTED:
+            scene.fit(net, kept_channels(scene.base, space, plan.levels, ranking, scene.example))
+        _note(results, method, target, seed, latency=scene.latency(net), **scene.judged(net, seed))
 
 
 def _methods(scene: Scene, peers: list[str]) -> dict[str, Make]:
@@ -243,7 +255,8 @@ def _print(told: argparse.Namespace, results: Results, unpruned: float) -> None:
     print(f"\n{told.model} on {told.data.partition(':')[0]}, unpruned {unpruned:.2%} on the test split")
     for target in told.targets:
         rows = [
-            _line(results, method, target) for method in (OURS, UNIFORM, *(f"Torch-Pruning, {n}" for n in told.peers))
+            _line(results, method, target)
+            for method in (OURS, FITTED, UNIFORM, *(f"Torch-Pruning, {n}" for n in told.peers))
         ]
         print(f"\ntarget latency={target:g}x")
         print(table(["", "latency", "MACs", "test before, %", "test after, %", "seeds"], rows))

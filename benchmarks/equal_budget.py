@@ -2,14 +2,15 @@
 
     python benchmarks/equal_budget.py --data cifar10:DIR --model resnet20 --weights FILE [--fine-tune]
 
-An evaluation is what it is in a run: cut, batch norm re-estimated on 256 images, accuracy on 1000 images of the search
-split, latency measured beside the base model. What was evaluated once is kept on disk and serves every strategy and
-seed; networks that met the target count if they still do when they are measured ten times as long. A strategy knows how
-many trials it has, so each budget is a search of its own. Told are means over the seeds with their standard error: of
-the best net that meets the target, its accuracy on the search split (by which it was picked) and on the test split
-before fine-tuning (read once for each of these nets). Published weights were trained on the search split's images as
-well, so the unpruned net does better there than on the test split. With --fine-tune the three best nets of each
-strategy are trained alike, and a second table says whether the ranking holds.
+An evaluation is what it is in a run: cut, layers behind the cuts fitted to what they answered on 256 images, accuracy
+on 1000 images of the search split, latency measured beside the base model. With --reconstruction-places 0 batch norm
+is re-estimated on those images, and no layer is fitted. What was evaluated once is kept on disk and serves every
+strategy and seed; networks that met the target count if they still do when they are measured ten times as long. A
+strategy knows how many trials it has, so each budget is a search of its own. Told are means over the seeds with their
+standard error: of the best net that meets the target, its accuracy on the search split (by which it was picked) and on
+the test split before fine-tuning (read once for each of these nets). Published weights were trained on the search
+split's images as well, so the unpruned net does better there than on the test split. With --fine-tune the three best
+nets of each strategy are trained alike, and a second table says whether the ranking holds.
 
 With ``--latency predicted`` the cost model's figures count as the truth: quick, and no statement about a device.
 """
@@ -37,7 +38,7 @@ BEST = 3
 
 def main() -> None:
     told = _arguments()
-    names = ("data", "model", "weights", "criterion", "latency", "lookahead")
+    names = ("data", "model", "weights", "criterion", "reconstruction_places", "latency", "lookahead")
     results = Results(told.out, {name: str(getattr(told, name)) for name in names})
     with opened(config_of(told), told.cache, told.latency, told.inventory) as bed:
         for target, budget, seed, strategy in itertools.product(

@@ -25,7 +25,7 @@ from pipeline.agent import open_agent
 from pipeline.base import Base, make_base, measured_shares
 from pipeline.bench import Bench
 from pipeline.candidates import Builder, Built
-from pipeline.config import RunConfig
+from pipeline.config import EvaluationConfig, RunConfig
 from pipeline.context import Context
 from pipeline.cost.tables import CostModel
 from pipeline.events import Event, Listener, Note, Step
@@ -66,6 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser, *, model: str = "resnet20", w
     parser.add_argument("--model", default=model)
     parser.add_argument("--weights", type=Path, required=weights is None, help=weights)
     parser.add_argument("--criterion", default=RunConfig().criterion, help="that ranks the channels")
+    parser.add_argument(
+        "--reconstruction-places", type=int, default=RunConfig().evaluation.reconstruction_places,
+        help="of each layer's answers, to which layers behind a cut are fitted; 0: batch norm alone is re-estimated",
+    )  # fmt: skip
     parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="folder of what was measured once")
     parser.add_argument("--inventory", type=Path, help="whose device `local` says how long to measure")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
@@ -220,8 +224,9 @@ def opened(
 def config_of(told: argparse.Namespace) -> RunConfig:
     """Return the run that the arguments describe."""
     return RunConfig(
-        data=told.data, model=told.model, weights=told.weights, criterion=told.criterion, threads=told.threads
-    )
+        data=told.data, model=told.model, weights=told.weights, criterion=told.criterion, threads=told.threads,
+        evaluation=EvaluationConfig(reconstruction_places=told.reconstruction_places),
+    )  # fmt: skip
 
 
 def some(split: Split, images: int, seed: int) -> Split:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 
 from torch import Tensor, fx
 
 from pipeline.config import EvaluationConfig
 from pipeline.export.format import Format, Probe
 from pipeline.pruning.measures import measures_of
-from pipeline.pruning.prune import Ranking, prune
+from pipeline.pruning.prune import Ranking, kept_channels, prune
+from pipeline.pruning.reconstruct import Answers, reconstruct
 from pipeline.pruning.recover import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.zeros import set_to_zero
 from pipeline.records import Candidate, PruningPlan, SearchSpace
@@ -44,12 +46,21 @@ class Builder:
     """A few real, normalised images."""
 
     def network(self, plan: PruningPlan) -> fx.GraphModule:
-        """Return the plan's network, batch norm re-estimated, not fine-tuned; raises CutError."""
+        """Return the plan's network, what is left fitted to the cut, not fine-tuned; raises CutError."""
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         set_to_zero(pruned, self.space.zeros(plan))
-        if any(plan.levels) or plan.zeros:
+        if any(plan.levels) and not plan.zeros and self.settings.reconstruction_places:
+            kept = kept_channels(self.base, self.space, plan.levels, self.ranking, self.example)
+            reconstruct(pruned, self._answers, kept)
+        elif any(plan.levels) or plan.zeros:
             reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
         return pruned
+
+    @cached_property
+    def _answers(self) -> Answers:
+        """What the base network's layers answer, to which those of candidates are fitted."""
+        images, _ = next(self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
+        return Answers(self.base, images, self.settings.reconstruction_places)
 
     def accuracy(self, network: fx.GraphModule) -> float:
         """Return the share of right answers on the search split."""

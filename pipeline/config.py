@@ -72,6 +72,9 @@ class EvaluationConfig(_Section):
 
     batch_norm_images: int = Field(256, ge=1)
     """Training images over which batch norm's statistics are taken anew."""
+    reconstruction_places: int = Field(2048, ge=0)
+    """Layers behind a cut are fitted, without labels, to what they answered before it, at so many places of the first
+    256 of these images; 0: they are not."""
     search_images: int = Field(1000, ge=10)
     """Images of the search split; all of it if it is smaller."""
     ranking_images: int = Field(512, ge=1)

@@ -57,17 +57,18 @@ def why_not_faster(
 
 def _per_layer(space: SearchSpace, left_ms: float) -> str:
     layers = max(1, len(space.layer_macs))
-    each_us = left_ms * 1000 / layers
-    return f"that is {each_us:.3g} µs for each of {layers} layers, however narrow it is, so fewer channels do not help"
+    each = f"{left_ms / layers:.3g} ms" if left_ms >= layers else f"{left_ms / layers * 1000:.3g} µs"
+    return f"that is {each} for each of {layers} layers, however narrow it is, so fewer channels do not help"
 
 
 def _removals(space: SearchSpace, latency: CostTable) -> str:
     """Return what removing blocks would do, where any can go."""
     blocks = [i for i, group in enumerate(space.groups) if 100 in group.kept and latency.owner[i] == i]
-    saved = float(np.nansum(latency.savings[blocks, _REMOVED])) if blocks else 0.0
     if not blocks:
         return ", and no block can be removed: a network of fewer layers would"
-    return f"; removing whole blocks does: {len(blocks)} can go, which saves up to {min(saved, 1.0):.0%}"
+    saved = latency.savings[blocks, _REMOVED] / latency.whole
+    most, mean = np.nanmax(saved), np.nanmean(saved)
+    return f"; removing whole blocks does: {len(blocks)} can go, each saves {mean:.1%} on average, one {most:.1%}"
 
 
 def _unaligned(before: SearchSpace, after: SearchSpace) -> list[str]:

@@ -32,7 +32,7 @@ class Block:
 def residual_blocks(graph: fx.GraphModule) -> tuple[Block, ...]:
     """Return the blocks of a traced network that a shortcut bypasses, in forward order."""
     ancestors = _ancestors(graph)
-    found = [_block(graph, node, ancestors) for node in graph.graph.nodes if _is_addition(node)]
+    found = [_block(graph, node, ancestors) for node in graph.graph.nodes if is_addition(node)]
     return tuple(block for block in found if block is not None)
 
 
@@ -91,7 +91,8 @@ def _disjoin(branch: fx.Node) -> None:
         user.args = (rest, *user.args[1:])
 
 
-def _is_addition(node: fx.Node) -> bool:
+def is_addition(node: fx.Node) -> bool:
+    """Return whether a node of a traced network adds two others of its own shape, as they are."""
     if node.kwargs:  # torch.add's alpha scales one side
         return False
     return (

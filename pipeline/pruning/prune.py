@@ -45,8 +45,7 @@ def cut(
     if unbridged := [g.name for g in space.groups if kept[g.name] == 0 and g.bypass is None]:
         raise CutError(f"{unbridged[0]}: all channels would go and there is no way around them")
     gone = {g.bypass for g in space.groups if kept[g.name] == 0}
-    surplus = {g.name: ranking[g.name][: g.units - kept[g.name] // g.width] for g in space.groups}
-    return without(model, surplus, gone, example)
+    return without(model, _surplus(space, kept, ranking), gone, example)
 
 
 def without(
@@ -58,9 +57,7 @@ def without(
         CutError: as ``cut``.
     """
     known = coupling(model, example)
-    alive = torch.ones(int(known.set_of.max()) + 1, dtype=torch.bool)
-    for name, indices in units.items():
-        alive[known.sets[name][indices]] = False
+    alive = _alive(known, units)
     pruned = copy.deepcopy(model)
     forget(pruned)
     wanted = set(blocks)
@@ -69,6 +66,20 @@ def without(
     shrink(pruned, known, alive)
     check(pruned, model, planned_widths(known, alive, pruned), example)
     return pruned
+
+
+def kept_channels(
+    model: fx.GraphModule, space: SearchSpace, levels: tuple[int, ...], ranking: Ranking, example: Tensor
+) -> dict[str, Tensor]:
+    """Return the indices of each layer's output channels that ``prune`` leaves, by the layer's name."""
+    known = coupling(model, example)
+    kept = {g.name: k for g, k in zip(space.groups, space.kept(levels), strict=True)}
+    alive = _alive(known, _surplus(space, kept, ranking))
+    return {
+        owner(tensor): torch.nonzero(alive[sets]).flatten()
+        for (tensor, axis), sets in known.axes.items()
+        if axis == 0 and tensor.endswith(".weight")
+    }
 
 
 def planned_widths(known: Coupling, alive: Tensor, pruned: nn.Module) -> dict[str, int]:
@@ -111,6 +122,19 @@ def width(layer: nn.Module) -> int:
     """Return the output channels of a convolution or linear layer, counted in its weights."""
     channels: int = layer.weight.shape[0]  # type: ignore[index,assignment]
     return channels
+
+
+def _surplus(space: SearchSpace, kept: Mapping[str, int], ranking: Ranking) -> dict[str, Tensor]:
+    """Return the units of each group that go, the least important ones."""
+    return {g.name: ranking[g.name][: g.units - kept[g.name] // g.width] for g in space.groups}
+
+
+def _alive(known: Coupling, units: Mapping[str, Tensor]) -> Tensor:
+    """Return whether each set of channels stays once these units of groups are gone, (sets,)."""
+    alive = torch.ones(int(known.set_of.max()) + 1, dtype=torch.bool)
+    for name, indices in units.items():
+        alive[known.sets[name][indices]] = False
+    return alive
 
 
 def _why_illegal(group: Group, level: int, step: int) -> str:

@@ -18,7 +18,10 @@ from pipeline.training.feed import Batch, Images
 from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import fine_tune
 
-__all__ = ["BATCH", "Batch", "FineTuning", "Images", "accuracy", "fine_tune", "parts", "reestimate_batch_norm"]
+__all__ = [
+    "BATCH", "Batch", "FineTuning", "Images", "accuracy", "fine_tune", "parts", "reestimate_batch_norm",
+    "take_statistics",
+]  # fmt: skip
 
 BATCH = 256
 """Images at once that batch norm's statistics are averaged over, and channels are ranked by."""
@@ -47,6 +50,16 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Batch]) -> None:
                 seen += len(images)
     if seen == 0:
         raise DataError("batch norm cannot be re-estimated without images; give at least two")
+
+
+def take_statistics(norm: _BatchNorm, values: torch.Tensor) -> None:
+    """Replace one batch norm's running statistics by those of what it reads, in place.
+
+    Raises:
+        DataError: a single image, of which it sees one value a channel and so no variance.
+    """
+    with _averaging([norm]):
+        _observe(norm, values)
 
 
 def accuracy(model: nn.Module, images: Images, limit: int | None = None) -> float:
