@@ -36,7 +36,7 @@ from pipeline.inventory import load_inventory
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.measures import weigh
-from pipeline.pruning.prune import cut, kept_channels, prune
+from pipeline.pruning.prune import cut, kept_channels, prune, surplus
 from pipeline.pruning.ranking import rank
 from pipeline.pruning.reconstruct import Answers, reconstruct
 from pipeline.pruning.recover import BATCH, accuracy, fine_tune, reestimate_batch_norm
@@ -174,7 +174,7 @@ def _judge_ours(scene: Scene, results: Results, runs: Path, run: str, target: fl
     for method in (OURS, FITTED):
         net = prune(scene.base, space, plan.levels, ranking, scene.example)
         if method == FITTED:
-            scene.fit(net, kept_channels(scene.base, space, plan.levels, ranking, scene.example))
+            scene.fit(net, kept_channels(scene.base, surplus(space, plan.levels, ranking), scene.example))
         _note(results, method, target, seed, latency=scene.latency(net), **scene.judged(net, seed))
 
 

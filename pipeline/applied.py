@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from pipeline.applying import Rank, apply_recipe, example_of
+from pipeline.applying import AfterCut, Rank, apply_recipe, example_of
 from pipeline.config import CriterionConfig, EvaluationConfig
 from pipeline.errors import DataError, ModelError
 from pipeline.export.format import INPUT, open_format
@@ -18,6 +18,7 @@ from pipeline.pruning.coupling import coupling
 from pipeline.pruning.measures import Measures, measures_of
 from pipeline.pruning.prune import Ranking
 from pipeline.pruning.ranking import rank
+from pipeline.pruning.reconstruct import Answers, reconstruct
 from pipeline.pruning.recover import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.tracing import trace
 from pipeline.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
@@ -82,6 +83,14 @@ class Outcome:
         """The checkpoint is the one that the recipe was made with."""
         return self.recipe.weights_sha256 == self.told.weights_sha256
 
+    @property
+    def recovery(self) -> Literal["none", "batch norm re-estimated", "layers fitted to the cut"]:
+        """What was done after the cut; none where there were no images."""
+        if self.accuracy is None:
+            return "none"
+        zeros = any(cut.zeros for cut in self.recipe.cuts)
+        return "batch norm re-estimated" if zeros else "layers fitted to the cut"
+
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of it, as JSON values."""
         asked, told, seen = self.asked, self.told, self.accuracy
@@ -95,7 +104,7 @@ class Outcome:
                 "channel_sparsity": channel_sparsity(self.base.channels, self.pruned.channels),
             },
             "accuracy": None if seen is None else {"data": asked.data, "split": "search", **asdict(seen)},
-            "batch_norm": "the checkpoint's" if seen is None else "re-estimated after the cut",
+            "recovery": self.recovery,
             "versions": dict(self.recipe.versions),
         }
 
@@ -155,11 +164,20 @@ def _traced(model: nn.Module, recipe: Recipe, example: Tensor) -> fx.GraphModule
     return network
 
 
-def _recovering(data: DataSet | None) -> Callable[[fx.GraphModule], None]:
+def _recovering(data: DataSet | None) -> AfterCut:
+    """Return who fits a network to its cut; without data it keeps the weights that are left."""
     if data is None:
-        return lambda _: None
-    limit = _EVALUATION.batch_norm_images
-    return lambda network: reestimate_batch_norm(network, data.train.batches(BATCH, limit=limit))
+        return lambda *_: None
+
+    def recover(network: fx.GraphModule, before: fx.GraphModule, cut: Cut, kept: Mapping[str, Tensor]) -> None:
+        batches = data.train.batches(BATCH, limit=_EVALUATION.batch_norm_images)
+        if cut.zeros:
+            reestimate_batch_norm(network, batches)
+        else:
+            images, _ = next(batches)
+            reconstruct(network, Answers(before, images, _EVALUATION.reconstruction_places), kept)
+
+    return recover
 
 
 def _ranking(recipe: Recipe, data: DataSet | None, example: Tensor) -> Rank:

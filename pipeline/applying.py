@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from pipeline import __version__
 from pipeline.errors import ModelError
 from pipeline.pruning.coupling import Coupling, coupling
-from pipeline.pruning.prune import Ranking, without
+from pipeline.pruning.prune import Ranking, kept_channels, without
 from pipeline.pruning.tracing import trace
 from pipeline.pruning.zeros import set_to_zero
 from pipeline.recipe import Cut, GroupCut, Recipe
@@ -26,6 +26,8 @@ _IMAGES = 2
 
 Rank = Callable[[fx.GraphModule, SearchSpace, Cut], Ranking]
 """Network, the groups to rank, what the recipe cut → units of each group, least important first."""
+AfterCut = Callable[[fx.GraphModule, fx.GraphModule, Cut, Mapping[str, Tensor]], None]
+"""A network after a cut, before it, the cut, and which output channels of its layers are left, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,14 @@ def apply_recipe(
     recipe: Recipe,
     *,
     rank: Rank | None = None,
-    after_cut: Callable[[fx.GraphModule], None] = lambda _: None,
+    after_cut: AfterCut = lambda *_: None,
     example: Tensor | None = None,
 ) -> Applied:
     """Cut ``model``, with its weights, as the recipe says; ``model`` stays as it is.
 
     Args:
         rank: who ranks the channels anew; None: the recipe's own channels stay.
-        after_cut: is given the network after each cut, to re-estimate its batch norms.
+        after_cut: is given the network after each cut, to fit its layers to that.
         example: images to try the cuts with, (N, C, H, W); None: random ones.
 
     Raises:
@@ -63,9 +65,10 @@ def apply_recipe(
         if number == 1:  # the groups say better what is other
             _require_parameters(network, recipe)
         told = cut if rank is None else _ranked_anew(cut, rank(network, _space(cut), cut))
-        network = without(network, _surplus(told), told.removed_blocks, images)
+        before, units = network, _surplus(told)
+        network = without(before, units, told.removed_blocks, images)
         set_to_zero(network, told.zeros)
-        after_cut(network)
+        after_cut(network, before, told, kept_channels(before, units, images))
         cuts.append(told)
     applied = replace(recipe, cuts=tuple(cuts), weights_sha256=weights, versions=_versions())
     return Applied(laid_out(network), applied)

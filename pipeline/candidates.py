@@ -1,4 +1,4 @@
-"""From a plan to a candidate: cut or thinned out, batch norm re-estimated, accuracy read, weightless probe written.
+"""From a plan to a candidate: cut or thinned out, its layers fitted to that, accuracy read, weightless probe written.
 
 A pure function of the plan and of what the builder was made with; nothing here knows a device.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from pipeline.config import EvaluationConfig
 from pipeline.export.format import Format, Probe
 from pipeline.pruning.measures import measures_of
-from pipeline.pruning.prune import Ranking, kept_channels, prune
+from pipeline.pruning.prune import Ranking, kept_channels, prune, surplus
 from pipeline.pruning.reconstruct import Answers, reconstruct
 from pipeline.pruning.recover import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.zeros import set_to_zero
@@ -50,8 +50,8 @@ class Builder:
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         set_to_zero(pruned, self.space.zeros(plan))
         if any(plan.levels) and not plan.zeros and self.settings.reconstruction_places:
-            kept = kept_channels(self.base, self.space, plan.levels, self.ranking, self.example)
-            reconstruct(pruned, self._answers, kept)
+            units = surplus(self.space, plan.levels, self.ranking)
+            reconstruct(pruned, self._answers, kept_channels(self.base, units, self.example))
         elif any(plan.levels) or plan.zeros:
             reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
         return pruned

@@ -331,7 +331,7 @@ class Candidate:
     key: str
     """See ``SearchSpace.network_key``."""
     accuracy: float
-    """Share of right answers on the search split, batch norm re-estimated, not fine-tuned."""
+    """Share of right answers on the search split, layers fitted to the cut, not fine-tuned."""
     parameters: int
     macs: int
     size_bytes: int

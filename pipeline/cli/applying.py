@@ -83,9 +83,9 @@ def _notes(found: Outcome) -> str:
     if any(cut.zeros for cut in found.recipe.cuts):
         whose = "zero is as much of each layer as the recipe says, the smallest weights of this checkpoint"
     same = "the checkpoint is the one that the recipe was made with" if found.same_weights else "another checkpoint"
-    norms = (
-        "batch norm still has the unpruned network's statistics: give --data to re-estimate it and read the accuracy"
+    recovery = (
+        "its weights are as they were before the cut: give --data to fit them to it and to read the accuracy"
         if found.accuracy is None
-        else "batch norm re-estimated on training images, accuracy read on the search split; not fine-tuned"
+        else f"{found.recovery} on training images, accuracy read on the search split; not fine-tuned"
     )
-    return f"{whose}; {same}\n{norms}"
+    return f"{whose}; {same}\n{recovery}"

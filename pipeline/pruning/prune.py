@@ -30,8 +30,7 @@ def prune(
     for group, level in zip(space.groups, levels, strict=True):
         if level not in group.kept:
             raise CutError(f"{group.name}: level {level} is not legal here: {_why_illegal(group, level, space.step)}")
-    kept = {g.name: k for g, k in zip(space.groups, space.kept(levels), strict=True)}
-    return cut(model, space, kept, ranking, example)
+    return cut(model, space, _kept(space, levels), ranking, example)
 
 
 def cut(
@@ -68,18 +67,20 @@ def without(
     return pruned
 
 
-def kept_channels(
-    model: fx.GraphModule, space: SearchSpace, levels: tuple[int, ...], ranking: Ranking, example: Tensor
-) -> dict[str, Tensor]:
-    """Return the indices of each layer's output channels that ``prune`` leaves, by the layer's name."""
+def kept_channels(model: fx.GraphModule, units: Mapping[str, Tensor], example: Tensor) -> dict[str, Tensor]:
+    """Return which output channels of each layer are left without some units of its groups, by the layer's name."""
     known = coupling(model, example)
-    kept = {g.name: k for g, k in zip(space.groups, space.kept(levels), strict=True)}
-    alive = _alive(known, _surplus(space, kept, ranking))
+    alive = _alive(known, units)
     return {
         owner(tensor): torch.nonzero(alive[sets]).flatten()
         for (tensor, axis), sets in known.axes.items()
         if axis == 0 and tensor.endswith(".weight")
     }
+
+
+def surplus(space: SearchSpace, levels: tuple[int, ...], ranking: Ranking) -> dict[str, Tensor]:
+    """Return the units of each group that go at a plan's ``levels``, the least important ones."""
+    return _surplus(space, _kept(space, levels), ranking)
 
 
 def planned_widths(known: Coupling, alive: Tensor, pruned: nn.Module) -> dict[str, int]:
@@ -124,8 +125,11 @@ def width(layer: nn.Module) -> int:
     return channels
 
 
+def _kept(space: SearchSpace, levels: tuple[int, ...]) -> dict[str, int]:
+    return {group.name: kept for group, kept in zip(space.groups, space.kept(levels), strict=True)}
+
+
 def _surplus(space: SearchSpace, kept: Mapping[str, int], ranking: Ranking) -> dict[str, Tensor]:
-    """Return the units of each group that go, the least important ones."""
     return {g.name: ranking[g.name][: g.units - kept[g.name] // g.width] for g in space.groups}
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.errors import DataError
-from pipeline.pruning.prune import kept_channels, prune
+from pipeline.pruning.prune import Ranking, kept_channels, prune, surplus
 from pipeline.pruning.reconstruct import Answers, reconstruct
 from pipeline.pruning.recover import reestimate_batch_norm
 from pipeline.pruning.tracing import trace
+from pipeline.records import SearchSpace
 from tests.pipeline.pruning import networks
 from tests.pipeline.pruning.networks import Chain, Residual, studied
 
@@ -60,8 +61,12 @@ def cut_and_whole(kind: type[nn.Module], level: int) -> tuple[fx.GraphModule, fx
     assert any(levels)
     return (
         prune(whole, space, levels, ranking, networks.IMAGES), whole,
-        kept_channels(whole, space, levels, ranking, networks.IMAGES),
+        left(whole, space, levels, ranking),
     )  # fmt: skip
+
+
+def left(whole: fx.GraphModule, space: SearchSpace, levels: tuple[int, ...], ranking: Ranking) -> dict[str, Tensor]:
+    return kept_channels(whole, surplus(space, levels, ranking), networks.IMAGES)
 
 
 def error(network: fx.GraphModule, whole: fx.GraphModule) -> float:
@@ -94,7 +99,7 @@ def test_a_removed_block_is_made_up_for_by_those_behind_it() -> None:
     levels = tuple(100 if group.bypass == first else 0 for group in space.groups)
     pruned = prune(whole, space, levels, ranking, networks.IMAGES)
     raw = error(pruned, whole)
-    reconstruct(pruned, Answers(whole, MANY, PLACES), kept_channels(whole, space, levels, ranking, networks.IMAGES))
+    reconstruct(pruned, Answers(whole, MANY, PLACES), left(whole, space, levels, ranking))
     assert error(pruned, whole) < 0.5 * raw
 
 
@@ -109,7 +114,7 @@ def test_what_the_channels_that_are_left_can_say_comes_back() -> None:
     levels = tuple(50 if "conv1" in group.name else 0 for group in space.groups)
     pruned = prune(whole, space, levels, ranking, networks.IMAGES)
     raw = error(pruned, whole)
-    reconstruct(pruned, Answers(whole, MANY, PLACES), kept_channels(whole, space, levels, ranking, networks.IMAGES))
+    reconstruct(pruned, Answers(whole, MANY, PLACES), left(whole, space, levels, ranking))
     assert error(pruned, whole) < 0.03 * raw
 
 
@@ -138,7 +143,7 @@ def test_a_layer_that_is_called_twice_keeps_its_weights() -> None:
     levels = tuple(group.levels[-1] for group in space.groups)
     pruned = prune(whole, space, levels, ranking, networks.IMAGES)
     before = state(pruned)
-    reconstruct(pruned, Answers(whole, MANY, PLACES), kept_channels(whole, space, levels, ranking, networks.IMAGES))
+    reconstruct(pruned, Answers(whole, MANY, PLACES), left(whole, space, levels, ranking))
     changed = {name for name, value in pruned.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
 
