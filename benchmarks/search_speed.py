@@ -6,8 +6,8 @@ Reads the seconds of each stage as a run has stored them. Without --run, two are
 the recording back, so that every stage is there and the host has its cores to itself, as with a board that is another
 machine; the second is read. Nothing is fine-tuned. The floor is measured beside it, in this process with as many
 threads and in the same precision: the same networks' forward passes over the images that an accuracy takes, decoded
-and normalised before, and nothing else: those on which answers are counted, and those on which batch norm is
-re-estimated before. The latter's own part is told, and so is the re-estimation as the run does it, as part of the cut.
+and normalised before, and nothing else: those on which answers are counted, and those on which layers are fitted to the
+cut before. The latter's own part is told, and so is the fit as the run does it, as part of the cut.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from torch import Tensor, fx
 
 from pipeline.config import RunConfig
 from pipeline.pruning.coupling import coupling
-from pipeline.pruning.prune import Ranking, prune
+from pipeline.pruning.prune import Ranking, kept_channels, prune, surplus
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import BATCH, parts, reestimate_batch_norm
+from pipeline.pruning.reconstruct import Answers, reconstruct
+from pipeline.pruning.recover import BATCH, parts
 from pipeline.pruning.tracing import trace
 from pipeline.recording import FILE_NAME
 from pipeline.records import PruningPlan, SearchSpace, Trial
@@ -66,7 +67,7 @@ def main() -> None:
         f"\n{config.model} on {config.data.partition(':')[0]}, strategy {config.strategy}, {len(trials)} trials", end=""
     )
     print(f", {config.evaluation.search_images} images an accuracy, {told.threads} torch thread(s) for the floor")
-    _print(trials, [row for row in results.rows() if "norm_s" in row])
+    _print(trials, [row for row in results.rows() if "fit_s" in row])
     if usage is not None:
         print(f"\n{usage.wall_s / len(trials):.2f} s a trial from the first to the last: {usage}")
 
@@ -119,8 +120,8 @@ class Scene:
     example: Tensor
     images: Sequence[Tensor]
     """On which accuracy is read, in batches, normalised."""
-    few: Sequence[tuple[Tensor, Tensor]]
-    """On which batch norm is re-estimated."""
+    answers: Answers
+    """Of the base network to the images on which layers are fitted to the cut."""
 
     @classmethod
     def of(cls, store: Store, config: RunConfig) -> Scene:
@@ -130,21 +131,23 @@ class Scene:
         model.load_state_dict(load_file(store.blob(store.get("base_weights"))))
         example = next(data.train.batches(8))[0]
         base, space = trace(model, example, classes=len(data.classes)), space_of_round(store, 1)
+        few, _ = next(data.train.batches(BATCH, limit=told.batch_norm_images))
         return cls(
             base, space, rank(base, space, "l1", coupling(base, example).groups, []), example,
             [part for images, _ in data.search.batches(BATCH, limit=told.search_images) for part in parts(images)],
-            list(data.train.batches(BATCH, limit=told.batch_norm_images)),
+            Answers(base, few, told.reconstruction_places),
         )  # fmt: skip
 
     def floor(self, plan: PruningPlan) -> dict[str, float]:
-        """Return the seconds of a candidate's bare forward passes, and of its batch norm's whole re-estimation."""
+        """Return the seconds of a candidate's bare forward passes, and of the whole fit of its layers."""
         net = prune(self.base, self.space, plan.levels, self.ranking, self.example)
-        few = [images for images, _ in self.few]
+        units = surplus(self.space, plan.levels, self.ranking)
+        kept = kept_channels(self.base, units, self.example)
         with cpu().autocast():
             return {
                 "answers_s": _seconds(lambda: _forward(net, self.images)),
-                "statistics_s": _seconds(lambda: _forward(net, few)),
-                "norm_s": _seconds(lambda: reestimate_batch_norm(net, self.few)),
+                "few_s": _seconds(lambda: _forward(net, [self.answers.images])),
+                "fit_s": _seconds(lambda: reconstruct(net, self.answers, kept)),
             }
 
 
@@ -169,7 +172,7 @@ def _seconds(work: Callable[[], None]) -> float:
 def _print(trials: Sequence[Trial], floors: Sequence[Row]) -> None:
     names = [*STAGES, *sorted({name for t in trials for name in t.seconds} - {*STAGES, MEASURE})]
     seconds = {name: [t.seconds.get(name, 0.0) for t in trials] for name in (*names, MEASURE)}
-    forward = [row["answers_s"] + row["statistics_s"] for row in floors]
+    forward = [row["answers_s"] + row["few_s"] for row in floors]
     floor = statistics.mean(forward)
 
     def line(name: str, values: Sequence[float]) -> list[str]:
@@ -178,9 +181,9 @@ def _print(trials: Sequence[Trial], floors: Sequence[Row]) -> None:
 
     host = [sum(seconds[name][i] for name in names) for i in range(len(trials))]
     rows = [line("floor: the forward passes alone", forward)]
-    rows += [line("  of them for batch norm's statistics", [row["statistics_s"] for row in floors])]
+    rows += [line("  of them to fit layers to the cut", [row["few_s"] for row in floors])]
     rows += [line(name, seconds[name]) for name in names]
-    rows += [line("of cut: batch norm re-estimated, alone", [row["norm_s"] for row in floors])]
+    rows += [line("of cut: layers fitted to it", [row["fit_s"] for row in floors])]
     rows += [line("host together", host), line("measure, on the device", seconds[MEASURE])]
     print(table(["", "ms a trial", "median", "floors"], rows))
     surplus = statistics.mean(host) / floor - 1
