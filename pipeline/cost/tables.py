@@ -8,7 +8,7 @@ from the candidates measured so far, and so is how large it still is (``correcti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 
 import numpy as np
@@ -151,9 +151,14 @@ class CostModel:
 
     tables: Mapping[Metric, CostTable]
 
-    def predict(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
-        """Return each metric's predicted cost relative to the base, (plans,), of level indices (plans, groups)."""
-        return {metric: table.predict(levels) for metric, table in self.tables.items()}
+    def predict(self, levels: NDArray[np.int64], metrics: Collection[Metric] | None = None) -> dict[Metric, Array]:
+        """Return metrics' predicted costs relative to the base, (plans,), of level indices (plans, groups).
+
+        Args:
+            metrics: those that are wanted, where the board has them; None: all.
+        """
+        wanted = {m: table for m, table in self.tables.items() if metrics is None or m in metrics}
+        return {metric: table.predict(levels) for metric, table in wanted.items()}
 
     def uncertainty(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
         """Return each metric's standard deviation as a share of what ``predict`` says, (plans,)."""

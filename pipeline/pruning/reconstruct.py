@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.pruning.blocks import is_addition
 from pipeline.pruning.coupling import owner
-from pipeline.pruning.least_squares import fitted
+from pipeline.pruning.least_squares import change
 from pipeline.pruning.recover import take_statistics
 from pipeline.pruning.rows import Layer, as_weights, at, by_place, is_matrix, read, weights_of
 from pipeline.training.accelerator import channels_last
@@ -153,25 +153,38 @@ class _Reconstruction(fx.Interpreter):
     def _found(self, n: fx.Node, fit: _Fit) -> tuple[Tensor, Tensor] | None:
         """Return the weights of a layer, in its own shape, and the intercepts, (outputs,), that fit best."""
         layer, places = fit.layer, self._answers.places[fit.end.name]
-        wanted = self._answers.values[fit.end.name].float()
+        reads = read(self.env[n.all_input_nodes[0]], layer, places).float()
+        weights, intercept, answers = self._as_is(fit, reads)
+        wanted = self._wanted(n, fit).reshape(answers.shape[1], len(answers), -1).transpose(0, 1)
+        found = change(reads, wanted - answers, intercept=fit.norm is not None or layer.bias is not None)
+        return None if found is None else (as_weights(weights + found[0], layer), (intercept + found[1]).flatten())
+
+    def _wanted(self, n: fx.Node, fit: _Fit) -> Tensor:
+        """Return what a layer's channels that are left should answer, (places, channels)."""
+        end = fit.end.name
+        wanted = self._answers.values[end].float()
         if (kept := self._kept.get(str(n.target))) is not None:
             wanted = wanted[:, kept]
-        if fit.beside is not None:
-            wanted = wanted - at(by_place(self.env[fit.beside], layer), places).float()
-        reads = read(self.env[n.all_input_nodes[0]], layer, places).float()
-        weights = weights_of(layer).float()
-        if fit.norm is not None:
-            weights = weights * self._scale(fit.norm, reads @ weights.mT)[..., None]
-        wanted = wanted.reshape(len(wanted), len(reads), -1).transpose(0, 1)
-        found = fitted(reads, wanted, weights, intercept=fit.norm is not None or layer.bias is not None)
-        return None if found is None else (as_weights(found[0], layer), found[1].flatten())
+        if fit.beside is None:
+            return wanted
+        return wanted - at(by_place(self.env[fit.beside], fit.layer), self._answers.places[end]).float()
 
-    def _scale(self, norm: fx.Node, values: Tensor) -> Tensor:
-        """Return what a norm multiplies channels by that hold these, (groups, places, outputs) → (groups, outputs)."""
-        module = self.module.get_submodule(str(norm.target))
-        assert isinstance(module, _BatchNorm)
-        deviation = (values.var(1, correction=0) + module.eps).sqrt()
-        return module.weight.float().reshape(deviation.shape) / deviation
+    def _as_is(self, fit: _Fit, reads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a layer's weights, intercepts, (groups, outputs), and answers, as its norm scales them.
+
+        What a norm takes off and adds is not among them: the fit's intercept takes its place.
+        """
+        weights = weights_of(fit.layer).float()
+        answers = reads @ weights.mT
+        bias = torch.zeros_like(answers[:, 0])
+        if fit.norm is not None:
+            norm = self.module.get_submodule(str(fit.norm.target))
+            assert isinstance(norm, _BatchNorm)
+            scale = norm.weight.float().reshape(bias.shape) / (answers.var(1, correction=0) + norm.eps).sqrt()
+            return weights * scale[..., None], bias, answers * scale[:, None]
+        if fit.layer.bias is not None:
+            bias = fit.layer.bias.float().reshape(bias.shape)
+        return weights, bias, answers + bias[:, None]
 
     def _take_statistics(self, n: fx.Node) -> None:
         """Take a batch norm's statistics anew; where its layer was fitted, scale and shift become the fit's."""

@@ -45,7 +45,7 @@ class Outlook:
     """What is predicted of plans, (plans,) each."""
 
     costs: Mapping[Metric, Array]
-    """Over the base model's."""
+    """Over the base model's, in the metrics that matter."""
     accuracy: Array
     """Over the base model's."""
     excess: Array
@@ -72,6 +72,8 @@ class Planner:
         self.owner = owners(problem.space)
         """For each group the first group of its block, or itself."""
         self._reach = {metric: Reach(table) for metric, table in problem.costs.tables.items()}
+        self._metrics: set[Metric] = {"latency", "power", *problem.limits}
+        """That the state shows, or the reward or a target goes by."""
         self.features = _layer_features(problem)
         """Each group's own, all about one in size, (groups, features)."""
         self.observation_size = self.observe(self.blank(1), 0).shape[1]
@@ -139,7 +141,7 @@ class Planner:
 
     def outlook(self, levels: Indices, limits: Limits | None = None) -> Outlook:
         """Return what is predicted of plans; what is not decided yet counts as whole."""
-        costs = self.problem.costs.predict(levels)
+        costs = self.problem.costs.predict(levels, self._metrics)
         accuracy = self.accuracy.expected(levels) / self.problem.base_accuracy
         return Outlook(costs, accuracy, self._excess(costs, len(levels), limits))
 
