@@ -71,10 +71,10 @@ class EvaluationConfig(_Section):
     """How a candidate's accuracy is read during the search: never on the test split."""
 
     batch_norm_images: int = Field(256, ge=1)
-    """Training images over which batch norm's statistics are taken anew."""
+    """Training images over which batch norm's statistics are taken anew; where layers are fitted, the first 256."""
     reconstruction_places: int = Field(2048, ge=0)
-    """Layers behind a cut are fitted, without labels, to what they answered before it, at so many places of the first
-    256 of these images; 0: they are not."""
+    """Layers behind a cut are fitted, without labels, to what they answered before it, at so many places of these
+    images; 0: they are not, and batch norm alone is re-estimated."""
     search_images: int = Field(1000, ge=10)
     """Images of the search split; all of it if it is smaller."""
     ranking_images: int = Field(512, ge=1)

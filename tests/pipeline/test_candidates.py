@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,6 +88,15 @@ def test_batch_norm_is_estimated_anew_after_a_cut(builder: Builder) -> None:
     means = [name for name in raw.state_dict() if name.endswith("running_mean")]
     assert means
     assert any(not torch.equal(raw.state_dict()[name], fresh.state_dict()[name]) for name in means)
+
+
+def test_layers_behind_a_cut_are_fitted_to_it_unless_the_settings_leave_that_out(builder: Builder) -> None:
+    plan = halved(builder)
+    raw = prune(builder.base, builder.space, plan.levels, builder.ranking, builder.example)
+    plain = replace(builder, settings=builder.settings.model_copy(update={"reconstruction_places": 0}))
+    before, normed, fitted = (dict(n.named_parameters()) for n in (raw, plain.network(plan), builder.network(plan)))
+    assert all(torch.equal(value, before[name]) for name, value in normed.items())
+    assert any(not torch.equal(value, before[name]) for name, value in fitted.items())
 
 
 def test_single_weights_become_zero_and_every_channel_stays(builder: Builder) -> None:

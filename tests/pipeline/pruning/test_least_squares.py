@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.pruning import least_squares
-from pipeline.pruning.least_squares import change
+from pipeline.pruning.least_squares import PULL, change
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -21,12 +20,11 @@ def test_where_nothing_is_missing_nothing_changes() -> None:
     assert not found[1].any()
 
 
-def test_the_weaker_the_pull_the_nearer_weights_and_intercepts_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weaker_the_pull_the_nearer_weights_and_intercepts_come() -> None:
     missing = READS @ TRUE.mT + 2.0
     left = [float(missing.square().mean())]
     for pull in (0.3, 0.001):
-        monkeypatch.setattr(least_squares, "_PULL", pull)
-        found = change(READS, missing, intercept=True)
+        found = change(READS, missing, intercept=True, pull=pull)
         assert found is not None
         left.append(float((missing - READS @ found[0].mT - found[1][:, None]).square().mean()))
     assert left[0] > 5 * left[1] > 50 * left[2]
@@ -45,7 +43,7 @@ def test_it_is_ridge_regression_whichever_of_places_and_inputs_is_more(places: i
     reads, missing = READS[:1, :places], torch.randn(1, places, 3, generator=torch.Generator().manual_seed(2))
     found = change(reads, missing, intercept=False)
     assert found is not None
-    x, pull = reads[0].double(), 0.3 * places * reads.square().mean().double()
+    x, pull = reads[0].double(), PULL * places * reads.square().mean().double()
     wanted = torch.linalg.solve(x.mT @ x + pull * torch.eye(6, dtype=torch.float64), x.mT @ missing[0].double())
     torch.testing.assert_close(found[0][0].mT.double(), wanted, rtol=1e-4, atol=1e-5)
 
