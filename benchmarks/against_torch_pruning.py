@@ -81,9 +81,9 @@ class Scene:
         return found.ratio.value
 
     def fit(self, net: fx.GraphModule, kept: Mapping[str, Tensor]) -> None:
-        """Fit a net's layers to what the base answers, as a run does."""
-        told = RunConfig().evaluation
-        images, _ = next(self.data.train.batches(BATCH, limit=told.batch_norm_images))
+        """Fit a net's layers to what the base answers, as a run does with its finalists."""
+        told = RunConfig().recovery
+        images = self.data.train.batches(BATCH, limit=told.reconstruction_images)
         reconstruct(net, Answers(self.base, images, told.reconstruction_places), kept)
 
     def judged(self, net: fx.GraphModule, seed: int) -> dict[str, float]:

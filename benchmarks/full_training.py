@@ -152,7 +152,7 @@ def _trained(bed: Testbed, told: argparse.Namespace) -> dict[str, object]:
     data, context = bed.context.data, bed.context
     images = data.everything_but_test() if told.weights else data.train
     settings = FineTuning(epochs=told.epochs, learning_rate=told.learning_rate, warmup=0.05, seed=told.seed)
-    net = bed.builder.network(best.plan)
+    net = bed.builder.finalist(best.plan)
     cut = _test(bed, net, told)
     learn(
         context, net, _some(images, told), settings, name=f"full {best.key} {told.epochs:g} {told.seed}",

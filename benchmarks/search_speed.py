@@ -131,7 +131,7 @@ class Scene:
         model.load_state_dict(load_file(store.blob(store.get("base_weights"))))
         example = next(data.train.batches(8))[0]
         base, space = trace(model, example, classes=len(data.classes)), space_of_round(store, 1)
-        few, _ = next(data.train.batches(BATCH, limit=told.batch_norm_images))
+        few = data.train.batches(BATCH, limit=min(BATCH, told.batch_norm_images))
         return cls(
             base, space, rank(base, space, "l1", coupling(base, example).groups, []), example,
             [part for images, _ in data.search.batches(BATCH, limit=told.search_images) for part in parts(images)],

@@ -159,14 +159,14 @@ class Testbed:
             yield trial
 
     def test_accuracy(self, plan: PruningPlan, settings: FineTuning | None) -> float:
-        """Return a network's accuracy on the test split, as it was cut or after fine-tuning like the peers'.
+        """Return a network's accuracy on the test split, as the search judged it or after fine-tuning like the peers'.
 
-        Read once for each network; nothing is chosen by it.
+        The latter begins as a finalist's does. Read once for each network; nothing is chosen by it.
         """
         name = f"test {self.builder.space.key(plan.levels)}" + (f" after {settings}" if settings else "")
         known = self.context.store.get(name)
         if known is None:
-            network = self.builder.network(plan)
+            network = self.builder.finalist(plan) if settings else self.builder.network(plan)
             if settings is not None:
                 fine_tune(network, some(self.context.data.train, LIKE_PEERS_IMAGES, settings.seed), settings)
             known = accuracy(network, self.context.data.test)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, fx, nn
 
 from pipeline.applying import AfterCut, Rank, apply_recipe, example_of
-from pipeline.config import CriterionConfig, EvaluationConfig
+from pipeline.config import CriterionConfig, EvaluationConfig, RecoveryConfig
 from pipeline.errors import DataError, ModelError
 from pipeline.export.format import INPUT, open_format
 from pipeline.limits import limits_of
@@ -27,7 +27,7 @@ from pipeline.weights import weights_bytes
 from pipeline.zoo import DataSet, load_data, load_model
 
 WEIGHTS = "weights.safetensors"
-_EVALUATION = EvaluationConfig()
+_EVALUATION, _RECOVERY = EvaluationConfig(), RecoveryConfig()
 """As many images as a run takes unless it is told otherwise."""
 _EXAMPLES = 8
 
@@ -170,12 +170,11 @@ def _recovering(data: DataSet | None) -> AfterCut:
         return lambda *_: None
 
     def recover(network: fx.GraphModule, before: fx.GraphModule, cut: Cut, kept: Mapping[str, Tensor]) -> None:
-        batches = data.train.batches(BATCH, limit=_EVALUATION.batch_norm_images)
         if cut.zeros:
-            reestimate_batch_norm(network, batches)
+            reestimate_batch_norm(network, data.train.batches(BATCH, limit=_EVALUATION.batch_norm_images))
         else:
-            images, _ = next(batches)
-            reconstruct(network, Answers(before, images, _EVALUATION.reconstruction_places), kept)
+            batches = data.train.batches(BATCH, limit=_RECOVERY.reconstruction_images)
+            reconstruct(network, Answers(before, batches, _RECOVERY.reconstruction_places), kept)
 
     return recover
 

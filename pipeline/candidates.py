@@ -6,12 +6,13 @@ A pure function of the plan and of what the builder was made with; nothing here 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 from torch import Tensor, fx
 
-from pipeline.config import EvaluationConfig
+from pipeline.config import EvaluationConfig, RecoveryConfig
 from pipeline.export.format import Format, Probe
 from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import Ranking, kept_channels, prune, surplus
@@ -41,17 +42,28 @@ class Builder:
     ranking: Ranking
     data: DataSet
     settings: EvaluationConfig
+    recovery: RecoveryConfig
     format: Format
     example: Tensor = field(repr=False)
     """A few real, normalised images."""
 
     def network(self, plan: PruningPlan) -> fx.GraphModule:
-        """Return the plan's network, what is left fitted to the cut, not fine-tuned; raises CutError."""
+        """Return the plan's network as the search judges it: fitted to the cut on a few images; raises CutError."""
+        return self._fitted(plan, lambda: self._answers)
+
+    def finalist(self, plan: PruningPlan) -> fx.GraphModule:
+        """Return the plan's network as fine-tuning begins with it: fitted on more images; raises CutError."""
+        told = self.recovery
+        if told.reconstruction_places == 0:
+            return self.network(plan)
+        return self._fitted(plan, lambda: self._answered(told.reconstruction_images, told.reconstruction_places))
+
+    def _fitted(self, plan: PruningPlan, answers: Callable[[], Answers]) -> fx.GraphModule:
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         set_to_zero(pruned, self.space.zeros(plan))
         if any(plan.levels) and not plan.zeros and self.settings.reconstruction_places:
             units = surplus(self.space, plan.levels, self.ranking)
-            reconstruct(pruned, self._answers, kept_channels(self.base, units, self.example))
+            reconstruct(pruned, answers(), kept_channels(self.base, units, self.example))
         elif any(plan.levels) or plan.zeros:
             reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
         return pruned
@@ -59,8 +71,11 @@ class Builder:
     @cached_property
     def _answers(self) -> Answers:
         """What the base network's layers answer, to which those of candidates are fitted."""
-        images, _ = next(self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
-        return Answers(self.base, images, self.settings.reconstruction_places)
+        few = min(BATCH, self.settings.batch_norm_images)
+        return self._answered(few, self.settings.reconstruction_places)
+
+    def _answered(self, images: int, places: int) -> Answers:
+        return Answers(self.base, self.data.train.batches(BATCH, limit=images), places)
 
     def accuracy(self, network: fx.GraphModule) -> float:
         """Return the share of right answers on the search split."""

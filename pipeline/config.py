@@ -74,7 +74,7 @@ class EvaluationConfig(_Section):
     """Training images over which batch norm's statistics are taken anew; where layers are fitted, the first 256."""
     reconstruction_places: int = Field(2048, ge=0)
     """Layers behind a cut are fitted, without labels, to what they answered before it, at so many places of these
-    images; 0: they are not, and batch norm alone is re-estimated."""
+    images; 0: they are not, here nor for finalists, and batch norm alone is re-estimated."""
     search_images: int = Field(1000, ge=10)
     """Images of the search split; all of it if it is smaller."""
     ranking_images: int = Field(512, ge=1)
@@ -158,6 +158,11 @@ class RecoveryConfig(TrainingConfig):
 
     finalists: int = Field(3, ge=1)
     """Best candidates that are fine-tuned briefly before one is chosen on the validation split."""
+    reconstruction_images: int = Field(2048, ge=2)
+    """Training images on which a finalist's layers are fitted to what they answered before the cut, before it is
+    trained; of large images fewer, 256 of 224 x 224."""
+    reconstruction_places: int = Field(32768, ge=0)
+    """Places of these images at which they are; 0: a finalist begins as its candidate was."""
     finalist_epochs: float = Field(0.3, ge=0)
     """Passes over the training split for each finalist, in its last rung."""
     halving: int = Field(3, ge=2)

@@ -87,8 +87,8 @@ def builder_of(context: Context, network: fx.GraphModule, space: SearchSpace) ->
     config, data = context.config, context.data
     images = data.train.batches(BATCH, limit=config.evaluation.ranking_images)
     return Builder(
-        base=network, space=space, data=data, settings=config.evaluation, format=context.format,
-        example=context.example,
+        base=network, space=space, data=data, settings=config.evaluation, recovery=config.recovery,
+        format=context.format, example=context.example,
         ranking=rank(
             network, space, config.criterion, coupling(network, context.example).groups, images,
             options=config.criterion_options, seed=config.seed,

@@ -10,7 +10,9 @@ from torch import Tensor
 
 PULL = 0.3
 """How strongly weights hold, over the mean square of what is read. Twelve cuts of CIFAR-10's ResNet-20 to half its
-latency, 2048 places: 74.6 % right answers with 0.01, 79.5 with 0.1, 81.5 with 0.3, 81.0 with 1, 77.7 with 3."""
+latency, 2048 places: 74.6 % right answers with 0.01, 79.5 with 0.1, 81.5 with 0.3, 81.0 with 1, 77.7 with 3. Of more
+places a weaker pull fits better, but training makes less of it: two cuts, 32,768 places, 86.4 % with 0.02, 84.8 with
+0.3, 82.8 with 1; after two short passes 86.3, 87.0 and 87.1."""
 _LEAST = 1e-12
 
 

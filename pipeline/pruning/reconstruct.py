@@ -11,7 +11,7 @@ keep their weights.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,26 +19,37 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline.errors import DataError
 from pipeline.pruning.blocks import is_addition
 from pipeline.pruning.coupling import owner
 from pipeline.pruning.least_squares import change
-from pipeline.pruning.recover import take_statistics
+from pipeline.pruning.recover import Batch, take_statistics
 from pipeline.pruning.rows import Layer, as_weights, at, by_place, is_matrix, read, weights_of
 from pipeline.training.accelerator import channels_last
+
+_MOST_PIXELS = 256 * 224 * 224
+"""Of all images together: a layer's answers to all of them are in memory at once."""
+_MOST_READ = 2**24
+"""Numbers that one layer reads at all its places together, and so also the time that its fit takes."""
+_MOST_KEPT = 2**27
+"""Numbers that the whole network's layers answer at their places, half a gigabyte."""
 
 
 class Answers:
     """What a whole network's layers answer to some images, at places that are drawn at random and stay the same."""
 
-    def __init__(self, network: fx.GraphModule, images: Tensor, places: int) -> None:
+    def __init__(self, network: fx.GraphModule, batches: Iterable[Batch], places: int) -> None:
         """Run the network once.
 
         Args:
-            images: normalised, (N, C, H, W).
-            places: of all images together that are looked at of each layer, where it has more.
+            batches: normalised images, (N, C, H, W), whose labels are not looked at. Of large ones fewer are taken:
+                after the first batch none that would make them more pixels than 256 images of 224 x 224 have.
+            places: of all images together that are looked at of each layer, where it has more. Of a layer that reads
+                much at each place, and of a network that answers much, they are fewer.
         """
-        self.images = images
-        self._each = -(-places // len(images))
+        self.images = _within_memory(batches)
+        layers = {fit.end: fit.layer for fit in _fits(network).values()}
+        self._most = min(places, _MOST_KEPT // max(1, sum(len(layer.weight) for layer in layers.values())))
         self.inputs = {node.name: _inputs(node) for node in network.graph.nodes}
         self.shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
         self.places: dict[str, Tensor] = {}
@@ -46,14 +57,16 @@ class Answers:
         self.values: dict[str, Tensor] = {}
         """The same → what it holds there, (images · places, channels)."""
         with torch.no_grad():
-            _Recorder(network, self).run(images)
+            _Recorder(network, layers, self._take).run(self.images)
 
-    def take(self, node: fx.Node, values: Tensor) -> None:
-        """Draw places and keep values, (images, places, channels), there."""
+    def _take(self, node: fx.Node, layer: Layer, values: Tensor) -> None:
+        """Draw places and keep values, (images, places, channels), there, to which a layer is fitted."""
         images, count = values.shape[:2]
+        most = min(self._most, _MOST_READ // layer.weight[0].numel())
+        each = max(1, -(-most // images))
         places, draw = torch.arange(count).expand(images, count), torch.Generator().manual_seed(len(self.places))
-        if count > self._each:
-            places = torch.randint(count, (images, self._each), generator=draw)
+        if count > each:
+            places = torch.randint(count, (images, each), generator=draw)
         self.places[node.name], self.values[node.name] = places, at(values, places)
 
 
@@ -87,18 +100,19 @@ class _Fit:
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a network and lets its answers be taken."""
+    """Runs a network and lets what some of its nodes hold be taken, as the layer beside each of them answers."""
 
-    def __init__(self, network: fx.GraphModule, answers: Answers) -> None:
+    def __init__(
+        self, network: fx.GraphModule, layers: Mapping[fx.Node, Layer], take: Callable[[fx.Node, Layer, Tensor], None]
+    ) -> None:
         super().__init__(network)
-        self._answers = answers
-        self._layers = {fit.end: fit.layer for fit in _fits(network).values()}
+        self._layers, self._take = layers, take
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node."""
         values = super().run_node(n)
-        if n in self._layers:
-            self._answers.take(n, by_place(values, self._layers[n]))
+        if (layer := self._layers.get(n)) is not None:
+            self._take(n, layer, by_place(values, layer))
         return values
 
 
@@ -198,6 +212,19 @@ class _Reconstruction(fx.Interpreter):
             factor, intercept = self._carried[n]
             _put(norm, "weight", (norm.running_var + norm.eps).sqrt() / factor)
             _put(norm, "bias", norm.running_mean / factor + intercept)
+
+
+def _within_memory(batches: Iterable[Batch]) -> Tensor:
+    """Return the images of the first batches, as many as may be in memory at once."""
+    taken: list[Tensor] = []
+    for images, _ in batches:
+        taken.append(images)
+        one_more = (len(taken) + 1) * len(images) * images[0, 0].numel()
+        if one_more > _MOST_PIXELS:
+            break
+    if not taken:
+        raise DataError("layers cannot be fitted to a cut without images; give at least two")
+    return torch.cat(taken)
 
 
 def _fits(network: fx.GraphModule) -> dict[fx.Node, _Fit]:

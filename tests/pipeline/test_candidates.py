@@ -9,7 +9,7 @@ from torch import fx
 
 from device_agents.skeleton import expand, parse
 from pipeline.candidates import Builder
-from pipeline.config import EvaluationConfig
+from pipeline.config import EvaluationConfig, RecoveryConfig
 from pipeline.errors import CutError
 from pipeline.export.format import open_format
 from pipeline.pruning.coupling import coupling
@@ -38,7 +38,7 @@ def builder() -> Builder:
     return Builder(
         base=base, space=space, ranking=rank(base, space, "l1", coupling(base, example).groups, []),
         data=data, example=example,
-        settings=EvaluationConfig(batch_norm_images=64, search_images=100),
+        settings=EvaluationConfig(batch_norm_images=64, search_images=100), recovery=RecoveryConfig(),
         format=open_format("onnx", base, example, limits=OnnxLimits(13, 7)),
     )  # fmt: skip
 
@@ -97,6 +97,21 @@ def test_layers_behind_a_cut_are_fitted_to_it_unless_the_settings_leave_that_out
     before, normed, fitted = (dict(n.named_parameters()) for n in (raw, plain.network(plan), builder.network(plan)))
     assert all(torch.equal(value, before[name]) for name, value in normed.items())
     assert any(not torch.equal(value, before[name]) for name, value in fitted.items())
+
+
+def test_a_finalist_is_fitted_more_closely_than_its_candidate_unless_the_settings_leave_that_out(
+    builder: Builder,
+) -> None:
+    plan, (images, _) = halved(builder), next(builder.data.train.batches(200))
+
+    def error(network: fx.GraphModule) -> float:
+        with torch.no_grad():
+            return float((network(images) - builder.base(images)).square().mean())
+
+    plain = replace(builder, recovery=RecoveryConfig(reconstruction_places=0))
+    candidate = plain.network(plan)
+    assert error(builder.finalist(plan)) < 0.9 * error(candidate)
+    assert error(plain.finalist(plan)) == error(candidate)
 
 
 def test_single_weights_become_zero_and_every_channel_stays(builder: Builder) -> None:

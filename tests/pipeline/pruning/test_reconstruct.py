@@ -74,6 +74,10 @@ def error(network: fx.GraphModule, whole: fx.GraphModule) -> float:
         return float((network(MANY) - whole(MANY)).square().mean())
 
 
+def answers(whole: fx.GraphModule, *batches: Tensor, places: int = PLACES) -> Answers:
+    return Answers(whole, [(images, torch.zeros(len(images))) for images in batches or (MANY,)], places)
+
+
 def state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
@@ -87,7 +91,7 @@ def test_a_cut_network_answers_more_as_the_whole_one_did_than_with_batch_norm_al
     normed = copy.deepcopy(pruned)
     reestimate_batch_norm(normed, [(MANY, torch.zeros(len(MANY)))])
     before = state(pruned)
-    reconstruct(pruned, Answers(whole, MANY, PLACES), kept)
+    reconstruct(pruned, answers(whole), kept)
     assert error(pruned, whole) < 0.7 * error(normed, whole)
     assert {n: v.shape for n, v in before.items()} == {n: v.shape for n, v in pruned.state_dict().items()}
     assert not any(module.training for module in pruned.modules())
@@ -99,7 +103,7 @@ def test_a_removed_block_is_made_up_for_by_those_behind_it() -> None:
     levels = tuple(100 if group.bypass == first else 0 for group in space.groups)
     pruned = prune(whole, space, levels, ranking, networks.IMAGES)
     raw = error(pruned, whole)
-    reconstruct(pruned, Answers(whole, MANY, PLACES), left(whole, space, levels, ranking))
+    reconstruct(pruned, answers(whole), left(whole, space, levels, ranking))
     assert error(pruned, whole) < 0.5 * raw
 
 
@@ -114,21 +118,21 @@ def test_what_the_channels_that_are_left_can_say_comes_back() -> None:
     levels = tuple(50 if "conv1" in group.name else 0 for group in space.groups)
     pruned = prune(whole, space, levels, ranking, networks.IMAGES)
     raw = error(pruned, whole)
-    reconstruct(pruned, Answers(whole, MANY, PLACES), left(whole, space, levels, ranking))
+    reconstruct(pruned, answers(whole), left(whole, space, levels, ranking))
     assert error(pruned, whole) < 0.03 * raw
 
 
 def test_a_network_that_was_not_cut_stays_as_it_is() -> None:
     whole, _, _ = studied(Residual)
     same = copy.deepcopy(whole)
-    reconstruct(same, Answers(whole, MANY, PLACES), {})
+    reconstruct(same, answers(whole), {})
     assert all(torch.equal(value, state(whole)[name]) for name, value in same.state_dict().items())
 
 
 def test_what_comes_before_the_first_cut_stays_and_weights_stay_as_long_as_they_were() -> None:
     pruned, whole, kept = cut_and_whole(Residual, 50)
     before = state(pruned)
-    reconstruct(pruned, Answers(whole, MANY, PLACES), kept)
+    reconstruct(pruned, answers(whole), kept)
     after = pruned.state_dict()
     assert torch.equal(after["stem.weight"], before["stem.weight"])
     for layer in ("block1.conv2", "block2.conv3"):
@@ -143,7 +147,7 @@ def test_a_layer_that_is_called_twice_keeps_its_weights() -> None:
     levels = tuple(group.levels[-1] for group in space.groups)
     pruned = prune(whole, space, levels, ranking, networks.IMAGES)
     before = state(pruned)
-    reconstruct(pruned, Answers(whole, MANY, PLACES), left(whole, space, levels, ranking))
+    reconstruct(pruned, answers(whole), left(whole, space, levels, ranking))
     changed = {name for name, value in pruned.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
 
@@ -151,7 +155,7 @@ def test_a_layer_that_is_called_twice_keeps_its_weights() -> None:
 def test_half_precision_answers_with_the_fitted_weights_at_once() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         pruned, whole, kept = cut_and_whole(Chain, 50)  # runs the network to check it, and so remembers its weights
-        reconstruct(pruned, Answers(whole, MANY, PLACES), kept)
+        reconstruct(pruned, answers(whole), kept)
         with torch.no_grad():
             inside = pruned(MANY)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -159,10 +163,52 @@ def test_half_precision_answers_with_the_fitted_weights_at_once() -> None:
 
 
 def test_no_more_places_are_looked_at_than_were_asked_for_nor_than_there_are() -> None:
-    answers = Answers(studied(Chain)[0], MANY[:50], 200)
-    assert {tuple(places.shape) for places in answers.places.values()} == {(50, 4), (50, 1)}
-    assert answers.values["bn1"].shape == (200, 8)
-    assert answers.values["fc"].shape == (50, 5)
+    found = answers(studied(Chain)[0], MANY[:50], places=200)
+    assert {tuple(places.shape) for places in found.places.values()} == {(50, 4), (50, 1)}
+    assert found.values["bn1"].shape == (200, 8)
+    assert found.values["fc"].shape == (50, 5)
+
+
+def test_batches_count_as_one_and_their_images_may_be_many() -> None:
+    whole = studied(Chain)[0]
+    apart, at_once = answers(whole, MANY[:120], MANY[120:]), answers(whole)
+    assert apart.places.keys() == at_once.places.keys()
+    assert all(torch.equal(apart.values[name], at_once.values[name]) for name in at_once.values)
+
+
+def test_of_large_images_fewer_are_taken_and_the_first_batch_always() -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x.mean((2, 3)))
+
+    whole = trace(Mean(), torch.zeros(2, 3, 8, 8))
+    large, huge = torch.zeros(4, 3, 1, 1).expand(4, 3, 1100, 1100), torch.zeros(2, 3, 1, 1).expand(2, 3, 3000, 3000)
+    assert len(answers(whole, large, large, large).images) == 8
+    assert len(answers(whole, huge, huge).images) == 2
+
+
+def test_a_layer_that_reads_much_is_looked_at_in_fewer_places() -> None:
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.wide = nn.Conv2d(3, 2048, 1), nn.Conv2d(2048, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.wide(self.stem(x)).mean((2, 3))
+
+    images = MANY[:2].repeat(1, 1, 4, 4)
+    found = answers(trace(Wide(), images), images, places=2000)
+    assert found.places["stem"].shape == (2, 1000)
+    assert found.places["wide"].shape == (2, 455)  # each of 9 · 2048 numbers, together at most 2²⁴
+
+
+def test_without_images_there_is_nothing_to_fit_to() -> None:
+    with pytest.raises(DataError, match="without images"):
+        Answers(studied(Chain)[0], [], PLACES)
 
 
 def test_one_image_is_too_few_where_a_norm_sees_one_value_a_channel() -> None:
@@ -178,4 +224,4 @@ def test_one_image_is_too_few_where_a_norm_sees_one_value_a_channel() -> None:
 
     pruned, whole, kept = cut_and_whole(Pooled, 50)
     with pytest.raises(DataError, match="give at least two"):
-        reconstruct(pruned, Answers(whole, MANY[:1], PLACES), kept)
+        reconstruct(pruned, answers(whole, MANY[:1]), kept)
