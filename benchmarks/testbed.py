@@ -163,7 +163,10 @@ class Testbed:
 
         The latter begins as a finalist's does. Read once for each network; nothing is chosen by it.
         """
-        name = f"test {self.builder.space.key(plan.levels)}" + (f" after {settings}" if settings else "")
+        name = f"test {self.builder.space.key(plan.levels)}"
+        if settings:
+            told = self.context.config.recovery
+            name += f" fitted to {told.reconstruction_images}, {told.reconstruction_places} after {settings}"
         known = self.context.store.get(name)
         if known is None:
             network = self.builder.finalist(plan) if settings else self.builder.network(plan)
