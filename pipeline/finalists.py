@@ -140,6 +140,7 @@ class Finals:
     def _before(self, trial: Trial, rungs: Sequence[Rung], number: int) -> fx.GraphModule:
         """Return a finalist's network as the rung before has left it; before the first one, as it was cut."""
         if number == 0:
+            self.context.listen(Stage(f"Cut finalist {trial.index} and fit its layers"))
             return self.builder.finalist(trial.plan)
         before = self.context.store.get(_rung(self.training(trial, rungs, number - 1)))
         return self._loaded(trial.plan, before["weights"])

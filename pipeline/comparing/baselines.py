@@ -8,7 +8,9 @@ l1-in-training  the base model trained further with an L1 penalty, then Network 
 
 Fast enough is a measured latency no more than one percent above that of the run's network, which is measured again in
 the same session. Both pruned ones are fine-tuned with the run's settings: what its chosen finalist went through, in
-every round. What is finished is in the run's store; what was measured or trained there once is not done again.
+every round. Before that their batch norm is re-estimated; that a run also fits its network's layers to the cut is part
+of what it is compared for (a run with ``evaluation: {reconstruction_places: 0}`` does not). What is finished is in the
+run's store; what was measured or trained there once is not done again.
 """
 
 from __future__ import annotations
