@@ -42,8 +42,8 @@ class Answers:
         """Run the network once.
 
         Args:
-            batches: normalised images, (N, C, H, W), whose labels are not looked at. Of large ones fewer are taken:
-                after the first batch none that would make them more pixels than 256 images of 224 x 224 have.
+            batches: normalised images, (N, C, H, W), whose labels are not looked at. Of large ones the first are taken,
+                no more than have as many pixels as 256 images of 224 x 224, but two.
             places: of all images together that are looked at of each layer, where it has more. Of a layer that reads
                 much at each place, and of a network that answers much, they are fewer.
         """
@@ -215,16 +215,17 @@ class _Reconstruction(fx.Interpreter):
 
 
 def _within_memory(batches: Iterable[Batch]) -> Tensor:
-    """Return the images of the first batches, as many as may be in memory at once."""
+    """Return the first images, as many as may be in memory at once, and two at least."""
     taken: list[Tensor] = []
+    most = 0
     for images, _ in batches:
         taken.append(images)
-        one_more = (len(taken) + 1) * len(images) * images[0, 0].numel()
-        if one_more > _MOST_PIXELS:
+        most = max(2, _MOST_PIXELS // images[0, 0].numel())
+        if sum(map(len, taken)) >= most:
             break
     if not taken:
         raise DataError("layers cannot be fitted to a cut without images; give at least two")
-    return torch.cat(taken)
+    return torch.cat(taken)[:most]
 
 
 def _fits(network: fx.GraphModule) -> dict[fx.Node, _Fit]:
