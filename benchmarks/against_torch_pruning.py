@@ -7,8 +7,9 @@ other side is bisected: the least ratio whose net is no slower, as measured besi
 in the inventory), than the target, or than the DQN's nets where those are slower, and one percent. Uniform L1 may keep
 any number of channels. Then for all: batch norm re-estimated on 2560 images, test accuracy, 2 epochs on 10,000 images
 without a teacher (SGD 0.01, momentum 0.9, weight decay 1e-4, cosine, batch 128, flipped and cropped), test accuracy.
-The DQN's nets are judged once more with their layers fitted to the base's answers first, as a run does. A seed draws
-the images that a criterion reads, those that are trained on, and their order. Means are over the seeds.
+The DQN's nets are judged once more with their layers fitted to the base's answers first, on 2048 images without labels,
+as a run does with its finalists. A seed draws the images that a criterion reads, those that are trained on, and their
+order. Means are over the seeds.
 """
 
 from __future__ import annotations

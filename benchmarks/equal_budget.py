@@ -10,7 +10,8 @@ strategy knows how many trials it has, so each budget is a search of its own. To
 standard error: of the best net that meets the target, its accuracy on the search split (by which it was picked) and on
 the test split before fine-tuning (read once for each of these nets). Published weights were trained on the search
 split's images as well, so the unpruned net does better there than on the test split. With --fine-tune the three best
-nets of each strategy are trained alike, and a second table says whether the ranking holds.
+nets of each strategy are fitted as a run's finalists are, then trained alike, and a second table says whether the
+ranking holds.
 
 With ``--latency predicted`` the cost model's figures count as the truth: quick, and no statement about a device.
 """

@@ -4,9 +4,10 @@
 
 Two searches see the same network cut in the same ways, with the cost model's latencies taken for true: one judges
 candidates with batch norm re-estimated, the other with their layers fitted to the cut as well. The best plans of each
-are then read both ways on the search split and on the test split, and fine-tuned from both (2 passes over 10,000
-images without a teacher). The first table says how good the networks are that each search finds, the second how well
-accuracy on the search split before fine-tuning orders them as the test split does after it.
+are then read both ways on the search split and on the test split, and fine-tuned from both (2 passes over 10,000 images
+without a teacher), fitted anew on more images first, as a run's finalists are. The first table says how good the
+networks are that each search finds, the second how well accuracy on the search split before fine-tuning orders them as
+the test split does after it.
 """
 
 from __future__ import annotations
