@@ -1,7 +1,10 @@
 """Which plan to evaluate next: probes of single cuts first, then by what models promise and by what they do not know.
 
-Shared by the strategies that learn a model of accuracy: the DQN and its control, evolution on the same model. They
-differ in how they come by plans; from those that they bring, the next is picked here.
+Shared by the strategies that learn a model of accuracy: the DQN and its control, which has no network. They
+differ in how they come by plans; those that they bring are bred further, and the next is picked, by one score:
+the expected improvement on the best plan so far, times the probability that the plan meets the targets.
+
+    Gardner et al. 2014 (Bayesian optimisation with inequality constraints), Ament et al. 2023 (its logarithm)
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import erfcx, log_ndtr, ndtr
 
 from pipeline.cost.accuracy import AccuracyModel, accuracy_of
 from pipeline.records import Trial
@@ -22,15 +25,14 @@ _PROBES = 1 / 3
 """Share of the trials that probes may take."""
 _BEST, _MUTANTS = 3, 60
 """Best measured plans whose neighbours are proposed, and how many of each."""
-_EXPLORE_UNTIL = 0.6
-"""Share of the trials after which plans are picked to be good rather than to be learnt from."""
-_LATE_HOPES = (0.0, 0.5)
-"""Deviations above the mean that count from then on, in turns."""
-_SPARE = 300
-"""Random plans drawn where nothing new is proposed."""
+_GENERATIONS, _PARENTS, _CHILDREN = 6, 50, 200
+"""That are bred from proposed plans before one is picked, and how many plans each has."""
+_DRAWN = 200
+"""Random plans among those to begin with; also where nothing new is proposed."""
 _BEYOND = 0.02
 """Plans that are predicted to miss a target by so much of it are looked at too: they may meet it all the same."""
-_LEAST_LIKELY = 1e-6
+_LEAST_DOUBT = 1e-6
+"""Deviation of a reward at least."""
 
 
 class Proposer:
@@ -52,7 +54,6 @@ class Proposer:
         self._told: list[tuple[list[int], float]] = []
         self._fitted = 0
         self._probes = deepest_cuts(self.planner, int(_PROBES * problem.trials))
-        self._turn = 0
 
     def ask_probe(self) -> list[int] | None:
         """Return the next probe; None: they are through."""
@@ -104,64 +105,85 @@ class Proposer:
         )
         return changed
 
+    def starts(self) -> Indices:
+        """Return plans to breed from: the knapsack's, mutants of the best measured, random ones, (plans, groups)."""
+        return np.concatenate([self.knapsack(), self.near_the_best(), draw(self.planner, _DRAWN, self.rng)])
+
+    def bred(self, plans: Indices) -> Indices:
+        """Return the last generation bred from plans by their scores, with its parents, (plans, groups)."""
+        for _ in range(_GENERATIONS):
+            plans = np.unique(plans, axis=0)
+            parents = plans[self.scores(plans).argsort()[::-1][:_PARENTS]]
+            plans = np.concatenate([parents, legalised(self.planner, self._children(parents), self.beyond)])
+        return plans
+
+    def _children(self, parents: Indices) -> Indices:
+        """Return children of two parents each, mutated."""
+        pairs = self.rng.integers(0, len(parents), (_CHILDREN, 2))
+        own = self.rng.random((_CHILDREN, 1)) < 0.5
+        mixed = self.rng.random((_CHILDREN, parents.shape[1])) < 0.5
+        return self.mutants(np.where(own | mixed, parents[pairs[:, 0]], parents[pairs[:, 1]]))
+
     # ------------------------------------------------------------ the choice
 
     def pick(self, pool: Indices) -> list[int]:
-        """Return the most hopeful plan of a pool, (plans, groups), that was not asked for; else any that was not."""
-        fresh = self._not_asked(np.unique(pool, axis=0))
+        """Return the best plan bred from a pool, (plans, groups), that was not asked for; else any that was not."""
+        fresh = self._not_asked(np.unique(self.bred(pool), axis=0))
         if len(fresh) == 0:
-            fresh = self._not_asked(draw(self.planner, _SPARE, self.rng))
-        hope = self._hope(len(fresh))
-        self._turn += 1
+            fresh = self._not_asked(draw(self.planner, _DRAWN, self.rng))
         if len(fresh):
-            levels = [int(level) for level in fresh[self.scores(fresh, hope).argmax()]]
+            levels = [int(level) for level in fresh[self.scores(fresh).argmax()]]
         else:
             levels = list(unasked(self.planner, self.asked))
         self.asked.add(tuple(levels))
         return levels
 
-    def scores(self, plans: Indices, hope: float | Array) -> Array:
-        """Return what plans are worth a trial, (plans,): what they gain on the best so far, if they meet the targets.
+    def scores(self, plans: Indices) -> Array:
+        """Return what plans are worth a trial, (plans,): logarithms of the improvement that is to be expected.
 
-        The gain counts by the probability that it may be had (Gardner et al., Bayesian Optimization with Inequality
-        Constraints, 2014); where there is none, what is lost counts the more, the less probable a plan is.
-
-        Args:
-            hope: the accuracy counts as so many deviations above what is expected.
+        On the best reward of a plan that met the targets; while there is none, on the least that any of these plans
+        promises.
         """
         outlook = self.planner.outlook(plans)
-        mean, deviation = self.accuracy.predict(plans)
-        hoped = (accuracy_of(mean + hope * deviation) - accuracy_of(mean)) / self.problem.base_accuracy
-        gain = (
-            self.planner.potential(plans, outlook) + np.mean(self.problem.weights.alpha) * hoped - (self._best or 0.0)
-        )
-        likely = np.maximum(self._likely(plans, outlook), _LEAST_LIKELY)
-        scores: Array = np.where(gain > 0, gain * likely, gain / likely)
-        return scores
+        promised = self.planner.potential(plans, outlook)
+        best = promised.min() if self._best is None else self._best
+        doubt = np.maximum(self._doubt(plans), _LEAST_DOUBT)
+        return log_expected_improvement(promised - best, doubt) + self._log_likely(plans, outlook)
 
-    def _likely(self, plans: Indices, outlook: Outlook) -> Array:
-        """Return the probability that plans meet the targets as measured, (plans,)."""
+    def _doubt(self, plans: Indices) -> Array:
+        """Return the standard deviation of plans' rewards, as far as their accuracy is not known, (plans,)."""
+        logit, deviation = self.accuracy.predict(plans)
+        share = accuracy_of(logit)
+        doubt: Array = np.mean(self.problem.weights.alpha) * share * (1 - share) * deviation
+        return doubt / self.problem.base_accuracy
+
+    def _log_likely(self, plans: Indices, outlook: Outlook) -> Array:
+        """Return the logarithm of the probability that plans meet the targets as measured, (plans,)."""
         doubts = self.problem.costs.uncertainty(plans)
-        likely = np.ones(len(plans))
+        likely = np.zeros(len(plans))
         for metric, limit in self.problem.limits.items():
             if metric in doubts:
                 room = limit / (1 - self.problem.margin) - outlook.costs[metric]
-                likely *= ndtr(room / (doubts[metric] * outlook.costs[metric]))
+                likely += log_ndtr(room / (doubts[metric] * outlook.costs[metric]))
         return likely
-
-    def next_hope(self) -> float:
-        """Return how many deviations above the mean count in this turn; where it is drawn for each plan, one."""
-        hope = self._hope(1)
-        return float(np.max(hope))
 
     def _not_asked(self, plans: Indices) -> Indices:
         return np.array([plan for plan in plans if tuple(plan.tolist()) not in self.asked], dtype=np.int64)
 
-    def _hope(self, plans: int) -> float | Array:
-        """Return how many deviations above the mean count: explore in turns at first, later take what is known best."""
-        if len(self.asked) > _EXPLORE_UNTIL * self.problem.trials:
-            return _LATE_HOPES[self._turn % len(_LATE_HOPES)]
-        return (0.0, 1.0, self.rng.standard_normal(plans), 2.0)[self._turn % 4]
+
+def log_expected_improvement(gain: Array, deviation: Array) -> Array:
+    """Return the logarithm of E[max(0, X)], X normal with mean ``gain``; finite however improbable a gain is.
+
+    >>> log_expected_improvement(np.array([0.0, -100.0]), np.array([1.0, 1.0])).round(2).tolist()
+    [-0.92, -5010.13]
+    """
+    z = gain / deviation
+    above, below = np.maximum(z, 0.0), np.minimum(z, 0.0)
+    density = np.exp(-(above**2) / 2) / np.sqrt(2 * np.pi)
+    scaled = 1 / np.sqrt(2 * np.pi) + below / 2 * erfcx(-below / np.sqrt(2))  # over exp(-z²/2)
+    log_below = np.log(np.maximum(scaled, np.finfo(float).tiny)) - below**2 / 2
+    improvement: Array = np.log(deviation) + np.where(z < 0, log_below, np.log(density + above * ndtr(above)))
+    return improvement
 
 
 def deepest_cuts(planner: Planner, most: int) -> list[list[int]]:

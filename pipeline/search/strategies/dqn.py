@@ -9,7 +9,8 @@ A real evaluation costs seconds, an imagined one microseconds. So plans that com
        knapsack's plan, the best measured plans and their mutants
     4  learn: double Q-learning; each step's reward is what it changes of what the plan promises (Ng et al. 1999), the
        last one's of a measured plan what the board measured
-    5  pick from greedy, ε-greedy and Boltzmann rollouts by promise and by ignorance in turn, towards the end by promise
+    5  add greedy, ε-greedy and Boltzmann rollouts to the plans that the control begins with, breed a few generations
+       of all, and pick by expected improvement: promise and ignorance, and the probability that the target is met
 
 As the target is an input, one network plans for all of them: ``plan_for`` plays one that was never searched for. With
 ``mode: direct`` none of this is used, see :mod:`pipeline.search.direct`.
@@ -35,8 +36,8 @@ from pipeline.targets import Metric
 
 _VECTOR = 1000
 """Episodes that are imagined side by side."""
-_POOL = 150
-"""Rollouts of each kind among which the next plan is picked."""
+_POOL = 50
+"""Rollouts of each kind among those from which the next plan is bred."""
 _EPSILON, _TEMPERATURE = 0.15, 0.02
 """Of these: share of random levels; and for Boltzmann's, in units of the reward."""
 _TARGETS = (0.35, 0.95)
@@ -162,7 +163,7 @@ class Dqn:
         return levels
 
     def _pool(self) -> Indices:
-        """Return the plans among which the next is picked, some of which may miss the target a little."""
+        """Return the plans from which the next is bred, some of which may miss the target a little."""
         limits, beyond = self._planner.problem.limits, self._proposer.beyond
         kinds = np.repeat(np.arange(4), [1, 1, _POOL, _POOL])
         played = self._rollout(
@@ -173,7 +174,7 @@ class Dqn:
         )
         if "warm_start" in self.settings.without:
             return played
-        return np.concatenate([played, self._proposer.near_the_best(), self._proposer.knapsack()])
+        return np.concatenate([played, self._proposer.starts()])
 
 
 def create(problem: Problem) -> Strategy:

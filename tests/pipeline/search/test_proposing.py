@@ -1,4 +1,4 @@
-"""Which of several plans is worth the next trial: what it gains, by how probable it is to meet the target."""
+"""Which of several plans is worth the next trial: by what improvement is to be expected, if it meets the target."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from pipeline.search.planning import Indices
-from pipeline.search.proposing import Proposer
+from pipeline.search.proposing import Proposer, log_expected_improvement
 from tests.pipeline.search.toys import problem, trial_of
 
 PLAN = np.array([[4, 4, 4, 0, 0, 0]])
@@ -22,46 +24,69 @@ def proposer(limit: float, *, margin: float = 0.0) -> Proposer:
 
 
 def score(told: Proposer, plans: Indices = PLAN) -> float:
-    return float(told.scores(plans, 0.0)[0])
+    return float(told.scores(plans)[0])
+
+
+def with_best(told: Proposer, reward: float, *, feasible: bool = True) -> Proposer:
+    best = trial_of(told.problem, 0, told.planner.plan([0, 0, 0, 0, 0, 4]))
+    told.tell(replace(best, reward=reward, feasible=feasible))
+    return told
+
+
+@pytest.mark.parametrize(("gain", "deviation"), [(0.0, 1.0), (2.0, 0.5), (-1.0, 0.3), (-2.0, 0.4), (40.0, 0.01)])
+def test_expected_improvement_is_the_mean_of_what_is_above_nothing(gain: float, deviation: float) -> None:
+    area = quad(lambda x: x * norm.pdf(x, gain, deviation), 0.0, gain + 12 * deviation, points=[max(gain, 0.0)])[0]
+    assert log_expected_improvement(np.array([gain]), np.array([deviation]))[0] == pytest.approx(np.log(area), rel=1e-6)
+
+
+def test_expected_improvement_keeps_its_order_where_it_vanishes() -> None:
+    found = log_expected_improvement(-np.geomspace(1.0, 1e9, 50), np.ones(50))
+    assert np.isfinite(found).all()
+    assert (np.diff(found) < 0).all()
+
+
+def test_of_plans_that_promise_as_much_the_less_known_is_worth_more() -> None:
+    for gain in (-1.0, 0.0, 1.0):
+        found = log_expected_improvement(np.full(3, gain), np.array([0.1, 0.5, 2.0]))
+        assert (np.diff(found) > 0).all()
 
 
 def test_a_plan_counts_less_the_less_probable_it_is_to_meet_the_target() -> None:
     scores = [score(proposer(limit)) for limit in (2.0, 1.1, 1.01, 0.99, 0.9, 0.5)]
     assert scores == sorted(scores, reverse=True)
-    assert scores[0] == pytest.approx(float(proposer(2.0).planner.potential(PLAN)[0]))
-    assert scores[-1] == pytest.approx(0.0, abs=1e-3)
+    assert np.isfinite(scores).all()
 
 
 def test_a_plan_at_the_target_itself_counts_half() -> None:
     """The margin that plans are made with is no part of the target."""
     for margin in (0.0, 0.02):
-        assert score(proposer(1.0, margin=margin)) == pytest.approx(score(proposer(2.0)) / 2)
+        assert score(proposer(1.0, margin=margin)) == pytest.approx(score(proposer(2.0)) + np.log(0.5))
 
 
 def test_where_nothing_is_gained_the_more_probable_plan_is_worth_more() -> None:
-    likely, unlikely = proposer(1.1), proposer(0.95)
-    for told in (likely, unlikely):
-        best = trial_of(told.problem, 0, told.planner.plan([0, 0, 0, 0, 0, 4]))
-        told.tell(replace(best, reward=5.0, feasible=True))
-    assert score(unlikely) < score(likely) < 0
+    likely, unlikely = with_best(proposer(1.1), 5.0), with_best(proposer(0.95), 5.0)
+    assert score(unlikely) < score(likely) < score(proposer(1.1))
 
 
 def test_a_plan_that_missed_the_target_is_not_what_others_have_to_beat() -> None:
-    told = proposer(1.1)
-    before = score(told)
-    missed = trial_of(told.problem, 0, told.planner.plan([0, 0, 0, 0, 0, 4]))
-    told.tell(replace(missed, reward=5.0, feasible=False))
-    assert score(told) == before
+    assert score(with_best(proposer(1.1), 5.0, feasible=False)) == score(proposer(1.1))
 
 
 def test_a_best_plan_whose_reward_is_negative_is_what_others_have_to_beat() -> None:
-    told = proposer(2.0)
-    before = score(told)
-    best = trial_of(told.problem, 0, told.planner.plan([0, 0, 0, 0, 0, 4]))
-    told.tell(replace(best, reward=-0.5, feasible=True))
-    assert score(told) == pytest.approx(before + 0.5)
+    poor, poorer = with_best(proposer(2.0), -0.5), with_best(proposer(2.0), -1.0)
+    promised = float(poor.planner.potential(PLAN)[0])
+    assert np.exp(score(poor)) == pytest.approx(promised + 0.5, rel=0.05)
+    assert np.exp(score(poorer)) == pytest.approx(promised + 1.0, rel=0.05)
 
 
 def test_without_targets_every_plan_counts_in_full() -> None:
-    told = Proposer(problem(limits={}))
-    assert score(told) == pytest.approx(float(told.planner.potential(PLAN)[0]))
+    free, roomy = with_best(Proposer(problem(limits={})), 0.5), with_best(proposer(50.0), 0.5)
+    assert score(free) == pytest.approx(score(roomy))
+
+
+def test_breeding_finds_better_plans_that_the_masks_allow() -> None:
+    told = with_best(proposer(1.0), 0.1)
+    begun = told.near_the_best()
+    bred = told.bred(begun)
+    assert told.scores(bred).max() > told.scores(begun).max()
+    assert (told.planner.excess(bred, told.beyond) == 0).all()
