@@ -1,10 +1,11 @@
 """Which plan to evaluate next: probes of single cuts first, then by what models promise and by what they do not know.
 
-Shared by the strategies that learn a model of accuracy: the DQN and its control, which has no network. They
-differ in how they come by plans; those that they bring are bred further, and the next is picked, by one score:
-the expected improvement on the best plan so far, times the probability that the plan meets the targets.
+Shared by the strategies that learn a model of accuracy: the DQN, whose network brings plans of its own, and its
+control, which has none. Proposed plans are bred further, and the next is picked, by one score: the expected improvement
+on the best plan so far, times the probability that the plan meets the targets.
 
-    Gardner et al. 2014 (Bayesian optimisation with inequality constraints), Ament et al. 2023 (its logarithm)
+    Gardner et al. 2014 (Bayesian optimisation with inequality constraints), Picheny et al. 2013 (of noisy figures),
+    Ament et al. 2023 (its logarithm)
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class Proposer:
         """Of measured plans."""
         self.beyond: Limits = {m: limit / (1 - problem.margin) * (1 + _BEYOND) for m, limit in problem.limits.items()}
         """What plans that are looked at may be predicted to cost."""
-        self._best: float | None = None
-        """Highest reward of a plan that met the targets; None: no plan did yet."""
+        self._feasible: list[list[int]] = []
+        """Plans that met the targets as measured."""
         self._told: list[tuple[list[int], float]] = []
         self._fitted = 0
         self._probes = deepest_cuts(self.planner, int(_PROBES * problem.trials))
@@ -72,7 +73,7 @@ class Proposer:
         if trial.reward is not None:
             self.rewards[tuple(levels)] = trial.reward
             if trial.feasible:
-                self._best = trial.reward if self._best is None else max(self._best, trial.reward)
+                self._feasible.append(levels)
 
     def learn(self) -> None:
         """Fit the accuracy model to what was told since."""
@@ -141,12 +142,12 @@ class Proposer:
     def scores(self, plans: Indices) -> Array:
         """Return what plans are worth a trial, (plans,): logarithms of the improvement that is to be expected.
 
-        On the best reward of a plan that met the targets; while there is none, on the least that any of these plans
-        promises.
+        On the best of the plans that met the targets, as the models see it now: the highest of many noisy rewards is
+        high by luck. While there is none, on the least that any of ``plans`` promises.
         """
         outlook = self.planner.outlook(plans)
         promised = self.planner.potential(plans, outlook)
-        best = promised.min() if self._best is None else self._best
+        best = self.planner.potential(np.array(self._feasible)).max() if self._feasible else promised.min()
         doubt = np.maximum(self._doubt(plans), _LEAST_DOUBT)
         return log_expected_improvement(promised - best, doubt) + self._log_likely(plans, outlook)
 
