@@ -9,7 +9,7 @@ from rich.table import Table
 from pipeline.cli.console import out
 from pipeline.comparing.comparison import Comparison, Group
 from pipeline.comparing.differences import Difference
-from pipeline.comparing.grouping import BASELINE, name_of
+from pipeline.comparing.grouping import name_of
 from pipeline.comparing.metrics import LINES, METRICS, Metric
 from pipeline.records import Interval
 from pipeline.report.table import count, decimals
@@ -21,7 +21,6 @@ _NOTE = (
     "measurement\nhypervolume: area that the measured networks dominate, latency over the base model's (up to 1) by "
     "search accuracy (from guessing on)"
 )
-_BASELINES = "baselines: trained as the run's network was, but their layers were not fitted to the cut before"
 _TESTS = (
     "Welch's t (degrees of freedom), two-sided; Holm: over this metric's pairs; g: in pooled standard deviations, "
     "unbiased"
@@ -63,8 +62,6 @@ def _print_groups(found: Comparison) -> None:
         out.print(table)
         out.print()
     out.print(_NOTE, style="dim")
-    if any(group.differs.get(BASELINE) for group in found.groups):
-        out.print(_BASELINES, style="dim")
 
 
 def _whole_cell(group: Group, metric: str) -> str:

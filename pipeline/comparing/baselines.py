@@ -7,10 +7,9 @@ l1-in-training  the base model trained further with an L1 penalty, then Network 
                 the network has none at all, the penalty is on the weights.
 
 Fast enough is a measured latency no more than one percent above that of the run's network, which is measured again in
-the same session. Both pruned ones are fine-tuned with the run's settings: what its chosen finalist went through, in
-every round. Before that their batch norm is re-estimated; that a run also fits its network's layers to the cut is part
-of what it is compared for (a run with ``evaluation: {reconstruction_places: 0}`` does not). What is finished is in the
-run's store; what was measured or trained there once is not done again.
+the same session. Both pruned ones then go through what the run's chosen finalist went through, by the run's settings:
+their layers are fitted to the cut, and they are fine-tuned, in every round. So only the choice of what to cut differs.
+What is finished is in the run's store; what was measured or trained there once is not done again.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from safetensors.torch import load_file
-from torch import fx
+from torch import Tensor, fx
 
 from pipeline import codec
 from pipeline.base import Base, make_base
@@ -35,8 +34,9 @@ from pipeline.halving import rungs_of
 from pipeline.learning import forget, learn
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.measures import measures_of
-from pipeline.pruning.prune import Ranking, cut
+from pipeline.pruning.prune import Ranking, cut, kept_channels, surplus_over
 from pipeline.pruning.ranking import rank
+from pipeline.pruning.reconstruct import Answers, reconstruct
 from pipeline.pruning.recover import BATCH, Images, accuracy, reestimate_batch_norm
 from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace
 from pipeline.run import Prepared
@@ -138,6 +138,7 @@ class _Work:
             measured = self._whole(context.format.file(pruned), f"{name}:{_key(kept)}")
             if _ratio(measured).value <= limit.value * SLACK:
                 context.listen(Note(f"{name}: {share:.0%} kept, {_ratio(measured).value:.3f}× as measured"))
+                self._fit(name, pruned, network, surplus_over(self.space, kept, ranking))
                 figures = self._judged(name, pruned, measured)
                 return Baseline(name=name, figures=figures, limit=limit, share=share, channels=kept)
         why = f"it cannot be as fast as {limit.value:.3f}× of the base model: {self._narrowest(found, netted)}"
@@ -171,11 +172,23 @@ class _Work:
     def _whole(self, model: bytes, name: str) -> Measurement:
         return self.bench.whole(model, f"baseline:whole:{name}", kind=self.context.agent.device.format)
 
+    def _fit(self, name: str, pruned: fx.GraphModule, before: fx.GraphModule, units: Mapping[str, Tensor]) -> None:
+        """Fit a network that lost ``units`` of its groups to its cut in place, as a run fits its finalists."""
+        few, told = self.context.config.evaluation, self.context.config.recovery
+        train = self.context.data.train
+        if few.reconstruction_places == 0:
+            reestimate_batch_norm(pruned, train.batches(BATCH, limit=few.batch_norm_images))
+            return
+        self.context.listen(Stage(f"Fit the layers of {name} to its cut"))
+        images, places = told.reconstruction_images, told.reconstruction_places
+        if places == 0:
+            images, places = min(BATCH, few.batch_norm_images), few.reconstruction_places
+        answers = Answers(before, train.batches(BATCH, limit=images), places)
+        reconstruct(pruned, answers, kept_channels(before, units, self.context.example))
+
     def _judged(self, name: str, network: fx.GraphModule, measured: Measurement) -> Figures:
         """Return the figures of a network once it is fine-tuned; the test split is read here, this once."""
         context = self.context
-        images = context.data.train.batches(BATCH, limit=context.config.evaluation.batch_norm_images)
-        reestimate_batch_norm(network, images)
         search_accuracy = 0.0
         for stage, split, settings in self._recovery():
             if stage.endswith(_FULL):  # the last one may train on the search split

@@ -44,7 +44,7 @@ def cut(
     if unbridged := [g.name for g in space.groups if kept[g.name] == 0 and g.bypass is None]:
         raise CutError(f"{unbridged[0]}: all channels would go and there is no way around them")
     gone = {g.bypass for g in space.groups if kept[g.name] == 0}
-    return without(model, _surplus(space, kept, ranking), gone, example)
+    return without(model, surplus_over(space, kept, ranking), gone, example)
 
 
 def without(
@@ -80,7 +80,12 @@ def kept_channels(model: fx.GraphModule, units: Mapping[str, Tensor], example: T
 
 def surplus(space: SearchSpace, levels: tuple[int, ...], ranking: Ranking) -> dict[str, Tensor]:
     """Return the units of each group that go at a plan's ``levels``, the least important ones."""
-    return _surplus(space, _kept(space, levels), ranking)
+    return surplus_over(space, _kept(space, levels), ranking)
+
+
+def surplus_over(space: SearchSpace, kept: Mapping[str, int], ranking: Ranking) -> dict[str, Tensor]:
+    """Return the units of each group that go where it keeps so many channels, the least important ones."""
+    return {g.name: ranking[g.name][: g.units - kept[g.name] // g.width] for g in space.groups}
 
 
 def planned_widths(known: Coupling, alive: Tensor, pruned: nn.Module) -> dict[str, int]:
@@ -127,10 +132,6 @@ def width(layer: nn.Module) -> int:
 
 def _kept(space: SearchSpace, levels: tuple[int, ...]) -> dict[str, int]:
     return {group.name: kept for group, kept in zip(space.groups, space.kept(levels), strict=True)}
-
-
-def _surplus(space: SearchSpace, kept: Mapping[str, int], ranking: Ranking) -> dict[str, Tensor]:
-    return {g.name: ranking[g.name][: g.units - kept[g.name] // g.width] for g in space.groups}
 
 
 def _alive(known: Coupling, units: Mapping[str, Tensor]) -> Tensor:
