@@ -6,7 +6,7 @@ A pure function of the plan and of what the builder was made with; nothing here 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
@@ -49,30 +49,46 @@ class Builder:
 
     def network(self, plan: PruningPlan) -> fx.GraphModule:
         """Return the plan's network as the search judges it: fitted to the cut on a few images; raises CutError."""
-        return self._fitted(plan, lambda: self._answers)
+        return self._recovered(plan, lambda: self._answers)
 
     def finalist(self, plan: PruningPlan) -> fx.GraphModule:
         """Return the plan's network as fine-tuning begins with it: fitted on more images; raises CutError."""
-        told = self.recovery
-        if told.reconstruction_places == 0:
-            return self.network(plan)
-        return self._fitted(plan, lambda: self._answered(told.reconstruction_images, told.reconstruction_places))
+        return self._recovered(plan, self._more_answers)
 
-    def _fitted(self, plan: PruningPlan, answers: Callable[[], Answers]) -> fx.GraphModule:
+    def fit_as_finalist(self, pruned: fx.GraphModule, units: Mapping[str, Tensor]) -> None:
+        """Fit a network that lost ``units`` of the groups to its cut in place, as fine-tuning begins with it."""
+        self._fit(pruned, units, self._more_answers)
+
+    def _recovered(self, plan: PruningPlan, answers: Callable[[], Answers]) -> fx.GraphModule:
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         set_to_zero(pruned, self.space.zeros(plan))
-        if any(plan.levels) and not plan.zeros and self.settings.reconstruction_places:
-            units = surplus(self.space, plan.levels, self.ranking)
-            reconstruct(pruned, answers(), kept_channels(self.base, units, self.example))
-        elif any(plan.levels) or plan.zeros:
-            reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
+        if plan.zeros:
+            self._reestimate(pruned)
+        elif any(plan.levels):
+            self._fit(pruned, surplus(self.space, plan.levels, self.ranking), answers)
         return pruned
+
+    def _fit(self, pruned: fx.GraphModule, units: Mapping[str, Tensor], answers: Callable[[], Answers]) -> None:
+        if self.settings.reconstruction_places:
+            reconstruct(pruned, answers(), kept_channels(self.base, units, self.example))
+        else:
+            self._reestimate(pruned)
+
+    def _reestimate(self, pruned: fx.GraphModule) -> None:
+        reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
 
     @cached_property
     def _answers(self) -> Answers:
         """What the base network's layers answer, to which those of candidates are fitted."""
         few = min(BATCH, self.settings.batch_norm_images)
         return self._answered(few, self.settings.reconstruction_places)
+
+    def _more_answers(self) -> Answers:
+        """Return what finalists are fitted to."""
+        told = self.recovery
+        if told.reconstruction_places == 0:
+            return self._answers
+        return self._answered(told.reconstruction_images, told.reconstruction_places)
 
     def _answered(self, images: int, places: int) -> Answers:
         return Answers(self.base, self.data.train.batches(BATCH, limit=images), places)

@@ -20,11 +20,12 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, fx
+from torch import fx
 
 from pipeline import codec
 from pipeline.base import Base, make_base
 from pipeline.bench import Bench
+from pipeline.candidates import Builder
 from pipeline.comparing.narrowing import Kept, Narrowing, above_threshold, from_widest, plans, scales, uniform
 from pipeline.comparing.stored_baselines import L1_IN_TRAINING, MAGNITUDE, Baseline, fact_of
 from pipeline.context import Context
@@ -34,10 +35,9 @@ from pipeline.halving import rungs_of
 from pipeline.learning import forget, learn
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.measures import measures_of
-from pipeline.pruning.prune import Ranking, cut, kept_channels, surplus_over
+from pipeline.pruning.prune import Ranking, cut, surplus_over
 from pipeline.pruning.ranking import rank
-from pipeline.pruning.reconstruct import Answers, reconstruct
-from pipeline.pruning.recover import BATCH, Images, accuracy, reestimate_batch_norm
+from pipeline.pruning.recover import Images, accuracy
 from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace
 from pipeline.run import Prepared
 from pipeline.store import Store
@@ -121,6 +121,13 @@ class _Work:
     def _ranking(self, network: fx.GraphModule, criterion: str) -> Ranking:
         return rank(network, self.space, criterion, coupling(network, self.context.example).groups, [])
 
+    def _builder(self, network: fx.GraphModule, ranking: Ranking) -> Builder:
+        context, config = self.context, self.context.config
+        return Builder(
+            base=network, space=self.space, ranking=ranking, data=context.data, settings=config.evaluation,
+            recovery=config.recovery, format=context.format, example=context.example,
+        )  # fmt: skip
+
     def _made(self, name: str, network: fx.GraphModule, ranking: Ranking, narrowing: Narrowing) -> Baseline:
         """Return the widest network that is fast enough, fine-tuned and judged."""
         context = self.context
@@ -138,7 +145,8 @@ class _Work:
             measured = self._whole(context.format.file(pruned), f"{name}:{_key(kept)}")
             if _ratio(measured).value <= limit.value * SLACK:
                 context.listen(Note(f"{name}: {share:.0%} kept, {_ratio(measured).value:.3f}× as measured"))
-                self._fit(name, pruned, network, surplus_over(self.space, kept, ranking))
+                context.listen(Stage(f"Fit the layers of {name} to its cut"))
+                self._builder(network, ranking).fit_as_finalist(pruned, surplus_over(self.space, kept, ranking))
                 figures = self._judged(name, pruned, measured)
                 return Baseline(name=name, figures=figures, limit=limit, share=share, channels=kept)
         why = f"it cannot be as fast as {limit.value:.3f}× of the base model: {self._narrowest(found, netted)}"
@@ -171,20 +179,6 @@ class _Work:
 
     def _whole(self, model: bytes, name: str) -> Measurement:
         return self.bench.whole(model, f"baseline:whole:{name}", kind=self.context.agent.device.format)
-
-    def _fit(self, name: str, pruned: fx.GraphModule, before: fx.GraphModule, units: Mapping[str, Tensor]) -> None:
-        """Fit a network that lost ``units`` of its groups to its cut in place, as a run fits its finalists."""
-        few, told = self.context.config.evaluation, self.context.config.recovery
-        train = self.context.data.train
-        if few.reconstruction_places == 0:
-            reestimate_batch_norm(pruned, train.batches(BATCH, limit=few.batch_norm_images))
-            return
-        self.context.listen(Stage(f"Fit the layers of {name} to its cut"))
-        images, places = told.reconstruction_images, told.reconstruction_places
-        if places == 0:
-            images, places = min(BATCH, few.batch_norm_images), few.reconstruction_places
-        answers = Answers(before, train.batches(BATCH, limit=images), places)
-        reconstruct(pruned, answers, kept_channels(before, units, self.context.example))
 
     def _judged(self, name: str, network: fx.GraphModule, measured: Measurement) -> Figures:
         """Return the figures of a network once it is fine-tuned; the test split is read here, this once."""
