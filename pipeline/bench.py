@@ -19,6 +19,8 @@ from pipeline.targets import Metric
 _log = logging.getLogger(__name__)
 
 BASE = "base"
+_WHOLE = 3.0
+"""Whole files are measured so many times as long as a candidate in the search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,20 @@ class Bench:
         _log.warning("%s: %s (%s)", key, quarantine.told(found), quarantine.explained(found))
         return None
 
-    def whole(self, model: bytes, name: str, *, times: float = 3.0, kind: Kind = "onnx") -> Measurement:
+    def again(self, probe: Probe) -> Measurement:
+        """Return a candidate's figures, valid or not, measured once more and longer, as whole files are.
+
+        Raises:
+            MeasureError, DeviceError: as ``Agent.measure``.
+        """
+        key = self._key(f"structure {probe.structure} again")
+        if (known := self.store.recall(key)) is not None:
+            return known
+        fresh = self._taken(lambda settings: self._beside_base(probe.data, settings=longer(settings, _WHOLE)))
+        self.store.remember(key, fresh)
+        return fresh
+
+    def whole(self, model: bytes, name: str, *, times: float = _WHOLE, kind: Kind = "onnx") -> Measurement:
         """Return the figures of a whole model file, measured ``times`` as long as a candidate.
 
         Raises:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from pipeline.events import Note
 from pipeline.failures import Failures
@@ -16,29 +15,22 @@ from pipeline.targets import Metric
 
 
 def pick_finalists(trials: Sequence[Trial], limits: Mapping[Metric, float]) -> list[Trial]:
-    """Return the feasible trials, the best first, no two of the same network.
+    """Return the trials that meet the targets, the best reward first, no two of the same network.
 
-    Those whose figures are in doubt come last. Among the others, first those that meet the latency target beyond
-    doubt: with the upper end of the confidence interval too.
+    And those that miss the latency by less than their interval: the best networks press against the target, and which
+    side of it such a one was measured on is chance.
     """
-    feasible = [t for t in trials if t.feasible and t.reward is not None]
-    ranked = sorted(
-        feasible, key=lambda t: (in_doubt(t), not _surely_fast(t, limits), -(t.reward or 0.0), t.index)
-    )  # fmt: skip
+    met = [t for t in trials if t.reward is not None and (t.feasible or _may_meet(t, limits))]
     first: dict[str, Trial] = {}
-    for trial in ranked:
+    for trial in sorted(met, key=lambda t: (-(t.reward or 0.0), t.index)):
         first.setdefault(trial.key, trial)
     return list(first.values())
-
-
-def in_doubt(trial: Trial) -> bool:
-    """Return whether the trial's figures may be wrong: throttled, noisy and the like, twice in a row."""
-    return trial.measurement is not None and bool(trial.measurement.flags)
 
 
 def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
     """Return the artifact to deploy: of the finalists that meet the targets as whole files the most accurate.
 
+    A candidate too near a target to tell is measured longer before it becomes a finalist.
     Finalists are fine-tuned by rungs (see ``halving``) and compared on the validation split; whole files are measured
     of those in the last rung; the best of these is fine-tuned in full. One that fails, because its training diverges
     or the device refuses its file, is left out. Only if none of them meets the targets do the next best candidates get
@@ -54,7 +46,7 @@ def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
     if len(rungs) > 1:
         context.listen(Note(cost(rungs, len(context.data.train))))
     failures = Failures(context.listen, len(ranked))
-    best = _best(finals, ranked, rungs, 0, failures)
+    best = _best(finals, _settled(finals, ranked, failures), rungs, 0, failures)
     if best is None and failures.found:
         raise failures.none_left()
     for name in failures.found:  # only now: a run that ends here is resumed with what it has trained
@@ -63,11 +55,11 @@ def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
 
 
 def _best(
-    finals: Finals, ranked: Sequence[Trial], rungs: Sequence[Rung], number: int, failures: Failures
+    finals: Finals, trials: Iterable[Trial], rungs: Sequence[Rung], number: int, failures: Failures
 ) -> Artifact | None:
     """Return the best of those that get through all rungs from ``number`` on."""
     last = number == len(rungs) - 1
-    for batch in batches(ranked, rungs[number].finalists):
+    for batch in batches(trials, rungs[number].finalists):
         scores: dict[int, float] = {}
         for trial in batch:
             with failures.left_out(finals.training(trial, rungs, number)):
@@ -98,15 +90,24 @@ def _in_full(finals: Finals, through: Sequence[Trial], failures: Failures) -> Ar
     return None
 
 
-def batches(ranked: Sequence[Trial], count: int) -> Iterator[Sequence[Trial]]:
-    """Yield finalists ``count`` at a time; no doubtful one stands beside one that is not in doubt."""
-    for doubtful in (False, True):
-        alike = [trial for trial in ranked if in_doubt(trial) == doubtful]
-        yield from (alike[i : i + count] for i in range(0, len(alike), count))
+def batches(trials: Iterable[Trial], count: int) -> Iterator[list[Trial]]:
+    """Yield trials ``count`` at a time."""
+    rest = iter(trials)
+    while batch := list(islice(rest, count)):
+        yield batch
 
 
-def _surely_fast(trial: Trial, limits: Mapping[Metric, float]) -> bool:
+def _settled(finals: Finals, ranked: Sequence[Trial], failures: Failures) -> Iterator[Trial]:
+    """Yield the trials that meet the targets; one too near them to tell is measured longer when it has its turn."""
+    for trial in ranked:
+        settled = None
+        with failures.left_out(finals.name(trial), ends_a_row=False):
+            settled = finals.settled(trial)
+        failures.stop_if_systematic(1)
+        if settled is not None:
+            yield settled
+
+
+def _may_meet(trial: Trial, limits: Mapping[Metric, float]) -> bool:
     ratio = trial.measurement.ratio if trial.measurement else None
-    return "latency" not in limits or (
-        ratio is not None and bool(np.isfinite(ratio.high)) and ratio.high <= limits["latency"]
-    )
+    return "latency" in limits and ratio is not None and ratio.low <= limits["latency"] < ratio.value

@@ -26,8 +26,12 @@ class Failures:
     _in_a_row: int = 0
 
     @contextmanager
-    def left_out(self, name: str) -> Iterator[None]:
-        """Go on after a finalist's failure, which is said and put down."""
+    def left_out(self, name: str, *, ends_a_row: bool = True) -> Iterator[None]:
+        """Go on after a finalist's failure, which is said and put down.
+
+        Args:
+            ends_a_row: whether getting through is a success that ends a row of failures.
+        """
         try:
             yield
         except CandidateError as error:
@@ -35,7 +39,8 @@ class Failures:
             self._in_a_row += 1
             self.listen(Note(f"finalist {name} failed and is left out: {error}"))
         else:
-            self._in_a_row = 0
+            if ends_a_row:
+                self._in_a_row = 0
 
     def stop_if_systematic(self, batch: int) -> None:
         """End the run where a whole batch, or the last few in a row, failed for the same reason.
@@ -56,7 +61,7 @@ class Failures:
     def none_left(self) -> CandidateError:
         """Return the error that says that no candidate came through, to be raised."""
         name, error = next(iter(self.found.items()))
-        missed = "" if len(self.found) == self.candidates else "; the others miss a target as whole files"
+        missed = "" if len(self.found) == self.candidates else "; the others miss a target, measured longer"
         return CandidateError(
             f"no finalist is left: {len(self.found)} of {self.candidates} failed{missed}; "
             f"the first that failed was {name}: {error}"

@@ -13,6 +13,7 @@ from pipeline.bench import Bench
 from pipeline.bundling import recipe_of
 from pipeline.candidates import Builder
 from pipeline.context import Context
+from pipeline.doubts import IMPRECISE, why_invalid
 from pipeline.events import Note, Stage
 from pipeline.halving import Rung
 from pipeline.learning import forget, learn
@@ -30,6 +31,7 @@ from pipeline.weights import weights_bytes
 from pipeline.zoo import default_model
 
 WEIGHTS = "weights.safetensors"
+_ELECTRIC: frozenset[Metric] = frozenset({"power", "energy"})
 _SECOND_LOOK = 9.0
 """A whole file that misses a target is measured again, so many times as long as a candidate in the search."""
 
@@ -53,6 +55,24 @@ class Finals:
         """Return the name of a finalist's training in one rung; that of the last one is the artifact's."""
         last = number == len(rungs) - 1
         return self.name(trial) if last else f"{self.name(trial)}-rung{number + 1}"
+
+    def settled(self, trial: Trial) -> Trial | None:
+        """Return a trial that meets every target; None: it misses one.
+
+        Where that is not sure, by the interval of its latency or because too little was measured of its power, it is
+        measured once more, longer, and both measurements count.
+        """
+        assert trial.candidate is not None  # only measured trials become finalists
+        assert trial.measurement is not None
+        if self._surely_meets(trial.measurement):
+            return trial
+        self.context.stop_if_asked()
+        self.context.listen(Stage(f"Measure candidate {trial.index} longer: too near the target to tell"))
+        again = self.bench.again(self.builder.probe(trial.plan.levels))
+        measured = trial.measurement if why_invalid(again) else pooled(trial.measurement, again)
+        told = f"candidate {trial.index} misses the target, measured longer"
+        meets = self._meets(measured, trial.candidate.size_bytes, trial.candidate.sparsity, told)
+        return replace(trial, measurement=measured) if meets else None
 
     def climb(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
         """Train a finalist by one rung, the rungs before being over; return its accuracy on the validation split.
@@ -119,12 +139,8 @@ class Finals:
     def holds(self, artifact: Artifact) -> bool:
         """Return whether the whole file meets every target, as measured beside the base model; says so if not."""
         after = artifact.after
-        if self._misses(after.measurement, after.size_bytes, after.sparsity or 0.0) == 0:
-            return True
-        ratio = after.measurement.ratio
-        latency = f" ({ratio.value:.3f}× of the base model's latency)" if ratio else ""
-        self.context.listen(Note(f"finalist {artifact.trial} misses the target as a whole file{latency}: left out"))
-        return False
+        told = f"finalist {artifact.trial} misses the target as a whole file"
+        return self._meets(after.measurement, after.size_bytes, after.sparsity, told)
 
     def announce(self, scores: Mapping[str, float]) -> None:
         """Say how finalists compare on the validation split, the best first."""
@@ -226,9 +242,25 @@ class Finals:
             return found
         return pooled(found, self.bench.whole(model, f"{key}:again", times=_SECOND_LOOK, kind=kind))
 
-    def _misses(self, measurement: Measurement, size_bytes: int, sparsity: float) -> float:
+    def _surely_meets(self, measurement: Measurement) -> bool:
+        """Return whether a measurement that meets the targets is sure of it."""
+        if self.limits.keys() & _ELECTRIC and IMPRECISE.keys() & set(measurement.flags):
+            return False
+        ratio = measurement.ratio
+        return "latency" not in self.limits or (ratio is not None and ratio.high <= self.limits["latency"])
+
+    def _meets(self, measurement: Measurement, size_bytes: int, sparsity: float | None, told: str) -> bool:
+        """Return whether a network meets every target as measured beside the base model; if not, ``told`` is said."""
+        if self._misses(measurement, size_bytes, sparsity) == 0:
+            return True
+        ratio = measurement.ratio
+        latency = f" ({ratio.value:.3f}× of the base model's latency)" if ratio else ""
+        self.context.listen(Note(f"{told}{latency}: left out"))
+        return False
+
+    def _misses(self, measurement: Measurement, size_bytes: int, sparsity: float | None) -> float:
         size = size_bytes / self.base.figures.size_bytes
-        return violation(ratios_of(1.0, 1.0, size, measurement, density=1 - sparsity), self.limits)
+        return violation(ratios_of(1.0, 1.0, size, measurement, density=1 - (sparsity or 0.0)), self.limits)
 
 
 def _rung(training: str) -> str:

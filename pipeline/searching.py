@@ -159,15 +159,18 @@ class Search:
         raise MeasureError(message)
 
     def nearest_miss(self, trials: list[Trial]) -> TargetError:
-        """Return the error that says how near the trials came to the targets, to be raised."""
+        """Return the error that says how near the trials came to the targets they all missed, to be raised."""
         wanted = ", ".join(self._told(metric) for metric in self.limits)
+        allow = "allow more --trials, or a looser target"
+        if met := sum(trial.feasible for trial in trials):
+            return TargetError(f"{met} of {len(trials)} trials met {wanted}, none when measured longer; {allow}")
         came = []
         for metric in self.limits:
             shares = [s for t in trials if not t.failure for s in [self._shares(t).get(metric)] if s]
             if shares:
                 came.append(self._shown(metric, min(shares)))
         nearest = f"; the nearest had {', '.join(came)}" if came else ""
-        return TargetError(f"no candidate met {wanted} as measured{nearest}; allow more --trials, or a looser target")
+        return TargetError(f"no candidate met {wanted} as measured{nearest}; {allow}")
 
     def _shares(self, trial: Trial) -> Mapping[Metric, float]:
         """Return a trial's figures over the base model's; nothing where it was not measured."""

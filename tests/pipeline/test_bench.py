@@ -203,3 +203,14 @@ def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_p
     assert exact is not None
     assert not exact.early
     assert found.ratio is not None
+
+
+def test_a_second_measurement_is_longer_and_holds_for_all_of_a_shape(store: Store, tmp_path: Path) -> None:
+    settings = replace(QUICK, min_s=0.05, max_s=1.0)
+    with open_agent(Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=settings)) as agent:
+        bench = Bench(agent, store, BASE)
+        first = bench.measure(Built(candidate(key="32"), NARROW, {}))[0]
+        second = bench.again(NARROW)
+        assert bench.again(replace(NARROW, data=b"never sent")) == second
+    assert second.inferences > first.inferences
+    assert second.ratio is not None

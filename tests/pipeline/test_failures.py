@@ -60,6 +60,16 @@ def test_small_batches_that_fail_alike_one_after_the_other_end_it_as_well() -> N
         here.stop_if_systematic(1)
 
 
+def test_a_success_before_the_training_ends_no_row() -> None:
+    here = failures()
+    for step in range(3):
+        with here.left_out(f"measured {step}", ends_a_row=False):
+            pass
+        let_fail(here, diverged(step))
+    with pytest.raises(CandidateError, match="the last 3 finalists failed alike"):
+        here.stop_if_systematic(1)
+
+
 def test_where_every_candidate_was_tried_that_is_what_is_told() -> None:
     here = failures(candidates=3)
     let_fail(here, *map(diverged, range(3)))
@@ -67,4 +77,4 @@ def test_where_every_candidate_was_tried_that_is_what_is_told() -> None:
     assert str(here.none_left()).startswith("no finalist is left: 3 of 3 failed; the first that failed was r1t0: ")
     few = failures(candidates=5)
     let_fail(few, diverged(1))
-    assert "1 of 5 failed; the others miss a target as whole files" in str(few.none_left())
+    assert "1 of 5 failed; the others miss a target, measured longer" in str(few.none_left())

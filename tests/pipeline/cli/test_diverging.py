@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,20 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline import codec
 from pipeline.choosing import pick_finalists
 from pipeline.config import RunConfig
-from pipeline.errors import CandidateError, StoppedError
+from pipeline.errors import CandidateError, StoppedError, TargetError
 from pipeline.inventory import load_inventory
-from pipeline.records import Interval
+from pipeline.records import Interval, Measurement, Trial
 from pipeline.run import execute, prepared
 from pipeline.splitting import stored_splits
 from pipeline.store import Store
 from pipeline.training.checkpoint import State
 from tests.command_line import Desk
 from tests.pipeline.cli.listening import Listener
+
+LIMITS = {"latency": 0.5}
 
 
 @pytest.fixture
@@ -37,27 +40,37 @@ def store(desk: Desk, ran: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
     monkeypatch.chdir(desk.folder)
     threads = torch.get_num_threads()
     with Store.open(desk.runs, folder.name, write=True) as store:
-        for trial in pick_finalists(store.trials(), {}):
-            assert trial.measurement is not None
-            met = replace(trial.measurement, ratio=Interval(0.4, 0.4, 0.4))
-            store.remember(f"1:whole:r1t{trial.index}", met)
-            store.remember(f"1:whole:r1t{trial.index}-full", met)
+        meet(store, pick_finalists(store.trials(), LIMITS))
         yield store
     torch.set_num_threads(threads)
+
+
+def meet(store: Store, trials: Sequence[Trial]) -> None:
+    """Have trials meet the target beyond doubt, as candidates and as whole files."""
+    for trial in trials:
+        met = took(trial, Interval(0.4, 0.4, 0.4))
+        change(store, trial, feasible=True, measurement=met)
+        for name in (f"r1t{trial.index}", f"r1t{trial.index}-full"):
+            store.remember(f"1:whole:{name}", met)
+
+
+def took(trial: Trial, ratio: Interval) -> Measurement:
+    assert trial.measurement is not None
+    return replace(trial.measurement, ratio=ratio, flags=())
+
+
+def change(store: Store, trial: Trial, **changes: Any) -> None:
+    """Change what a stored trial came to."""
+    text = json.dumps(codec.dump(replace(trial, **changes)))
+    with sqlite3.connect(store.path / "run.sqlite") as database:
+        database.execute("UPDATE trials SET json = ? WHERE number = ?", (text, trial.index))
 
 
 @pytest.fixture
 def finals(store: Store) -> Store:
     """The same, where four networks meet the target."""
-    with sqlite3.connect(store.path / "run.sqlite") as database:
-        database.execute("UPDATE trials SET feasible = 1, json = json_set(json, '$.feasible', json('true'))")
-    ranked = pick_finalists(store.trials(), {})
-    assert len(ranked) >= 4
-    for trial in ranked:
-        assert trial.measurement is not None
-        met = replace(trial.measurement, ratio=Interval(0.4, 0.4, 0.4), flags=())
-        for name in (f"r1t{trial.index}", f"r1t{trial.index}-full"):
-            store.remember(f"1:whole:{name}", met)
+    meet(store, [trial for trial in store.trials() if trial.measurement is not None])
+    assert len(pick_finalists(store.trials(), LIMITS)) >= 4
     return store
 
 
@@ -70,7 +83,7 @@ def go_on(store: Store, listener: Listener, **recovery: Any) -> None:
 
 
 def test_a_finalist_that_diverges_is_left_out_and_the_next_takes_its_turn(store: Store) -> None:
-    first, *others = [trial.index for trial in pick_finalists(store.trials(), {"latency": 0.5})]
+    first, *others = [trial.index for trial in pick_finalists(store.trials(), LIMITS)]
     with pytest.raises(StoppedError):
         go_on(store, Listener(stop_in=f"Fine-tune finalist {first}"))
     slot = store.checkpoint(f"r1t{first}")
@@ -91,13 +104,47 @@ def test_where_all_finalists_diverge_the_run_fails_and_says_so(store: Store) -> 
     listener = Listener()
     with pytest.raises(CandidateError) as failed:
         go_on(store, listener, learning_rate=1e30, warmup=0.0)
-    ranked = pick_finalists(store.trials(), {"latency": 0.5})
+    ranked = pick_finalists(store.trials(), LIMITS)
     assert str(failed.value).startswith(
         f"no finalist is left: {len(ranked)} of {len(ranked)} failed; the first that failed was r1t{ranked[0].index}: "
         "training diverged: the "
     )
     assert sum("failed and is left out" in note for note in listener.notes) == len(ranked)
     assert store.artifacts() == []
+
+
+def unsure(store: Store, trial: Trial, again: float) -> None:
+    """Have a trial's interval reach over the target, and a longer measurement of its structure find a ratio."""
+    with sqlite3.connect(store.path / "run.sqlite") as database:
+        same = ("SELECT key FROM measurements WHERE key LIKE '1:structure %' AND key NOT LIKE '% again' AND json = "
+                "(SELECT json FROM measurements WHERE key = ?)")  # fmt: skip
+        ((structure,),) = database.execute(same, (f"1:{trial.key}",)).fetchall()
+    store.remember(f"{structure} again", took(trial, Interval(again, again, again)))
+    change(store, trial, measurement=took(trial, Interval(0.49, 0.47, 0.51)))
+
+
+def test_a_candidate_that_may_miss_the_target_is_measured_longer_before_it_is_trained(finals: Store) -> None:
+    best, second, *_ = pick_finalists(finals.trials(), LIMITS)
+    unsure(finals, best, again=0.53)
+    unsure(finals, second, again=0.45)
+    listener = Listener()
+    go_on(finals, listener, finalists=1)
+    (told,) = [note for note in listener.notes if "left out" in note]
+    assert told.startswith(f"candidate {best.index} misses the target, measured longer (0.510× of the base")
+    assert not any(f"r1t{best.index}" in name for name in rung_by_rung(finals))
+    assert finals.get("chosen") == f"r1t{second.index}-full"
+    (first, _) = finals.artifacts()
+    assert first.before.measurement.ratio is not None
+    assert first.before.measurement.ratio.value == pytest.approx(0.47)  # both measurements count
+
+
+def test_where_no_candidate_holds_when_measured_longer_the_run_says_so(store: Store) -> None:
+    for trial in pick_finalists(store.trials(), LIMITS):
+        unsure(store, trial, again=0.6)
+    with pytest.raises(TargetError) as failed:
+        go_on(store, Listener())
+    assert " trials met latency=" in str(failed.value)
+    assert ", none when measured longer; allow more --trials, or a looser target" in str(failed.value)
 
 
 HALVING = {"finalists": 4, "halving": 2, "finalist_epochs": 0.2}
