@@ -1,11 +1,13 @@
 """Which plan to evaluate next: probes of single cuts first, then by what models promise and by what they do not know.
 
 Shared by the strategies that learn a model of accuracy: the DQN, whose network brings plans of its own, and its
-control, which has none. Proposed plans are bred further, and the next is picked, by one score: the expected improvement
-on the best plan so far, times the probability that the plan meets the targets.
+control, which has none. Proposed plans are bred further, and the next is picked, by one score: the probability that it
+is better than the best plan so far, and meets the targets. By the *expected* improvement, which counts how much better
+too, long shots came first once the best plan was near: on ResNet-20 of plans that promised 35 to 60 % right answers,
+where 85 % were found. None of them came true, and 12 of 20 searches ended with the best network, by this score all 20.
 
-    Gardner et al. 2014 (Bayesian optimisation with inequality constraints), Picheny et al. 2013 (of noisy figures),
-    Ament et al. 2023 (its logarithm)
+    Kushner 1964 (probability of improvement), Gardner et al. 2014 (with constraints), Picheny et al. 2013 (of noisy
+    figures)
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import erfcx, log_ndtr, ndtr
+from scipy.special import log_ndtr
 
 from pipeline.cost.accuracy import AccuracyModel, accuracy_of
 from pipeline.records import Trial
@@ -32,6 +34,8 @@ _DRAWN = 200
 """Random plans among those to begin with; also where nothing new is proposed."""
 _BEYOND = 0.02
 """Plans that are predicted to miss a target by so much of it are looked at too: they may meet it all the same."""
+_BETTER = 0.002
+"""So much more reward is better: 0.2 points of accuracy."""
 _LEAST_DOUBT = 1e-6
 """Deviation of a reward at least."""
 
@@ -140,16 +144,22 @@ class Proposer:
         return levels
 
     def scores(self, plans: Indices) -> Array:
-        """Return what plans are worth a trial, (plans,): logarithms of the improvement that is to be expected.
+        """Return what plans are worth a trial, (plans,): logarithms of the probability that they are the best so far.
 
-        On the best of the plans that met the targets, as the models see it now: the highest of many noisy rewards is
-        high by luck. While there is none, on the least that any of ``plans`` promises.
+        Better than the best of the plans that met the targets, as the models see it now: the highest of many noisy
+        rewards is high by luck. While there is none, better than the best of ``plans`` that should meet them.
         """
         outlook = self.planner.outlook(plans)
         promised = self.planner.potential(plans, outlook)
-        best = self.planner.potential(np.array(self._feasible)).max() if self._feasible else promised.min()
         doubt = np.maximum(self._doubt(plans), _LEAST_DOUBT)
-        return log_expected_improvement(promised - best, doubt) + self._log_likely(plans, outlook)
+        better: Array = log_ndtr((promised - self._to_beat(promised, outlook) - _BETTER) / doubt)
+        return better + self._log_likely(plans, outlook)
+
+    def _to_beat(self, promised: Array, outlook: Outlook) -> float:
+        if self._feasible:
+            return float(self.planner.potential(np.array(self._feasible)).max())
+        within = outlook.excess == 0
+        return float(promised[within].max() if within.any() else promised.max())
 
     def _doubt(self, plans: Indices) -> Array:
         """Return the standard deviation of plans' rewards, as far as their accuracy is not known, (plans,)."""
@@ -170,21 +180,6 @@ class Proposer:
 
     def _not_asked(self, plans: Indices) -> Indices:
         return np.array([plan for plan in plans if tuple(plan.tolist()) not in self.asked], dtype=np.int64)
-
-
-def log_expected_improvement(gain: Array, deviation: Array) -> Array:
-    """Return the logarithm of E[max(0, X)], X normal with mean ``gain``; finite however improbable a gain is.
-
-    >>> log_expected_improvement(np.array([0.0, -100.0]), np.array([1.0, 1.0])).round(2).tolist()
-    [-0.92, -5010.13]
-    """
-    z = gain / deviation
-    above, below = np.maximum(z, 0.0), np.minimum(z, 0.0)
-    density = np.exp(-(above**2) / 2) / np.sqrt(2 * np.pi)
-    scaled = 1 / np.sqrt(2 * np.pi) + below / 2 * erfcx(-below / np.sqrt(2))  # over exp(-z²/2)
-    log_below = np.log(np.maximum(scaled, np.finfo(float).tiny)) - below**2 / 2
-    improvement: Array = np.log(deviation) + np.where(z < 0, log_below, np.log(density + above * ndtr(above)))
-    return improvement
 
 
 def deepest_cuts(planner: Planner, most: int) -> list[list[int]]:

@@ -10,7 +10,7 @@ A real evaluation costs seconds, an imagined one microseconds. So plans that com
     4  learn: double Q-learning; each step's reward is what it changes of what the plan promises (Ng et al. 1999), the
        last one's of a measured plan what the board measured
     5  add greedy, ε-greedy and Boltzmann rollouts to the plans that the control begins with, breed a few generations
-       of all, and pick by expected improvement: promise and ignorance, and the probability that the target is met
+       of all, and pick the plan that is most probably better than the best so far and meets the target
 
 As the target is an input, one network plans for all of them: ``plan_for`` plays one that was never searched for. With
 ``mode: direct`` none of this is used, see :mod:`pipeline.search.direct`.
