@@ -40,10 +40,9 @@ def test_what_promises_less_than_the_best_is_better_with_less_than_even_odds_and
     assert np.log(0.5) < score(with_measured(proposer(50.0), cuts=(4, 4, 4, 4, 4, 4))) < 0
 
 
-def test_while_no_plan_has_met_the_targets_the_most_promising_that_should_is_worth_most() -> None:
-    told = proposer(1.0)
+def test_while_no_plan_has_met_the_targets_what_surely_misses_them_is_worth_least() -> None:
     plans = np.array([[4, 4, 4, 4, 4, 4], [4, 4, 4, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
-    assert told.scores(plans).argmax() == 1
+    assert proposer(1.0).scores(plans).argmin() == 2
 
 
 def test_a_plan_counts_less_the_less_probable_it_is_to_meet_the_target() -> None:
