@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 BASE = "base"
 _WHOLE = 3.0
-"""Whole files are measured so many times as long as a candidate in the search."""
+"""Whole files, and candidates once more, are measured so many times as long as in the search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Bench:
         return None
 
     def again(self, probe: Probe) -> Measurement:
-        """Return a candidate's figures, valid or not, measured once more and longer, as whole files are.
+        """Return a candidate's figures, valid or not, measured once more, as long as whole files are.
 
         Raises:
             MeasureError, DeviceError: as ``Agent.measure``.

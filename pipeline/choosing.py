@@ -100,11 +100,12 @@ def batches(trials: Iterable[Trial], count: int) -> Iterator[list[Trial]]:
 def _settled(finals: Finals, ranked: Sequence[Trial], failures: Failures) -> Iterator[Trial]:
     """Yield the trials that meet the targets; one too near them to tell is measured longer when it has its turn."""
     for trial in ranked:
-        settled = None
-        with failures.left_out(finals.name(trial), ends_a_row=False):
+        name, settled = finals.name(trial), None
+        with failures.left_out(name, ends_a_row=False):
             settled = finals.settled(trial)
-        failures.stop_if_systematic(1)
-        if settled is not None:
+        if name in failures.found:
+            failures.stop_if_systematic(1)
+        elif settled is not None:
             yield settled
 
 

@@ -4,7 +4,7 @@ Shared by the strategies that learn a model of accuracy: the DQN, whose network 
 control, which has none. Proposed plans are bred further, and the next is picked, by one score: the probability that it
 is better than the best plan so far, and meets the targets. By the *expected* improvement, which counts how much better
 too, long shots came first once the best plan was near: on ResNet-20 of plans that promised 35 to 60 % right answers,
-where 85 % were found. None of them came true, and 12 of 20 searches ended with the best network, by this score all 20.
+where 85 % were found. None of them came true; 12 of 20 searches ended with the best network, by this score 10 of 10.
 
     Kushner 1964 (probability of improvement), Gardner et al. 2014 (with constraints), Picheny et al. 2013 (of noisy
     figures)
