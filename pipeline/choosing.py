@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
+from pipeline.certainty import may_meet_latency
 from pipeline.events import Note
 from pipeline.failures import Failures
 from pipeline.finalists import Finals
@@ -20,7 +21,10 @@ def pick_finalists(trials: Sequence[Trial], limits: Mapping[Metric, float]) -> l
     And those that miss the latency by less than their interval: the best networks press against the target, and which
     side of it such a one was measured on is chance.
     """
-    met = [t for t in trials if t.reward is not None and (t.feasible or _may_meet(t, limits))]
+    met = [
+        t for t in trials
+        if t.reward is not None and t.measurement and (t.feasible or may_meet_latency(t.measurement, limits))
+    ]  # fmt: skip
     first: dict[str, Trial] = {}
     for trial in sorted(met, key=lambda t: (-(t.reward or 0.0), t.index)):
         first.setdefault(trial.key, trial)
@@ -107,8 +111,3 @@ def _settled(finals: Finals, ranked: Sequence[Trial], failures: Failures) -> Ite
             failures.stop_if_systematic(1)
         elif settled is not None:
             yield settled
-
-
-def _may_meet(trial: Trial, limits: Mapping[Metric, float]) -> bool:
-    ratio = trial.measurement.ratio if trial.measurement else None
-    return "latency" in limits and ratio is not None and ratio.low <= limits["latency"] < ratio.value

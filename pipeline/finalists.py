@@ -12,8 +12,9 @@ from pipeline.base import Base
 from pipeline.bench import Bench
 from pipeline.bundling import recipe_of
 from pipeline.candidates import Builder
+from pipeline.certainty import surely_meets
 from pipeline.context import Context
-from pipeline.doubts import IMPRECISE, why_invalid
+from pipeline.doubts import why_invalid
 from pipeline.events import Note, Stage
 from pipeline.halving import Rung
 from pipeline.learning import forget, learn
@@ -31,7 +32,6 @@ from pipeline.weights import weights_bytes
 from pipeline.zoo import default_model
 
 WEIGHTS = "weights.safetensors"
-_ELECTRIC: frozenset[Metric] = frozenset({"power", "energy"})
 _SECOND_LOOK = 9.0
 """A whole file that misses a target is measured again, so many times as long as a candidate in the search."""
 
@@ -59,12 +59,11 @@ class Finals:
     def settled(self, trial: Trial) -> Trial | None:
         """Return a trial that meets every target; None: it misses one.
 
-        Where that is not sure, by the interval of its latency or because too little was measured of its power, it is
-        measured once more, longer, and both measurements count.
+        Where that is not sure (see ``certainty``), it is measured once more, longer, and both measurements count.
         """
         assert trial.candidate is not None  # only measured trials become finalists
         assert trial.measurement is not None
-        if self._surely_meets(trial.measurement):
+        if surely_meets(trial.measurement, self.limits):
             return trial
         self.context.stop_if_asked()
         self.context.listen(Stage(f"Measure candidate {trial.index} longer: too near the target to tell"))
@@ -241,13 +240,6 @@ class Finals:
         if self._misses(found, len(model), sparsity) == 0:
             return found
         return pooled(found, self.bench.whole(model, f"{key}:again", times=_SECOND_LOOK, kind=kind))
-
-    def _surely_meets(self, measurement: Measurement) -> bool:
-        """Return whether a measurement that meets the targets is sure of it."""
-        if self.limits.keys() & _ELECTRIC and IMPRECISE.keys() & set(measurement.flags):
-            return False
-        ratio = measurement.ratio
-        return "latency" not in self.limits or (ratio is not None and ratio.high <= self.limits["latency"])
 
     def _meets(self, measurement: Measurement, size_bytes: int, sparsity: float | None, told: str) -> bool:
         """Return whether a network meets every target as measured beside the base model; if not, ``told`` is said."""

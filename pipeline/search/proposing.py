@@ -147,8 +147,8 @@ class Proposer:
         """Return what plans are worth a trial, (plans,): logarithms of the probability that they are the best so far.
 
         Better than the best of the plans that met the targets, as the models see it now: the highest of many noisy
-        rewards is high by luck. While there is none, better than the least that any of ``plans`` promises: so the first
-        one is surest to meet the targets, a deep cut, which tells the models more than the next single one.
+        rewards is high by luck. While there is none, better than the least that any of ``plans`` promises: the first
+        one is then surest to meet the targets, and tells the models of deep cuts, which no probe did.
         """
         outlook = self.planner.outlook(plans)
         promised = self.planner.potential(plans, outlook)
