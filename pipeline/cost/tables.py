@@ -114,6 +114,10 @@ class CostTable:
         expected = self.cost(self.shared.taken_by(plans)) + self.correction.departure(plans)
         return np.maximum(expected, _LEAST_COST)
 
+    def departure(self, levels: NDArray[np.int64]) -> Array:
+        """Return how far plans are predicted to be off what their single cuts add up to (``cost``), (plans,)."""
+        return self.correction.departure(whole_blocks(levels, self.owner))
+
     def uncertainty(self, levels: NDArray[np.int64]) -> Array:
         """Return the standard deviation of plans' measured cost, as a share of the predicted one, (plans,)."""
         deviation: Array = self.correction.deviation(whole_blocks(levels, self.owner)) / self.predict(levels)
@@ -159,6 +163,10 @@ class CostModel:
         """
         wanted = {m: table for m, table in self.tables.items() if metrics is None or m in metrics}
         return {metric: table.predict(levels) for metric, table in wanted.items()}
+
+    def departures(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
+        """Return how far each metric's prediction is off what plans' single cuts add up to, (plans,)."""
+        return {metric: table.departure(levels) for metric, table in self.tables.items()}
 
     def uncertainty(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
         """Return each metric's standard deviation as a share of what ``predict`` says, (plans,)."""

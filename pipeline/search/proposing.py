@@ -98,7 +98,7 @@ class Proposer:
         best = sorted(self.rewards, key=self.rewards.__getitem__, reverse=True)[:_BEST]
         if not best:
             return self.planner.blank(0)
-        return legalised(self.planner, self.mutants(np.repeat(np.array(best), _MUTANTS, axis=0)), self.beyond)
+        return self.in_sight(self.mutants(np.repeat(np.array(best), _MUTANTS, axis=0)))
 
     def mutants(self, plans: Indices) -> Indices:
         """Return plans with one or two groups' levels drawn anew."""
@@ -110,6 +110,16 @@ class Proposer:
         )
         return changed
 
+    def in_sight(self, plans: Indices) -> Indices:
+        """Return plans as near to these as the masks allow, (plans, groups).
+
+        Masks go by what single cuts add up to. How far measured candidates say that a plan is off that sum moves its
+        targets, or networks that are faster than their cuts promise would never be looked at.
+        """
+        departures = self.problem.costs.departures(plans)
+        limits = {metric: limit - departures.get(metric, 0.0) for metric, limit in self.beyond.items()}
+        return legalised(self.planner, plans, limits)
+
     def starts(self) -> Indices:
         """Return plans to breed from: the knapsack's, mutants of the best measured, random ones, (plans, groups)."""
         return np.concatenate([self.knapsack(), self.near_the_best(), draw(self.planner, _DRAWN, self.rng)])
@@ -119,7 +129,7 @@ class Proposer:
         for _ in range(_GENERATIONS):
             plans = np.unique(plans, axis=0)
             parents = plans[self.scores(plans).argsort()[::-1][:_PARENTS]]
-            plans = np.concatenate([parents, legalised(self.planner, self._children(parents), self.beyond)])
+            plans = np.concatenate([parents, self.in_sight(self._children(parents))])
         return plans
 
     def _children(self, parents: Indices) -> Indices:

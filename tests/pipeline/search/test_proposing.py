@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.search.planning import Indices
+from pipeline.search.planning import Indices, legalised
 from pipeline.search.proposing import Proposer
 from tests.pipeline.search.toys import problem, trial_of
 
@@ -85,3 +85,16 @@ def test_breeding_finds_better_plans_that_the_masks_allow() -> None:
     bred = told.bred(begun)
     assert told.scores(bred).max() > told.scores(begun).max()
     assert (told.planner.excess(bred, told.beyond) == 0).all()
+
+
+@pytest.mark.parametrize(("off", "stays"), [(0.92, True), (1.0, False)])
+def test_a_plan_stays_in_sight_if_its_neighbours_measured_faster_than_their_single_cuts_promise(
+    off: float, stays: bool
+) -> None:
+    told = proposer(0.95)
+    costs = told.problem.costs
+    slower = np.array([[0, 0, 0, 4, 4, 4]])
+    for plan, times in ((np.array([[4, 4, 4, 1, 0, 0]]), off), (slower, 2 - off)):
+        costs.learn(plan[0].tolist(), {"latency": times * float(costs.predict(plan)["latency"][0])})
+    assert (legalised(told.planner, PLAN, told.beyond) != PLAN).any(), "by its single cuts alone it is too slow"
+    assert (told.in_sight(PLAN) == PLAN).all() == stays
