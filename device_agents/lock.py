@@ -189,7 +189,8 @@ def _open(path: str) -> int:
         except FileExistsError:
             continue  # somebody else was quicker
         except OSError as error:
-            raise _unusable(path, os.strerror(error.errno or 0))
+            told = (path, os.strerror(error.errno or 0), os.path.dirname(path))
+            raise AgentError(BAD_REQUEST, "cannot make the board's lock %s: %s; %s has to be mode 1777" % told)
         os.fchmod(fd, 0o666)  # whatever this user's umask says
         return fd
     raise AgentError(BAD_REQUEST, "cannot open the board's lock %s: it comes and goes" % path)

@@ -138,6 +138,11 @@ def test_a_link_laid_in_its_place_is_not_followed(path, tmp_path):
     assert victim.read_text() == "precious"
 
 
+def test_a_folder_that_is_not_there_is_what_to_mend(tmp_path):
+    with pytest.raises(AgentError, match=r"cannot make .*: No such file or directory; .*/missing has to be mode 1777"):
+        Lock(str(tmp_path / "missing" / "board.lock")).take("ann")
+
+
 def test_a_pipe_laid_in_its_place_is_no_lock(path):
     os.mkfifo(path)
 
