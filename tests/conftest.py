@@ -31,9 +31,11 @@ LONGEST = ("lab", "cli")
 
 
 def pytest_configure() -> None:
-    """Heed Ctrl-C as in a terminal: what a shell runs in the background ignores it, and so does all that it starts."""
+    """Start programs as a terminal does: behind a shell's ``&`` they ignore Ctrl-C, behind ``nohup`` a hang-up."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # survived as before, and not inherited
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -130,6 +131,24 @@ def test_a_profile_is_recorded_and_played_back(desk: Desk) -> None:
     assert "it was made with model net.onnx, device local" in error
 
 
+def throttled(recording: Path, trials: list[dict[str, Any]], *, board: bool = True) -> Path:
+    """Return the recording with every measurement of these trials' networks throttled, those taken again included."""
+    answers = [json.loads(line) for line in gzip.decompress(recording.read_bytes()).splitlines()]
+    measured = [answer for answer in answers if answer.get("verb") == "measure"]
+    ratios = [trial["measurement"]["ratio"] for trial in trials]
+    networks = {
+        answer["arguments"]["candidate"]
+        for answer in measured
+        if answer["result"]["reference"] and codec.dump(measurement(answer["result"], ci_rel=0.2))["ratio"] in ratios
+    }
+
+    def throttle(number: int, raw: dict[str, Any]) -> None:
+        if measured[number]["arguments"]["candidate"] in networks:
+            raw["before"]["throttled"], raw["after"]["throttled"] = "0x0", "0x4"
+
+    return rewritten(recording, throttle, board=board)
+
+
 @pytest.mark.slow
 def test_networks_that_were_trained_to_other_weights_are_measured_by_their_structure_and_not_verified(
     recorded: Desk, new_desk: Callable[[], Desk]
@@ -155,12 +174,7 @@ def test_a_candidate_that_the_board_never_measured_validly_is_put_aside_and_anot
     command = ("run", "--config", "run.yaml", "--epochs", "0.1", "--json")
     first = desk.done(*command, "--record").json
     winner = next(t for t in first["trials"] if t["index"] == first["best"])
-
-    def throttle(_: int, raw: dict[str, Any]) -> None:
-        if raw["reference"] and codec.dump(measurement(raw, ci_rel=0.2))["ratio"] == winner["measurement"]["ratio"]:
-            raw["before"]["throttled"], raw["after"]["throttled"] = "0x0", "0x4"
-
-    tape = rewritten(desk.runs / first["id"] / "recording.jsonl.gz", throttle, board=False)
+    tape = throttled(desk.runs / first["id"] / "recording.jsonl.gz", [winner], board=False)
     desk.write("tape.yaml", f"version: 1\ndevices:\n  tape: {{kind: replay, recording: {tape}}}\n")
     done = desk.done(*command, "--device", "tape", "--inventory", "tape.yaml")
     (trial,) = [t for t in done.json["trials"] if t["index"] == winner["index"]]
@@ -180,13 +194,7 @@ def test_a_search_without_valid_measurements_ends_and_says_what_to_do(new_desk: 
     desk = new_desk()
     desk.settings(strategy="uniform", trials="3", target="[size=0.95x]")
     first = desk.done("run", "--config", "run.yaml", "--epochs", "0", "--record", "--json").json
-    searched = {json.dumps(t["measurement"]["ratio"]) for t in first["trials"] if not t["cached"]}
-
-    def throttle(_: int, raw: dict[str, Any]) -> None:
-        if raw["reference"] and json.dumps(codec.dump(measurement(raw, ci_rel=0.2))["ratio"]) in searched:
-            raw["before"]["throttled"], raw["after"]["throttled"] = "0x0", "0x4"
-
-    tape = rewritten(desk.runs / first["id"] / "recording.jsonl.gz", throttle)
+    tape = throttled(desk.runs / first["id"] / "recording.jsonl.gz", first["trials"])
     desk.write("tape.yaml", f"version: 1\ndevices:\n  tape: {{kind: replay, recording: {tape}}}\n")
     command = ("run", "--config", "run.yaml", "--device", "tape", "--inventory", "tape.yaml", "--trials", "6")
     error = desk.do(*command).error
