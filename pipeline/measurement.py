@@ -25,7 +25,6 @@ FEWEST_POWER_SAMPLES = 10
 IDLE_DRIFT = 0.05
 IDLE_BLOCK_S = 2.0
 """Idle windows are cut into blocks of about this length for their interval."""
-GAP_CYCLES = 5.0
 CYCLES_PER_BLOCK = 10.0
 """In shorter blocks a sensor mixes the candidate's power with that of whatever ran before."""
 
@@ -192,7 +191,7 @@ def _power(
     )
     doubts = {
         "few_samples": samples < FEWEST_POWER_SAMPLES,
-        "gaps": max(trace.gap_s(b.start_s, b.end_s) for b in active) > GAP_CYCLES * trace.cycle_s,
+        "gaps": max(trace.gap_s(b.start_s, b.end_s) for b in active) > stats.GAP_CYCLES * trace.cycle_s,
         "blocks_too_short": float(np.median(seconds)) < CYCLES_PER_BLOCK * trace.cycle_s,
         "idle_drift": len(rests) > 1 and max(rests) - min(rests) > IDLE_DRIFT * float(np.mean(rests)),
         "power_noisy": mean_w.half_width > ci_rel * mean_w.value,

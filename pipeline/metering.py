@@ -20,7 +20,6 @@ FEWEST_SAMPLES = 10
 """In each window; below, nothing is said of the meter."""
 SETTLING_S = 0.5
 """Of the load window's beginning, in which the load rises; and at most a quarter of it."""
-GAP_CYCLES = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class MeterReport:
     drop_v: float | None
     longest_gap_s: float
     gaps: int
-    """Steps between samples longer than GAP_CYCLES of the usual one."""
+    """Steps between samples longer than stats.GAP_CYCLES of the usual one."""
     samples: int
 
     @property
@@ -109,7 +108,7 @@ def meter_report(raw: Mapping[str, Any]) -> MeterReport:
         load_v=load_v,
         drop_v=rest_v - load_v if rest_v is not None and load_v is not None else None,
         longest_gap_s=float(steps.max()),
-        gaps=int((steps > GAP_CYCLES * usual_s).sum()),
+        gaps=int((steps > stats.GAP_CYCLES * usual_s).sum()),
         samples=len(rest.t_s) + len(load.t_s),
     )
 

@@ -20,6 +20,9 @@ from pipeline.records import Interval
 
 Floats = NDArray[np.float64]
 
+GAP_CYCLES = 5.0
+"""A time without a power sample that is longer than so many of the sensor's cycles is a gap."""
+
 FEWEST_BLOCKS = 5
 """Merging stops here: with fewer, Student's t grows faster than the bias shrinks."""
 

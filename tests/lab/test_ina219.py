@@ -19,7 +19,7 @@ import pytest
 
 from device_agents.protocol import BAD_REQUEST, INVALID
 from pipeline.metering import meter_report
-from pipeline.stats import PowerTrace
+from pipeline.stats import GAP_CYCLES, PowerTrace
 from tests.device_agents.conftest import archive, python  # noqa: F401 - fixtures
 from tests.device_agents.harness import Agent, descendants
 from tests.lab import fuse_i2c, i2c_board
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.lab
 
 QUICK = {"runtime": "null", "warmup_s": 0.01, "block_s": 0.05, "ci_rel": 0.5, "idle_s": 0.3}
 REST_A, BUSY_A = 0.42, 1.1
+ATTEMPTS = 5
 
 
 def amperes(t: float) -> float:
@@ -101,10 +102,13 @@ def trace(power: dict) -> PowerTrace:
 def test_the_energy_of_a_scripted_profile_is_found_within_two_percent(
     agent: Agent, candidate: str, chip: Ina219Chip, options: dict
 ) -> None:
-    result = agent.result("measure", candidate=candidate, power=ina219(**options), min_s=3.2, max_s=3.3, **QUICK)
+    for _ in range(ATTEMPTS):
+        result = agent.result("measure", candidate=candidate, power=ina219(**options), min_s=3.2, max_s=3.3, **QUICK)
+        power, blocks = result["power"], result["candidate"]["blocks"]
+        start_s, end_s = blocks[0]["start_s"], blocks[-1]["end_s"]
+        if trace(power).gap_s(start_s, end_s) <= GAP_CYCLES * power["interval_s"]:
+            break  # else a run would tell of gaps: a busy machine has put the chip or the sampler to sleep
 
-    power = result["power"]
-    start_s, end_s = result["candidate"]["blocks"][0]["start_s"], result["candidate"]["blocks"][-1]["end_s"]
     assert trace(power).energy_j(start_s, end_s) == pytest.approx(truth_j(start_s, end_s), rel=0.02)
     assert (power["source"], power["scope"], power["estimated"]) == ("ina219", "board", False)
 
