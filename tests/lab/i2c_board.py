@@ -11,6 +11,7 @@ import pytest
 from pipeline.records import PowerSettings
 from tests.conftest import SSHD, Sshd
 from tests.lab import fuse_i2c
+from tests.lab.board import DIES_WITH_US
 from tests.lab.fuse_i2c import Chip, I2cFile
 
 ADDRESS = 0x40
@@ -51,7 +52,7 @@ def i2c_board(folder: Path, chip: Chip, environment: Mapping[str, str]) -> Itera
         pytest.skip("OpenSSH's sshd is not installed: apt-get install openssh-server")
     with I2cFile(folder / "i2c-1", {ADDRESS: chip}) as bus:
         server = Sshd(folder / "sshd")
-        server.program = on_board(folder, bus, SSHD)
+        server.program = [*DIES_WITH_US, *on_board(folder, bus, SSHD)]
         server.environment = {"PIPELINE_LOCK_DIR": str(folder), **environment}
         server.start()
         try:
