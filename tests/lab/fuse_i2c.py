@@ -37,6 +37,9 @@ _I2C_M_RD = 0x0001
 _FUNCTIONS = 0x0EFF0009  # plain I2C and every SMBus transfer without a checksum
 _BYTE_DATA, _WORD_DATA, _BLOCK_DATA = 2, 3, 8
 
+_SOURCE = "i2c"
+"""What these files are mounted from, as /proc/mounts has it."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -78,11 +81,12 @@ class I2cFile:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> I2cFile:
+        _unmount_dead()
         self.path.touch()
         self._fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         options = f"fd={self._fd},rootmode={_REGULAR_FILE:o},user_id=0,group_id=0,allow_other"
         try:
-            _checked(_libc.mount(b"i2c", bytes(self.path), b"fuse", 0, options.encode()))
+            _checked(_libc.mount(_SOURCE.encode(), bytes(self.path), b"fuse", 0, options.encode()))
         except OSError:
             os.close(self._fd)
             raise
@@ -90,7 +94,7 @@ class I2cFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _libc.umount2(bytes(self.path), 2)  # MNT_DETACH
+        _unmount(self.path)
         os.eventfd_write(self._stop, 1)
         self._thread.join()
         os.close(self._fd)
@@ -216,3 +220,23 @@ def _checked(result: int) -> None:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def _unmount(path: Path) -> None:
+    _libc.umount2(bytes(path), 2)  # MNT_DETACH
+
+
+def _unmount_dead() -> None:
+    """Unmount the files of servers that were killed: nobody could delete the folders that hold them."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        source, path, kind, *_ = line.split(" ")
+        if (source, kind) == (_SOURCE, "fuse") and _is_dead(Path(path)):
+            _unmount(Path(path))
+
+
+def _is_dead(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as e:
+        return e.errno == errno.ENOTCONN
+    return False
