@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from pipeline.pruning.activations import drop_idle_relus
-from pipeline.pruning.tracing import shape
+from pipeline.pruning.shapes import shape
 
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 

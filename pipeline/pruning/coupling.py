@@ -15,7 +15,8 @@ from torch import Tensor, fx
 from pipeline.pruning.blocks import Block, branches, innermost, residual_blocks
 from pipeline.pruning.coupled import Coupled, Couplings, Slice
 from pipeline.pruning.following import Book, Edit, follow
-from pipeline.pruning.following.book import Axis, varying
+from pipeline.pruning.following.book import Axis, NotFollowedError, varying
+from pipeline.pruning.following.constants import size_of
 
 _KEY = "coupling"
 
@@ -27,6 +28,10 @@ class Coupling:
     groups: Couplings
     refused: dict[str, str]
     """Layers none of whose channels can go → why."""
+    unknown: frozenset[str]
+    """Those of the reasons that are an operator's which is not followed: another recording may cure it."""
+    stays: dict[int, str] = field(repr=False)
+    """Sets that have to stay → why."""
     normalised: frozenset[str]
     """Groups whose channels are scaled by one another: without some, the others' values change."""
     makers: dict[str, tuple[str, ...]]
@@ -82,6 +87,8 @@ def _analysed(network: fx.GraphModule, book: Book) -> Coupling:
     return Coupling(
         groups=groups,
         refused=_refused(book, axes, reasons, makers),
+        unknown=frozenset(book.unknown),
+        stays=reasons,
         normalised=_holding(by_name, book.normalised, sets),
         makers=makers,
         blocks=_blocks(network, book, sets, by_name, makers),
@@ -109,8 +116,15 @@ def _loose_axes(book: Book) -> Tensor:
         dims = varying(sets[labels])
         if len(dims) == 1:
             book.axes[name, dims[0]] = Axis(book.along(labels, dims[0]), "scales")
-        else:
+        elif dims:
             book.pin(labels, f"{name} does not hold its channels along one axis")
+    for constant in book.constants:
+        try:
+            edit = size_of(constant, sets, book)
+        except NotFollowedError as error:
+            book.pin(constant.labels, str(error))
+        else:
+            book.edits.extend([edit] if edit else [])
     return sets
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from pipeline.errors import ModelError
 from pipeline.pruning.following import elementwise
 from pipeline.pruning.operators import operator_name
-from pipeline.pruning.tracing import shape
+from pipeline.pruning.shapes import shape
 
 Statistic = Callable[[Tensor], Tensor]
 """Feature maps (N, C, H, W) → one figure an image and channel (N, C)."""

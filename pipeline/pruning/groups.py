@@ -41,28 +41,61 @@ def search_space(
     _require_fits([*protect, *(minimum or {})], known, model)
     wrong = disproved(model, example)
     weights = layer_weights(model, example)
-    refused, groups = dict(known.refused), []
+    refused, groups, kept = dict(known.refused), [], dict[str, str]()
     for name, coupled in known.groups.items():
         layers = known.makers[name]
         floor = max([step, *(least for pattern, least in (minimum or {}).items() if _fits(layers, [pattern]))])
         group = _group(coupled, known, weights, model, step, floor)
         if why := _why_whole(group, coupled, wrong, protect, step, floor):
+            kept[name] = why
             refused.update(dict.fromkeys(layers, why))
         else:
             groups.append(group)
     cuttable = {layer for group in groups for layer in group.layers}
     refused = {layer: why for layer, why in refused.items() if layer not in cuttable}
+    refused |= _unlisted(known, groups, kept, weights, refused)
     if not groups:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
         raise ModelError(f"nothing in this model can be pruned ({reasons})")
     total = weigh(model, example)
     macs = {layer: weights[layer].macs if layer in weights else 0 for layer in refused}
+    for name in kept.keys() - macs.keys():
+        if set(known.makers[name]) <= cuttable:  # some channels of layers whose others can go
+            refused[name] = kept[name]
+            macs[name] = round(
+                sum(
+                    share * weights[layer].macs
+                    for layer, share in _shares(known.groups[name], known, weights, reads=False).items()
+                    if layer in cuttable
+                )
+            )
     return SearchSpace(
         groups=tuple(groups), refused=refused, refused_macs=macs, macs=total.macs, parameters=total.parameters,
         step=step, layer_macs={layer: weight.macs for layer, weight in weights.items()},
         layer_parameters={layer: weight.parameters for layer, weight in weights.items()},
         weights={name: tensor.numel() for name, tensor in weight_tensors(model).items()},
     )  # fmt: skip
+
+
+def _unlisted(
+    known: Coupling,
+    groups: Sequence[Group],
+    kept: Mapping[str, str],
+    weights: Mapping[str, Weight],
+    refused: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the layers that no group touches and that are not refused yet, with the reason: each stands somewhere.
+
+    Args:
+        kept: groups that stay whole → why.
+    """
+    touched = {layer for group in groups for layer in (*group.layers, *group.makes, *group.reads)}
+    whole = {s: why for name, why in kept.items() for s in known.sets[name].tolist()} | known.stays
+    found = {}
+    for layer in weights.keys() - touched - refused.keys():
+        sets = [s for (tensor, _), along in known.axes.items() if owner(tensor) == layer for s in along.tolist()]
+        found[layer] = next((whole[s] for s in sets if s in whole), "its weights are computed in every pass")
+    return {layer: found[layer] for layer in weights if layer in found}
 
 
 def kept_channels(channels: int, level: int, step: int, width: int = 1) -> int:

@@ -126,7 +126,7 @@ def _layers(run: Pass) -> dict[str, _Layer]:
         own = _parameters(run.graph, node, static)
         if not own:  # a product of two activations
             continue
-        layer = found[str(node.target) if node.op == "call_module" else _layer_name(own)]
+        layer = found[str(node.target) if node.op == "call_module" else layer_name(own)]
         layer.channels += 0 if own.keys() <= layer.parameters.keys() else run.channels[node]
         layer.parameters |= {name: parameter.numel() for name, parameter in own.items()}
         layer.macs += macs
@@ -157,10 +157,10 @@ def _parameters(graph: fx.GraphModule, node: fx.Node, static: frozenset[fx.Node]
     return found
 
 
-def _layer_name(parameters: Mapping[str, Tensor]) -> str:
+def layer_name(parameters: Mapping[str, Tensor]) -> str:
     """Return the module that parameters belong to, for the first that is a matrix; without one, its own name.
 
-    >>> _layer_name({"stem.bias": torch.zeros(8), "stem.weight": torch.zeros(8, 3)}), _layer_name({"w": torch.ones(2)})
+    >>> layer_name({"stem.bias": torch.zeros(8), "stem.weight": torch.zeros(8, 3)}), layer_name({"w": torch.ones(2)})
     ('stem', 'w')
     """
     name = next((n for n, p in parameters.items() if p.dim() > 1), next(iter(parameters)))

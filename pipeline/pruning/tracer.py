@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, fx, nn, no_grad
 
 from pipeline.errors import first_line
+from pipeline.pruning.origin import note_line
 
 _SIZES = frozenset(
     {"shape", "size", "ndim", "dim", "ndimension", "numel", "nelement", "stride", "dtype", "device", "layout"}
@@ -64,6 +65,12 @@ class Tracer(fx.Tracer):
         """Make the one placeholder, under its name in forward()."""
         names = list(inspect.signature(root_fn).parameters)[1:]
         return root_fn, [self.root, self.create_proxy("placeholder", names[0] if names else "x", (), {})]
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Record a node, and the line of forward() that it comes from."""
+        node = super().create_node(*args, **kwargs)
+        note_line(node)
+        return node
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return what forward() gets to see of a node."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx
 
 from pipeline.pruning.coupled import Role
+
+if TYPE_CHECKING:
+    from pipeline.pruning.following.constants import Constant
 
 NEUTRAL = -1
 """The label of values that no channel owns: constants, and results of what mixes all channels."""
@@ -18,7 +22,8 @@ class NotFollowedError(Exception):
     """A rule meets what it was not made for; the message says what. The channels that go in are pinned then."""
 
 
-_ELEMENTS = 1 << 20
+ELEMENTS = 1 << 20
+"""Of a weight or constant that are followed one by one at most."""
 
 Edit = Callable[[fx.GraphModule, Callable[[Tensor], Tensor]], None]
 """Mends a cut network's literals; is given which of some labels are still there, as booleans."""
@@ -45,12 +50,16 @@ class Book:
     axes: dict[tuple[str, int], Axis] = field(default_factory=dict)
     loose: dict[str, Tensor] = field(default_factory=dict)
     """Parameters that meet channels element by element: a label for each element."""
+    constants: list[Constant] = field(default_factory=list)
+    """Tensors that forward() makes, whose sizes are numbers in the graph."""
     normalised: list[Tensor] = field(default_factory=list)
     """Labels of channels that are scaled by one another: without some, the others' values change."""
     joined: dict[str, list[tuple[str, Tensor]]] = field(default_factory=dict)
     """Node of each concatenation along channels → the nodes that it joins, with their labels."""
     whole: dict[str, str] = field(default_factory=dict)
-    """Modules with weights that are called as a whole and not looked into → why."""
+    """Layers whose weights no rule has looked at → why."""
+    unknown: set[str] = field(default_factory=set)
+    """Reasons to stay that are an operator's which is not followed, not the network's own."""
     edits: list[Edit] = field(default_factory=list)
 
     def name(self, tensor: Tensor) -> str:
@@ -95,7 +104,7 @@ class Book:
         """Return a label for each element of a parameter that meets channels element by element."""
         if tensor.numel() == 1:
             return torch.full(tensor.shape, NEUTRAL)
-        if tensor.numel() > _ELEMENTS:
+        if tensor.numel() > ELEMENTS:
             raise NotFollowedError("a weight of so many elements is not followed one by one")
         name = self.name(tensor)
         if name not in self.loose:

@@ -48,6 +48,13 @@ class Call:
             found = found[step]
         return found
 
+    def value_of(self, node: fx.Node) -> Any:
+        """Return the parameter or buffer that a node of the graph stands for."""
+        found: Any = node.graph.owning_module
+        for part in str(node.target).split("."):
+            found = getattr(found, part)
+        return found
+
     @property
     def labels(self) -> Tensor:
         """The first argument's labels."""

@@ -10,18 +10,24 @@ from pipeline.pruning.following.call import Call
 
 UNARY = frozenset(
     """
-    abs alphadropout bernoulli celu ceil clamp clip clone contiguous cos deg2rad detach dropout dropout1d dropout2d
-    dropout3d elu erf exp expm1 featurealphadropout float floor gelu half hardshrink hardsigmoid hardswish hardtanh
-    identity leakyrelu leaky_relu log log10 log1p log2 logical_not logit logsigmoid mish neg negative nan_to_num
-    positive reciprocal relu relu6 requires_grad_ rrelu rsqrt round selu sigmoid sign silu sin softplus softshrink
-    softsign sqrt square stochasticdepth stochastic_depth tanh tanhshrink threshold to trunc type type_as
+    abs absolute acos acosh alphadropout asin asinh atan atanh bernoulli bitwise_not bool celu ceil clamp clamp_max
+    clamp_min clip clone contiguous cos cosh deg2rad detach digamma double dropout dropout1d dropout2d dropout3d elu
+    empty_like erf erfc erfinv exp exp2 expm1 featurealphadropout fix float floor frac full_like gelu half hardshrink
+    hardsigmoid hardswish hardtanh identity int invert isfinite isinf isnan leakyrelu leaky_relu lgamma log log10 log1p
+    log2 log_sigmoid logical_not logit logsigmoid long mish nan_to_num neg negative ones_like pos positive rad2deg
+    reciprocal relu relu6 requires_grad_ round rrelu rsqrt selu sgn sigmoid sign signbit silu sin sinc sinh softplus
+    softshrink softsign sqrt square stochasticdepth stochastic_depth tan tanh tanhshrink threshold to trunc type
+    type_as zeros_like
     """.split()  # noqa: SIM905 - a table of words
 )
 """By name; modules by their class's name in lower case."""
 ARITHMETIC = frozenset(
     """
-    add addcdiv addcmul atan2 div divide eq fmod ge gt iadd imul ipow isub itruediv le lerp lt maximum minimum mul
-    multiply ne pow remainder rsub sub subtract truediv true_divide where
+    add addcdiv addcmul and arctan2 atan2 bitwise_and bitwise_or bitwise_xor copysign div divide eq float_power
+    floor_divide floordiv fmax fmin fmod ge greater greater_equal gt heaviside hypot iadd iand imul ior ipow isub
+    itruediv ldexp le lerp less less_equal logaddexp logaddexp2 logical_and logical_or logical_xor lt masked_fill
+    maximum minimum mod mul multiply ne nextafter not_equal or pow remainder rsub sub subtract true_divide truediv where
+    xlogy xor
     """.split()  # noqa: SIM905 - a table of words
 )
 
@@ -33,7 +39,7 @@ def unary(call: Call) -> Tensor:
 
 def arithmetic(call: Call) -> Tensor:
     """Tie the labels of values that meet."""
-    merged = torch.full((1,), NEUTRAL)
+    merged = torch.full((), NEUTRAL)
     for _, labels in call.tensors():
         merged = _met(call.book, merged, labels)
     return merged.expand(call.shape)

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pipeline.pruning.following import elementwise, layers, movement, spatial
+from pipeline.errors import first_line
+from pipeline.pruning.following import constants, elementwise, layers, movement, spatial
 from pipeline.pruning.following.book import Book, NotFollowedError, spread
 from pipeline.pruning.following.call import Call, Held, neutral
+from pipeline.pruning.measures import layer_name
 from pipeline.pruning.operators import operator_name
+from pipeline.pruning.origin import origin
 
 Rule = Callable[[Call], Any]
 
@@ -26,7 +29,16 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("view", "reshape", "unflatten"), movement.sized),
     **dict.fromkeys(("expand", "broadcast_to"), movement.expanded),
     **dict.fromkeys(("cat", "concat", "concatenate"), movement.concatenated),
-    **dict.fromkeys(("split", "chunk"), movement.split),
+    **dict.fromkeys(
+        ("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_chunk", "unsafe_split"), movement.split
+    ),
+    **dict.fromkeys(
+        (f"{new}{kind}" for new in ("", "new_") for kind in ("empty", "full", "ones", "zeros")), constants.filled
+    ),
+    **dict.fromkeys(("max", "min"), spatial.extreme),
+    "narrow": movement.narrowed,
+    "select": movement.selected,
+    "glu": movement.gated,
     **dict.fromkeys(("repeat", "repeat_interleave", "tile"), movement.repeated),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), layers.convolution),
     **dict.fromkeys((f"convtranspose{n}d" for n in (1, 2, 3)), layers.transposed),
@@ -38,6 +50,7 @@ RULES: dict[str, Rule] = {
     "getitem": movement.indexed,
     "linear": layers.linear,
     "prelu": layers.prelu,
+    **dict.fromkeys(spatial.PRODUCTS, spatial.product),
     "stack": movement.stacked,
     "unbind": movement.unbound,
 }
@@ -92,16 +105,15 @@ class _Walk(fx.Interpreter):
     def _ruled(self, call: Call) -> Any:
         if not isinstance(call.result, (Tensor, tuple, list)) or isinstance(call.result, torch.Size):
             return None  # a shape, a number: it follows the cut by itself
-        rule = RULES.get(call.name)
         try:
-            if rule is None:
-                raise NotFollowedError(f"{call.name} is not followed")
-            return rule(call if call.name in OF_WEIGHTS else call.resolved())
+            return _followed(call)
         except NotFollowedError as error:
-            reason = str(error)
+            where = origin(call.node)
+            reason = f"{error} (in {where})" if where else str(error)
         self._pin_arguments(call, reason)
-        if call.module is not None and any(True for _ in call.module.parameters()):
-            self.book.whole[str(call.node.target)] = reason
+        self.book.unknown.add(reason)
+        if layer := _layer_of(call):
+            self.book.whole.setdefault(layer, reason)
         return fx.node.map_aggregate(call.result, lambda r: self._pinned(r, reason))
 
     def _pin_arguments(self, call: Call, reason: str) -> None:
@@ -118,5 +130,46 @@ class _Walk(fx.Interpreter):
         self.book.pin(labels, reason)
         return spread(labels, 1, tuple(value.shape))
 
-    def _neutral(self, value: Any) -> Any:
-        return fx.node.map_aggregate(value, lambda v: neutral(tuple(v.shape)) if isinstance(v, Tensor) else None)
+
+def _layer_of(call: Call) -> str:
+    """Return the layer that an operator is, by its weights; empty for one without."""
+    if call.module is not None:
+        return str(call.node.target) if any(True for _ in call.module.parameters()) else ""
+    if call.name not in OF_WEIGHTS:
+        return ""
+    waiting, held = [a for a in call.node.args[1:] if isinstance(a, fx.Node)], dict[str, Tensor]()
+    while waiting:  # a weight may be computed of others
+        source = waiting.pop(0)
+        waiting.extend(source.all_input_nodes)
+        if source.op == "get_attr":
+            held[str(source.target)] = call.value_of(source)
+    return layer_name(held) if held else ""
+
+
+def _followed(call: Call) -> Any:
+    """Return the labels of an operator's result.
+
+    Raises:
+        NotFollowedError: there is no rule, it does not apply, or it fails: none may end a run.
+    """
+    rule = RULES.get(call.name)
+    if rule is None:
+        raise NotFollowedError(f"{call.name} is not followed")
+    try:
+        labels = rule(call if call.name in OF_WEIGHTS else call.resolved())
+    except NotFollowedError:
+        raise
+    except Exception as error:  # a rule that meets what nobody thought of
+        raise NotFollowedError(f"{call.name} is not followed here: {first_line(error)}") from error
+    if not _fit(labels, call.result):
+        raise NotFollowedError(f"{call.name} is not followed here: it gives another shape than its rule expects")
+    return labels
+
+
+def _fit(labels: Any, result: Any) -> bool:
+    """Return whether there is a label for each value of a result."""
+    if isinstance(result, Tensor):
+        return isinstance(labels, Tensor) and labels.shape == result.shape
+    if isinstance(result, (tuple, list)):
+        return isinstance(labels, (tuple, list)) and all(map(_fit, labels, result)) and len(labels) == len(result)
+    return True

@@ -54,9 +54,12 @@ def prelu(call: Call) -> Tensor:
 
 
 def group_norm(call: Call) -> Tensor:
-    """Scale channels by their group's deviation: whole groups come and go."""
+    """Scale channels by their group's deviation: whole groups come and go, or single channels of an only group."""
     groups, weight, bias = _weights(call, ("num_groups", 1), ("weight", 2), ("bias", 3))
     labels = call.book.along(call.labels, 1)
+    if groups == 1:
+        call.book.normalised.append(labels)
+        return _scaled(call, 1, [weight, bias])
     rows = labels.view(groups, -1)
     call.book.tie(rows[:, :1], rows)
     _count(call, "num_groups", 1, rows[:, 0])

@@ -22,7 +22,7 @@ Place: TypeAlias = tuple[int | str, ...]
 
 PLAIN = frozenset(
     """
-    adjoint expand_as flatten moveaxis movedim permute squeeze swapaxes swapdims t transpose unsqueeze view_as
+    adjoint expand_as flatten moveaxis movedim permute ravel squeeze swapaxes swapdims t transpose unsqueeze view_as
     reshape_as pixelshuffle pixel_shuffle pixelunshuffle pixel_unshuffle channelshuffle channel_shuffle
     """.split()  # noqa: SIM905 - a table of words
 )
@@ -93,14 +93,67 @@ def indexed(call: Call) -> Any:
     if not isinstance(call.marks[0], Tensor):
         return call.marks[0][call.args[1]] if isinstance(call.marks[0], (tuple, list)) else None
     index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
-    channels = varying(call.labels)
-    plain_index = all(isinstance(i, (int, slice)) for i in index[: max(channels, default=-1) + 1])
-    for dim in channels:
-        if not plain_index:
+    places = _indexed_dims(index, call.labels.dim())
+    for dim in varying(call.labels):
+        place = places.get(dim)
+        if place is None or index[place] == slice(None):
+            continue
+        if not isinstance(index[place], (int, slice)):
             raise NotFollowedError("an index among its channels is computed")
-        if dim < len(index) and index[dim] != slice(None):
-            _note_bounds(call, dim, index[dim])
+        _note_bounds(call, dim, place, index[place])
     return call.labels[call.args[1]]
+
+
+def _indexed_dims(index: tuple[Any, ...], dims: int) -> dict[int, int]:
+    """Return which item of an index is for which dimension.
+
+    >>> _indexed_dims((Ellipsis, slice(None, None, 2)), 4), _indexed_dims((None, slice(3)), 4)
+    ({3: 1}, {0: 1})
+    """
+    taken = [0 if i is None or i is Ellipsis else i.dim() if _is_mask(i) else 1 for i in index]
+    places, dim = {}, 0
+    for place, (item, count) in enumerate(zip(index, taken, strict=True)):
+        if item is Ellipsis:
+            dim += dims - sum(taken)
+        for _ in range(count):
+            places[dim] = place
+            dim += 1
+    return places
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.dtype is torch.bool
+
+
+def narrowed(call: Call) -> Tensor:
+    """Take a part: after a cut, as much as is left of it."""
+    dim, start, length = (call.argument(i, name) for i, name in ((1, "dim"), (2, "start"), (3, "length")))
+    dim %= call.labels.dim()
+    if dim in varying(call.labels):
+        along = call.book.along(call.labels, dim)
+        start = int(start) % len(along) if start else 0
+        for place, within in (
+            (call.place(2, "start"), along[:start]),
+            (call.place(3, "length"), along[start:][:length]),
+        ):
+            call.book.edits.append(Literal(call.node.name, place, within))
+    return call.labels.narrow(dim, int(start), length)
+
+
+def selected(call: Call) -> Tensor:
+    """Take what is at one index of a dimension that no channels lie along."""
+    dim = call.argument(1, "dim") % call.labels.dim()
+    if dim in varying(call.labels):
+        raise NotFollowedError("one of its channels is picked")
+    return call.labels.select(dim, call.argument(2, "index"))
+
+
+def gated(call: Call) -> Tensor:
+    """Multiply one half of the channels by the other: both go together, and stay halves."""
+    dim = getattr(call.module, "dim", None) if call.module is not None else call.argument(1, "dim", -1)
+    first, second = call.labels.chunk(2, int(-1 if dim is None else dim) % call.labels.dim())
+    call.book.tie(first, second)
+    return first
 
 
 def repeated(call: Call) -> Tensor:
@@ -127,9 +180,9 @@ def _padded_channels(call: Call, labels: Tensor, dim: int, at: int, before: int,
     book, ends = call.book, (call.book.fresh(before), call.book.fresh(after))
     place = call.place(1, "pad")
     for i, end in enumerate(ends):
-        if not isinstance(number := call.written((*place, at + i)), int):
-            raise NotFollowedError("the number of channels that it is padded with is computed")
-        if number:
+        if isinstance(call.written(place), fx.Node):
+            raise NotFollowedError("what it is padded with is computed as a whole")
+        if len(end):  # where it is computed, a number takes its place
             book.edits.append(Literal(call.node.name, (*place, at + i), end))
     along = torch.cat([ends[0], book.along(labels, dim), ends[1]])
     shape = list(labels.shape)
@@ -147,20 +200,14 @@ def _grown(labels: Tensor, shape: tuple[int, ...]) -> Tensor:
     return labels.expand(shape)
 
 
-def _note_bounds(call: Call, dim: int, index: Any) -> None:
+def _note_bounds(call: Call, dim: int, place: int, index: Any) -> None:
     along = call.book.along(call.labels, dim)
     if not isinstance(index, slice) or index.step not in (None, 1):
         raise NotFollowedError("some of its channels are picked one by one")
-    if any(isinstance(bound, fx.Node) for bound in _written_slice(call, dim)):
-        raise NotFollowedError("where a slice of its channels begins or ends is computed")
+    if isinstance(call.node.args[1], fx.Node):
+        raise NotFollowedError("an index among its channels is computed")
     start, stop, _ = index.indices(len(along))
-    call.book.edits.append(Bounds(call.node.name, dim, along[:start], along[start:stop]))
-
-
-def _written_slice(call: Call, dim: int) -> tuple[Any, Any]:
-    index: Any = call.node.args[1]
-    written = index[dim] if isinstance(index, tuple) else index
-    return written.start, written.stop
+    call.book.edits.append(Bounds(call.node.name, place, along[:start], along[start:stop]))
 
 
 def _boxed(call: Call, labels: Tensor, prefer: list[int] | None = None) -> Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import random
 
 import pytest
 import torch
@@ -135,9 +136,16 @@ class MadeOnTheFly(nn.Module):
         return nn.Softmax(dim=1)(nn.AdaptiveAvgPool2d(1)(self.body[3](self.body[:2](x))).flatten(1))
 
 
-class TypeAsking(nn.Module):
+class ByChance(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3)) if isinstance(x, Tensor) else x.amax((2, 3))
+        return x.mean((2, 3)) * random.random()
+
+
+class Fussy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 2:
+            raise ValueError("give less")
+        return x.mean((2, 3))
 
 
 class BatchBound(nn.Module):
@@ -181,7 +189,9 @@ def test_dropout_does_nothing_once_traced_although_the_model_was_training() -> N
 
 
 def test_a_forward_that_branches_on_its_input_is_told_what_to_change() -> None:
-    with pytest.raises(ModelError, match=r"Branching cannot be traced: .*must not branch on the input's values"):
+    with pytest.raises(
+        ModelError, match=r"Branching cannot be traced: .*branches on values.*test_tracing.py:\d+.*where"
+    ):
         trace(Branching(), IMAGES)
 
 
@@ -262,10 +272,18 @@ def test_changes_in_place_survive_although_nobody_reads_their_result() -> None:
     torch.testing.assert_close(traced(IMAGES), model(IMAGES)[0])
 
 
-@pytest.mark.parametrize("kind", [TypeAsking, BatchBound])
-def test_what_would_be_recorded_wrongly_is_refused(kind: type[nn.Module]) -> None:
-    with pytest.raises(ModelError, match=f"{kind.__name__} answers otherwise once it is traced; its forward"):
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [(BatchBound, "depends on how many images"), (ByChance, "depend on chance")],
+)
+def test_what_would_be_recorded_wrongly_is_refused_with_the_cause(kind: type[nn.Module], why: str) -> None:
+    with pytest.raises(ModelError, match=f"{kind.__name__} answers otherwise once it is traced: .*{why}"):
         trace(kind(), IMAGES)
+
+
+def test_an_error_of_the_users_own_is_told_with_its_line() -> None:
+    with pytest.raises(ModelError, match=r"Fussy does not run on an input .*: give less \(test_tracing.py:\d+\)"):
+        trace(Fussy(), IMAGES)
 
 
 def test_a_torchscript_network_is_refused_with_what_to_give_instead() -> None:
