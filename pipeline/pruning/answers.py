@@ -31,7 +31,7 @@ def answer(network: nn.Module, example: Tensor, seed: int = 0) -> dict[Path, Ten
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            found: object = network(example[:_COMPARED])
+            found: object = _run(network, example[:_COMPARED])
     except Exception as error:  # whatever a user's forward() raises
         line = line_of(error)
         raise ModelError(
@@ -60,12 +60,14 @@ def require_same(network: nn.Module, graph: nn.Module, example: Tensor, path: Pa
     Args:
         path: of the answer that is compared.
     """
-    expected, found = answer(network, example).get(path), answer(graph, example)[path]
-    if expected is None or not _equal(found, expected):
-        raise ModelError(
-            f"{type(network).__name__} answers otherwise once it is traced: {_why(network, example, path)}"
-        )
-    alone = answer(graph, example[:1]).get(path)
+    otherwise = f"{type(network).__name__} answers otherwise once it is traced: "
+    expected = answer(network, example).get(path)
+    try:
+        found, alone = (answer(graph, images).get(path) for images in (example, example[:1]))
+    except ModelError as error:  # sizes of the images that it was traced with stand in it
+        raise ModelError(otherwise + _why(network, example, path)) from error
+    if found is None or expected is None or not _equal(found, expected):
+        raise ModelError(otherwise + _why(network, example, path))
     if alone is None or alone.shape != (1, *found.shape[1:]):
         raise ModelError(
             f"{type(network).__name__} answers one image with a tensor of shape "
@@ -90,6 +92,15 @@ def keep(graph: fx.GraphModule, path: Path) -> None:
 def dropped(answer: Mapping[Path, Tensor], kept: Path) -> tuple[str, ...]:
     """Return the other outputs in words, as ``output['aux'], 10 an image``."""
     return tuple(f"output{_spelled(path)}, {_size(part)} an image" for path, part in answer.items() if path != kept)
+
+
+def _run(network: nn.Module, images: Tensor) -> object:
+    """Return an answer; a graph is interpreted, since its own code prints a page where it fails."""
+    if not isinstance(network, fx.GraphModule):
+        return network(images)
+    interpreter = fx.Interpreter(network)
+    interpreter.extra_traceback = False
+    return interpreter.run(images)
 
 
 def _parts(answer: object, path: Path = ()) -> dict[Path, Tensor]:
@@ -122,7 +133,10 @@ def _why(network: nn.Module, example: Tensor, path: Path) -> str:
     alone = answer(network, example[:1]).get(path)
     if alone is None or alone.shape[:1] != (1,) or not _equal(alone, whole[:1]):
         return "its answer to an image depends on how many images there are; let forward() treat each image by itself"
-    return "its forward() depends on more than the images, such as the type of its input or a counter; leave that out"
+    return (
+        "its forward() takes the number of images, or what else it was traced with, for a constant; write x.shape[0] "
+        "without int(), and leave counters and questions about types out"
+    )
 
 
 def _spelled(path: Path) -> str:

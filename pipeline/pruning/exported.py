@@ -11,7 +11,9 @@ TIMES
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import inspect
 import io
 import logging
 import warnings
@@ -40,7 +42,7 @@ def exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
     Raises:
         Exception: whatever torch.export raises where forward() cannot be recorded.
     """
-    with _quiet(), torch.no_grad():
+    with _quiet(), _symbolic_len(), torch.no_grad():
         program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
         program = program.run_decompositions(_decompositions())
     return _Rewriter(network, program).graph_module()
@@ -62,6 +64,17 @@ def _quiet() -> Iterator[None]:
     finally:
         for handler in handlers:
             handler.removeFilter(_drop)
+
+
+@contextlib.contextmanager
+def _symbolic_len() -> Iterator[None]:
+    """Let ``len(images)`` be the symbol that ``images.shape[0]`` is: Python's own would fix the number of images."""
+    own = builtins.len
+    builtins.len = lambda value: value.shape[0] if isinstance(value, Tensor) and value.dim() else own(value)
+    try:
+        yield
+    finally:
+        builtins.len = own
 
 
 def _drop(_: logging.LogRecord) -> bool:
@@ -176,7 +189,7 @@ def _layer_calls(graph: fx.Graph, network: nn.Module) -> Iterator[_LayerCall]:
     functions = [node for node in graph.nodes if node.op == "call_function"]
     for call, nodes in groupby(functions, lambda node: _called_layer(node, modules)):
         layer, inside = call.partition("@")[0], frozenset(nodes)
-        if not layer:
+        if not layer or not _takes_one(modules[layer]):
             continue
         read = {source for node in inside for source in node.all_input_nodes if source not in inside}
         sources = [source for source in read if source.op != "placeholder" or _is_input(source)]
@@ -196,6 +209,12 @@ def _called_layer(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
         if module is not None and type(module).__module__.startswith("torch.nn") and not _is_container(module):
             return str(path)
     return ""
+
+
+def _takes_one(module: nn.Module) -> bool:
+    """Return whether a layer can be called with one tensor alone; attention takes three."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return sum(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters) == 1
 
 
 def _is_container(module: nn.Module) -> bool:

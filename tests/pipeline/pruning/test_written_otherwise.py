@@ -1,0 +1,25 @@
+"""Networks are pruned alike however their forward() is written, and what is cut is what would be ignored."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.pruning.coupling import coupling
+from pipeline.pruning.prune import without
+from pipeline.pruning.tracing import trace
+from pipeline.pruning.trial_cut import disproved
+from tests.pipeline.pruning.networks import IMAGES
+from tests.pipeline.pruning.written_otherwise import FOLLOWED, Between
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_channels_can_go_one_by_one_however_forward_is_written(name: str) -> None:
+    done, reads, units = FOLLOWED[name]
+    model = trace(Between(done, reads), IMAGES)
+    known = coupling(model, IMAGES)
+    assert sum(group.units for group in known.groups.values() if "conv" in known.makers[group.name]) == units
+    assert disproved(model, IMAGES) == {}
+    pruned = without(model, {g: torch.arange(c.units // 2) for g, c in known.groups.items()}, (), IMAGES)
+    assert pruned.conv.out_channels <= 12
+    assert pruned(IMAGES).shape == (4, 5)
