@@ -37,6 +37,8 @@ class Inputs:
     model: nn.Module
     """With the user's weights, or random ones where none were given or the run has its own already."""
     example: Tensor
+    network: fx.GraphModule
+    """The model, traced with these weights."""
 
 
 def load_inputs(
@@ -76,9 +78,10 @@ def load_inputs(
         weights=None if weights_known else config.weights,
         head=config.head,
     )
-    inputs = Inputs(config=config, data=data, model=model, example=next(data.train.batches(EXAMPLES))[0])
-    _require_scores(inputs)
-    return inputs
+    example = next(data.train.batches(EXAMPLES))[0]
+    network = trace(model, example, classes=len(data.classes))
+    _require_scores(network, example, data)
+    return Inputs(config=config, data=data, model=model, example=example, network=network)
 
 
 def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
@@ -90,7 +93,7 @@ def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
         ConverterError: the format's converter cannot be had.
     """
     _require_sensor(inputs.config, agent)
-    network = _traced(inputs)
+    network = inputs.network
     for sentence in notes(network).sentences():
         listen(Note(sentence))
     cuts = inputs.config.cuts
@@ -122,17 +125,13 @@ def _counted(listen: Listener) -> Callable[[str], None]:
     return lambda note: listen(Step(next(steps), note))
 
 
-def _traced(inputs: Inputs) -> fx.GraphModule:
-    return trace(inputs.model, inputs.example, classes=len(inputs.data.classes))
-
-
-def _require_scores(inputs: Inputs) -> None:
+def _require_scores(network: fx.GraphModule, example: Tensor, data: DataSet) -> None:
     with torch.inference_mode():
-        found = tuple(_traced(inputs)(inputs.example).shape)
-    wanted = (len(inputs.example), len(inputs.data.classes))
+        found = tuple(network(example).shape)
+    wanted = (len(example), len(data.classes))
     if found != wanted:
         raise ModelError(
-            f"the network answers {len(inputs.example)} images with a tensor of shape {found}; {inputs.data.name} has "
+            f"the network answers {len(example)} images with a tensor of shape {found}; {data.name} has "
             f"{wanted[1]} classes, so expected is {wanted}: give the network as many outputs"
         )
 

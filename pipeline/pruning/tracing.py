@@ -22,6 +22,7 @@ from pipeline.pruning.measures import layer_weights
 from pipeline.pruning.origin import line_of
 from pipeline.pruning.plain import plain
 from pipeline.pruning.shapes import propagate_shapes
+from pipeline.pruning.simplify import simplify
 from pipeline.pruning.symbolic import Recorded, recorded
 
 _WHOLE = 0.1
@@ -108,6 +109,7 @@ def _finished(
     except Exception as error:  # whatever a user's forward() raises while it is recorded
         raise ModelError(f"{type(network).__name__} cannot be traced: {_cause(error)}") from error
     graph = made.graph
+    simplify(graph)
     require_same(network, graph, example, path)
     left_out = dropped(answer(graph, example), path)
     keep(graph, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,13 @@ _SAME_SHAPE = frozenset(
 )  # fmt: skip
 """Modules whose rules for shapes torch works out in Python, up to 1 ms each; ONNX's own rules are held against them."""
 _SAME_SHAPE_FUNCTIONS = frozenset({functional.relu, functional.relu6, functional.hardswish, torch.relu, torch.sigmoid})
+_FILLED: Mapping[str, Callable[[Any, Any], Any]] = {
+    **dict.fromkeys(("zeros_like", "new_zeros", "empty_like", "new_empty"), lambda _, __: 0),
+    **dict.fromkeys(("ones_like", "new_ones"), lambda _, __: 1),
+    "full_like": lambda args, kwargs: args[1] if len(args) > 1 else kwargs["fill_value"],
+    "new_full": lambda args, kwargs: args[2] if len(args) > 2 else kwargs["fill_value"],
+}
+"""Operators whose results are constants, as large as an image's → the number that they are filled with."""
 
 
 def dry_run(network: fx.GraphModule, shape: tuple[int, ...]) -> Mapping[fx.Node, Any]:
@@ -53,7 +60,13 @@ class _DryRun(fx.Interpreter):
         """Run a node, and note whether it depends on the image."""
         if n.op == "placeholder" or any(source in self._depends for source in n.all_input_nodes):
             self._depends.add(n)
-        return super().run_node(n)
+        result = super().run_node(n)
+        name = n.target if n.op == "call_method" else getattr(n.target, "__name__", "")
+        if n.op not in ("call_function", "call_method") or (value := _FILLED.get(str(name))) is None:
+            return result
+        self._depends.discard(n)  # only its size is the image's
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return torch.full(tuple(result.shape), value(args, kwargs), dtype=result.dtype)
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
         """Return a node's arguments, without values where the image is among them."""
