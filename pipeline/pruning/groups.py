@@ -61,7 +61,7 @@ def search_space(
     macs = {layer: weights[layer].macs if layer in weights else 0 for layer in refused}
     for name in kept.keys() - macs.keys():
         if set(known.makers[name]) <= cuttable:  # some channels of layers whose others can go
-            refused[name] = kept[name]
+            refused[name] = f"some of its channels stay: {kept[name]}"
             macs[name] = round(
                 sum(
                     share * weights[layer].macs

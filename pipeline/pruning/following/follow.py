@@ -105,6 +105,8 @@ class _Walk(fx.Interpreter):
     def _ruled(self, call: Call) -> Any:
         if not isinstance(call.result, (Tensor, tuple, list)) or isinstance(call.result, torch.Size):
             return None  # a shape, a number: it follows the cut by itself
+        if call.name in spatial.PRODUCTS and _weights_alone(call.node, call) is None and (layer := _layer_of(call)):
+            self.book.whole.setdefault(layer, spatial.unfollowed(call))
         try:
             return _followed(call)
         except NotFollowedError as error:
@@ -135,15 +137,26 @@ def _layer_of(call: Call) -> str:
     """Return the layer that an operator is, by its weights; empty for one without."""
     if call.module is not None:
         return str(call.node.target) if any(True for _ in call.module.parameters()) else ""
-    if call.name not in OF_WEIGHTS:
+    if call.name not in OF_WEIGHTS and call.name not in spatial.PRODUCTS:
         return ""
-    waiting, held = [a for a in call.node.args[1:] if isinstance(a, fx.Node)], dict[str, Tensor]()
-    while waiting:  # a weight may be computed of others
-        source = waiting.pop(0)
-        waiting.extend(source.all_input_nodes)
-        if source.op == "get_attr":
-            held[str(source.target)] = call.value_of(source)
+    held: dict[str, Tensor] = {}
+    for source in call.node.all_input_nodes:
+        held |= _weights_alone(source, call) or {}
     return layer_name(held) if held else ""
+
+
+def _weights_alone(node: fx.Node, call: Call) -> dict[str, Tensor] | None:
+    """Return the weights that a node is computed of; None where an image has a part in it."""
+    if node.op == "get_attr":
+        return {str(node.target): call.value_of(node)}
+    if node.op == "placeholder":
+        return None
+    held: dict[str, Tensor] = {}
+    for source in node.all_input_nodes:
+        if (found := _weights_alone(source, call)) is None:
+            return None
+        held |= found
+    return held
 
 
 def _followed(call: Call) -> Any:

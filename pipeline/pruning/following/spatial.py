@@ -62,10 +62,15 @@ def reduction(call: Call) -> Any:
     return _of_each(call.result, lambda result: _without(call.labels, dims, keep=result.dim() == call.labels.dim()))
 
 
+def unfollowed(call: Call) -> str:
+    """Return why the channels stay that a product reads and makes."""
+    return f"{call.name} is not followed, it may mix all channels"
+
+
 def product(call: Call) -> Any:
     """Keep all channels of both factors."""
     for _, labels in call.tensors():
-        call.book.pin(labels, f"{call.name} is not followed, it may mix all channels")
+        call.book.pin(labels, unfollowed(call))
     return _of_each(call.result, lambda result: _stays(call, result))
 
 
@@ -73,7 +78,7 @@ def _stays(call: Call, result: Tensor) -> Tensor:
     if result.dim() < 2:
         return neutral(tuple(result.shape))
     labels = call.book.fresh(result.shape[1])
-    call.book.pin(labels, f"{call.name} is not followed, it may mix all channels")
+    call.book.pin(labels, unfollowed(call))
     return spread(labels, 1, tuple(result.shape))
 
 
