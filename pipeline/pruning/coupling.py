@@ -55,7 +55,7 @@ class Coupling:
 def coupling(network: fx.GraphModule, example: Tensor) -> Coupling:
     """Return how the channels of a traced network hang together; kept with the network, whose weights do not matter."""
     if _KEY not in network.meta:
-        network.meta[_KEY] = _analysed(network, follow(network, example))
+        network.meta[_KEY] = _followed(network, example)
     known: Coupling = network.meta[_KEY]
     return known
 
@@ -63,6 +63,26 @@ def coupling(network: fx.GraphModule, example: Tensor) -> Coupling:
 def forget(network: fx.GraphModule) -> None:
     """Drop what was known of a network that is about to be changed."""
     network.meta = {key: value for key, value in network.meta.items() if key != _KEY}
+
+
+def _followed(network: fx.GraphModule, example: Tensor) -> Coupling:
+    """Return how channels hang together; grouped convolutions none of whose groups can go are cut within these.
+
+    So split attention can be cut, which adds its groups up (Zhang et al., "ResNeSt", 2020): none of them goes alone.
+    """
+    book = follow(network, example)
+    known = _analysed(network, book)
+    if not (stuck := _stuck(known, book)):
+        return known
+    book = follow(network, example, within=stuck)
+    other = _analysed(network, book)
+    return other if _stuck(other, book) < stuck else known
+
+
+def _stuck(known: Coupling, book: Book) -> frozenset[str]:
+    """Return the grouped weights whose channels all stay, or only go together."""
+    free = {part.tensor for group in known.groups.values() if group.units > 1 for part in group.slices}
+    return frozenset(book.grouped - free)
 
 
 def _analysed(network: fx.GraphModule, book: Book) -> Coupling:

@@ -38,7 +38,8 @@ def disproved(network: fx.GraphModule, example: Tensor) -> dict[str, str]:
 def disproved_blocks(network: fx.GraphModule, example: Tensor) -> dict[str, str]:
     """Return the blocks that cannot go as it is thought that they can, with the reason; usually none."""
     known, wrong = coupling(network, example), dict[str, str]()
-    by_name, left = {block.name: block for block in known.blocks}, list(known.blocks)
+    left = [block for block in known.blocks if not block.separable]
+    by_name = {block.name: block for block in left}
     while left:
         inner = [block for block in left if not any(other.within(block) for other in left)]
         wrong |= _search(

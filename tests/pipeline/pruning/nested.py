@@ -159,3 +159,46 @@ class RepVgg(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.three(x) + self.one(x) + self.norm(x)
+
+
+class SplitAttention(nn.Module):
+    """ResNeSt's: a grouped convolution's answers in parts, which are added up by weights that these decide."""
+
+    def __init__(
+        self, radix: int, cardinality: int = 1, inputs: int = 8, outputs: int = 16, *, split: bool = False
+    ) -> None:
+        super().__init__()
+        self.radix, self.cardinality, self.split = radix, cardinality, split
+        groups = radix * cardinality
+        self.conv = Unit(inputs, outputs * radix, groups=groups)
+        self.fc1, self.bn1 = nn.Conv2d(outputs, 16, 1, groups=cardinality), nn.BatchNorm2d(16)
+        self.fc2 = nn.Conv2d(16, outputs * radix, 1, groups=cardinality)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        batch, channels, height, width = x.shape
+        parts = (
+            torch.split(x, channels // self.radix, dim=1)
+            if self.split
+            else x.reshape(batch, self.radix, channels // self.radix, height, width)
+        )
+        added = sum(parts[i] for i in range(self.radix)) if self.split else parts.sum(dim=1)
+        gap = added.mean((2, 3), keepdim=True)
+        weights = self.fc2(functional.relu(self.bn1(self.fc1(gap))))
+        weights = weights.view(batch, self.cardinality, self.radix, -1).transpose(1, 2).softmax(1).reshape(batch, -1)
+        if self.split:
+            each = torch.split(weights.view(batch, -1, 1, 1), channels // self.radix, dim=1)
+            return sum(parts[i] * each[i] for i in range(self.radix))
+        return (parts * weights.reshape(batch, self.radix, channels // self.radix, 1, 1)).sum(dim=1)
+
+
+class ResNest(nn.Module):
+    """A bottleneck with split attention, beside the identity."""
+
+    def __init__(self, radix: int, cardinality: int = 1, *, split: bool = False) -> None:
+        super().__init__()
+        self.first, self.last = Unit(8, 16, 1), Unit(16, 8, 1, relu=False)
+        self.attention = SplitAttention(radix, cardinality, 16, 16, split=split)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.last(functional.relu(self.attention(self.first(x))))

@@ -32,7 +32,7 @@ from tests.pipeline.pruning.nested import (
     Sum,
 )  # fmt: skip
 from tests.pipeline.pruning.networks import IMAGES, lively
-from tests.pipeline.pruning.oracle import at_random
+from tests.pipeline.pruning.oracle import at_random, distinct, require_widths, silenced
 
 Blocks = Mapping[str, tuple[str, ...]]
 """A group whose level 100 removes a block → the modules whose answers are zeros then, all of them."""
@@ -83,12 +83,12 @@ def built(name: str) -> tuple[nn.Module, fx.GraphModule, SearchSpace, Blocks]:
     return model, graph, search_space(graph, IMAGES, step=4), named
 
 
-def silenced(model: nn.Module, modules: list[str]) -> Tensor:
+def quiet(model: nn.Module, modules: list[str]) -> Tensor:
     """The answers of a network in which some modules answer zeros."""
-    quiet = copy.deepcopy(model)
+    copied = copy.deepcopy(model)
     for name in modules:
-        quiet.get_submodule(name).register_forward_hook(lambda *told: torch.zeros_like(told[2]))
-    return quiet(IMAGES)
+        copied.get_submodule(name).register_forward_hook(lambda *told: torch.zeros_like(told[2]))
+    return copied(IMAGES)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -99,7 +99,7 @@ def test_every_branch_can_go_and_leaves_the_network_in_which_it_answers_zeros(na
     for some in itertools.chain.from_iterable(itertools.combinations(blocks, n) for n in range(1, len(blocks) + 1)):
         levels = tuple(100 if group.name in some else 0 for group in space.groups)
         pruned = prune(graph, space, levels, at_random(space), IMAGES)
-        expected = silenced(model, [module for group in some for module in blocks[group]])
+        expected = quiet(model, [module for group in some for module in blocks[group]])
         torch.testing.assert_close(pruned(IMAGES), expected, rtol=1e-5, atol=1e-5)
         left = dict(pruned.named_modules())
         assert not [layer for group in some for layer in space.blocks[_bypass(space, group)] if layer in left]
@@ -107,6 +107,22 @@ def test_every_branch_can_go_and_leaves_the_network_in_which_it_answers_zeros(na
 
 def _bypass(space: SearchSpace, name: str) -> str:
     return next(group.bypass for group in space.groups if group.name == name) or ""
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", NETWORKS)
+def test_plans_of_all_levels_give_the_network_that_ignores_what_went(name: str, seed: int) -> None:
+    kind, _ = NETWORKS[name]
+    torch.manual_seed(seed)
+    model = Around(kind())
+    model(IMAGES)
+    graph = trace(distinct(model.eval()), IMAGES)
+    space = search_space(graph, IMAGES, step=2)
+    draw = torch.Generator().manual_seed(seed)
+    levels = tuple(g.levels[int(torch.randint(len(g.levels), (), generator=draw))] for g in space.groups)
+    pruned = prune(graph, space, levels, at_random(space), IMAGES)
+    require_widths(graph, pruned, space, levels, IMAGES)
+    torch.testing.assert_close(pruned(IMAGES), silenced(graph, pruned)(IMAGES), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["nested twice", "inception", "rep ghost", "(x + a) + b", "projected"])
@@ -143,7 +159,7 @@ def test_a_recipe_of_an_earlier_version_may_remove_all_branches_of_an_inner_sum_
     assert "add_1" not in space.blocks
     units = {g.name: torch.arange(g.units) for g in space.groups if g.bypass}
     pruned = without(graph, units, ["add_1"], IMAGES)
-    expected = silenced(model, ["middle.branches.0", "middle.branches.1"])
+    expected = quiet(model, ["middle.branches.0", "middle.branches.1"])
     torch.testing.assert_close(pruned(IMAGES), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -185,7 +201,7 @@ def test_a_branch_whose_layers_are_used_again_keeps_these() -> None:
     assert set(space.blocks.values()) == {("middle.own",)}
     levels = tuple(100 if g.bypass else 0 for g in space.groups)
     pruned = prune(graph, space, levels, at_random(space), IMAGES)
-    torch.testing.assert_close(pruned(IMAGES), silenced(model, ["middle.own"]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(pruned(IMAGES), quiet(model, ["middle.own"]), rtol=1e-5, atol=1e-5)
 
 
 def test_a_plan_cannot_remove_what_nothing_leads_around() -> None:
