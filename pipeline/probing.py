@@ -12,7 +12,7 @@ from pipeline import quarantine
 from pipeline.bench import Bench
 from pipeline.candidates import Builder
 from pipeline.cost.layers import Shrinking
-from pipeline.cost.tables import CostModel, CostTable, interpolated, owners, signature, size_savings
+from pipeline.cost.tables import CostModel, CostTable, interpolated, owners, parents, signature, size_savings
 from pipeline.errors import DeviceError, MeasureError
 from pipeline.records import LEVELS, Interval, Measurement, SearchSpace
 from pipeline.targets import Metric
@@ -95,12 +95,14 @@ def cost_tables(space: SearchSpace, probed: Probed, *, size: float = 1.0) -> Cos
         probed: the single cuts.
         size: parameters of the network as it is cut from over the base model's; below 1 from the second round on.
     """
-    owner, figures = owners(space), probed.figures
-    tables: dict[Metric, CostTable] = {"latency": _table(space, probed, owner, _latency_ratio)}
+    owner, parent, figures = owners(space), parents(space), probed.figures
+    tables: dict[Metric, CostTable] = {"latency": _table(space, probed, owner, parent, _latency_ratio)}
     if figures and all(m.power_ratio is not None and m.energy_ratio is not None for m in figures.values()):
-        tables["power"] = _table(space, probed, owner, lambda m: m.power_ratio)
-        tables["energy"] = _table(space, probed, owner, lambda m: m.energy_ratio)
-    tables["size"] = CostTable(size_savings(space) * size, owner, Shrinking.of(space, parameters=True), whole=size)
+        tables["power"] = _table(space, probed, owner, parent, lambda m: m.power_ratio)
+        tables["energy"] = _table(space, probed, owner, parent, lambda m: m.energy_ratio)
+    tables["size"] = CostTable(
+        size_savings(space) * size, owner, Shrinking.of(space, parameters=True), whole=size, parent=parent
+    )
     return CostModel(tables)
 
 
@@ -128,6 +130,7 @@ def _table(
     space: SearchSpace,
     probed: Probed,
     owner: np.ndarray,
+    parent: np.ndarray,
     ratio: Callable[[Measurement], float | None],
 ) -> CostTable:
     uncut = 1.0 if probed.uncut is None else _required(ratio(probed.uncut))
@@ -141,7 +144,7 @@ def _table(
         savings[i] = interpolated(savings[i], group)
         if 100 in group.levels and owner[i] != i:
             savings[i, LEVELS.index(100)] = 0.0  # the block's first group stands for the block
-    return CostTable(savings, owner, Shrinking.of(space), whole=uncut)
+    return CostTable(savings, owner, Shrinking.of(space), whole=uncut, parent=parent)
 
 
 def _required(ratio: float | None) -> float:
@@ -156,4 +159,5 @@ def _latency_ratio(measurement: Measurement) -> float | None:
 
 def _shared(space: SearchSpace, i: int) -> bool:
     """Return whether other groups go with the block around group ``i``: then its removal costs like no other's."""
-    return sum(g.bypass == space.groups[i].bypass for g in space.groups) > 1
+    gone = space.inside(space.groups[i].bypass or "")
+    return sum(g.bypass in gone for g in space.groups) > 1

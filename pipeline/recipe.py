@@ -38,7 +38,7 @@ class GroupCut:
     layers: tuple[str, ...]
     """Whose channels they are."""
     level: int
-    """In percent; 100 removed the block around the group."""
+    """In percent; 100 removed the block around the group, or one around that."""
     units: int
     """How many there were to choose from: the channels, or, where some hang together, the sets of them."""
     width: int = 1
@@ -110,7 +110,7 @@ def cut_of(
         order = ranking[group.name].tolist()
         kept = sorted(order[group.units - stay // group.width :])
         cut = GroupCut(
-            name=group.name, layers=group.layers, level=level, units=group.units, width=group.width,
+            name=group.name, layers=group.layers, level=level if stay else 100, units=group.units, width=group.width,
             kept=tuple(kept), bypass=group.bypass,
         )  # fmt: skip
         groups.append(cut)

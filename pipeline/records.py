@@ -196,7 +196,7 @@ class Group:
     """MACs of the base model that go if all of the group's channels go."""
     parameters: int
     bypass: str | None = None
-    """The block that goes at level 100, by its node in the graph; None: there is no way around, 100 is masked."""
+    """The innermost block that goes at level 100, by its node in the graph; None: there is none, 100 is masked."""
     kernel: int = 1
     stride: int = 1
     reads: Mapping[str, float] = field(default_factory=dict)
@@ -236,10 +236,21 @@ class SearchSpace:
     """Layers left whole → the MACs that they hold."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """Every weight tensor, in the order of the network's parameters, which is that of a plan's zeros → its values."""
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Each block that can go → the layers that go with it, those of blocks within it among them."""
+
+    def inside(self, block: str) -> frozenset[str]:
+        """Return the blocks that go with a block: itself, and those whose layers are all among its own."""
+        own = set(self.blocks.get(block, ()))
+        return frozenset([block, *(name for name, layers in self.blocks.items() if own > set(layers))])
 
     def kept(self, levels: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the channels each group keeps; all groups of a removed block keep none."""
-        removed = {g.bypass for g, level in zip(self.groups, levels, strict=True) if level == 100}
+        """Return the channels each group keeps; all groups of a removed block, and of those within it, keep none.
+
+        A block goes where any of its groups is at level 100, whatever level the others have.
+        """
+        asked = {g.bypass for g, level in zip(self.groups, levels, strict=True) if level == 100 and g.bypass}
+        removed = frozenset[str]().union(*(self.inside(block) for block in asked))
         return tuple(
             0 if g.bypass is not None and g.bypass in removed else g.kept[level]
             for g, level in zip(self.groups, levels, strict=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cost.tables import owners
+from pipeline.cost.tables import goes_along, owners, parents
 from pipeline.records import LEVELS, SearchSpace
 
 if TYPE_CHECKING:  # scikit-learn takes a second to import
@@ -48,7 +48,7 @@ class AccuracyModel:
             images: how many one accuracy is read on, which sets how noisy it is.
         """
         self._images = images
-        self._owner = owners(space)
+        self._owner, self._parent = owners(space), parents(space)
         self._weights = _weights(space)
         self._base = base_accuracy
         self._process: GaussianProcessRegressor | None = None
@@ -115,7 +115,7 @@ class AccuracyModel:
         """Return each group's level as a share, and whether its block is gone, (plans, groups) each."""
         gone = levels == _REMOVED
         # What follows a block that goes is no change of its own.
-        follows = gone & (self._owner != np.arange(levels.shape[1]))
+        follows = gone & ((self._owner != np.arange(levels.shape[1])) | goes_along(levels, self._parent))
         return np.where(follows, 0.0, _SHARES[levels]), (gone & ~follows).astype(float)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cost.layers import Shrinking
-from pipeline.cost.tables import CostTable, owners, size_savings
+from pipeline.cost.tables import CostTable, size_savings, with_blocks
 from pipeline.records import LEVELS, SearchSpace
 
 Array = NDArray[np.float64]
@@ -38,7 +38,7 @@ def why_not_faster(
         unshaped: the space before the levels that save nothing were masked.
     """
     sentences = _unaligned(unshaped, space) if unshaped is not None else []
-    macs = CostTable(_macs_savings(space), latency.owner, Shrinking.of(space))
+    macs = CostTable(_macs_savings(space), latency.owner, Shrinking.of(space), parent=latency.parent)
     narrowest = _deepest(space)
     time_left, macs_left = (
         float(np.clip(table.predict(narrowest[None])[0] / table.whole, 0.0, 1.0)) for table in (latency, macs)
@@ -113,11 +113,7 @@ def _macs_savings(space: SearchSpace) -> Array:
     for i, group in enumerate(space.groups):
         for level, kept in group.kept.items():
             savings[i, LEVELS.index(level)] = (1 - kept / group.channels) * group.macs / space.macs
-    for i, first in enumerate(owners(space)):
-        if first != i:
-            savings[first, _REMOVED] += savings[i, _REMOVED]
-            savings[i, _REMOVED] = 0.0
-    return savings
+    return with_blocks(savings, space, {name: macs / space.macs for name, macs in space.layer_macs.items()})
 
 
 def _deepest(space: SearchSpace) -> NDArray[np.int64]:

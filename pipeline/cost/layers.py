@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,18 +52,26 @@ class Layers:
     """What each layer would save if it went whole, (layers,)."""
     taken: Array
     """Shares of what layers read and make, (groups, levels, 2, layers)."""
+    within: Mapping[int, int] = field(default_factory=dict)
+    """First group of a block that lies within another → the first group of that one."""
 
     @classmethod
-    def of(cls, savings: Array, owner: NDArray[np.int64], shrinking: Shrinking) -> Layers:
+    def of(
+        cls, savings: Array, owner: NDArray[np.int64], shrinking: Shrinking, within: Mapping[int, int] | None = None
+    ) -> Layers:
         """Spread savings, (groups, levels), over the layers that shrink with each group, by weight.
 
         Args:
             savings: as in ``CostTable``; nan saves nothing.
             owner: for each group the first group of its block, which carries what the whole block saves.
+            within: first group of a block that lies within another → the first group of that one, which is before it.
         """
+        within = within or {}
         saved = np.nan_to_num(savings)[:, :, None, None]
         shares = shrinking.shares
         blocks = np.array([shares[owner == first].max(0, initial=0.0) for first in range(len(owner))])
+        for inner in sorted(within, reverse=True):
+            blocks[within[inner]] = np.maximum(blocks[within[inner]], blocks[inner])
         blocks[:, 1] = np.where(blocks[:, 0] > 0, 0.0, blocks[:, 1])  # a layer that goes on both sides goes once
         spread = saved * _as_parts(shrinking.weights * shares)[:, None]
         spread[:, _REMOVED] = saved[:, _REMOVED] * _as_parts(shrinking.weights * blocks)
@@ -72,13 +81,16 @@ class Layers:
         most = np.maximum(whole.max((0, 1, 2)), _NOTHING)
         taken = spread / most
         taken[owner != np.arange(len(owner)), _REMOVED] = 0.0
-        return cls(most, taken)
+        return cls(most, taken, within)
 
     def taken_by(self, levels: NDArray[np.int64]) -> Array:
-        """Return what plans, (plans, groups), take of layers, (plans, 2, layers)."""
+        """Return what plans, (plans, groups), take of layers, (plans, 2, layers); removed blocks are so as a whole."""
         taken = np.zeros((len(levels), *self.taken.shape[2:]))
         for group, chosen in enumerate(levels.T):
-            taken += self.taken[group][chosen]
+            own = self.taken[group][chosen]
+            if group in self.within:
+                own[levels[:, self.within[group]] == _REMOVED] = 0.0
+            taken += own
         return taken
 
     def saved(self, taken: Array) -> Array:

@@ -35,11 +35,25 @@ def signature(group: Group) -> tuple[object, ...]:
 def size_savings(space: SearchSpace) -> Array:
     """Return the share of the parameters that each group saves at each level, (groups, levels)."""
     savings = np.array([[_size_saving(g, level) / space.parameters for level in LEVELS] for g in space.groups])
-    for i, first in enumerate(owners(space)):
+    return with_blocks(savings, space, {name: n / space.parameters for name, n in space.layer_parameters.items()})
+
+
+def with_blocks(savings: Array, space: SearchSpace, layers: Mapping[str, float]) -> Array:
+    """Return savings, (groups, levels), with what a whole block saves at level 100 of its first group, 0 at the others.
+
+    Args:
+        savings: at level 100, what each group's own channels save.
+        layers: what each layer saves if it goes, by which a block with others within it is told: groups share layers.
+    """
+    owner, total = owners(space), savings.copy()
+    for i, first in enumerate(owner):
         if first != i:
-            savings[first, -1] += savings[i, -1]
-            savings[i, -1] = 0.0
-    return savings
+            total[first, _REMOVED] += total[i, _REMOVED]
+            total[i, _REMOVED] = 0.0
+    for first in set(within(owner, parents(space)).values()):
+        gone = space.blocks[space.groups[first].bypass or ""]
+        total[first, _REMOVED] = sum(layers.get(layer, 0.0) for layer in gone)
+    return total
 
 
 def _size_saving(group: Group, level: int) -> float:
@@ -52,15 +66,53 @@ def owners(space: SearchSpace) -> NDArray[np.int64]:
     return np.array([first.setdefault(g.bypass, i) if g.bypass else i for i, g in enumerate(space.groups)])
 
 
-def whole_blocks(levels: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.int64]:
+def parents(space: SearchSpace) -> NDArray[np.int64]:
+    """Return for each group the group whose removal takes it along, itself where none does.
+
+    That is its block's first group, and of that one the first group of the next block around it, which stands before it
+    in the space: so whoever decides group by group knows of each whether it is gone already.
+    """
+    found = owners(space)
+    first = {group.bypass: i for i, group in reversed(list(enumerate(space.groups))) if group.bypass in space.blocks}
+    for outer in sorted(first, key=lambda block: -len(space.blocks[block or ""])):
+        for inner in (space.inside(outer or "") - {outer}) & first.keys():
+            found[first[inner]] = first[outer]  # the smallest block around it has the last word
+    return found
+
+
+def within(owner: NDArray[np.int64], parent: NDArray[np.int64]) -> dict[int, int]:
+    """Return for the first group of each block that lies within another the first group of that one."""
+    return {i: int(around) for i, around in enumerate(parent) if owner[i] == i != around}
+
+
+def whole_blocks(
+    levels: NDArray[np.int64], owner: NDArray[np.int64], parent: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Return level indices (plans, groups) with a removed block's groups all removed, whichever of them was said to be.
+
+    Args:
+        levels: of all groups, or of the first ones.
+        owner: see ``owners``.
+        parent: see ``parents``; None: no block lies within another.
 
     >>> whole_blocks(np.array([[0, 4, 1]]), np.array([0, 0, 2]))
     array([[4, 4, 1]])
+    >>> whole_blocks(np.array([[0, 4, 1], [1, 4, 4]]), np.array([0, 1, 0]), np.array([0, 0, 0]))
+    array([[0, 4, 1],
+           [4, 4, 4]])
     """
-    same_block = owner[:, None] == owner
-    gone = (levels == _REMOVED) @ same_block
+    takes, around = owner[:, None] == owner, owner
+    while parent is not None and (parent[around] != around).any():
+        around = parent[around]
+        takes = takes | (owner[:, None] == around)
+    gone = (levels == _REMOVED) @ takes
     return np.where(gone, _REMOVED, levels)
+
+
+def goes_along(levels: NDArray[np.int64], parent: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which groups go only because a block around them goes, (plans, groups), of ``whole_blocks``."""
+    along: NDArray[np.bool_] = (levels[:, parent] == _REMOVED) & (parent != np.arange(len(parent)))
+    return along
 
 
 def interpolated(savings: Array, group: Group) -> Array:
@@ -100,27 +152,33 @@ class CostTable:
     """Which layers shrink with which group; None: no two groups share a layer."""
     whole: float = 1.0
     """Cost of the network with nothing cut; below 1 from the second round on, whose network was cut before."""
+    parent: NDArray[np.int64] | None = None
+    """See ``parents``; None: no block lies within another."""
     correction: Correction = field(init=False)
     shared: Layers = field(init=False)
 
     def __post_init__(self, shrinking: Shrinking | None) -> None:
         """Spread the savings over the layers."""
-        self.shared = Layers.of(self.savings, self.owner, shrinking or Shrinking.apart(len(self.savings)))
+        if self.parent is None:
+            self.parent = self.owner
+        self.shared = Layers.of(
+            self.savings, self.owner, shrinking or Shrinking.apart(len(self.savings)), within(self.owner, self.parent)
+        )
         self.correction = Correction(self.whole)
 
     def predict(self, levels: NDArray[np.int64]) -> Array:
         """Return the predicted cost relative to the base, (plans,), of level indices (plans, groups)."""
-        plans = whole_blocks(levels, self.owner)
+        plans = self._whole(levels)
         expected = self.cost(self.shared.taken_by(plans)) + self.correction.departure(plans)
         return np.maximum(expected, _LEAST_COST)
 
     def departure(self, levels: NDArray[np.int64]) -> Array:
         """Return how far plans are predicted to be off what their single cuts add up to (``cost``), (plans,)."""
-        return self.correction.departure(whole_blocks(levels, self.owner))
+        return self.correction.departure(self._whole(levels))
 
     def uncertainty(self, levels: NDArray[np.int64]) -> Array:
         """Return the standard deviation of plans' measured cost, as a share of the predicted one, (plans,)."""
-        deviation: Array = self.correction.deviation(whole_blocks(levels, self.owner)) / self.predict(levels)
+        deviation: Array = self.correction.deviation(self._whole(levels)) / self.predict(levels)
         return deviation
 
     def interval(self, levels: NDArray[np.int64]) -> tuple[Array, Array]:
@@ -130,7 +188,7 @@ class CostTable:
 
     def taken(self, levels: NDArray[np.int64]) -> Array:
         """Return what the levels of the first groups of plans take of layers, (plans, 2, layers)."""
-        return self.shared.taken_by(whole_blocks(levels, self.owner[: levels.shape[1]]))
+        return self.shared.taken_by(self._whole(levels))
 
     def cost(self, taken: Array) -> Array:
         """Return the predicted cost of networks of whose layers so much is taken, (..., 2, layers).
@@ -141,9 +199,14 @@ class CostTable:
 
     def learn(self, levels: Sequence[int], measured: float) -> None:
         """Correct the table by one measured candidate."""
-        plan = whole_blocks(np.array([levels]), self.owner)
+        plan = self._whole(np.array([levels]))
         added_up = self.whole - float(self.shared.saved(self.shared.taken_by(plan))[0])
         self.correction.learn(plan[0].tolist(), added_up, measured)
+
+    def _whole(self, levels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return plans, of the first groups or of all, with all groups of removed blocks removed."""
+        begun = levels.shape[1]
+        return whole_blocks(levels, self.owner[:begun], None if self.parent is None else self.parent[:begun])
 
 
 @dataclass(slots=True)

@@ -1,20 +1,21 @@
-"""Whole blocks that can go: a branch beside a shortcut, where an addition joins them, or one among several joined."""
+"""Whole blocks that can go: values that a sum or a concatenation can do without, with all that only leads to them.
+
+Of the values that a sum adds up one stays, its shortcut: the one that keeps fewest layers. Every other one that layers
+make can go, in a sum of several each by itself; blocks may so lie within blocks. What a sum is left without counts as
+zero, and where nothing is left of a sum within a sum, that counts as zero, too.
+"""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import torch
-from torch import fx, nn
+from torch import fx
 
 from pipeline.pruning.activations import drop_idle_relus
+from pipeline.pruning.regions import Regions
 from pipeline.pruning.shapes import shape
-
-_ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
-
-_WITH_WEIGHTS = (nn.modules.conv._ConvNd, nn.Linear)
+from pipeline.pruning.sums import operands, without
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +23,26 @@ class Block:
     """A branch that can be removed."""
 
     name: str
-    """The addition's node, or the node that a concatenation loses."""
+    """Of the sum's node, or of the branch's own where another block has that or a concatenation joins it."""
     layers: frozenset[str]
-    """Convolutions and linear layers that go with the branch."""
-    shortcut: str | None = None
-    """The node that takes the addition's place; None: the branch is one of several that are concatenated."""
+    """Layers with weights that go with the branch."""
+    holds: frozenset[str]
+    """All modules, and parameters by themselves, that go with it."""
+    node: str
+    """The sum that does without it; of a concatenation, the node that is joined."""
+    place: int | None = None
+    """Among what the sum adds up; None: it is one of several that are concatenated."""
+    separable: bool = False
+    """It is a sum whose operands go one by one: they say by themselves whether all of it goes."""
+
+    def within(self, other: Block) -> bool:
+        """Return whether it goes with another block."""
+        return self.layers < other.layers
 
 
 def residual_blocks(graph: fx.GraphModule) -> tuple[Block, ...]:
-    """Return the blocks of a traced network that a shortcut bypasses, in forward order."""
-    ancestors = _ancestors(graph)
-    found = [_block(graph, node, ancestors) for node in graph.graph.nodes if is_addition(node)]
-    return tuple(block for block in found if block is not None)
+    """Return the blocks of a traced network that sums can do without, in forward order."""
+    return _Sums(graph).blocks()
 
 
 def branches(graph: fx.GraphModule, joined: Mapping[str, Sequence[str]]) -> tuple[Block, ...]:
@@ -42,37 +51,68 @@ def branches(graph: fx.GraphModule, joined: Mapping[str, Sequence[str]]) -> tupl
     Args:
         joined: node of each concatenation → the nodes that it joins.
     """
-    nodes = {node.name: node for node in graph.graph.nodes}
+    nodes, regions = {node.name: node for node in graph.graph.nodes}, Regions(graph)
     found: dict[str, Block] = {}
     for name in dict.fromkeys(name for names in joined.values() for name in names):
-        if all(user.name in joined for user in nodes[name].users) and (layers := _only_for(graph, nodes[name])):
-            found[name] = Block(name, layers)
+        region = regions.behind(nodes[name], [nodes[cat] for cat in joined])
+        if (layers := regions.layers(region)) and not _reads_the_image(region):
+            found[name] = Block(name, layers, regions.held(region), name)
     for names in joined.values():
         if all(name in found for name in names):  # else the concatenation could be left with nothing
             found.pop(max(names, key=lambda name: (shape(nodes[name]) or (0, 0))[1]))
     return tuple(found[node.name] for node in graph.graph.nodes if node.name in found)
 
 
-def innermost(blocks: Iterable[Block]) -> tuple[Block, ...]:
-    """Return of nested blocks the inner ones: a plan could not say what is left of a group in a removed outer one."""
-    blocks = tuple(blocks)
-    return tuple(b for b in blocks if not any(b is not inner and inner.layers <= b.layers for inner in blocks))
+def distinct(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """Return blocks without those that take the layers of another one and no more; each with a name of its own."""
+    found: dict[frozenset[str], Block] = {}
+    for block in sorted(blocks, key=lambda b: len(b.holds)):
+        found.setdefault(block.layers, block)
+    named: dict[str, Block] = {}
+    for block in found.values():
+        name = next(name for name in _names(block) if name not in named)
+        named[name] = replace(block, name=name)
+    return tuple(named.values())
+
+
+def _names(block: Block) -> Iterator[str]:
+    yield block.name
+    number = 2
+    while True:
+        yield f"{block.name}#{number}"
+        number += 1
 
 
 def remove_blocks(graph: fx.GraphModule, blocks: Iterable[Block]) -> None:
-    """Take blocks out of ``graph``, in place: additions become their shortcuts, concatenations lose the branches."""
-    nodes = {node.name: node for node in graph.graph.nodes}
-    for block in reversed(list(blocks)):  # a block's shortcut may be the addition of the block before it
-        if block.shortcut is None:
-            _disjoin(nodes[block.name])
-        else:
-            nodes[block.name].replace_all_uses_with(nodes[block.shortcut])
-            graph.graph.erase_node(nodes[block.name])
+    """Take blocks out of ``graph``, in place: sums and concatenations lose what they read of them."""
+    gone: dict[str, set[int]] = {}
+    for block in blocks:
+        if block.place is not None:
+            gone.setdefault(block.node, set()).add(block.place)
+    _thin_out_sums(graph, gone)
+    names = {block.node for block in blocks if block.place is None}
+    for node in [node for node in graph.graph.nodes if node.name in names]:
+        _disjoin(node)
     drop_idle_relus(graph)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     _drop_unread_weights(graph)
     graph.recompile()
+
+
+def _thin_out_sums(graph: fx.GraphModule, gone: Mapping[str, set[int]]) -> None:
+    """Take operands out of sums; one that is left alone takes the sum's place, and of none the sum goes in turn."""
+    added = {node: operands(node) for node in graph.graph.nodes if operands(node)}
+    nothing: set[fx.Node] = set()
+    for node, values in added.items():
+        lost = gone.get(node.name, set()) | {place for place, value in enumerate(values) if value in nothing}
+        if not lost:
+            continue
+        left = without(node, lost)
+        if left is None:
+            nothing.add(node)
+        elif left is not node:
+            node.replace_all_uses_with(left)
 
 
 def _drop_unread_weights(graph: fx.GraphModule) -> None:
@@ -91,53 +131,98 @@ def _disjoin(branch: fx.Node) -> None:
         user.args = (rest, *user.args[1:])
 
 
-def is_addition(node: fx.Node) -> bool:
-    """Return whether a node of a traced network adds two others of its own shape, as they are."""
-    if node.kwargs:  # torch.add's alpha scales one side
-        return False
-    return (
-        node.op in ("call_function", "call_method")
-        and node.target in _ADDITIONS
-        and len(node.all_input_nodes) == 2
-        and all(shape(n) is not None and shape(n) == shape(node) for n in node.all_input_nodes)
-    )
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """A value that a sum adds up."""
+
+    sum: fx.Node
+    place: int
+    node: fx.Node
+    region: frozenset[fx.Node]
+    layers: frozenset[str]
+    inner: tuple[_Operand, ...] = field(default=(), repr=False)
+    """Where it is a sum itself that nothing else reads: what that adds up."""
 
 
-def _ancestors(graph: fx.GraphModule) -> dict[fx.Node, frozenset[fx.Node]]:
-    """Return for each node itself and all nodes that it depends on."""
-    ancestors: dict[fx.Node, frozenset[fx.Node]] = {}
+class _Sums:
+    """Finds the blocks of a network's sums, the inner ones before those around them."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        self._graph, self._regions = graph, Regions(graph)
+        self._added = {node: found for node in graph.graph.nodes if (found := operands(node))}
+        self._found: list[Block] = []
+        self._names: set[str] = set()
+        self._depends = _depends_on_the_image(graph)
+
+    def blocks(self) -> tuple[Block, ...]:
+        for node in self._added:
+            if not self._is_inner(node):
+                self._choose(shape(node), self._operands(node))
+        order = {node.name: place for place, node in enumerate(self._graph.graph.nodes)}
+        return tuple(sorted(self._found, key=lambda block: order[block.node]))
+
+    def _is_inner(self, node: fx.Node) -> bool:
+        """Return whether a sum is only an operand of another one."""
+        return len(node.users) == 1 and node in self._added.get(next(iter(node.users)), ())
+
+    def _operands(self, node: fx.Node) -> tuple[_Operand, ...]:
+        found = []
+        for place, value in enumerate(self._added[node]):
+            reader = node if node in value.users else node.all_input_nodes[0]  # a sum of a stack
+            region = self._regions.behind(value, [reader])
+            inner = self._operands(value) if value in self._added and self._is_inner(value) else ()
+            found.append(_Operand(node, place, value, region, self._regions.layers(region), inner))
+        return tuple(found)
+
+    def _choose(self, whole: tuple[int, ...] | None, added: Sequence[_Operand]) -> None:
+        """Let all operands of a sum go but its shortcut; of a shortcut that is a sum itself, all but that one's."""
+        able = [operand for operand in added if self._can_stay(operand, whole)]
+        if not able:
+            return
+        shortcut = min(able, key=self._weight_of_staying)
+        for operand in sorted(added, key=lambda o: -len(o.layers)):
+            if operand is not shortcut:
+                self._let_go(operand)
+        self._choose(whole, shortcut.inner)
+
+    def _let_go(self, operand: _Operand) -> None:
+        """Note an operand as a block, and those of a sum within it, each by itself."""
+        for inner in sorted(operand.inner, key=lambda o: -len(o.layers)):
+            self._let_go(inner)
+        apart = frozenset[str]().union(*(inner.layers for inner in operand.inner))
+        if operand.layers and not _reads_the_image(operand.region):
+            name = operand.sum.name if operand.sum.name not in self._names else operand.node.name
+            self._names.add(name)
+            held = self._regions.held(operand.region)
+            self._found.append(Block(
+                name, operand.layers, held, operand.sum.name, operand.place, separable=operand.layers == apart
+            ))  # fmt: skip
+
+    def _can_stay(self, operand: _Operand, whole: tuple[int, ...] | None) -> bool:
+        """Return whether an operand can be all that is left of a sum: it depends on the image, and has its shape."""
+        if operand.inner:
+            return any(self._can_stay(inner, whole) for inner in operand.inner)
+        return operand.node in self._depends and shape(operand.node) == whole
+
+    def _weight_of_staying(self, operand: _Operand) -> tuple[int, int, int]:
+        return self._left(operand), len(operand.layers), self._regions.parameters(operand.layers)
+
+    def _left(self, operand: _Operand) -> int:
+        """Return how many layers an operand keeps when all goes that can go within it."""
+        if operand.inner:
+            apart = frozenset[str]().union(*(inner.layers for inner in operand.inner))
+            return len(operand.layers - apart) + min(self._left(inner) for inner in operand.inner)
+        inside = (block.layers for block in self._found if block.layers <= operand.layers)
+        return len(operand.layers - frozenset[str]().union(*inside))
+
+
+def _reads_the_image(region: frozenset[fx.Node]) -> bool:
+    return any(node.op == "placeholder" for node in region)
+
+
+def _depends_on_the_image(graph: fx.GraphModule) -> set[fx.Node]:
+    found: set[fx.Node] = set()
     for node in graph.graph.nodes:
-        ancestors[node] = frozenset({node}).union(*(ancestors[n] for n in node.all_input_nodes))
-    return ancestors
-
-
-def _block(graph: fx.GraphModule, addition: fx.Node, ancestors: dict[fx.Node, frozenset[fx.Node]]) -> Block | None:
-    a, b = addition.all_input_nodes
-    sides = sorted(
-        ((x, y, ancestors[x] - ancestors[y]) for x, y in ((a, b), (b, a))), key=lambda s: len(_layers(graph, s[2]))
-    )
-    (_, _, shortcut_nodes), (_, shortcut, branch) = sides
-    layers, on_shortcut = _layers(graph, branch), _layers(graph, shortcut_nodes)
-    leaks = any(user not in branch and user is not addition for node in branch for user in node.users)
-    if leaks or len(on_shortcut) > 1 or len(layers) <= len(on_shortcut):
-        return None
-    return Block(addition.name, layers, shortcut.name)
-
-
-def _only_for(graph: fx.GraphModule, branch: fx.Node) -> frozenset[str]:
-    """Return the layers that nothing needs but ``branch``; none where it shares one with others."""
-    inside = {branch}
-    for node in reversed(graph.graph.nodes):
-        if node.users and all(user in inside for user in node.users):
-            inside.add(node)
-    layers = _layers(graph, frozenset(inside))
-    elsewhere = _layers(graph, frozenset(graph.graph.nodes) - inside)
-    return frozenset() if layers & elsewhere else layers
-
-
-def _layers(graph: fx.GraphModule, nodes: frozenset[fx.Node]) -> frozenset[str]:
-    return frozenset(
-        str(n.target)
-        for n in nodes
-        if n.op == "call_module" and isinstance(graph.get_submodule(str(n.target)), _WITH_WEIGHTS)
-    )
+        if node.op == "placeholder" or any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found

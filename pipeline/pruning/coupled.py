@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,15 @@ from torch import Tensor
 
 Role = Literal["makes", "scales", "reads"]
 """What a slice does with a channel: a layer's filters make it, a norm scales it, the next layer's weights read it."""
+
+
+def owner(tensor: str) -> str:
+    """Return the layer that a parameter belongs to.
+
+    >>> owner("layer1.0.conv1.weight"), owner("scale")
+    ('layer1.0.conv1', 'scale')
+    """
+    return tensor.rpartition(".")[0] or tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +55,20 @@ class Coupled:
         """
         summed = torch.zeros(self.units, dtype=values.dtype)
         return summed.index_add_(0, part.units, values[part.positions])
+
+
+def makers(coupled: Coupled) -> tuple[str, ...]:
+    """Return every layer that makes a group's channels, in forward order."""
+    return tuple(dict.fromkeys(owner(s.tensor) for s in coupled.slices if s.role == "makes"))
+
+
+def free_name(root: Slice, taken: Iterable[str]) -> str:
+    """Return the root layer's name; a second group of the same layer is ``name#2``."""
+    layer, again = owner(root.tensor), 2
+    name = layer
+    while name in taken:
+        name, again = f"{layer}#{again}", again + 1
+    return name
 
 
 Couplings = Mapping[str, Coupled]

@@ -12,8 +12,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
 
-from pipeline.pruning.blocks import Block, branches, innermost, residual_blocks
-from pipeline.pruning.coupled import Coupled, Couplings, Slice
+from pipeline.pruning.block_groups import own_groups
+from pipeline.pruning.blocks import Block, branches, distinct, residual_blocks
+from pipeline.pruning.coupled import Coupled, Couplings, Slice, free_name, owner
+from pipeline.pruning.coupled import makers as makers_of
 from pipeline.pruning.following import Book, Edit, follow
 from pipeline.pruning.following.book import Axis, NotFollowedError, varying
 from pipeline.pruning.following.constants import size_of
@@ -35,9 +37,11 @@ class Coupling:
     normalised: frozenset[str]
     """Groups whose channels are scaled by one another: without some, the others' values change."""
     makers: dict[str, tuple[str, ...]]
-    """Group → every layer that makes its channels, in forward order."""
+    """Group → every layer that makes its channels, in forward order; of a block's own group, what goes with it."""
     blocks: tuple[Block, ...]
-    """What can go as a whole."""
+    """What can go as a whole, inner blocks before those around them."""
+    own: frozenset[str]
+    """Groups that only say whether a block goes: one unit each, for blocks none of whose channels are theirs alone."""
     joined: frozenset[str]
     """Groups that make a branch of a concatenation."""
     axes: dict[tuple[str, int], Tensor] = field(repr=False)
@@ -56,7 +60,7 @@ class Coupling:
 def coupling(network: fx.GraphModule, example: Tensor) -> Coupling:
     """Return how the channels of a traced network hang together; kept with the network, whose weights do not matter."""
     if _KEY not in network.meta:
-        network.meta[_KEY] = _analysed(network, follow(network, example))
+        network.meta[_KEY] = _followed(network, example)
     known: Coupling = network.meta[_KEY]
     return known
 
@@ -66,13 +70,24 @@ def forget(network: fx.GraphModule) -> None:
     network.meta = {key: value for key, value in network.meta.items() if key != _KEY}
 
 
-def owner(tensor: str) -> str:
-    """Return the layer that a parameter belongs to.
+def _followed(network: fx.GraphModule, example: Tensor) -> Coupling:
+    """Return how channels hang together; grouped convolutions none of whose groups can go are cut within these.
 
-    >>> owner("layer1.0.conv1.weight"), owner("scale")
-    ('layer1.0.conv1', 'scale')
+    So split attention can be cut, which adds its groups up (Zhang et al., "ResNeSt", 2020): none of them goes alone.
     """
-    return tensor.rpartition(".")[0] or tensor
+    book = follow(network, example)
+    known = _analysed(network, book)
+    if not (stuck := _stuck(known, book)):
+        return known
+    book = follow(network, example, within=stuck)
+    other = _analysed(network, book)
+    return other if _stuck(other, book) < stuck else known
+
+
+def _stuck(known: Coupling, book: Book) -> frozenset[str]:
+    """Return the grouped weights whose channels all stay, or only go together."""
+    free = {part.tensor for group in known.groups.values() if group.units > 1 for part in group.slices}
+    return frozenset(book.grouped - free)
 
 
 def _analysed(network: fx.GraphModule, book: Book) -> Coupling:
@@ -82,19 +97,25 @@ def _analysed(network: fx.GraphModule, book: Book) -> Coupling:
     order = _forward_order(network, book.axes)
     members = _members(axes, book, order, reasons)
     groups = {coupled.name: coupled for coupled in _groups(members, axes, order, book)}
-    makers = {name: _makers(coupled) for name, coupled in groups.items()}
+    makers = {name: makers_of(coupled) for name, coupled in groups.items()}
     by_name = dict(zip(groups, members, strict=True))
+    blocks = _blocks(network, book, sets, by_name, makers)
+    refused = _refused(book, axes, reasons, makers)
+    own = own_groups(blocks, groups, axes, order, book)
+    for coupled in own:
+        groups[coupled.name], makers[coupled.name] = coupled, makers_of(coupled)
     return Coupling(
         groups=groups,
-        refused=_refused(book, axes, reasons, makers),
+        refused=refused,
         unknown=frozenset(book.unknown),
         stays=reasons,
         normalised=_holding(by_name, book.normalised, sets),
         makers=makers,
-        blocks=_blocks(network, book, sets, by_name, makers),
+        blocks=blocks,
+        own=frozenset(coupled.name for coupled in own),
         joined=_holding(by_name, (along for parts in book.joined.values() for _, along in parts), sets),
         axes=axes,
-        sets=by_name,
+        sets=by_name | {coupled.name: torch.zeros(1, 0, dtype=torch.int64) for coupled in own},
         edits=tuple(book.edits),
         set_of=sets,
     )
@@ -198,18 +219,9 @@ def _groups(
             slices[group].append(Slice(tensor, axis, role, positions, unit_of[sets[positions]]))
     named: dict[str, Coupled] = {}
     for units, parts in zip(members, slices, strict=True):
-        name = _free_name(next((s for s in parts if s.role == "makes"), parts[0]), named)
+        name = free_name(next((s for s in parts if s.role == "makes"), parts[0]), named)
         named[name] = Coupled(name, len(units), tuple(parts))
     return list(named.values())
-
-
-def _free_name(root: Slice, taken: Iterable[str]) -> str:
-    """Return the root layer's name; a second group of the same layer is ``name#2``."""
-    layer, again = owner(root.tensor), 2
-    name = layer
-    while name in taken:
-        name, again = f"{layer}#{again}", again + 1
-    return name
 
 
 def _blocks(
@@ -223,17 +235,13 @@ def _blocks(
         block for block in branches(network, joined)
         if all(made_in.get(s, {""}) <= block.layers for s in sets[labels[block.name]].tolist())
     ]  # fmt: skip
-    return innermost([*residual_blocks(network), *own])
+    return distinct([*residual_blocks(network), *own])
 
 
 def _holding(units: dict[str, Tensor], labels: Iterable[Tensor], sets: Tensor) -> frozenset[str]:
     """Return the groups that hold any of some labels."""
     wanted = {s for some in labels for s in sets[some].tolist()}
     return frozenset(name for name, members in units.items() if not wanted.isdisjoint(members.tolist()))
-
-
-def _makers(coupled: Coupled) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(owner(s.tensor) for s in coupled.slices if s.role == "makes"))
 
 
 def _refused(

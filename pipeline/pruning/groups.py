@@ -5,14 +5,17 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, fx
 
 from pipeline.errors import ConfigError, ModelError
-from pipeline.pruning.coupled import Coupled
-from pipeline.pruning.coupling import Coupling, coupling, owner
+from pipeline.pruning.block_groups import home
+from pipeline.pruning.blocks import Block
+from pipeline.pruning.coupled import Coupled, owner
+from pipeline.pruning.coupling import Coupling, coupling
 from pipeline.pruning.measures import Weight, layer_weights, weigh
-from pipeline.pruning.trial_cut import disproved
+from pipeline.pruning.trial_cut import disproved, disproved_blocks
 from pipeline.pruning.zeros import weights as weight_tensors
 from pipeline.records import LEVELS, Group, SearchSpace
 
@@ -41,60 +44,61 @@ def search_space(
     _require_fits([*protect, *(minimum or {})], known, model)
     wrong = disproved(model, example)
     weights = layer_weights(model, example)
-    refused, groups, kept = dict(known.refused), [], dict[str, str]()
+    kept_whole = _blocks_that_stay(known, disproved_blocks(model, example), protect)
+    blocks = [block for block in known.blocks if block.name not in kept_whole]
+    refused, groups, whole = dict(known.refused), [], dict[str, str]()
     for name, coupled in known.groups.items():
-        layers = known.makers[name]
+        layers, block = known.makers[name], home(coupled, blocks)
         floor = max([step, *(least for pattern, least in (minimum or {}).items() if _fits(layers, [pattern]))])
-        group = _group(coupled, known, weights, model, step, floor)
+        group = _group(coupled, block, known, weights, model, step, floor)
+        if block is None and name in known.own:
+            continue
+        if block is None and (stays := home(coupled, known.blocks)):
+            group = replace(group, why_not_whole=kept_whole[stays.name])
         if why := _why_whole(group, coupled, wrong, protect, step, floor):
-            kept[name] = why
+            whole[name] = why
             refused.update(dict.fromkeys(layers, why))
         else:
             groups.append(group)
     cuttable = {layer for group in groups for layer in group.layers}
     refused = {layer: why for layer, why in refused.items() if layer not in cuttable}
-    refused |= _unlisted(known, groups, kept, weights, refused)
+    refused |= _unlisted(known, groups, whole, weights, refused)
     if not groups:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
         raise ModelError(f"nothing in this model can be pruned ({reasons})")
     total = weigh(model, example)
     macs = {layer: weights[layer].macs if layer in weights else 0 for layer in refused}
-    for name in kept.keys() - macs.keys():
-        if set(known.makers[name]) <= cuttable:  # some channels of layers whose others can go
-            refused[name] = f"some of its channels stay: {kept[name]}"
-            macs[name] = round(
-                sum(
-                    share * weights[layer].macs
-                    for layer, share in _shares(known.groups[name], known, weights, reads=False).items()
-                    if layer in cuttable
-                )
-            )
+    for name in [name for name in whole if name not in refused and cuttable.issuperset(known.makers[name])]:
+        refused[name] = f"some of its channels stay: {whole[name]}"
+        shares = _shares(known.groups[name], known, weights, reads=False)
+        macs[name] = round(sum(share * weights[layer].macs for layer, share in shares.items() if layer in cuttable))
     return SearchSpace(
-        groups=tuple(groups), refused=refused, refused_macs=macs, macs=total.macs, parameters=total.parameters,
-        step=step, layer_macs={layer: weight.macs for layer, weight in weights.items()},
+        groups=_outer_first(groups, blocks), refused=refused, refused_macs=macs, macs=total.macs,
+        parameters=total.parameters, step=step, layer_macs={layer: weight.macs for layer, weight in weights.items()},
         layer_parameters={layer: weight.parameters for layer, weight in weights.items()},
         weights={name: tensor.numel() for name, tensor in weight_tensors(model).items()},
+        blocks={b.name: tuple(sorted(b.layers)) for b in blocks if any(g.bypass == b.name for g in groups)},
     )  # fmt: skip
 
 
 def _unlisted(
     known: Coupling,
     groups: Sequence[Group],
-    kept: Mapping[str, str],
+    whole: Mapping[str, str],
     weights: Mapping[str, Weight],
     refused: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the layers that no group touches and that are not refused yet, with the reason: each stands somewhere.
 
     Args:
-        kept: groups that stay whole → why.
+        whole: groups that stay → why.
     """
     touched = {layer for group in groups for layer in (*group.layers, *group.makes, *group.reads)}
-    whole = {s: why for name, why in kept.items() for s in known.sets[name].tolist()} | known.stays
+    reasons = {s: why for name, why in whole.items() for s in known.sets[name].flatten().tolist()} | known.stays
     found = {}
     for layer in weights.keys() - touched - refused.keys():
         sets = [s for (tensor, _), along in known.axes.items() if owner(tensor) == layer for s in along.tolist()]
-        found[layer] = next((whole[s] for s in sets if s in whole), "its weights are computed in every pass")
+        found[layer] = next((reasons[s] for s in sets if s in reasons), "its weights are computed in every pass")
     return {layer: found[layer] for layer in weights if layer in found}
 
 
@@ -125,6 +129,32 @@ def _fits(layers: Iterable[str], patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(layer, pattern) for layer in layers for pattern in patterns)
 
 
+def _blocks_that_stay(known: Coupling, wrong: Mapping[str, str], protect: Sequence[str]) -> dict[str, str]:
+    """Return the blocks that cannot go, and why."""
+    stay = {}
+    for block in known.blocks:
+        if protected := sorted(layer for layer in block.layers if _fits([layer], protect)):
+            stay[block.name] = f"the block around it holds {protected[0]}, which is {_PROTECTED}"
+        elif block.name in wrong:
+            stay[block.name] = wrong[block.name]
+    return stay
+
+
+def _outer_first(groups: Sequence[Group], blocks: Iterable[Block]) -> tuple[Group, ...]:
+    """Return groups in forward order, but a block's first group before those of blocks within it.
+
+    So whoever decides group by group knows of each whether a block around it goes.
+    """
+    ordered = list(groups)
+    for block in blocks:  # the inner ones come first
+        inside = {other.name for other in blocks if other.within(block)}
+        first = next((i for i, group in enumerate(ordered) if group.bypass == block.name), -1)
+        place = next((i for i, group in enumerate(ordered) if group.bypass in inside), first)
+        if place < first:
+            ordered.insert(place, ordered.pop(first))
+    return tuple(ordered)
+
+
 def _why_whole(
     group: Group, coupled: Coupled, wrong: Mapping[str, str], protect: Sequence[str], step: int, floor: int
 ) -> str | None:
@@ -145,6 +175,7 @@ def _why_whole(
 
 def _group(
     coupled: Coupled,
+    block: Block | None,
     known: Coupling,
     weights: Mapping[str, Weight],
     model: fx.GraphModule,
@@ -160,7 +191,6 @@ def _group(
         count = min(channels, max(kept_channels(channels, level, step, width), width * math.ceil(floor / width)))
         if count not in kept.values():  # a level that saves nothing more on this device is masked
             kept[level] = count
-    block = next((block for block in known.blocks if set(layers) <= block.layers), None)
     if block is not None:
         kept[100] = 0
     reads, makes = (_shares(coupled, known, weights, reads=reads) for reads in (True, False))

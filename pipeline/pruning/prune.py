@@ -10,7 +10,8 @@ from torch import Tensor, fx, nn
 
 from pipeline.errors import CutError, first_line
 from pipeline.pruning.blocks import remove_blocks
-from pipeline.pruning.coupling import Coupling, coupling, forget, owner
+from pipeline.pruning.coupled import owner
+from pipeline.pruning.coupling import Coupling, coupling, forget
 from pipeline.pruning.shapes import propagate_shapes, shape
 from pipeline.pruning.shrink import shrink
 from pipeline.records import Group, SearchSpace

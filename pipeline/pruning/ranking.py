@@ -42,8 +42,9 @@ def rank(
     """
     plugin = plugins.load("pipeline.pruning.criteria", criterion)
     groups = [couplings[group.name] for group in space.groups]
+    order = {group.name: torch.zeros(1, dtype=torch.int64) for group in groups if group.units == 1}
+    groups = [group for group in groups if group.units > 1]
     evidence = Evidence(model, groups, batches, seed=seed)
-    order = {}
     for group in groups:
         scores = plugin.scores(group, evidence)
         if not scores:

@@ -20,11 +20,11 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import DataError
-from pipeline.pruning.blocks import is_addition
-from pipeline.pruning.coupling import owner
+from pipeline.pruning.coupled import owner
 from pipeline.pruning.least_squares import change
 from pipeline.pruning.recover import Batch, take_statistics
 from pipeline.pruning.rows import Layer, as_weights, at, by_place, is_matrix, read, weights_of
+from pipeline.pruning.sums import is_addition
 from pipeline.training.accelerator import channels_last
 
 _MOST_PIXELS = 256 * 224 * 224

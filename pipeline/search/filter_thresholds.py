@@ -43,11 +43,12 @@ class Filters:
 
     def chosen(self, before: Choices, places: Sequence[int], action: int) -> Choices:
         """Return the plan with these groups at the legal levels nearest to a threshold's."""
-        levels = np.array([before])
+        levels = before
         for group in places:
             distance = np.abs(np.arange(len(LEVELS)) - self.levels[group][action])
-            levels[0, group] = np.where(self._planner.mask(levels, group)[0], distance, np.inf).argmin()
-        return tuple(levels[0].tolist())
+            legal = self._planner.mask(np.array([levels]), group)[0]
+            levels = self._repair.moved(levels, group, int(np.where(legal, distance, np.inf).argmin()))
+        return levels
 
     def reached(self, plans: Sequence[Choices]) -> Array:
         """Return how much of the wanted saving plans reach, by the worst of the targets, (plans,); 1 without any."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cost.tables import within
 from pipeline.search.planning import REMOVE, Array, Indices, Limits, Planner, legalised
 
 _BINS = 150
@@ -39,7 +40,9 @@ def knapsack_plans(planner: Planner, loss: Array, limits: Limits | None = None) 
     if not needs:
         return planner.blank(1)
     ways = [*needs, np.minimum.reduce(needs)] if len(needs) > 1 else needs
-    plans = np.concatenate([_lightest(savings, loss, planner.options(), planner.owner) for savings in ways])
+    plans = np.concatenate(
+        [_lightest(savings, loss, planner.options(), planner.owner, planner.parent) for savings in ways]
+    )
     return np.unique(legalised(planner, plans, limits), axis=0)
 
 
@@ -62,23 +65,36 @@ class _Table:
         return _Table(lost, plans)
 
 
-def _lightest(savings: Array, loss: Array, options: NDArray[np.bool_], owner: NDArray[np.int64]) -> Indices:
+def _lightest(
+    savings: Array, loss: Array, options: NDArray[np.bool_], owner: NDArray[np.int64], parent: NDArray[np.int64]
+) -> Indices:
     """Return the lightest plans for savings from less to more than 1, the sum that is needed, (plans, groups)."""
     bins, groups = round(_MOST * _BINS) + 1, len(savings)
     start = np.full(bins, np.inf)
     start[0] = 0.0
     table = _Table(start, np.zeros((bins, groups), dtype=np.int64))
-    for first in np.unique(owner):
-        block, stays = np.flatnonzero(owner == first), table
-        for group in block:
+
+    def decided(table: _Table, first: int) -> tuple[_Table, list[int]]:
+        """Return the table with a block decided, or a group that is in none, and all groups that it decides."""
+        stays, whole = table, [int(group) for group in np.flatnonzero(owner == first)]
+        for group in list(whole):
             levels = np.flatnonzero(options[group, :REMOVE]).tolist()
             stays = _lighter(
                 stays.extended(np.array([group]), level, savings[group, level], loss[group, level]) for level in levels
             )
+        for inner in inside.get(first, ()):
+            stays, more = decided(stays, inner)
+            whole += more
         if options[first, REMOVE]:
-            gone = table.extended(block, REMOVE, savings[first, REMOVE], loss[first, REMOVE])
+            gone = table.extended(np.array(whole), REMOVE, savings[first, REMOVE], loss[first, REMOVE])
             stays = _lighter([stays, gone])
-        table = stays
+        return stays, whole
+
+    inside: dict[int, list[int]] = {}
+    for inner, around in within(owner, parent).items():
+        inside.setdefault(around, []).append(inner)
+    for first in np.flatnonzero(parent == np.arange(groups)).tolist():
+        table, _ = decided(table, first)
     wanted = np.arange(round(_LEAST * _BINS), bins)
     return table.plans[wanted[np.isfinite(table.loss[wanted])]]
 

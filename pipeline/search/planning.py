@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import Part
 from pipeline.cost.accuracy import AccuracyModel
-from pipeline.cost.tables import owners, whole_blocks
+from pipeline.cost.tables import owners, parents, whole_blocks
 from pipeline.records import LEVELS, PruningPlan
 from pipeline.search.reach import Reach
 from pipeline.search.strategy import Problem
@@ -71,6 +71,8 @@ class Planner:
         )
         self.owner = owners(problem.space)
         """For each group the first group of its block, or itself."""
+        self.parent = parents(problem.space)
+        """For each group the one before it whose removal takes it along, or itself."""
         self._reach = {metric: Reach(table) for metric, table in problem.costs.tables.items()}
         self._metrics: set[Metric] = {"latency", "power", *problem.limits}
         """That the state shows, or the reward or a target goes by."""
@@ -121,11 +123,11 @@ class Planner:
     def legal(self, levels: Indices, step: int) -> Mask:
         """Return which levels group ``step`` has, whatever the target, (plans, levels)."""
         legal = np.broadcast_to(self._kept[step] >= 0, (len(levels), len(LEVELS))).copy()
-        owner = self.owner[step]
-        if owner != step:  # the block's first group has decided whether the block goes
-            gone = levels[:, owner] == REMOVE
+        parent = self.parent[step]
+        if parent != step:  # the first group of the block, or of the one around it, has decided whether that goes
+            gone = levels[:, parent] == REMOVE
             legal[gone] = np.arange(len(LEVELS)) == REMOVE
-            legal[~gone, REMOVE] = False
+            legal[~gone, REMOVE] &= self.owner[step] == step
         return legal
 
     def _lowest_costs(self, levels: Indices, step: int, limits: Limits | None) -> Array:
@@ -188,7 +190,7 @@ class Planner:
         """
         weights = self.problem.weights
         seen = outlook or self.outlook(levels)
-        whole = whole_blocks(levels, self.owner)
+        whole = whole_blocks(levels, self.owner, self.parent)
         gone = 1 - self._kept[np.arange(self.groups), whole]
         value = np.mean(weights.alpha) * seen.accuracy - weights.latency * seen.costs["latency"]
         value = value - gone @ np.asarray(weights.gamma) / self.groups
@@ -207,7 +209,7 @@ class Planner:
         cuts = np.zeros((self.groups, len(LEVELS), self.groups), dtype=np.int64)
         every = np.arange(self.groups)
         cuts[every, :, every] = np.arange(len(LEVELS))
-        return whole_blocks(cuts.reshape(-1, self.groups), self.owner).reshape(cuts.shape)
+        return whole_blocks(cuts.reshape(-1, self.groups), self.owner, self.parent).reshape(cuts.shape)
 
     def options(self) -> Mask:
         """Return which levels each group has, (groups, levels); a block goes by its first group's level alone."""

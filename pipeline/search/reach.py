@@ -16,29 +16,37 @@ _REMOVED = len(LEVELS) - 1
 class Reach:
     """The lowest costs within reach of plans that are decided up to a step, by one metric's table.
 
-    Groups are decided in order, and a block's first group decides whether the block goes. So the groups still open are
-    of two kinds: those of blocks that are not begun, which take what the better of removing and cutting takes, and
-    followers in a block that is begun, which take what cutting takes unless the block is gone already.
+    Groups are decided in order, and a block's first group decides whether the block goes, before all that is in it. So
+    the groups still open are of two kinds: those of blocks that are not begun, which take what the better of removing
+    and cutting takes, and what is left of a block that is begun, which takes what cutting takes unless that is gone
+    already. A block within another is a part of that one.
     """
 
     def __init__(self, table: CostTable) -> None:
         """Work out what open groups take; the table's line may change later, its savings not."""
         self._table = table
-        owner, groups = table.owner, len(table.savings)
+        groups = len(table.savings)
         rows = np.arange(groups)
-        self._follows = owner != rows
+        self._parent = table.owner if table.parent is None else table.parent
+        follows = table.owner != rows
+        self._inside = self._parent != rows
         legal = ~np.isnan(table.savings)
         taken = table.shared.taken
         cut = np.array([one[:_REMOVED][ok[:_REMOVED]].max(0) for one, ok in zip(taken, legal, strict=True)])
-        blocks = np.array([cut[owner == first].sum(0) for first in range(groups)])
-        blocks = np.where(legal[:, _REMOVED, None, None], np.maximum(blocks, taken[:, _REMOVED]), blocks)
-        blocks[self._follows] = 0.0
+        most = cut.copy()
+        """By group: what it takes at most, and where it is the first of a block, the block with all that is in it."""
+        for group in reversed(range(groups)):
+            if not follows[group] and legal[group, _REMOVED]:
+                most[group] = np.maximum(most[group], taken[group, _REMOVED])
+            if self._inside[group]:
+                most[self._parent[group]] += most[group]
+        blocks = np.where(self._inside[:, None, None], 0.0, most)
         self._not_begun: Array = np.concatenate([np.cumsum(blocks[::-1], 0)[::-1], np.zeros_like(blocks[:1])])
         """By step: what blocks that begin there or later take of each layer at most, (groups + 1, 2, layers)."""
         self._followers: dict[int, list[tuple[int, Array]]] = {}
-        """First group of a block → its followers and what cutting each takes."""
-        for group in rows[self._follows]:
-            self._followers.setdefault(int(owner[group]), []).append((int(group), cut[group]))
+        """First group of a block → its followers, and the blocks in it, and what each takes at most."""
+        for group in rows[self._inside]:
+            self._followers.setdefault(int(self._parent[group]), []).append((int(group), most[group]))
 
     def lowest(self, levels: NDArray[np.int64], step: int) -> Array:
         """Return the lowest cost within reach, each level chosen at ``step``, (plans, levels), legal or not."""
@@ -49,9 +57,9 @@ class Reach:
                 stays = levels[:, first] != _REMOVED
                 taken[stays] += self._cut_after(first, step + 1)
         here = np.broadcast_to(table.shared.taken[step], (len(levels), *table.shared.taken[step].shape)).copy()
-        if self._follows[step]:
-            here[levels[:, table.owner[step]] == _REMOVED] = 0.0
-        elif step in self._followers:
+        if self._inside[step]:
+            here[levels[:, self._parent[step]] == _REMOVED] = 0.0
+        if step in self._followers:
             here[:, :_REMOVED] += self._cut_after(step, step + 1)
         return table.cost(taken[:, None] + here)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from pipeline.records import LEVELS
-from pipeline.search.planning import REMOVE, Array, Planner, legalised
+from pipeline.search.planning import REMOVE, Array, Indices, Planner, legalised
 from pipeline.search.strategies.random import draw, unasked
 
 Levels = tuple[int, ...]
@@ -29,28 +29,34 @@ class Repair:
         groups = planner.problem.space.groups
         self.options = [[LEVELS.index(level) for level in group.levels] for group in groups]
         """Each group's legal level indices, ascending."""
-        self.blocks = [
-            [j for j, other in enumerate(groups) if group.bypass is not None and other.bypass == group.bypass] or [i]
-            for i, group in enumerate(groups)
-        ]
-        """For each group the groups that go together with it at level 100, in order."""
+        self.chains = [chain(planner.owner, planner.parent, group) for group in range(len(groups))]
+        """For each group the first groups of its block and of those around it, in this order; itself outside of all."""
+        self.blocks = [[j for j, others in enumerate(self.chains) if own[0] in others] for own in self.chains]
+        """For each group the groups that go when its block does, in order."""
 
     # ------------------------------------------------------------ one plan
 
     def moved(self, levels: Sequence[int], group: int, level: int) -> Levels:
-        """Return a plan with one group's level changed; a block goes whole, and comes back with nothing else cut."""
+        """Return a plan with one group's level changed.
+
+        A block goes whole. It comes back with nothing cut, but without the blocks within it, and so do those around it.
+        """
         changed = list(levels)
-        if REMOVE in (level, levels[group]):
+        if level == REMOVE:
             for other in self.blocks[group]:
-                changed[other] = REMOVE if level == REMOVE else 0
+                changed[other] = REMOVE
+        elif levels[group] == REMOVE:
+            back = {first for first in self.chains[group] if levels[first] == REMOVE}
+            for other, own in enumerate(self.chains):
+                changed[other] = 0 if own[0] in back else changed[other]
         changed[group] = level
         return tuple(changed)
 
     def nearest(self, wanted: Sequence[float]) -> Levels:
         """Return the nearest level that each group has, the shallower of two; a block's first group says if it goes."""
         levels = [min(own, key=lambda o: abs(o - w)) for own, w in zip(self.options, wanted, strict=True)]
-        for group, block in enumerate(self.blocks):
-            if levels[block[0]] == REMOVE:
+        for group, own in enumerate(self.chains):
+            if any(levels[first] == REMOVE for first in own):
                 levels[group] = REMOVE
             elif levels[group] == REMOVE:
                 levels[group] = self.options[group][-2]
@@ -121,3 +127,15 @@ class Repair:
             if 0 <= place < len(own):
                 ways[group] = self.moved(levels, group, own[place])
         return ways
+
+
+def chain(owner: Indices, parent: Indices, group: int) -> list[int]:
+    """Return the first group of a group's block, and those of the blocks around that, from the inside out.
+
+    >>> chain(np.array([0, 1, 1, 0]), np.array([0, 0, 1, 0]), 2)
+    [1, 0]
+    """
+    found = [int(owner[group])]
+    while (around := int(parent[found[-1]])) != found[-1]:
+        found.append(around)
+    return found

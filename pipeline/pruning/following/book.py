@@ -56,6 +56,10 @@ class Book:
     """Labels of channels that are scaled by one another: without some, the others' values change."""
     joined: dict[str, list[tuple[str, Tensor]]] = field(default_factory=dict)
     """Node of each concatenation along channels → the nodes that it joins, with their labels."""
+    grouped: set[str] = field(default_factory=set)
+    """Weights of convolutions in groups of several channels."""
+    within: frozenset[str] = frozenset()
+    """Those of them whose groups all stay and are cut alike: the same channels of each come and go together."""
     whole: dict[str, str] = field(default_factory=dict)
     """Layers whose weights no rule has looked at → why."""
     unknown: set[str] = field(default_factory=set)

@@ -59,14 +59,16 @@ OF_WEIGHTS = frozenset(name for name, rule in RULES.items() if rule.__module__ =
 """They take weights as such; to all others a weight is a tensor that meets channels element by element."""
 
 
-def follow(network: fx.GraphModule, example: Tensor) -> Book:
+def follow(network: fx.GraphModule, example: Tensor, within: frozenset[str] = frozenset()) -> Book:
     """Return what is known of the channels of a traced network in eval mode.
 
     Args:
         network: not changed.
         example: images (N, C, H, W), of which the first is run.
+        within: weights of grouped convolutions whose groups are cut within, all alike, and not one by one.
     """
     walk = _Walk(network)
+    walk.book.within = within
     with torch.no_grad():
         walk.run(example[:1])
     return walk.book

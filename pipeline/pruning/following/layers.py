@@ -97,6 +97,10 @@ def _convolved(call: Call, weight: Tensor, bias: Tensor | None, groups: int, *, 
 def _grouped(call: Call, weight: Tensor, channels: Tensor, groups: int, reads: int) -> tuple[Tensor, Role]:
     """Note whole groups: what one of them reads and what it makes comes and goes together."""
     book, rows = call.book, channels.view(groups, -1)
+    if rows.shape[1] > 1 or call.shape[1] > groups:
+        book.grouped.add(book.name(weight))
+    if book.name(weight) in book.within:
+        return _alike(call, weight, rows, reads), _MAKES
     book.tie(rows[:, :1], rows)
     made = rows[:, 0].repeat_interleave(call.shape[1] // groups)
     role: Role = "scales" if rows.shape[1] == 1 else "makes"
@@ -104,6 +108,19 @@ def _grouped(call: Call, weight: Tensor, channels: Tensor, groups: int, reads: i
     book.note(weight, 0, made if reads else channels, role)
     _count(call, "groups", 6, rows[:, 0])
     return made, role
+
+
+def _alike(call: Call, weight: Tensor, rows: Tensor, reads: int) -> Tensor:
+    """Note channels that are read and made at the same place of every group as one; return the labels of all made."""
+    book, groups = call.book, len(rows)
+    book.tie(rows[:1], rows)
+    if reads:
+        book.note(weight, 1, rows[0], "reads")
+        made = book.made(weight, 0)
+        book.tie(made.view(groups, -1)[:1], made.view(groups, -1))
+        return made
+    book.note(weight, 0, rows.flatten(), "reads")
+    return book.made(weight, 1).repeat(groups)
 
 
 def _scaled(call: Call, dim: int, weights: list[Any]) -> Tensor:

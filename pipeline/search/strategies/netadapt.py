@@ -127,7 +127,7 @@ class NetAdapt:
     def _cuts(self, group: int) -> list[Levels]:
         """Return the plans with one group cut deeper that save something, least first; a block goes by its first."""
         own, level = self._repair.options[group], self._now[group]
-        levels = [o for o in own if o > level and (o < REMOVE or self._repair.blocks[group][0] == group)]
+        levels = [o for o in own if o > level and (o < REMOVE or self._planner.owner[group] == group)]
         plans = [self._repair.moved(self._now, group, o) for o in levels]
         usable = [p for p in plans if p not in self._failed and self._saved(p) > _LEAST]
         return sorted(usable, key=self._saved)

@@ -27,6 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import RunConfig
+from pipeline.cost.tables import whole_blocks
 from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.planning import REMOVE, Array, Indices, Planner, indices
 from pipeline.search.repair import Levels, Repair
@@ -63,7 +64,6 @@ class RlPruner:
         for i, group in enumerate(problem.space.groups):
             for level, kept in group.kept.items():
                 self._lost[i, LEVELS.index(level)] = 1 - kept / group.channels
-        self._owner = np.array([block[0] for block in self._repair.blocks])
         self.distribution: Array = self._channels / self._channels.sum()
         """PD."""
         self._samples = max(2, min(SAMPLES, problem.trials // _UPDATES))
@@ -136,9 +136,10 @@ class RlPruner:
     def _levels(self, shares: Array) -> Indices:
         """Return the levels that lose the share of channels nearest to what is wanted, (plans, groups)."""
         lost = self._lost.copy()
-        lost[self._owner != np.arange(len(lost)), REMOVE] = np.inf  # a block goes by its first group
+        owner, parent = self._planner.owner, self._planner.parent
+        lost[owner != np.arange(len(lost)), REMOVE] = np.inf  # a block goes by its first group
         nearest: Indices = np.abs(lost - shares[:, :, None]).argmin(2)
-        return np.where(nearest[:, self._owner] == REMOVE, REMOVE, nearest)
+        return whole_blocks(nearest, owner, parent)
 
     def _row(self, levels: Levels) -> Array:
         """Return what a plan cuts, as a distribution."""

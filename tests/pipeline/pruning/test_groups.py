@@ -193,10 +193,19 @@ class Nested(nn.Module):
         return self.fc((x + inner).mean((2, 3)))
 
 
-def test_of_nested_blocks_only_the_inner_one_can_go() -> None:
+def test_of_nested_blocks_each_can_go_and_the_outer_one_is_decided_first() -> None:
     _, space, _ = studied(Nested)
-    assert {g.bypass for g in space.groups if g.bypass} == {"add"}
-    assert next(g for g in space.groups if g.bypass).name == "b"
+    assert [(g.name, g.bypass, dict(g.kept)) for g in space.groups if g.bypass] == [
+        ("a", "add_1", {0: 8, 100: 0}), ("b", "add", {0: 8, 50: 4, 100: 0}),
+    ]  # fmt: skip
+
+
+def test_a_block_that_holds_a_protected_layer_stays_whole_and_so_do_those_around_it() -> None:
+    space = search_space(traced(Nested), IMAGES, step=4, protect=["c"])
+    assert not [g.name for g in space.groups if 100 in g.kept]
+    assert next(g for g in space.groups if g.name == "b").why_not_whole == (
+        "the block around it holds c, which is protected by the settings"
+    )
 
 
 class Narrow(nn.Module):

@@ -164,7 +164,10 @@ def test_channels_normalised_in_one_group_can_go_beside_a_layer_scale() -> None:
             x = self.a(x)
             return self.fc((x + self.scale * self.b(self.norm(x))).mean((2, 3)))
 
-    assert [group.name for group in space_of(Scaled()).groups] == ["a"]
+    assert [(group.name, group.levels) for group in space_of(Scaled()).groups] == [
+        ("a", (0, 25, 50, 75)),
+        ("b", (0, 100)),
+    ]
 
 
 def _raise(_: Tensor) -> Tensor:

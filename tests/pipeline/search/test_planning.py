@@ -10,6 +10,11 @@ from pipeline.search.strategy import Problem
 from tests.pipeline.search.toys import all_plans, problem
 
 SHAPES = [(1,), (0,), (2,), (1, 2, 0), (2, 0, 2), (3, 1), (0, 0, 0, 2)]
+NESTED = [
+    ((1, 1), {1: 0}), ((2, 1, 0), {1: 0}), ((1, 1, 1), {1: 0, 2: 1}), ((1, 2, 1), {1: 0, 2: 0}),
+    ((0, 1, 1, 0), {2: 1}),
+]  # fmt: skip
+"""Blocks, and which of them lie within which."""
 
 
 def planner_of(told: Problem) -> Planner:
@@ -36,6 +41,37 @@ def test_the_masks_let_every_plan_through_that_meets_the_target_and_no_other(blo
         found = list(planner.every_plan())
         assert set(found) == within
         assert len(found) == len(within)
+
+
+@pytest.mark.parametrize(("blocks", "within"), NESTED)
+@pytest.mark.parametrize("limit", [0.5, 0.7, 1.0])
+def test_with_blocks_within_blocks_the_masks_let_every_plan_through_that_meets_the_target_and_no_other(
+    blocks: tuple[int, ...], within: dict[int, int], limit: float
+) -> None:
+    told = problem(blocks, within=within, limits={"latency": limit})
+    planner, plans = planner_of(told), all_plans(told)
+    wanted = sorted(map(tuple, plans[planner.excess(plans) == 0].tolist()))
+    if wanted:
+        assert sorted(planner.every_plan()) == wanted
+        assert planner.excess(draw(planner, 60, np.random.default_rng(0))).max() == 0.0
+    shapes = {told.space.key(planner.plan(plan).levels) for plan in plans.tolist()}
+    assert len(shapes) == len(plans)  # no two plans are the same network
+
+
+def test_a_removed_block_takes_those_within_it_along_whatever_their_level() -> None:
+    space = problem((2, 1, 1), within={1: 0, 2: 1}).space
+    assert space.kept((0, 100, 25, 50)) == (0, 0, 0, 0)
+    assert space.kept((0, 0, 100, 50)) == (16, 16, 0, 0)
+    assert space.kept((0, 0, 0, 100)) == (16, 16, 32, 0)
+
+
+def test_what_a_block_saves_counts_once_where_one_around_it_goes() -> None:
+    told = problem((1, 1, 0, 0), within={1: 0})
+    table = told.costs.tables["latency"]
+    outer, both = table.predict(np.array([[REMOVE, 0, 0, 0], [REMOVE, REMOVE, 0, 0]]))
+    assert outer == both == pytest.approx(1 - table.savings[0, REMOVE])
+    size = told.costs.tables["size"].savings
+    assert size[0, REMOVE] * 270_000 == pytest.approx(sum(g.parameters for g in told.space.groups[:2]))
 
 
 def test_the_masks_follow_what_whole_candidates_teach_of_the_costs() -> None:

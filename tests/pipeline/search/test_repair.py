@@ -51,6 +51,29 @@ def test_a_block_goes_and_comes_back_whole() -> None:
     assert REMOVE not in repair.nearest((0.2, 4.0, 0.0))
 
 
+def test_a_block_within_another_goes_with_it_and_comes_back_without_its_neighbours() -> None:
+    repair = repair_of(problem((2, 1, 1, 0), within={1: 0, 2: 0}, limits={}))
+    gone = (REMOVE,) * 4
+    assert repair.moved((0, 0, 1, 0, 1), 1, REMOVE) == (*gone, 1)
+    assert repair.moved((0, 0, 1, 0, 1), 2, REMOVE) == (0, 0, REMOVE, 0, 1)
+    assert repair.moved((*gone, 1), 1, 0) == (0, 0, REMOVE, REMOVE, 1)
+    assert repair.moved((*gone, 1), 2, 3) == (0, 0, 3, REMOVE, 1)
+    assert repair.moved((0, 0, REMOVE, 2, 1), 2, 1) == (0, 0, 1, 2, 1)
+    assert repair.nearest((4.0, 0.0, 0.0, 1.0, 0.0)) == (*gone, 0)
+    assert repair.nearest((0.0, 4.0, 4.0, 1.0, 0.0))[1:4] == (repair.options[1][-2], REMOVE, 1)
+
+
+@pytest.mark.parametrize("limit", [0.4, 0.7])
+def test_with_blocks_within_blocks_plans_are_met_and_tightened_within_the_masks(limit: float) -> None:
+    told = problem((1, 1, 0), within={1: 0}, limits={"latency": limit})
+    repair, plans = repair_of(told), all_plans(told)
+    known = set(map(tuple, plans.tolist()))
+    for wanted in known:
+        met = repair.met(wanted)
+        assert {met, repair.tightened(met)} <= known
+        assert repair.excess([met, repair.tightened(met)]).max() == repair.excess(plans).min()
+
+
 def test_fresh_gives_every_plan_before_it_repeats_one() -> None:
     told = problem((1, 0, 1), limits={"latency": 0.9})
     repair, asked = repair_of(told), set[tuple[int, ...]]()

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import DqnConfig
-from pipeline.cost.tables import CostModel, CostTable, owners, size_savings
+from pipeline.cost.tables import CostModel, CostTable, owners, parents, size_savings, whole_blocks
+from pipeline.cost.tables import within as nesting
 from pipeline.records import LEVELS, Group, PruningPlan, SearchSpace, Trial
 from pipeline.reward import Weights
 from pipeline.search.strategy import Problem, Strategy
@@ -45,12 +46,20 @@ def groups(blocks: Sequence[int], *, step: int = 16) -> tuple[Group, ...]:
 
 
 def problem(
-    blocks: Sequence[int] = (1,) * 6, *, limits: Mapping[Metric, float] | None = None, seed: int = 0, **changes: Any
-) -> Problem:
-    """A problem over such blocks whose latency savings are additive and uneven."""
+    blocks: Sequence[int] = (1,) * 6, *, within: Mapping[int, int] | None = None,
+    limits: Mapping[Metric, float] | None = None, seed: int = 0, **changes: Any,
+) -> Problem:  # fmt: skip
+    """A problem over such blocks whose latency savings are additive and uneven.
+
+    Args:
+        within: a block that lies within another → that one, which stands before it.
+    """
     made = groups(blocks)
-    space = SearchSpace(groups=made, refused={}, macs=42_000_000, parameters=270_000, step=16)
-    owner, rng = owners(space), np.random.default_rng(100 + seed)
+    space = SearchSpace(
+        groups=made, refused={}, macs=42_000_000, parameters=270_000, step=16, blocks=_nested(made, within or {}),
+        layer_parameters={g.name: g.parameters for g in made} if within else {},
+    )  # fmt: skip
+    owner, parent, rng = owners(space), parents(space), np.random.default_rng(100 + seed)
     share = 0.94 / len(made) * rng.uniform(0.8, 1.2, len(made))
     savings = np.array([
         [(1 - g.kept[lv] / g.channels) * s if lv in g.kept else np.nan for lv in LEVELS]
@@ -59,16 +68,32 @@ def problem(
     for i, first in enumerate(owner):
         if first != i:  # the block's first group carries the block
             savings[first, -1] += savings[i, -1]
+    for inner in sorted(nesting(owner, parent), reverse=True):
+        savings[parent[inner], -1] += savings[inner, -1]
     n = len(made)
     fields: dict[str, Any] = {
         "space": space,
-        "costs": CostModel({"latency": CostTable(savings, owner), "size": CostTable(size_savings(space), owner)}),
+        "costs": CostModel({
+            "latency": CostTable(savings, owner, parent=parent),
+            "size": CostTable(size_savings(space), owner, parent=parent),
+        }),
         "limits": {"latency": 0.5} if limits is None else limits,
         "weights": Weights([1.0] * n, [0.0] * n, [0.0] * n, [0.0] * n, latency=0.0, violation=2.0),
         "base_accuracy": 0.92, "images": 1000, "input_mean": 0.0, "input_variance": 1.0, "temperature_c": None,
         "criterion": "l1", "trials": 24, "seed": seed, "dqn": QUICK,
     }  # fmt: skip
     return Problem(**{**fields, **changes})
+
+
+def _nested(made: Sequence[Group], within: Mapping[int, int]) -> dict[str, tuple[str, ...]]:
+    """Return each block's layers, with those of the blocks within it."""
+    layers: dict[str, set[str]] = {}
+    for group in made:
+        if group.bypass is not None:
+            layers.setdefault(group.bypass, set()).update(group.layers)
+    for inner in sorted(within, reverse=True):
+        layers[f"add{within[inner]}"] |= layers[f"add{inner}"]
+    return {block: tuple(sorted(own)) for block, own in layers.items()} if within else {}
 
 
 def truth(told: Problem) -> Callable[[Levels], NDArray[np.float64]]:
@@ -90,8 +115,9 @@ def all_plans(told: Problem) -> Levels:
     """Every plan in which removed blocks are removed whole, (plans, groups)."""
     legal = [[LEVELS.index(lv) for lv in g.levels] for g in told.space.groups]
     plans = np.array(list(itertools.product(*legal)))
-    owner = owners(told.space)
-    return plans[((plans == 4) == (plans[:, owner] == 4)).all(1)]
+    owner, parent = owners(told.space), parents(told.space)
+    whole = (whole_blocks(plans, owner, parent) == plans).all(1)
+    return plans[whole & ((plans == 4) <= (plans[:, owner] == 4)).all(1)]
 
 
 def optimum(told: Problem) -> float:
@@ -108,7 +134,7 @@ def powered(told: Problem) -> Problem:
     n = len(told.space.groups)
     return replace(
         told,
-        costs=CostModel({**told.costs.tables, "power": CostTable(savings, latency.owner)}),
+        costs=CostModel({**told.costs.tables, "power": CostTable(savings, latency.owner, parent=latency.parent)}),
         weights=Weights([1.0] * n, [1.0] * n, [0.0] * n, [0.0] * n, latency=0.0, violation=2.0),
     )
 

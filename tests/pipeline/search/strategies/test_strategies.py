@@ -37,6 +37,17 @@ def test_the_dqn_solves_a_toy_whose_blocks_hold_several_groups() -> None:
         assert [k == 0 for k in kept] == [level == 100 for level in plan.levels]
 
 
+@pytest.mark.parametrize("name", plugins.names("pipeline.search.strategies"))
+def test_every_strategy_plans_blocks_within_blocks(name: str) -> None:
+    """Each plan is the only one of its network: what a removed block takes along is at level 100, too."""
+    told = problem((2, 1, 1, 0), within={1: 0, 2: 1}, seed=1, trials=12, limits={"latency": 0.6})
+    strategy = plugins.load("pipeline.search.strategies", name)
+    plans, _ = play(told, strategy.create(told))
+    for plan in plans:
+        kept = told.space.kept(plan.levels)
+        assert [k == 0 for k in kept] == [level == 100 for level in plan.levels]
+
+
 @pytest.mark.parametrize("strategy", [surrogate, knapsack])
 def test_the_controls_come_near_the_known_optimum(strategy: object) -> None:
     told = problem((2, 0, 1, 1), seed=2, trials=24)
