@@ -39,6 +39,8 @@ class Asked:
     recipe: Path
     """A file, or a pulled bundle's folder."""
     weights: Path
+    weights_key: str | None = None
+    """Which of several sets of weights in that file."""
     model: str | None = None
     """None: the recipe's."""
     rank: Literal["recipe", "criterion"] = "recipe"
@@ -119,8 +121,9 @@ def outcome(asked: Asked, on_note: Callable[[str], None]) -> Outcome:
     recipe = read_recipe(asked.recipe)
     data = None if asked.data is None else _data(asked.data, recipe)
     model = load_model(
-        asked.model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=asked.weights
-    )
+        asked.model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=asked.weights,
+        weights_key=asked.weights_key,
+    )  # fmt: skip
     example = example_of(recipe) if data is None else next(data.train.batches(_EXAMPLES))[0]
     base = _traced(model, recipe, example)
     on_note("cutting")

@@ -209,6 +209,8 @@ class RunConfig(_Section):
     """Name, or package.module:factory, or file.py:factory; absent: what suits the data set."""
     weights: Path | None = None
     """State dict of the trained model; absent: a base model is trained first."""
+    weights_key: str | None = None
+    """Which of several sets of weights in that file: model_ema; absent: the only one that fits."""
     head: Literal["new"] | None = None
     """new: the weights are of other classes; a new last layer is trained on the data, then the whole."""
     data: str = "digits"

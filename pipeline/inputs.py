@@ -74,7 +74,9 @@ def load_inputs(
         classes=len(data.classes),
         channels=data.shape[0],
         weights=None if weights_known else config.weights,
+        weights_key=config.weights_key,
         head=config.head,
+        listen=listen,
     )
     inputs = Inputs(config=config, data=data, model=model, example=next(data.train.batches(EXAMPLES))[0])
     _require_scores(inputs)
