@@ -20,6 +20,8 @@ from pipeline.pruning.tracing import notes, trace
 from pipeline.records import SearchSpace
 from pipeline.training.accelerator import keep_freed_memory, open_accelerator
 from pipeline.zoo import DataSet, Splits, default_model, load_data, load_model
+from pipeline.zoo.models import dimensions_of
+from pipeline.zoo.presets import Preset, preset_of
 
 STRATEGIES = "pipeline.search.strategies"
 CRITERIA = "pipeline.pruning.criteria"
@@ -65,12 +67,12 @@ def load_inputs(
     if config.threads:
         torch.set_num_threads(config.threads)
     _require_backbone(config, weights_known)
-    data = load_data(
-        config.data, seed=config.seed, image_size=config.image_size, mean=config.mean, std=config.std,
-        max_corrupt=config.max_corrupt, splits=splits, listen=listen,
-    )  # fmt: skip
+    preset = None if splits else preset_of(config.weights, config.model)
+    data = _data(config, preset, splits, listen)
+    if data.may_be_signals and data.has_signals != _takes_signals(config, data):
+        data = _data(config, preset, splits, listen, signals=not data.has_signals)
     model = load_model(
-        config.model or default_model(data),
+        _named(config, data),
         classes=len(data.classes),
         channels=data.shape[0],
         weights=None if weights_known else config.weights,
@@ -81,6 +83,30 @@ def load_inputs(
     inputs = Inputs(config=config, data=data, model=model, example=next(data.train.batches(EXAMPLES))[0])
     _require_scores(inputs)
     return inputs
+
+
+def _data(
+    config: RunConfig, preset: Preset | None, splits: Splits | None, listen: Listener, signals: bool | None = None
+) -> DataSet:
+    return load_data(
+        config.data, seed=config.seed, image_size=config.side, resize=config.resize,
+        interpolation=config.interpolation, preset=preset, signals=signals, mean=config.mean, std=config.std,
+        max_corrupt=config.max_corrupt, splits=splits, listen=listen,
+    )  # fmt: skip
+
+
+def _named(config: RunConfig, data: DataSet) -> str:
+    return config.model or default_model(data)
+
+
+def _takes_signals(config: RunConfig, data: DataSet) -> bool:
+    """Return whether the network is one of Conv1d; where it has no convolution, what the data set looks like."""
+    if ":" not in (config.model or ""):  # those of the zoo are all for images
+        return config.model is None and data.has_signals
+    channels = data.shape[0] if data.has_signals else 1
+    model = load_model(_named(config, data), classes=len(data.classes), channels=channels, weights=None)
+    dimensions = dimensions_of(model)
+    return data.has_signals if dimensions is None else dimensions == 1
 
 
 def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:

@@ -60,8 +60,23 @@ def load_model(
     return model.eval()
 
 
+def dimensions_of(model: nn.Module) -> int | None:
+    """Return along how many dimensions a network's first convolution works: 1 for signals; None: it has none."""
+    first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+    return None if first is None else len(first.kernel_size)
+
+
 def default_model(data: DataSet) -> str:
-    """Return the spec of a network that suits the images' size."""
+    """Return the spec of a network that suits the images' size.
+
+    Raises:
+        ModelError: they are signals, for which there is none.
+    """
+    if data.has_signals:
+        raise ModelError(
+            f"{data.name} is of signals, {data.shape[0]} x {data.shape[1]}, for which there is no usual network; give "
+            "one of your own: --model file.py:FACTORY"
+        )
     side = max(data.shape[1:])
     if side <= TINY_SIDE:
         return DIGITS_CNN
