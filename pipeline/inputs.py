@@ -21,7 +21,7 @@ from pipeline.records import SearchSpace
 from pipeline.training.accelerator import keep_freed_memory, open_accelerator
 from pipeline.zoo import DataSet, Splits, default_model, load_data, load_model
 from pipeline.zoo.models import dimensions_of
-from pipeline.zoo.presets import Preset, preset_of
+from pipeline.zoo.presets import preset_of
 
 STRATEGIES = "pipeline.search.strategies"
 CRITERIA = "pipeline.pruning.criteria"
@@ -67,12 +67,14 @@ def load_inputs(
     if config.threads:
         torch.set_num_threads(config.threads)
     _require_backbone(config, weights_known)
-    preset = None if splits else preset_of(config.weights, config.model)
-    data = _data(config, preset, splits, listen)
-    if data.may_be_signals and data.has_signals != _takes_signals(config, data):
-        data = _data(config, preset, splits, listen, signals=not data.has_signals)
+    data = load_data(
+        config.data, seed=config.seed, image_size=config.side, resize=config.resize,
+        interpolation=config.interpolation, preset=None if splits else preset_of(config.weights, config.model),
+        signals=_takes_signals(config), mean=config.mean, std=config.std, max_corrupt=config.max_corrupt, splits=splits,
+        listen=listen,
+    )  # fmt: skip
     model = load_model(
-        _named(config, data),
+        config.model or default_model(data),
         classes=len(data.classes),
         channels=data.shape[0],
         weights=None if weights_known else config.weights,
@@ -85,28 +87,22 @@ def load_inputs(
     return inputs
 
 
-def _data(
-    config: RunConfig, preset: Preset | None, splits: Splits | None, listen: Listener, signals: bool | None = None
-) -> DataSet:
-    return load_data(
-        config.data, seed=config.seed, image_size=config.side, resize=config.resize,
-        interpolation=config.interpolation, preset=preset, signals=signals, mean=config.mean, std=config.std,
-        max_corrupt=config.max_corrupt, splits=splits, listen=listen,
-    )  # fmt: skip
+def _takes_signals(config: RunConfig) -> bool | None:
+    """Return whether the network is one of Conv1d; None: it has no convolution, or is not known yet.
 
-
-def _named(config: RunConfig, data: DataSet) -> str:
-    return config.model or default_model(data)
-
-
-def _takes_signals(config: RunConfig, data: DataSet) -> bool:
-    """Return whether the network is one of Conv1d; where it has no convolution, what the data set looks like."""
-    if ":" not in (config.model or ""):  # those of the zoo are all for images
-        return config.model is None and data.has_signals
-    channels = data.shape[0] if data.has_signals else 1
-    model = load_model(_named(config, data), classes=len(data.classes), channels=channels, weights=None)
-    dimensions = dimensions_of(model)
-    return data.has_signals if dimensions is None else dimensions == 1
+    A data set of the user's own may give tensors of two dimensions, which are signals to the one and grey images to the
+    other. How many classes there are is not known before, so the network is built once more for this.
+    """
+    if config.model is None or not config.data.startswith("dataset:"):
+        return None
+    if ":" not in config.model:  # those of the zoo are all for images
+        return False
+    with torch.random.fork_rng(devices=[]):
+        try:
+            dimensions = dimensions_of(load_model(config.model, classes=2, channels=1, weights=None))
+        except ModelError:  # said when it is built for the data
+            return None
+    return None if dimensions is None else dimensions == 1
 
 
 def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:

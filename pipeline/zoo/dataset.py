@@ -109,9 +109,6 @@ class DataSet:
     fitting: Fitting | None = None
     """How images are scaled; None: they come in their size."""
 
-    may_be_signals: bool = False
-    """Whether its items are of two dimensions, so that its network says whether they are signals or grey images."""
-
     @property
     def has_signals(self) -> bool:
         """Whether it is of signals, channels x samples, for networks of Conv1d."""

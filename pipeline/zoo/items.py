@@ -63,8 +63,6 @@ class Items:
     skipped: Sequence[str]
     fitted: bool
     """Whether images were scaled as the user asked."""
-    flat: bool
-    """Whether they are tensors of two dimensions."""
 
     def pool(self, labels: Tensor, shift: int, flip: bool) -> Pool:
         """Return the images under the labels 0 … n-1."""
@@ -120,7 +118,7 @@ def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
     images: Tensor | None = None
     shape: tuple[int, ...] | None = None
     kind = Kind(_fitting_of(options), options.signals)
-    fitted = flat = False
+    fitted = False
     for position in range(count):
         try:
             item = dataset[position]
@@ -130,7 +128,6 @@ def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
         image, label = _image_and_label(item, position, kind)
         if shape is None:
             shape, fitted = tuple(image.shape), kind.fitting is not None and isinstance(item[0], Image.Image)
-            flat = isinstance(item[0], Tensor) and item[0].dim() == 2
             size = count * image.numel() * image.element_size()
             images = torch.empty(count, *shape, dtype=image.dtype) if size <= MEMORY_BYTES else None
         image = _fitting(image, shape, position)
@@ -145,7 +142,7 @@ def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
     if shape is None:
         raise DataError(f"none of the {count} {part} items can be read ({skipped[0]}); mend the data set")
     kept = None if images is None else images[: len(positions)]
-    return Items(dataset, positions, labels, shape, kept, kind, skipped, fitted, flat)
+    return Items(dataset, positions, labels, shape, kept, kind, skipped, fitted)
 
 
 def as_values(image: object, kind: Kind) -> Tensor:
@@ -182,16 +179,16 @@ def _is_signal(tensor: Tensor, asked: bool | None) -> bool:
 
 
 def _signal(tensor: Tensor) -> Tensor:
-    values = (tensor[None] if tensor.dim() == 1 else tensor).to(torch.float32)
-    if tensor.is_complex() or not values.numel() or not values.isfinite().all():
-        found = f"{tensor.dtype} {tuple(tensor.shape)}"
-        raise DataError(f"a signal ({found}) is empty, complex, or holds NaN or infinite values; expected numbers")
-    return values
+    values = tensor[None] if tensor.dim() == 1 else tensor
+    if not tensor.is_complex() and tensor.numel() and (values := values.to(torch.float32)).isfinite().all():
+        return values
+    found = f"{tensor.dtype} {tuple(tensor.shape)}"
+    raise DataError(f"a signal ({found}) is empty, complex, or holds NaN or infinite values; expected numbers")
 
 
 def _bytes(image: Tensor) -> Tensor:
     pixels = image[None] if image.dim() == 2 else image
-    if pixels.dim() != 3 or (pixels.shape[-1] in (1, 3, 4) and pixels.shape[0] > 4):
+    if pixels.dim() != 3 or not pixels.numel() or (pixels.shape[-1] in (1, 3, 4) and pixels.shape[0] > 4):
         raise DataError(f"an image is a tensor of shape {tuple(image.shape)}; expected channels x height x width")
     if pixels.dtype == torch.uint8:
         return pixels

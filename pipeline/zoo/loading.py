@@ -99,7 +99,6 @@ def load_data(
         splits=splits,
         skipped=source.skipped,
         fitting=source.fitting,
-        may_be_signals=source.may_be_signals,
     )
 
 

@@ -83,8 +83,6 @@ class Source:
     """Images that cannot be read and are in neither pool."""
     fitting: Fitting | None = None
     """How images are scaled; None: they are taken as they are."""
-    may_be_signals: bool = False
-    """Whether the items are tensors of two dimensions, which may be signals or grey images."""
 
 
 def listed(names: Sequence[object], count: int) -> str:

@@ -86,7 +86,6 @@ def _source(dataset: Any, train: Items, test: Items | None, skipped: Sequence[st
     return Source(
         name="dataset", classes=classes, shape=train.shape, mean=mean, std=std, train=pools[0], test=pools[1],
         skipped=tuple(skipped), fitting=train.kind.fitting if train.fitted else None,
-        may_be_signals=train.flat,
     )  # fmt: skip
 
 
