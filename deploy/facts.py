@@ -18,10 +18,13 @@ class BundleFacts:
     """In the order of the network's outputs."""
     input_name: str
     input_shape: tuple[int, ...]
-    """Channels, height, width."""
+    """Channels, height, width; of signals channels, samples."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    """Of each channel, of pixels between 0 and 1."""
+    """Of each channel, of pixels between 0 and 1, or of a signal's own numbers."""
+    resize: int | None = None
+    """Shorter side of an image before its centre is cut; None: it just covers the shape."""
+    interpolation: str = "bilinear"
     space: SearchSpace
     device: DeviceFacts
     device_name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,19 +48,33 @@ def _model(artifact: Artifact) -> dict[str, Any]:
     return {"file": name, "format": FORMATS[name].name}
 
 
+def layout(shape: Sequence[int]) -> str:
+    """Return the order of a batch's axes in letters: number, channels, height and width or length.
+
+    >>> layout((3, 224, 224)), layout((1, 128))
+    ('NCHW', 'NCL')
+    """
+    return "NCHW" if len(shape) == 3 else "NCL"
+
+
 def _input(facts: BundleFacts) -> dict[str, Any]:
+    shape = facts.input_shape
+    told = {"name": facts.input_name, "shape": list(shape), "layout": layout(shape), "type": "float32"}
+    normalisation = {"mean": list(facts.mean), "std": list(facts.std)}
+    if len(shape) == 2:
+        formula = {"formula": "(value - mean) / std, each channel for itself"}
+        return {**told, "kind": "signal", "normalisation": {**normalisation, **formula}}
+    first = "scaled to cover the shape" if facts.resize is None else f"its shorter side scaled to {facts.resize}"
     return {
-        "name": facts.input_name,
-        "shape": list(facts.input_shape),
-        "layout": "NCHW",
-        "type": "float32",
-        "fit": "scaled to cover the shape, bilinear, and cropped to its centre",
-        "colour": "grey" if facts.input_shape[0] == 1 else "RGB",
-        "normalisation": {
-            "mean": list(facts.mean),
-            "std": list(facts.std),
-            "formula": "(pixel / 255 - mean) / std, each channel for itself",
-        },
+        **told,
+        "kind": "image",
+        "upright": "turned as EXIF says",
+        "depth": "8 bits; of 16 the upper 8, of floats from 0 to 1 the nearest; transparency is left out",
+        "fit": f"{first}, {facts.interpolation}, and cropped to its centre",
+        "resize": facts.resize,
+        "interpolation": facts.interpolation,
+        "colour": "grey" if shape[0] == 1 else "RGB",
+        "normalisation": {**normalisation, "formula": "(pixel / 255 - mean) / std, each channel for itself"},
     }
 
 

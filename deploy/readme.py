@@ -14,7 +14,7 @@ from pipeline.report.table import NOT_MEASURED, NOTE, ZEROS, Row, comparison
 
 def readme(artifact: Artifact, facts: BundleFacts) -> str:
     """Return the text."""
-    channels, height, width = facts.input_shape
+    signal = len(facts.input_shape) == 2
     file = model_file(artifact.files)
     return Template(template("README.md")).substitute(
         name=f"{facts.run_id}-{artifact.id}",
@@ -22,8 +22,8 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
         device=_plain(facts.device_name),
         board=_plain(facts.device.board or facts.device.cpu),
         classes=len(facts.classes),
-        colour="grey" if channels == 1 else "RGB",
-        size=f"{width} × {height}",
+        given="signal.npy" if signal else "image.png",
+        taken=_taken(facts.input_shape),
         table=_table(comparison(facts.base, artifact.after)),
         note=_notes(artifact),
         measured=_measured(artifact.after.measurement),
@@ -35,6 +35,14 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
         run=facts.run_id,
         seed=facts.seed,
     )
+
+
+def _taken(shape: Sequence[int]) -> str:
+    if len(shape) == 2:
+        channels = "1 channel" if shape[0] == 1 else f"{shape[0]} channels"
+        return f"signals of {channels} with {shape[1]} samples (.npy, or a table of numbers, a channel a line)"
+    planes, height, width = shape
+    return f"{'grey' if planes == 1 else 'RGB'} images of {width} × {height} pixels"
 
 
 def _notes(artifact: Artifact) -> str:

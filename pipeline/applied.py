@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
+from deploy.manifest import layout
 from pipeline.applying import AfterCut, Rank, apply_recipe, example_of
 from pipeline.config import CriterionConfig, EvaluationConfig, RecoveryConfig
 from pipeline.errors import DataError, ModelError
@@ -39,6 +40,8 @@ class Asked:
     recipe: Path
     """A file, or a pulled bundle's folder."""
     weights: Path
+    weights_key: str | None = None
+    """Which of several sets of weights in that file."""
     model: str | None = None
     """None: the recipe's."""
     rank: Literal["recipe", "criterion"] = "recipe"
@@ -96,7 +99,12 @@ class Outcome:
         asked, told, seen = self.asked, self.told, self.accuracy
         return {
             "classes": told.classes,
-            "input": {"name": INPUT, "shape": list(told.input_shape), "layout": "NCHW", "type": "float32"},
+            "input": {
+                "name": INPUT,
+                "shape": list(told.input_shape),
+                "layout": layout(told.input_shape),
+                "type": "float32",
+            },
             "recipe": {"source": told.source, "rank": asked.rank, "same_weights": self.same_weights},
             "figures": {
                 "base": asdict(self.base),
@@ -119,8 +127,9 @@ def outcome(asked: Asked, on_note: Callable[[str], None]) -> Outcome:
     recipe = read_recipe(asked.recipe)
     data = None if asked.data is None else _data(asked.data, recipe)
     model = load_model(
-        asked.model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=asked.weights
-    )
+        asked.model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=asked.weights,
+        weights_key=asked.weights_key,
+    )  # fmt: skip
     example = example_of(recipe) if data is None else next(data.train.batches(_EXAMPLES))[0]
     base = _traced(model, recipe, example)
     on_note("cutting")
@@ -144,7 +153,12 @@ def outcome(asked: Asked, on_note: Callable[[str], None]) -> Outcome:
 
 def _data(spec: str, recipe: Recipe) -> DataSet:
     """Return the data set; raises DataError where it is not what the recipe's network takes."""
-    data = load_data(spec, seed=recipe.seed, image_size=recipe.input_shape[1], mean=recipe.mean, std=recipe.std)
+    shape, fitting = recipe.input_shape, recipe.fitting or {}
+    square = len(shape) == 3 and shape[1] == shape[2]
+    data = load_data(
+        spec, seed=recipe.seed, image_size=shape[1] if square else None, resize=fitting.get("resize"),
+        interpolation=fitting.get("interpolation"), signals=len(shape) == 2, mean=recipe.mean, std=recipe.std,
+    )  # fmt: skip
     if data.shape != recipe.input_shape or len(data.classes) != recipe.classes:
         raise DataError(
             f"the recipe's network takes images of shape {recipe.input_shape} and knows {recipe.classes} classes; "

@@ -44,6 +44,7 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
 def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
     """Return what a bundle says of where its network came from; the space is the one that its round cut."""
     told = store.get("input")
+    fitting = told.get("fitting") or {}
     return BundleFacts(
         run_id=store.id,
         classes=tuple(store.get("classes")),
@@ -51,6 +52,8 @@ def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
         input_shape=tuple(told["shape"]),
         mean=tuple(told["mean"]),
         std=tuple(told["std"]),
+        resize=fitting.get("resize"),
+        interpolation=fitting.get("interpolation", "bilinear"),
         space=space_of_round(store, artifact.round),
         device=codec.load(DeviceFacts, store.get("facts")),
         device_name=store.get("device")["name"],
@@ -87,6 +90,7 @@ def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, co
         seed=store.get("seed"),
         mean=tuple(store.get("input")["mean"]),
         std=tuple(store.get("input")["std"]),
+        fitting=store.get("input").get("fitting"),
         versions={"pipeline": __version__, **store.get("versions")},
         source=f"run {store.id}, artifact {artifact.id}",
     )

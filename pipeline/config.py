@@ -209,12 +209,22 @@ class RunConfig(_Section):
     """Name, or package.module:factory, or file.py:factory; absent: what suits the data set."""
     weights: Path | None = None
     """State dict of the trained model; absent: a base model is trained first."""
+    weights_key: str | None = None
+    """Which of several sets of weights in that file: model_ema; absent: the only one that fits."""
     head: Literal["new"] | None = None
     """new: the weights are of other classes; a new last layer is trained on the data, then the whole."""
     data: str = "digits"
     """A file of pipeline/zoo/data, and what it wants after a colon: digits, cifar10:DIR, imagefolder:DIR, csv:FILE."""
     image_size: int | None = Field(None, ge=8)
-    """Side in pixels to which image files and PIL images are scaled."""
+    """Side in pixels to which image files and PIL images are scaled, and cut at their centre."""
+    resize: int | None = Field(None, ge=8)
+    """Shorter side to which they are scaled before that, as torchvision's Resize does: 256; absent: as for weights of
+    torchvision's where these are given, else they just cover the side."""
+    crop: int | None = Field(None, ge=8)
+    """Another name of image_size, as torchvision's CenterCrop: 224."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] | None = None
+    """Of the scaling, over all pixels that one is made of (antialias); absent: as for weights of torchvision's where
+    these are given, else bilinear."""
     mean: tuple[float, ...] | None = None
     """Of each channel, of pixels in [0, 1], as the network was trained with; absent: the data set's usual."""
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
@@ -265,6 +275,24 @@ class RunConfig(_Section):
         if twice := {m for m in metrics if metrics.count(m) > 1}:
             raise ValueError(f"two targets for {', '.join(sorted(twice))}")
         return value
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> RunConfig:
+        if self.image_size and self.crop and self.image_size != self.crop:
+            raise ValueError(
+                f"image_size is {self.image_size}, crop {self.crop}, and they mean the same; leave one out"
+            )
+        if self.resize and self.side and self.resize < self.side:
+            raise ValueError(
+                f"resize is {self.resize}, less than the side that is cut, {self.side}; give at least that, or leave "
+                "it out"
+            )
+        return self
+
+    @property
+    def side(self) -> int | None:
+        """Side in pixels of the network's images, where it is said."""
+        return self.crop or self.image_size
 
     @model_validator(mode="after")
     def _mode_fits(self) -> RunConfig:

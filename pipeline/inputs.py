@@ -20,6 +20,8 @@ from pipeline.pruning.tracing import notes, trace
 from pipeline.records import SearchSpace
 from pipeline.training.accelerator import keep_freed_memory, open_accelerator
 from pipeline.zoo import DataSet, Splits, default_model, load_data, load_model
+from pipeline.zoo.models import dimensions_of
+from pipeline.zoo.presets import preset_of
 
 STRATEGIES = "pipeline.search.strategies"
 CRITERIA = "pipeline.pruning.criteria"
@@ -68,20 +70,42 @@ def load_inputs(
         torch.set_num_threads(config.threads)
     _require_backbone(config, weights_known)
     data = load_data(
-        config.data, seed=config.seed, image_size=config.image_size, mean=config.mean, std=config.std,
-        max_corrupt=config.max_corrupt, splits=splits, listen=listen,
+        config.data, seed=config.seed, image_size=config.side, resize=config.resize,
+        interpolation=config.interpolation, preset=None if splits else preset_of(config.weights, config.model),
+        signals=_takes_signals(config), mean=config.mean, std=config.std, max_corrupt=config.max_corrupt, splits=splits,
+        listen=listen,
     )  # fmt: skip
     model = load_model(
         config.model or default_model(data),
         classes=len(data.classes),
         channels=data.shape[0],
         weights=None if weights_known else config.weights,
+        weights_key=config.weights_key,
         head=config.head,
+        listen=listen,
     )
     example = next(data.train.batches(EXAMPLES))[0]
     network = trace(model, example, classes=len(data.classes))
     _require_scores(network, example, data)
     return Inputs(config=config, data=data, model=model, example=example, network=network)
+
+
+def _takes_signals(config: RunConfig) -> bool | None:
+    """Return whether the network is one of Conv1d; None: it has no convolution, or is not known yet.
+
+    A data set of the user's own may give tensors of two dimensions, which are signals to the one and grey images to the
+    other. How many classes there are is not known before, so the network is built once more for this.
+    """
+    if config.model is None or not config.data.startswith("dataset:"):
+        return None
+    if ":" not in config.model:  # those of the zoo are all for images
+        return False
+    with torch.random.fork_rng(devices=[]):
+        try:
+            dimensions = dimensions_of(load_model(config.model, classes=2, channels=1, weights=None))
+        except ModelError:  # said when it is built for the data
+            return None
+    return None if dimensions is None else dimensions == 1
 
 
 def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:

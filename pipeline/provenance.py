@@ -22,7 +22,15 @@ def describe(context: Context) -> None:
     store.set("device", {"name": device.name, "kind": device.kind, "power": agent.power_backend})
     store.set("facts", agent.facts)
     store.set("classes", list(data.classes))
-    store.set("input", {"name": INPUT, "shape": list(data.shape), "mean": list(data.mean), "std": list(data.std)})
+    fitting = data.fitting and {"resize": data.fitting.resize, "interpolation": data.fitting.interpolation}
+    told = {
+        "name": INPUT,
+        "shape": list(data.shape),
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "fitting": fitting,
+    }
+    store.set("input", told)
     store.set("seed", context.config.seed)
     store.set("versions", {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}})
     store.set("git", _git_state())

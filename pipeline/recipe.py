@@ -82,7 +82,7 @@ class Recipe:
     """As it was asked for: a name, package.module:factory or file.py:factory."""
     classes: int
     input_shape: tuple[int, ...]
-    """Channels, height, width."""
+    """Channels, height, width; of signals channels, samples."""
     parameters: int
     """Of the base network."""
     weights_sha256: str
@@ -92,6 +92,8 @@ class Recipe:
     mean: tuple[float, ...] | None = None
     """Of each channel, of pixels in [0, 1], with which the network's images are normalised; None: not known."""
     std: tuple[float, ...] | None = None
+    fitting: Mapping[str, Any] | None = None
+    """How its images are scaled: ``resize``, the shorter side before the centre is cut, and ``interpolation``."""
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     """Run and artifact, or the recipe that was applied."""

@@ -34,6 +34,7 @@ from pipeline.cli.options import (
     Targets,
     Trials,
     Weights,
+    WeightsKey,
 )
 from pipeline.errors import OutputError, PipelineError
 
@@ -141,6 +142,7 @@ def run(
     config: Config = None,
     model: Model = None,
     weights: Weights = None,
+    weights_key: WeightsKey = None,
     head: Head = None,
     data: Data = None,
     target: Targets = None,
@@ -165,8 +167,9 @@ def run(
     from pipeline.cli.running import Asked, run_and_show  # torch takes seconds to import
 
     options: dict[str, Any] = {
-        "model": model, "weights": weights, "head": head, "data": data, "target": tuple(target or ()), "trials": trials,
-        "strategy": strategy, "mode": mode, "criterion": criterion, "rounds": rounds, "seed": seed,
+        "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
+        "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode, "criterion": criterion,
+        "rounds": rounds, "seed": seed,
     }  # fmt: skip
     asked = Asked(
         device=device, config=config, options=options, epochs=epochs, resume=resume, inventory=inventory, runs=runs,

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.console import err, out, print_json
-from pipeline.cli.options import Inventory, Json
+from pipeline.cli.options import Inventory, Json, WeightsKey
 
 if TYPE_CHECKING:
     from pipeline.applied import Outcome
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 def apply(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe.json, or the folder that pull wrote.")],
     weights: Annotated[
-        Path, typer.Option("--weights", metavar="FILE", help="The checkpoint: .pt, .pth, .th or .safetensors.")
+        Path,
+        typer.Option(
+            "--weights", metavar="FILE", help="The checkpoint: .pt, .pth, .pth.tar, .ckpt, .th or .safetensors."
+        ),
     ],
+    weights_key: WeightsKey = None,
     model: Annotated[
         str | None,
         typer.Option("--model", help="Name, package.module:factory or file.py:factory; default: the recipe's."),
@@ -51,7 +55,9 @@ def apply(
     refuse_used(folder, "pruned network")
     from pipeline.applied import Asked, outcome  # torch takes seconds to import
 
-    asked = Asked(recipe=recipe, weights=weights, model=model, rank=rank, data=data, format=format)
+    asked = Asked(
+        recipe=recipe, weights=weights, weights_key=weights_key, model=model, rank=rank, data=data, format=format
+    )
     with err.status("reading the recipe …") as status:
         found = outcome(asked, lambda note: status.update(f"{note} …"))
     manifest = write_applied(found.files, found.facts(), folder)

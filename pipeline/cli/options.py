@@ -31,7 +31,13 @@ DeviceName = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option("--config", metavar="run.yaml", help="Settings; options beat them.")]
 Model = Annotated[str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="State dict: .pt, .pth, .th or .safetensors.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="State dict: .pt, .pth, .pth.tar, .ckpt, .th or .safetensors.")
+]
+WeightsKey = Annotated[
+    str | None,
+    typer.Option("--weights-key", metavar="KEY", help="Which of several sets of weights in that file: model_ema."),
+]
 Head = Annotated[
     str | None, typer.Option("--head", metavar="new", help="Weights of other classes: train a new last layer.")
 ]

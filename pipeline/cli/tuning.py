@@ -24,6 +24,7 @@ from pipeline.cli.options import (
     Targets,
     Trials,
     Weights,
+    WeightsKey,
 )
 
 
@@ -56,6 +57,7 @@ def tune(
     config: Config = None,
     model: Model = None,
     weights: Weights = None,
+    weights_key: WeightsKey = None,
     head: Head = None,
     data: Data = None,
     target: Targets = None,
@@ -77,8 +79,9 @@ def tune(
     from pipeline.cli.tuned import Search, tune_and_show
 
     options: dict[str, Any] = {
-        "model": model, "weights": weights, "head": head, "data": data, "target": tuple(target or ()), "trials": trials,
-        "strategy": strategy, "criterion": criterion, "rounds": rounds, "seed": seed,
+        "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
+        "target": tuple(target or ()), "trials": trials, "strategy": strategy, "criterion": criterion, "rounds": rounds,
+        "seed": seed,
     }  # fmt: skip
     asked = Asked(
         device=device, config=config, options=options, epochs=epochs, resume=None, inventory=inventory, runs=runs

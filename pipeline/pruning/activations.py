@@ -9,6 +9,8 @@ from pipeline.pruning.operators import operator_name
 _NEVER_NEGATIVE = frozenset({"relu", "relu6"})
 _KEEPING_SIGNS = frozenset(
     """
+    adaptiveavgpool1d adaptive_avg_pool1d adaptivemaxpool1d adaptive_max_pool1d avgpool1d avg_pool1d maxpool1d
+    max_pool1d
     adaptiveavgpool2d adaptive_avg_pool2d adaptivemaxpool2d adaptive_max_pool2d avgpool2d avg_pool2d cat clone concat
     concatenate contiguous dropout dropout1d dropout2d dropout3d flatten getitem identity maxpool2d max_pool2d reshape
     stochasticdepth stochastic_depth upsamplingnearest2d view

@@ -82,11 +82,10 @@ def accuracy(model: nn.Module, images: Images, limit: int | None = None) -> floa
 
 
 def parts(images: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Return a batch (N, C, H, W) in the parts that a network answers soonest: on a CPU small ones, else one."""
+    """Return a batch (N, C, ...) in the parts that a network answers soonest: on a CPU small ones, else one."""
     if images.device.type != "cpu":
         return [images]
-    height, width = images.shape[2:]
-    return torch.split(images, max(1, _PIXELS // (height * width)))
+    return torch.split(images, max(1, _PIXELS // images.shape[2:].numel()))
 
 
 @contextmanager

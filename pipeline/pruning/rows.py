@@ -1,7 +1,7 @@
 """A layer as a matrix: what it reads and answers at some places of some images, and its weights, as rows.
 
-Of convolutions of images, which read a patch at each place, and of linear layers, whose places are all that stands
-before the last dimension.
+Of convolutions, which read a patch at each place of an image or a signal, and of linear layers, whose places are all
+that stands before the last dimension. A signal is an image of one row.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-Layer = nn.Conv2d | nn.Linear
+Convolution = nn.Conv1d | nn.Conv2d
+Layer = Convolution | nn.Linear
 
 
 def is_matrix(module: nn.Module) -> TypeGuard[Layer]:
     """Return whether a module is a layer that can be read as a matrix here."""
-    if type(module) is nn.Conv2d:
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)) and type(module) in (nn.Conv1d, nn.Conv2d):
         return module.padding_mode == "zeros" and not isinstance(module.padding, str)
     return type(module) is nn.Linear
 
@@ -37,10 +38,12 @@ def read(values: Tensor, layer: Layer, places: Tensor) -> Tensor:
     """Return what a layer reads of its input for its answers at some places, (groups, images · places, inputs)."""
     if isinstance(layer, nn.Linear):
         return at(by_place(values, layer), places)[None]
+    if isinstance(layer, nn.Conv1d):
+        values = values[:, :, None]
     height, width = values.shape[2:]
-    columns = _outputs(width, layer, 1)
-    rows, row_is_inside = _window(places // columns, height, layer, 0)
-    sides, side_is_inside = _window(places % columns, width, layer, 1)
+    columns = _outputs(width, layer, -1)
+    rows, row_is_inside = _window(places // columns, height, layer, -2)
+    sides, side_is_inside = _window(places % columns, width, layer, -1)
     image = torch.arange(len(values)).reshape(-1, 1, 1, 1)
     patches = values.permute(0, 2, 3, 1)[image, rows[..., :, None], sides[..., None, :]]
     patches = patches * (row_is_inside[..., :, None] & side_is_inside[..., None, :])[..., None]
@@ -64,20 +67,23 @@ def as_weights(rows: Tensor, layer: Layer) -> Tensor:
     return rows.reshape(outputs, -1, inputs).mT.reshape(outputs, inputs, *kernel)
 
 
-def _outputs(size: int, layer: nn.Conv2d, axis: int) -> int:
-    """Return how many answers a convolution gives along an axis of so many inputs."""
-    reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
-    return (size + 2 * _padding(layer, axis) - reach) // layer.stride[axis] + 1
+def _outputs(size: int, layer: Convolution, axis: int) -> int:
+    """Return how many answers a convolution gives along an axis, counted from the last, of so many inputs."""
+    kernel, stride, padding, dilation = _along(layer, axis)
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def _window(answers: Tensor, size: int, layer: nn.Conv2d, axis: int) -> tuple[Tensor, Tensor]:
+def _window(answers: Tensor, size: int, layer: Convolution, axis: int) -> tuple[Tensor, Tensor]:
     """Return for answers along an axis what the kernel lies on, (..., kernel), and whether that is within the image."""
-    offsets = torch.arange(layer.kernel_size[axis]) * layer.dilation[axis] - _padding(layer, axis)
-    inputs = (answers * layer.stride[axis])[..., None] + offsets
+    kernel, stride, padding, dilation = _along(layer, axis)
+    inputs = (answers * stride)[..., None] + torch.arange(kernel) * dilation - padding
     return inputs.clamp(0, size - 1), (inputs >= 0) & (inputs < size)
 
 
-def _padding(layer: nn.Conv2d, axis: int) -> int:
+def _along(layer: Convolution, axis: int) -> tuple[int, int, int, int]:
+    """Return kernel, stride, padding and dilation along an axis; of a signal's one row a kernel of 1."""
+    if -axis > len(layer.kernel_size):
+        return 1, 1, 0, 1
     padding = layer.padding[axis]
     assert isinstance(padding, int)  # is_matrix() has seen to it
-    return padding
+    return layer.kernel_size[axis], layer.stride[axis], padding, layer.dilation[axis]

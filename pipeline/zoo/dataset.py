@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.zoo.pictures import Fitting
 from pipeline.zoo.pools import Pool
 from pipeline.zoo.splits import Splits
 
@@ -49,7 +50,9 @@ class Split:
         augment: bool = False,
         limit: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (float32, normalised, N x C x H x W) and labels (int64); the last batch may be smaller.
+        """Yield images and labels (int64); the last batch may be smaller.
+
+        Images are float32, normalised, N x C x H x W; signals N x C x samples.
 
         Args:
             batch_size: images a batch.
@@ -69,12 +72,16 @@ class Split:
 
     @cached_property
     def _scale_and_offset(self) -> tuple[Tensor, Tensor]:
-        """Factors that turn bytes into normalised values in one multiplication and one addition."""
-        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
+        """Factors that turn bytes into normalised values in one multiplication and one addition, by channel."""
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return 1 / (255 * std), -mean / std
 
     def _normalised(self, images: Tensor) -> Tensor:
-        scale, offset = self._scale_and_offset
+        by_channel = (-1, *(1,) * (images.dim() - 2))
+        if images.dtype != torch.uint8:  # a signal's own numbers, which may lie far from zero
+            mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+            return images.sub(mean.reshape(by_channel)).div_(std.reshape(by_channel))
+        scale, offset = (factor.reshape(by_channel) for factor in self._scale_and_offset)
         return images.to(torch.float32).mul_(scale).add_(offset)
 
 
@@ -84,11 +91,11 @@ class DataSet:
 
     name: str
     classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    """Channels, height, width."""
+    shape: tuple[int, ...]
+    """Channels, height, width; of signals channels, samples."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    """Per channel, of pixels in [0, 1]; a network's input is (pixel - mean) / std."""
+    """Per channel, of pixels in [0, 1], or of a signal's own numbers; a network's input is (pixel - mean) / std."""
     train: Split
     search: Split
     """Judges candidates during the search; never trained on before the search is over."""
@@ -99,6 +106,13 @@ class DataSet:
     """What the four were made from, to be stored."""
     skipped: tuple[str, ...] = ()
     """Images that cannot be read and are in no split."""
+    fitting: Fitting | None = None
+    """How images are scaled; None: they come in their size."""
+
+    @property
+    def has_signals(self) -> bool:
+        """Whether it is of signals, channels x samples, for networks of Conv1d."""
+        return len(self.shape) == 2
 
     def everything_but_test(self) -> Split:
         """Return train, search and val as one split, for the last fine-tuning."""

@@ -34,8 +34,9 @@ def replace_head(model: nn.Module, classes: int) -> str:
     if isinstance(old, nn.Linear):
         new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
     else:
-        assert isinstance(old, nn.Conv2d)  # as find_head says
-        new = nn.Conv2d(old.in_channels, classes, 1, bias=old.bias is not None)
+        assert isinstance(old, (nn.Conv1d, nn.Conv2d))  # as find_head says
+        kind = nn.Conv1d if isinstance(old, nn.Conv1d) else nn.Conv2d
+        new = kind(old.in_channels, classes, 1, bias=old.bias is not None)
     model.set_submodule(name, new)
     return name
 
@@ -50,5 +51,6 @@ def _in_order(model: nn.Module) -> list[str]:
 
 
 def _gives_scores(module: nn.Module) -> bool:
-    pointwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
-    return pointwise or isinstance(module, nn.Linear)
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+        return set(module.kernel_size) == {1} and module.groups == 1
+    return isinstance(module, nn.Linear)

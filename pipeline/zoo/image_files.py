@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DataError
-from pipeline.zoo.pictures import FilePool, readable
-from pipeline.zoo.soundness import unreadable
+from pipeline.events import Note
+from pipeline.zoo.pictures import BILINEAR, FilePool, Fitting, readable
+from pipeline.zoo.presets import Preset
+from pipeline.zoo.soundness import fault, unreadable
 from pipeline.zoo.source import IMAGENET_MEAN, IMAGENET_STD, Source, SourceOptions
 
 IMAGE_SIZE = 224
@@ -59,27 +61,43 @@ def source_of_files(
         shift: of the augmentation, where the pictures are small; None: random crops.
 
     Raises:
-        DataError: more files cannot be decoded than the user allows.
+        DataError: more files cannot be read than the user allows, or a size makes no sense.
     """
-    size = image_size if options.image_size is None else options.image_size
-    if size < 1:
-        raise DataError(f"image_size is {size}; give a side in pixels of at least 1")
+    preset = options.preset if image_size == IMAGE_SIZE else None  # smaller pictures are taken in their own size
+    fitting = _fitting(options, preset, image_size)
     everything = [file for part in splits.values() for file in part.files]
     broken = [everything[i] for i in unreadable(everything, options.listen)]
     skipped = tuple(readable(file) for file in broken)
-    options.skip(skipped, len(everything))
+    options.skip(skipped, len(everything), (fault(broken[0]) or "") if broken else "")
     train, val, test = _settled({key: part.without(frozenset(broken)) for key, part in splits.items()})
     return Source(
         name=name,
         classes=tuple(classes),
-        shape=(3, size, size),
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        train=_pool(train.and_also(val), size, shift),
-        test=_pool(test, size, shift) if test.files else None,
+        shape=(3, fitting.side, fitting.side),
+        mean=preset.mean if preset else IMAGENET_MEAN,
+        std=preset.std if preset else IMAGENET_STD,
+        train=_pool(train.and_also(val), fitting, shift),
+        test=_pool(test, fitting, shift) if test.files else None,
         val=_last(val, train) if val.files else None,
         skipped=skipped,
+        fitting=fitting,
     )
+
+
+def _fitting(options: SourceOptions, preset: Preset | None, usual: int) -> Fitting:
+    """Return how the user wants images scaled; what is not said is as for the weights, or just covers the square."""
+    crop = preset.crop if preset else usual
+    side = crop if options.image_size is None else options.image_size
+    if side < 1:
+        raise DataError(f"image_size is {side}; give a side in pixels of at least 1")
+    resize, interpolation = options.resize, options.interpolation
+    if preset and side == preset.crop:
+        if resize is None and interpolation is None:
+            options.listen(Note(preset.sentence()))
+        resize, interpolation = resize or preset.resize, interpolation or preset.interpolation
+    if resize is not None and resize < side:
+        raise DataError(f"images are scaled to {resize} and cut to {side}; give a resize of at least the crop")
+    return Fitting(side, resize, interpolation or BILINEAR)
 
 
 def _settled(splits: Mapping[str, LabelledFiles]) -> tuple[LabelledFiles, LabelledFiles, LabelledFiles]:
@@ -91,5 +109,6 @@ def _last(val: LabelledFiles, train: LabelledFiles) -> Tensor:
     return torch.arange(len(train.files), len(train.files) + len(val.files))
 
 
-def _pool(part: LabelledFiles, size: int, shift: int | None) -> FilePool:
-    return FilePool(part.files, torch.tensor(part.labels, dtype=torch.int64), size, shift)
+def _pool(part: LabelledFiles, fitting: Fitting, shift: int | None) -> FilePool:
+    labels = torch.tensor(part.labels, dtype=torch.int64)
+    return FilePool(part.files, labels, fitting.side, shift, fitting.resize, fitting.interpolation)

@@ -15,6 +15,9 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.errors import UserError, nearest
+from pipeline.zoo import torchvision_ops
+
+assert torchvision_ops  # imported for its effect: the user's modules, timm among them, may import torchvision
 
 _NOT_THE_USERS = (
     Path(__file__).parents[1],

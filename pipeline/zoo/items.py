@@ -1,4 +1,9 @@
-"""The items of a user's data set: each (image, label) read once and checked, kept where all fit into memory."""
+"""The items of a user's data set: each (image, label) read once and checked, kept where all fit into memory.
+
+An image is a PIL image or a tensor, channels x height x width, and kept as bytes. A signal is a tensor, channels x
+samples, and kept as the numbers that it holds. A tensor of two dimensions may as well be a grey image, height x width:
+unless that is asked for, it is taken for a signal where it has one row, or at least four times as many columns as rows.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from deploy.templates.example import as_colours
 from pipeline.errors import DataError
 from pipeline.events import Stage, Step
 from pipeline.zoo.importing import said
-from pipeline.zoo.pictures import as_rgb, as_tensor, squared
+from pipeline.zoo.pictures import BILINEAR, Fitting, as_tensor, squared
 from pipeline.zoo.pools import MemoryPool, Pool, shifted_and_flipped
 from pipeline.zoo.source import SourceOptions
 
@@ -24,7 +30,20 @@ EVERY = 1000
 """Items between two signs of progress."""
 READ_TWICE = 8
 """Items that are compared with a second reading, to find random transforms."""
-GREY_MODES = ("1", "L", "LA", "I;16", "I;16B")
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
+"""And those that begin with ``I;16``."""
+LONG = 4
+"""A tensor of two dimensions with so many times as many columns as rows is taken for a signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an item is made into."""
+
+    fitting: Fitting | None
+    """Of PIL images; None: they keep their size."""
+    signals: bool | None
+    """Whether tensors of two dimensions are signals, not grey images; None: by their shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +55,14 @@ class Items:
     """Of the items that could be read; the others are ``skipped``."""
     labels: Sequence[int]
     """As the data set gives them."""
-    shape: tuple[int, int, int]
-    """Channels, height, width."""
+    shape: tuple[int, ...]
+    """Channels, height, width; of signals channels, samples."""
     images: Tensor | None
-    """uint8, N x C x H x W; None where they do not fit into memory."""
-    image_size: int | None
+    """uint8, N x C x H x W, or float32, N x C x samples; None where they do not fit into memory."""
+    kind: Kind
     skipped: Sequence[str]
+    fitted: bool
+    """Whether images were scaled as the user asked."""
 
     def pool(self, labels: Tensor, shift: int, flip: bool) -> Pool:
         """Return the images under the labels 0 … n-1."""
@@ -61,7 +82,7 @@ class ItemPool:
     names: Sequence[str] = ()
 
     def read(self, indices: Tensor) -> Tensor:
-        """Return the images as uint8, N x C x H x W.
+        """Return the images as uint8, N x C x H x W, or signals as float32, N x C x samples.
 
         Raises:
             DataError: the data set raises, or gives another kind of image than at first.
@@ -79,7 +100,7 @@ class ItemPool:
             raise DataError(
                 f"item {position} cannot be read any more ({said(error)}), but could when the data was opened"
             ) from error
-        return _fitting(as_bytes(image, self.items.image_size), self.items.shape, position)
+        return _fitting(as_values(image, self.items.kind), self.items.shape, position)
 
 
 def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
@@ -95,20 +116,23 @@ def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
     labels: list[int] = []
     skipped: list[str] = []
     images: Tensor | None = None
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
+    kind = Kind(_fitting_of(options), options.signals)
+    fitted = False
     for position in range(count):
         try:
             item = dataset[position]
         except Exception as error:  # a user's data set may raise anything
             skipped.append(f"{part} item {position}: {said(error)}")
             continue
-        image, label = _image_and_label(item, position, options)
+        image, label = _image_and_label(item, position, kind)
         if shape is None:
-            shape = _three(image)
-            images = torch.empty(count, *shape, dtype=torch.uint8) if count * image.numel() <= MEMORY_BYTES else None
+            shape, fitted = tuple(image.shape), kind.fitting is not None and isinstance(item[0], Image.Image)
+            size = count * image.numel() * image.element_size()
+            images = torch.empty(count, *shape, dtype=image.dtype) if size <= MEMORY_BYTES else None
         image = _fitting(image, shape, position)
         if len(positions) < READ_TWICE:
-            _refuse_random(dataset, position, image, options)
+            _refuse_random(dataset, position, image, kind)
         if images is not None:
             images[len(positions)] = image
         positions.append(position)
@@ -118,25 +142,53 @@ def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
     if shape is None:
         raise DataError(f"none of the {count} {part} items can be read ({skipped[0]}); mend the data set")
     kept = None if images is None else images[: len(positions)]
-    return Items(dataset, positions, labels, shape, kept, options.image_size, skipped)
+    return Items(dataset, positions, labels, shape, kept, kind, skipped, fitted)
 
 
-def as_bytes(image: object, image_size: int | None) -> Tensor:
-    """Return an image as uint8, channels x height x width; a PIL image is scaled where ``image_size`` is given.
+def as_values(image: object, kind: Kind) -> Tensor:
+    """Return an image as uint8, channels x height x width, or a signal as float32, channels x samples.
 
     Raises:
         DataError: it is of no known kind, or its values are no pixels.
     """
     if isinstance(image, Image.Image):
-        picture = as_rgb(image)
-        picture = picture.convert("L") if image.mode in GREY_MODES else picture
-        return as_tensor(picture) if image_size is None else squared(picture, image_size)
+        return _pixels(image, kind.fitting)
     if not isinstance(image, Tensor):
         raise DataError(
             f"an image is a {type(image).__name__}; expected a PIL image or a tensor (uint8, or float in [0, 1])"
         )
+    if _is_signal(image, kind.signals):
+        return _signal(image)
+    return _bytes(image)
+
+
+def _pixels(image: Image.Image, fitting: Fitting | None) -> Tensor:
+    grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
+    try:
+        picture = as_colours(image, 1 if grey else 3)
+    except ValueError as error:
+        raise DataError(f"an image cannot be read: {error}") from error
+    return as_tensor(picture) if fitting is None else squared(picture, fitting)
+
+
+def _is_signal(tensor: Tensor, asked: bool | None) -> bool:
+    if tensor.dim() != 2 or asked is not None:
+        return tensor.dim() == 1 or (tensor.dim() == 2 and bool(asked))
+    rows, columns = tensor.shape
+    return rows == 1 or columns >= LONG * rows
+
+
+def _signal(tensor: Tensor) -> Tensor:
+    values = tensor[None] if tensor.dim() == 1 else tensor
+    if not tensor.is_complex() and tensor.numel() and (values := values.to(torch.float32)).isfinite().all():
+        return values
+    found = f"{tensor.dtype} {tuple(tensor.shape)}"
+    raise DataError(f"a signal ({found}) is empty, complex, or holds NaN or infinite values; expected numbers")
+
+
+def _bytes(image: Tensor) -> Tensor:
     pixels = image[None] if image.dim() == 2 else image
-    if pixels.dim() != 3 or (pixels.shape[-1] in (1, 3, 4) and pixels.shape[0] > 4):
+    if pixels.dim() != 3 or not pixels.numel() or (pixels.shape[-1] in (1, 3, 4) and pixels.shape[0] > 4):
         raise DataError(f"an image is a tensor of shape {tuple(image.shape)}; expected channels x height x width")
     if pixels.dtype == torch.uint8:
         return pixels
@@ -151,30 +203,35 @@ def as_bytes(image: object, image_size: int | None) -> Tensor:
     return (pixels * 255).round().to(torch.uint8)
 
 
-def _image_and_label(item: object, position: int, options: SourceOptions) -> tuple[Tensor, int]:
+def _fitting_of(options: SourceOptions) -> Fitting | None:
+    size = options.image_size
+    return None if size is None else Fitting(size, options.resize, options.interpolation or BILINEAR)
+
+
+def _image_and_label(item: object, position: int, kind: Kind) -> tuple[Tensor, int]:
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         found = f"{len(item)} things" if isinstance(item, (tuple, list)) else f"a {type(item).__name__}"
         raise DataError(f"item {position} is {found}; expected (image, label)")
     image, label = item
     try:
-        return as_bytes(image, options.image_size), operator.index(label)
+        return as_values(image, kind), operator.index(label)
     except TypeError as error:
         raise DataError(f"item {position}: the label is {label!r}; expected a whole number") from error
     except DataError as error:
         raise DataError(f"item {position}: {error}") from error
 
 
-def _three(image: Tensor) -> tuple[int, int, int]:
-    channels, height, width = image.shape
-    return channels, height, width
-
-
-def _fitting(image: Tensor, shape: tuple[int, int, int], position: int) -> Tensor:
+def _fitting(image: Tensor, shape: tuple[int, ...], position: int) -> Tensor:
     """Return an image in the first one's shape: grey is repeated where the first is coloured."""
-    if image.shape[0] == 1 and shape[0] == 3:
+    if image.dim() == len(shape) == 3 and image.shape[0] == 1 and shape[0] == 3:
         image = image.expand(3, -1, -1)
     if tuple(image.shape) != shape:
         sizes = " and ".join("x".join(map(str, size)) for size in (tuple(image.shape), shape))
+        if image.dim() != 3:
+            raise DataError(
+                f"item {position} and the first one are {sizes} (channels x samples); give them one length and number "
+                "of channels in the data set"
+            )
         raise DataError(
             f"item {position} and the first one are {sizes} (channels x height x width); give them one size and number "
             "of channels in the data set, or PIL images and image_size in run.yaml"
@@ -182,9 +239,9 @@ def _fitting(image: Tensor, shape: tuple[int, int, int], position: int) -> Tenso
     return image
 
 
-def _refuse_random(dataset: Any, position: int, image: Tensor, options: SourceOptions) -> None:
-    again, _ = _image_and_label(dataset[position], position, options)
-    if not torch.equal(image, _fitting(again, _three(image), position)):
+def _refuse_random(dataset: Any, position: int, image: Tensor, kind: Kind) -> None:
+    again, _ = _image_and_label(dataset[position], position, kind)
+    if not torch.equal(image, _fitting(again, tuple(image.shape), position)):
         raise DataError(
             f"item {position} is another image at the second reading; leave random transforms out, the pipeline varies "
             "images by itself and only for training"

@@ -15,6 +15,7 @@ from pipeline.events import Listener
 from pipeline.zoo import data
 from pipeline.zoo.dataset import DataSet, Split
 from pipeline.zoo.pools import Pool
+from pipeline.zoo.presets import Preset
 from pipeline.zoo.source import Source, SourceOptions, unheard
 from pipeline.zoo.splits import Splits, checksum, image_count
 from pipeline.zoo.stratify import draw
@@ -32,6 +33,10 @@ def load_data(
     *,
     seed: int = 0,
     image_size: int | None = None,
+    resize: int | None = None,
+    interpolation: str | None = None,
+    preset: Preset | None = None,
+    signals: bool | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     search_images: int | None = None,
@@ -49,6 +54,11 @@ def load_data(
         spec: a file's name in ``pipeline/zoo/data``, and what that source wants after a colon.
         seed: draws the search and val splits.
         image_size: side in pixels, for sources that scale their images.
+        resize: their shorter side before they are cropped to ``image_size``; None: they just cover it.
+        interpolation: bilinear, bicubic, lanczos, nearest; None: bilinear.
+        preset: for image files, what of these three, mean and std is not given; a run's ``splits`` know it themselves.
+        signals: a data set's tensors of two dimensions are signals, channels x samples; False: grey images, height x
+            width; None: by their shape.
         mean: of each channel, of pixels in [0, 1], as the network was trained with; None: the source's own.
         std: the same.
         search_images: size of the search split; None: a tenth of the training images, at most 2000.
@@ -60,16 +70,16 @@ def load_data(
     Raises:
         DataError: unknown, missing, broken, too small to be split, or other than when ``splits`` were drawn.
     """
-    source = _source(spec, SourceOptions(image_size=image_size, max_corrupt=max_corrupt, listen=listen))
-    if image_size is not None and source.shape[1:] != (image_size, image_size):
-        height, width = source.shape[1:]
-        raise DataError(
-            f"{source.name} images are {height}x{width} and are not scaled; leave out image_size={image_size}"
-        )
+    options = SourceOptions(
+        image_size=image_size, resize=resize, interpolation=interpolation, preset=splits.preset if splits else preset,
+        signals=signals, max_corrupt=max_corrupt, listen=listen,
+    )  # fmt: skip
+    source = _source(spec, options)
+    _refuse_unscaled(source, options)
     source = _normalised_by(source, mean, std)
     if splits is None:
         _check_counts(source)
-        splits = _drawn(source, seed, search_images, val_images)
+        splits = replace(_drawn(source, seed, search_images, val_images), preset=preset)
     else:
         splits.require_unchanged(source)
 
@@ -88,6 +98,7 @@ def load_data(
         test=split(source.test or source.train, splits.test),
         splits=splits,
         skipped=source.skipped,
+        fitting=source.fitting,
     )
 
 
@@ -99,6 +110,20 @@ def _source(spec: str, options: SourceOptions) -> Source:
         raise DataError(f"unknown data {kind!r}{nearest(kind, known)}{folder}; there are: {', '.join(known)}")
     source: Source = plugins.load(data.__name__, kind).load(argument, options)
     return source
+
+
+def _refuse_unscaled(source: Source, options: SourceOptions) -> None:
+    """Refuse sizes for images that nobody scales, unless they are of that size anyway."""
+    if source.fitting is not None:
+        return
+    wanted = {"image_size": options.image_size, "resize": options.resize, "interpolation": options.interpolation}
+    if source.shape[1:] == (options.image_size, options.image_size):
+        del wanted["image_size"]
+    if given := [f"{name}={value}" for name, value in wanted.items() if value is not None]:
+        kind, size = ("images", "x".join(map(str, source.shape[1:])))
+        if len(source.shape) == 2:
+            kind, size = "signals", f"{source.shape[1]} samples long"
+        raise DataError(f"{source.name} {kind} are {size} and are not scaled; leave out {', '.join(given)}")
 
 
 def _normalised_by(source: Source, mean: Sequence[float] | None, std: Sequence[float] | None) -> Source:

@@ -8,12 +8,14 @@ from typing import Literal
 from torch import nn
 
 from pipeline.errors import ModelError, nearest
+from pipeline.events import Listener
 from pipeline.zoo import factory
 from pipeline.zoo.cifar_resnet import DEPTHS, CifarResNet
 from pipeline.zoo.dataset import DataSet
 from pipeline.zoo.digits_cnn import DigitsCNN
 from pipeline.zoo.heads import replace_head
-from pipeline.zoo.weights import SUFFIXES, load_backbone, load_weights
+from pipeline.zoo.source import unheard
+from pipeline.zoo.weights import is_weights_file, load_backbone, load_weights
 
 DIGITS_CNN = "digits-cnn"
 TINY_SIDE = 16
@@ -23,7 +25,14 @@ SMALL_SIDE = 64
 
 
 def load_model(
-    spec: str, *, classes: int, channels: int, weights: Path | None, head: Literal["new"] | None = None
+    spec: str,
+    *,
+    classes: int,
+    channels: int,
+    weights: Path | None,
+    weights_key: str | None = None,
+    head: Literal["new"] | None = None,
+    listen: Listener = unheard,
 ) -> nn.Module:
     """Build a network in evaluation mode, float32.
 
@@ -34,7 +43,9 @@ def load_model(
         classes: outputs of the last layer.
         channels: of the input; a factory of the user's own is told where it asks for it by a usual name.
         weights: a checkpoint; None: the network's initial values.
+        weights_key: under which keys of the checkpoint the weights stand; None: the only set that fits.
         head: ``new``: the weights are of other classes, and the last layer is a new one with random values.
+        listen: hears which weights of the checkpoint were taken.
 
     Raises:
         ModelError: unknown, cannot be built, or the weights do not fit.
@@ -43,14 +54,29 @@ def load_model(
     if head == "new":
         name = replace_head(model.eval(), classes)
         if weights is not None:
-            load_backbone(model, weights, name)
+            load_backbone(model, weights, name, key=weights_key, listen=listen)
     elif weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, key=weights_key, listen=listen)
     return model.eval()
 
 
+def dimensions_of(model: nn.Module) -> int | None:
+    """Return along how many dimensions a network's first convolution works: 1 for signals; None: it has none."""
+    first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+    return None if first is None else len(first.kernel_size)
+
+
 def default_model(data: DataSet) -> str:
-    """Return the spec of a network that suits the images' size."""
+    """Return the spec of a network that suits the images' size.
+
+    Raises:
+        ModelError: they are signals, for which there is none.
+    """
+    if data.has_signals:
+        raise ModelError(
+            f"{data.name} is of signals, {data.shape[0]} x {data.shape[1]}, for which there is no usual network; give "
+            "one of your own: --model file.py:FACTORY"
+        )
     side = max(data.shape[1:])
     if side <= TINY_SIDE:
         return DIGITS_CNN
@@ -75,7 +101,7 @@ def _from_torchvision(name: str, classes: int, channels: int) -> nn.Module:
     known = [DIGITS_CNN, *DEPTHS, *cifar_networks.NETWORKS, *torchvision_models.names()]
     if name in known:
         return torchvision_models.build(name, classes=classes, channels=channels)
-    if Path(name).suffix in SUFFIXES:
+    if is_weights_file(name):
         raise ModelError(f"{name} holds weights, not a network; write --model NETWORK --weights {name}")
     if Path(name).suffix == ".py":
         raise ModelError(f"{name} does not say which function builds the network; write {name}:FACTORY")

@@ -1,4 +1,8 @@
-"""Image files: opened, made RGB, scaled to cover a square, cut at random."""
+"""Image files: opened, made RGB, scaled, cut to a square's centre or at random.
+
+How an image becomes pixels is defined once, in the example that every bundle carries, ``deploy.templates.example``:
+what a network is trained on is what its user's program gives it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from deploy.templates.example import as_colours, fit
 from pipeline.errors import DataError
 from pipeline.zoo.pools import shifted_and_flipped
 
@@ -24,6 +29,7 @@ R = TypeVar("R")
 
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What Pillow raises on files that are truncated, no image, or absurdly large."""
+BILINEAR = "bilinear"
 CROP_AREA = 0.25
 """Least share of an image's area in a random crop. Inception's 0.08 is for large networks: A. Howard et al.,
 arXiv:1704.04861, section 3.2, limit the small crops for small networks, which seldom overfit."""
@@ -31,9 +37,21 @@ ASPECTS = (3 / 4, 4 / 3)
 """Of a random crop: C. Szegedy et al., arXiv:1409.4842, section 6."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """How images are scaled and cropped to a square."""
+
+    side: int
+    """Of the square, in pixels."""
+    resize: int | None = None
+    """The shorter side of an image before it is cropped to its centre; None: it just covers the square."""
+    interpolation: str = BILINEAR
+    """bilinear, bicubic, lanczos, each over all pixels that one is made of, or nearest."""
+
+
 @dataclass(frozen=True, eq=False)
 class FilePool:
-    """Image files, decoded when they are read: RGB, scaled to cover a square and cropped to its centre.
+    """Image files, decoded when they are read: RGB, scaled and cropped to a square at their centre.
 
     Augmentation is ImageNet's, a random crop scaled to the square, or with ``shift`` that of small pictures, a square
     moved by up to so many pixels; both mirror every second image.
@@ -44,6 +62,9 @@ class FilePool:
     image_size: int
     """Side of the square in pixels."""
     shift: int | None = None
+    resize: int | None = None
+    """See ``Fitting``, as of the next."""
+    interpolation: str = BILINEAR
 
     @cached_property
     def names(self) -> Sequence[str]:
@@ -69,8 +90,10 @@ class FilePool:
         return self._decode([(self.files[i], draw) for i, draw in zip(indices.tolist(), draws, strict=True)])
 
     def _decode(self, wanted: Sequence[tuple[Path, Sequence[float] | None]]) -> Tensor:
+        fitting = Fitting(self.image_size, self.resize, self.interpolation)
+
         def decode(one: tuple[Path, Sequence[float] | None]) -> Tensor:
-            return _decode(*one, self.image_size)
+            return _decode(*one, fitting)
 
         return torch.stack(in_threads(decode, wanted))
 
@@ -87,17 +110,14 @@ def readable(path: Path | str) -> str:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Return an image of any mode in RGB; 16-bit grey is scaled, which Pillow would clip to white."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "P":  # whose transparency may be a table, which only RGBA can take in
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    """Return an image of any mode, upright, in RGB; ValueError where nothing but black or white would come of it."""
+    return as_colours(image, 3)
 
 
-def squared(image: Image.Image, size: int) -> Tensor:
-    """Scale an image to cover a square and crop it to its centre; uint8, channels x size x size."""
-    return as_tensor(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
+def squared(image: Image.Image, fitting: Fitting) -> Tensor:
+    """Scale an image of mode L or RGB and crop it to its centre; uint8, channels x side x side."""
+    side = fitting.side
+    return as_tensor(fit(image, side, side, resize=fitting.resize, interpolation=fitting.interpolation))
 
 
 def as_tensor(image: Image.Image) -> Tensor:
@@ -106,7 +126,7 @@ def as_tensor(image: Image.Image) -> Tensor:
     return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
 
 
-def _decode(file: Path, draw: Sequence[float] | None, size: int) -> Tensor:
+def _decode(file: Path, draw: Sequence[float] | None, fitting: Fitting) -> Tensor:
     try:
         with Image.open(file) as opened:
             image = as_rgb(opened)
@@ -115,15 +135,16 @@ def _decode(file: Path, draw: Sequence[float] | None, size: int) -> Tensor:
             f"{readable(file)} cannot be read any more ({error}), but could when the data was opened; put it back and "
             "go on with --resume"
         ) from error
-    return squared(image, size) if draw is None else as_tensor(_random_crop(image, draw, size))
+    return squared(image, fitting) if draw is None else as_tensor(_random_crop(image, draw, fitting))
 
 
-def _random_crop(image: Image.Image, draw: Sequence[float], size: int) -> Image.Image:
+def _random_crop(image: Image.Image, draw: Sequence[float], fitting: Fitting) -> Image.Image:
     """Cut by five numbers in [0, 1): the crop's area, its aspect, its left, its top, and whether to mirror it."""
     share, shape, left, top, mirror = draw
     area = image.width * image.height * (CROP_AREA + (1 - CROP_AREA) * share)
     aspect = math.exp(math.log(ASPECTS[0]) + shape * math.log(ASPECTS[1] / ASPECTS[0]))
     width, height = min(image.width, math.sqrt(area * aspect)), min(image.height, math.sqrt(area / aspect))
     x, y = left * (image.width - width), top * (image.height - height)
-    cut = image.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + width, y + height))
+    method = Image.Resampling[fitting.interpolation.upper()]
+    cut = image.resize((fitting.side, fitting.side), method, box=(x, y, x + width, y + height))
     return ImageOps.mirror(cut) if mirror < 0.5 else cut

@@ -1,4 +1,4 @@
-"""Which image files can be decoded: tried once, and remembered until a file changes, so that no run fails half-way."""
+"""Which image files can be read: tried once, and remembered until a file changes, so that no run fails half-way."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 import platformdirs
 from PIL import Image
 
+from pipeline.errors import first_line
 from pipeline.events import Listener, Stage, Step
-from pipeline.zoo.pictures import BROKEN_IMAGE, in_threads
+from pipeline.zoo.pictures import BROKEN_IMAGE, as_rgb, in_threads
 
 CHUNK = 1000
 """Images between two signs of progress; what was found is remembered after each."""
 
 
 def unreadable(files: Sequence[Path], listen: Listener) -> list[int]:
-    """Return the positions of the files that cannot be decoded; those known to be sound are not opened again."""
+    """Return the positions of the files that cannot be read; those known to be sound are not opened again."""
     if not files:
         return []
     memory = _memory(files)
@@ -39,11 +40,25 @@ def unreadable(files: Sequence[Path], listen: Listener) -> list[int]:
     return broken
 
 
+def fault(file: Path) -> str | None:
+    """Return why a file cannot be read, as it is for training; a JPEG is decoded at an eighth of its size.
+
+    That leaves out arithmetic, but no data.
+    """
+    try:
+        with Image.open(file) as image:
+            image.draft("RGB", (1, 1))
+            as_rgb(image)
+    except BROKEN_IMAGE as error:
+        return first_line(error)
+    return None
+
+
 def _memory(files: Sequence[Path]) -> Path:
     """Return the file, one a data set, that remembers which images are sound."""
     folder = os.path.commonpath([file.absolute().parent for file in files])
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return platformdirs.user_cache_path("pipeline") / "sound-images" / name
+    return platformdirs.user_cache_path("pipeline") / "sound-pictures" / name
 
 
 def _key(file: Path) -> str | None:
@@ -71,11 +86,4 @@ def _remember(memory: Path, keys: Iterable[str | None]) -> None:
 
 
 def _is_sound(file: Path) -> bool:
-    """Decode every byte; a JPEG at an eighth of its size, which leaves out arithmetic, but no data."""
-    try:
-        with Image.open(file) as image:
-            image.draft("RGB", (1, 1))
-            image.load()
-    except BROKEN_IMAGE:
-        return False
-    return True
+    return fault(file) is None

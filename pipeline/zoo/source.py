@@ -10,7 +10,9 @@ from torch import Tensor
 
 from pipeline.errors import DataError
 from pipeline.events import Event, Listener, Note
+from pipeline.zoo.pictures import Fitting
 from pipeline.zoo.pools import Pool
+from pipeline.zoo.presets import Preset
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -30,14 +32,21 @@ class SourceOptions:
     """What the user may ask of any source."""
 
     image_size: int | None = None
-    """Side in pixels; only sources that scale their images heed it."""
+    """Side in pixels; only sources that scale their images heed it, and the next two."""
+    resize: int | None = None
+    """See ``Fitting``."""
+    interpolation: str | None = None
+    preset: Preset | None = None
+    """For image files, where the user has not said how they are scaled and normalised."""
+    signals: bool | None = None
+    """Whether a data set's tensors of two dimensions are signals, not grey images; None: by their shape."""
     max_corrupt: float = 0
     """Images that may be skipped because they cannot be read; below 1, a share of all."""
     listen: Listener = unheard
     """Hears how far a long check has come, and what is skipped."""
 
-    def skip(self, corrupt: Sequence[str], images: int) -> None:
-        """Tell of the images that are skipped, out of ``images``.
+    def skip(self, corrupt: Sequence[str], images: int, why: str = "") -> None:
+        """Tell of the images that are skipped, out of ``images``; ``why``: what is wrong with the first.
 
         Raises:
             DataError: they are more than the user allows.
@@ -46,9 +55,11 @@ class SourceOptions:
             return
         allowed = self.max_corrupt * images if self.max_corrupt < 1 else self.max_corrupt
         if len(corrupt) > allowed:
+            reason = f"; the first: {why}" if why else ""
             raise DataError(
-                f"{len(corrupt)} of {images} images cannot be read ({listed(corrupt, NAMED)}); mend them or take them "
-                f"out, or let so many be skipped: max_corrupt: {len(corrupt)} in run.yaml (now {self.max_corrupt:g})"
+                f"{len(corrupt)} of {images} images cannot be read ({listed(corrupt, NAMED)}){reason}; mend them or "
+                "take them out, or let so many be skipped: "
+                f"max_corrupt: {len(corrupt)} in run.yaml (now {self.max_corrupt:g})"
             )
         self.listen(Note(f"skipped {len(corrupt)} of {images} images, unreadable: {listed(corrupt, NOTED)}"))
 
@@ -59,8 +70,8 @@ class Source:
 
     name: str
     classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    """Channels, height, width."""
+    shape: tuple[int, ...]
+    """Channels, height, width; of signals channels, samples."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     train: Pool
@@ -70,6 +81,8 @@ class Source:
     """Which images of ``train`` the authors set aside for validation; None: a part has to be drawn."""
     skipped: tuple[str, ...] = ()
     """Images that cannot be read and are in neither pool."""
+    fitting: Fitting | None = None
+    """How images are scaled; None: they are taken as they are."""
 
 
 def listed(names: Sequence[object], count: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import safetensors
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pipeline.errors import DataError
+from pipeline.zoo.presets import Preset
 from pipeline.zoo.source import Source
 
 
@@ -27,10 +29,13 @@ class Splits:
     """Into the source's test pool, or into its training pool where it has no other."""
     images: int
     checksum: str
+    preset: Preset | None = None
+    """How the images were read where the user did not say: the weights file, which tells, may be gone by now."""
 
     def to_bytes(self) -> bytes:
         """Return a safetensors file."""
-        about = {"images": str(self.images), "checksum": self.checksum}
+        preset = json.dumps(self.preset and asdict(self.preset))
+        about = {"images": str(self.images), "checksum": self.checksum, "preset": preset}
         return safetensors.torch.save({name: getattr(self, name).contiguous() for name in PARTS}, about)
 
     def require_unchanged(self, source: Source) -> None:
@@ -64,8 +69,14 @@ def read_splits(file: Path) -> Splits:
         with safetensors.safe_open(file, framework="pt") as stored:
             about = stored.metadata() or {}
             parts = {name: stored.get_tensor(name) for name in PARTS}
-        return Splits(**parts, images=int(about["images"]), checksum=about["checksum"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        preset = json.loads(about.get("preset", "null"))
+        return Splits(
+            **parts,
+            images=int(about["images"]),
+            checksum=about["checksum"],
+            preset=preset and Preset(**{**preset, "mean": tuple(preset["mean"]), "std": tuple(preset["std"])}),
+        )
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"the run's stored splits cannot be read ({file}: {error}); start a new run") from error
 
 

@@ -1,11 +1,13 @@
-"""The one place that imports torchvision, also where its compiled operators do not load.
+"""torchvision made importable also where its compiled operators do not load; the one place that imports it.
 
 Package indexes serve a torchvision wheel whose compiled part wants CUDA libraries. Beside a CPU-only torch that part
 cannot be loaded, and ``import torchvision`` ends in ``RuntimeError: operator torchvision::nms does not exist``: its
 Python part describes ``nms`` and ``qnms`` to torch, which does not know them. Declaring their schemas beforehand is
 enough for the models and data sets to work; calling ``torchvision.ops.nms`` itself still raises.
 
-Where the compiled operators load, nothing is declared. Write ``from pipeline.zoo.torchvision_ops import torchvision``.
+Where the compiled operators load, nothing is declared. Write ``from pipeline.zoo.torchvision_ops import torchvision``:
+this module declares when it is imported, and imports torchvision, which takes a second, when that is asked for.
+Code of the user's own is imported by ``importing`` alone, which imports this module first.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -45,8 +48,14 @@ def _load_compiled_operators() -> None:
                 torch.ops.load_library(file)  # type: ignore[no-untyped-call]
 
 
+def __getattr__(name: str) -> Any:
+    """Import torchvision when it is first asked for."""
+    if name == "torchvision":
+        import torchvision
+
+        return torchvision
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 DECLARED = _declare_missing_operators()
-
-import torchvision  # noqa: E402 - the schemas have to stand before it
-
-__all__ = ["DECLARED", "SCHEMAS", "torchvision"]
+"""Keeps the declarations alive; None: torchvision's own operators load."""

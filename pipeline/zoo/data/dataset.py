@@ -4,6 +4,9 @@ FACTORY is called without arguments and returns a map-style data set of (image, 
 It gives its images as they are: no random transforms and no Normalize, which are the pipeline's business. Classes are
 called as its ``classes`` say; without them they are numbered. Augmentation moves the images by ``shift`` pixels (an
 eighth of the side, where the data set has no such attribute) and mirrors them where ``flip`` is true.
+
+Instead of an image it may give a signal, a tensor of channels x samples, of any finite numbers; networks of Conv1d
+take it as it is, normalised by channel. Augmentation moves and mirrors signals only where the data set says so.
 """
 
 from __future__ import annotations
@@ -72,16 +75,17 @@ def _source(dataset: Any, train: Items, test: Items | None, skipped: Sequence[st
     if test is not None and test.shape != train.shape:
         raise DataError(f"the test images are {test.shape}, those for training {train.shape}; make them alike")
     values, classes = _classes(dataset, train, options)
-    shift, flip = int(getattr(dataset, "shift", min(train.shape[1:]) // 8)), bool(getattr(dataset, "flip", False))
+    usual = min(train.shape[1:]) // 8 if len(train.shape) == 3 else 0
+    shift, flip = int(getattr(dataset, "shift", usual)), bool(getattr(dataset, "flip", False))
     pools = [
         None if items is None else items.pool(_numbered(items.labels, values, part), shift, flip)
         for part, items in (("train", train), ("test", test))
     ]
     assert pools[0] is not None  # what a data set has at least
-    mean, std = _statistics(pools[0], train.shape[0])
+    mean, std = _statistics(pools[0], train.shape)
     return Source(
         name="dataset", classes=classes, shape=train.shape, mean=mean, std=std, train=pools[0], test=pools[1],
-        skipped=tuple(skipped),
+        skipped=tuple(skipped), fitting=train.kind.fitting if train.fitted else None,
     )  # fmt: skip
 
 
@@ -112,11 +116,14 @@ def _numbered(labels: Sequence[int], values: Sequence[int], part: str) -> Tensor
     return torch.tensor([number[value] for value in labels], dtype=torch.int64)
 
 
-def _statistics(pool: Pool, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(pool: Pool, shape: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return what colour networks are trained with, or the images' own mean and deviation, by channel."""
-    if channels == 3:
+    if len(shape) == 3 and shape[0] == 3:
         return IMAGENET_MEAN, IMAGENET_STD
     count = len(pool.labels)
-    images = pool.read(torch.arange(0, count, max(1, count // MEASURED_IMAGES))).float() / 255
-    std, mean = torch.std_mean(images, dim=(0, 2, 3))
+    images = pool.read(torch.arange(0, count, max(1, count // MEASURED_IMAGES)))
+    if len(shape) == 2:
+        std, mean = torch.std_mean(images.double(), dim=(0, 2))
+        return tuple(mean.tolist()), tuple(s or 1.0 for s in std.tolist())
+    std, mean = torch.std_mean(images.float() / 255, dim=(0, 2, 3))
     return tuple(mean.tolist()), tuple(std.clamp_min(1 / 255).tolist())

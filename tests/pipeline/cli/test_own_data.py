@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from pipeline.base import make_base
 from pipeline.config import RunConfig, load_config
@@ -19,6 +23,7 @@ from pipeline.inputs import load_inputs
 from pipeline.inventory import load_inventory
 from pipeline.run import Prepared, prepared
 from pipeline.store import Store
+from pipeline.zoo import load_data
 from tests.command_line import Desk, finished, read_until
 from tests.pipeline.cli.listening import Listener
 
@@ -135,3 +140,62 @@ def test_a_new_head_is_trained_and_a_resumed_run_keeps_its_splits_and_refuses_ch
     parity.done("pull", "latest", "--output", "bundle")
     assert json.loads((parity.folder / "bundle" / "manifest.json").read_text())["classes"] == ["even", "odd"]
     assert (parity.folder / "bundle" / "labels.txt").read_text() == "even\nodd\n"
+
+
+SIGNALS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.stem = nn.Conv1d(in_channels, 32, 7, padding=3, bias=False)
+        self.bn = nn.BatchNorm1d(32)
+        self.deep = nn.Conv1d(32, 32, 5, stride=2, padding=2, bias=False)
+        self.bn2 = nn.BatchNorm1d(32)
+        self.pool = nn.AdaptiveAvgPool1d(1)
+        self.fc = nn.Linear(32, num_classes)
+
+    def forward(self, x):
+        x = self.bn(self.stem(x)).relu()
+        return self.fc(self.pool(self.bn2(self.deep(x)).relu()).flatten(1))
+
+
+def waves():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(360) % 3
+    time = torch.arange(96) / 15.28
+    phases = 6 * torch.rand(360, 2, 1, generator=generator)
+    values = 40 + 3 * torch.sin((2.0 + 3 * labels[:, None, None]) * time + phases)
+    values += 0.3 * torch.randn(360, 2, 96, generator=generator)
+    return torch.utils.data.TensorDataset(values, labels)
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_signals_is_trained_pruned_verified_and_runs_from_its_bundle(desk: Desk) -> None:
+    desk.write("mine.py", SIGNALS)
+    training = "{epochs: 5, batch_size: 32, learning_rate: 0.05}"
+    desk.settings(model="mine.py:Net", weights="null", data="dataset:mine.py:waves", base_training=training)
+    run = desk.done("run", "--config", "run.yaml", "--target", "latency=0.9x")
+    assert "verified on the device with 20 images" in run.out
+    shown = desk.done("runs", "show", "latest", "--json").json
+    assert shown["base"]["search_accuracy"] > 0.9
+    desk.done("pull", "latest", "--output", "bundle")
+    told = json.loads((desk.folder / "bundle" / "manifest.json").read_text())["input"]
+    assert (told["kind"], told["shape"], told["layout"]) == ("signal", [2, 96], "NCL")
+
+    (values, labels), right = _waves(desk), 0
+    for i in range(30):
+        np.save(desk.folder / "signal.npy", values[i])
+        example = [sys.executable, "bundle/example.py", "signal.npy"]
+        done = subprocess.run(example, capture_output=True, text=True, check=True, cwd=desk.folder)
+        right += done.stdout.splitlines()[1].split()[-1] == str(labels[i])
+    assert right >= 25
+
+
+def _waves(desk: Desk) -> tuple[NDArray[np.float32], list[int]]:
+    data = load_data(f"dataset:{desk.folder / 'mine.py'}:waves")
+    pool = data.train.pool
+    return pool.read(torch.arange(30)).numpy(), pool.labels[:30].tolist()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -47,3 +49,41 @@ def test_every_import_of_torchvision_goes_through_the_module():
         if line.strip().startswith(("import torchvision", "from torchvision"))
     }
     assert importing == {"torchvision_ops.py"}
+
+
+USERS = {
+    "torchvision": "import torchvision",
+    "a part of it": "from torchvision.models import resnet18",
+    "its transforms": "from torchvision.transforms import v2",
+    "a helper beside the file": "import helper",
+    "only when the factory is called": "",
+}
+
+
+@pytest.mark.parametrize("imports", USERS.values(), ids=USERS.keys())
+@pytest.mark.parametrize("kind", ["net", "data"])
+def test_a_users_module_may_import_torchvision_before_anything_else_did(tmp_path, imports, kind):
+    (tmp_path / "helper.py").write_text("from torchvision.ops import Conv2dNormActivation\n")
+    (tmp_path / "mine.py").write_text(
+        f"import torch\n{imports}\n"
+        "def net(num_classes):\n    from torchvision import models\n"
+        "    return models.squeezenet1_1(num_classes=num_classes)\n"
+        "def data():\n    import torchvision.transforms.functional as F\n"
+        "    return [(F.hflip(torch.zeros(3, 8, 8)), i % 2) for i in range(24)]\n"
+    )
+    build = {
+        "net": "from pipeline.zoo import load_model as f; f('mine.py:net', classes=2, channels=3, weights=None)",
+        "data": "from pipeline.zoo import load_data as f; f('dataset:mine.py:data')",
+    }
+    done = subprocess.run([sys.executable, "-c", build[kind]], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torchvision_is_imported_only_where_it_is_asked_for():
+    done = run("import sys, pipeline.zoo.importing\nprint('torchvision' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_help_needs_no_torch():
+    done = run("import sys, pipeline.cli.app\nprint([n for n in ('torch', 'torchvision') if n in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,283 @@
+"""The bundle's example reads every kind of file as training does, and neither reads a picture as black or white."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from deploy.templates import template
+from pipeline.errors import DataError
+from pipeline.zoo import load_data
+from pipeline.zoo.pictures import FilePool
+from pipeline.zoo.presets import preset_of
+from pipeline.zoo.torchvision_ops import torchvision
+
+SIDE = 32
+LEFT, RIGHT = 180, 30
+PIXELS = np.full((SIDE, 40), RIGHT, np.uint8)
+PIXELS[:, :20] = LEFT
+GREY = Image.fromarray(PIXELS)
+RGB = GREY.convert("RGB")
+WIDE = PIXELS.astype(np.uint16) * 257
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
+"""How an upright picture has to be stored for an EXIF orientation."""
+
+Save = Callable[[Path], None]
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> ModuleType:
+    """The file as a bundle carries it, outside the package."""
+    file = tmp_path / "bundle" / "example.py"
+    file.parent.mkdir()
+    file.write_text(template("example.py"), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("example_of_a_bundle", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def of(image: Image.Image, **options: Any) -> Save:
+    return lambda path: image.save(path, **options)
+
+
+def turned(image: Image.Image, orientation: int, **options: Any) -> Save:
+    exif = Image.Exif()
+    exif[274] = orientation
+    return of(image.transpose(TURNS[orientation]), exif=exif, **options)
+
+
+def of_array(values: NDArray[Any]) -> Save:
+    return of(Image.fromarray(values))
+
+
+def tiff(values: NDArray[Any], *, bits: int, photometric: int) -> Save:
+    """A TIFF of one strip, little-endian, of kinds that Pillow does not write."""
+    data = values.tobytes() if bits == 16 else _twelve(values)
+    height, width = values.shape
+    tags = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 8),
+            (277, 3, 1), (278, 4, height), (279, 4, len(data))]  # fmt: skip
+    entries = b"".join(
+        t.to_bytes(2, "little") + k.to_bytes(2, "little") + (1).to_bytes(4, "little") + v.to_bytes(4, "little")
+        for t, k, v in tags
+    )
+    head = b"II*\0" + (8 + len(data)).to_bytes(4, "little")
+    return lambda path: path.write_bytes(head + data + len(tags).to_bytes(2, "little") + entries + bytes(4)) and None
+
+
+def _twelve(values: NDArray[Any]) -> bytes:
+    pairs = values.reshape(-1, 2).astype(np.uint32)
+    packed = pairs[:, 0] << 12 | pairs[:, 1]
+    return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], 1).astype(np.uint8).tobytes()
+
+
+ALPHA = Image.new("L", GREY.size, 128)
+PALETTE = RGB.quantize(4)
+SAME: dict[str, Save] = {
+    **{f"exif{orientation}.jpg": turned(RGB, orientation, quality=95) for orientation in TURNS},
+    **{f"exif{orientation}.png": turned(RGB, orientation) for orientation in (3, 6)},
+    **{f"exif{orientation}.tif": turned(RGB, orientation) for orientation in (3, 6)},
+    "exif6.webp": turned(RGB, 6, lossless=True),
+    "exif8_16bit.png": turned(Image.fromarray(WIDE), 8),
+    "exif5_palette.png": turned(PALETTE, 5),
+    "exif7_rgba.png": turned(Image.merge("RGBA", (*RGB.split(), ALPHA)), 7),
+    "broken_exif.jpg": of(RGB, exif=b"Exif\0\0II*\0\xff\xff\xff\xff", quality=95),
+    "plain.jpg": of(RGB, quality=95),
+    "grey.jpg": of(GREY, quality=95),
+    "cmyk.jpg": of(RGB.convert("CMYK"), quality=95),
+    "cmyk.tif": of(RGB.convert("CMYK")),
+    "ycbcr.tif": of(RGB.convert("YCbCr")),
+    "16bit.png": of_array(WIDE),
+    "16bit.tif": of_array(WIDE),
+    "16bit_big_endian.tif": of_array(WIDE.astype(">u2")),
+    "16bit.pgm": of_array(WIDE.astype(np.int32)),
+    "16bit_white_is_zero.tif": tiff(65535 - WIDE, bits=16, photometric=0),
+    "12bit.tif": tiff(WIDE >> 4, bits=12, photometric=1),
+    "32bit.tif": of_array(WIDE.astype(np.int32)),
+    "float.tif": of_array((PIXELS / 255).astype(np.float32)),
+    "palette.png": of(PALETTE),
+    "palette.gif": of(PALETTE),
+    "palette_table.png": of(PALETTE, transparency=bytes([255, 100, 0, 3])),
+    "palette_one_colour.png": of(PALETTE, transparency=0),
+    "la.png": of(Image.merge("LA", (GREY, ALPHA))),
+    "rgba.png": of(Image.merge("RGBA", (*RGB.split(), ALPHA))),
+    "rgba.tif": of(Image.merge("RGBA", (*RGB.split(), ALPHA))),
+    "rgba.webp": of(Image.merge("RGBA", (*RGB.split(), ALPHA)), lossless=True),
+}  # fmt: skip
+"""The same picture in every kind of file."""
+
+REFUSED: dict[str, tuple[Save, str]] = {
+    "float_255.tif": (of_array(PIXELS.astype(np.float32)), "from 30 to 180, and what of them is white is not known"),
+    "float_negative.tif": (of_array((PIXELS / 127.5 - 1).astype(np.float32)), "expected 0 to 1"),
+    "float_nan.tif": (of_array(np.where(PIXELS == LEFT, np.nan, 0.5).astype(np.float32)), "from nan to nan"),
+    "float_tiny.tif": (of_array((PIXELS * 1e-6).astype(np.float32)), "which is all black where 1 is white"),
+    "32bit_of_8.tif": (of_array(PIXELS.astype(np.int32)), "which is all black where 65535 is white"),
+    "32bit_full.tif": (of_array(PIXELS.astype(np.int32) * 8421504), "expected 0 to 65535"),
+    "32bit_negative.tif": (of_array(PIXELS.astype(np.int32) - 100), "from -70 to 80"),
+    "16bit_of_8.png": (of_array(PIXELS.astype(np.uint16)), "all black where 65535 is white"),
+    "16bit_nearly_white.png": (of_array(65300 + PIXELS.astype(np.uint16)), "all white where 65535 is white"),
+    "black_under_alpha.png": (of(Image.merge("RGBA", (Image.new("L", GREY.size),) * 3 + (GREY,))), "are all 0"),
+    "white_under_alpha.png": (of(Image.merge("LA", (Image.new("L", GREY.size, 255), GREY))), "are all 255"),
+}  # fmt: skip
+
+
+def trained(path: Path, **options: Any) -> NDArray[np.uint8]:
+    pool = FilePool([path], torch.zeros(1, dtype=torch.int64), SIDE, **options)
+    images: NDArray[np.uint8] = pool.read(torch.arange(1))[0].numpy()
+    return images
+
+
+def deployed(example: ModuleType, path: Path, channels: int = 3, **wanted: Any) -> NDArray[Any]:
+    image: NDArray[Any] = example.open_image(str(path), {"shape": [channels, SIDE, SIDE], **wanted})
+    return image.transpose(2, 0, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+@pytest.mark.parametrize("name", SAME)
+def test_one_picture_is_read_alike_from_every_kind_of_file_in_training_and_by_the_bundle(
+    example: ModuleType, tmp_path: Path, name: str
+) -> None:
+    SAME[name](tmp_path / name)
+    image = trained(tmp_path / name)
+    assert (image == deployed(example, tmp_path / name)).all()
+    assert abs(image[:, :, :14].astype(float) - LEFT).max() <= 2
+    assert abs(image[:, :, 18:].astype(float) - RIGHT).max() <= 2
+    grey = deployed(example, tmp_path / name, channels=1)
+    assert abs(grey[:, :, :14] - LEFT).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pbm"])
+def test_one_bit_becomes_black_and_white(example: ModuleType, tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(PIXELS == LEFT).save(tmp_path / f"bit.{suffix}")
+    image = trained(tmp_path / f"bit.{suffix}")
+    assert (image == deployed(example, tmp_path / f"bit.{suffix}")).all()
+    assert (image[0, 5, 5], image[0, 5, 30]) == (255, 0)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_be_black_or_white_is_refused_by_both(example: ModuleType, tmp_path: Path, name: str) -> None:
+    save, said = REFUSED[name]
+    save(tmp_path / name)
+    with pytest.raises(DataError, match=said):
+        trained(tmp_path / name)
+    for channels in (1, 3):
+        with pytest.raises(example.ImageError, match=said):
+            deployed(example, tmp_path / name, channels)
+
+
+def test_an_image_folder_names_what_is_wrong_and_skips_as_many_as_allowed(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for i in range(10):
+            GREY.save(tmp_path / label / f"{i}.png")
+    REFUSED["float_255.tif"][0](tmp_path / "cat" / "float.tif")
+    with pytest.raises(
+        DataError, match=r"cat/float\.tif\); the first: its values reach from 30 to 180.*max_corrupt: 1"
+    ):
+        load_data(f"imagefolder:{tmp_path}", image_size=8)
+    data = load_data(f"imagefolder:{tmp_path}", image_size=8, max_corrupt=1)
+    assert data.skipped == (str(tmp_path / "cat" / "float.tif"),)
+
+
+@pytest.mark.parametrize("black", [0, 255])
+def test_a_picture_that_is_black_or_white_itself_is_read(example: ModuleType, tmp_path: Path, black: int) -> None:
+    for name, values in {
+        "8.png": np.uint8(black),
+        "16.png": np.uint16(black * 257),
+        "f.tif": np.float32(black / 255),
+    }.items():
+        Image.fromarray(np.full((8, 8), values)).save(tmp_path / name)
+        assert (trained(tmp_path / name) == black).all()
+        assert (deployed(example, tmp_path / name) == black).all()
+
+
+# ---------------------------------------------------------------- size
+
+METHODS = {"bilinear": "BILINEAR", "bicubic": "BICUBIC", "lanczos": "LANCZOS", "nearest": "NEAREST"}
+
+
+@pytest.mark.parametrize("interpolation", METHODS)
+@pytest.mark.parametrize("size", [(70, 41), (33, 200), (64, 64), (45, 46)])
+@pytest.mark.parametrize("resize", [SIDE, 36, 37])
+def test_scaling_and_cropping_are_torchvisions(
+    example: ModuleType, tmp_path: Path, interpolation: str, size: tuple[int, int], resize: int
+) -> None:
+    noise = np.random.RandomState(0).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    transforms = torchvision.transforms
+    method = transforms.InterpolationMode[METHODS[interpolation]]
+    scale = transforms.Compose([transforms.Resize(resize, method), transforms.CenterCrop(SIDE)])
+    wanted = np.asarray(scale(Image.fromarray(noise))).transpose(2, 0, 1)
+    options = {"resize": resize, "interpolation": interpolation}
+    assert (trained(tmp_path / "noise.png", **options) == wanted).all()
+    assert (deployed(example, tmp_path / "noise.png", **options) == wanted).all()
+
+
+@pytest.mark.parametrize("size", [(200_000, 2), (3, 90_000)])
+def test_a_strip_is_scaled_without_filling_the_memory(
+    example: ModuleType, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    Image.new("L", size, 90).save(tmp_path / "strip.png")
+    image = trained(tmp_path / "strip.png", resize=256)
+    assert (image == 90).all()
+    assert (image == deployed(example, tmp_path / "strip.png", resize=256)).all()
+
+
+def test_the_pre_processing_of_torchvisions_weights_is_known_by_the_files_name() -> None:
+    for weights in (
+        torchvision.models.ResNet18_Weights.IMAGENET1K_V1, torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
+        torchvision.models.Inception_V3_Weights.IMAGENET1K_V1, torchvision.models.MNASNet0_5_Weights.IMAGENET1K_V1,
+        torchvision.models.EfficientNet_V2_L_Weights.IMAGENET1K_V1,
+    ):  # fmt: skip
+        preset, wanted = preset_of(Path(weights.url), None), weights.transforms()
+        assert preset is not None
+        assert (preset.name, [preset.resize], [preset.crop]) == (str(weights), wanted.resize_size, wanted.crop_size)
+        assert (preset.interpolation, list(preset.mean)) == (wanted.interpolation.value, wanted.mean)
+    for name in ("mine.pth", "mine-12345678.pth", "resnet18-f37072fd.onnx"):
+        assert preset_of(Path(name), None) is None
+
+
+# ---------------------------------------------------------------- the file itself
+
+
+def test_the_example_has_python_3_6_grammar_and_library() -> None:
+    text = template("example.py")
+    ast.parse(text, feature_version=(3, 6))
+    file = Path(str(importlib.util.find_spec("deploy").origin)).parent / "templates" / "example.py"  # type: ignore[union-attr]
+    vermin = [str(Path(sys.executable).with_name("vermin")), "-t=3.6-", "--violations", "--no-tips", str(file)]
+    done = subprocess.run(vermin, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_example_needs_nothing_of_the_package() -> None:
+    modules = {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(template("example.py")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    others = {"numpy", "PIL", "onnxruntime", "ai_edge_litert", "tflite_runtime"}
+    assert modules <= others | sys.stdlib_module_names
