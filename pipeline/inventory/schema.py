@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 """Without control characters: the agent is started by one line."""
 
