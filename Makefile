@@ -39,8 +39,8 @@ $(VENV)/tested-with: pyproject.toml | $(VENV)/bin/python
 
 # What the virtual boards of tests/lab and the tests against a real sshd are made of, in one call. Without them, and
 # without the right to install them, those tests skip, each with its reason.
-LAB_PACKAGES := cpio debian-archive-keyring gcc-aarch64-linux-gnu iproute2 openssh-server qemu-system-arm \
-  qemu-user-static sudo xz-utils
+LAB_PACKAGES := cpio csh debian-archive-keyring fish gcc-aarch64-linux-gnu iproute2 mksh openssh-server \
+  qemu-system-arm qemu-user-static sudo tcsh xz-utils zsh
 
 lab-packages:
 	@dpkg --status $(LAB_PACKAGES) >/dev/null 2>&1 || { \

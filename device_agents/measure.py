@@ -11,7 +11,8 @@ The result holds raw samples; statistics are the host's:
  "idle": [[start_s, end_s], ...],
  "settled": {"temperature_c", "waited_s", "reached": whether it was cool enough in time, null if nobody can tell},
  "early": whether it was stopped because it was surely slower than ``reject_above``,
- "power": {"source", "scope", "interval_s", "t_s": [...], "w": [...]} or null, put in by whoever ran the sensor,
+ "power": {"source", "scope", "interval_s", "t_s": [...], "w": [...], "dropped": readings that could not be true} or
+ null, put in by whoever ran the sensor,
  "before": telemetry, "during": [telemetry, ...] about one a second, between the blocks, "after": telemetry,
  "wall_s", "own_cpu_s": time and this process's own processor time between before and after, "cores",
  "peak_rss_mb", "runtime", "threads", "conditions": {"affinity", "spinning", what the runtime says of itself}}

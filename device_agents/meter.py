@@ -8,6 +8,7 @@ The result holds raw samples; what they say of the meter is for the host to comp
 {"about": {"source", "scope", "interval_s", "estimated"},
  "rest": {"start_s", "end_s", "t_s": [...], "w": [...], "v": [...] or null},
  "load": the same,
+ "dropped": readings that could not be true,
  "threads", "before": telemetry, "during": telemetry as the load runs, "after": telemetry}
 
 Times are time.monotonic's; "v" is the supply voltage, null from a sensor that does not know it.
@@ -54,6 +55,7 @@ def run(power: Power, seconds: float, threads: int, folder: str, caller: Lines, 
         "about": sensor.about,
         "rest": dict(rest, **within(samples, rest["start_s"], rest["end_s"])),
         "load": dict(load, **within(samples, load["start_s"], load["end_s"])),
+        "dropped": samples["dropped"],
         "threads": threads,
         "before": before,
         "during": during,

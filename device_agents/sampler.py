@@ -2,8 +2,8 @@
 
 Lines out: {"sensor": {"source", "scope", "interval_s", "estimated"}} once it is open, then {"t_s": [...], "w": [...]} a
 few times a second, times by time.monotonic at the end of each reading; or {"failed": why, "opened": bool} and the end.
-Where the job asks for ``volts`` and the sensor knows them, "volts": [...] stands beside "w". It also ends, in order,
-when its stdin closes.
+Where the job asks for ``volts`` and the sensor knows them, "volts": [...] stands beside "w"; "dropped" is how many
+readings could not be true so far. It also ends, in order, when its stdin closes.
 """
 
 import select
@@ -55,9 +55,13 @@ def _sample(sensor: Any, volts: bool, emit: Emit) -> None:
         if volts:
             samples["volts"].append(sensor.volts())
         if now - sent >= _SEND_EVERY_S:
-            emit(samples)
+            emit(dict(samples, dropped=_dropped(sensor)))
             samples, sent = _empty(volts), now
-    emit(samples)
+    emit(dict(samples, dropped=_dropped(sensor)))
+
+
+def _dropped(sensor: Any) -> int:
+    return int(getattr(sensor, "dropped", 0))
 
 
 def _empty(volts: bool) -> Dict[str, List[Any]]:

@@ -54,6 +54,7 @@ class Sensor:
         self._times: List[float] = []
         self._watts: List[float] = []
         self._volts: List[Optional[float]] = []
+        self._dropped = 0
 
     def take(self) -> None:
         """Take in the samples that have come; raise what the sensor complains of, or that it died."""
@@ -83,7 +84,7 @@ class Sensor:
         if not any(start_s <= t <= end_s for t in self._times):
             raise AgentError(INVALID, "power: %s gave no sample while the candidate ran" % self.about["source"])
         volts = {"v": self._volts} if self._volts else {}
-        return dict(self.about, t_s=self._times, w=self._watts, **volts)
+        return dict(self.about, t_s=self._times, w=self._watts, dropped=self._dropped, **volts)
 
     def _collect(self) -> None:
         for message in _pop_all(self.child.lines):
@@ -96,6 +97,7 @@ class Sensor:
                 self._times += message["t_s"]
                 self._watts += message["w"]
                 self._volts += message.get("volts", [])
+                self._dropped = message["dropped"]
 
 
 @contextlib.contextmanager

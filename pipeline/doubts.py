@@ -25,10 +25,13 @@ INVALIDATING: Mapping[str, str] = {
     "temperature_rise": "the board became more than 10 °C hotter while the candidate ran",
     "competing_load": "other programs used the processor",
     "gaps": "the sensor left out more than five of its cycles",
+    "odd_readings": "more than one in twenty of the sensor's readings could not be true",
     "blocks_too_short": "the sensor is too slow for blocks of this length",
     "idle_drift": "the board's idle power was another one before and after",
 }
 
+ODD_READINGS = 0.05
+"""Of a sensor's readings, those that were dropped as impossible: more, and what is left may be a choice of its own."""
 CLOCK_DROP = 0.10
 """A smaller fall is a turbo clock's breathing, and candidate and reference share it, block by block. Steps under
 throttling are larger: 1500 to 1000 MHz on a Raspberry Pi 4."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import doubts, stats
+from pipeline.doubts import ODD_READINGS
 from pipeline.records import Interval, Measurement, Power
 from pipeline.stats import Floats, PowerTrace
 
@@ -192,11 +193,20 @@ def _power(
     doubts = {
         "few_samples": samples < FEWEST_POWER_SAMPLES,
         "gaps": max(trace.gap_s(b.start_s, b.end_s) for b in active) > stats.GAP_CYCLES * trace.cycle_s,
+        "odd_readings": _dropped_share(raw) > ODD_READINGS,
         "blocks_too_short": float(np.median(seconds)) < CYCLES_PER_BLOCK * trace.cycle_s,
         "idle_drift": len(rests) > 1 and max(rests) - min(rests) > IDLE_DRIFT * float(np.mean(rests)),
         "power_noisy": mean_w.half_width > ci_rel * mean_w.value,
     }
     return power, [name for name, doubtful in doubts.items() if doubtful]
+
+
+def _dropped_share(raw: Mapping[str, Any]) -> float:
+    """Return how many of the sensor's readings were dropped; none where the agent does not say, as older ones."""
+    dropped, kept = int(raw.get("dropped") or 0), len(raw["t_s"])
+    if dropped < 0:
+        raise ValueError("the reply to measure holds a negative number of dropped readings")
+    return dropped / (dropped + kept) if dropped else 0.0
 
 
 def _rest(trace: PowerTrace, idle: Sequence[tuple[float, float]], active: Sequence[Block]) -> Interval | None:

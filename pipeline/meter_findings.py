@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.checks import Finding
+from pipeline.doubts import ODD_READINGS
 from pipeline.metering import MeterReport
 from pipeline.records import Device, DeviceFacts
 
@@ -38,10 +39,15 @@ def findings(device: Device, facts: DeviceFacts, report: MeterReport | None, err
 
 def _kind(report: MeterReport) -> Finding:
     detail = f"{report.source} sees {report.scope} power, {report.samples} values taken"
+    if report.dropped:
+        detail += f", {report.dropped} dropped that could not be true"
     if report.estimated:
         return Finding(
             "meter", True, f"{detail}; an estimate, not a measurement", "wire an INA219 to measure", warning=True
         )
+    if report.dropped > ODD_READINGS * (report.samples + report.dropped):
+        mend = "check the wiring, and that no other program sets or reads the same sensor"
+        return Finding("meter", True, detail, mend, warning=True)
     return Finding("meter", True, detail)
 
 

@@ -54,6 +54,8 @@ class MeterReport:
     gaps: int
     """Steps between samples longer than stats.GAP_CYCLES of the usual one."""
     samples: int
+    dropped: int = 0
+    """Readings that could not be true, beside the samples."""
 
     @property
     def follows(self) -> bool:
@@ -110,6 +112,7 @@ def meter_report(raw: Mapping[str, Any]) -> MeterReport:
         longest_gap_s=float(steps.max()),
         gaps=int((steps > stats.GAP_CYCLES * usual_s).sum()),
         samples=len(rest.t_s) + len(load.t_s),
+        dropped=int(raw.get("dropped") or 0),
     )
 
 

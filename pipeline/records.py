@@ -46,6 +46,8 @@ class SshAddress:
     identity_file: str | None = None
     jump: SshAddress | None = None
     """The host to go through, resolved the same way; it may have one of its own."""
+    proxy_command: str | None = None
+    """A shell command whose stdin and stdout lead to the host, instead of TCP; OpenSSH's ProxyCommand."""
     known_hosts: str = ""
     """Our own file of trusted host keys: the only one that is ever written."""
     more_known_hosts: tuple[str, ...] = ()

@@ -106,8 +106,8 @@ class Sshd:
             "StrictModes no",
             "PidFile none",
             "PermitRootLogin prohibit-password",
-            "Subsystem sftp internal-sftp",
             *self._options(),
+            *([] if any(line.startswith("Subsystem") for line in self.options) else ["Subsystem sftp internal-sftp"]),
         )
         config.write_text("\n".join(lines) + "\n")
         if os.geteuid() == 0:

@@ -13,11 +13,15 @@ interval_s                  the time that one value covers
 estimated                   True where power is computed by a model of the board; may be left out where it is measured
 read_w() -> float           waits for the next fresh value: the sensor sets the pace, so no value is read twice
 volts() -> float or None    the supply voltage at the last read; may be left out
+dropped                     how many readings could not be true and were dropped; may be left out
 close()
 
-A sensor that cannot vouch for a value raises SensorError: a wrong number is worse than none.
+A sensor that cannot vouch for a value raises SensorError: a wrong number is worse than none. Where the next reading may
+well be true, it raises OddReadingError, and ``past_odd`` drops single such readings.
 """
 
+import functools
+import math
 from typing import Any, Callable, Dict, Iterable, List
 
 PREFERENCE = ("ina3221", "tegrastats", "hwmon", "ina219", "rapl", "pmic")
@@ -25,8 +29,37 @@ PREFERENCE = ("ina3221", "tegrastats", "hwmon", "ina219", "rapl", "pmic")
 wiring before one that somebody added, a chip that the kernel holds before one that has to be talked to."""
 
 
+MOST_ODD = 10
+"""Readings in a row that cannot be true; one more ends the sensor."""
+MOST_W, LEAST_W = 1e4, -100.0
+"""Beyond any board, and any sensor's offset: such a reading is none."""
+
+
 class SensorError(Exception):
     """A sensor cannot be used, or its value cannot be trusted; says what mends it."""
+
+
+class OddReadingError(SensorError):
+    """One reading cannot be true; the next one may be."""
+
+
+def past_odd(read: Callable[[Any], float]) -> Callable[[Any], float]:
+    """Make a sensor's ``read_w`` drop single odd readings; they are counted in ``dropped``, and show as gaps."""
+
+    @functools.wraps(read)
+    def read_w(sensor: Any) -> float:
+        for _ in range(MOST_ODD + 1):
+            try:
+                watts = read(sensor)
+                if math.isfinite(watts) and LEAST_W < watts < MOST_W:
+                    return watts
+                error = OddReadingError("%s shows %g W, which no board draws" % (sensor.source, watts))
+            except OddReadingError as why:
+                error = why
+            sensor.dropped += 1
+        raise SensorError("%s (%d readings in a row)" % (error, MOST_ODD + 1))
+
+    return read_w
 
 
 def preferred(names: Iterable[str]) -> List[str]:

@@ -5,9 +5,9 @@ import errno
 import fcntl
 import os
 import struct
-from typing import Dict, List, Tuple
+from typing import Dict, List, Tuple, Type
 
-from device_agents.power import SensorError
+from device_agents.power import OddReadingError, SensorError
 
 _I2C_SLAVE, _I2C_RDWR, _I2C_M_RD = 0x0703, 0x0707, 0x0001  # linux/i2c-dev.h, linux/i2c.h
 
@@ -72,10 +72,10 @@ class I2cBus:
         try:
             fcntl.ioctl(self._fd, _I2C_RDWR, transfer.request)
         except OSError as error:
-            raise self._explained(error)
+            raise self._explained(error, OddReadingError)  # a glitch on the wire, or the chip is gone: the next tells
 
-    def _explained(self, error: OSError) -> SensorError:
-        return SensorError(explain(error, self._path, self._bus, self._address))
+    def _explained(self, error: OSError, kind: Type[SensorError] = SensorError) -> SensorError:
+        return kind(explain(error, self._path, self._bus, self._address))
 
 
 def explain(error: OSError, path: str, bus: int, address: int) -> str:

@@ -4,6 +4,8 @@ from typing import Dict, Iterable, Optional, Tuple
 
 from device_agents.power import SensorError
 
+_MOST_W = 1000.0
+"""Seven times what the largest module, Thor, may draw."""
 _TOTALS = ("POM_5V_IN", "VDD_IN", "VIN")
 """Rails that are the module's input: Nano; TX1, TX2, Xavier NX, Orin Nano and NX; Thor."""
 _SUMS = (
@@ -41,10 +43,14 @@ def total_w(rails_mw: Dict[str, int], rail: Optional[str] = None) -> float:
     """Return the module's power in watts: of ``rail``, else of the input rail, else the sum that stands for it.
 
     Raises:
-        SensorError: no such rail; no known total; or a part above the total, as on carriers that mislabel rails.
+        SensorError: no such rail; no known total; a total that cannot be; or a part above the total, as on carriers
+            that mislabel rails.
     """
     names = total_names(rails_mw, rail)
     total = sum(rails_mw[name] for name in names)
+    is_input = rail is None or rail in _TOTALS  # a part may rest, and show its offset
+    if total >= 1e3 * _MOST_W or (total <= 0 and is_input):
+        raise SensorError("%s shows %d mW, which no module draws: name another rail" % ("+".join(names), total))
     if rail is None and len(names) == 1:
         for name, part in rails_mw.items():
             if part > total:

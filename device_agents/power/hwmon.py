@@ -12,7 +12,7 @@ import re
 import time
 from typing import Any, Dict, List, Optional
 
-from device_agents.power import SensorError, _sysfs, number, one_of, opens, settings
+from device_agents.power import OddReadingError, SensorError, _sysfs, number, one_of, opens, past_odd, settings
 
 _DEFAULTS = {
     "root": "/sys/class/hwmon",
@@ -29,6 +29,10 @@ _FULL_SCALE_V = {"ina219": 0.32, "ina220": 0.32, "ina226": 0.08192, "ina230": 0.
 """Of the shunt, by the chips' data sheets."""
 _INA2XX = tuple(_FULL_SCALE_V) + ("ina260", "ina233", "ina234", "ina228", "ina237", "ina238", "sy24655")
 _INA3221, _INA3221_FULL_SCALE_V = "ina3221", 0.1638
+_MOST_V = {"ina219": 32.0, "ina220": 32.0, _INA3221: 32.76}
+"""Full scale of the bus voltage, by the same; the drivers leave an INA219 at 32 V."""
+_OTHERS_MOST_V = 36.0
+"""Above that, the other chips are damaged; their register goes on to 40.96 V."""
 _DEFAULT_UOHM = 10000
 _UNAVERAGED_S = 0.001064
 """Drivers without an update interval leave an INA219 as it starts: shunt and bus 532 µs each, nothing averaged."""
@@ -56,6 +60,8 @@ def open(options: Dict[str, Any]) -> "Hwmon":
 class Hwmon:
     """One channel of one chip, its files read at an interval."""
 
+    dropped = 0
+
     def __init__(
         self, folder: str, name: str, channel: int, shunt_ohms: Optional[float], interval_s: float, scope: str
     ) -> None:
@@ -69,9 +75,11 @@ class Hwmon:
         self._current_file = os.path.join(folder, "curr%d_input" % channel)
         full_scale_v = _INA3221_FULL_SCALE_V if name == _INA3221 else _FULL_SCALE_V.get(name)
         self._most_a = full_scale_v / shunt_ohms if full_scale_v and shunt_ohms else None
+        self._most_v = _MOST_V.get(name, _OTHERS_MOST_V)
         self._volts = 0.0
         self._due_s = time.monotonic()
 
+    @past_odd
     def read_w(self) -> float:
         """Wait for the interval's end and return the power in watts."""
         time.sleep(max(0.0, self._due_s - time.monotonic()))
@@ -80,10 +88,12 @@ class Hwmon:
         amperes = _sysfs.whole(self._current_file) / 1e3
         if self._most_a is not None and abs(amperes) >= 0.999 * self._most_a:
             raise SensorError("%s overflowed: more than %.2f A; use a smaller shunt" % (self.source, self._most_a))
+        if self._volts >= self._most_v:
+            raise SensorError("%s overflowed: a supply of %g V or more" % (self.source, self._most_v))
         if amperes < -0.01:
-            raise SensorError("the current through %s runs backwards: swap VIN+ and VIN-" % self.source)
-        if self._volts == 0:
-            raise SensorError("%s sees 0 V: wire VIN+ to the supply and VIN- to the board" % self.source)
+            raise OddReadingError("the current through %s runs backwards: swap VIN+ and VIN-" % self.source)
+        if self._volts <= 0:
+            raise OddReadingError("%s sees 0 V: wire VIN+ to the supply and VIN- to the board" % self.source)
         return self._volts * amperes
 
     def volts(self) -> float:

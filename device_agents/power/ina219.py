@@ -2,16 +2,19 @@
 
 Registers and timing: Texas Instruments SBOS448, "INA219 Zero-Drift, Bidirectional Current/Power Monitor". Power is
 bus voltage × shunt voltage / shunt resistance. The chip's own calibration register is left alone: a sharp load may
-reset the chip and clear it, and then its power register reads zero.
+reset the chip and clear it, and then its power register reads zero. So is the overflow bit, which tells of arithmetic
+with that register: it may be set by a calibration that another program wrote, and says nothing of the two voltages.
+What does say that they are too large is a register that stands at its full scale.
 
-Such a reset also puts the chip back to single conversions, so the configuration is read with every value: a value
-from a chip that lost it is dropped and the chip configured anew, which shows as a gap in the samples.
+A reset also puts the chip back to single conversions, and another program may configure it for itself, so the
+configuration is read with every value: a value from a chip that lost it is dropped and the chip configured anew, which
+shows as a gap in the samples.
 """
 
 import time
 from typing import Any, Dict, List, Tuple
 
-from device_agents.power import SensorError, number, one_of, settings
+from device_agents.power import OddReadingError, SensorError, number, one_of, past_odd, settings
 from device_agents.power._i2c import I2cBus
 
 _DEFAULTS = {"bus": 1, "address": 0x40, "shunt_ohms": 0.1, "averaging": 32, "range_v": 16}
@@ -21,8 +24,9 @@ _CONFIGURATION, _SHUNT, _BUS, _POWER = 0x00, 0x01, 0x02, 0x03
 RESET_WORD = 0x399F
 SHUNT_LSB_V = 10e-6
 BUS_LSB_V = 4e-3
-_CONVERSION_READY, _OVERFLOW = 0x2, 0x1  # of the bus voltage register
+_CONVERSION_READY = 0x2  # of the bus voltage register
 _SHUNT_FULL_SCALE = 32000
+_BUS_FULL_SCALE = {16: 4000, 32: 8000}  # by range_v, in steps of 4 mV; SBOS448, "Bus Voltage Register"
 _BACKWARDS = -50  # 0.5 mV: beyond the offset, the current really flows the other way
 
 # SBOS448, table "ADC Settings": conversion time of the shunt by samples averaged, 12 bit each
@@ -78,22 +82,32 @@ class Ina219:
 
     source = "ina219"
     scope = "board"
+    dropped = 0
 
     def __init__(self, bus: Any, shunt_ohms: float, averaging: int = 32, range_v: int = 16) -> None:
         self.interval_s = cycle_s(averaging)
         self._bus = bus
         self._shunt_ohms = shunt_ohms
+        self._range_v = range_v
         self._word = configuration(averaging, range_v)
         self._volts = 0.0
         self._resets: List[float] = []
         self._earlier_s = 0.0
         self._configure()
+        (kept,) = bus.read_words(_CONFIGURATION)
+        if kept != self._word:
+            raise SensorError(
+                "the INA219 does not keep its configuration: 0x%04X was written, 0x%04X is there; another program may "
+                "use it: end that, or check the wiring" % (self._word, kept)
+            )
 
+    @past_odd
     def read_w(self) -> float:
         """Wait for the next conversion and return its power in watts."""
         bus_word, shunt_word = self._converted()
+        watts = power_w(bus_word, shunt_word, self._shunt_ohms, self._range_v)
         self._volts = (bus_word >> 3) * BUS_LSB_V
-        return power_w(bus_word, shunt_word, self._shunt_ohms)
+        return watts
 
     def volts(self) -> float:
         """Return what the board got at the last read: the bus voltage, on the load's side of the shunt."""
@@ -114,6 +128,7 @@ class Ina219:
         while True:
             time.sleep(max(0.0, self._due_s - time.monotonic()))
             now = time.monotonic()  # before reading: a process that was put to sleep still gets its value
+            self._due_s = now + self.interval_s  # unless the reading says otherwise, or fails
             bus_word, shunt_word, word = self._bus.read_words(_BUS, _SHUNT, _CONFIGURATION)
             if word != self._word:
                 self._lost(word)
@@ -155,8 +170,8 @@ class Ina219:
         self._configure()
 
 
-def power_w(bus_word: int, shunt_word: int, shunt_ohms: float) -> float:
-    """Return the power in watts from the two registers.
+def power_w(bus_word: int, shunt_word: int, shunt_ohms: float, range_v: int = 16) -> float:
+    """Return the power in watts from the two registers; the bus register's overflow bit is of no account.
 
     With SBOS448's example values (bus 0x5D98 = 11.98 V, shunt 0x07D0 = 20 mV over 2 mΩ):
 
@@ -164,17 +179,23 @@ def power_w(bus_word: int, shunt_word: int, shunt_ohms: float) -> float:
     119.8
 
     Raises:
-        SensorError: overflow, full scale, no supply voltage, or a current that runs backwards.
+        SensorError: full scale of the shunt or of the bus voltage.
+        OddReadingError: no supply voltage, or a current that runs backwards.
     """
-    volts = (bus_word >> 3) * BUS_LSB_V
+    bus = bus_word >> 3
     shunt = shunt_word - 0x10000 if shunt_word & 0x8000 else shunt_word
-    if bus_word & _OVERFLOW or abs(shunt) >= _SHUNT_FULL_SCALE:
+    if abs(shunt) >= _SHUNT_FULL_SCALE:
         raise SensorError("the INA219 overflowed: more than %.2f A; use a smaller shunt" % (0.32 / shunt_ohms))
+    if bus >= _BUS_FULL_SCALE[range_v]:
+        mend = "write `range_v: 32`" if range_v == 16 else "the chip bears 26 V at most: use another sensor"
+        raise SensorError("the INA219 overflowed: a supply of %d V or more; %s" % (range_v, mend))
     if shunt < _BACKWARDS:
-        raise SensorError("the current through the INA219 runs backwards: swap VIN+ (the supply) and VIN- (the board)")
-    if volts == 0:
-        raise SensorError("the INA219 sees 0 V: wire VIN+ to the supply and VIN- to the board's 5 V")
-    return volts * shunt * SHUNT_LSB_V / shunt_ohms
+        raise OddReadingError(
+            "the current through the INA219 runs backwards: swap VIN+ (the supply) and VIN- (the board)"
+        )
+    if bus == 0:
+        raise OddReadingError("the INA219 sees 0 V: wire VIN+ to the supply and VIN- to the board's 5 V")
+    return bus * BUS_LSB_V * shunt * SHUNT_LSB_V / shunt_ohms
 
 
 def _bus(chosen: Dict[str, Any]) -> I2cBus:

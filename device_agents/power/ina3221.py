@@ -13,12 +13,13 @@ import re
 import time
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from device_agents.power import SensorError, _rails, _sysfs, number, opens, settings
+from device_agents.power import OddReadingError, SensorError, _rails, _sysfs, number, opens, past_odd, settings
 
 _DEFAULTS = {"root": "/sys/bus/i2c/devices", "rail": None, "interval_ms": 20}
 _UNCONNECTED = "NC"
 _CHANNELS = ("1", "2", "3")
 _LOOKS = 3
+_MOST_SHUNT_MV, _MOST_MV = 163.6, 32760  # Texas Instruments SBOS576: 163.8 mV in steps of 40 µV, 32.76 V
 
 
 class Rail(NamedTuple):
@@ -28,13 +29,18 @@ class Rail(NamedTuple):
     power_mw: Optional[str]
     millivolts: str
     milliamperes: Optional[str]
+    most_ma: float = float("inf")
+    """Where the chip's current stops at its full scale."""
 
     def milliwatts(self) -> int:
-        """Read its power."""
+        """Read its power; SensorError where the chip is at its full scale."""
         if self.power_mw is not None:
             return _sysfs.whole(self.power_mw)
         assert self.milliamperes is not None
-        return round(_sysfs.whole(self.millivolts) * _sysfs.whole(self.milliamperes) / 1e3)
+        mv, ma = _sysfs.whole(self.millivolts), _sysfs.whole(self.milliamperes)
+        if abs(ma) >= self.most_ma or mv >= _MOST_MV:
+            raise SensorError("%s overflowed: %d mV and %d mA, the chip shows no more" % (self.name, mv, ma))
+        return round(mv * ma / 1e3)
 
 
 def check(options: Dict[str, Any]) -> str:
@@ -51,29 +57,43 @@ def open(options: Dict[str, Any]) -> "Ina3221":
         raise SensorError("no INA3221 under %s: the chip is on Jetson modules only" % chosen["root"])
     _refuse_inconsistent(rails, chosen["rail"])
     total = [rails[name] for name in _rails.total_names(rails, chosen["rail"])]
-    return Ina3221(total, interval_s)
+    return Ina3221(total, interval_s, chosen["rail"])
 
 
 class Ina3221:
     """The rails that add up to the module's input."""
 
     scope = "module"
+    dropped = 0
 
-    def __init__(self, rails: List[Rail], interval_s: float) -> None:
+    def __init__(self, rails: List[Rail], interval_s: float, rail: Optional[str] = None) -> None:
         self.source = "ina3221 " + "+".join(rail.name for rail in rails)
         self.interval_s = interval_s
         self._rails = rails
+        self._rail = rail
+        self._volts: Optional[float] = None
         self._due_s = time.monotonic()
 
+    @past_odd
     def read_w(self) -> float:
         """Wait for the interval's end and return the module's power in watts."""
         time.sleep(max(0.0, self._due_s - time.monotonic()))
         self._due_s = time.monotonic() + self.interval_s
-        return sum(rail.milliwatts() for rail in self._rails) / 1e3
+        shown = {rail.name: rail.milliwatts() for rail in self._rails}
+        try:
+            return _rails.total_w(shown, self._rail)
+        except SensorError as error:
+            raise OddReadingError(str(error))
 
     def volts(self) -> Optional[float]:
-        """Return the first rail's voltage as it is now; None where several rails make the total."""
-        return _sysfs.whole(self._rails[0].millivolts) / 1e3 if len(self._rails) == 1 else None
+        """Return the rail's voltage as it is now, or as it was when that cannot be read; None for several rails."""
+        if len(self._rails) > 1:
+            return None
+        try:
+            self._volts = _sysfs.whole(self._rails[0].millivolts) / 1e3
+        except OddReadingError:
+            pass
+        return self._volts
 
     def close(self) -> None:
         """Nothing is held open between two reads."""
@@ -118,9 +138,15 @@ def _jetpack5(device: str) -> List[Rail]:
                     power_mw=None,
                     millivolts=os.path.join(folder, "in%s_input" % channel),
                     milliamperes=os.path.join(folder, "curr%s_input" % channel),
+                    most_ma=_most_ma(_sysfs.text(os.path.join(folder, "shunt%s_resistor" % channel))),
                 )
             )
     return rails
+
+
+def _most_ma(shunt_uohm: Optional[str]) -> float:
+    known = shunt_uohm is not None and shunt_uohm.isdigit() and int(shunt_uohm) > 0
+    return _MOST_SHUNT_MV * 1e6 / int(shunt_uohm or 0) if known else float("inf")
 
 
 def _refuse_inconsistent(rails: Dict[str, Rail], rail: Optional[str]) -> None:

@@ -8,16 +8,17 @@ estimated and its figures are never to be mixed with measured ones.
 
 import re
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from device_agents import programs
-from device_agents.power import SensorError, number, opens, settings
+from device_agents.power import OddReadingError, SensorError, number, opens, past_odd, settings
 
 _DEFAULTS = {"interval_ms": 100, "command": "vcgencmd"}
 GAIN, OFFSET_W = 1.1451, 0.5879
 _INPUT = "EXT5V"
-_LINE = re.compile(r"^\s*(\w+)_([AV]) (?:current|volt)\(\d+\)=(-?[\d.]+)[AV]\s*$", re.M)
+_LINE = re.compile(r"^\s*(\w+)_([AV]) (?:current|volt)\(\d+\)=(-?\d+(?:\.\d+)?)[AV]\s*$", re.M)
 _TIMEOUT_S = 2.0
+_LOOKS = 3
 
 
 def check(options: Dict[str, Any]) -> str:
@@ -26,14 +27,14 @@ def check(options: Dict[str, Any]) -> str:
 
 
 def open(options: Dict[str, Any]) -> "Pmic":
-    """Read the rails once, so that a board without them is known at once."""
+    """Read the rails, so that a board without them is known at once."""
     chosen = settings(options, _DEFAULTS)
     interval_s = number(chosen, "interval_ms", 20, 10000) / 1e3
     program = programs.find(str(chosen["command"]))
     if not program:
         raise SensorError("%s is not there: it is on Raspberry Pi OS only" % chosen["command"])
     sensor = Pmic(program, interval_s)
-    sensor.read_w()
+    sensor.begin()
     return sensor
 
 
@@ -47,11 +48,17 @@ def parse(text: str) -> Tuple[float, Optional[float]]:
         SensorError: no rail shows both.
     """
     found = {(name, unit): float(value) for name, unit, value in _LINE.findall(text)}
-    rails = [name for name, unit in found if unit == "A" and (name, "V") in found]
+    rails = rails_in(text)
     if not rails:
         raise SensorError("the firmware shows no rails, as a Raspberry Pi 5's would: %.100r" % text.strip())
     watts = sum(found[name, "A"] * found[name, "V"] for name in rails)
     return round(watts, 9), found.get((_INPUT, "V"))
+
+
+def rails_in(text: str) -> List[str]:
+    """Return the rails that show both current and voltage."""
+    names = {(name, unit) for name, unit, _ in _LINE.findall(text)}
+    return sorted(name for name, unit in names if unit == "A" and (name, "V") in names)
 
 
 class Pmic:
@@ -60,18 +67,41 @@ class Pmic:
     source = "pmic estimated"
     scope = "board"
     estimated = True
+    dropped = 0
 
     def __init__(self, program: str, interval_s: float) -> None:
         self.interval_s = interval_s
         self._program = program
         self._volts: Optional[float] = None
+        self._rails: List[str] = []
         self._due_s = time.monotonic()
 
+    def begin(self) -> None:
+        """Learn which rails there are; one odd answer is asked again."""
+        for left in range(_LOOKS - 1, -1, -1):
+            try:
+                said = self._output()
+                parse(said)
+                self._rails = rails_in(said)
+                return
+            except SensorError:
+                if not left:
+                    raise
+
+    @past_odd
     def read_w(self) -> float:
         """Wait for the interval's end and return the estimate in watts."""
         time.sleep(max(0.0, self._due_s - time.monotonic()))
         self._due_s = time.monotonic() + self.interval_s
-        rails_w, self._volts = parse(self._output())
+        said = self._output()
+        try:
+            rails_w, self._volts = parse(said)
+        except SensorError as error:
+            raise OddReadingError(str(error))
+        if rails_in(said) != self._rails:  # an answer that broke off would be too small a sum
+            raise OddReadingError("the firmware shows other rails than before: %.100r" % said.strip())
+        if rails_w <= 0:
+            raise OddReadingError("the firmware's rails add up to %g W" % rails_w)
         return GAIN * rails_w + OFFSET_W
 
     def volts(self) -> Optional[float]:
@@ -85,7 +115,7 @@ class Pmic:
         try:
             _, said = programs.run([self._program, "pmic_read_adc"], _TIMEOUT_S)
         except programs.ProgramError as error:
-            raise SensorError("vcgencmd pmic_read_adc failed: %s" % error)
+            raise OddReadingError("vcgencmd pmic_read_adc failed: %s" % error)
         if "Permission denied" in said or "Can't open device" in said or "VCHI" in said:
             raise SensorError("no permission for vcgencmd: sudo usermod -aG video $USER, then log in again")
         return said

@@ -7,9 +7,9 @@ Each package has a zone ``intel-rapl:N`` whose ``energy_uj`` counts microjoules 
 import glob
 import os
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
-from device_agents.power import SensorError, number, opens, settings
+from device_agents.power import OddReadingError, SensorError, _sysfs, number, opens, past_odd, settings
 
 _DEFAULTS = {"root": "/sys/class/powercap", "interval_ms": 50}
 _STILL_S = 1.0  # a counter that has not moved for so long does not count
@@ -44,11 +44,15 @@ class Zone:
         self._range_uj = self._read("max_energy_range_uj")
         self._last_uj = self._read("energy_uj")
 
-    def advance_uj(self) -> int:
-        """Return the microjoules counted since the last call."""
-        now = self._read("energy_uj")
-        counted = now - self._last_uj
-        self._last_uj = now
+    def now_uj(self) -> int:
+        """Return where the counter stands."""
+        return self._read("energy_uj")
+
+    def advance_uj(self, now_uj: Optional[int] = None) -> int:
+        """Return the microjoules counted since the last call, until now or until the counter stood at ``now_uj``."""
+        now_uj = self.now_uj() if now_uj is None else now_uj
+        counted = now_uj - self._last_uj
+        self._last_uj = now_uj
         return counted if counted >= 0 else counted + self._range_uj
 
     def _read(self, name: str) -> int:
@@ -57,8 +61,10 @@ class Zone:
             return int(_text(path))
         except PermissionError:
             raise SensorError(_PERMISSION % (path, path))
-        except (OSError, ValueError) as error:
-            raise SensorError("cannot read the counter %s: %s" % (path, error))
+        except OSError as error:
+            raise _sysfs.failure(path, error)
+        except ValueError:
+            raise OddReadingError("cannot read the counter %s: it holds no number" % path)
 
 
 class Rapl:
@@ -66,20 +72,25 @@ class Rapl:
 
     source = "rapl"
     scope = "package"
+    dropped = 0
 
     def __init__(self, zones: List[Zone], interval_s: float) -> None:
         self.interval_s = interval_s
         self._zones = zones
         self._last_s = time.monotonic()
+        self._due_s = self._last_s + interval_s
 
+    @past_odd
     def read_w(self) -> float:
         """Wait for the interval to end and the counter to move; return the mean power since the last call, in watts."""
         counted_uj, now_s = 0, self._last_s
         while not counted_uj:
             if now_s - self._last_s > _STILL_S:
                 raise SensorError("the RAPL counter stands still: this processor or virtual machine does not count")
-            time.sleep(max(0.0, now_s + self.interval_s - time.monotonic()))
-            counted_uj = sum(zone.advance_uj() for zone in self._zones)
+            time.sleep(max(0.0, self._due_s - time.monotonic()))
+            self._due_s = time.monotonic() + self.interval_s
+            stands = [zone.now_uj() for zone in self._zones]  # all, or none: what one counted must not be lost
+            counted_uj = sum(zone.advance_uj(uj) for zone, uj in zip(self._zones, stands))
             now_s = time.monotonic()
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         return counted_uj / 1e6 / elapsed_s

@@ -4,6 +4,10 @@ The line's grammar differs by board and JetPack; one tolerant parser reads them 
 present power. The second is the mean since tegrastats started, useless for a window. Lines of JetPack 4 carry no time,
 so the reader stamps them itself.
 
+A line may be cut off, or mixed with what the program says on stderr, and now and then one rail is converted a moment
+before another, so that a part reads above its input. Such lines are dropped. Whether the carrier labels its rails
+wrongly is judged when the sensor is opened, over several lines.
+
 The program is watched: one that dies is started once more, and the time between shows as a gap in the samples; one
 that dies again or hangs is an error. It cannot outlive the process that reads it.
 """
@@ -15,12 +19,13 @@ import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from device_agents import programs
-from device_agents.power import SensorError, _rails, number, opens, settings
+from device_agents.power import OddReadingError, SensorError, _rails, number, opens, past_odd, settings
 
 _DEFAULTS = {"rail": None, "interval_ms": 20, "command": "tegrastats"}
 _PATIENCE_S = 3.0
 _MOST_RESTARTS = 1
-_MOST_INCOMPLETE = 2  # lines in a row
+_LOOKS = 5  # lines, where the first one is odd
+_MOST_BYTES = 1 << 16
 _PLACEHOLDER_C = -256.0  # the zone is switched off
 
 _RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) +(-?\d+)(?:mW)?(?:/-?\d+(?:mW)?){1,2}(?!\S)")
@@ -46,7 +51,9 @@ def parse(line: str) -> Reading:
     >>> parse("RAM 9/99MB CPU [7%@204,off] GR3D_FREQ 3%@76 PMIC@100C CPU@30.5C POM_5V_IN 1800/1750").rails_mw
     {'POM_5V_IN': 1800}
     """
-    rails = {name: int(present) for name, present in _RAIL.findall(line) if name != "NC"}
+    shown = {(name, int(present)) for name, present in _RAIL.findall(line)}
+    names = [name for name, _ in shown]
+    rails = {name: mw for name, mw in shown if name != "NC" and names.count(name) == 1}  # twice: two lines in one
     zones = {name: float(celsius) for name, celsius in _TEMPERATURE.findall(line)}
     cpu = _CPU.search(line)
     gpu = _GR3D.search(line)
@@ -83,6 +90,7 @@ class Tegrastats:
     """A tegrastats of our own; only this very process is ended, since ``--stop`` would stop anybody's."""
 
     scope = "module"
+    dropped = 0
 
     def __init__(self, program: str, interval_s: float, rail: Optional[str]) -> None:
         self.source = "tegrastats" + (" " + rail if rail else "")
@@ -90,26 +98,52 @@ class Tegrastats:
         self._command = [program, "--interval", str(round(interval_s * 1e3))]
         self._rail = rail
         self._total: Tuple[str, ...] = ()
+        self._with_unit = False
         self._restarts = 0
         self._start()
 
     def begin(self) -> None:
-        """Learn from the first line which rails make the total."""
-        line = self._newest_line()
-        reading = parse(line)
-        if not reading.rails_mw:
-            raise SensorError("tegrastats shows no power on this board: %r" % line[:200])
-        _rails.total_w(reading.rails_mw, self._rail)
-        self._total = _rails.total_names(reading.rails_mw, self._rail)
+        """Learn which rails make the total: from the first line, or where that is odd, from most of several.
 
+        Raises:
+            SensorError: most lines show no power, no total, or a part above it.
+        """
+        good: List[str] = []
+        complaints: List[SensorError] = []
+        while len(good) < (_LOOKS // 2 + 1 if complaints else 1):
+            if len(complaints) > _LOOKS // 2:
+                raise complaints[-1]
+            try:
+                line = self._newest_line()
+            except SensorError as error:
+                raise complaints[-1] if complaints else error
+            try:
+                self._judge(line)
+                good.append(line)
+            except SensorError as error:
+                complaints.append(error)
+        self._total = _rails.total_names(parse(good[-1]).rails_mw, self._rail)
+        self._with_unit = _has_unit(good[-1])
+
+    @past_odd
     def read_w(self) -> float:
         """Wait for the next line and return its power; of several that have gathered, the newest."""
-        for _ in range(_MOST_INCOMPLETE + 1):
-            line = self._next_line()
-            rails_mw = parse(line).rails_mw
-            if set(self._total) <= set(rails_mw):
-                return _rails.total_w(rails_mw, self._rail)
-        raise SensorError("tegrastats shows %s no more: %r" % ("+".join(self._total), line[:200]))
+        line = self._next_line()
+        rails_mw = parse(line).rails_mw
+        if not set(self._total) <= set(rails_mw):
+            raise OddReadingError("tegrastats shows %s no more: %r" % ("+".join(self._total), line[:200]))
+        if _has_unit(line) != self._with_unit:
+            raise OddReadingError("tegrastats writes its numbers in another unit than before: %r" % line[:200])
+        try:
+            return _rails.total_w(rails_mw, self._rail)
+        except SensorError as error:
+            raise OddReadingError(str(error))
+
+    def _judge(self, line: str) -> None:
+        rails_mw = parse(line).rails_mw
+        if not rails_mw:
+            raise SensorError("tegrastats shows no power on this board: %r" % line[:200])
+        _rails.total_w(rails_mw, self._rail)
 
     def close(self) -> None:
         """End the process."""
@@ -143,14 +177,17 @@ class Tegrastats:
         patience_s = max(_PATIENCE_S, 5 * self.interval_s)
         deadline = time.monotonic() + patience_s
         while b"\n" not in self._partial or self._waiting(0):
-            if not self._waiting(deadline - time.monotonic()):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 and b"\n" in self._partial:
+                break  # it prints faster than it is read
+            if left_s <= 0 or not self._waiting(left_s):
                 raise SensorError("tegrastats printed nothing for %g s: it hangs; reboot the board" % patience_s)
             data = os.read(self._fd, 1 << 16)
             if not data and b"\n" in self._partial:
                 break
             if not data:
                 raise EndedError("tegrastats ended by itself%s: %s" % (self._again(), self._last_words()))
-            self._partial += data
+            self._partial = (self._partial + data)[-_MOST_BYTES:]
         lines, _, self._partial = self._partial.rpartition(b"\n")
         return lines.split(b"\n")[-1].decode("utf-8", "replace")
 
@@ -166,6 +203,10 @@ class Tegrastats:
 
 class EndedError(SensorError):
     """Tegrastats is there no more."""
+
+
+def _has_unit(line: str) -> bool:
+    return "mW" in line
 
 
 def _core(text: str) -> Optional[Tuple[int, int]]:

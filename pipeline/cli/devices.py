@@ -29,14 +29,18 @@ Name = Annotated[str, typer.Argument(help="A device of the inventory.")]
 @app.command("list")
 def list_devices(inventory: Inventory = None, json: Json = False) -> None:
     """List the registered devices; nothing is connected."""
-    found = load_inventory(inventory)
+    found = load_inventory(inventory, partial=True)
     if json:
-        print_json([_as_json(device) for device in found.devices.values()])
+        usable = [_as_json(device) for device in found.devices.values()]
+        print_json(usable + [_out_of_use(name, problem) for name, problem in found.unusable.items()])
         return
     table = Table("device", "kind", "address", "runtime", "power", "tags", box=None, header_style="bold")
     for device in found.devices.values():
         table.add_row(*(str(value) for value in _as_json(device, shown=True).values()))
     out.print(table)
+    for name, problem in found.unusable.items():
+        out.print("[bold red]✗[/] ", end="")
+        out.print(f"{name} is out of use: {problem}", markup=False)
     out.print(
         str(found.path or "no inventory.yaml: `pipeline init` writes one to start from"), markup=False, style="dim"
     )
@@ -46,7 +50,7 @@ def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
     ssh = device.ssh
     address = None if ssh is None else f"{ssh.user + '@' if ssh.user else ''}{ssh.host}:{ssh.port}"
     power = device.power.backend
-    recording = {} if shown else {"recording": device.recording}
+    told = {} if shown else {"recording": device.recording, "problem": None}
     return {
         "name": device.name,
         "kind": device.kind,
@@ -54,8 +58,14 @@ def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
         "runtime": device.runtime,
         "power": {"null": "not measured", "auto": "if readable"}.get(power, power) if shown else power,
         "tags": ", ".join(device.tags) if shown else list(device.tags),
-        **recording,
+        **told,
     }
+
+
+def _out_of_use(name: str, problem: str) -> dict[str, object]:
+    """Return what `devices list --json` says of a device whose entry has a mistake."""
+    unknown = ("kind", "address", "runtime", "power", "recording")
+    return {"name": name, **dict.fromkeys(unknown), "tags": [], "problem": problem}
 
 
 def _real(device: Device) -> Device:
@@ -74,7 +84,7 @@ def check(name: Name, inventory: Inventory = None, json: Json = False) -> None:
     """Connect and look at python, runtimes, sensor and permissions; each ✗ comes with its mend."""
     from pipeline.checks import check_device  # the agent's statistics take their time to import
 
-    device = load_inventory(inventory).device(name)
+    device = load_inventory(inventory, partial=True).device(name)
     with err.status(f"checking {name} …"):
         findings = check_device(device)
     _print_findings(findings, json)
@@ -92,7 +102,7 @@ def doctor(
     """Check, then watch the board and its meter at rest and with all cores at work; findings come with mends."""
     from pipeline.doctor import examine  # as above
 
-    device = _real(load_inventory(inventory).device(name))
+    device = _real(load_inventory(inventory, partial=True).device(name))
     with err.status(f"watching {name} for {2 * seconds:g} s …"):
         findings = examine(device, seconds, on_event=told_when_waiting())
     _print_findings(findings, json)
@@ -109,7 +119,7 @@ def setup(
     """Print what the board lacks as a shell script to run there, least privilege first; --apply runs it."""
     from pipeline import mending  # as above
 
-    device = _real(load_inventory(inventory).device(name))
+    device = _real(load_inventory(inventory, partial=True).device(name))
     with err.status(f"looking at {name} …"):
         mends = _lacking(device)
     text = mending.script(mends, device) if mends else ""
@@ -200,7 +210,7 @@ def trust(
     json: Json = False,
 ) -> None:
     """Show the host key's SHA-256 fingerprint and, if you say so, store it."""
-    device = _real(load_inventory(inventory).device(name))
+    device = _real(load_inventory(inventory, partial=True).device(name))
     if device.ssh is None:
         raise UserError(f"{name} is this machine: there is no host key to trust")
     stored = [

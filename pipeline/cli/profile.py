@@ -23,7 +23,7 @@ def profiled(model: Path, device: str, inventory: Path | None, record: Path | No
         ModelError: no such file, or none that the device could load.
         DeviceError, MeasureError: the device or its runtime failed.
     """
-    registered = as_recorded(load_inventory(inventory).device(device))
+    registered = as_recorded(load_inventory(inventory, partial=True).device(device))
     _require_format(model, registered)
     try:
         data = model.read_bytes()

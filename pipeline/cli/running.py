@@ -108,7 +108,7 @@ def told_by(asked: Asked) -> tuple[RunConfig, Device]:
         if not 0 <= asked.epochs < math.inf:
             raise ConfigError(f"--epochs: should be a number from 0 on, found {asked.epochs:g}")
         told = told.model_copy(update={"recovery": told.recovery.model_copy(update={"epochs": asked.epochs})})
-    return told, load_inventory(asked.inventory).device(asked.device or "local")
+    return told, load_inventory(asked.inventory, partial=True).device(asked.device or "local")
 
 
 # ---------------------------------------------------------------- a run to go on with
@@ -147,7 +147,7 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
     if told is None or name is None:
         raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
     remembered = store.get("inventory")
-    board = load_inventory(inventory or (Path(remembered) if remembered else None)).device(name)
+    board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(name)
     try:
         config = RunConfig.model_validate(told)
     except ValidationError as error:

@@ -1,13 +1,16 @@
 """The inventory: which boards there are, each resolved into one ``Device``.
 
 Layers, the nearest wins: the kind's profile, ``defaults``, the groups in the order in which they stand, the device.
+
+A mistake in one device's entry, or in what only that one needs (its kind, its way in OpenSSH's config), puts this
+device out of use and no other one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -43,35 +46,52 @@ class Inventory:
 
     devices: Mapping[str, Device]
     path: Path | None = None
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """Registered devices that are out of use, each with the mistake and its line."""
 
     def device(self, name: str) -> Device:
         """Return the device ``name``.
 
         Raises:
-            InventoryError: there is none; names the nearest, the file, and how to register.
+            InventoryError: it is out of use; or there is none: names the nearest, the file, and how to register.
         """
         if name in self.devices:
             return self.devices[name]
-        there = f"{self.path} has: {', '.join(self.devices)}" if self.path else f"there is no {FILE_NAME}, only: local"
+        if name in self.unusable:
+            raise InventoryError(self.unusable[name])
+        known = [*self.devices, *self.unusable]
+        there = f"{self.path} has: {', '.join(known)}" if self.path else f"there is no {FILE_NAME}, only: local"
         mend = f"add it under `devices:` in {self.path}" if self.path else "write one with `pipeline init`"
-        raise InventoryError(f"no device {name!r}{nearest(name, self.devices)}; {there}; {mend}")
+        raise InventoryError(f"no device {name!r}{nearest(name, known)}; {there}; {mend}")
 
 
-def load_inventory(path: Path | None = None) -> Inventory:
+def load_inventory(path: Path | None = None, *, partial: bool = False) -> Inventory:
     """Read the inventory: ``path``, else ./inventory.yaml, else the user's own, else just the device ``local``.
 
+    Args:
+        partial: whether an inventory is of use in which every registered device is out of use.
+
     Raises:
-        InventoryError: the file is missing, or anything in it cannot be used; says the line and the nearest known key.
+        InventoryError: the file is missing; what concerns all devices in it, or without ``partial`` every single one,
+            cannot be used; says the line and the nearest known key.
     """
     if path is not None and not path.exists():
         raise InventoryError(f"no such inventory: {path}; `pipeline init` writes one to start from")
     found = path or next((p for p in _usual_places() if p.exists()), None)
     if found is None:
         return Inventory({"local": _Builder(InventoryFile(), Path.cwd()).device("local")})
-    document = typed_yaml.read(found, InventoryError)
-    _refuse_secrets(document)
-    builder = _Builder(typed_yaml.validate(document, InventoryFile), found.parent, document)
-    return Inventory({name: builder.device(name) for name in builder.names()}, found)
+    document, unusable = _usable(typed_yaml.read(found, InventoryError))
+    _refuse_secrets((where for where in document.lines if where[:1] != ("devices",)), document)
+    builder = _Builder(typed_yaml.validate(document, InventoryFile), found.parent, document, unusable)
+    devices: dict[str, Device] = {}
+    for name in builder.names():
+        try:
+            devices[name] = builder.device(name)
+        except InventoryError as e:
+            unusable[name] = str(e)
+    if unusable and not partial and not builder.written() & devices.keys():
+        raise InventoryError(next(iter(unusable.values())))
+    return Inventory(devices, found, unusable)
 
 
 def kinds(beside: Path | None = None) -> dict[str, Path | Traversable]:
@@ -110,9 +130,26 @@ def _usual_places() -> Iterator[Path]:
     yield Path(platformdirs.user_config_dir("pipeline")) / FILE_NAME
 
 
-def _refuse_secrets(document: Document) -> None:
+def _usable(document: Document) -> tuple[Document, dict[str, str]]:
+    """Return the document less the devices whose entries cannot be read, and those, each with its mistake."""
+    entries = document.data.get("devices")
+    if not isinstance(entries, dict):
+        return document, {}
+    unusable: dict[str, str] = {}
+    for name, entry in entries.items():
+        alone = replace(document, data={"devices": {name: entry}})
+        try:
+            _refuse_secrets((where for where in document.lines if where[:2] == ("devices", name)), document)
+            typed_yaml.validate(alone, InventoryFile)
+        except InventoryError as e:
+            unusable[str(name)] = str(e)
+    kept = {name: entry for name, entry in entries.items() if str(name) not in unusable}
+    return replace(document, data={**document.data, "devices": kept}), unusable
+
+
+def _refuse_secrets(places: Iterable[typed_yaml.Where], document: Document) -> None:
     """An inventory is shared and committed; what logs in belongs into a key file or an agent."""
-    for where in document.lines:
+    for where in places:
         if where and str(where[-1]).lower() in _SECRETS:
             raise document.mistake(where, "no secrets in an inventory; use an SSH key (`ssh-copy-id USER@HOST`)")
 
@@ -120,16 +157,24 @@ def _refuse_secrets(document: Document) -> None:
 class _Builder:
     """Builds devices from one inventory file, pointing at the line where something does not fit."""
 
-    def __init__(self, file: InventoryFile, folder: Path, document: Document | None = None) -> None:
+    def __init__(
+        self, file: InventoryFile, folder: Path, document: Document | None = None, unusable: Iterable[str] = ()
+    ) -> None:
         self._file = file
+        self._unusable = list(unusable)
         self._document = document
         self._folder = folder
         self._kinds = kinds(folder)
         self._check_groups()
 
     def names(self) -> list[str]:
-        """Return the registered devices in the file's order; ``local`` is always there."""
-        return list(self._file.devices) if "local" in self._file.devices else ["local", *self._file.devices]
+        """Return the devices to resolve in the file's order; ``local`` is always there."""
+        written = [*self._file.devices, *self._unusable]
+        return list(self._file.devices) if "local" in written else ["local", *self._file.devices]
+
+    def written(self) -> set[str]:
+        """Return the devices that the file itself has."""
+        return {*self._file.devices, *self._unusable}
 
     def device(self, name: str) -> Device:
         """Resolve one device."""
@@ -222,8 +267,9 @@ class _Builder:
     def _check_groups(self) -> None:
         for group, content in self._file.groups.items():
             for position, name in enumerate(content.devices):
-                if name not in self.names():
-                    problem = f"{name!r} is not a device{nearest(name, self.names())}"
+                known = [*self.names(), *self._unusable]
+                if name not in known:
+                    problem = f"{name!r} is not a device{nearest(name, known)}"
                     raise self._mistake_at(("groups", group, "devices", position), problem)
 
     def _mistake(self, name: str, problem: str, *where: str) -> Exception:

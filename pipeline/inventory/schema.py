@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+_ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
+"""Without control characters: the agent is started by one line."""
+
 
 def _number(value: object) -> object:
     """Accept an I²C address as ``0x40`` and as ``"0x40"``."""
@@ -54,8 +57,8 @@ class Ssh(_Layer):
 class Agent(_Layer):
     """Where the agent lives on the board and what runs it."""
 
-    dir: str = Field(default="", min_length=1)
-    python: str = Field(default="auto", min_length=1)
+    dir: str = Field(default="", min_length=1, pattern=_ONE_LINE)
+    python: str = Field(default="auto", min_length=1, pattern=_ONE_LINE)
 
 
 class Onnx(_Layer):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from paramiko.config import SSHConfig
-from paramiko.ssh_exception import SSHException
 
 from pipeline.errors import InventoryError
+from pipeline.inventory import openssh_config
+from pipeline.inventory.openssh_config import HostSettings
 from pipeline.records import SshAddress
 
 DEFAULT_CONFIG = "~/.ssh/config"
@@ -30,7 +31,7 @@ def default_known_hosts() -> Path:
 
 def known_to_ssh(alias: str, config: str | None) -> bool:
     """Tell whether OpenSSH's config names ``alias`` itself, not just by a pattern."""
-    return alias in _read(config).get_hostnames()
+    return alias in _read(config, alias).names
 
 
 def resolve(written: str, settings: Mapping[str, Any]) -> SshAddress:
@@ -41,36 +42,31 @@ def resolve(written: str, settings: Mapping[str, Any]) -> SshAddress:
     Raises:
         InventoryError: the address or OpenSSH's config cannot be understood.
     """
-    config = _read(settings.get("config"))
+    config = settings.get("config")
     jump = settings.get("jump")
     address = _address(written, settings, config)
     return _through(address, jump, settings, config) if jump else address
 
 
-def _read(path: str | None) -> SSHConfig:
+def _read(path: str | None, host: str) -> HostSettings:
     file = Path(path or DEFAULT_CONFIG).expanduser()
     if not file.exists():
         if path:
             raise InventoryError(f"ssh.config: no such file: {file}")
-        return SSHConfig()
-    try:
-        return SSHConfig.from_path(str(file))
-    except (SSHException, OSError, UnicodeDecodeError) as e:
-        raise InventoryError(f"{file}: cannot be read as an OpenSSH config: {e}") from e
+        return HostSettings({"hostname": host}, frozenset())
+    return openssh_config.read(file, host)
 
 
-def _address(written: str, settings: Mapping[str, Any], config: SSHConfig, depth: int = 0) -> SshAddress:
-    """Resolve one host, and the jump hosts that OpenSSH's config gives it."""
+def _address(written: str, settings: Mapping[str, Any], config: str | None, depth: int = 0) -> SshAddress:
+    """Resolve one host, and the jump hosts or the proxy command that OpenSSH's config gives it."""
     if depth > 8:
         raise InventoryError(f"ssh config: the ProxyJump of {written!r} never ends; does a host jump through itself?")
     user, host, port = _parts(written)
-    found = _lookup(config, host)
+    found = _read(config, host).values
     name = str(found.get("hostname", host))
-    if str(found.get("proxycommand", "none")) != "none":
-        raise InventoryError(f"ssh config: {host!r} uses ProxyCommand, which is not supported; use ProxyJump")
     address = SshAddress(
         host=name,
-        port=settings.get("port") or port or int(found.get("port", 22)),
+        port=settings.get("port") or port or _port(found.get("port", "22"), host),
         user=settings.get("user") or user or found.get("user"),
         identity_file=_identity(settings, found),
         known_hosts=str(Path(settings.get("known_hosts") or default_known_hosts()).expanduser()),
@@ -79,13 +75,29 @@ def _address(written: str, settings: Mapping[str, Any], config: SSHConfig, depth
         connect_timeout_s=settings.get("connect_timeout_s", 10.0),
         retries=settings.get("retries", 3),
     )
-    jump = str(found.get("proxyjump", "none"))
-    own = jump in ("none", host, name)  # `Host *` with a ProxyJump covers the jump host as well
-    return address if own or settings.get("jump") else _through(address, jump, settings, config, depth + 1)
+    way, proxy = _proxy(found)
+    if settings.get("jump") or proxy.lower() == "none":
+        return address
+    if way == "proxycommand":
+        return dataclasses.replace(address, proxy_command=_command(proxy, address, host))
+    own = proxy in (host, name)  # `Host *` with a ProxyJump covers the jump host as well
+    return address if own else _through(address, proxy, settings, config, depth + 1)
+
+
+def _proxy(found: Mapping[str, Any]) -> tuple[str, str]:
+    """Return ProxyJump or ProxyCommand, whichever is set first, if only to none: the other one does not count then."""
+    way = next((key for key in found if key in ("proxycommand", "proxyjump")), "proxyjump")
+    value = found.get(way)
+    return way, "none" if value is None else str(value)
+
+
+def _command(proxy: str, address: SshAddress, alias: str) -> str:
+    user = address.user or getpass.getuser()
+    return openssh_config.expand(proxy, {"h": address.host, "n": alias, "p": str(address.port), "r": user})
 
 
 def _through(
-    address: SshAddress, jump: str, settings: Mapping[str, Any], config: SSHConfig, depth: int = 0
+    address: SshAddress, jump: str, settings: Mapping[str, Any], config: str | None, depth: int = 0
 ) -> SshAddress:
     """Return ``address`` behind the comma-separated chain ``jump``, the nearest hop to us first."""
     shared = {k: v for k, v in settings.items() if k in ("known_hosts", "connect_timeout_s", "retries")}
@@ -108,18 +120,21 @@ def _parts(written: str) -> tuple[str | None, str, int | None]:
     return match["user"], match["v6"] or match["host"], int(match["port"]) if match["port"] else None
 
 
-def _lookup(config: SSHConfig, host: str) -> Mapping[str, Any]:
+def _port(written: object, host: str) -> int:
     try:
-        return dict(config.lookup(host))
-    except (SSHException, ImportError, OSError) as e:  # ImportError: `Match exec` wants another package
-        raise InventoryError(f"ssh config: cannot work out the settings of {host!r}: {e}") from e
+        port = int(str(written))
+    except ValueError:
+        port = 0
+    if port not in range(1, 65536):
+        raise InventoryError(f"ssh config: the port of {host!r} is {written!r}, expected a number from 1 to 65535")
+    return port
 
 
 def _identity(settings: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """Return the key file to use: the one written, or the first of OpenSSH's that exists."""
     if settings.get("identity_file"):
         return str(Path(settings["identity_file"]).expanduser())
-    files = [Path(f).expanduser() for f in found.get("identityfile", [])]
+    files = [Path(f).expanduser() for f in found.get("identityfile", []) if f.lower() != "none"]
     return str(next((f for f in files if f.exists()), files[0])) if files else None
 
 

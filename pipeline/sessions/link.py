@@ -1,4 +1,7 @@
-"""A logged-in SSH connection: through jump hosts, with strict host keys everywhere, by key or SSH agent only."""
+"""A logged-in SSH connection: strict host keys everywhere, by key or SSH agent only.
+
+The way leads through TCP, jump hosts or a proxy command.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from pathlib import Path
 import paramiko
 from paramiko.ssh_exception import AuthenticationException
 
-from pipeline.errors import AuthenticationError
+from pipeline.errors import AuthenticationError, UnreachableError
 from pipeline.records import SshAddress
 from pipeline.sessions import host_keys
 from pipeline.sessions.host_keys import HostKey
+from pipeline.sessions.proxy_command import ProxyCommand
 from pipeline.sessions.ssh_errors import connecting
 
 # Without a handler of its own, paramiko's tracebacks reach the user's terminal through logging's last resort.
@@ -31,10 +35,10 @@ _USUAL_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An SSH transport and the jump hosts that carry it."""
+    """An SSH transport and what carries it: jump hosts, a proxy command, or TCP alone."""
 
     transport: paramiko.Transport
-    via: Link | None = None
+    via: Link | ProxyCommand | None = None
 
     def close(self) -> None:
         """Close this connection and those that carry it."""
@@ -73,9 +77,10 @@ def fetch_host_key(address: SshAddress, name: str) -> HostKey:
 
 def _greet(address: SshAddress, name: str) -> Link:
     """Reach the host and agree on a cipher: as far as one gets without trust."""
-    via = connect(address.jump, name) if address.jump else None
+    where = _where(address, name)
+    via = _carrier(address, name)
     try:
-        with connecting(_where(address, name)):
+        with connecting(where):
             transport = paramiko.Transport(_dial(address, via))
             try:
                 _prefer_known_keys(transport, address)
@@ -84,14 +89,30 @@ def _greet(address: SshAddress, name: str) -> Link:
             except BaseException:
                 transport.close()
                 raise
-    except BaseException:
+    except BaseException as e:
         if via:
             via.close()
+        if isinstance(via, ProxyCommand) and isinstance(e, UnreachableError):
+            raise UnreachableError(
+                f"{where}: ProxyCommand `{via.command}` leads to no SSH server: {via.said or e}"
+            ) from e
         raise
     return Link(transport, via)
 
 
-def _dial(address: SshAddress, via: Link | None) -> socket.socket | paramiko.Channel:
+def _carrier(address: SshAddress, name: str) -> Link | ProxyCommand | None:
+    """Return what leads to a host that is not dialled itself."""
+    if address.jump:
+        return connect(address.jump, name)
+    if address.proxy_command:
+        with connecting(_where(address, name)):
+            return ProxyCommand(address.proxy_command)
+    return None
+
+
+def _dial(address: SshAddress, via: Link | ProxyCommand | None) -> socket.socket | paramiko.Channel:
+    if isinstance(via, ProxyCommand):
+        return via.socket
     if via:
         target = (address.host, address.port)
         return via.transport.open_channel("direct-tcpip", target, ("127.0.0.1", 0), timeout=address.connect_timeout_s)

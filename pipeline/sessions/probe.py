@@ -1,7 +1,6 @@
 """The first look at a board: which python runs, where the agent's folder is, whether the agent is there already.
 
-Runs before there is an agent, so it is a few lines of shell around a few lines of Python 3.6, in one command. Neither
-holds a backslash or a single quote: the user's login shell, whichever it is, has to pass them on.
+Runs before there is an agent, so it is a few lines of shell around a few lines of Python 3.6, in one script.
 """
 
 from __future__ import annotations
@@ -17,16 +16,17 @@ PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(15, 5, -1)), "/usr
 """What ``python: auto`` tries, in this order."""
 
 MARK = "pipeline-probe:"
-"""Begins the answer; a login shell may print other things before it."""
+"""Begins the answer; a login shell may print other things before it, with or without a newline."""
 
 _NO_PYTHON = 127
+_QUIET_CHARS = 10_000
 
 _SCRIPT = """
 program=$1; folder=$2; agent=$3; shift 3
 for python in "$@"; do
   case "$python" in "~/"*) python="$HOME/${python#??}";; esac
   command -v "$python" >/dev/null 2>&1 || continue
-  "$python" -c "import sys; sys.exit(sys.version_info < (3, 6))" >/dev/null 2>&1 || continue
+  "$python" -c "import sys; sys.exit(sys.version_info < (3, 6))" </dev/null >/dev/null 2>&1 || continue
   exec "$python" -c "$program" "$folder" "$agent"
 done
 exit 127
@@ -62,12 +62,13 @@ class Board:
     """Absolute; it and ``files`` in it exist."""
     agent_sha256: str | None
     free_bytes: int
+    quiet: bool
+    """Whether the login shell's rc file prints nothing, or nearly so."""
 
 
-def command(device: Device, agent: str) -> str:
-    """Return the one command line that probes."""
-    words = ["sh", "-c", _SCRIPT, "sh", _PROGRAM, device.agent_dir, agent, *_candidates(device)]
-    return " ".join(shlex.quote(w) for w in words)
+def script(device: Device, agent: str) -> str:
+    """Return the shell script that probes."""
+    return f"set -- {shlex.join([_PROGRAM, device.agent_dir, agent, *_candidates(device)])}{_SCRIPT}"
 
 
 def parse(device: Device, status: int, out: str, err: str) -> Board:
@@ -78,21 +79,22 @@ def parse(device: Device, status: int, out: str, err: str) -> Board:
         DiskFullError: the agent's folder could not be made for lack of room.
         AgentError: it could not be made for another reason, or the answer makes no sense.
     """
-    line = next((text for text in out.splitlines() if text.startswith(MARK)), None)
-    if line is None:
+    before, mark, answer = out.rpartition(MARK)
+    if not mark:
         if status == _NO_PYTHON:
             mend = device.mends.get("python", "sudo apt-get install -y python3")
             tried = ", ".join(_candidates(device))
             raise PythonMissingError(f"{device.name}: no Python 3.6 or newer there; tried {tried}; install one: {mend}")
         said = (err or out).strip().splitlines()[-1:] or ["nothing"]
         raise AgentError(f"{device.name}: the board's shell ended with {status} and said {said[0]!r}")
-    found = json.loads(line[len(MARK) :])
+    found = json.loads(answer.partition("\n")[0])
     if found["problem"]:
         kind = DiskFullError if found["errno"] in _DISK_FULL else AgentError
         raise kind(
             f"{device.name}: cannot use the agent's folder {found['folder']}: {found['problem']}; set agent: dir"
         )
-    return Board(found["python"], found["folder"], found["sha256"], int(found["free"]))
+    quiet = not before and len(err) < _QUIET_CHARS
+    return Board(found["python"], found["folder"], found["sha256"], int(found["free"]), quiet)
 
 
 def _candidates(device: Device) -> tuple[str, ...]:

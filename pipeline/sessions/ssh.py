@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import shlex
+import struct
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
+from paramiko.sftp import SFTPError
 
-from pipeline.errors import AgentError, DiskFullError, SessionLostError
+from pipeline.errors import AgentError, DiskFullError
 from pipeline.records import Device
-from pipeline.sessions import OnLine, Zipapp, probe
+from pipeline.sessions import OnLine, Zipapp, login_shell, probe
 from pipeline.sessions.conversation import Conversation, last_lines
 from pipeline.sessions.link import connect
-from pipeline.sessions.ssh_errors import talking
+from pipeline.sessions.ssh_errors import FOREIGN, talking
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,18 @@ _SFTP_S = 60.0
 """Longest wait for one SFTP answer, not for a whole file."""
 _PROBE_S = 60.0
 """A Raspberry Pi that starts Python from a cold SD card takes seconds."""
+_LOOK_S = 0.05
+_MOST_OUT_BYTES = 1 << 20
+"""Kept of a script's output: its end, which is ours; a login shell may have printed anything before."""
+
+_SFTP_SERVERS = (
+    "/usr/lib/openssh/sftp-server",
+    "/usr/libexec/openssh/sftp-server",
+    "/usr/lib/ssh/sftp-server",
+    "/usr/libexec/sftp-server",
+    "/usr/lib/sftp-server",
+)
+"""Where Debian, Fedora, Arch and Alpine, macOS and FreeBSD, and OpenWrt keep it."""
 
 
 class SshSession:
@@ -39,11 +53,12 @@ class SshSession:
         self._link = connect(device.ssh, device.name)
         try:
             self._board = self._bring(zipapp)
-            self._channel = self._start(zipapp)
+            self._stderr = bytearray()
+            self._channel = self._begin(zipapp)
+            self._first = self._started()
         except BaseException:
             self._link.close()
             raise
-        self._stderr = bytearray()
         self._talk = Conversation(self._name, self._send, self._receive, self._last_words)
 
     def put(self, source: bytes | Path, name: str) -> int:
@@ -80,25 +95,40 @@ class SshSession:
         return arrived
 
     def _probe(self, zipapp: Zipapp) -> probe.Board:
-        status, out, err = self._run(probe.command(self._device, zipapp.name), _PROBE_S)
+        status, out, err = self._run(probe.script(self._device, zipapp.name), _PROBE_S)
         return probe.parse(self._device, status, out, err)
 
-    def _start(self, zipapp: Zipapp) -> paramiko.Channel:
+    def _begin(self, zipapp: Zipapp) -> paramiko.Channel:
         words = [self._board.python, f"{self._board.folder}/{zipapp.name}", "--dir", self._board.folder]
         with talking(self._name):
             channel = self._link.transport.open_session(timeout=_SFTP_S)
-            channel.exec_command("exec " + " ".join(shlex.quote(w) for w in words))
+            channel.exec_command(login_shell.LINE)
+            channel.sendall(login_shell.line(f"exec {shlex.join(words)}"))
             return channel
 
-    def _run(self, command: str, seconds: float) -> tuple[int, str, str]:
-        """Run one short command; return its status, output and errors."""
+    def _started(self) -> bytes:
+        """Wait until the login shell has made room for the agent; return what the agent says already."""
+        says, rest = login_shell.AfterMark(), b""
+        until = time.monotonic() + _PROBE_S
+        with talking(self._name):
+            while not says.found:
+                chunk = self._next_chunk(until - time.monotonic())
+                if not chunk:
+                    raise EOFError(f"the agent did not start; the board said: {self._last_words() or 'nothing'}")
+                rest = says.rest(chunk)
+        return rest
+
+    def _run(self, script: str, seconds: float) -> tuple[int, str, str]:
+        """Run one short shell script; return its status, and the end of its output and of its errors."""
         with talking(self._name):
             channel = self._link.transport.open_session(timeout=seconds)
             with contextlib.closing(channel):
+                channel.exec_command(login_shell.SCRIPT)
                 channel.settimeout(seconds)
-                channel.exec_command(command)
-                out = channel.makefile("rb").read()
-                err = channel.makefile_stderr("rb").read()
+                with contextlib.suppress(OSError):  # a login shell that ends at once says why, below
+                    channel.sendall(script.encode())
+                    channel.shutdown_write()
+                out, err = _drained(channel, seconds)
                 return channel.recv_exit_status(), out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
     def _put(self, content: bytes, folder: str, name: str) -> int:
@@ -120,13 +150,37 @@ class SshSession:
 
     @contextlib.contextmanager
     def _sftp(self) -> Iterator[paramiko.SFTPClient]:
-        sftp = paramiko.SFTPClient.from_transport(self._link.transport)
-        channel = sftp.get_channel() if sftp else None
-        if sftp is None or channel is None:
-            raise SessionLostError(f"{self._name}: no SFTP channel could be opened")
-        channel.settimeout(_SFTP_S)
-        with contextlib.closing(sftp):
+        with contextlib.closing(self._open_sftp()) as sftp:
             yield sftp
+
+    def _open_sftp(self) -> paramiko.SFTPClient:
+        """Ask sshd for SFTP; behind a login shell that prints, run its server as we run the agent, past the noise."""
+        ways = (self._subsystem, self._server_of_ours)
+        first, second = ways if self._board.quiet else reversed(ways)
+        try:
+            return first()
+        except FOREIGN:
+            if not self._link.transport.is_active():
+                raise
+            return second()
+
+    def _subsystem(self) -> paramiko.SFTPClient:
+        channel = self._link.transport.open_session(timeout=_SFTP_S)
+        channel.settimeout(_SFTP_S)
+        channel.invoke_subsystem("sftp")
+        return _sftp_over(channel)
+
+    def _server_of_ours(self) -> paramiko.SFTPClient:
+        channel = self._link.transport.open_session(timeout=_SFTP_S)
+        channel.settimeout(_SFTP_S)
+        channel.set_combine_stderr(True)
+        channel.exec_command(login_shell.LINE)
+        tries = (f"[ -x {path} ] && exec {path} 2>/dev/null" for path in _SFTP_SERVERS)
+        channel.sendall(login_shell.line("; ".join(tries)))
+        says = login_shell.AfterMark()
+        while not says.found and (chunk := channel.recv(_CHUNK_BYTES)):
+            says.rest(chunk)
+        return _sftp_over(channel)
 
     def _not_written(self, error: OSError, sftp: paramiko.SFTPClient, part: str, target: str, size: int) -> Exception:
         """Return why an upload failed, having removed what there is of it.
@@ -146,7 +200,7 @@ class SshSession:
         return AgentError(f"{self._name}: cannot write {target}: {error}")
 
     def _free_bytes(self) -> int:
-        _, out, _ = self._run(f"df -Pk {shlex.quote(self._board.folder)}", _PROBE_S)
+        _, out, _ = self._run(f"df -Pk {shlex.quote(self._board.folder)}\n", _PROBE_S)
         columns = out.strip().splitlines()[-1].split()
         return int(columns[3]) * 1024
 
@@ -158,6 +212,10 @@ class SshSession:
         self._channel.sendall(line)
 
     def _receive(self, seconds: float) -> bytes:
+        first, self._first = self._first, b""
+        return first or self._next_chunk(seconds)
+
+    def _next_chunk(self, seconds: float) -> bytes:
         """Wait for the agent's stdout; its stderr is drained meanwhile, for a full window would stop both."""
         until = time.monotonic() + seconds
         while True:
@@ -176,6 +234,32 @@ class SshSession:
             while self._channel.recv_stderr_ready():
                 self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
         return last_lines(bytes(self._stderr))
+
+
+def _drained(channel: paramiko.Channel, seconds: float) -> tuple[bytes, bytes]:
+    """Return the ends of both streams; read in turns, for one whose window is full stops the other as well."""
+    out, err = bytearray(), bytearray()
+    until = time.monotonic() + seconds
+    channel.settimeout(_LOOK_S)
+    while time.monotonic() < until:
+        while channel.recv_stderr_ready():
+            err += channel.recv_stderr(_CHUNK_BYTES)
+            del err[:-_CHUNK_BYTES]
+        with contextlib.suppress(TimeoutError):
+            chunk = channel.recv(_CHUNK_BYTES)
+            if not chunk:
+                return bytes(out), bytes(err)
+            out += chunk
+            del out[:-_MOST_OUT_BYTES]
+    raise TimeoutError
+
+
+def _sftp_over(channel: paramiko.Channel) -> paramiko.SFTPClient:
+    """Begin SFTP on a channel; what is no SFTP server raises SFTPError, also where paramiko trips over it."""
+    try:
+        return paramiko.SFTPClient(channel)
+    except (IndexError, struct.error) as e:
+        raise SFTPError("Garbage packet received") from e
 
 
 def _size(sftp: paramiko.SFTPClient, path: str) -> int:

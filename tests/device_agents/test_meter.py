@@ -67,7 +67,7 @@ def test_power_is_read_at_rest_and_under_load(power, caller, tmp_path):
         assert len(phase["t_s"]) == len(phase["w"])
         assert phase["v"] is None  # tegrastats tells no voltage
     about = {"source": "tegrastats", "scope": "module", "interval_s": 0.02, "estimated": False}
-    assert (result["about"], result["threads"]) == (about, 2)
+    assert (result["about"], result["threads"], result["dropped"]) == (about, 2, 0)
     assert {"temperature_c", "throttled"} <= set(result["before"]) & set(result["during"]) & set(result["after"])
     assert [event["stage"] for event in events] == ["rest", "load"]
 

@@ -26,7 +26,7 @@ for count in itertools.count(1):
     due += interval_s
     line = plan["line"]
     for rail in plan["rails"]:
-        step = plan["step_mw"] * (count % plan["period"])
+        step = plan["step_mw"] * (count % plan["period"]) + plan["odd_mw"] * (count % plan["odd_every"] == 0)
         shown = lambda m: m.group(1) + str(int(m.group(2)) + step)
         line = re.sub(r"(?<!\\S)(" + rail + r" +)(-?\\d+)", shown, line)
     if count == plan["dies_after"] and life <= plan["deaths"]:
@@ -64,8 +64,14 @@ class FakeTegrastats:
         deaths: int = 1,
         hangs_after: int = 0,
         cut_every: int = 10**9,
+        odd_every: int = 10**9,
+        odd_mw: int = 0,
     ) -> None:
-        """Print ``line`` from now on, the first of ``rails`` rising by ``step_mw`` for ``period`` lines, over again."""
+        """Print ``line`` from now on, the first of ``rails`` rising by ``step_mw`` for ``period`` lines, over again.
+
+        Args:
+            odd_every, odd_mw: one line in so many shows so much more there.
+        """
         plan = {
             "line": line.rstrip("\n"),
             "rails": rails[:1],
@@ -76,6 +82,8 @@ class FakeTegrastats:
             "code": 1,
             "hangs_after": hangs_after,
             "cut_every": cut_every,
+            "odd_every": odd_every,
+            "odd_mw": odd_mw,
         }
         self._plan.write_text(json.dumps(plan))
 

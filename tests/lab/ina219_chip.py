@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-CONFIGURATION, SHUNT, BUS, POWER = 0, 1, 2, 3
+CONFIGURATION, SHUNT, BUS, POWER, CURRENT, CALIBRATION = 0, 1, 2, 3, 4, 5
 RESET_WORD = 0x399F
+AT_POWER_UP = {CONFIGURATION: RESET_WORD, SHUNT: 0, BUS: 0, POWER: 0, CURRENT: 0, CALIBRATION: 0}
 _CONTINUOUS = 0b111
 _STEPS = 16
 
@@ -30,7 +31,7 @@ class Ina219Chip:
     slow: float = 1.0
     fault: OSError | None = None
     """Fails every transfer while it stands here."""
-    registers: dict[int, int] = field(default_factory=lambda: {CONFIGURATION: RESET_WORD, SHUNT: 0, BUS: 0, POWER: 0})
+    registers: dict[int, int] = field(default_factory=lambda: dict(AT_POWER_UP))
 
     def __post_init__(self) -> None:
         self._pointer = 0
@@ -38,7 +39,7 @@ class Ina219Chip:
 
     def reset(self) -> None:
         """Lose the configuration, as on a dip of the supply."""
-        self.registers = {CONFIGURATION: RESET_WORD, SHUNT: 0, BUS: 0, POWER: 0}
+        self.registers = dict(AT_POWER_UP)
         self._begin()
 
     # ------------------------------------------------------------ the bus
@@ -55,6 +56,8 @@ class Ina219Chip:
             elif self._pointer == CONFIGURATION:
                 self.registers[CONFIGURATION] = value
                 self._begin()
+            elif self._pointer == CALIBRATION:
+                self.registers[CALIBRATION] = value & ~1  # SBOS448: bit 0 is always 0
 
     def read(self, length: int) -> bytes:
         """Return the register that the pointer stands at."""
@@ -71,6 +74,7 @@ class Ina219Chip:
     def _begin(self) -> None:
         self._since_s = time.monotonic()
         self._done = 0
+        self._overflowed = False
 
     def _convert(self) -> None:
         """Put the newest finished conversion into the registers."""
@@ -85,7 +89,16 @@ class Ina219Chip:
         self._done = finished
         start_s = self._since_s + (finished - 1) * cycle_s
         current = sum(self.amperes(start_s + shunt_s * (i + 0.5) / _STEPS) for i in range(_STEPS)) / _STEPS
-        shunt = max(-32000, min(32000, math.floor(current * self.shunt_ohms / 10e-6)))
-        bus = math.floor(self.volts(start_s + shunt_s) / 4e-3)
+        full_scale = 4000 << (word >> 11 & 0b11)  # PGA /1, /2, /4, /8: 40 to 320 mV
+        shunt = max(-full_scale, min(full_scale, math.floor(current * self.shunt_ohms / 10e-6)))
+        bus = min(8000 if word & 0x2000 else 4000, math.floor(self.volts(start_s + shunt_s) / 4e-3))
+        self._compute(shunt, bus)
         self.registers[SHUNT] = shunt & 0xFFFF
-        self.registers[BUS] = bus << 3 | 0x2
+        self.registers[BUS] = bus << 3 | 0x2 | self._overflowed
+
+    def _compute(self, shunt: int, bus: int) -> None:
+        """Fill the current and power registers from the calibration, equations (4) and (5); they may overflow."""
+        current = shunt * self.registers[CALIBRATION] // 4096
+        power = abs(current) * bus // 5000
+        self._overflowed = abs(current) > 0x7FFF or power > 0xFFFF
+        self.registers[CURRENT], self.registers[POWER] = current & 0xFFFF, power & 0xFFFF

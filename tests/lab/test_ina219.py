@@ -24,7 +24,7 @@ from tests.device_agents.conftest import archive, python  # noqa: F401 - fixture
 from tests.device_agents.harness import Agent, descendants
 from tests.lab import fuse_i2c, i2c_board
 from tests.lab.fuse_i2c import I2cFile
-from tests.lab.ina219_chip import Ina219Chip
+from tests.lab.ina219_chip import BUS, CALIBRATION, Ina219Chip
 
 pytestmark = pytest.mark.lab
 
@@ -182,6 +182,49 @@ def test_an_overflow_ends_the_measurement(agent: Agent, candidate: str, chip: In
     error = failure(agent, candidate, lambda: setattr(chip, "amperes", lambda _: 3.3))
 
     assert (error["kind"], "overflowed: more than 3.20 A" in error["message"]) == (INVALID, True)
+
+
+def test_a_calibration_that_another_program_writes_meanwhile_ends_nothing(
+    agent: Agent, candidate: str, chip: Ina219Chip
+) -> None:
+    """The chip's arithmetic overflows with it, and its overflow bit stands; nobody here uses that arithmetic."""
+    chip.amperes, chip.volts = lambda _: 0.32, lambda _: 5.1
+    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 1, "max_s": 1.1})
+    while agent.receive().get("stage") != "measure":
+        pass
+    chip.registers[CALIBRATION] = 0xFFFE
+    reply = agent.reply()
+
+    assert reply["ok"], reply
+    assert chip.registers[BUS] & 1
+    assert reply["result"]["power"]["w"] == pytest.approx([1.632] * len(reply["result"]["power"]["w"]), rel=2e-3)
+
+
+@pytest.mark.parametrize(("range_v", "found"), [(16, "a supply of 16 V or more; write `range_v: 32`"), (32, 19.0)])
+def test_a_supply_of_19_volts_is_measured_in_the_range_for_it_and_refused_in_the_other(
+    agent: Agent, candidate: str, chip: Ina219Chip, range_v: int, found: str | float
+) -> None:
+    chip.amperes, chip.volts = lambda _: 1.0, lambda _: 19.0
+    agent.send("measure", candidate=candidate, power=ina219(range_v=range_v), **{**QUICK, "min_s": 0.5, "max_s": 0.6})
+    reply = agent.reply()
+
+    if isinstance(found, str):
+        assert (reply["error"]["kind"], found in reply["error"]["message"]) == (INVALID, True)
+    else:
+        assert reply["result"]["power"]["w"] == pytest.approx([found] * len(reply["result"]["power"]["w"]), rel=2e-3)
+
+
+def test_one_transfer_that_fails_costs_a_value_and_is_counted(agent: Agent, candidate: str, chip: Ina219Chip) -> None:
+    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 1, "max_s": 1.1})
+    while agent.receive().get("stage") != "measure":
+        pass
+    chip.fault = OSError(errno.EREMOTEIO, "no acknowledge")
+    time.sleep(0.05)
+    chip.fault = None
+    reply = agent.reply()
+
+    assert reply["ok"], reply
+    assert reply["result"]["power"]["dropped"] >= 1
 
 
 def test_a_chip_that_goes_away_ends_the_measurement(agent: Agent, candidate: str, chip: Ina219Chip) -> None:

@@ -98,6 +98,18 @@ def test_lines_that_are_cut_off_cost_one_sample_each(agent: Agent, candidate: st
     assert max(np.diff(power["t_s"])) >= 0.015
 
 
+def test_a_part_that_reads_above_its_input_for_one_conversion_costs_one_sample(
+    agent: Agent, candidate: str, tegrastats: FakeTegrastats
+) -> None:
+    """As on an Orin Nano whose rails are converted one after the other while the load rises."""
+    tegrastats.plays(LINES["orin_nano_jp6"], ("VDD_IN",), step_mw=0, odd_every=25, odd_mw=-8000)
+
+    power = agent.result("measure", candidate=candidate, power=POWER, **{**QUICK, "min_s": 1, "max_s": 1.1})["power"]
+
+    assert set(power["w"]) == {8.87}
+    assert 1 <= power["dropped"] <= len(power["w"]) / 10
+
+
 def test_a_tegrastats_that_dies_once_leaves_a_gap_and_no_wrong_value(
     agent: Agent, candidate: str, tegrastats: FakeTegrastats
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.doubts import invalid
 from pipeline.measurement import measurement
 
 
@@ -208,6 +209,24 @@ def test_a_sensor_that_paused_is_flagged() -> None:
     for key in ("t_s", "w"):
         power[key] = [power[key][i] for i in kept]
     assert "gaps" in measurement(raw, ci_rel=0.02).flags
+
+
+@pytest.mark.parametrize(("dropped", "flagged"), [(None, False), (0, False), (0.04, False), (0.06, True), (2.0, True)])
+def test_many_readings_that_could_not_be_true_are_flagged(dropped: float | None, flagged: bool) -> None:
+    """Given as a share of those that were kept."""
+    raw = reply()
+    if dropped is not None:
+        raw["power"]["dropped"] = round(dropped * len(raw["power"]["t_s"]))
+    found = measurement(raw, ci_rel=0.02)
+    assert ("odd_readings" in found.flags) == flagged
+    assert ("odd_readings" in invalid(found.flags)) == flagged
+
+
+def test_a_number_of_dropped_readings_that_cannot_be_is_refused() -> None:
+    raw = reply()
+    raw["power"]["dropped"] = -1
+    with pytest.raises(ValueError, match="dropped"):
+        measurement(raw, ci_rel=0.02)
 
 
 def test_a_sensor_too_slow_for_the_blocks_is_flagged() -> None:

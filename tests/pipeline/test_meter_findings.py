@@ -39,6 +39,13 @@ def test_a_good_meter_has_nothing_but_ticks_and_says_what_it_measured() -> None:
     assert "leans on the one before it by 0.40" in found["noise"].detail
 
 
+@pytest.mark.parametrize(("dropped", "level"), [(3, "ok"), (60, "warn")])
+def test_readings_that_could_not_be_true_are_told_and_many_of_them_are_a_warning(dropped: int, level: str) -> None:
+    found = verdicts(replace(GOOD, dropped=dropped))["meter"]
+
+    assert (found.level, f"{dropped} dropped that could not be true" in found.detail) == (level, True)
+
+
 @pytest.mark.parametrize("rest_w", [0.28, 41.0])
 def test_watts_that_no_board_draws_mean_another_shunt(rest_w: float) -> None:
     found = verdicts(replace(GOOD, rest_w=rest_w, load_w=2 * rest_w))["watts"]

@@ -1,6 +1,7 @@
 import pytest
 
 from device_agents.power import SensorError, hwmon
+from tests.device_agents.power import odd
 
 
 @pytest.fixture
@@ -112,3 +113,46 @@ def test_a_machine_without_a_chip_is_told_how_to_bind_one(chips):
 @pytest.mark.parametrize("wrong", [{"scope": "house"}, {"interval_ms": 0}, {"shunt": 1}])
 def test_a_wrong_option_is_named(chips, wrong):
     assert next(iter(wrong)) in hwmon.check({**chips(hwmon2=INA219), **wrong})
+
+
+ODD = {
+    "no voltage": ("in1_input", "0"),
+    "a voltage below zero": ("in1_input", "-4"),
+    "a current that runs backwards": ("curr1_input", "-30"),
+    "nothing": ("curr1_input", ""),
+    "no number": ("curr1_input", "nan"),
+    "a number that breaks off": ("in1_input", "50-"),
+    "far too much": ("curr1_input", "99999999999"),
+    "a transfer that failed": ("in1_input", "a folder"),
+}
+
+
+@pytest.mark.parametrize(("file", "text"), ODD.values(), ids=ODD)
+def test_one_odd_reading_is_dropped_and_counted(chips, tmp_path, file, text):
+    options = chips(hwmon2={**INA219, "name": "ina260"})
+    (tmp_path / "class/hwmon2/shunt_resistor").unlink()
+    sensor = hwmon.open({**options, "interval_ms": 50})
+    sensor.read_w()
+
+    with odd.for_a_moment(tmp_path / "class" / "hwmon2" / file, text):
+        assert sensor.read_w() == pytest.approx(5.02 * 0.52)
+    assert sensor.dropped >= 1
+
+
+@pytest.mark.parametrize(("file", "text"), ODD.values(), ids=ODD)
+def test_odd_readings_and_no_others_end_the_sensor(chips, tmp_path, file, text):
+    options = chips(hwmon2={**INA219, "name": "ina260"})
+    (tmp_path / "class/hwmon2/shunt_resistor").unlink()
+    sensor = hwmon.open(options)
+    odd.write(tmp_path / "class" / "hwmon2" / file, text)
+
+    with pytest.raises(SensorError, match=r"\(11 readings in a row\)"):
+        sensor.read_w()
+
+
+@pytest.mark.parametrize(("name", "mv"), [("ina219", 32000), ("ina226", 40959), ("ina260", 36000)])
+def test_a_supply_above_what_the_chip_can_show_is_an_error(chips, name, mv):
+    sensor = hwmon.open({**chips(hwmon2={**INA219, "name": name, "in1_input": mv}), "shunt_ohms": 0.1})
+
+    with pytest.raises(SensorError, match="overflowed: a supply of 3"):
+        sensor.read_w()

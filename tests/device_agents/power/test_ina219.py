@@ -1,9 +1,11 @@
 import errno
+import time
 
 import pytest
 
-from device_agents.power import SensorError, ina219
+from device_agents.power import OddReadingError, SensorError, ina219
 from device_agents.power._i2c import explain
+from tests.lab.ina219_chip import CALIBRATION, CONFIGURATION, POWER, Ina219Chip
 
 
 class Chip:
@@ -129,9 +131,9 @@ def test_the_datasheet_s_registers_give_the_datasheet_s_power(bus_word, shunt_wo
 @pytest.mark.parametrize(
     ("chip", "complaint"),
     [
-        (Chip(flags=1), "overflowed: more than 3.20 A"),
         (Chip(shunt_uv=320_000), "overflowed"),
         (Chip(shunt_uv=-20_000), "runs backwards: swap"),
+        (Chip(bus_mv=16_000), "overflowed: a supply of 16 V or more; write `range_v: 32`"),
         (Chip(bus_mv=0), "sees 0 V"),
         (Chip(ready_every=0), "no conversion"),
     ],
@@ -139,6 +141,186 @@ def test_the_datasheet_s_registers_give_the_datasheet_s_power(bus_word, shunt_wo
 def test_a_value_that_cannot_be_trusted_is_an_error(chip, complaint):
     with pytest.raises(SensorError, match=complaint):
         ina219.Ina219(chip, 0.1, averaging=1).read_w()
+
+
+# ------------------------------------------------------------ beside another program, on the chip's model
+
+
+class Bus:
+    """The way to the model; ``before_look`` is what somebody else does before each look at the bus voltage."""
+
+    def __init__(self, chip, before_look=lambda _: None):
+        self.chip = chip
+        self.before_look = before_look
+        self.looks = 0
+
+    def read_words(self, *registers):
+        if 2 in registers:
+            self.looks += 1
+            self.before_look(self.looks)
+        return [self._word(register) for register in registers]
+
+    def _word(self, register):
+        self.chip.write(bytes([register]))
+        return int.from_bytes(self.chip.read(2), "big")
+
+    def write_word(self, register, value):
+        self.chip.write(bytes([register]) + value.to_bytes(2, "big"))
+
+    def close(self):
+        pass
+
+
+def steady(amperes, volts, **settings):
+    return Ina219Chip(lambda _: amperes, lambda _: volts, **settings)
+
+
+@pytest.mark.parametrize("calibration", [0, 0x1000, 0x8000, 0xA000, 0xFFFE])
+@pytest.mark.parametrize("amperes", [0.02, 0.32, 2.9])
+def test_a_calibration_that_another_program_wrote_changes_nothing(calibration, amperes):
+    bus = Bus(steady(amperes, 5.1))
+    bus.write_word(CALIBRATION, calibration)
+    sensor = ina219.Ina219(bus, 0.1, averaging=1)
+
+    assert [sensor.read_w() for _ in range(3)] == pytest.approx([5.1 * amperes] * 3, rel=2e-3)
+    assert bus.read_words(CALIBRATION) == [calibration]
+
+
+def test_the_model_s_arithmetic_overflows_with_such_a_calibration():
+    """Or the test above would show nothing."""
+    bus = Bus(steady(0.32, 5.1))
+    bus.write_word(CALIBRATION, 0xFFFE)
+    sensor = ina219.Ina219(bus, 0.1, averaging=1)
+    sensor.read_w()
+
+    assert bus.chip.registers[2] & 1
+
+
+@pytest.mark.parametrize(
+    ("bus_word", "shunt_word", "watts"),
+    [(1275 << 3 | 3, 3200, 1.632), (1275 << 3 | 1, 3200, 1.632), (3999 << 3 | 3, 31999, 51.184)],
+)
+def test_the_overflow_bit_is_of_no_account(bus_word, shunt_word, watts):
+    assert ina219.power_w(bus_word, shunt_word, 0.1) == pytest.approx(watts, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("volts", "range_v", "complaint"),
+    [
+        (16.0, 16, "a supply of 16 V or more; write `range_v: 32`"),
+        (19.0, 16, "a supply of 16 V or more; write `range_v: 32`"),
+        (33.0, 32, "a supply of 32 V or more; the chip bears 26 V at most"),
+    ],
+)
+def test_a_supply_above_the_range_is_an_error_and_no_number(volts, range_v, complaint):
+    sensor = ina219.Ina219(Bus(steady(1.0, volts)), 0.1, averaging=1, range_v=range_v)
+
+    with pytest.raises(SensorError, match=complaint) as caught:
+        sensor.read_w()
+    assert not isinstance(caught.value, OddReadingError)
+
+
+@pytest.mark.parametrize(("volts", "range_v"), [(15.9, 16), (19.0, 32), (24.0, 32)])
+def test_a_supply_within_the_range_is_measured(volts, range_v):
+    sensor = ina219.Ina219(Bus(steady(1.0, volts)), 0.1, averaging=1, range_v=range_v)
+
+    assert sensor.read_w() == pytest.approx(volts, rel=2e-3)
+    assert sensor.volts() == pytest.approx(volts, abs=4e-3)
+
+
+FOREIGN = {
+    "a gain for 40 mV": 0x019F,
+    "a range of 32 V and no averaging, as after a reset": 0x399F,
+    "nine bits": 0x1807,
+    "power-down": 0x19E8,
+    "ADC off": 0x19EC,
+    "triggered": 0x19EB,
+    "shunt only": 0x19ED,
+    "a reset": 0x8000,
+}
+
+
+@pytest.mark.parametrize("word", FOREIGN.values(), ids=FOREIGN)
+def test_a_configuration_that_another_program_writes_meanwhile_costs_a_gap_and_no_wrong_value(word):
+    bus = Bus(steady(1.0, 5.0))
+    sensor = ina219.Ina219(bus, 0.1, averaging=8)
+    before = sensor.read_w()
+    bus.write_word(CONFIGURATION, word)
+
+    assert [before, sensor.read_w(), sensor.read_w()] == pytest.approx([5.0] * 3, rel=2e-3)
+    assert bus.chip.registers[CONFIGURATION] == ina219.configuration(8, 16)
+
+
+@pytest.mark.parametrize("word", [0x019F, 0x19E8])
+def test_a_program_that_configures_the_chip_all_the_time_is_told(word):
+    bus = Bus(steady(1.0, 5.0))
+    sensor = ina219.Ina219(bus, 0.1, averaging=1)
+    bus.before_look = lambda _: bus.write_word(CONFIGURATION, word)
+
+    with pytest.raises(SensorError, match=f"another program configures it \\(0x{word:04X}\\): end that"):
+        sensor.read_w()
+
+
+def test_a_program_that_reads_the_power_register_takes_away_values_and_not_the_sensor():
+    """Reading it clears "conversion ready" for both of us; every other value is the other program's."""
+    bus = Bus(steady(1.0, 5.0))
+    sensor = ina219.Ina219(bus, 0.1, averaging=1)
+    bus.before_look = lambda look: look % 2 and bus.read_words(POWER)
+
+    assert [sensor.read_w() for _ in range(5)] == pytest.approx([5.0] * 5, rel=2e-3)
+
+
+class Deaf(Chip):
+    """A chip that takes no configuration, as one behind a wire that is loose."""
+
+    def write_word(self, register, value):
+        pass
+
+
+def test_a_chip_that_does_not_keep_what_is_written_is_refused():
+    with pytest.raises(SensorError, match="does not keep its configuration: 0x19EF was written, 0x399F is there"):
+        ina219.Ina219(Deaf(), 0.1)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda bus: setattr(bus.chip, "fault", OSError(errno.EREMOTEIO, "no acknowledge")),
+        lambda bus: setattr(bus.chip, "volts", lambda _: 0.0),
+        lambda bus: setattr(bus.chip, "amperes", lambda _: -1.0),
+    ],
+    ids=["no acknowledge", "no voltage", "backwards"],
+)
+def test_one_odd_reading_is_dropped_and_more_end_the_sensor(odd):
+    bus = Translated(steady(1.0, 5.0))
+    sensor = ina219.Ina219(bus, 0.1, averaging=1)
+    before = dict(vars(bus.chip))
+
+    def moment(look):
+        if look == 3:
+            odd(bus)
+        if look == 6:
+            vars(bus.chip).update({name: before[name] for name in ("fault", "volts", "amperes")})
+
+    bus.looks, bus.before_look = 0, moment
+    assert [sensor.read_w() for _ in range(6)] == pytest.approx([5.0] * 6, rel=2e-3)
+    assert 1 <= sensor.dropped <= 3
+
+    bus.before_look = lambda _: None
+    odd(bus)
+    time.sleep(2 * sensor.interval_s)
+    with pytest.raises(SensorError, match=r"\(11 readings in a row\)"):
+        sensor.read_w()
+
+
+class Translated(Bus):
+    """Tells of a failed transfer as the real bus does."""
+
+    def _word(self, register):
+        try:
+            return super()._word(register)
+        except OSError as error:
+            raise OddReadingError(explain(error, "/dev/i2c-1", 1, 0x40)) from error
 
 
 def test_closing_lets_go_of_the_bus():

@@ -1,6 +1,7 @@
 import pytest
 
 from device_agents.power import SensorError, ina3221
+from tests.device_agents.power import odd
 
 
 @pytest.fixture
@@ -80,4 +81,42 @@ def test_a_file_that_cannot_be_read_is_named(tree, tmp_path):
     (tmp_path / "6-0040/iio:device0/in_power0_input").unlink()
 
     with pytest.raises(SensorError, match="in_power0_input"):
+        sensor.read_w()
+
+
+POWER, VOLTAGE = "6-0040/iio:device0/in_power0_input", "6-0040/iio:device0/in_voltage0_input"
+
+
+@pytest.mark.parametrize("text", ["0", "-2170", "", "nan", "4294967295", "a folder"])
+def test_one_odd_reading_is_dropped_and_counted(tree, tmp_path, text):
+    sensor = ina3221.open({**tree(jetpack4(NANO, (2170, 80, 410))), "interval_ms": 50})
+    sensor.read_w()
+
+    with odd.for_a_moment(tmp_path / POWER, text):
+        assert sensor.read_w() == 2.17
+    assert sensor.dropped >= 1
+
+
+def test_odd_readings_and_no_others_end_the_sensor(tree, tmp_path):
+    sensor = ina3221.open(tree(jetpack4(NANO, (2170, 80, 410))))
+    odd.write(tmp_path / POWER, "0")
+
+    with pytest.raises(SensorError, match=r"POM_5V_IN shows 0 mW, .*\(11 readings in a row\)"):
+        sensor.read_w()
+
+
+def test_a_voltage_that_cannot_be_read_for_once_is_the_one_before(tree, tmp_path):
+    sensor = ina3221.open(tree(jetpack4(NANO, (2170, 80, 410))))
+    assert sensor.volts() == 5.08
+    odd.write(tmp_path / VOLTAGE, "")
+    assert sensor.volts() == 5.08
+
+
+@pytest.mark.parametrize(("mv", "ma"), [(5000, 32760), (32760, 100)])
+def test_a_rail_at_the_chip_s_full_scale_is_an_error(tree, mv, ma):
+    files = jetpack5([("VDD_IN", 5000, 1120), ("VDD_SOC", 5000, 301)]) | {"1-0040/hwmon/hwmon4/shunt1_resistor": 5000}
+    sensor = ina3221.open(tree(files))
+    tree({"1-0040/hwmon/hwmon4/in1_input": mv, "1-0040/hwmon/hwmon4/curr1_input": ma})
+
+    with pytest.raises(SensorError, match="VDD_IN overflowed"):
         sensor.read_w()

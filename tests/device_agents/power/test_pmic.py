@@ -1,6 +1,7 @@
 import pytest
 
 from device_agents.power import SensorError, pmic
+from tests.device_agents.power import odd
 
 ANSWER = """\
   3V7_WL_SW_A current(0)=0.01200000A
@@ -61,4 +62,38 @@ def test_a_firmware_that_stops_answering_is_an_error(program):
     program("error=1")
 
     with pytest.raises(SensorError, match="shows no rails"):
+        sensor.read_w()
+
+
+ODD = {
+    "nothing": "",
+    "an error": "error=1",
+    "cut off": ANSWER[: ANSWER.index("VDD_CORE_V")],
+    "another number": ANSWER.replace("1.50000000A", "1.5.0A"),
+    "not a number": ANSWER.replace("1.50000000A", "nanA"),
+    "far too much": ANSWER.replace("1.50000000A", "1500000.0A"),
+    "below zero": ANSWER.replace("1.50000000A", "-15.0A"),
+}
+
+
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
+def test_one_odd_answer_is_dropped_and_counted(program, tmp_path, answer):
+    sensor = pmic.open({**program(ANSWER), "interval_ms": 50})
+    whole = (tmp_path / "vcgencmd").read_text()
+    program(answer)
+    fallen = (tmp_path / "vcgencmd").read_text()
+    odd.write(tmp_path / "answers", whole)
+
+    (tmp_path / "vcgencmd").write_text(f"#!/bin/sh\nexec sh {tmp_path}/answers pmic_read_adc\n")
+    with odd.for_a_moment(tmp_path / "answers", fallen):
+        assert sensor.read_w() == pytest.approx(1.1451 * RAILS_W + 0.5879)
+    assert sensor.dropped >= 1
+
+
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
+def test_odd_answers_and_no_others_end_the_sensor(program, answer):
+    sensor = pmic.open(program(ANSWER))
+    program(answer)
+
+    with pytest.raises(SensorError, match=r"\(11 readings in a row\)"):
         sensor.read_w()

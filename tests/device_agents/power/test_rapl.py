@@ -4,6 +4,7 @@ import threading
 import pytest
 
 from device_agents.power import SensorError, rapl
+from tests.device_agents.power import odd
 
 
 @pytest.fixture
@@ -110,3 +111,40 @@ def test_readable_counters_are_ok(tmp_path, zones):
     zones("intel-rapl:0", 7)
 
     assert rapl.check(options(tmp_path)) == "ok"
+
+
+@pytest.mark.parametrize("text", ["", "nan", "a folder"])
+def test_one_odd_reading_is_dropped_and_its_energy_counts_with_the_next_one(tmp_path, zones, text):
+    """Of two packages one is read, the other is not: what the first counted must not be lost."""
+    for zone in ("intel-rapl:0", "intel-rapl:1"):
+        zones(zone, 0)
+    sensor = rapl.open(options(tmp_path, interval_ms=50))
+    for zone in ("intel-rapl:0", "intel-rapl:1"):
+        zones(zone, 500_000)
+    start = sensor._last_s
+
+    with odd.for_a_moment(tmp_path / "intel-rapl:1" / "energy_uj", text):
+        watts = sensor.read_w()
+    assert sensor.dropped >= 1
+    assert watts * (sensor._last_s - start) == pytest.approx(1.0)
+
+
+def test_a_counter_that_was_set_back_gives_no_power_that_no_processor_draws(tmp_path, zones):
+    zones("intel-rapl:0", 900_000, range_uj=262_143_328_850)
+    sensor = rapl.open(options(tmp_path, interval_ms=50))
+    zones("intel-rapl:0", 1_000, range_uj=262_143_328_850)
+    timer = threading.Timer(odd.MOMENT_S, zones, ("intel-rapl:0", 101_000), {"range_uj": 262_143_328_850})
+    timer.start()
+
+    assert 0 < sensor.read_w() < 10
+    assert sensor.dropped == 1
+    timer.join()
+
+
+def test_odd_readings_and_no_others_end_the_sensor(tmp_path, zones):
+    zones("intel-rapl:0", 7)
+    sensor = rapl.open(options(tmp_path))
+    odd.write(tmp_path / "intel-rapl:0" / "energy_uj", "")
+
+    with pytest.raises(SensorError, match=r"it holds no number \(11 readings in a row\)"):
+        sensor.read_w()

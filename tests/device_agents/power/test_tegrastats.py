@@ -139,6 +139,99 @@ def test_rails_that_contradict_each_other_are_refused(program):
         tegrastats.open(program("echo POM_5V_IN 3227/3200 POM_5V_GPU 8949/8900; exec sleep 60"))
 
 
+ORIN = (FIXTURES / "orin_nano_jp6.txt").read_text().strip()
+ODD = {
+    "a part above its input": "VDD_IN 2000mW/2000mW VDD_CPU_GPU_CV 2900mW/2900mW VDD_SOC 100mW/100mW",
+    "cut off": "RAM 1/2MB VDD_IN 88",
+    "cut off behind the blank": "RAM 1/2MB VDD_IN ",
+    "unknown grammar": "VDD_IN: 8.87 W; VDD_CPU_GPU_CV: 1 W",
+    "not a number": "VDD_IN nanmW/nanmW VDD_CPU_GPU_CV nanmW/nanmW",
+    "huge": "VDD_IN 4294967295mW/8870mW VDD_SOC 100mW/100mW",
+    "hugest": f"VDD_IN {'9' * 400}mW/8870mW VDD_SOC 100mW/100mW",
+    "negative": "VDD_IN -8870mW/8870mW",
+    "nothing": "VDD_IN 0mW/8870mW",
+    "empty": "",
+    "blank": "   ",
+    "its own complaint": "tegrastats: cannot open /sys/kernel/debug/bpmp: Permission denied",
+    "mixed with a complaint": "VDD_IN 88warning: no nvgpu\n70mW/8870mW VDD_SOC 100mW/100mW",
+    "another unit": "VDD_IN 8/8 VDD_SOC 1/1",
+    "watts": "VDD_IN 8W/8W VDD_SOC 1W/1W",
+    "two lines in one": "VDD_IN 8870mW/8870mW RAM 1/2MB VDD_IN 870mW/8870mW",
+    "bytes that are no text": r"\377\376VDD_IN\0008870mW",
+}
+
+
+def printed(line):
+    """The shell command that prints a line, escapes and all."""
+    return f"printf '{line}\\n'"
+
+
+def good(milliwatts):
+    return printed(ORIN.replace("VDD_IN 8870mW", f"VDD_IN {milliwatts}mW").replace("%", "%%"))
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_one_odd_line_is_dropped_and_counted(program, odd):
+    script = "; sleep 0.1; ".join([good(8000), printed(odd), good(9000), printed(odd), good(9500)])
+    sensor = tegrastats.open(program(f"{script}; exec sleep 60"))
+
+    assert (sensor.read_w(), sensor.read_w()) == (9.0, 9.5)
+    assert sensor.dropped == 2
+    sensor.close()
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_odd_lines_and_no_others_end_the_sensor(program, odd):
+    sensor = tegrastats.open(program(f"{good(8000)}; while sleep 0.02; do {printed(odd)}; done"))
+
+    with pytest.raises(SensorError, match=r"\(11 readings in a row\)"):
+        sensor.read_w()
+    sensor.close()
+
+
+@pytest.mark.parametrize("name", [name for name in ODD if name != "another unit"])
+def test_a_first_line_that_is_odd_is_no_reason_to_refuse_the_board(program, name):
+    odd = ODD[name]
+    goods = "; sleep 0.05; ".join(good(mw) for mw in (8000, 8100, 8200, 8300, 8400, 8500))
+    sensor = tegrastats.open(program(f"{printed(odd)}; sleep 0.1; {goods}; exec sleep 60"))
+
+    assert 8.2 < sensor.read_w() < 8.6
+    sensor.close()
+
+
+def test_rails_are_refused_where_most_lines_contradict_themselves(program):
+    """A part that is mislabelled as the input reads less than it once in a while."""
+    odd, fine = printed(ODD["a part above its input"]), good(8000)
+    assert "labels its rails wrongly" in tegrastats.check(
+        program("; sleep 0.05; ".join([odd, fine, odd, fine, odd, fine]) + "; exec sleep 60")
+    )
+    assert tegrastats.check(program("; sleep 0.05; ".join([odd, fine, fine, odd, fine]) + "; exec sleep 60")) == "ok"
+
+
+def test_a_tegrastats_that_never_ends_its_line_is_noticed(program, monkeypatch):
+    monkeypatch.setattr(tegrastats, "_PATIENCE_S", 0.3)
+
+    with pytest.raises(SensorError, match="printed nothing"):
+        tegrastats.open(program("exec tr '\\\\0' x < /dev/zero"))
+
+
+def test_a_tegrastats_that_prints_faster_than_it_is_read_gives_values(program, monkeypatch):
+    monkeypatch.setattr(tegrastats, "_PATIENCE_S", 0.3)
+    sensor = tegrastats.open(program("exec yes POM_5V_IN 1500/1500"))
+
+    assert sensor.read_w() == 1.5
+    sensor.close()
+
+
+def test_a_part_of_its_own_may_rest_and_the_input_may_not(program):
+    options = program("while sleep 0.01; do echo POM_5V_IN 0/0 POM_5V_GPU -31/0; done")
+    sensor = tegrastats.open(dict(options, rail="POM_5V_GPU"))
+    assert sensor.read_w() == -0.031
+    sensor.close()
+    for rail in (None, "POM_5V_IN"):
+        assert "POM_5V_IN shows 0 mW, which no module draws" in tegrastats.check(dict(options, rail=rail))
+
+
 def test_a_tegrastats_that_hangs_is_noticed(program, monkeypatch):
     monkeypatch.setattr(tegrastats, "_PATIENCE_S", 0.2)
 

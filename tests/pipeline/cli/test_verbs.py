@@ -64,6 +64,18 @@ def test_devices_list_shows_each_device_with_its_address(tmp_path: Path) -> None
     assert re.search(r"pi +raspberry-pi-4 +pi@pi\.local:2222 +onnxruntime +not measured +lab", table)
 
 
+def test_a_device_that_is_out_of_use_is_told_and_stops_no_command_for_another_one(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("inventory.yaml", "version: 1\ndevices:\n  odd: {host: a, kind: raspbery-pi-4}\n")
+    local, odd = desk.done("devices", "list", "--json").json
+    assert (local["name"], local["problem"], odd["name"]) == ("local", None, "odd")
+    assert "inventory.yaml:3: devices.odd.kind: unknown kind (did you mean 'raspberry-pi-4'?)" in odd["problem"]
+    assert "✗ odd is out of use: inventory.yaml:3: devices.odd.kind" in desk.done("devices", "list").out
+    assert "✓ runtime" in desk.done("devices", "check", "local").out
+    refused = desk.do("devices", "check", "odd")
+    assert (refused.code, "unknown kind" in refused.error) == (2, True)
+
+
 def test_devices_check_passes_on_this_machine(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     findings = desk.done("devices", "check", "local", "--inventory", "inventory.yaml", "--json").json

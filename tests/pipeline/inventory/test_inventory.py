@@ -192,6 +192,58 @@ def test_our_own_file_of_host_keys_is_the_one_written_and_openssh_is_read_too(em
     assert ssh.more_known_hosts[0] == str(empty_home / ".ssh" / "known_hosts")
 
 
+# ------------------------------------------------------------ one device's mistake
+
+BROKEN = {
+    "an alias that nobody knows": "{kind: raspberry-pi-4}",
+    "an unknown kind": "{host: a, kind: raspbery}",
+    "a kind whose profile is broken": "{host: a, kind: half-made}",
+    "an unknown key": "{hots: a}",
+    "no mapping": "3",
+    "a port that is none": "{host: a, ssh: {port: many}}",
+    "a config that is not there": "{host: a, ssh: {config: nowhere}}",
+    "an alias with a setting that is not supported": "{host: odd}",
+    "jump hosts in a circle": "{host: circle}",
+    "a secret": "{host: a, ssh: {password: x}}",
+    "blocks that contradict its sensor": "{host: a, power: ina219, measure: {block_s: 0.5}}",
+    "a recording for a board": "{host: a, recording: r.gz}",
+    "an address that is none": "{host: 'a b'}",
+}
+
+
+@pytest.mark.parametrize("entry", BROKEN.values(), ids=BROKEN)
+def test_a_mistake_in_one_device_s_entry_puts_that_one_out_of_use(empty_home: Path, entry: str) -> None:
+    (empty_home / ".ssh" / "config").write_text(
+        "Match originalhost odd localnetwork 10.0.0.0/8\n Port 1\nHost circle\n ProxyJump ring\n"
+        "Host ring\n ProxyJump circle\nHost good\n HostName 192.0.2.7\n"
+    )
+    Path("profiles").mkdir()
+    Path("profiles/half-made.yaml").write_text("sumary: x\n")
+    inventory = written(f"groups: {{lab: [bad, good]}}\ndevices:\n  bad: {entry}\n  good: {{}}\n  other: {{host: b}}\n")
+
+    assert list(inventory.devices) == ["local", "good", "other"]
+    assert inventory.device("good").tags == ("lab",)
+    assert list(inventory.unusable) == ["bad"]
+    with pytest.raises(InventoryError, match=r"inventory.yaml:3: devices.bad|half-made.yaml:1: summ"):
+        inventory.device("bad")
+    with pytest.raises(InventoryError, match=r"no device 'bat' \(did you mean 'bad'\?\)"):
+        inventory.device("bat")
+
+
+def test_the_implied_local_device_works_though_all_that_are_written_are_out_of_use() -> None:
+    Path("inventory.yaml").write_text("devices: {bad: {kind: nothing, host: a}}")
+    assert load_inventory(partial=True).device("local").ssh is None
+    with pytest.raises(InventoryError, match="unknown kind"):
+        load_inventory()
+
+
+def test_a_mistake_in_what_all_devices_share_is_everybody_s() -> None:
+    for shared in ("defaults: {ssh: {prot: 1}}", "groups: {lab: {devices: [], runtme: x}}", "version: 3"):
+        Path("inventory.yaml").write_text(f"{shared}\ndevices: {{good: {{host: a}}}}\n")
+        with pytest.raises(InventoryError, match=r"inventory.yaml:1: "):
+            load_inventory(partial=True)
+
+
 # ------------------------------------------------------------ mistakes
 
 
@@ -241,6 +293,7 @@ def test_our_own_file_of_host_keys_is_the_one_written_and_openssh_is_read_too(em
         ),
         ("devices:\n  pi: {host: a, ssh: {config: nowhere}}\n", "ssh.config: no such file: nowhere"),
         ("devices:\n  pi: 3\n", "inventory.yaml:2: devices.pi: "),
+        ('devices:\n  pi: {host: a, agent: {dir: "a\\nb"}}\n', "devices.pi.agent.dir: String should match pattern"),
         ("devices:\n  7: {host: a}\n", "devices.7.[key]: should be a valid string"),
         ("devices: &a\n  pi: *a\n", "inventory.yaml:"),
     ],

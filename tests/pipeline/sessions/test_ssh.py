@@ -11,7 +11,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -368,8 +367,27 @@ def test_the_agent_s_stdin_ends_when_the_session_is_closed(sshd: Any, opened: An
     assert mark.exists()
 
 
-def test_a_login_shell_that_prints_breaks_sftp_with_a_hint(start_sshd: Any, opened: Any) -> None:
-    server = start_sshd('ForceCommand echo welcome; eval "$SSH_ORIGINAL_COMMAND"')
-    server.device()
-    with pytest.raises(errors.DeviceError, match=r"SFTP|ended"):
-        opened(replace(server.device()))
+@pytest.fixture
+def talkative(start_sshd: Any) -> Any:
+    """A server whose login shell prints before everything, and so before SFTP's own words."""
+    return start_sshd('ForceCommand printf welcome; eval "$SSH_ORIGINAL_COMMAND"')
+
+
+def test_files_go_over_past_a_login_shell_that_prints(talkative: Any, opened: Any) -> None:
+    session = opened(talkative.device())
+    assert session.put(b"x" * 1000, "a.onnx") == 1000
+    assert said(session) == b"hello"
+
+
+def test_a_login_shell_that_prints_breaks_sftp_with_a_hint_where_there_is_no_server_to_run(
+    talkative: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sessions.ssh._SFTP_SERVERS", ("/nowhere/sftp-server",))
+    with pytest.raises(errors.DeviceError, match=r"no SFTP: .*the login shell must not print"):
+        opened(talkative.device())
+
+
+def test_a_login_shell_that_runs_nothing_is_told_with_what_it_said(start_sshd: Any, opened: Any) -> None:
+    server = start_sshd("ForceCommand echo This account is currently not available.; exit 1")
+    with pytest.raises(errors.AgentError, match=r"ended with 1 and said 'This account is currently not available.'"):
+        opened(server.device())
