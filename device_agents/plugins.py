@@ -3,7 +3,7 @@
 import importlib
 import os
 from types import ModuleType
-from typing import List
+from typing import Any, List
 
 from device_agents.errors import AgentError
 from device_agents.protocol import BAD_REQUEST
@@ -15,13 +15,14 @@ def names(package: str) -> List[str]:
     >>> names("device_agents.runtimes")[:2]
     ['null', 'null_engine']
     """
-    path = importlib.import_module(package).__path__[0]
+    module: Any = importlib.import_module(package)
+    path = module.__path__[0]
     if os.path.isdir(path):  # pkgutil would import the disassembler to list a folder
-        found = [os.path.splitext(name)[0] for name in os.listdir(path) if name.endswith(".py")]
+        files = os.listdir(path)
     else:
-        import pkgutil
-
-        found = [module.name for module in pkgutil.iter_modules([path])]
+        inside = package.replace(".", os.sep) + os.sep
+        files = [name[len(inside) :] for name in module.__loader__._files if name.startswith(inside)]
+    found = {os.path.splitext(name)[0] for name in files if os.path.splitext(name)[1] in (".py", ".pyc")}
     return sorted(name for name in found if not name.startswith("_"))
 
 

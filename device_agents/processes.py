@@ -31,6 +31,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=launch.environment(),
+            pass_fds=launch.descriptors(),
             start_new_session=True,
             preexec_fn=functools.partial(die_with, os.getpid()),
         )

@@ -36,7 +36,7 @@ class LocalSession:
             self._write(zipapp.content, agent)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         python = sys.executable if device.python == "auto" else str(Path(device.python).expanduser())
-        self._process = self._start([python, str(agent), "--dir", str(self._folder)])
+        self._process = self._start(zipapp.command(python, str(self._folder)))
         self._out = self._process.stdout.fileno() if self._process.stdout else -1
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._out, selectors.EVENT_READ)

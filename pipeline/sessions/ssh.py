@@ -84,7 +84,7 @@ class SshSession:
         return probe.parse(self._device, status, out, err)
 
     def _start(self, zipapp: Zipapp) -> paramiko.Channel:
-        words = [self._board.python, f"{self._board.folder}/{zipapp.name}", "--dir", self._board.folder]
+        words = zipapp.command(self._board.python, self._board.folder)
         with talking(self._name):
             channel = self._link.transport.open_session(timeout=_SFTP_S)
             channel.exec_command("exec " + " ".join(shlex.quote(w) for w in words))
