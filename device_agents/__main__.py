@@ -66,10 +66,14 @@ def options(words: List[str]) -> Dict[str, str]:
 
 
 def _serve(asked: Dict[str, str]) -> None:
+    from device_agents.folder import FolderError, secure
     from device_agents.serve import Server
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's; the agent ends when its line closes
-    folder = os.path.abspath(os.path.expanduser(asked["--dir"]))
+    try:
+        folder = secure(asked["--dir"], make=False)
+    except (FolderError, OSError) as error:
+        sys.exit("cannot use the agent's folder %s: %s" % (asked["--dir"], error))
     Server(folder, wire.Lines(0), wire.take_stdout(), int(asked["--quota-mb"]) * _MEGABYTE).serve()
 
 

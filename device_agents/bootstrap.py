@@ -14,6 +14,7 @@ content is in doubt cannot vouch for itself.
     python3 -I -S -c "this file" FOLDER/agent-<sha256>.pyz --dir FOLDER
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -100,7 +101,8 @@ def _read(archive: str) -> Tuple[int, bytes]:
     try:
         fd = os.open(archive, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        sys.exit("cannot read the agent's file %s: %s" % (archive, error.strerror))
+        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        sys.exit("cannot read the agent's file %s: %s" % (archive, why))
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
         sys.exit("the agent's file %s is no ordinary file, or far too large: remove it: rm -r %s" % (archive, archive))

@@ -14,6 +14,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
+from device_agents.folder import FolderError, secure
 from pipeline.errors import AgentError, DiskFullError, PythonMissingError
 from pipeline.records import Device
 from pipeline.sessions import OnLine, Zipapp
@@ -32,7 +33,7 @@ class LocalSession:
         self._files = self._folder / "files"
         self._make_folder()
         agent = self._folder / zipapp.name
-        if not agent.exists() or agent.read_bytes() != zipapp.content:
+        if not _holds(agent, zipapp.content):
             self._write(zipapp.content, agent)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         python = sys.executable if device.python == "auto" else str(Path(device.python).expanduser())
@@ -72,7 +73,10 @@ class LocalSession:
 
     def _make_folder(self) -> None:
         try:
-            self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
+            secure(str(self._folder))
+            secure(str(self._files))
+        except FolderError as e:
+            raise AgentError(f"{self._name}: cannot use the agent's folder: {e}; or set agent: dir") from e
         except OSError as e:
             raise AgentError(f"{self._name}: cannot make the agent's folder {self._files}: {e.strerror}") from e
 
@@ -83,6 +87,7 @@ class LocalSession:
                 part.write_bytes(source)
             else:
                 shutil.copyfile(source, part)
+            part.chmod(0o600)
             part.replace(target)
         except OSError as e:
             part.unlink(missing_ok=True)
@@ -127,3 +132,12 @@ class LocalSession:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether an ordinary file of this content lies there; what is none is moved out of the way."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}.part-{uuid.uuid4().hex}"))
+    elif path.is_symlink() or (path.exists() and not path.is_file()):
+        path.unlink()
+    return path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content

@@ -109,6 +109,7 @@ class SshSession:
                 return 0
             try:
                 with sftp.file(part, "wb") as f:
+                    f.chmod(0o600)  # under a strange umask the agent could not read it
                     f.set_pipelined(True)
                     f.write(content)
                 if _size(sftp, part) != len(content):

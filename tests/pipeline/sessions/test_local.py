@@ -126,3 +126,41 @@ def test_a_folder_that_cannot_be_made_is_named() -> None:
     device = Device(name="local", kind="local", agent_dir="/proc/agent")
     with pytest.raises(errors.AgentError, match="cannot make the agent's folder /proc/agent"):
         open_session(device, Zipapp.of(b""))
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a folder", "a link", "a huge file"])
+def test_what_is_no_file_in_the_agent_s_place_is_replaced(opened: Any, tmp_path: Path, what: str) -> None:
+    opened().close()
+    (file,) = (tmp_path / "agent").glob("agent-*.pyz")
+    file.rename(tmp_path / "elsewhere")
+    if what == "a pipe":
+        os.mkfifo(file)
+    elif what == "a folder":
+        file.mkdir()
+    elif what == "a link":
+        file.symlink_to(tmp_path / "elsewhere")
+    else:
+        with file.open("wb") as sparse:
+            sparse.truncate(1 << 40)
+    assert said(opened()) == b"hello"
+    assert file.is_file()
+    assert not file.is_symlink()
+
+
+def test_a_folder_that_others_may_write_to_is_refused_with_what_mends_it(opened: Any, tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent").chmod(0o777)
+    with pytest.raises(errors.AgentError, match=r"cannot use the agent's folder: others may .*: chmod go-w \S+/agent;"):
+        opened()
+
+
+def test_the_agent_s_folder_and_files_are_its_user_s_alone_under_any_umask(opened: Any, tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        session = opened()
+        session.put(b"content", "a.onnx")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "agent").rglob("*")}
+    assert (tmp_path / "agent").stat().st_mode & 0o777 == modes.pop("files") == 0o700
+    assert set(modes.values()) == {0o600}
