@@ -44,6 +44,11 @@ class Child:
         self._tail = b""
         self.tell(request)
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def __enter__(self) -> "Child":
         return self
 

@@ -37,6 +37,9 @@ _LOOK = """
 import hashlib, json, sys
 folder = os.path.expanduser(sys.argv[1])
 found = {"python": sys.executable, "folder": folder, "sha256": None, "problem": None, "errno": 0, "free": -1}
+def ordinary(path):
+    return not os.path.lexists(path) or stat.S_ISREG(os.lstat(path).st_mode) and os.lstat(path).st_size < MOST
+
 try:
     secure(folder)
     secure(os.path.join(folder, "files"))
@@ -45,7 +48,7 @@ try:
     agent = os.path.join(folder, sys.argv[2])
     if os.path.isdir(agent) and not os.path.islink(agent):
         os.rename(agent, agent + ".part-%d" % os.getpid())
-    elif os.path.lexists(agent) and (os.path.islink(agent) or not os.path.isfile(agent) or os.path.getsize(agent) > MOST):
+    elif not ordinary(agent):
         os.remove(agent)
     elif os.path.exists(agent):
         with open(agent, "rb") as f:
