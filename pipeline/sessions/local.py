@@ -7,12 +7,13 @@ import errno
 import os
 import selectors
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import uuid
 from pathlib import Path
+
+import psutil
 
 from device_agents.folder import FolderError, secure
 from pipeline.errors import AgentError, DiskFullError, PythonMissingError
@@ -129,8 +130,14 @@ class LocalSession:
         return last_lines(self._stderr.read())
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        """Kill the agent and all that it started, in whatever session; a watchdog still has to restore power modes."""
+        family = [psutil.Process(self._process.pid)]
+        with contextlib.suppress(psutil.Error):
+            family += family[0].children(recursive=True)
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[-1:] != ["watchdog"]:
+                    process.kill()
         self._process.wait()
 
 

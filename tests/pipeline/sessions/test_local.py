@@ -117,6 +117,18 @@ def test_closing_ends_an_agent_that_listens_and_kills_one_that_does_not(opened: 
             said(session)
 
 
+def test_what_an_agent_that_does_not_listen_started_ends_with_it(opened: Any) -> None:
+    """In a session of its own as well, which a kill of the agent's group does not reach."""
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)"
+    session = opened(
+        f"import subprocess, sys, time\n{child}\nfor line in sys.stdin: print({child}.pid, flush=True)\ntime.sleep(60)"
+    )
+    family = psutil.Process(int(said(session))).parent().children(recursive=True)
+    assert len(family) == 2
+    session.close()
+    assert all(map(gone, family))
+
+
 def test_a_python_that_is_not_there_is_named(opened: Any) -> None:
     with pytest.raises(errors.PythonMissingError, match="cannot run /nowhere/python"):
         opened(python="/nowhere/python")
