@@ -15,7 +15,6 @@ content is in doubt cannot vouch for itself.
 """
 
 import errno
-import hashlib
 import os
 import stat
 import sys
@@ -112,6 +111,8 @@ def _read(archive: str) -> Tuple[int, bytes]:
 
 def _check(archive: str, content: bytes) -> None:
     """End with a sentence unless ``content`` is what the name says; a file of another name claims nothing."""
+    import hashlib  # not above: its OpenSSL is 3 MB in each of the agent's processes, which import this file too
+
     name = os.path.basename(archive)
     if not (name.startswith("agent-") and name.endswith(".pyz")):
         return

@@ -12,6 +12,8 @@ import stat
 from typing import Set
 
 _MOST_LINKS = 40
+_FIRST_OF_PEOPLE = 1000
+"""The first group of an ordinary user: GID_MIN in /etc/login.defs."""
 
 
 class FolderError(Exception):
@@ -90,6 +92,8 @@ def _trusted() -> Set[int]:
 
 def _private(group: int, owner: int) -> bool:
     """Whether the group is its owner's alone, as each user has one on Debian, often with an umask of 002."""
+    if group < _FIRST_OF_PEOPLE:
+        return False  # a group of the system's, which services may run under
     try:
         name = pwd.getpwuid(owner).pw_name
         members = set(grp.getgrgid(group).gr_mem)

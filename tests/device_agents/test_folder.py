@@ -42,9 +42,10 @@ def test_one_of_ours_that_others_can_only_look_into_is_closed_to_them(tmp_path, 
     assert mode(agent) & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("found", [0o777, 0o707, 0o702])
+@pytest.mark.parametrize("found", [0o777, 0o707, 0o702, 0o770, 0o720])
 @pytest.mark.parametrize("which", ["agent", "."])
-def test_a_folder_that_others_may_write_to_is_refused_on_the_way_too(tmp_path, found, which):
+def test_a_folder_that_others_may_write_to_is_refused_on_the_way_too(tmp_path, monkeypatch, found, which):
+    monkeypatch.setattr(module, "_private", lambda group, owner: False)
     (tmp_path / "agent").mkdir()
     (tmp_path / which).chmod(found)
     with pytest.raises(FolderError) as caught:
@@ -84,7 +85,10 @@ def test_a_group_with_no_other_member_is_private(monkeypatch):
     monkeypatch.setattr(module.pwd, "getpwall", lambda: [User("ann", 1000), User("bob", 1001)])
     assert module._private(1000, 1000)
     assert not module._private(1001, 1000)  # bob's
-    assert not module._private(44, 1000)  # nobody's: for programs that run under it
+    assert not module._private(1002, 1000)  # nobody's: for programs that run under it
+    monkeypatch.setattr(module.pwd, "getpwall", lambda: [User("ann", 0)])
+    assert not module._private(0, 1000)  # the system's
+    monkeypatch.setattr(module.pwd, "getpwall", lambda: [User("ann", 1000)])
     Group.gr_mem = ("bob",)
     assert not module._private(1000, 1000)
 
