@@ -19,7 +19,8 @@ from device_agents.protocol import CRASHED
 from device_agents.readings import ROOT, number, text, text_under
 
 EVERY_S = 0.1
-_FAMILY_EVERY_S = 1.0
+_FAMILY_S = (0.5, 10.0)
+"""When a process's children are looked for again, at first and later: that reads the whole of /proc."""
 _LEAST_FREE = 0.03
 """Of the board's memory, swap included; with less the kernel begins to end processes of its own choice."""
 
@@ -45,7 +46,8 @@ class Guard:
         self._board_mb = board_mb(root)
         self._limit_mb = self._board_mb * (share or 0.0)
         self._family: List[int] = []
-        self._family_at = self._looked_at = 0.0
+        self._family_due = self._looked_at = 0.0
+        self._family_s = _FAMILY_S[0]
         self._most_mb = 0.0
 
     def look(self) -> None:
@@ -58,8 +60,9 @@ class Guard:
         if self._share is None or now - self._looked_at < EVERY_S:
             return
         self._looked_at = now
-        if now - self._family_at >= _FAMILY_EVERY_S:
-            self._family, self._family_at = [self._pid] + descendants(self._pid), now
+        if now >= self._family_due:
+            self._family = [self._pid] + descendants(self._pid)
+            self._family_due, self._family_s = now + self._family_s, min(2 * self._family_s, _FAMILY_S[1])
         found_mb = sum(map(held_mb, self._family))
         self._most_mb = max(self._most_mb, found_mb)
         if found_mb > self._limit_mb:

@@ -45,7 +45,7 @@ def test_one_of_ours_that_others_can_only_look_into_is_closed_to_them(tmp_path, 
 @pytest.mark.parametrize("found", [0o777, 0o707, 0o702, 0o770, 0o720])
 @pytest.mark.parametrize("which", ["agent", "."])
 def test_a_folder_that_others_may_write_to_is_refused_on_the_way_too(tmp_path, monkeypatch, found, which):
-    monkeypatch.setattr(module, "_private", lambda group, owner: False)
+    monkeypatch.setattr(module, "_private", lambda *_: False)
     (tmp_path / "agent").mkdir()
     (tmp_path / which).chmod(found)
     with pytest.raises(FolderError) as caught:
