@@ -11,9 +11,11 @@ import pytest
 
 from device_agents import bootstrap
 from pipeline.sessions.zipapp import zipapp
-from tests.device_agents.harness import Agent, descendants, eventually, find_python36
+from tests.device_agents.harness import Agent, descendants, find_python36
 
 PYTHONS = [pytest.param(sys.executable, id="this python"), pytest.param(find_python36(), id="python 3.6")]
+MODEL = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a.json"
+"""The null runtime's model that takes no time: ``{}``."""
 NULL = {"runtime": "null", "warmup_s": 0.01, "min_s": 0.05, "max_s": 0.5, "block_s": 0.01, "ci_rel": 0.5}
 
 
@@ -23,6 +25,8 @@ def archive(tmp_path):
     folder.mkdir(mode=0o700)
     path = folder / zipapp().name
     path.write_bytes(zipapp().content)
+    (folder / "files").mkdir(mode=0o700)
+    (folder / "files" / MODEL).write_text("{}")
     return path
 
 
@@ -46,7 +50,16 @@ def test_what_runs_is_what_was_sent_and_nothing_is_left_beside_it(python, archiv
         agent = Agent(start)
         assert agent.result("hello")["agent_sha256"] == zipapp().sha256
         assert agent.close() == 0
-    assert {entry.name for entry in archive.parent.iterdir()} <= {archive.name, "files"}
+    assert {entry.name for entry in archive.parent.iterdir()} == {archive.name, "files"}
+
+
+@pytest.mark.parametrize("path", sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python3")), ids=str)
+def test_every_python_since_3_6_finds_the_plugins_in_it_and_measures(path, archive):
+    agent = started(str(path), archive)
+
+    assert "null" in agent.result("hello")["runtimes"]
+    assert agent.result("measure", candidate=MODEL, **NULL)["candidate"]
+    assert agent.close() == 0
 
 
 def change_a_byte(content: bytes) -> bytes:
@@ -109,15 +122,12 @@ def test_modules_laid_beside_it_are_not_imported(archive):
         names = ("sitecustomize.py", "usercustomize.py", "json.py", "select.py", "agent.pth")
         for name in (*names, "device_agents/__init__.py", "device_agents/serve.py"):
             (home / name).write_text(foreign)
-    (archive.parent / "files").mkdir()
-    candidate = archive.parent / "files" / f"{'44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'}.json"
-    candidate.write_text("{}")
     agent = Agent(
         zipapp().command(sys.executable, str(archive.parent)), {"PYTHONPATH": str(archive.parent)}, cwd=archive.parent
     )
 
     assert agent.result("hello")["agent_sha256"] == zipapp().sha256
-    assert agent.result("measure", candidate=candidate.name, **NULL)["candidate"]
+    assert agent.result("measure", candidate=MODEL, **NULL)["candidate"]
     assert agent.close() == 0
 
 
@@ -126,21 +136,15 @@ def test_a_file_overwritten_while_the_agent_runs_changes_nothing(python, archive
     assert agent.result("hello")
     with archive.open("r+b") as file:
         file.write(b"import sys; sys.exit('foreign code')\n" * 3000)
-    (archive.parent / "files").mkdir(exist_ok=True)
-    name = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a.json"
-    (archive.parent / "files" / name).write_text("{}")
 
-    assert agent.result("measure", candidate=name, **NULL)["candidate"]
+    assert agent.result("measure", candidate=MODEL, **NULL)["candidate"]
     assert agent.result("hello")["agent_sha256"] == zipapp().sha256
     assert agent.close() == 0
 
 
 def test_workers_start_from_modules_that_are_compiled_already(python, archive):
-    (archive.parent / "files").mkdir()
-    name = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a.json"
-    (archive.parent / "files" / name).write_text("{}")
     agent = started(python, archive)
-    agent.send("measure", candidate=name, **{**NULL, "min_s": 30, "max_s": 30})
+    agent.send("measure", candidate=MODEL, **{**NULL, "min_s": 30, "max_s": 30})
     while agent.receive().get("stage") != "measure":
         pass
     (worker,) = descendants(agent.process.pid)
@@ -167,11 +171,8 @@ SETTINGS = {
 
 
 def test_the_user_s_settings_for_python_and_the_linker_reach_neither_agent_nor_worker(python, archive):
-    (archive.parent / "files").mkdir()
-    name = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a.json"
-    (archive.parent / "files" / name).write_text("{}")
     agent = started(python, archive, SETTINGS)
-    agent.send("measure", candidate=name, **{**NULL, "min_s": 30, "max_s": 30})
+    agent.send("measure", candidate=MODEL, **{**NULL, "min_s": 30, "max_s": 30})
     while agent.receive().get("stage") != "measure":
         pass
     for pid in (agent.process.pid, *descendants(agent.process.pid)):
@@ -206,7 +207,7 @@ def test_first_starts_at_once_do_not_disturb_one_another(archive):
         assert agent.result("hello")["agent_sha256"] == zipapp().sha256
     for agent in agents:
         assert agent.close() == 0
-    assert eventually(lambda: {entry.name for entry in archive.parent.iterdir()} <= {archive.name, "files"})
+    assert {entry.name for entry in archive.parent.iterdir()} == {archive.name, "files"}
 
 
 def test_versions_unused_for_a_month_go_and_what_older_ones_unpacked(archive):
