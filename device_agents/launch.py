@@ -9,6 +9,7 @@ import device_agents
 from device_agents import bootstrap
 
 _LEAN_MODES = ("sampler", "watchdog")
+_NOT_PASSED_ON = ("PYTHON", "LD_PRELOAD", "LD_AUDIT")
 _DESCRIPTORS = "/proc/self/fd/"
 
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(device_agents.__file__)))
@@ -39,11 +40,15 @@ def descriptors() -> Tuple[int, ...]:
 
 
 def environment() -> Dict[str, str]:
-    """Return the environment in which ``command`` finds the agent, and nothing that the user's rc files add to it."""
-    found = bootstrap.environment(os.environ)
-    if not zipapp():
-        found["PYTHONPATH"] = _HOME
-    return found
+    """Return the environment in which ``command`` finds the agent.
+
+    A checked copy was started in a clean one. Whoever starts another by hand says by PYTHONPATH where to find a runtime
+    under development, and nothing more of Python's or the linker's.
+    """
+    found = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)}
+    paths = [] if zipapp() else [_HOME]
+    paths += list(filter(None, [os.environ.get("PYTHONPATH")]))
+    return dict(found, PYTHONPATH=os.pathsep.join(paths)) if paths else found
 
 
 @functools.lru_cache(maxsize=None)

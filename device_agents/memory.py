@@ -26,7 +26,7 @@ _LEAST_FREE = 0.03
 
 OUT_OF_MEMORY = re.compile(
     r"out.?of.?memory|MemoryError|bad.?alloc|cudaErrorMemoryAllocation|memory .{0,40}could not be allocated"
-    r"|insufficient memory|fail\w* to allocate|cannot allocate|SIGKILL|exit code 137",
+    r"|insufficient memory|fail\w* to allocate|cannot allocate(?! memory in static TLS)|SIGKILL|exit code 137",
     re.I,
 )
 """As the kernel, CUDA, C++'s library, ONNX Runtime and TensorRT 7 to 10 put it: github.com/NVIDIA/TensorRT issues 477,

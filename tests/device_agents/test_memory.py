@@ -156,7 +156,13 @@ def test_an_end_for_lack_of_memory_is_explained_whoever_puts_it_into_words(board
 
     assert told.startswith(words)
     assert "its limit is 500 MB (measure.memory_share: 0.5 of the board's 1000 MB)" in told
-    assert memory.Guard(os.getpid(), 0.5, board()).explain("opset 99") == "opset 99"
+
+
+@pytest.mark.parametrize(
+    "words", ["opset 99", "ImportError: libgomp.so.1: cannot allocate memory in static TLS block", "no shape inference"]
+)
+def test_another_end_is_not_explained_by_memory(board, words):
+    assert memory.Guard(os.getpid(), 0.5, board()).explain(words) == words
 
 
 # ---------------------------------------------------------------- the agent
