@@ -79,7 +79,7 @@ class Guard:
         """Return ``words``, and what the process held and may hold where they speak of memory."""
         if self._share is None or not OUT_OF_MEMORY.search(words):
             return words
-        return "%s; as for memory, the runtime's process %s" % (words, self._words())
+        return "%s; as for memory, the runtime's process %s" % (words.rstrip(), self._words())
 
     def _words(self) -> str:
         return "held up to %.0f MB, its limit is %.0f MB (measure.memory_share: %g of the board's %.0f MB)" % (
