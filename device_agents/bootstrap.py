@@ -82,8 +82,11 @@ def _start_copy(archive: str, words: List[str]) -> None:
     """Replace this process by the agent that ``archive`` holds; end with a sentence where it cannot be trusted."""
     fd, content = _read(archive)
     _check(archive, content)
-    os.utime(fd, ns=(int(time.time() * 1e9), os.fstat(fd).st_mtime_ns))  # in use: not to be tidied away
-    _tidy(archive)
+    try:
+        os.utime(fd, ns=(int(time.time() * 1e9), os.fstat(fd).st_mtime_ns))  # in use: not to be tidied away
+        _tidy(archive)
+    except OSError:
+        pass  # a disk that cannot be written to
     try:
         copy = nameless(os.path.dirname(archive))
         os.pwrite(copy, content, 0)
@@ -127,11 +130,7 @@ def _check(archive: str, content: bytes) -> None:
 def _tidy(archive: str) -> None:
     """Remove versions of the agent that were not started for a month, and what older ones unpacked beside them."""
     folder, own = os.path.split(archive)
-    try:
-        names = os.listdir(folder or ".")
-    except OSError:
-        return
-    for name in names:
+    for name in os.listdir(folder or "."):
         path = os.path.join(folder, name)
         if name.startswith("agent-") and name != own and _unused(path):
             if name.endswith(".pyz"):

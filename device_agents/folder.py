@@ -5,6 +5,7 @@ can put another folder in place of the last. This file stands for itself, since 
 there is an agent.
 """
 
+import contextlib
 import grp
 import os
 import pwd
@@ -74,7 +75,8 @@ def _require_folder(path: str, status: os.stat_result, last: bool) -> None:
             % (path, mode, path)
         )
     if last and mode != 0o700:
-        os.chmod(path, 0o700)
+        with contextlib.suppress(OSError):  # a disk that cannot be written to: others may look, and no more
+            os.chmod(path, 0o700)
 
 
 def _require_owner(path: str, owner: int, trusted: Set[int]) -> None:

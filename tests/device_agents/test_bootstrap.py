@@ -201,6 +201,21 @@ def test_what_it_makes_is_its_user_s_alone_under_any_umask(python, tmp_path, uma
         assert stat.S_IMODE(made.stat().st_mode) == 0o700
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a disk")
+def test_it_runs_from_a_disk_that_cannot_be_written_to(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=False).returncode:
+        pytest.skip("cannot mount a tmpfs here")
+    try:
+        (tmp_path / zipapp().name).write_bytes(zipapp().content)
+        tmp_path.chmod(0o755)
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+        agent = Agent(zipapp().command(sys.executable, str(tmp_path)))
+        assert agent.result("hello")["agent_sha256"] == zipapp().sha256
+        assert agent.close() == 0
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
 def test_first_starts_at_once_do_not_disturb_one_another(archive):
     agents = [started(sys.executable, archive) for _ in range(3)]
     for agent in agents:
