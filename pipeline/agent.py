@@ -235,6 +235,7 @@ class Agent:
             spinning=told.spinning,
             timeout_s=told.timeout_s,
             build_timeout_s=told.build_timeout_s,
+            memory_share=told.memory_share,
         )
         try:
             outputs = np.frombuffer(base64.b64decode(raw["outputs"]), "<f4").reshape(raw["shape"])
