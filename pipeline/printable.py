@@ -7,6 +7,7 @@ through ``printable`` once, where they enter: as a validated answer's text, or a
 from __future__ import annotations
 
 import re
+from typing import Any
 
 MOST_CHARACTERS = 1000
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -34,7 +35,20 @@ def printable_lines(text: str, most: int = 10 * MOST_CHARACTERS) -> str:
     'one\ntwo\\x1b[2J'
     """
     shown = text if len(text) <= most else f"{text[: most - 1]}…"
-    return "\n".join(printable(line, most) for line in shown.splitlines()) if shown.isprintable() is False else shown
+    return shown if shown.isprintable() else "\n".join(printable(line, most) for line in shown.split("\n"))
+
+
+def printable_values(value: Any) -> Any:
+    r"""Return plain JSON values with every text in them made printable.
+
+    >>> printable_values({"name\x1b": ["a\x07", 1, None]})
+    {'name\\x1b': ['a\\x07', 1, None]}
+    """
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable_values(key): printable_values(item) for key, item in value.items()}
+    return [printable_values(item) for item in value] if isinstance(value, list) else value
 
 
 def _written_out(found: re.Match[str]) -> str:

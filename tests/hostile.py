@@ -314,9 +314,8 @@ WIRES: Mapping[str, Callable[[bytes], bytes]] = {
 def answers(draw: st.DrawFn, verbs: tuple[str, ...] = VERBS) -> Hostile:
     """Draw what a hostile board says."""
     verb = draw(st.sampled_from(verbs))
-    request = {"verb": verb, "modes": BOARD.modes, "threads": 4 if verb == "meter" else 1, "reference": "x"}
     kind = draw(st.sampled_from(["spoilt", "spoilt", "spoilt", "fitting", "fitting and spoilt", "honest"]))
-    result = draw(FITTING[verb]) if kind.startswith("fitting") else honest(request)
+    result = draw(FITTING[verb]) if kind.startswith("fitting") else plain(verb).result
     if kind.endswith("spoilt"):
         result = draw(spoilt(result))
     envelope: Callable[[dict[str, Any]], Any] = lambda message: message  # noqa: E731 - one of two
@@ -331,6 +330,12 @@ def answers(draw: st.DrawFn, verbs: tuple[str, ...] = VERBS) -> Hostile:
 
 
 KINDS = ("crashed", "timeout", "refused", "invalid", "held", "corrupt", "disk_full", "internal", "", "?")
+
+
+def plain(verb: str, wire: Callable[[bytes], bytes] = lambda line: line) -> Hostile:
+    """Return what an honest board says to a request that ``ask`` makes."""
+    request = {"verb": verb, "modes": BOARD.modes, "threads": 4 if verb == "meter" else 1, "reference": "x"}
+    return Hostile(verb, honest(request), lambda message: message, wire, f"{verb}: honest")
 
 
 def _envelope(draw: st.DrawFn) -> Callable[[dict[str, Any]], Any]:
