@@ -153,6 +153,7 @@ def _power(
     seconds = np.array([b.end_s - b.start_s for b in active])
     runs = np.array([len(b.ms) for b in active])
     energy_j = np.array([trace.energy_j(b.start_s, b.end_s) for b in active])
+    _require_some(float(energy_j.sum()))
     rests = [trace.mean_w(*window) for window in idle if trace.covers(*window)]
     rest = _rest(trace, idle, active)
     samples = sum(trace.inside(b.start_s, b.end_s) for b in active)
@@ -231,6 +232,10 @@ def _totals(trace: PowerTrace, blocks: Sequence[Block]) -> tuple[float, float]:
     if not covered:
         raise ValueError("no power samples while the reference ran")
     energy = sum(trace.energy_j(b.start_s, b.end_s) for b in covered)
-    if energy < LEAST_ENERGY_J:
-        raise ValueError("no power at all while a model ran: the sensor is not in this board's supply")
+    _require_some(energy)
     return energy / sum(b.end_s - b.start_s for b in covered), energy / sum(len(b.ms) for b in covered)
+
+
+def _require_some(energy_j: float) -> None:
+    if energy_j < LEAST_ENERGY_J:
+        raise ValueError("no power at all while a model ran: the sensor is not in this board's supply")

@@ -354,8 +354,9 @@ def _envelope(draw: st.DrawFn) -> Callable[[dict[str, Any]], Any]:
 class Scripted:
     """The way to an agent whose words are known: honest until the verb in question is asked."""
 
-    def __init__(self, said: Hostile) -> None:
+    def __init__(self, said: Hostile, times: int = 1 << 30) -> None:
         self._said = said
+        self._left = times
         self._waiting = bytearray()
         self._talk = Conversation("board", self._send, self._receive, lambda: "")
 
@@ -370,7 +371,8 @@ class Scripted:
 
     def _send(self, line: bytes, *_: float) -> None:
         request = json.loads(line)
-        if request["verb"] == self._said.verb:
+        if request["verb"] == self._said.verb and self._left:
+            self._left -= 1
             self._waiting += self._said.says(request)
         else:
             message = {"v": 2, "id": request["id"], "ok": True, "result": honest(request)}

@@ -65,8 +65,10 @@ def output_of(channel: paramiko.Channel, name: str, most_bytes: int = MOST_OUTPU
         with contextlib.suppress(TimeoutError):
             chunk = channel.recv(_CHUNK_BYTES)
         out += chunk or b""
-        err += channel.recv_stderr(_CHUNK_BYTES) if channel.recv_stderr_ready() else b""
         _require_short(out, err, name, most_bytes)
+        while channel.recv_stderr_ready():
+            err += channel.recv_stderr(_CHUNK_BYTES)
+            _require_short(out, err, name, most_bytes)
         if chunk == b"":
             break
     while more := _rest_of_errors(channel):
