@@ -16,22 +16,22 @@ from paramiko.sftp import SFTPError
 
 from pipeline.errors import AgentError, DiskFullError
 from pipeline.records import Device
-from pipeline.sessions import OnLine, Zipapp, login_shell, probe
+from pipeline.sessions import MAX_LINE_BYTES, OnLine, Zipapp, login_shell, probe
 from pipeline.sessions.conversation import Conversation, last_lines
+from pipeline.sessions.deadline import left_s, output_of, within
 from pipeline.sessions.link import connect
 from pipeline.sessions.ssh_errors import FOREIGN, talking
 
 log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 16
+_WINDOW_CHUNKS = 64
 _SFTP_S = 60.0
 """Longest wait for one SFTP answer, not for a whole file."""
+_SLOWEST_BYTES_A_SECOND = 10_000
+"""A link that is slower than 80 kbit/s is no way to a board."""
 _PROBE_S = 60.0
 """A Raspberry Pi that starts Python from a cold SD card takes seconds."""
-_LOOK_S = 0.05
-_MOST_OUT_BYTES = 1 << 20
-"""Kept of a script's output: its end, which is ours; a login shell may have printed anything before."""
-
 _SFTP_SERVERS = (
     "/usr/lib/openssh/sftp-server",
     "/usr/libexec/openssh/sftp-server",
@@ -66,11 +66,10 @@ class SshSession:
         content = source if isinstance(source, bytes) else source.read_bytes()
         return self._put(content, f"{self._board.folder}/files", name)
 
-    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine) -> None:
+    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine, max_bytes: int = MAX_LINE_BYTES) -> None:
         """See ``Session.exchange``."""
-        self._channel.settimeout(deadline_s)
         with talking(self._name):
-            self._talk.exchange(line, deadline_s, on_line)
+            self._talk.exchange(line, deadline_s, on_line, max_bytes)
 
     def close(self) -> None:
         """See ``Session.close``: the agent sees the end of its stdin and goes."""
@@ -100,7 +99,7 @@ class SshSession:
 
     def _begin(self, zipapp: Zipapp) -> paramiko.Channel:
         words = zipapp.command(self._board.python, self._board.folder)
-        with talking(self._name):
+        with talking(self._name), within(self._link, _SFTP_S, self._name, "starting the agent"):
             channel = self._link.transport.open_session(timeout=_SFTP_S)
             channel.exec_command(login_shell.LINE)
             channel.sendall(login_shell.line(f"exec {shlex.join(words)}"))
@@ -112,7 +111,7 @@ class SshSession:
         until = time.monotonic() + _PROBE_S
         with talking(self._name):
             while not says.found:
-                chunk = self._next_chunk(until - time.monotonic())
+                chunk = self._next_chunk(until)
                 if not chunk:
                     raise EOFError(f"the agent did not start; the board said: {self._last_words() or 'nothing'}")
                 rest = says.rest(chunk)
@@ -120,7 +119,7 @@ class SshSession:
 
     def _run(self, script: str, seconds: float) -> tuple[int, str, str]:
         """Run one short shell script; return its status, and the end of its output and of its errors."""
-        with talking(self._name):
+        with talking(self._name), within(self._link, seconds, self._name, "the first look at the board"):
             channel = self._link.transport.open_session(timeout=seconds)
             with contextlib.closing(channel):
                 channel.exec_command(login_shell.SCRIPT)
@@ -128,13 +127,14 @@ class SshSession:
                 with contextlib.suppress(OSError):  # a login shell that ends at once says why, below
                     channel.sendall(script.encode())
                     channel.shutdown_write()
-                out, err = _drained(channel, seconds)
+                out, err = output_of(channel, self._name)
                 return channel.recv_exit_status(), out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
     def _put(self, content: bytes, folder: str, name: str) -> int:
         """Upload under a passing name, then rename: a name never stands for half a file."""
         target, part = f"{folder}/{name}", f"{folder}/.part-{uuid.uuid4().hex}"
-        with talking(self._name), self._sftp() as sftp:
+        seconds = _SFTP_S + len(content) / _SLOWEST_BYTES_A_SECOND
+        with talking(self._name), within(self._link, seconds, self._name, f"sending {name}"), self._sftp() as sftp:
             if _size(sftp, target) == len(content):
                 return 0
             try:
@@ -202,57 +202,42 @@ class SshSession:
 
     def _free_bytes(self) -> int:
         _, out, _ = self._run(f"df -Pk {shlex.quote(self._board.folder)}\n", _PROBE_S)
-        columns = out.strip().splitlines()[-1].split()
-        return int(columns[3]) * 1024
+        return probe.free_bytes(out)
 
     def _remove(self, path: str) -> None:
-        with talking(self._name), self._sftp() as sftp:
+        with talking(self._name), within(self._link, _SFTP_S, self._name, "removing a file"), self._sftp() as sftp:
             sftp.remove(path)
 
-    def _send(self, line: bytes) -> None:
-        self._channel.sendall(line)
+    def _send(self, line: bytes, until: float) -> None:
+        view = memoryview(line)
+        while view:
+            self._channel.settimeout(left_s(until))
+            view = view[self._channel.send(bytes(view[:_CHUNK_BYTES])) :]
 
-    def _receive(self, seconds: float) -> bytes:
+    def _receive(self, until: float) -> bytes:
         first, self._first = self._first, b""
-        return first or self._next_chunk(seconds)
+        return first or self._next_chunk(until)
 
-    def _next_chunk(self, seconds: float) -> bytes:
+    def _next_chunk(self, until: float) -> bytes:
         """Wait for the agent's stdout; its stderr is drained meanwhile, for a full window would stop both."""
-        until = time.monotonic() + seconds
         while True:
-            while self._channel.recv_stderr_ready():
-                self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
-                del self._stderr[:-_CHUNK_BYTES]
-            left = until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._channel.settimeout(min(1.0, left))
+            self._drain_stderr()
+            self._channel.settimeout(min(1.0, left_s(until)))
             with contextlib.suppress(TimeoutError):
                 return self._channel.recv(_CHUNK_BYTES)
 
+    def _drain_stderr(self) -> None:
+        """Take what stderr holds now, a window's worth at most: it may be filled as fast as it is drained."""
+        for _ in range(_WINDOW_CHUNKS):
+            if not self._channel.recv_stderr_ready():
+                return
+            self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
+            del self._stderr[:-_CHUNK_BYTES]
+
     def _last_words(self) -> str:
         with contextlib.suppress(OSError, EOFError):
-            while self._channel.recv_stderr_ready():
-                self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
+            self._drain_stderr()
         return last_lines(bytes(self._stderr))
-
-
-def _drained(channel: paramiko.Channel, seconds: float) -> tuple[bytes, bytes]:
-    """Return the ends of both streams; read in turns, for one whose window is full stops the other as well."""
-    out, err = bytearray(), bytearray()
-    until = time.monotonic() + seconds
-    channel.settimeout(_LOOK_S)
-    while time.monotonic() < until:
-        while channel.recv_stderr_ready():
-            err += channel.recv_stderr(_CHUNK_BYTES)
-            del err[:-_CHUNK_BYTES]
-        with contextlib.suppress(TimeoutError):
-            chunk = channel.recv(_CHUNK_BYTES)
-            if not chunk:
-                return bytes(out), bytes(err)
-            out += chunk
-            del out[:-_MOST_OUT_BYTES]
-    raise TimeoutError
 
 
 def _sftp_over(channel: paramiko.Channel) -> paramiko.SFTPClient:
