@@ -7,7 +7,6 @@ architecture, a network of the same shape.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 from pipeline import codec
 from pipeline.errors import ConfigError, first_line
 from pipeline.records import SearchSpace
+from pipeline.regular_file import LIST_BYTES, is_folder, read_text
 
 RECIPE = "recipe.json"
 VERSION = 2
@@ -132,11 +132,12 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: there is none, it is damaged or of a newer version, or its channels make no sense.
     """
-    file = path / RECIPE if path.is_dir() else path
+    folder = is_folder(path)
+    file = path / RECIPE if folder else path
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file, LIST_BYTES)
     except FileNotFoundError as error:
-        where = f"the folder {path} holds no {RECIPE}" if path.is_dir() else f"no recipe {path}"
+        where = f"the folder {path} holds no {RECIPE}" if folder else f"no recipe {path}"
         raise ConfigError(f"{where}; give a {RECIPE}, or the folder that `pipeline pull` wrote it to") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the recipe {file} cannot be read: {first_line(error)}; pull it again") from error
@@ -146,7 +147,7 @@ def read_recipe(path: Path) -> Recipe:
 def parse(text: str, *, shown: str = "the recipe") -> Recipe:
     """Return the recipe that ``to_text`` wrote; raises like ``read_recipe``."""
     try:
-        plain = json.loads(text)
+        plain = codec.from_text(text)
     except ValueError as error:
         raise ConfigError(f"{shown} is damaged: {first_line(error)}; pull it again") from error
     version = plain.get("recipe") if isinstance(plain, dict) else None
@@ -160,19 +161,10 @@ def parse(text: str, *, shown: str = "the recipe") -> Recipe:
     try:
         recipe = codec.load(Recipe, plain)
     except ValueError as error:
-        raise ConfigError(f"{shown} is damaged: {_place(error)}; pull it again") from error
+        raise ConfigError(f"{shown} is damaged: {codec.problem(error)}; pull it again") from error
     for number, cut in enumerate(recipe.cuts, 1):
         _require_sense(cut, f"{shown}, cut {number}")
     return recipe
-
-
-def _place(error: ValueError) -> str:
-    """Return where pydantic found what, on one line."""
-    errors = getattr(error, "errors", None)
-    if errors is None:
-        return first_line(error)
-    first = errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _require_sense(cut: Cut, shown: str) -> None:

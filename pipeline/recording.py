@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline import codec
+from pipeline import codec, regular_file
 from pipeline.errors import InventoryError, StoreError
 from pipeline.records import Device
 
@@ -42,6 +42,10 @@ _FOLDERS = re.compile(r"(?<![\w./])(?!(?<=:)//)~?/(?:[^\s/'\":]+/)+")
 _GZIP = 31
 """zlib's window bits for a gzip member."""
 _CHUNK_BYTES = 1 << 16
+MOST_LINE_BYTES = 64 * 1024 * 1024
+"""Of one answer, unpacked: as many as a board may send."""
+MOST_BYTES = 1024**3
+"""Of all answers, unpacked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,12 +242,11 @@ def read_header(path: Path) -> Header:
             f"{first.get('recording')!r}; make one with `pipeline run --record`"
         )
     try:
-        device = codec.load(Device, first["device"])
-        return Header(
-            device=device, shared=bool(first["shared"]), about=first["about"], versions=first["versions"]
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise InventoryError(f"the header of the recording {path} is damaged: {error}") from error
+        return codec.load(Header, {name: first[name] for name in ("device", "shared", "about", "versions")})
+    except KeyError as error:
+        raise InventoryError(f"the header of the recording {path} is damaged: it has no {error}") from error
+    except ValueError as error:
+        raise InventoryError(f"the header of the recording {path} is damaged: {codec.problem(error)}") from error
 
 
 def read_answers(path: Path) -> Iterator[Answer]:
@@ -255,19 +258,23 @@ def read_answers(path: Path) -> Iterator[Answer]:
     for number, line in enumerate(_lines(path)):
         if number == 0:
             continue
+        told = {"result": {}, **line} if "failure" in line else line
         try:
-            failure = Failure(**line["failure"]) if "failure" in line else None
-            result = {} if failure else line["result"]
-            yield Answer(line["verb"], line["arguments"], result, line.get("structures") or {}, failure)
-        except (KeyError, TypeError) as error:
-            raise InventoryError(f"line {number + 1} of the recording {path} is damaged: {error!r}") from error
+            answer = codec.load(Answer, {**told, "structures": line.get("structures") or {}})
+        except ValueError as error:
+            problem = codec.problem(error)
+            raise InventoryError(f"line {number + 1} of the recording {path} is damaged: {problem}") from error
+        yield answer
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        with path.open("rb") as stream:
+        with regular_file.opened(path, regular_file.LIST_BYTES) as stream:
             for member, _ in _members(stream, path):
-                yield json.loads(member)
+                line = codec.from_text(member)
+                if not isinstance(line, dict):
+                    raise ValueError(f"a line is a {type(line).__name__}, not an object")
+                yield line
     except OSError as error:
         raise InventoryError(f"the recording {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -276,16 +283,17 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _whole_bytes(path: Path) -> int:
     """Return how many bytes of a recording are whole lines."""
-    with path.open("rb") as stream:
+    with regular_file.opened(path, regular_file.LIST_BYTES) as stream:
         return max((end for _, end in _members(stream, path)), default=0)
 
 
 def _members(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
     """Yield each whole gzip member's content, and where it ends in the file."""
-    rest, read, number = b"", 0, 0
+    rest, read, number, whole = b"", 0, 0, 0
     while True:
         unpacker = zlib.decompressobj(_GZIP)
         parts: list[bytes] = []
+        size = 0
         while not unpacker.eof:
             chunk = rest or stream.read(_CHUNK_BYTES)
             read += 0 if rest else len(chunk)
@@ -293,7 +301,7 @@ def _members(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
             if not chunk and not parts:
                 return
             try:
-                parts.append(unpacker.decompress(chunk))
+                parts.append(unpacker.decompress(chunk, MOST_LINE_BYTES + 1))
             except zlib.error as error:
                 if number == 0:
                     raise ValueError(f"not gzip ({error})") from error
@@ -301,5 +309,10 @@ def _members(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
             if not chunk:
                 _log.warning("%s is broken after line %d; what follows is left out", path, number)
                 return
-        rest, number = unpacker.unused_data, number + 1
+            size += len(parts[-1])
+            if size > MOST_LINE_BYTES or whole + size > MOST_BYTES:
+                raise ValueError(
+                    f"unpacked, it has more than {MOST_LINE_BYTES} bytes in a line, or {MOST_BYTES} in all"
+                )
+        rest, number, whole = unpacker.unused_data, number + 1, whole + size
         yield b"".join(parts), read - len(rest)

@@ -36,6 +36,7 @@ from pipeline.cli.options import (
     Weights,
 )
 from pipeline.errors import OutputError, PipelineError
+from pipeline.regular_file import exists
 
 app = typer.Typer(
     name="pipeline",
@@ -95,7 +96,7 @@ def init(
 ) -> None:
     """Write a commented inventory.yaml and run.yaml to start from."""
     places = {"inventory.yaml": inventory or folder / "inventory.yaml", "run.yaml": folder / "run.yaml"}
-    there = [str(path) for path in places.values() if path.exists()]
+    there = [str(path) for path in places.values() if exists(path)]
     if there and not force:
         raise OutputError(f"{', '.join(there)} is there already; --force replaces it")
     for name, path in places.items():

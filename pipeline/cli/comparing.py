@@ -12,6 +12,7 @@ import typer
 from pipeline.cli.console import err, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
 from pipeline.errors import OutputError, UserError
+from pipeline.regular_file import is_folder
 from pipeline.store import Store
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def compare(
 def _folder(runs: Path, name: str) -> tuple[Path, str]:
     """Return the folder of runs and the id that a run's name or folder means."""
     folder = Path(name)
-    if "/" in name and folder.is_dir():
+    if "/" in name and is_folder(folder):
         runs, name = folder.resolve().parent, folder.resolve().name
     with Store.open(runs, name) as store:
         return runs, store.id

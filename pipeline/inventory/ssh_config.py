@@ -12,8 +12,10 @@ import platformdirs
 from paramiko.config import SSHConfig
 from paramiko.ssh_exception import SSHException
 
+from pipeline import regular_file
 from pipeline.errors import InventoryError
 from pipeline.records import SshAddress
+from pipeline.regular_file import exists, home_expanded
 
 DEFAULT_CONFIG = "~/.ssh/config"
 OPENSSH_KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
@@ -48,13 +50,13 @@ def resolve(written: str, settings: Mapping[str, Any]) -> SshAddress:
 
 
 def _read(path: str | None) -> SSHConfig:
-    file = Path(path or DEFAULT_CONFIG).expanduser()
-    if not file.exists():
-        if path:
-            raise InventoryError(f"ssh.config: no such file: {file}")
-        return SSHConfig()
+    file = home_expanded(path or DEFAULT_CONFIG)
     try:
-        return SSHConfig.from_path(str(file))
+        return SSHConfig.from_text(regular_file.read_text(file))
+    except FileNotFoundError as e:
+        if path:
+            raise InventoryError(f"ssh.config: no such file: {file}") from e
+        return SSHConfig()
     except (SSHException, OSError, UnicodeDecodeError) as e:
         raise InventoryError(f"{file}: cannot be read as an OpenSSH config: {e}") from e
 
@@ -73,7 +75,7 @@ def _address(written: str, settings: Mapping[str, Any], config: SSHConfig, depth
         port=settings.get("port") or port or int(found.get("port", 22)),
         user=settings.get("user") or user or found.get("user"),
         identity_file=_identity(settings, found),
-        known_hosts=str(Path(settings.get("known_hosts") or default_known_hosts()).expanduser()),
+        known_hosts=str(home_expanded(settings.get("known_hosts") or default_known_hosts())),
         more_known_hosts=_more_known_hosts(found),
         host_key_sha256=settings.get("host_key_sha256"),
         connect_timeout_s=settings.get("connect_timeout_s", 10.0),
@@ -118,11 +120,11 @@ def _lookup(config: SSHConfig, host: str) -> Mapping[str, Any]:
 def _identity(settings: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """Return the key file to use: the one written, or the first of OpenSSH's that exists."""
     if settings.get("identity_file"):
-        return str(Path(settings["identity_file"]).expanduser())
-    files = [Path(f).expanduser() for f in found.get("identityfile", [])]
-    return str(next((f for f in files if f.exists()), files[0])) if files else None
+        return str(home_expanded(settings["identity_file"]))
+    files = [home_expanded(f) for f in found.get("identityfile", [])]
+    return str(next((f for f in files if exists(f)), files[0])) if files else None
 
 
 def _more_known_hosts(found: Mapping[str, Any]) -> tuple[str, ...]:
     files = str(found["userknownhostsfile"]).split() if "userknownhostsfile" in found else OPENSSH_KNOWN_HOSTS
-    return tuple(str(Path(f).expanduser()) for f in files if f != "none")
+    return tuple(str(home_expanded(f)) for f in files if f != "none")

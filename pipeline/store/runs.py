@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.errors import RunNotFoundError, StoreError, nearest
 from pipeline.recording import REPLAY
+from pipeline.regular_file import exists, is_folder, is_there
 from pipeline.store.database import NAME, Database
 from pipeline.store.faults import explained
 from pipeline.store.lock import is_written
@@ -98,10 +99,10 @@ def read_status(database: Database, folder: Path) -> str:
 
 
 def _folders(root: Path) -> list[Path]:
-    if not root.exists():
+    if not exists(root):
         return []
     with explained(root):
-        folders = [f for f in root.iterdir() if f.is_dir() and (_STAMPED.match(f.name) or (f / NAME).is_file())]
+        folders = [f for f in root.iterdir() if is_folder(f) and (_STAMPED.match(f.name) or is_there(f / NAME))]
     return sorted(folders)
 
 

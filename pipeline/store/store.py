@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -226,9 +225,9 @@ class Store:
 
     def _record(self, kind: type[T], text: str, what: str) -> T:
         try:
-            return codec.load(kind, json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise StoreError(f"run {self.id} is damaged: its {what} cannot be read ({_first_line(error)})") from error
+            return codec.load(kind, codec.from_text(text))
+        except ValueError as error:
+            raise StoreError(f"run {self.id} is damaged: its {what} cannot be read ({codec.problem(error)})") from error
 
 
 def _text(value: object, what: str) -> str:

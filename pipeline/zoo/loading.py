@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from pipeline import plugins
 from pipeline.errors import DataError, nearest
 from pipeline.events import Listener
+from pipeline.regular_file import home_expanded, is_folder
 from pipeline.zoo import data
 from pipeline.zoo.dataset import DataSet, Split
 from pipeline.zoo.pools import Pool
@@ -95,7 +95,7 @@ def _source(spec: str, options: SourceOptions) -> Source:
     kind, _, argument = spec.partition(":")
     known = [name.replace("_", "-") for name in plugins.names(data.__name__)]
     if kind not in known:
-        folder = f"; for a folder of images write imagefolder:{spec}" if Path(spec).expanduser().is_dir() else ""
+        folder = f"; for a folder of images write imagefolder:{spec}" if is_folder(home_expanded(spec)) else ""
         raise DataError(f"unknown data {kind!r}{nearest(kind, known)}{folder}; there are: {', '.join(known)}")
     source: Source = plugins.load(data.__name__, kind).load(argument, options)
     return source

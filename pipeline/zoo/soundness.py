@@ -12,7 +12,8 @@ import platformdirs
 from PIL import Image
 
 from pipeline.events import Listener, Stage, Step
-from pipeline.zoo.pictures import BROKEN_IMAGE, in_threads
+from pipeline.regular_file import LIST_BYTES, opened, read_bytes
+from pipeline.zoo.pictures import BROKEN_IMAGE, IMAGE_BYTES, in_threads
 
 CHUNK = 1000
 """Images between two signs of progress; what was found is remembered after each."""
@@ -58,7 +59,7 @@ def _key(file: Path) -> str | None:
 
 def _remembered(memory: Path) -> set[str]:
     try:
-        return set(memory.read_text("ascii", "replace").split())
+        return set(read_bytes(memory, LIST_BYTES).decode("ascii", "replace").split())
     except OSError:
         return set()
 
@@ -73,7 +74,7 @@ def _remember(memory: Path, keys: Iterable[str | None]) -> None:
 def _is_sound(file: Path) -> bool:
     """Decode every byte; a JPEG at an eighth of its size, which leaves out arithmetic, but no data."""
     try:
-        with Image.open(file) as image:
+        with opened(file, IMAGE_BYTES) as stream, Image.open(stream) as image:
             image.draft("RGB", (1, 1))
             image.load()
     except BROKEN_IMAGE:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
+from pipeline.regular_file import is_there
 from pipeline.zoo.heads import find_head
 
 SUFFIXES = frozenset({".th", ".pt", ".pth", ".safetensors"})
@@ -72,7 +73,7 @@ def _without_layer(state: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]
 def _read(file: Path) -> Any:
     if file.suffix.lower() not in SUFFIXES:
         raise ModelError(f"weights file {file} ends in {file.suffix!r}; expected {', '.join(sorted(SUFFIXES))}")
-    if not file.is_file():
+    if not is_there(file):
         raise ModelError(f"no weights file {file}; give an existing .pt, .pth, .th or .safetensors file")
     return _read_safetensors(file) if file.suffix.lower() == ".safetensors" else _read_torch(file)
 
