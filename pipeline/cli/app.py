@@ -50,8 +50,8 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(runs.app, name="runs")
 
 
-def main() -> None:
-    """Run the command line; an expected failure is one line and an exit code, never a traceback."""
+def run_command() -> None:
+    """Run a command; an expected failure is one line and an exit code."""
     # GNU OpenMP's threads wait for each other by spinning. Beside other work on the same cores that made training 25
     # times slower (0.4 steps a second instead of 10); with a short spin it is 3.5 times, and alone it costs 5 %.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

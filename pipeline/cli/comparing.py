@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,6 +109,7 @@ def _read(
 
 def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) -> None:
     """Make the baselines that are not in the runs' stores yet; what is finished stays, however this ends."""
+    from pipeline.cli.ending import ended_at_once
     from pipeline.cli.live import view
     from pipeline.cli.running import stored_settings
     from pipeline.cli.stopping import asked_to_stop
@@ -131,11 +133,11 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
             from pipeline.run import prepared
             from pipeline.splitting import stored_splits
 
-            with (
-                asked_to_stop() as stopping,
-                view() as listen,
-                prepared(told, board, listen=listen, weights_known=True, splits=stored_splits(store)) as ready,
-            ):
+            with asked_to_stop() as stopping, view() as listen, ExitStack() as stack:
+                with ended_at_once():
+                    ready = stack.enter_context(
+                        prepared(told, board, listen=listen, weights_known=True, splits=stored_splits(store))
+                    )
                 make_baselines(ready, store, listen=listen, stopping=stopping)
 
 

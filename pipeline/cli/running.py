@@ -19,10 +19,10 @@ from pipeline.cli.console import err, out, print_json
 from pipeline.cli.live import view
 from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.shown import print_comparison, print_recording
-from pipeline.cli.stopping import asked_to_stop, stopped_while_waiting
+from pipeline.cli.stopping import StartUp, asked_to_stop
 from pipeline.config import RunConfig, load_config
-from pipeline.errors import ConfigError, PipelineError, StoppedError, UserError
-from pipeline.events import Listener, Stage
+from pipeline.errors import ConfigError, PipelineError, UserError
+from pipeline.events import Stage
 from pipeline.inventory import load_inventory
 from pipeline.recording import FILE_NAME, Recorder, header_of
 from pipeline.records import Device
@@ -54,7 +54,7 @@ def run_and_show(asked: Asked, *, json: bool) -> None:
             stack.enter_context(store)
         stopping = stack.enter_context(asked_to_stop())
         with view() as show:
-            store = _seen_through(asked, store, told, board, stopped_while_waiting(show, stopping), stopping, stack)
+            store = _seen_through(asked, store, told, board, StartUp(show, stopping), stopping, stack)
         _print_end(store, asked.runs, json)
 
 
@@ -63,22 +63,25 @@ def _seen_through(
     store: Store | None,
     told: RunConfig,
     board: Device,
-    listen: Listener,
+    start: StartUp,
     stopping: Callable[[], bool],
     stack: ExitStack,
 ) -> Store:
     """Check everything, only then make a new run's folder, and see the run through."""
-    listen(Stage("Load torch"))
-    from pipeline.run import execute, prepared  # takes seconds: what was mistyped is told before
-    from pipeline.splitting import stored_splits
+    listen = start.listen
+    with ExitStack() as opened:
+        with start.ended_at_once():
+            listen(Stage("Load torch"))
+            from pipeline.run import execute, prepared  # takes seconds: what was mistyped is told before
+            from pipeline.splitting import stored_splits
 
-    weights_known = store is not None and store.get("base_weights") is not None
-    recorder = _recorder(asked, store, stack)
-    record = recorder.heard if recorder else None
-    splits = None if store is None else stored_splits(store)
-    with prepared(told, board, listen=listen, weights_known=weights_known, splits=splits, record=record) as ready:
-        if stopping():
-            raise StoppedError("stopped before anything was measured")
+            weights_known = store is not None and store.get("base_weights") is not None
+            recorder = _recorder(asked, store, stack)
+            record = recorder.heard if recorder else None
+            splits = None if store is None else stored_splits(store)
+            ready = opened.enter_context(
+                prepared(told, board, listen=listen, weights_known=weights_known, splits=splits, record=record)
+            )
         if store is None:
             store = stack.enter_context(begin(asked.runs, told, board, asked.inventory))
         if recorder is not None:

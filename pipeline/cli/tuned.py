@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.console import err, out, print_json
+from pipeline.cli.ending import ended_at_once
 from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.run_lines import RunLines
 from pipeline.cli.running import Asked, told_by
@@ -60,7 +61,8 @@ def tune_and_show(asked: Asked, search: Search, *, json: bool) -> None:
         from pipeline.tuning.runs import TunedRuns  # takes seconds: what was mistyped is told before
 
     paths = tuple(one.path for one in searched)
-    runs = TunedRuns(base=base, paths=paths, board=board, runs=asked.runs, inventory=asked.inventory)
+    runs = TunedRuns(base=base, paths=paths, board=board, runs=asked.runs, inventory=asked.inventory,
+                     starting=ended_at_once)  # fmt: skip
     err.print(f"[bold]{runs.name}[/]: {_planned(search, searched, budget)}")
     lines = RunLines(budget)
     try:

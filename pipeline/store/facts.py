@@ -71,10 +71,10 @@ class _Rung(_Fact):
 _KINDS: Mapping[str, Any] = {
     "base": Figures, "base_weights": StrictStr, "channel step": StrictInt, "chosen": StrictStr,
     "classes": list[StrictStr], "config": _Config, "device": _Device, "facts": DeviceFacts, "failure": StrictStr,
-    "finished": StrictStr, "folder": StrictStr, "git": StrictStr, "input": _Input, "inventory": StrictStr, "modes": dict[str, Any],
-    "recording": StrictStr, "rung": _Rung, "seconds": StrictFloat | StrictInt, "seed": StrictInt, "space": SearchSpace,
-    "splits": _Splits, "started": StrictStr, "status": StrictStr, "tuning": _Tuning, "usage": Usage,
-    "versions": dict[str, StrictStr], "winner": StrictStr,
+    "finished": StrictStr, "folder": StrictStr, "git": StrictStr, "input": _Input, "inventory": StrictStr,
+    "modes": dict[str, Any], "recording": StrictStr, "rung": _Rung, "seconds": StrictFloat | StrictInt,
+    "seed": StrictInt, "space": SearchSpace, "splits": _Splits, "started": StrictStr, "status": StrictStr,
+    "tuning": _Tuning, "usage": Usage, "versions": dict[str, StrictStr], "winner": StrictStr,
 }  # fmt: skip
 """By the fact's name, less the round or the training that it is of."""
 _OF = re.compile(r" \d+$|(?<=^rung) .*$")

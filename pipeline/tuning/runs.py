@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class TunedRuns:
     board: Device
     runs: Path
     inventory: Path | None
+    starting: Callable[[], AbstractContextManager[None]] = nullcontext
+    """The block in which a run is being made ready, before anything is worth being finished."""
     name: str = field(init=False)
     """The same whenever the same tuning is asked for again, so that it goes on."""
     _known: dict[Key, str] = field(init=False)
@@ -67,7 +69,8 @@ class TunedRuns:
         with ExitStack() as stack:
             store = stack.enter_context(Store.open(self.runs, known, write=True)) if known else None
             base_model = self._base_model(store)
-            ready = stack.enter_context(self._prepared(told, store, listen, weights_known=base_model is not None))
+            with self.starting():
+                ready = stack.enter_context(self._prepared(told, store, listen, weights_known=base_model is not None))
             if stopping():
                 raise StoppedError("stopped as asked; everything measured so far is kept")
             if store is None:
