@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline import __version__
-from pipeline.beginning import begin
+from pipeline.beginning import begin, require_writable
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.live import view
 from pipeline.cli.options import DEFAULT_RUNS
@@ -24,6 +24,7 @@ from pipeline.config import RunConfig, load_config
 from pipeline.errors import ConfigError, PipelineError, UserError
 from pipeline.events import Stage
 from pipeline.inventory import load_inventory
+from pipeline.origin import require_same_origin
 from pipeline.recording import FILE_NAME, Recorder, header_of
 from pipeline.records import Device
 from pipeline.store import Store, as_json
@@ -52,6 +53,7 @@ def run_and_show(asked: Asked, *, json: bool) -> None:
         store, told, board = _reopened(asked) if asked.resume else (None, *told_by(asked))
         if store is not None:
             stack.enter_context(store)
+        require_writable(asked.runs if store is None else store.path)
         stopping = stack.enter_context(asked_to_stop())
         with view() as show:
             store = _seen_through(asked, store, told, board, StartUp(show, stopping), stopping, stack)
@@ -143,12 +145,13 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
         inventory: None: the one that the run was started with.
 
     Raises:
-        UserError: the run ended before they were stored, another version stored them, or the device is not in the
-            inventory any more.
+        UserError: the run ended before they were stored, another version stored them, the device is not in the
+            inventory any more, or the user's code has changed.
     """
     told, name = store.get("config"), (store.get("device") or {}).get("name")
     if told is None or name is None:
         raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
+    require_same_origin(store)
     remembered = store.get("inventory")
     board = load_inventory(inventory or (Path(remembered) if remembered else None)).device(name)
     try:

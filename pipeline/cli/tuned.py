@@ -13,6 +13,7 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.beginning import require_writable
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.ending import ended_at_once
 from pipeline.cli.options import DEFAULT_RUNS
@@ -57,6 +58,7 @@ def tune_and_show(asked: Asked, search: Search, *, json: bool) -> None:
     for one in searched:  # what does not fit is told before the first run
         for value in one.points():
             changed(base, {one.path: value})
+    require_writable(asked.runs)
     with err.status("Load torch"):
         from pipeline.tuning.runs import TunedRuns  # takes seconds: what was mistyped is told before
 

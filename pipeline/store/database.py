@@ -95,6 +95,18 @@ class Database:
             ) from error
         return value
 
+    def require_sound(self) -> None:
+        """Read the file through, which takes a millisecond a megabyte.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        found = self.rows("PRAGMA quick_check(1)")[0][0]
+        if found != "ok":
+            raise StoreError(
+                f"{self._path} is damaged ({found}); move its folder away, the other runs are not concerned"
+            )
+
     def close(self) -> None:
         """Close the file."""
         with explained(self._path):

@@ -63,6 +63,12 @@ class _Tuning(_Fact):
     judged: StrictBool
 
 
+class _Verified(_Fact):
+    on_device: StrictFloat | StrictInt | None
+    on_host: StrictFloat | StrictInt | None
+    images: StrictInt
+
+
 class _Rung(_Fact):
     weights: StrictStr
     validation_accuracy: StrictFloat | StrictInt
@@ -70,14 +76,15 @@ class _Rung(_Fact):
 
 _KINDS: Mapping[str, Any] = {
     "base": Figures, "base_weights": StrictStr, "channel step": StrictInt, "chosen": StrictStr,
-    "classes": list[StrictStr], "config": _Config, "device": _Device, "facts": DeviceFacts, "failure": StrictStr,
-    "finished": StrictStr, "folder": StrictStr, "git": StrictStr, "input": _Input, "inventory": StrictStr,
-    "modes": dict[str, Any], "recording": StrictStr, "rung": _Rung, "seconds": StrictFloat | StrictInt,
-    "seed": StrictInt, "space": SearchSpace, "splits": _Splits, "started": StrictStr, "status": StrictStr,
-    "tuning": _Tuning, "usage": Usage, "versions": dict[str, StrictStr], "winner": StrictStr,
+    "classes": list[StrictStr], "code": dict[str, StrictStr], "config": _Config, "device": _Device,
+    "facts": DeviceFacts, "failure": StrictStr, "finished": StrictStr, "folder": StrictStr, "git": StrictStr,
+    "input": _Input, "inventory": StrictStr, "modes": dict[str, Any], "recording": StrictStr, "rung": _Rung,
+    "seconds": StrictFloat | StrictInt, "seed": StrictInt, "space": SearchSpace, "splits": _Splits,
+    "started": StrictStr, "status": StrictStr, "tuning": _Tuning, "usage": Usage, "verified": _Verified,
+    "versions": dict[str, StrictStr], "weights file": dict[str, StrictStr], "winner": StrictStr,
 }  # fmt: skip
-"""By the fact's name, less the round or the training that it is of."""
-_OF = re.compile(r" \d+$|(?<=^rung) .*$")
+"""By the fact's name, less the round, the training or the file that it is of."""
+_OF = re.compile(r" \d+$|(?<=^rung) .*$|(?<=^verified) .*$")
 
 
 def require_kind(key: str, value: object) -> None:

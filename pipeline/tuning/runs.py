@@ -16,6 +16,7 @@ from pipeline.config import RunConfig
 from pipeline.context import TUNING
 from pipeline.errors import CandidateError, StoppedError, TargetError
 from pipeline.events import Listener
+from pipeline.origin import require_same_origin
 from pipeline.records import Artifact, Device, Figures
 from pipeline.run import Prepared, execute, prepared
 from pipeline.splitting import stored_splits
@@ -68,6 +69,8 @@ class TunedRuns:
         known, told = self._known.get(key_of(settings)), changed(self.base, settings)
         with ExitStack() as stack:
             store = stack.enter_context(Store.open(self.runs, known, write=True)) if known else None
+            if store is not None:
+                require_same_origin(store)
             base_model = self._base_model(store)
             with self.starting():
                 ready = stack.enter_context(self._prepared(told, store, listen, weights_known=base_model is not None))

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.errors import UserError, nearest
 from pipeline.regular_file import LIST_BYTES, exists, home_expanded, is_there, read_bytes
 
-_NOT_THE_USERS = (
+NOT_THE_USERS = (
     Path(__file__).parents[1],
     *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")),
 )
@@ -85,7 +85,7 @@ def said(error: BaseException) -> str:
 
 
 def _is_the_users(file: str) -> bool:
-    return not file.startswith("<") and not any(Path(file).is_relative_to(folder) for folder in _NOT_THE_USERS)
+    return not file.startswith("<") and not any(Path(file).is_relative_to(folder) for folder in NOT_THE_USERS)
 
 
 @contextlib.contextmanager

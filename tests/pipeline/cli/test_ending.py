@@ -1,4 +1,4 @@
-"""Signals before anything is measured, and outputs that nobody reads: the process ends soon, quietly, with its status."""
+"""Signals before anything is measured, and outputs that nobody reads: how soon, how quietly, with what status."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SLOW = {
         "        time.sleep(60)\n        return super().forward(x)\n",
     ),
     "data": ("data", "import time\n\ndef Net(**_):\n    time.sleep(60)\n"),
-    "computed in C": ("model", "import torch\n\na = torch.randn(9000, 9000, dtype=torch.float64)\nfor _ in 'abc':\n    a @ a\n"),
+    "computed in C": ("model", "import torch\n\na = torch.randn(9000, 9000).double()\nfor _ in 'abc':\n    a @ a\n"),
     "whatever is raised": (
         "model", "import time\n\ndef Net(num_classes):\n    while True:\n        try:\n            time.sleep(60)\n"
         "        except BaseException:\n            pass\n",
@@ -80,7 +80,7 @@ def test_a_signal_while_a_board_is_connected_ends_a_run_at_once(refuse: Desk) ->
         port = silent.getsockname()[1]
         refuse.write(
             "inventory.yaml",
-            f"version: 1\ndevices: {{pi: {{kind: linux, host: 'pi@127.0.0.1:{port}', ssh: {{connect_timeout_s: 100}}}}}}\n",
+            f"devices: {{pi: {{kind: linux, host: 'pi@127.0.0.1:{port}', ssh: {{connect_timeout_s: 100}}}}}}\n",
         )
         run = refuse.start("run", "--config", "run.yaml", "--device", "pi")
         read_until(run, "Connect to pi")
@@ -109,7 +109,8 @@ HOW = {
 }
 VERBS = (
     "--help", "--version", "init new --force", "devices list", "devices check local", "runs list", "runs show latest",
-    "runs show latest --groups", "pull latest --output bundle", "compare latest", "profile model.onnx", "run --resume latest",
+    "runs show latest --groups", "pull latest --output bundle", "compare latest", "profile model.onnx",
+    "run --resume latest",
 )  # fmt: skip
 QUICK = ("devices list", "runs show latest")
 
