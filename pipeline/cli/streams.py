@@ -41,7 +41,7 @@ class _Output(io.FileIO):
         self._closed_from_the_start = closed
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write some of the bytes."""
+        """Write all of the bytes."""
         try:
             if self._closed_from_the_start:
                 raise OSError(errno.EBADF, "it is closed")
@@ -57,7 +57,7 @@ class _Progress(io.FileIO):
     """Standard error: what cannot be written is not written."""
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write some of the bytes."""
+        """Write all of the bytes."""
         try:
             return _written(self, data)
         except OSError:
@@ -66,21 +66,26 @@ class _Progress(io.FileIO):
 
 
 def _written(raw: io.FileIO, data: ReadableBuffer) -> int:
-    """Write some of the bytes, and wait where another program has made the descriptor one that does not."""
-    while (count := io.FileIO.write(raw, data)) is None:
-        select.select([], [raw], [])
-    return count
+    """Write all of the bytes; wait where another program has made the descriptor one that does not."""
+    left = memoryview(data).cast("B")
+    while left:
+        count = io.FileIO.write(raw, left)
+        if count is None:
+            select.select([], [raw], [])
+        else:
+            left = left[count:]
+    return memoryview(data).nbytes
 
 
 def _text(raw: io.FileIO, before: TextIO | None) -> TextIO:
+    """Return a stream of text.
+
+    No buffer of bytes lies between, as there is none under ``python -u``: it would refuse what a signal's handler
+    writes while the program writes. File names that are no UTF-8, and signs that the encoding has not, are written as escapes.
+    """
     encoding = before.encoding if before is not None else "utf-8"
-    # File names that are no UTF-8, and signs that the terminal's encoding has not, are written as escapes.
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=encoding,
-        errors="backslashreplace",
-        line_buffering=raw.isatty() or raw.fileno() == _ERR,
-    )
+    lines = raw.isatty() or raw.fileno() == _ERR
+    return io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace", line_buffering=lines)
 
 
 def _is_open(descriptor: int) -> bool:
