@@ -81,7 +81,8 @@ def _text(raw: io.FileIO, before: TextIO | None) -> TextIO:
     """Return a stream of text.
 
     No buffer of bytes lies between, as there is none under ``python -u``: it would refuse what a signal's handler
-    writes while the program writes. File names that are no UTF-8, and signs that the encoding has not, are written as escapes.
+    writes while the program writes. File names that are no UTF-8, and signs that the encoding has not, are written
+    as escapes.
     """
     encoding = before.encoding if before is not None else "utf-8"
     lines = raw.isatty() or raw.fileno() == _ERR

@@ -114,9 +114,14 @@ def _images(folder: Path, classes: list[str]) -> None:
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
 
 
-def test_a_runs_folder_that_cannot_be_written_is_told(desk: Desk) -> None:
+def test_a_runs_folder_that_cannot_be_written_is_told_before_anything_is_loaded(desk: Desk) -> None:
     desk.write("taken", "a file")
-    assert "taken" in run(desk, "--runs", "taken")
+    desk.settings(data="imagefolder:nowhere")
+    for verb in (("run",), ("tune", "--search", "reward.alpha=1,2")):
+        for place in ("taken", "taken/runs", "/proc/runs", "x" * 300):
+            done = desk.do(*verb, "--config", "run.yaml", "--runs", place)
+            assert (done.code, "Load torch" in done.err) == (2, False)
+            assert place in done.error
 
 
 def test_a_target_out_of_reach_is_told_with_how_near_it_gets_as_measured(desk: Desk) -> None:
