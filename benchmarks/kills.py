@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import math
+import os
 import random
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the way of killing is the tests'
@@ -24,7 +27,8 @@ from tests.killing import SETTINGS, answers, begin_or_resume, uninterrupted
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--longest", type=float, default=12.0, help="seconds until a kill, at most")
+    parser.add_argument("--lines", type=int, default=25, help="of progress until a kill, at most")
+    parser.add_argument("--longest", type=float, default=2.0, help="seconds from that line to the kill, at most")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     chance, left, twice, other = random.Random(asked.seed), asked.kills, 0, 0
@@ -32,11 +36,11 @@ def main() -> None:
     moments: collections.Counter[str] = collections.Counter()
     while left:
         with tempfile.TemporaryDirectory() as name:
-            desk = Desk(Path(name))
+            os.environ["PIPELINE_LOCK_DIR"] = name  # whoever else measures on this machine is not waited for
+            desk = Desk(Path(name) / "desk")
             desk.settings(**SETTINGS)
             while True:
-                after = chance.uniform(0.2, asked.longest) if left else math.inf
-                kill = begin_or_resume(desk, lambda _, after=after: after)  # type: ignore[misc]
+                kill = begin_or_resume(desk, _moment(chance, asked) if left else lambda _: math.inf)
                 if kill is None:
                     break
                 left -= 1
@@ -49,6 +53,13 @@ def main() -> None:
                   f"{'the same' if killed == whole else 'ANOTHER'} result as without a kill", flush=True)  # fmt: skip
     print(f"{asked.kills} kills ({', '.join(f'{count} {kind}' for kind, count in moments.most_common())}): "
           f"{twice} asked twice, {other} other results")  # fmt: skip
+
+
+def _moment(chance: random.Random, asked: argparse.Namespace) -> Callable[[str], float]:
+    """Return when a run is killed: some time after some line of its progress."""
+    left, after = chance.randrange(asked.lines), chance.uniform(0.0, asked.longest)
+    lines = itertools.count()
+    return lambda _: after if next(lines) >= left else math.inf
 
 
 def _kind(stage: str) -> str:
