@@ -7,6 +7,8 @@ architecture, a network of the same shape.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,9 @@ RECIPE = "recipe.json"
 VERSION = 2
 """Rises with every change that a reader of an earlier version would misread: 2 sets single weights to zero. What is
 written is of the lowest version that says it all."""
+MOST_PIXELS = 2**22
+"""Values of an image: three channels of 1182 x 1182."""
+MOST_CLASSES = 100_000
 
 
 class Order(Protocol):
@@ -162,9 +167,29 @@ def parse(text: str, *, shown: str = "the recipe") -> Recipe:
         recipe = codec.load(Recipe, plain)
     except ValueError as error:
         raise ConfigError(f"{shown} is damaged: {codec.problem(error)}; pull it again") from error
+    _require_images(recipe, shown)
     for number, cut in enumerate(recipe.cuts, 1):
         _require_sense(cut, f"{shown}, cut {number}")
     return recipe
+
+
+def _require_images(recipe: Recipe, shown: str) -> None:
+    """Refuse what no network is fed with: it would be made, to try the cuts, whatever memory it takes."""
+    shape = recipe.input_shape
+    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > MOST_PIXELS:
+        raise ConfigError(
+            f"{shown}: its input_shape is {list(shape)}; expected are channels, height and width, of at most "
+            f"{MOST_PIXELS:,} values: pull it again"
+        )
+    if not 1 <= recipe.classes <= MOST_CLASSES:
+        raise ConfigError(
+            f"{shown}: it has {recipe.classes} classes; expected are 1 to {MOST_CLASSES:,}: pull it again"
+        )
+    for name, values in (("mean", recipe.mean), ("std", recipe.std)):
+        if values is not None and len(values) != shape[0]:
+            raise ConfigError(f"{shown}: {name} has {len(values)} numbers for {shape[0]} channels: pull it again")
+    if recipe.std is not None and min(recipe.std) <= 0:
+        raise ConfigError(f"{shown}: std is {min(recipe.std):g}; expected is more than 0: pull it again")
 
 
 def _require_sense(cut: Cut, shown: str) -> None:
@@ -188,4 +213,5 @@ def _require_sense(cut: Cut, shown: str) -> None:
 
 
 def _repeated(items: Sequence[Any]) -> list[Any]:
-    return [item for i, item in enumerate(items) if item in items[:i]]
+    counts = Counter(items)
+    return [item for item in items if counts[item] > 1]

@@ -71,6 +71,8 @@ def begin_or_resume(desk: Desk, moment: Callable[[str], float]) -> Kill | None:
     out = process.communicate()[0]
     if timer is not None:
         timer.cancel()
+    if process.returncode == 2 and "is finished; `pipeline pull" in stage:  # killed after its end
+        return None
     if process.returncode == -signal.SIGKILL:
         return Kill(seconds, stage, there or desk.runs.exists())
     assert process.returncode == 0, (stage, out)

@@ -27,6 +27,7 @@ from pipeline.inventory import load_inventory
 from pipeline.origin import require_same_origin
 from pipeline.recording import FILE_NAME, Recorder, header_of
 from pipeline.records import Device
+from pipeline.regular_file import exists
 from pipeline.store import Store, as_json
 from pipeline.store.runs import FINISHED
 
@@ -127,6 +128,7 @@ def _reopened(asked: Asked) -> tuple[Store, RunConfig, Device]:
     with ExitStack() as undo:
         store = undo.enter_context(Store.open(asked.runs, asked.resume, write=True))
         if store.status == FINISHED:
+            _write_missing_report(store)
             raise UserError(f"run {store.id} is finished; `pipeline pull {store.id} --output DIR` writes its bundle")
         name = (store.get("device") or {}).get("name")
         if name is not None and asked.device not in (None, name):
@@ -136,6 +138,16 @@ def _reopened(asked: Asked) -> tuple[Store, RunConfig, Device]:
         config, board = stored_settings(store, asked.inventory)
         undo.pop_all()
     return store, config, board
+
+
+def _write_missing_report(store: Store) -> None:
+    """Write the report of a run that was killed between its end and its report."""
+    path = store.path / "report.html"
+    if not exists(path):
+        from pipeline.report.html import write_report  # plotly takes its time to import
+
+        write_report(store, path)
+        err.print(f"wrote {path}, which was missing", markup=False)
 
 
 def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, Device]:

@@ -16,7 +16,7 @@ from pipeline.zoo import data
 from pipeline.zoo.dataset import DataSet, Split
 from pipeline.zoo.pools import Pool
 from pipeline.zoo.source import Source, SourceOptions, unheard
-from pipeline.zoo.splits import Splits, checksum, image_count
+from pipeline.zoo.splits import Splits, checksum, content, image_count
 from pipeline.zoo.stratify import draw
 
 TEST_SHARE = 0.2
@@ -142,7 +142,8 @@ def _drawn(source: Source, seed: int, search_images: int | None, val_images: int
         val = source.val[_shuffled(len(source.val))]
     else:
         (search, val), train = _parts(source.train.labels, train, seed, wanted)
-    return Splits(train=train, search=search, val=val, test=test, images=image_count(source), checksum=checksum(source))
+    return Splits(train=train, search=search, val=val, test=test, images=image_count(source),
+                  checksum=checksum(source), content=content(source))  # fmt: skip
 
 
 def _train_and_test(source: Source) -> tuple[Tensor, Tensor]:
