@@ -32,13 +32,13 @@ def begin(runs: Path, told: RunConfig, board: Device, inventory: Path | None, *,
         raise OutputError(str(error)) from error
 
 
-def require_writable(runs: Path) -> None:
-    """Try out whether a run could be stored, before anything is loaded for it; nothing is left behind.
+def require_writable(folder: Path) -> None:
+    """Try out whether something could be stored, before anything is loaded for it; nothing is left behind.
 
     Raises:
         OutputError: the folder cannot be made or written, or has no room.
     """
     try:
-        try_out(runs)
+        try_out(folder)
     except StoreError as error:
         raise OutputError(str(error)) from error

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from pipeline import __version__, plugins, regular_file
 from pipeline.agent import open_agent
+from pipeline.beginning import require_writable
 from pipeline.cli.waiting import told_when_waiting
 from pipeline.errors import ModelError, OutputError
 from pipeline.export.format import FORMATS, require_usable
@@ -27,6 +28,8 @@ def profiled(model: Path, device: str, inventory: Path | None, record: Path | No
     data = read_model(model, registered)
     if record is not None and regular_file.exists(record):
         raise OutputError(f"{record} is there already; give --record the name of a new file")
+    if record is not None:
+        require_writable(record.parent)
     recorder = Recorder()
     with open_agent(registered, on_event=told_when_waiting(), record=recorder.heard if record else None) as agent:
         require_usable(registered.format, data, agent.limits, shown=str(model))

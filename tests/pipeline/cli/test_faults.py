@@ -243,3 +243,28 @@ def test_an_interrupted_profile_ends_quietly(ran: Desk) -> None:
     for stream in (profile.stdout, profile.stderr):
         assert stream is not None
         stream.close()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured_or_cut(ran: Desk, tmp_path: Path) -> None:
+    ran.done("pull", "latest", "--output", str(tmp_path / "pulled"))
+    (tmp_path / "taken").write_text("a file")
+    place = str(tmp_path / "taken" / "below")
+    for verb in (
+        ("apply", str(tmp_path / "pulled"), "--weights", "net.pt", "--output", place),
+        ("profile", str(tmp_path / "pulled" / "model.onnx"), "--record", f"{place}/recording"),
+    ):
+        refused = ran.do(*verb)
+        assert refused.code == 2
+        assert "taken" in refused.error
+
+
+def test_the_report_of_a_run_that_was_killed_before_it_was_written_is_written_when_it_is_resumed(
+    ran: Desk, tmp_path: Path
+) -> None:
+    shutil.copytree(ran.runs, tmp_path / "runs")
+    (report,) = (tmp_path / "runs").glob("*/report.html")
+    report.unlink()
+    refused = ran.do("run", "--resume", "latest", "--runs", str(tmp_path / "runs"))
+    assert "is finished" in refused.error
+    assert "report.html, which was missing" in refused.err
+    assert "</html>" in report.read_text()
