@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from deploy.templates import template
 from pipeline import codec
 from pipeline.errors import OutputError
 from pipeline.records import Artifact
+from pipeline.regular_file import LIST_BYTES, is_there, read_text
 
 __all__ = ["MANIFEST", "BundleFacts", "verify_bundle", "write_bundle"]
 
@@ -44,15 +44,15 @@ def verify_bundle(folder: Path) -> None:
         OutputError: it is no bundle, or files are missing or differ; names them.
     """
     try:
-        written = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        written = codec.from_text(read_text(folder / MANIFEST, LIST_BYTES))["files"]
         expected = {_plain(name): str(entry["sha256"]) for name, entry in written.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{folder} is no bundle: its {MANIFEST} cannot be read ({error}); pull it again") from error
     with explained(folder, "bundle"):
         problems = [
-            f"{name} {'differs' if (folder / name).is_file() else 'is missing'}"
+            f"{name} {'differs' if is_there(folder / name) else 'is missing'}"
             for name, sha256 in expected.items()
-            if not (folder / name).is_file() or file_sha256(folder / name) != sha256
+            if not is_there(folder / name) or file_sha256(folder / name) != sha256
         ]
     if problems:
         raise OutputError(f"{folder} is not as it was written: {', '.join(problems)}; pull it again")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import OutputError
+from pipeline.regular_file import exists, is_folder
 
 MANIFEST = "manifest.json"
 """Lists the other files; written last, because without it the folder counts for nothing."""
@@ -41,12 +42,13 @@ def new_folder(output: Path, kind: str) -> Iterator[Path]:
 
 def refuse_used(output: Path, kind: str) -> None:
     """Raise OutputError unless ``output`` is a folder that is new or empty."""
-    if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise OutputError(f"{output} is no folder; give a new or an empty one")
-    if output.exists() and any(output.iterdir()):
-        raise OutputError(
-            f"{output} is not empty; give a new folder, so that nothing of yours is mixed with the {kind}"
-        )
+    with explained(output, kind):
+        if output.is_symlink() or (exists(output) and not is_folder(output)):
+            raise OutputError(f"{output} is no folder; give a new or an empty one")
+        if exists(output) and any(output.iterdir()):
+            raise OutputError(
+                f"{output} is not empty; give a new folder, so that nothing of yours is mixed with the {kind}"
+            )
 
 
 def listed(folder: Path) -> dict[str, dict[str, str | int]]:

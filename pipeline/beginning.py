@@ -8,6 +8,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.records import Device
 from pipeline.store import Store
+from pipeline.store.trying import try_out
 
 
 def begin(runs: Path, told: RunConfig, board: Device, inventory: Path | None, *, note: str = "") -> Store:
@@ -19,12 +20,25 @@ def begin(runs: Path, told: RunConfig, board: Device, inventory: Path | None, *,
     Raises:
         OutputError: the folder cannot be written.
     """
+    facts = {
+        "config": told.model_dump(mode="json", by_alias=True),
+        "device": {"name": board.name, "kind": board.kind},
+        "folder": str(Path.cwd()),
+        "inventory": str(inventory.absolute()) if inventory else None,
+    }
     try:
-        store = Store.create(runs, label=f"{told.data.partition(':')[0]}-{board.name} {note}")
+        return Store.create(runs, label=f"{told.data.partition(':')[0]}-{board.name} {note}", facts=facts)
     except StoreError as error:
         raise OutputError(str(error)) from error
-    store.set("config", told.model_dump(mode="json", by_alias=True))
-    store.set("device", {"name": board.name, "kind": board.kind})
-    store.set("folder", str(Path.cwd()))
-    store.set("inventory", str(inventory.absolute()) if inventory else None)
-    return store
+
+
+def require_writable(folder: Path) -> None:
+    """Try out whether something could be stored, before anything is loaded for it; nothing is left behind.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or has no room.
+    """
+    try:
+        try_out(folder)
+    except StoreError as error:
+        raise OutputError(str(error)) from error

@@ -78,7 +78,7 @@ class Bench:
         key = self._key(f"structure {probe.structure} again")
         if (known := self.store.recall(key)) is not None:
             return known
-        fresh = self._taken(lambda settings: self._beside_base(probe.data, settings=longer(settings, _WHOLE)))
+        fresh = self._taken(key, lambda settings: self._beside_base(probe.data, settings=longer(settings, _WHOLE)))
         self.store.remember(key, fresh)
         return fresh
 
@@ -112,7 +112,7 @@ class Bench:
             self.store.remember(own, alike)
             return alike, True
         fresh = self._taken(
-            lambda settings: self._beside_base(probe.data, settings=settings, reject_above=reject_above)
+            own, lambda settings: self._beside_base(probe.data, settings=settings, reject_above=reject_above)
         )
         self.store.remember(own, fresh)
         if not invalid(fresh.flags):
@@ -130,8 +130,9 @@ class Bench:
         known = self.store.recall(key)
         if known is not None:
             return known
-        fresh = self._taken(measure)
+        fresh = self._taken(key, measure)
         if why_invalid(fresh):
+            self.store.forget(_passes(key))
             name = self.agent.device.name
             raise DeviceError(
                 f"{name}: {quarantine.told(fresh)}: {quarantine.explained(fresh)}. Without this measurement ({key}) "
@@ -140,11 +141,32 @@ class Bench:
         self.store.remember(key, fresh)
         return fresh
 
-    def _taken(self, measure: Callable[[MeasureSettings], Measurement]) -> Measurement:
+    def _taken(self, key: str, measure: Callable[[MeasureSettings], Measurement]) -> Measurement:
         told = self.agent.device.measure
         return quarantine.taken(
-            lambda settle_s: measure(replace(told, settle_s=max(told.settle_s, settle_s))), tolerant=self.tolerant
+            lambda settle_s: measure(replace(told, settle_s=max(told.settle_s, settle_s))),
+            tolerant=self.tolerant,
+            passes=_Stored(self.store, _passes(key)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The passes of one measurement, each in the run's store the moment it is done."""
+
+    store: Store
+    name: str
+
+    def recall(self, number: int) -> Measurement | None:
+        return self.store.recall(f"{self.name}{number}")
+
+    def remember(self, number: int, measurement: Measurement) -> None:
+        self.store.remember(f"{self.name}{number}", measurement)
+
+
+def _passes(key: str) -> str:
+    """Return what the names of a measurement's passes begin with."""
+    return f"{key} pass "
 
 
 def longer(settings: MeasureSettings, times: float) -> MeasureSettings:

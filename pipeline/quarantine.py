@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from pipeline.doubts import INVALIDATING, why_invalid
 from pipeline.pooling import less_doubtful
@@ -29,19 +30,49 @@ Take = Callable[[float], Measurement]
 """Measures after having waited, so many seconds at most, for the board to cool."""
 
 
-def taken(measure: Take, *, tolerant: bool) -> Measurement:
+class Passes(Protocol):
+    """Where the passes of one measurement are kept while it is taken, so that a killed run repeats none of them."""
+
+    def recall(self, number: int) -> Measurement | None:
+        """Return a pass that was taken before the run was resumed; they count from 1."""
+
+    def remember(self, number: int, measurement: Measurement) -> None:
+        """Keep a pass that another one follows."""
+
+
+class _Nowhere:
+    def recall(self, number: int) -> None:
+        del number
+
+    def remember(self, number: int, measurement: Measurement) -> None:
+        del number, measurement
+
+
+NOWHERE: Passes = _Nowhere()
+"""Keeps nothing."""
+
+
+def taken(measure: Take, *, tolerant: bool, passes: Passes = NOWHERE) -> Measurement:
     """Return a measurement; an imprecise one is taken once more, an invalid one up to ``REPEATS`` times.
 
     ``why_invalid`` says whether even the best of them is of no use; how often it was taken stands in its conditions.
     """
-    found = _tolerated(measure(0.0), tolerant)
+    latest = _pass(measure, 0.0, 1, passes)
+    found = _tolerated(latest, tolerant)
     times = 1
     while times <= REPEATS and _again(found, times):
+        passes.remember(times, latest)
         if why := why_invalid(found):
             _log.info("invalid (%s): measuring again, %d of %d", ", ".join(why), times, REPEATS)
-        found = less_doubtful(found, _tolerated(measure(COOLING_S if why else 0.0), tolerant))
         times += 1
+        latest = _pass(measure, COOLING_S if why else 0.0, times, passes)
+        found = less_doubtful(found, _tolerated(latest, tolerant))
     return found if times == 1 else replace(found, conditions={**found.conditions, "times_measured": times})
+
+
+def _pass(measure: Take, settle_s: float, number: int, passes: Passes) -> Measurement:
+    known = passes.recall(number)
+    return measure(settle_s) if known is None else known
 
 
 def told(measurement: Measurement) -> str:

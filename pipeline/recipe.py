@@ -7,7 +7,8 @@ architecture, a network of the same shape.
 
 from __future__ import annotations
 
-import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,15 @@ from typing import Any, Protocol
 from pipeline import codec
 from pipeline.errors import ConfigError, first_line
 from pipeline.records import SearchSpace
+from pipeline.regular_file import LIST_BYTES, is_folder, read_text
 
 RECIPE = "recipe.json"
 VERSION = 2
 """Rises with every change that a reader of an earlier version would misread: 2 sets single weights to zero. What is
 written is of the lowest version that says it all."""
+MOST_PIXELS = 2**22
+"""Values of an image: three channels of 1182 x 1182."""
+MOST_CLASSES = 100_000
 
 
 class Order(Protocol):
@@ -134,11 +139,12 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: there is none, it is damaged or of a newer version, or its channels make no sense.
     """
-    file = path / RECIPE if path.is_dir() else path
+    folder = is_folder(path)
+    file = path / RECIPE if folder else path
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file, LIST_BYTES)
     except FileNotFoundError as error:
-        where = f"the folder {path} holds no {RECIPE}" if path.is_dir() else f"no recipe {path}"
+        where = f"the folder {path} holds no {RECIPE}" if folder else f"no recipe {path}"
         raise ConfigError(f"{where}; give a {RECIPE}, or the folder that `pipeline pull` wrote it to") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the recipe {file} cannot be read: {first_line(error)}; pull it again") from error
@@ -148,7 +154,7 @@ def read_recipe(path: Path) -> Recipe:
 def parse(text: str, *, shown: str = "the recipe") -> Recipe:
     """Return the recipe that ``to_text`` wrote; raises like ``read_recipe``."""
     try:
-        plain = json.loads(text)
+        plain = codec.from_text(text)
     except ValueError as error:
         raise ConfigError(f"{shown} is damaged: {first_line(error)}; pull it again") from error
     version = plain.get("recipe") if isinstance(plain, dict) else None
@@ -162,19 +168,30 @@ def parse(text: str, *, shown: str = "the recipe") -> Recipe:
     try:
         recipe = codec.load(Recipe, plain)
     except ValueError as error:
-        raise ConfigError(f"{shown} is damaged: {_place(error)}; pull it again") from error
+        raise ConfigError(f"{shown} is damaged: {codec.problem(error)}; pull it again") from error
+    _require_images(recipe, shown)
     for number, cut in enumerate(recipe.cuts, 1):
         _require_sense(cut, f"{shown}, cut {number}")
     return recipe
 
 
-def _place(error: ValueError) -> str:
-    """Return where pydantic found what, on one line."""
-    errors = getattr(error, "errors", None)
-    if errors is None:
-        return first_line(error)
-    first = errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+def _require_images(recipe: Recipe, shown: str) -> None:
+    """Refuse what no network is fed with: it would be made, to try the cuts, whatever memory it takes."""
+    shape = recipe.input_shape
+    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > MOST_PIXELS:
+        raise ConfigError(
+            f"{shown}: its input_shape is {list(shape)}; expected are channels, height and width, of at most "
+            f"{MOST_PIXELS:,} values: pull it again"
+        )
+    if not 1 <= recipe.classes <= MOST_CLASSES:
+        raise ConfigError(
+            f"{shown}: it has {recipe.classes} classes; expected are 1 to {MOST_CLASSES:,}: pull it again"
+        )
+    for name, values in (("mean", recipe.mean), ("std", recipe.std)):
+        if values is not None and len(values) != shape[0]:
+            raise ConfigError(f"{shown}: {name} has {len(values)} numbers for {shape[0]} channels: pull it again")
+    if recipe.std is not None and min(recipe.std) <= 0:
+        raise ConfigError(f"{shown}: std is {min(recipe.std):g}; expected is more than 0: pull it again")
 
 
 def _require_sense(cut: Cut, shown: str) -> None:
@@ -198,4 +215,5 @@ def _require_sense(cut: Cut, shown: str) -> None:
 
 
 def _repeated(items: Sequence[Any]) -> list[Any]:
-    return [item for i, item in enumerate(items) if item in items[:i]]
+    counts = Counter(items)
+    return [item for item in items if counts[item] > 1]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import threading
 import zlib
@@ -27,7 +28,7 @@ from typing import Any, BinaryIO, Self
 from pydantic import ValidationError, model_validator
 from pydantic_core import from_json
 
-from pipeline import codec
+from pipeline import codec, regular_file
 from pipeline.answers import Limits
 from pipeline.answers.answer import Record, in_words
 from pipeline.answers.fields import Text, Word
@@ -53,6 +54,8 @@ LINE_LIMITS = Limits(size=64 * 1024 * 1024, values=7_000_000, containers=2_000_0
 """Of one line; an agent's own are no longer."""
 _LEAST_VALUES = 1_000_000
 """In a small file of values that are all alike; measured ones take more than a byte each."""
+MOST_BYTES = 1024**3
+"""Of all answers, unpacked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +266,8 @@ def read_header(path: Path) -> Header:
         device = codec.load(Device, printable_values(told.device))
     except ValidationError as error:
         raise InventoryError(f"the header of the recording {path} is damaged: {in_words(error)}") from None
+    except ValueError as error:
+        raise InventoryError(f"the header of the recording {path} is damaged: {codec.problem(error)}") from error
     return Header(device=device, shared=told.shared, about=printable_values(told.about), versions=told.versions)
 
 
@@ -318,8 +323,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         InventoryError: it cannot be read, or is no recording.
     """
     try:
-        with path.open("rb") as stream:
-            most_values = max(_LEAST_VALUES, path.stat().st_size)
+        with regular_file.opened(path, regular_file.LIST_BYTES) as stream:
+            most_values = max(_LEAST_VALUES, os.fstat(stream.fileno()).st_size)
             for member, _ in _members(stream, path):
                 LINE_LIMITS.check(member)
                 if (most_values := most_values - member.count(b",") - member.count(b"[") - member.count(b"{")) < 0:
@@ -336,17 +341,17 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _whole_bytes(path: Path) -> int:
     """Return how many bytes of a recording are whole lines."""
-    with path.open("rb") as stream:
+    with regular_file.opened(path, regular_file.LIST_BYTES) as stream:
         return max((end for _, end in _members(stream, path)), default=0)
 
 
 def _members(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
     """Yield each whole gzip member's content, and where it ends in the file."""
-    rest, read, number = b"", 0, 0
+    rest, read, number, whole = b"", 0, 0, 0
     while True:
         unpacker = zlib.decompressobj(_GZIP)
         parts: list[bytes] = []
-        left = LINE_LIMITS.size
+        size = 0
         while not unpacker.eof:
             chunk = rest or stream.read(_CHUNK_BYTES)
             read += 0 if rest else len(chunk)
@@ -354,16 +359,18 @@ def _members(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
             if not chunk and not parts:
                 return
             try:
-                parts.append(unpacker.decompress(chunk, left + 1))
-                left -= len(parts[-1])
+                parts.append(unpacker.decompress(chunk, LINE_LIMITS.size + 1 - size))
             except zlib.error as error:
                 if number == 0:
                     raise ValueError(f"not gzip ({error})") from error
                 chunk = b""
-            if left < 0:
-                raise ValueError(f"line {number + 1} inflates to more than {LINE_LIMITS.size} bytes")
             if not chunk:
                 _log.warning("%s is broken after line %d; what follows is left out", path, number)
                 return
-        rest, number = unpacker.unused_data, number + 1
+            size += len(parts[-1])
+            if size > LINE_LIMITS.size or whole + size > MOST_BYTES:
+                raise ValueError(
+                    f"unpacked, it has more than {LINE_LIMITS.size} bytes in line {number + 1}, or {MOST_BYTES} in all"
+                )
+        rest, number, whole = unpacker.unused_data, number + 1, whole + size
         yield b"".join(parts), read - len(rest)

@@ -16,6 +16,7 @@ from pipeline.context import TUNING, Context
 from pipeline.events import DeviceNews, Listener, Note, Stage, Waiting
 from pipeline.export.format import Format
 from pipeline.inputs import Inputs, load_inputs, require_fit
+from pipeline.origin import remember_origin
 from pipeline.provenance import describe
 from pipeline.pruning.recover import accuracy
 from pipeline.records import Artifact, Device
@@ -79,6 +80,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     with _timed(store):
         context.stop_if_asked()
         describe(context)
+        remember_origin(store, context.config)
         store_splits(store, context.data)
         _note_modes(context)
         base = make_base(context, inputs.model)

@@ -12,12 +12,19 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline import regular_file
 from pipeline.errors import UserError, nearest
+from pipeline.regular_file import SETTINGS_BYTES
 
 Where = tuple[str | int, ...]
 """The way from a document's root to one value: keys and list positions."""
 
 M = TypeVar("M", bound=BaseModel)
+
+DEEPEST = 32
+"""Levels of a document; what people write has five."""
+MOST_VALUES = 100_000
+"""Values of a document, those behind an alias counted wherever it stands: ten aliases of ten aliases of … explode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,10 @@ def read(path: Path | Traversable, error: type[UserError]) -> Document:
         UserError: of the class ``error``: unreadable, malformed, or a key that stands twice.
     """
     try:
-        loader = yaml.SafeLoader(path.read_bytes())
+        loader = _Loader(_content(path))
         node = loader.get_single_node()
+        if node:
+            _require_few(node)
         data = loader.construct_document(node) if node else {}
     except OSError as e:
         raise error(f"{path}: cannot be read: {e.strerror}") from e
@@ -53,7 +62,7 @@ def read(path: Path | Traversable, error: type[UserError]) -> Document:
         mark = e.problem_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise error(f"{path}{at}: not YAML: {e.problem or e.context}") from e
-    except (yaml.YAMLError, ValueError) as e:
+    except (yaml.YAMLError, ValueError, OverflowError) as e:  # dates and numbers that Python has not
         raise error(f"{path}: not YAML: {' '.join(str(e).split())}") from e
     if not isinstance(data, dict):
         raise error(f"{path}:1: expected `key: value` lines, found {_shown(data)}")
@@ -79,6 +88,70 @@ def validate(document: Document, model: type[M]) -> M:
         first = errors[0]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise document.mistake(first["loc"], _problem(model, first) + more) from e
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which gives up where a document is nested more deeply than anybody means."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._depth = 0
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        """Scan a bracket; the scanner looks ahead at many of them before anything is composed."""
+        if self.flow_level >= DEEPEST:
+            raise _too_deep(self.get_mark())
+        super().fetch_flow_collection_start(token)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose one value and all that it holds."""
+        if self._depth > DEEPEST:
+            raise _too_deep(self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return an integer; none needs more than 64 bits, and Python does not even write out some of them."""
+        value = int(super().construct_yaml_int(node))
+        if not -(2**63) <= value < 2**63:
+            raise yaml.MarkedYAMLError(problem="a number of more than 64 bits", problem_mark=node.start_mark)
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def _too_deep(mark: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} levels deep", problem_mark=mark)
+
+
+def _content(path: Path | Traversable) -> bytes:
+    """Return a file's bytes; what ships with the program may lie in an archive."""
+    return regular_file.read_bytes(path, SETTINGS_BYTES) if isinstance(path, Path) else path.read_bytes()
+
+
+def _require_few(root: yaml.Node) -> None:
+    """Raise YAMLError where a document holds itself, or, aliases written out, more values than anybody means."""
+    values: dict[int, int | None] = {}
+
+    def count(node: yaml.Node) -> int:
+        if id(node) in values:
+            known = values[id(node)]
+            if known is None:
+                raise yaml.MarkedYAMLError(problem="a value that holds itself", problem_mark=node.start_mark)
+            return known
+        values[id(node)] = None
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        found = 1 + (sum(map(count, inner)) if isinstance(node, yaml.CollectionNode) else 0)
+        if found > MOST_VALUES:
+            problem = f"more than {MOST_VALUES:,} values, aliases written out"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        values[id(node)] = found
+        return found
+
+    count(root)
 
 
 def _walk(node: yaml.Node, where: Where, seen: set[int]) -> Iterator[tuple[Where, int]]:
@@ -111,10 +184,21 @@ def _problem(model: type[BaseModel], error: Mapping[str, Any]) -> str:
 def _keys_at(model: Any, where: Where) -> list[str]:
     """Return the keys that are known at ``where`` in documents of ``model``."""
     for step in where:
-        model = model.model_fields[str(step)].annotation if _is_model(model) else typing.get_args(model)[-1]
-        while typing.get_origin(model) not in (None, dict, list):  # Annotated[X, ...] and X | None
+        inner = _annotation(model, step)
+        if inner is None:
+            return []
+        model = inner
+        while typing.get_origin(model) not in (None, dict, list, Mapping):  # Annotated[X, ...] and X | None
             model = typing.get_args(model)[0]
     return list(model.model_fields) if _is_model(model) else []
+
+
+def _annotation(model: Any, step: str | int) -> Any:
+    """Return the type of what is at ``step`` of a model or a container; None where that is not known."""
+    if _is_model(model):
+        field = model.model_fields.get(str(step))
+        return field and field.annotation
+    return (typing.get_args(model) or (None,))[-1]
 
 
 def _is_model(kind: Any) -> bool:

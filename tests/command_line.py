@@ -159,6 +159,14 @@ class Desk:
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )  # fmt: skip
 
+    def start_shell(self, line: str) -> Done:
+        """Run a line as a shell does, to its end."""
+        shell = subprocess.Popen(
+            ["bash", "-c", line], cwd=self.folder, env=self._environment(), text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        return finished(shell)
+
     def do(self, *arguments: str) -> Done:
         """Run a command to its end."""
         return Done(*forked.run(arguments, self.folder, self._environment(), PATIENCE_S))

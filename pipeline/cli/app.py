@@ -38,6 +38,7 @@ from pipeline.cli.options import (
 )
 from pipeline.errors import OutputError, PipelineError
 from pipeline.printable import printable_lines
+from pipeline.regular_file import exists
 
 app = typer.Typer(
     name="pipeline",
@@ -51,8 +52,8 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(runs.app, name="runs")
 
 
-def main() -> None:
-    """Run the command line; an expected failure is one line and an exit code, never a traceback."""
+def run_command() -> None:
+    """Run a command; an expected failure is one line and an exit code."""
     # GNU OpenMP's threads wait for each other by spinning. Beside other work on the same cores that made training 25
     # times slower (0.4 steps a second instead of 10); with a short spin it is 3.5 times, and alone it costs 5 %.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -106,7 +107,7 @@ def init(
 ) -> None:
     """Write a commented inventory.yaml and run.yaml to start from."""
     places = {"inventory.yaml": inventory or folder / "inventory.yaml", "run.yaml": folder / "run.yaml"}
-    there = [str(path) for path in places.values() if path.exists()]
+    there = [str(path) for path in places.values() if exists(path)]
     if there and not force:
         raise OutputError(f"{', '.join(there)} is there already; --force replaces it")
     for name, path in places.items():

@@ -50,9 +50,11 @@ def apply(
     """Cut another checkpoint of the same architecture as a recipe says; needs no device."""
     from deploy.applied import write_applied
     from deploy.folder import refuse_used
+    from pipeline.beginning import require_writable
 
     folder = output or Path(f"{weights.stem}-pruned")
     refuse_used(folder, "pruned network")
+    require_writable(folder)
     from pipeline.applied import Asked, outcome  # torch takes seconds to import
 
     asked = Asked(

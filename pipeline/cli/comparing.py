@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from pipeline.cli.console import err, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
 from pipeline.errors import OutputError, UserError
+from pipeline.regular_file import is_folder
 from pipeline.store import Store
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def compare(
 def _folder(runs: Path, name: str) -> tuple[Path, str]:
     """Return the folder of runs and the id that a run's name or folder means."""
     folder = Path(name)
-    if "/" in name and folder.is_dir():
+    if "/" in name and is_folder(folder):
         runs, name = folder.resolve().parent, folder.resolve().name
     with Store.open(runs, name) as store:
         return runs, store.id
@@ -107,6 +109,7 @@ def _read(
 
 def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) -> None:
     """Make the baselines that are not in the runs' stores yet; what is finished stays, however this ends."""
+    from pipeline.cli.ending import ended_at_once
     from pipeline.cli.live import view
     from pipeline.cli.running import stored_settings
     from pipeline.cli.stopping import asked_to_stop
@@ -130,11 +133,11 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
             from pipeline.run import prepared
             from pipeline.splitting import stored_splits
 
-            with (
-                asked_to_stop() as stopping,
-                view() as listen,
-                prepared(told, board, listen=listen, weights_known=True, splits=stored_splits(store)) as ready,
-            ):
+            with asked_to_stop() as stopping, view() as listen, ExitStack() as stack:
+                with ended_at_once():
+                    ready = stack.enter_context(
+                        prepared(told, board, listen=listen, weights_known=True, splits=stored_splits(store))
+                    )
                 make_baselines(ready, store, listen=listen, stopping=stopping)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pipeline import __version__, plugins
+from pipeline import __version__, plugins, regular_file
 from pipeline.agent import open_agent
+from pipeline.beginning import require_writable
 from pipeline.cli.waiting import told_when_waiting
 from pipeline.errors import ModelError, OutputError
 from pipeline.export.format import FORMATS, require_usable
@@ -24,14 +25,11 @@ def profiled(model: Path, device: str, inventory: Path | None, record: Path | No
         DeviceError, MeasureError: the device or its runtime failed.
     """
     registered = as_recorded(load_inventory(inventory, partial=True).device(device))
-    _require_format(model, registered)
-    try:
-        data = model.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{model}: {error.strerror}; give the path of a model file") from error
-    require_usable(registered.format, data, None, shown=str(model))
-    if record is not None and record.exists():
+    data = read_model(model, registered)
+    if record is not None and regular_file.exists(record):
         raise OutputError(f"{record} is there already; give --record the name of a new file")
+    if record is not None:
+        require_writable(record.parent)
     recorder = Recorder()
     with open_agent(registered, on_event=told_when_waiting(), record=recorder.heard if record else None) as agent:
         require_usable(registered.format, data, agent.limits, shown=str(model))
@@ -41,6 +39,21 @@ def profiled(model: Path, device: str, inventory: Path | None, record: Path | No
         recorder.begin(record, header_of(registered, {"model": model.name}, {"pipeline": __version__}))
         recorder.close()
     return measured
+
+
+def read_model(model: Path, device: Device) -> bytes:
+    """Return a model file's content.
+
+    Raises:
+        ModelError: no such file, none that the device accepts, or a damaged one.
+    """
+    _require_format(model, device)
+    try:
+        data = regular_file.read_bytes(model, regular_file.MODEL_BYTES)
+    except OSError as error:
+        raise ModelError(f"{model}: {error.strerror}; give the path of a model file") from error
+    require_usable(device.format, data, None, shown=str(model))
+    return data
 
 
 def _require_format(model: Path, device: Device) -> None:

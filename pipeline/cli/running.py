@@ -15,18 +15,20 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from pipeline import __version__
-from pipeline.beginning import begin
+from pipeline.beginning import begin, require_writable
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.live import view
 from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.shown import print_comparison, print_recording
-from pipeline.cli.stopping import asked_to_stop, stopped_while_waiting
+from pipeline.cli.stopping import StartUp, asked_to_stop
 from pipeline.config import RunConfig, load_config
-from pipeline.errors import ConfigError, PipelineError, StoppedError, UserError
-from pipeline.events import Listener, Stage
+from pipeline.errors import ConfigError, PipelineError, UserError
+from pipeline.events import Stage
 from pipeline.inventory import load_inventory
+from pipeline.origin import require_same_origin
 from pipeline.recording import FILE_NAME, Recorder, header_of
 from pipeline.records import Device
+from pipeline.regular_file import exists
 from pipeline.store import Store, as_json
 from pipeline.store.runs import FINISHED
 
@@ -53,9 +55,10 @@ def run_and_show(asked: Asked, *, json: bool) -> None:
         store, told, board = _reopened(asked) if asked.resume else (None, *told_by(asked))
         if store is not None:
             stack.enter_context(store)
+        require_writable(asked.runs if store is None else store.path)
         stopping = stack.enter_context(asked_to_stop())
         with view() as show:
-            store = _seen_through(asked, store, told, board, stopped_while_waiting(show, stopping), stopping, stack)
+            store = _seen_through(asked, store, told, board, StartUp(show, stopping), stopping, stack)
         _print_end(store, asked.runs, json)
 
 
@@ -64,22 +67,25 @@ def _seen_through(
     store: Store | None,
     told: RunConfig,
     board: Device,
-    listen: Listener,
+    start: StartUp,
     stopping: Callable[[], bool],
     stack: ExitStack,
 ) -> Store:
     """Check everything, only then make a new run's folder, and see the run through."""
-    listen(Stage("Load torch"))
-    from pipeline.run import execute, prepared  # takes seconds: what was mistyped is told before
-    from pipeline.splitting import stored_splits
+    listen = start.listen
+    with ExitStack() as opened:
+        with start.ended_at_once():
+            listen(Stage("Load torch"))
+            from pipeline.run import execute, prepared  # takes seconds: what was mistyped is told before
+            from pipeline.splitting import stored_splits
 
-    weights_known = store is not None and store.get("base_weights") is not None
-    recorder = _recorder(asked, store, stack)
-    record = recorder.heard if recorder else None
-    splits = None if store is None else stored_splits(store)
-    with prepared(told, board, listen=listen, weights_known=weights_known, splits=splits, record=record) as ready:
-        if stopping():
-            raise StoppedError("stopped before anything was measured")
+            weights_known = store is not None and store.get("base_weights") is not None
+            recorder = _recorder(asked, store, stack)
+            record = recorder.heard if recorder else None
+            splits = None if store is None else stored_splits(store)
+            ready = opened.enter_context(
+                prepared(told, board, listen=listen, weights_known=weights_known, splits=splits, record=record)
+            )
         if store is None:
             store = stack.enter_context(begin(asked.runs, told, board, asked.inventory))
         if recorder is not None:
@@ -124,6 +130,7 @@ def _reopened(asked: Asked) -> tuple[Store, RunConfig, Device]:
     with ExitStack() as undo:
         store = undo.enter_context(Store.open(asked.runs, asked.resume, write=True))
         if store.status == FINISHED:
+            _write_missing_report(store)
             raise UserError(f"run {store.id} is finished; `pipeline pull {store.id} --output DIR` writes its bundle")
         name = (store.get("device") or {}).get("name")
         if name is not None and asked.device not in (None, name):
@@ -135,6 +142,16 @@ def _reopened(asked: Asked) -> tuple[Store, RunConfig, Device]:
     return store, config, board
 
 
+def _write_missing_report(store: Store) -> None:
+    """Write the report of a run that was killed between its end and its report."""
+    path = store.path / "report.html"
+    if not exists(path):
+        from pipeline.report.html import write_report  # plotly takes its time to import
+
+        write_report(store, path)
+        err.print(f"wrote {path}, which was missing", markup=False)
+
+
 def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, Device]:
     """Return the settings that a run began with, and its device as the inventory has it now.
 
@@ -142,12 +159,13 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
         inventory: None: the one that the run was started with.
 
     Raises:
-        UserError: the run ended before they were stored, another version stored them, or the device is not in the
-            inventory any more.
+        UserError: the run ended before they were stored, another version stored them, the device is not in the
+            inventory any more, or the user's code has changed.
     """
     told, name = store.get("config"), (store.get("device") or {}).get("name")
     if told is None or name is None:
         raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
+    require_same_origin(store)
     remembered = store.get("inventory")
     board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(name)
     try:

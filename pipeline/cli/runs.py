@@ -14,6 +14,7 @@ from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
 from pipeline.cli.shown import print_groups, print_run, table_of
 from pipeline.errors import OutputError
+from pipeline.regular_file import exists, is_folder
 from pipeline.store import Store, as_json
 
 app = typer.Typer(help="What ran: list, show.", no_args_is_help=True)
@@ -88,5 +89,9 @@ def pull(
 
 
 def _require_empty(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    try:
+        used = exists(output) and (not is_folder(output) or any(output.iterdir()))
+    except OSError as error:
+        raise OutputError(f"{output} cannot be read: {error.strerror}; name a new folder") from error
+    if used:
         raise OutputError(f"{output} is not an empty folder; name a new one, so that nothing of yours is mixed with it")

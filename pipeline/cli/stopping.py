@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 from pipeline.cli.console import err
+from pipeline.cli.ending import ended_at_once, handled, to_nowhere
 from pipeline.errors import StoppedError
 from pipeline.events import Event, Listener, Waiting
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = 130
 
 
@@ -31,41 +31,39 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
         nonlocal asked
         if number == signal.SIGHUP:
-            _to_nowhere(terminals)
+            to_nowhere(terminals)  # writing to a terminal that is gone would fail
         if asked:
             err.show_cursor()
             os._exit(STOPPED)
         asked = True
         err.print("finishing what is under way, then stopping; Ctrl-C again stops at once")
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    heeded = [number for number in _SIGNALS if before[number] is not signal.SIG_IGN]
-    for number in heeded:
-        signal.signal(number, ask)
-    try:
+    with handled(ask):
         yield lambda: asked
-    finally:
-        for number in heeded:
-            signal.signal(number, before[number])
 
 
-def stopped_while_waiting(listen: Listener, stopping: Callable[[], bool]) -> Listener:
-    """Return a listener that ends a run which waits for a board: nothing is under way that could be finished.
+class StartUp:
+    """What comes before a run: nothing that is worth being finished, so that a signal ends it at once."""
 
-    It raises StoppedError at the first word of waiting after the user asked to stop.
-    """
+    def __init__(self, listen: Listener, stopping: Callable[[], bool]) -> None:
+        self._listen = listen
+        self._stopping = stopping
+        self._waiting = False
 
-    def heard(event: Event) -> None:
-        listen(event)
-        if isinstance(event, Waiting) and stopping():
-            raise StoppedError("stopped while waiting for the board")
+    def listen(self, event: Event) -> None:
+        """Pass an event on.
 
-    return heard
+        Raises:
+            StoppedError: a run waits for its board anew, and the user has asked to stop: nothing is under way.
+        """
+        self._waiting = isinstance(event, Waiting)
+        self._listen(event)
+        if self._waiting and self._stopping():
+            raise StoppedError(self._words())
 
+    def ended_at_once(self) -> AbstractContextManager[None]:
+        """Return the block in which the run is being made ready."""
+        return ended_at_once(self._words)
 
-def _to_nowhere(descriptors: Iterable[int]) -> None:
-    """Send what would go to a terminal that is gone to nowhere: writing to it would fail."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in descriptors:
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    def _words(self) -> str:
+        return "stopped while waiting for the board" if self._waiting else "stopped before anything was measured"

@@ -13,7 +13,9 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.beginning import require_writable
 from pipeline.cli.console import err, out, print_json
+from pipeline.cli.ending import ended_at_once
 from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.run_lines import RunLines
 from pipeline.cli.running import Asked, told_by
@@ -56,11 +58,13 @@ def tune_and_show(asked: Asked, search: Search, *, json: bool) -> None:
     for one in searched:  # what does not fit is told before the first run
         for value in one.points():
             changed(base, {one.path: value})
+    require_writable(asked.runs)
     with err.status("Load torch"):
         from pipeline.tuning.runs import TunedRuns  # takes seconds: what was mistyped is told before
 
     paths = tuple(one.path for one in searched)
-    runs = TunedRuns(base=base, paths=paths, board=board, runs=asked.runs, inventory=asked.inventory)
+    runs = TunedRuns(base=base, paths=paths, board=board, runs=asked.runs, inventory=asked.inventory,
+                     starting=ended_at_once)  # fmt: skip
     err.print(f"[bold]{runs.name}[/]: {_planned(search, searched, budget)}", markup=True)
     lines = RunLines(budget)
     try:

@@ -23,6 +23,7 @@ from pipeline.errors import InventoryError, nearest
 from pipeline.inventory import ssh_config
 from pipeline.inventory.schema import InventoryFile, Profile
 from pipeline.records import Device, LockSettings, MeasureSettings, PowerSettings
+from pipeline.regular_file import exists, home_expanded
 from pipeline.typed_yaml import Document
 
 FILE_NAME = "inventory.yaml"
@@ -75,7 +76,7 @@ def load_inventory(path: Path | None = None, *, partial: bool = False) -> Invent
         InventoryError: the file is missing; what concerns all devices in it, or without ``partial`` every single one,
             cannot be used; says the line and the nearest known key.
     """
-    if path is not None and not path.exists():
+    if path is not None and not exists(path):
         raise InventoryError(f"no such inventory: {path}; `pipeline init` writes one to start from")
     found = path or next((p for p in _usual_places() if p.exists()), None)
     if found is None:
@@ -236,7 +237,7 @@ class _Builder:
         if (profile.session == "replay") != (written is not None):
             wanted = "needs `recording: FILE`" if written is None else "takes no recording; use kind: replay"
             raise self._mistake(name, f"this kind {wanted}", "recording")
-        return written and str(self._folder / Path(written).expanduser())
+        return written and str(self._folder / home_expanded(written))
 
     def _address(self, name: str, settings: Mapping[str, Any]) -> Any:
         ssh = settings.get("ssh", {})

@@ -22,6 +22,7 @@ from typing import Any
 from paramiko.config import SSHConfig
 from paramiko.ssh_exception import SSHException
 
+from pipeline import regular_file
 from pipeline.errors import InventoryError
 
 MOST_DEEP = 16
@@ -186,7 +187,7 @@ def _match_line(criteria: list[str]) -> str:
 def _settings(file: Path) -> Iterator[tuple[str, str, str]]:
     """Yield where each setting stands, its keyword in lower case, and its value."""
     try:
-        text = file.read_text("utf-8", "surrogateescape")
+        text = regular_file.read_bytes(file, regular_file.SETTINGS_BYTES).decode("utf-8", "surrogateescape")
     except OSError as e:
         raise InventoryError(f"{file}: cannot be read as an OpenSSH config: {e.strerror}") from e
     for number, line in enumerate(text.split("\n"), 1):

@@ -15,6 +15,7 @@ from pipeline.errors import InventoryError
 from pipeline.inventory import openssh_config
 from pipeline.inventory.openssh_config import HostSettings
 from pipeline.records import SshAddress
+from pipeline.regular_file import exists, home_expanded
 
 DEFAULT_CONFIG = "~/.ssh/config"
 OPENSSH_KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
@@ -49,8 +50,8 @@ def resolve(written: str, settings: Mapping[str, Any]) -> SshAddress:
 
 
 def _read(path: str | None, host: str) -> HostSettings:
-    file = Path(path or DEFAULT_CONFIG).expanduser()
-    if not file.exists():
+    file = home_expanded(path or DEFAULT_CONFIG)
+    if not exists(file):
         if path:
             raise InventoryError(f"ssh.config: no such file: {file}")
         return HostSettings({"hostname": host}, frozenset())
@@ -69,7 +70,7 @@ def _address(written: str, settings: Mapping[str, Any], config: str | None, dept
         port=settings.get("port") or port or _port(found.get("port", "22"), host),
         user=settings.get("user") or user or found.get("user"),
         identity_file=_identity(settings, found),
-        known_hosts=str(Path(settings.get("known_hosts") or default_known_hosts()).expanduser()),
+        known_hosts=str(home_expanded(settings.get("known_hosts") or default_known_hosts())),
         more_known_hosts=_more_known_hosts(found),
         host_key_sha256=settings.get("host_key_sha256"),
         connect_timeout_s=settings.get("connect_timeout_s", 10.0),
@@ -133,11 +134,11 @@ def _port(written: object, host: str) -> int:
 def _identity(settings: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
     """Return the key file to use: the one written, or the first of OpenSSH's that exists."""
     if settings.get("identity_file"):
-        return str(Path(settings["identity_file"]).expanduser())
-    files = [Path(f).expanduser() for f in found.get("identityfile", []) if f.lower() != "none"]
-    return str(next((f for f in files if f.exists()), files[0])) if files else None
+        return str(home_expanded(settings["identity_file"]))
+    files = [home_expanded(f) for f in found.get("identityfile", []) if f.lower() != "none"]
+    return str(next((f for f in files if exists(f)), files[0])) if files else None
 
 
 def _more_known_hosts(found: Mapping[str, Any]) -> tuple[str, ...]:
     files = str(found["userknownhostsfile"]).split() if "userknownhostsfile" in found else OPENSSH_KNOWN_HOSTS
-    return tuple(str(Path(f).expanduser()) for f in files if f != "none")
+    return tuple(str(home_expanded(f)) for f in files if f != "none")

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import regular_file
 from pipeline.errors import HostKeyChangedError, HostKeyUnknownError
 from pipeline.records import SshAddress
 
@@ -119,9 +120,17 @@ def _entries(address: SshAddress) -> list[tuple[HostKey, str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_bytes().decode("utf-8", "replace").splitlines()
-    return []
+    if str(path) == os.devnull:  # what OpenSSH's config names for none
+        return []
+    try:
+        return regular_file.read_bytes(path, regular_file.LIST_BYTES).decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HostKeyUnknownError(
+            f"the trusted host keys in {path} cannot be read: {error.strerror}; move it away, or name another file: "
+            "ssh: known_hosts in inventory.yaml"
+        ) from error
 
 
 def _matching(lines: Iterable[str], host: str) -> Iterator[tuple[HostKey, str]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import paramiko
 from paramiko.ssh_exception import AuthenticationException
 
+from pipeline import regular_file
 from pipeline.errors import AuthenticationError, UnreachableError
 from pipeline.records import SshAddress
 from pipeline.sessions import host_keys
@@ -169,13 +170,13 @@ def _keys(address: SshAddress, agent: paramiko.Agent, where: str) -> Iterator[tu
     for name in _USUAL_KEYS:
         file = Path.home() / ".ssh" / name
         with contextlib.suppress(OSError, ValueError, TypeError):  # missing, unreadable, with a passphrase
-            yield str(file), paramiko.PKey.from_path(file)
+            yield str(file), _key(file)
 
 
 def _named_key(file: Path, agent: paramiko.Agent, where: str) -> paramiko.PKey:
     """Read a private key; one with a passphrase is looked up in the SSH agent by its public half."""
     try:
-        return paramiko.PKey.from_path(file)
+        return _key(file)
     except OSError as e:
         raise AuthenticationError(f"{where}: cannot read the key {file}: {e.strerror}; check identity_file") from e
     except TypeError as e:  # what cryptography raises for a passphrase that is not given
@@ -186,10 +187,17 @@ def _named_key(file: Path, agent: paramiko.Agent, where: str) -> paramiko.PKey:
         raise AuthenticationError(f"{where}: {file} is no private key; check identity_file") from e
 
 
+def _key(file: Path) -> paramiko.PKey:
+    """Read a private key from a regular file: paramiko would wait for a pipe."""
+    with regular_file.opened(file, regular_file.SETTINGS_BYTES):
+        return paramiko.PKey.from_path(file)
+
+
 def _in_agent(agent: paramiko.Agent, public: Path) -> paramiko.PKey | None:
-    if not public.exists():
+    try:
+        blob = regular_file.read_text(public).split()[1:2]
+    except (OSError, UnicodeDecodeError):
         return None
-    blob = public.read_text().split()[1:2]
     return next((k for k in agent.get_keys() if [k.get_base64()] == blob), None)
 
 

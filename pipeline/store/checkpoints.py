@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from pipeline.regular_file import WEIGHTS_BYTES, exists, read_bytes
 from pipeline.store.blobs import sync_folder
 from pipeline.store.faults import explained
 
@@ -23,7 +24,7 @@ class CheckpointFile:
     def read(self) -> bytes | None:
         """Return what was written last; None where nothing was."""
         with explained(self._path):
-            return self._path.read_bytes() if self._path.is_file() else None
+            return read_bytes(self._path, WEIGHTS_BYTES) if exists(self._path) else None
 
     def write(self, data: bytes) -> None:
         """Replace what is there; it is on the disk when this returns.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pipeline import codec
 from pipeline.errors import StoreError
+from pipeline.regular_file import is_there
+from pipeline.store.facts import require_kind
 from pipeline.store.faults import explained
 
 NAME = "run.sqlite"
@@ -53,7 +55,7 @@ class Database:
             StoreError: it is missing, damaged, or of a newer schema.
         """
         path = folder / NAME
-        if not path.is_file():
+        if not is_there(path):
             raise StoreError(f"{folder} is damaged: it has no {NAME}; move it away")
         with explained(path):
             connection = _connect(path, "rw", _DURABLE) if write else _open_for_reading(path)
@@ -81,13 +83,29 @@ class Database:
         """Return a fact, None where it is absent.
 
         Raises:
-            StoreError: what stands there is no JSON.
+            StoreError: what stands there is no JSON, or no such fact.
         """
         rows = self.rows("SELECT json FROM facts WHERE key = ?", key)
         try:
-            return json.loads(rows[0][0]) if rows else None
-        except (ValueError, TypeError) as error:
-            raise StoreError(f"{self._path} is damaged: its fact {key!r} is no JSON ({error})") from error
+            value = codec.from_text(rows[0][0]) if rows else None
+            require_kind(key, value)
+        except ValueError as error:
+            raise StoreError(
+                f"{self._path} is damaged: its fact {key!r} cannot be read ({codec.problem(error)})"
+            ) from error
+        return value
+
+    def require_sound(self) -> None:
+        """Read the file through, which takes a millisecond a megabyte.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        found = self.rows("PRAGMA quick_check(1)")[0][0]
+        if found != "ok":
+            raise StoreError(
+                f"{self._path} is damaged ({found}); move its folder away, the other runs are not concerned"
+            )
 
     def close(self) -> None:
         """Close the file."""

@@ -57,7 +57,7 @@ class WriterLock:
 def is_written(folder: Path) -> bool:
     """Say whether a process holds the run's lock."""
     try:
-        descriptor = os.open(folder / _NAME, os.O_RDONLY)
+        descriptor = os.open(folder / _NAME, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

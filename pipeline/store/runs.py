@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import re
+import shutil
+import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunNotFoundError, StoreError, nearest
 from pipeline.recording import REPLAY
+from pipeline.regular_file import exists, is_folder, is_there
+from pipeline.store.blobs import sync_folder
 from pipeline.store.database import NAME, Database
 from pipeline.store.faults import explained
 from pipeline.store.lock import is_written
@@ -22,6 +29,10 @@ FINISHED = "finished"
 
 _STAMP = "%Y%m%d-%H%M%S"
 _STAMPED = re.compile(r"\d{8}-\d{6}")
+_NEW = ".new-"
+_STALE_S = 3600.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +55,42 @@ class RunSummary:
     seconds: float | None = None
     """Of work, pauses taken off, where the run has said so (fact ``seconds``); else from the start to the end, to the
     last trial where it was interrupted, to now where it is running."""
+    settings: bool = False
+    """Whether its settings are stored, without which it cannot be gone on with."""
+    problem: str = field(default="", compare=False)
+    """Why it is damaged."""
 
 
-def claim_folder(root: Path, label: str) -> Path:
-    """Make the folder of a new run, named by the time (UTC) and ``label``."""
-    name = f"{datetime.now(UTC).strftime(_STAMP)}-{_slug(label)}"
+def new_folder(root: Path) -> Path:
+    """Make the folder in which a run is begun; it is no run's until it is ``published``."""
     with explained(root):
         root.mkdir(parents=True, exist_ok=True)
-        attempt = 1
+        for old in root.glob(f"{_NEW}*"):  # of a process that was killed
+            if time.time() - old.stat().st_mtime > _STALE_S and not is_written(old):
+                shutil.rmtree(old, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=_NEW, dir=root))
+        folder.chmod(0o755)
+        return folder
+
+
+def published(folder: Path, label: str) -> Path:
+    """Give a run's folder its name, the time (UTC) and ``label``, in one step; return where it is now."""
+    root, name = folder.parent, f"{datetime.now(UTC).strftime(_STAMP)}-{_slug(label)}"
+    attempt = 1
+    with explained(root):
         while True:
-            folder = root / (name if attempt == 1 else f"{name}-{attempt}")
+            named = root / (name if attempt == 1 else f"{name}-{attempt}")
+            attempt += 1
+            if exists(named):
+                continue
             try:
-                folder.mkdir()
-            except FileExistsError:
-                attempt += 1
-            else:
-                return folder
+                folder.rename(named)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another run has just got this name
+                    raise
+                continue
+            sync_folder(root)
+            return named
 
 
 def list_runs(root: Path) -> list[RunSummary]:
@@ -78,7 +109,7 @@ def find_folder(root: Path, wanted: str) -> Path:
     if not names:
         raise RunNotFoundError(f"there are no runs in {root} yet; start one: pipeline run")
     if wanted == "latest":
-        return root / list_runs(root)[-1].id
+        return root / _latest(root, list_runs(root))
     matches = [wanted] if wanted in names else [name for name in names if wanted and name.startswith(wanted)]
     if len(matches) == 1:
         return root / matches[0]
@@ -91,6 +122,37 @@ def find_folder(root: Path, wanted: str) -> Path:
     )
 
 
+def _latest(root: Path, found: list[RunSummary]) -> str:
+    """Return the newest run that can be used, and warn of newer ones that cannot: they hide none."""
+    passed_over: list[RunSummary] = []
+    for run in reversed(found):
+        checked = _checked(root, run)
+        if not checked.problem:
+            for one in passed_over:
+                _log.warning("%s; it is passed over: the latest run that can be used is %s", one.problem, run.id)
+            return run.id
+        passed_over.append(checked)
+    usable = [run for run in found if run.status != DAMAGED]
+    return (usable or found)[-1].id
+
+
+def _checked(root: Path, run: RunSummary) -> RunSummary:
+    """Return a run's summary with its problem, where it has one."""
+    if run.status == DAMAGED:
+        return run
+    if not run.settings:
+        return replace(run, problem=f"{root / run.id} is half made: it ended before its settings were stored")
+    try:
+        database = Database.open(root / run.id)
+        try:
+            database.require_sound()
+        finally:
+            database.close()
+    except StoreError as error:
+        return replace(run, problem=str(error))
+    return run
+
+
 def read_status(database: Database, folder: Path) -> str:
     """Return how the run stands: one that says it is running, but that nobody writes, was interrupted."""
     status = str(database.fact("status") or RUNNING)
@@ -98,11 +160,11 @@ def read_status(database: Database, folder: Path) -> str:
 
 
 def _folders(root: Path) -> list[Path]:
-    if not root.exists():
+    if not exists(root):
         return []
     with explained(root):
-        folders = [f for f in root.iterdir() if f.is_dir() and (_STAMPED.match(f.name) or (f / NAME).is_file())]
-    return sorted(folders)
+        folders = [f for f in root.iterdir() if is_folder(f) and not f.name.startswith(".")]
+        return sorted(f for f in folders if _STAMPED.match(f.name) or is_there(f / NAME))
 
 
 def _summary_or_damaged(folder: Path) -> RunSummary:
@@ -112,8 +174,8 @@ def _summary_or_damaged(folder: Path) -> RunSummary:
             return _summary(database, folder)
         finally:
             database.close()
-    except StoreError:
-        return RunSummary(id=folder.name, status=DAMAGED)
+    except StoreError as error:
+        return RunSummary(id=folder.name, status=DAMAGED, problem=str(error))
 
 
 def _summary(database: Database, folder: Path) -> RunSummary:
@@ -137,6 +199,7 @@ def _summary(database: Database, folder: Path) -> RunSummary:
         started=started,
         finished=finished,
         seconds=worked if isinstance(worked, float) and status != RUNNING else _seconds_between(started, end),
+        settings=bool(config),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,22 +39,23 @@ class Store:
     # ------------------------------------------------------------ open and close
 
     @classmethod
-    def create(cls, root: Path, *, label: str) -> Store:
-        """Begin a run under ``root``.
+    def create(cls, root: Path, *, label: str, facts: Mapping[str, object] | None = None) -> Store:
+        """Begin a run under ``root``; whoever sees its folder sees its ``facts``, too.
 
         Raises:
             StoreError: the folder cannot be written, or there is no room.
         """
-        folder = runs.claim_folder(root, label)
         with ExitStack() as undo:
-            undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            lock = WriterLock(folder)
+            new = runs.new_folder(root)
+            undo.callback(shutil.rmtree, new, ignore_errors=True)
+            lock = WriterLock(new)
             undo.callback(lock.release)
-            database = Database.create(folder)
-            undo.callback(database.close)
-            store = cls(folder, database, lock)
-            store.set("started", _now())
-            store.set("status", runs.RUNNING)
+            with cls(new, Database.create(new), None) as begun:
+                for key, value in {"started": _now(), "status": runs.RUNNING, **(facts or {})}.items():
+                    begun.set(key, value)
+            folder = runs.published(new, label)
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            store = cls(folder, Database.open(folder, write=True), lock)
             undo.pop_all()
         return store
 
@@ -169,6 +170,10 @@ class Store:
         rows = self._database.rows("SELECT json FROM measurements WHERE key = ?", key)
         return self._record(Measurement, rows[0][0], f"measurement of {key}") if rows else None
 
+    def forget(self, beginning: str) -> None:
+        """Remove the measurements whose keys begin so."""
+        self._database.write("DELETE FROM measurements WHERE substr(key, 1, ?) = ?", len(beginning), beginning)
+
     def pareto(self) -> _Trials:
         """Return the measured trials that none beats in accuracy, latency and (where measured) energy at once."""
         measured = [
@@ -226,9 +231,9 @@ class Store:
 
     def _record(self, kind: type[T], text: str, what: str) -> T:
         try:
-            return codec.load(kind, json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise StoreError(f"run {self.id} is damaged: its {what} cannot be read ({_first_line(error)})") from error
+            return codec.load(kind, codec.from_text(text))
+        except ValueError as error:
+            raise StoreError(f"run {self.id} is damaged: its {what} cannot be read ({codec.problem(error)})") from error
 
 
 def _text(value: object, what: str) -> str:

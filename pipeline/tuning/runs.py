@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.config import RunConfig
 from pipeline.context import TUNING
 from pipeline.errors import CandidateError, StoppedError, TargetError
 from pipeline.events import Listener
+from pipeline.origin import require_same_origin
 from pipeline.records import Artifact, Device, Figures
 from pipeline.run import Prepared, execute, prepared
 from pipeline.splitting import stored_splits
@@ -40,6 +41,8 @@ class TunedRuns:
     board: Device
     runs: Path
     inventory: Path | None
+    starting: Callable[[], AbstractContextManager[None]] = nullcontext
+    """The block in which a run is being made ready, before anything is worth being finished."""
     name: str = field(init=False)
     """The same whenever the same tuning is asked for again, so that it goes on."""
     _known: dict[Key, str] = field(init=False)
@@ -66,8 +69,11 @@ class TunedRuns:
         known, told = self._known.get(key_of(settings)), changed(self.base, settings)
         with ExitStack() as stack:
             store = stack.enter_context(Store.open(self.runs, known, write=True)) if known else None
+            if store is not None:
+                require_same_origin(store)
             base_model = self._base_model(store)
-            ready = stack.enter_context(self._prepared(told, store, listen, weights_known=base_model is not None))
+            with self.starting():
+                ready = stack.enter_context(self._prepared(told, store, listen, weights_known=base_model is not None))
             if stopping():
                 raise StoppedError("stopped as asked; everything measured so far is kept")
             if store is None:

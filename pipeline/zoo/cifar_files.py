@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import DataError
+from pipeline.regular_file import LIST_BYTES, read_bytes
 from pipeline.zoo.pools import MemoryPool
 
 Arrays: TypeAlias = tuple[np.ndarray, np.ndarray]
@@ -22,7 +23,12 @@ def read_records(file: Path, *, label_bytes: int) -> Arrays:
         DataError: the file is missing, or of a size that no number of records has.
     """
     size = label_bytes + 3072
-    content = np.fromfile(file, np.uint8) if file.is_file() else np.empty(0, np.uint8)
+    try:
+        content = np.frombuffer(read_bytes(file, LIST_BYTES), np.uint8)
+    except FileNotFoundError:
+        content = np.empty(0, np.uint8)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}); fetch it again") from error
     if not content.size or content.size % size:
         raise DataError(f"{file} has {content.size} bytes; expected a multiple of {size}: fetch it again")
     records = content.reshape(-1, size)

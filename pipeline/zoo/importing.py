@@ -15,11 +15,12 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.errors import UserError, nearest
+from pipeline.regular_file import LIST_BYTES, exists, home_expanded, is_there, read_bytes
 from pipeline.zoo import torchvision_ops
 
 assert torchvision_ops  # imported for its effect: the user's modules, timm among them, may import torchvision
 
-_NOT_THE_USERS = (
+NOT_THE_USERS = (
     Path(__file__).parents[1],
     *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")),
 )
@@ -40,8 +41,11 @@ def imported(spec: str, error: type[UserError], thing: str) -> Iterator[Any]:
     """
     place, _, name = spec.rpartition(":")
     is_file = place.endswith(".py")
-    with _importable(Path(place).expanduser().parent if is_file else Path()):
-        module = _import(place, is_file, error, thing)
+    if is_file and not is_there(home_expanded(place)):
+        found = "no such file" if not exists(home_expanded(place)) else "no regular file"
+        raise error(f"{found}: {place}; a {thing} is named FILE.py:FACTORY")
+    with _importable(home_expanded(place).parent if is_file else Path()):
+        module = _import(place, is_file, error)
         if name not in vars(module):
             known = [n for n in vars(module) if not n.startswith("_")]
             raise error(f"{spec}: nothing is named {name!r} there{nearest(name, known)}; name what gives the {thing}")
@@ -84,7 +88,7 @@ def said(error: BaseException) -> str:
 
 
 def _is_the_users(file: str) -> bool:
-    return not file.startswith("<") and not any(Path(file).is_relative_to(folder) for folder in _NOT_THE_USERS)
+    return not file.startswith("<") and not any(Path(file).is_relative_to(folder) for folder in NOT_THE_USERS)
 
 
 @contextlib.contextmanager
@@ -98,12 +102,9 @@ def _importable(folder: Path) -> Iterator[None]:
             sys.path.remove(entry)
 
 
-def _import(place: str, is_file: bool, error: type[UserError], thing: str) -> ModuleType:
-    file = Path(place).expanduser()
-    if is_file and not file.is_file():
-        raise error(f"no such file: {place}; a {thing} is named FILE.py:FACTORY")
+def _import(place: str, is_file: bool, error: type[UserError]) -> ModuleType:
     try:
-        return _import_file(file) if is_file else importlib.import_module(place)
+        return _import_file(home_expanded(place)) if is_file else importlib.import_module(place)
     except (Exception, SystemExit) as reason:  # a user's module may raise anything
         raise error(f"{place} cannot be imported: {said(reason)}; mend it, or name FILE.py:FACTORY") from reason
 
@@ -117,6 +118,7 @@ def _import_file(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
+        read_bytes(file, LIST_BYTES)  # raises where the loader would wait, or read without end
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,12 +11,13 @@ from torch import Tensor
 from pipeline import plugins
 from pipeline.errors import DataError, nearest
 from pipeline.events import Listener
+from pipeline.regular_file import home_expanded, is_folder
 from pipeline.zoo import data
 from pipeline.zoo.dataset import DataSet, Split
 from pipeline.zoo.pools import Pool
 from pipeline.zoo.presets import Preset
 from pipeline.zoo.source import Source, SourceOptions, unheard
-from pipeline.zoo.splits import Splits, checksum, image_count
+from pipeline.zoo.splits import Splits, checksum, content, image_count
 from pipeline.zoo.stratify import draw
 
 TEST_SHARE = 0.2
@@ -106,7 +106,7 @@ def _source(spec: str, options: SourceOptions) -> Source:
     kind, _, argument = spec.partition(":")
     known = [name.replace("_", "-") for name in plugins.names(data.__name__)]
     if kind not in known:
-        folder = f"; for a folder of images write imagefolder:{spec}" if Path(spec).expanduser().is_dir() else ""
+        folder = f"; for a folder of images write imagefolder:{spec}" if is_folder(home_expanded(spec)) else ""
         raise DataError(f"unknown data {kind!r}{nearest(kind, known)}{folder}; there are: {', '.join(known)}")
     source: Source = plugins.load(data.__name__, kind).load(argument, options)
     return source
@@ -167,7 +167,8 @@ def _drawn(source: Source, seed: int, search_images: int | None, val_images: int
         val = source.val[_shuffled(len(source.val))]
     else:
         (search, val), train = _parts(source.train.labels, train, seed, wanted)
-    return Splits(train=train, search=search, val=val, test=test, images=image_count(source), checksum=checksum(source))
+    return Splits(train=train, search=search, val=val, test=test, images=image_count(source),
+                  checksum=checksum(source), content=content(source))  # fmt: skip
 
 
 def _train_and_test(source: Source) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from deploy.templates.example import as_colours, fit
 from pipeline.errors import DataError
+from pipeline.regular_file import opened
 from pipeline.zoo.pools import shifted_and_flipped
 
 T = TypeVar("T")
@@ -30,6 +31,8 @@ R = TypeVar("R")
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What Pillow raises on files that are truncated, no image, or absurdly large."""
 BILINEAR = "bilinear"
+IMAGE_BYTES = 512 * 1024 * 1024
+"""Most of an image file."""
 CROP_AREA = 0.25
 """Least share of an image's area in a random crop. Inception's 0.08 is for large networks: A. Howard et al.,
 arXiv:1704.04861, section 3.2, limit the small crops for small networks, which seldom overfit."""
@@ -128,8 +131,8 @@ def as_tensor(image: Image.Image) -> Tensor:
 
 def _decode(file: Path, draw: Sequence[float] | None, fitting: Fitting) -> Tensor:
     try:
-        with Image.open(file) as opened:
-            image = as_rgb(opened)
+        with opened(file, IMAGE_BYTES) as stream, Image.open(stream) as found:
+            image = as_rgb(found)
     except BROKEN_IMAGE as error:
         raise DataError(
             f"{readable(file)} cannot be read any more ({error}), but could when the data was opened; put it back and "

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.regular_file import WEIGHTS_BYTES, opened
+
 _DIGEST = re.compile(r"-([0-9a-f]{8,10})(?![0-9a-z])")
 """How torchvision's files end before their suffix, resnet18-f37072fd.pth: with the first digits of their SHA-256."""
 
@@ -51,10 +53,13 @@ def preset_of(weights: Path | None, model: str | None) -> Preset | None:
         wanted = weights.name[: digest.end()]
         known = (one for name in names for one in torchvision.models.get_model_weights(name))
         return next((_preset(str(one), one.transforms()) for one in known if Path(one.url).stem == wanted), None)
-    if model not in names or not weights.is_file():
+    if model not in names:
         return None
-    with weights.open("rb") as stream:
-        content = hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with opened(weights, WEIGHTS_BYTES) as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:  # whoever reads the weights says it
+        return None
     known = torchvision.models.get_model_weights(model)
     return next((_preset(str(one), one.transforms()) for one in known if _belongs(content, one.url)), None)
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from pipeline.errors import first_line
 from pipeline.events import Listener, Stage, Step
-from pipeline.zoo.pictures import BROKEN_IMAGE, as_rgb, in_threads
+from pipeline.regular_file import LIST_BYTES, opened, read_bytes
+from pipeline.zoo.pictures import BROKEN_IMAGE, IMAGE_BYTES, as_rgb, in_threads
 
 CHUNK = 1000
 """Images between two signs of progress; what was found is remembered after each."""
@@ -46,7 +47,7 @@ def fault(file: Path) -> str | None:
     That leaves out arithmetic, but no data.
     """
     try:
-        with Image.open(file) as image:
+        with opened(file, IMAGE_BYTES) as stream, Image.open(stream) as image:
             image.draft("RGB", (1, 1))
             as_rgb(image)
     except BROKEN_IMAGE as error:
@@ -73,7 +74,7 @@ def _key(file: Path) -> str | None:
 
 def _remembered(memory: Path) -> set[str]:
     try:
-        return set(memory.read_text("ascii", "replace").split())
+        return set(read_bytes(memory, LIST_BYTES).decode("ascii", "replace").split())
     except OSError:
         return set()
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.errors import DataError
 from pipeline.events import Event, Listener, Note
+from pipeline.regular_file import exists, home_expanded, is_folder
 from pipeline.zoo.pictures import Fitting
 from pipeline.zoo.pools import Pool
 from pipeline.zoo.presets import Preset
@@ -102,8 +103,8 @@ def given_folder(argument: str, usage: str) -> Path:
     """
     if not argument:
         raise DataError(f"{usage.partition(':')[0]} needs a folder: {usage}")
-    folder = Path(argument).expanduser()
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing there"
+    folder = home_expanded(argument)
+    if not is_folder(folder):
+        found = "a file" if exists(folder) else "nothing there"
         raise DataError(f"no data folder {folder} (found {found}); give an existing one: {usage}")
     return folder

@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pipeline.errors import DataError
+from pipeline.zoo.pictures import FilePool
+from pipeline.zoo.pools import MemoryPool
 from pipeline.zoo.presets import Preset
 from pipeline.zoo.source import Source
 
@@ -29,13 +31,17 @@ class Splits:
     """Into the source's test pool, or into its training pool where it has no other."""
     images: int
     checksum: str
+    content: str = ""
+    """Of the images themselves, see ``content``; empty: a run that an older version has begun."""
     preset: Preset | None = None
     """How the images were read where the user did not say: the weights file, which tells, may be gone by now."""
 
     def to_bytes(self) -> bytes:
         """Return a safetensors file."""
         preset = json.dumps(self.preset and asdict(self.preset))
-        about = {"images": str(self.images), "checksum": self.checksum, "preset": preset}
+        about = {
+            "images": str(self.images), "checksum": self.checksum, "content": self.content, "preset": preset
+        }  # fmt: skip
         return safetensors.torch.save({name: getattr(self, name).contiguous() for name in PARTS}, about)
 
     def require_unchanged(self, source: Source) -> None:
@@ -53,6 +59,11 @@ class Splits:
             raise DataError(
                 f"the data has changed: {source.name} has as many images as when the run began, but other labels, "
                 "classes or file names; put it back as it was, or start a new run"
+            )
+        if self.content and content(source) != self.content:
+            raise DataError(
+                f"the data has changed: {source.name} has other pictures than when the run began, under the same names "
+                "and labels; put them back as they were, or start a new run"
             )
 
 
@@ -74,6 +85,7 @@ def read_splits(file: Path) -> Splits:
             **parts,
             images=int(about["images"]),
             checksum=about["checksum"],
+            content=about.get("content", ""),
             preset=preset and Preset(**{**preset, "mean": tuple(preset["mean"]), "std": tuple(preset["std"])}),
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -86,7 +98,7 @@ def image_count(source: Source) -> int:
 
 
 def checksum(source: Source) -> str:
-    """Return a SHA-256 over classes, labels and the names of files, in their order; pixels are not read."""
+    """Return a SHA-256 over classes, labels and the names of files, in their order; pictures are not read."""
     digest = hashlib.sha256("\0".join(source.classes).encode())
     for pool in (source.train, source.test):
         if pool is not None:
@@ -94,3 +106,26 @@ def checksum(source: Source) -> str:
             for name in pool.names:
                 digest.update(b"\0" + name.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def content(source: Source) -> str:
+    """Return a SHA-256 over the pictures that are in memory, and over the sizes of those that lie in files.
+
+    Files are not read, which would take as long as a pass of training; what a data set of the user's own computes is
+    known by its code.
+    """
+    digest = hashlib.sha256()
+    for pool in (source.train, source.test):
+        if isinstance(pool, MemoryPool):
+            digest.update(pool.images.contiguous().numpy().data)
+        elif isinstance(pool, FilePool):
+            for file in pool.files:
+                digest.update(f"{_size(file)}\0".encode())
+    return digest.hexdigest()
+
+
+def _size(file: Path) -> int | None:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None

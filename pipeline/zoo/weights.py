@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError, nearest
 from pipeline.events import Listener, Note
+from pipeline.regular_file import is_there
 from pipeline.zoo.checkpoints import Found, UnreadableError, distinct, entries, is_called, sets_of_weights
 from pipeline.zoo.heads import find_head
 from pipeline.zoo.source import unheard
@@ -163,7 +164,7 @@ def _without_layer(state: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]
 def _read(file: Path) -> Any:
     if not is_weights_file(file):
         raise ModelError(f"weights file {file} ends in {file.suffix!r}; expected {', '.join(SUFFIXES)}")
-    if not file.is_file():
+    if not is_there(file):
         raise ModelError(f"no weights file {file}; give an existing {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file")
     _refuse_large(file, file.stat().st_size)
     return _read_safetensors(file) if file.suffix.lower() == ".safetensors" else _read_torch(file)

@@ -135,6 +135,47 @@ def test_one_that_stays_invalid_is_kept_for_the_record_and_not_measured_a_second
     assert why_invalid(found) == ("throttled", "undervoltage")
 
 
+class KilledError(Exception):
+    """The run ends here, as if it had been killed."""
+
+
+class Killed:
+    """An agent whose host is killed after so many answers."""
+
+    def __init__(self, agent: Agent, answers: int) -> None:
+        self.device, self.shared = agent.device, agent.shared
+        self._agent, self._left = agent, answers
+
+    def measure(self, *arguments: Any, **more: Any) -> Measurement:
+        if self._left == 0:
+            raise KilledError
+        self._left -= 1
+        return self._agent.measure(*arguments, **more)
+
+
+@pytest.mark.parametrize("answered", [1, 2])
+def test_a_run_killed_between_two_passes_of_a_measurement_repeats_none_of_them(
+    store: Store, tmp_path: Path, answered: int
+) -> None:
+    for bench, asked in played(tmp_path, store, 3, throttled):
+        with pytest.raises(KilledError):
+            Bench(Killed(bench.agent, answered), store, BASE).measure(BUILT)  # type: ignore[arg-type]
+        assert asked.count("measure") == answered
+        found, known = bench.measure(BUILT)
+        assert asked.count("measure") == 3
+    assert (found.conditions["times_measured"], known) == (3, False)
+
+
+def test_passes_of_a_measurement_that_ended_the_run_are_taken_anew_when_it_is_resumed(
+    store: Store, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        for bench, asked in played(tmp_path, store, 3, throttled):
+            with pytest.raises(DeviceError, match="throttled"):
+                bench.base()
+            assert asked.count("measure") == 3
+
+
 def thinned(digest: str) -> Built:
     """The same shape with other weights at zero."""
     return Built(candidate(key=f"16+{digest}"), NARROW, {})

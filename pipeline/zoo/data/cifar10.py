@@ -14,12 +14,20 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.regular_file import LIST_BYTES, opened
 from pipeline.zoo.cifar_files import Arrays, pool, read_records
 from pipeline.zoo.source import IMAGENET_MEAN, IMAGENET_STD, Source, SourceOptions, given_folder
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 USAGE = "cifar10:DIR"
 LAYOUTS = "cifar-10-batches-py/, cifar-10-batches-bin/, or train_*.npz and test.npz with x (n, 32, 32, 3) and y (n)"
+
+
+_BROKEN = (
+    OSError, EOFError, TypeError, ValueError, AttributeError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+"""What numpy and zipfile raise on archives that are damaged, or whose headers promise what no memory holds."""
 
 
 def load(argument: str, options: SourceOptions) -> Source:  # noqa: ARG001 - every source takes both
@@ -60,12 +68,13 @@ def _read_npz(files: Sequence[Path], folder: Path) -> Arrays:
 
 def _read_one_npz(file: Path) -> Arrays:
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        with opened(file, LIST_BYTES) as stream, np.load(stream, allow_pickle=False) as arrays:
+            _refuse_bomb(arrays)
             missing = {"x", "y"} - set(arrays.files)
             if missing:
                 raise DataError(f"{file} holds the keys {sorted(arrays.files)}; expected x (images) and y (labels)")
             images, labels = arrays["x"], arrays["y"]
-    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise DataError(f"{file} cannot be read as .npz ({error}); fetch it again") from error
     if images.dtype != np.uint8 or images.shape != (labels.size, 32, 32, 3):
         raise DataError(
@@ -73,6 +82,14 @@ def _read_one_npz(file: Path) -> Arrays:
             "expected uint8 (n, 32, 32, 3) with n labels"
         )
     return images, labels
+
+
+def _refuse_bomb(arrays: np.lib.npyio.NpzFile) -> None:
+    """Raise ValueError where an archive holds more than a part of CIFAR-10 ever has."""
+    assert arrays.zip is not None  # it has just been opened
+    size = sum(part.file_size for part in arrays.zip.infolist())
+    if size > LIST_BYTES:
+        raise ValueError(f"unpacked, it has {size / 1e9:.3g} GB")
 
 
 def _read_bin(files: Sequence[Path], folder: Path) -> Arrays:

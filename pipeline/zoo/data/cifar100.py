@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.regular_file import SETTINGS_BYTES, read_bytes
 from pipeline.zoo.cifar_files import Arrays, pool, read_records
 from pipeline.zoo.source import IMAGENET_MEAN, IMAGENET_STD, Source, SourceOptions, given_folder
 
@@ -49,7 +50,10 @@ def _read(folder: Path) -> tuple[Arrays, Arrays, tuple[str, ...]]:
 
 
 def _names(file: Path) -> tuple[str, ...]:
-    names = tuple(file.read_text("utf-8", "replace").split()) if file.is_file() else ()
+    try:
+        names = tuple(read_bytes(file, SETTINGS_BYTES).decode("utf-8", "replace").split())
+    except OSError:
+        names = ()
     if len(names) != CLASSES:
         raise DataError(f"{file} holds {len(names)} names; expected {CLASSES}: unpack cifar-100-binary.tar.gz again")
     return names

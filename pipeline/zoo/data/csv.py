@@ -8,12 +8,14 @@ are relative to the table. Classes are the labels of the training images, in ord
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.regular_file import LIST_BYTES, exists, home_expanded, is_folder, is_there, read_bytes
 from pipeline.zoo.image_files import LabelledFiles, source_of_files
 from pipeline.zoo.pictures import readable
 from pipeline.zoo.source import NAMED, Source, SourceOptions, listed
@@ -74,9 +76,11 @@ def load(argument: str, options: SourceOptions) -> Source:
 
 
 def _given_file(argument: str) -> Path:
-    file = Path(argument).expanduser()
-    if not argument or not file.is_file():
-        found = "a folder" if argument and file.is_dir() else "nothing there"
+    file = home_expanded(argument)
+    if not argument or not is_there(file):
+        found = (
+            "a folder" if argument and is_folder(file) else "no file" if argument and exists(file) else "nothing there"
+        )
         raise DataError(f"no table {argument!r} (found {found}); give {USAGE}")
     return file
 
@@ -84,7 +88,8 @@ def _given_file(argument: str) -> Path:
 def _rows(file: Path) -> list[_Row]:
     try:
         # Bytes that are no UTF-8 stay what they are, so that files so named are found.
-        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        content = read_bytes(file, LIST_BYTES)
+        with io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="surrogateescape", newline="") as stream:
             header = stream.readline()
             delimiter = max(",;\t", key=header.count)
             columns = _columns(next(csv.reader([header], delimiter=delimiter), []), file)
@@ -127,7 +132,7 @@ def _row(cells: Sequence[str], line: int, columns: Mapping[str, int], file: Path
 
 
 def _refuse_missing(rows: Sequence[_Row]) -> None:
-    missing = [f"{readable(row.file)} in line {row.line}" for row in rows if not row.file.is_file()]
+    missing = [f"{readable(row.file)} in line {row.line}" for row in rows if not is_there(row.file)]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(rows)} listed images do not exist ({listed(missing, NAMED)}); paths are relative "

@@ -15,11 +15,14 @@ import platformdirs
 import torch
 
 from pipeline.errors import DataError
+from pipeline.regular_file import opened, read_bytes
 from pipeline.zoo.pools import MemoryPool
 from pipeline.zoo.source import Source, SourceOptions, given_folder
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+MOST_BYTES = 64 * 1024 * 1024
+"""Of a file, also unpacked; the training images have 47 MB."""
 USAGE = "fashion-mnist:DIR with train-images-idx3-ubyte(.gz), train-labels-idx1-ubyte(.gz) and the same of t10k"
 
 
@@ -77,10 +80,18 @@ def _read_idx(folder: Path, name: str, *, dimensions: int) -> np.ndarray:
     if file is None:
         raise DataError(f"{folder} holds no {name}(.gz); give {USAGE}")
     try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        content = _unpacked(file) if file.suffix == ".gz" else read_bytes(file, MOST_BYTES)
         magic, *sizes = (int(number) for number in np.frombuffer(content, ">u4", count=1 + dimensions))
         if magic != 0x0800 + dimensions:
             raise ValueError(f"magic number {magic:#x}")
         return np.frombuffer(bytearray(content), np.uint8, offset=4 * (1 + dimensions)).reshape(sizes)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise DataError(f"{file} is no IDX file of bytes ({error}); fetch it again") from error
+
+
+def _unpacked(file: Path) -> bytes:
+    with opened(file, MOST_BYTES) as stream, gzip.GzipFile(fileobj=stream) as archive:
+        content = archive.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"unpacked, it has more than {MOST_BYTES} bytes")
+    return content

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.regular_file import LIST_BYTES, is_there, read_text
 from pipeline.zoo.image_files import LabelledFiles, source_of_files
 from pipeline.zoo.source import NAMED, Source, SourceOptions, given_folder, listed
 
@@ -31,7 +32,7 @@ def load(argument: str, options: SourceOptions) -> Source:
 
 def _lines(file: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in read_text(file, LIST_BYTES).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read ({error}); give {USAGE}") from error
     return [line for line in lines if line]
@@ -67,7 +68,7 @@ def _val(root: Path, wnids: list[str]) -> LabelledFiles:
             raise DataError(f"{table}: {line!r} names no class of wnids.txt; unpack the archive again")
         files.append(root / "val" / "images" / name)
         labels.append(number[wnid])
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [file.name for file in files if not is_there(file)]
     if missing or not files:
         raise DataError(
             f"{table} lists {len(files)} images, {len(missing)} of which are missing ({listed(missing, NAMED)}); "

@@ -114,9 +114,14 @@ def _images(folder: Path, classes: list[str]) -> None:
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
 
 
-def test_a_runs_folder_that_cannot_be_written_is_told(desk: Desk) -> None:
+def test_a_runs_folder_that_cannot_be_written_is_told_before_anything_is_loaded(desk: Desk) -> None:
     desk.write("taken", "a file")
-    assert "taken" in run(desk, "--runs", "taken")
+    desk.settings(data="imagefolder:nowhere")
+    for verb in (("run",), ("tune", "--search", "reward.alpha=1,2")):
+        for place in ("taken", "taken/runs", "/proc/runs", "x" * 300):
+            done = desk.do(*verb, "--config", "run.yaml", "--runs", place)
+            assert (done.code, "Load torch" in done.err) == (2, False)
+            assert place in done.error
 
 
 def test_a_target_out_of_reach_is_told_with_how_near_it_gets_as_measured(desk: Desk) -> None:
@@ -238,3 +243,28 @@ def test_an_interrupted_profile_ends_quietly(ran: Desk) -> None:
     for stream in (profile.stdout, profile.stderr):
         assert stream is not None
         stream.close()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured_or_cut(ran: Desk, tmp_path: Path) -> None:
+    ran.done("pull", "latest", "--output", str(tmp_path / "pulled"))
+    (tmp_path / "taken").write_text("a file")
+    place = str(tmp_path / "taken" / "below")
+    for verb in (
+        ("apply", str(tmp_path / "pulled"), "--weights", "net.pt", "--output", place),
+        ("profile", str(tmp_path / "pulled" / "model.onnx"), "--record", f"{place}/recording"),
+    ):
+        refused = ran.do(*verb)
+        assert refused.code == 2
+        assert "taken" in refused.error
+
+
+def test_the_report_of_a_run_that_was_killed_before_it_was_written_is_written_when_it_is_resumed(
+    ran: Desk, tmp_path: Path
+) -> None:
+    shutil.copytree(ran.runs, tmp_path / "runs")
+    (report,) = (tmp_path / "runs").glob("*/report.html")
+    report.unlink()
+    refused = ran.do("run", "--resume", "latest", "--runs", str(tmp_path / "runs"))
+    assert "is finished" in refused.error
+    assert "report.html, which was missing" in refused.err
+    assert "</html>" in report.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 import sqlite3
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from tests.command_line import Desk, agents, eventually, finished, read_until
+from tests.killing import SETTINGS, answers, begin_or_resume, uninterrupted
 
 SLOW = """
 version: 1
@@ -133,6 +135,48 @@ def test_a_run_killed_while_it_fine_tunes_does_not_repeat_finished_finalists(slo
     resumed = slow.done("run", "--resume", "latest")
     assert (first in resumed.err, second in resumed.err) == (False, True)
     assert len(shown(slow)["artifacts"]) == 3  # both, and one of them in full
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_every_stage_asks_its_board_nothing_twice_and_comes_to_the_same_end(desk: Desk) -> None:
+    desk.settings(**SETTINGS)
+    stages = (
+        "Load digits", "Train a base model", "Measure the base model", "Measure single cuts", "trial 1:",
+        "Fine-tune finalist", "Measure the whole file", "Fine-tune the chosen one",
+    )  # fmt: skip
+    for stage in stages:
+        assert begin_or_resume(desk, lambda line, stage=stage: 0.3 if stage in line else math.inf)  # type: ignore[misc]
+    assert begin_or_resume(desk, lambda _: math.inf) is None
+    assert answers(desk).twice == 0
+    killed, whole = uninterrupted(desk)
+    assert killed == whole
+
+
+def test_a_run_whose_code_has_changed_is_not_gone_on_with_before_anything_is_loaded(slow: Desk) -> None:
+    run = slow.start("run", "--config", "run.yaml")
+    read_until(run, "Measure the base model")
+    run.kill()
+    finished(run)
+    before = (slow.folder / "net.py").read_text()
+    slow.write("net.py", before.replace("relu()", "sigmoid()"))
+    refused = slow.do("run", "--resume", "latest")
+    assert (refused.code, "Load torch" in refused.err) == (2, False)
+    assert f"began with another {slow.folder / 'net.py'}, which has changed: its SHA-256 was" in refused.error
+    assert "put it back as it was, or start a new run" in refused.error
+    slow.write("net.py", before)
+    resumed = slow.start("run", "--resume", "latest")
+    read_until(resumed, "Measure the base model")
+    resumed.kill()
+    finished(resumed)
+
+
+def test_a_half_made_run_hides_no_run_that_can_be_gone_on_with(desk: Desk, ran: Desk) -> None:
+    without_trials(desk, ran, 4)
+    (good,) = desk.runs.iterdir()
+    (desk.runs / "29990101-000000-digits-local").mkdir()
+    shown = desk.done("runs", "show", "latest")
+    assert good.name in shown.out
+    assert "29990101-000000-digits-local is damaged: it has no run.sqlite" in shown.err
 
 
 def without_trials(desk: Desk, ran: Desk, keep: int) -> None:

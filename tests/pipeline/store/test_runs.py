@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import RunNotFoundError, StoreError
 from pipeline.store import RunSummary, Store
-from pipeline.store.runs import claim_folder
+from pipeline.store.database import NAME, Database
+from pipeline.store.runs import new_folder, published
 from tests.examples import failed_trial, trial
 
 
@@ -19,7 +22,7 @@ def make_run(root: Path, label: str = "digits-local") -> str:
 
 
 def test_a_runs_name_is_the_time_and_the_label(tmp_path: Path) -> None:
-    assert claim_folder(tmp_path, "Digits: local/../x").name[8:].rpartition("-digits")[2] == "-local-x"
+    assert published(new_folder(tmp_path), "Digits: local/../x").name[8:].rpartition("-digits")[2] == "-local-x"
 
 
 def test_runs_of_the_same_second_get_names_of_their_own_and_keep_their_order(tmp_path: Path) -> None:
@@ -124,3 +127,85 @@ def test_other_folders_and_files_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "20260101-000000-file").write_text("")
     assert Store.list(tmp_path) == []
+
+
+def begun(root: Path, label: str = "digits-local") -> str:
+    with Store.create(root, label=label, facts={"config": {"data": "digits"}}) as store:
+        return store.id
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def only_a_lock(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "lock").write_bytes(b"")
+
+
+def empty_database(folder: Path) -> None:
+    folder.mkdir()
+    (folder / NAME).write_bytes(b"")
+
+
+def tables_alone(folder: Path) -> None:
+    folder.mkdir()
+    Database.create(folder).close()
+
+
+def somebody_elses(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "holiday.jpg").write_bytes(b"a picture")
+
+
+def garbled(folder: Path) -> None:
+    with Store.create(folder.parent, label="garbled", facts={"config": {"data": "digits" * 3000}}) as store:
+        store.path.rename(folder)
+    content = bytearray((folder / NAME).read_bytes())
+    content[3 * 4096 :] = b"\xff" * (len(content) - 3 * 4096)
+    (folder / NAME).write_bytes(content)
+
+
+def pipe(folder: Path) -> None:
+    folder.mkdir()
+    os.mkfifo(folder / NAME)
+    os.mkfifo(folder / "lock")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [empty, only_a_lock, empty_database, tables_alone, somebody_elses, garbled, pipe],
+    ids=lambda make: make.__name__,
+)
+def test_the_latest_run_is_the_newest_that_can_be_used_and_others_are_named(
+    tmp_path: Path, make: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    good = begun(tmp_path)
+    make(tmp_path / "29990101-000000-digits")
+    with Store.open(tmp_path, "latest") as store:
+        assert store.id == good
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "29990101-000000-digits" in said
+    assert f"the latest run that can be used is {good}" in said
+
+
+def test_where_none_can_be_used_the_newest_says_why(tmp_path: Path) -> None:
+    empty(tmp_path / "29990101-000000-digits")
+    with pytest.raises(StoreError, match=r"has no run\.sqlite; move it away"):
+        Store.open(tmp_path, "latest")
+
+
+def test_a_run_that_is_killed_while_it_is_made_leaves_no_run(tmp_path: Path) -> None:
+    for folder in (new_folder(tmp_path), new_folder(tmp_path)):
+        Database.create(folder).close()
+    assert Store.list(tmp_path) == []
+    first, second = (folder for folder in tmp_path.iterdir())
+    os.utime(first, (0, 0))
+    good = begun(tmp_path)
+    assert {folder.name for folder in tmp_path.iterdir()} == {good, second.name}  # perhaps somebody is still making it
+
+
+def test_whoever_sees_a_new_run_sees_its_settings(tmp_path: Path) -> None:
+    with Store.create(tmp_path, label="x", facts={"config": {"data": "digits"}}) as store:
+        (listed,) = Store.list(tmp_path)
+        assert (listed.id, listed.data, listed.status) == (store.id, "digits", "running")

@@ -1,11 +1,14 @@
 """Splits outlive the run that drew them, and refuse data that has changed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
 
 from pipeline.errors import DataError
 from pipeline.zoo import load_data, read_splits
+from pipeline.zoo.splits import content
 
 
 @pytest.fixture
@@ -61,6 +64,28 @@ def test_renamed_files_whose_order_may_differ_are_refused(folder, stored):
     (folder / "cat" / "3.png").rename(folder / "cat" / "99.png")
     with pytest.raises(DataError, match="classes or file names"):
         load(folder, splits=stored)
+
+
+def test_other_pictures_under_the_same_names_are_refused(folder, stored):
+    Image.new("RGB", (90, 70), (3, 1, 4)).save(folder / "cat" / "3.png")
+    with pytest.raises(DataError, match=r"imagefolder has other pictures .*put them back"):
+        load(folder, splits=stored)
+
+
+def test_pictures_in_memory_are_known_by_every_pixel():
+    from pipeline.zoo.data.digits import load as digits
+    from pipeline.zoo.source import SourceOptions
+
+    source, other = digits("", SourceOptions()), digits("", SourceOptions())
+    assert content(source) == content(other)
+    other.train.images[7, 0, 2, 3] += 1
+    assert content(source) != content(other)
+
+
+def test_splits_that_an_older_version_stored_are_taken_as_they_are(folder, stored):
+    older = replace(stored, content="")
+    Image.new("RGB", (90, 70), (3, 1, 4)).save(folder / "cat" / "3.png")
+    assert indices(load(folder, splits=older)) == indices(load(folder, seed=0))
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -1,0 +1,147 @@
+"""Signals before anything is measured, and outputs that nobody reads: how soon, how quietly, with what status."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import COMMAND, Desk, Done, finished, read_until
+
+SOON_S = 3.0
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+def ended(process: subprocess.Popen[str], number: int) -> Done:
+    """Send a signal; the process has to end within three seconds."""
+    start = time.monotonic()
+    process.send_signal(number)
+    done = finished(process)
+    assert time.monotonic() - start < SOON_S
+    assert "Traceback" not in done.err + done.out
+    return done
+
+
+@pytest.fixture
+def refuse(desk: Desk) -> Desk:
+    """A folder in which no run may be left."""
+    desk.write("quick.py", "from net import Net\n")
+    return desk
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("after_s", [0.15, 0.6])
+def test_a_signal_while_libraries_are_imported_ends_a_run_at_once(refuse: Desk, number: int, after_s: float) -> None:
+    run = refuse.start("run", "--config", "run.yaml")
+    time.sleep(after_s)
+    assert ended(run, number).code in (128 + number, -number)  # the interpreter itself may not have come to our code
+    assert not refuse.runs.exists()
+
+
+SLOW = {
+    "import": ("model", "import time\ntime.sleep(60)\n"),
+    "build": ("model", "import time\nfrom net import Net as Whole\n\ndef Net(num_classes):\n    time.sleep(60)\n"),
+    "trace": (
+        "model",
+        "import time\nfrom net import Net as Whole\n\n\nclass Net(Whole):\n    def forward(self, x):\n"
+        "        time.sleep(60)\n        return super().forward(x)\n",
+    ),
+    "data": ("data", "import time\n\ndef Net(**_):\n    time.sleep(60)\n"),
+    "computed in C": ("model", "import torch\n\na = torch.randn(9000, 9000).double()\nfor _ in 'abc':\n    a @ a\n"),
+    "whatever is raised": (
+        "model", "import time\n\ndef Net(num_classes):\n    while True:\n        try:\n            time.sleep(60)\n"
+        "        except BaseException:\n            pass\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", SLOW)
+def test_a_signal_while_a_run_is_made_ready_ends_it_at_once(refuse: Desk, where: str) -> None:
+    setting, text = SLOW[where]
+    refuse.write("slow.py", text)
+    refuse.settings(**({"model": "slow.py:Net"} if setting == "model" else {"data": "dataset:slow.py:Net"}))
+    run = refuse.start("run", "--config", "run.yaml")
+    read_until(run, "Load d")
+    time.sleep(1.5)
+    done = ended(run, signal.SIGTERM)
+    assert done.code == 128 + signal.SIGTERM
+    assert done.err.splitlines()[-1:] == ["stopped before anything was measured"]
+    assert not refuse.runs.exists()
+
+
+def test_a_signal_while_a_board_is_connected_ends_a_run_at_once(refuse: Desk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        port = silent.getsockname()[1]
+        refuse.write(
+            "inventory.yaml",
+            f"devices: {{pi: {{kind: linux, host: 'pi@127.0.0.1:{port}', ssh: {{connect_timeout_s: 100}}}}}}\n",
+        )
+        run = refuse.start("run", "--config", "run.yaml", "--device", "pi")
+        read_until(run, "Connect to pi")
+        time.sleep(0.5)
+        assert ended(run, signal.SIGTERM).code == 128 + signal.SIGTERM
+    assert not refuse.runs.exists()
+
+
+def test_a_signal_that_is_ignored_from_the_start_stays_ignored(refuse: Desk) -> None:
+    run = refuse.start("devices", "list", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    run.send_signal(signal.SIGHUP)
+    assert finished(run).code == 0
+
+
+# ---------------------------------------------------------------- outputs
+
+HOW = {
+    "full": (">/dev/full", 1, "error: standard output cannot be written: No space left on device"),
+    "closed": (">&-", 1, "error: standard output cannot be written: it is closed"),
+    "no reader": ("| true", 128 + signal.SIGPIPE, ""),
+    "a reader of one line": ("| head -n 1 >/dev/null", None, ""),
+    "no progress": (">/dev/null 2>&-", 0, ""),
+    "full progress": (">/dev/null 2>/dev/full", 0, ""),
+    "neither": (">&- 2>&-", 1, ""),
+    "no input": ("<&- >/dev/null", 0, ""),
+}
+VERBS = (
+    "--help", "--version", "init new --force", "devices list", "devices check local", "runs list", "runs show latest",
+    "runs show latest --groups", "pull latest --output bundle", "compare latest", "profile model.onnx",
+    "run --resume latest",
+)  # fmt: skip
+QUICK = ("devices list", "runs show latest")
+
+
+def shell(desk: Desk, verb: str, how: str, folder: Path) -> Done:
+    """Run a verb as a shell's line does; the verb's own status, though it stands before a pipe."""
+    command = f"{shlex.join(COMMAND)} {verb}"
+    line = f"{{ {command}; echo $? > '{folder}/status'; }} {how}"
+    done = desk.start_shell(line)
+    return Done(int((folder / "status").read_text()), done.out, done.err)
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(
+    "verb", [*QUICK, *(pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS if verb not in QUICK)]
+)
+@pytest.mark.parametrize("json", ["", "--json"])
+def test_an_output_that_cannot_be_written_ends_a_verb_as_it_ends_the_shells_tools(
+    ran: Desk, verb: str, json: str, how: str, tmp_path: Path
+) -> None:
+    if verb.startswith("-") and json:
+        pytest.skip("these have no JSON")
+    redirection, code, said = HOW[how]
+    verb = verb.replace("new", str(tmp_path / "new")).replace("bundle", str(tmp_path / "bundle"))
+    if "model.onnx" in verb:
+        ran.done("pull", "latest", "--output", str(tmp_path / "pulled"))
+        verb = verb.replace("model.onnx", str(tmp_path / "pulled" / "model.onnx"))
+    done = shell(ran, f"{verb} {json}", redirection, tmp_path)
+    if "--resume" in verb:  # of a finished run: an error, whatever the output is
+        assert (done.code, "Traceback" in done.err) == (2, False)
+        return
+    assert code in (done.code, None)
+    errors = [line for line in done.err.splitlines() if re.search("error|Error|Traceback|Broken", line)]
+    assert errors == ([said] if said else [])
