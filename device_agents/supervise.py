@@ -33,8 +33,8 @@ def work(
             is killed in each case.
         CallerGoneError: the caller closed the line.
     """
-    deadline = time.monotonic() + timeout_s
     with Child("worker", job) as worker:
+        deadline = time.monotonic() + timeout_s
         windows: List[Any] = []
         guard = memory.Guard(worker.pid, memory_share)
         for message in _messages(worker, deadline, caller, sensor, guard):
