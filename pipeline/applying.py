@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.errors import ModelError
 from pipeline.pruning.coupling import Coupling, coupling
 from pipeline.pruning.prune import Ranking, kept_channels, without
-from pipeline.pruning.tracing import trace
+from pipeline.pruning.tracing import recordings
 from pipeline.pruning.zeros import set_to_zero
 from pipeline.recipe import Cut, GroupCut, Recipe
 from pipeline.records import Group, SearchSpace
@@ -58,7 +58,7 @@ def apply_recipe(
         CutError: the surgery did not give the network that was planned.
     """
     images = example_of(recipe) if example is None else example
-    network, weights = trace(model, images, classes=recipe.classes), sha256(weights_bytes(model)).hexdigest()
+    network, weights = _traced(model, recipe, images), sha256(weights_bytes(model)).hexdigest()
     cuts: list[Cut] = []
     for number, cut in enumerate(recipe.cuts, 1):
         _require_same(coupling(network, images), cut, f"cut {number} of {len(recipe.cuts)}")
@@ -72,6 +72,22 @@ def apply_recipe(
         cuts.append(told)
     applied = replace(recipe, cuts=tuple(cuts), weights_sha256=weights, versions=_versions())
     return Applied(laid_out(network), applied)
+
+
+def _traced(model: nn.Module, recipe: Recipe, images: Tensor) -> fx.GraphModule:
+    """Return the graph that the recipe was written for: the best one, or one that older versions made."""
+    graphs = recordings(model, images, classes=recipe.classes)
+    if not recipe.cuts:
+        return graphs[0]
+    differences: list[ModelError] = []
+    for graph in graphs:
+        try:
+            _require_same(coupling(graph, images), recipe.cuts[0], f"cut 1 of {len(recipe.cuts)}")
+        except ModelError as error:
+            differences.append(error)
+        else:
+            return graph
+    raise differences[0]
 
 
 def load_pruned(model: nn.Module, recipe: Recipe, weights_file: Path) -> fx.GraphModule:

@@ -7,7 +7,7 @@ with tensors and takes seconds (``exported`` says how many); the graph of which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, fx, nn
@@ -70,6 +70,14 @@ def trace(model: nn.Module, example: Tensor, *, classes: int | None = None) -> f
     Raises:
         ModelError: the forward pass branches on its data, or does not run on ``example``.
     """
+    return recordings(model, example, classes=classes)[0]
+
+
+def recordings(model: nn.Module, example: Tensor, *, classes: int | None = None) -> Sequence[fx.GraphModule]:
+    """Return the graphs of a model that were made, best first: a recipe may have been written for the second.
+
+    Args and errors as of ``trace``.
+    """
     network, folded = plain(model)
     path = scores(type(network).__name__, answer(network, example), classes)
     images = example[:_TRACED] if len(example) >= _TRACED else example.repeat_interleave(_TRACED, 0)
@@ -86,7 +94,7 @@ def trace(model: nn.Module, example: Tensor, *, classes: int | None = None) -> f
             break
     if not graphs:
         raise errors[-1]
-    return min(graphs, key=lambda graph: _kept_whole(graph, example))
+    return sorted(graphs, key=lambda graph: _kept_whole(graph, example))
 
 
 def notes(graph: fx.GraphModule) -> TracingNotes:
