@@ -6,6 +6,7 @@ from torch import nn
 
 from pipeline.context import Context
 from pipeline.events import Note, Stage
+from pipeline.pruning.answers import scores_alone
 from pipeline.pruning.recover import accuracy
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.feed import Images
@@ -35,11 +36,12 @@ def learn(
     context.listen(Stage(title, settings.steps(len(images))))
     if settings.patience and not unseen:
         context.listen(Note("no early stopping here: the search split, which it goes by, is trained on as well"))
-    went = fine_tune(
-        model, images, settings, teacher=teacher, on_step=context.train_step, accelerator=context.accelerator,
-        score=(lambda network: _score(context, network)) if unseen else None, hold_zeros=hold_zeros,
-        checkpoints=Checkpoints(slot=context.store.checkpoint(name), every_s=context.config.checkpoint_s),
-    )  # fmt: skip
+    with scores_alone(model, len(context.data.classes)):
+        went = fine_tune(
+            model, images, settings, teacher=teacher, on_step=context.train_step, accelerator=context.accelerator,
+            score=(lambda network: _score(context, network)) if unseen else None, hold_zeros=hold_zeros,
+            checkpoints=Checkpoints(slot=context.store.checkpoint(name), every_s=context.config.checkpoint_s),
+        )  # fmt: skip
     _say(context, went)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -52,6 +53,23 @@ def scores(kind: str, answer: Mapping[Path, Tensor], classes: int | None) -> Pat
         found = ", ".join(str(tuple(part.shape)) for part in answer.values()) or "none"
         raise ModelError(f"{kind} must return one tensor of class scores, (N, classes); its tensors are: {found}")
     return next((path for path in flat if answer[path].shape[1] == classes), flat[0])
+
+
+@contextmanager
+def scores_alone(network: nn.Module, classes: int) -> Iterator[None]:
+    """Let a network that answers with several tensors give the class scores alone, as its graph will, for a while."""
+
+    def alone(_: nn.Module, __: tuple[object, ...], found: object) -> object:
+        if isinstance(found, Tensor):
+            return found
+        parts = _parts(found)
+        return parts[scores(type(network).__name__, parts, classes)]
+
+    handle = network.register_forward_hook(alone)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def require_same(network: nn.Module, graph: nn.Module, example: Tensor, path: Path) -> None:

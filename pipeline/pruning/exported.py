@@ -54,9 +54,8 @@ def exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep torch.export from printing what it could not follow: the error says it."""
-    handlers = logging.getLogger("torch").handlers
-    for handler in handlers:
-        handler.addFilter(_drop)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with (
             warnings.catch_warnings(action="ignore"),
@@ -65,8 +64,7 @@ def _quiet() -> Iterator[None]:
         ):
             yield
     finally:
-        for handler in handlers:
-            handler.removeFilter(_drop)
+        logging.disable(disabled)
 
 
 @contextlib.contextmanager
@@ -78,10 +76,6 @@ def _symbolic_len() -> Iterator[None]:
         yield
     finally:
         builtins.len = own
-
-
-def _drop(_: logging.LogRecord) -> bool:
-    return False
 
 
 def _decompositions() -> dict[Any, Any]:
