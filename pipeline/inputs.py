@@ -82,6 +82,11 @@ def load_inputs(
         head=config.head,
         listen=listen,
     )
+    if config.weights and not weights_known and data.fitting and data.fitting.resize is None:
+        side = data.fitting.side
+        usual = round(side * 256 / 224)
+        how = f"images are scaled until they just cover {side} x {side}"
+        listen(Note(f"{how}; where the weights were tested on centres of larger ones, say so: resize: {usual}"))
     inputs = Inputs(config=config, data=data, model=model, example=next(data.train.batches(EXAMPLES))[0])
     _require_scores(inputs)
     return inputs
