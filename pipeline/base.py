@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from pipeline import codec
 from pipeline.bench import Bench
+from pipeline.config import RunConfig
 from pipeline.context import Context
 from pipeline.events import Note, Stage
 from pipeline.learning import forget, learn
@@ -73,6 +74,11 @@ def measured_shares(
     return {metric: share for metric, share in shares.items() if share is not None}
 
 
+def may_have_seen(figures: Figures, config: RunConfig) -> bool:
+    """Return whether a base model that was trained elsewhere answers too well for images that it has not seen."""
+    return figures.search_accuracy == 1 and config.weights is not None and config.head is None
+
+
 def make_base(context: Context, model: nn.Module) -> Base:
     """Return the base model of a new or resumed run; weights and figures are kept in the store."""
     network = _network(context, model)
@@ -123,6 +129,6 @@ def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes)
              f"{figures.measurement.p50_ms.value:.3g} ms, {measures.parameters:,} parameters, "
              f"{measures.macs / 1e6:.1f} M MACs")
     )  # fmt: skip
-    if figures.search_accuracy == 1 and context.config.weights is not None and context.config.head is None:
+    if may_have_seen(figures, context.config):
         context.listen(Note(_SEEN))
     return figures

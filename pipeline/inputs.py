@@ -84,6 +84,11 @@ def load_inputs(
         head=config.head,
         listen=listen,
     )
+    if config.weights and not weights_known and data.fitting and data.fitting.resize is None:
+        side = data.fitting.side
+        usual = round(side * 256 / 224)
+        how = f"images are scaled until they just cover {side} x {side}"
+        listen(Note(f"{how}; where the weights were tested on centres of larger ones, say so: resize: {usual}"))
     example = next(data.train.batches(EXAMPLES))[0]
     network = trace(model, example, classes=len(data.classes))
     _require_scores(network, example, data)

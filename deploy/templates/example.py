@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple  # noqa: UP035 - Python 3.6
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,11 +18,11 @@ HERE = Path(__file__).resolve().parent
 TIMED = 50
 LONGEST = 64
 
-Input = Dict[str, Any]  # noqa: UP006 - what manifest.json says under "input"
+Input = Dict[str, Any]
 Network = Callable[[np.ndarray], np.ndarray]  # a batch of one image -> a batch of one row of scores
 
 
-def main(paths: List[str]) -> None:  # noqa: UP006
+def main(paths: List[str]) -> None:
     manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
     network = NETWORKS[manifest["model"]["format"]](str(HERE / manifest["model"]["file"]))
     if not paths:
@@ -117,7 +117,7 @@ def as_colours(image: Image.Image, channels: int) -> Image.Image:
     return colours
 
 
-def fit(image: Image.Image, width: int, height: int, resize: int | None, interpolation: str) -> Image.Image:
+def fit(image: Image.Image, width: int, height: int, resize: Optional[int], interpolation: str) -> Image.Image:
     """Scale an image and crop it to its centre.
 
     ``resize``: its shorter side becomes so long first, as torchvision's Resize does; None: it just covers the shape.
@@ -147,7 +147,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _range(image: Image.Image) -> Tuple[float, bool]:  # noqa: UP006
+def _range(image: Image.Image) -> Tuple[float, bool]:
     """Return the value that is white, and whether it counts from white to black, which Pillow turns round only for L.
 
     A TIFF says how many of 16 bits are used; integers of 32 bits are taken for 16, where they are within that.
@@ -208,7 +208,7 @@ def normalised(values: np.ndarray, wanted: Input) -> np.ndarray:
     return batch
 
 
-def answer(network: Network, manifest: Dict[str, Any], image: np.ndarray) -> None:  # noqa: UP006
+def answer(network: Network, manifest: Dict[str, Any], image: np.ndarray) -> None:
     batch = normalised(image, manifest["input"])
     scores = network(batch)[0]
     shares = np.exp(scores - scores.max())

@@ -17,7 +17,7 @@ from pipeline.export.refusal import RefusedError
 
 Constants = Mapping[str, Tensor]
 
-Layer = nn.Conv2d | nn.Linear
+Layer = nn.Conv1d | nn.Conv2d | nn.Linear
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 _TO_CHANNELS = 6
@@ -42,7 +42,8 @@ def constants(network: fx.GraphModule) -> dict[str, Tensor]:
                 found.update(_of_norm(name, module))
         for name, value in network.state_dict().items():
             if value.is_floating_point():
-                found.setdefault(name, value.detach())
+                # A convolution of signals is written as one of images of one row; batch norm stays beside it.
+                found.setdefault(name, value.detach()[:, :, None] if value.dim() == 3 else value.detach())
     return {**found, **_paddings(network)}
 
 
@@ -56,10 +57,13 @@ def _paddings(network: fx.GraphModule) -> dict[str, Tensor]:
     return found
 
 
-def folded_norms(network: fx.GraphModule) -> dict[str, Norm]:
+def folded_norms(network: fx.GraphModule, layers: tuple[type[Layer], ...] = _LAYERS) -> dict[str, Norm]:
     """Return the layers whose output nothing but a batch norm reads, each with that batch norm.
 
     A layer or batch norm that the network calls twice is not among them.
+
+    Args:
+        layers: whose batch norms are folded: TFLite's converter leaves those behind convolutions of signals.
     """
     modules = dict(network.named_modules())
     calls = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
@@ -70,7 +74,7 @@ def folded_norms(network: fx.GraphModule) -> dict[str, Norm]:
             continue
         source = node.all_input_nodes[0]
         alone = len(source.users) == calls[source.target] == calls[node.target] == 1
-        if source.op == "call_module" and alone and isinstance(modules[str(source.target)], _LAYERS):
+        if source.op == "call_module" and alone and isinstance(modules[str(source.target)], layers):
             found[str(source.target)] = norm
     return found
 

@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from deploy.templates.example import as_colours
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_line
 from pipeline.events import Stage, Step
 from pipeline.zoo.importing import said
-from pipeline.zoo.pictures import BILINEAR, Fitting, as_tensor, squared
+from pipeline.zoo.pictures import BILINEAR, BROKEN_IMAGE, Fitting, as_tensor, squared
 from pipeline.zoo.pools import MemoryPool, Pool, shifted_and_flipped
 from pipeline.zoo.source import SourceOptions
 
@@ -34,6 +34,10 @@ GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
 """And those that begin with ``I;16``."""
 LONG = 4
 """A tensor of two dimensions with so many times as many columns as rows is taken for a signal."""
+
+
+class UnreadableError(DataError):
+    """A PIL image that cannot be decoded, or would be all black or white; as many as the user allows are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,11 @@ def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
         except Exception as error:  # a user's data set may raise anything
             skipped.append(f"{part} item {position}: {said(error)}")
             continue
-        image, label = _image_and_label(item, position, kind)
+        try:
+            image, label = _image_and_label(item, position, kind)
+        except UnreadableError as error:
+            skipped.append(f"{part} item {position}: {error}")
+            continue
         if shape is None:
             shape, fitted = tuple(image.shape), kind.fitting is not None and isinstance(item[0], Image.Image)
             size = count * image.numel() * image.element_size()
@@ -166,8 +174,9 @@ def _pixels(image: Image.Image, fitting: Fitting | None) -> Tensor:
     grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
     try:
         picture = as_colours(image, 1 if grey else 3)
-    except ValueError as error:
-        raise DataError(f"an image cannot be read: {error}") from error
+    except BROKEN_IMAGE as error:
+        image.close()  # Pillow leaves the file of a broken one open
+        raise UnreadableError(first_line(error)) from error
     return as_tensor(picture) if fitting is None else squared(picture, fitting)
 
 
@@ -215,6 +224,8 @@ def _image_and_label(item: object, position: int, kind: Kind) -> tuple[Tensor, i
     image, label = item
     try:
         return as_values(image, kind), operator.index(label)
+    except UnreadableError:
+        raise
     except TypeError as error:
         raise DataError(f"item {position}: the label is {label!r}; expected a whole number") from error
     except DataError as error:

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from pipeline.export.constants import folded_norms
@@ -44,7 +44,7 @@ class _Composer:
         self.used: set[str] = set()
         self._network, self._results, self._fragments = network, results, fragments
         self._modules = dict(network.named_modules())
-        self._norms = folded_norms(network)
+        self._norms = folded_norms(network, (nn.Conv1d, nn.Conv2d, nn.Linear))
         self._folded = set(self._norms.values())
         self._values: dict[fx.Node, Any] = {}
         """What each node gives, tensors by name."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline.export.constants import Norm, folded_bias, folded_weight
+from pipeline.export.constants import Layer, Norm, folded_bias, folded_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,10 @@ def operator_of(name: str, module: nn.Module, rank: int, norm: Norm | None) -> O
         rank: number of axes of what comes in.
         norm: the batch norm that is folded into it.
     """
-    if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-        return Operator("Conv", _folded(name, module, norm), _convolution(module, module.padding))
+    if isinstance(module, nn.Conv1d | nn.Conv2d) and type(module) in (nn.Conv1d, nn.Conv2d):
+        if module.padding_mode == "zeros" and not isinstance(module.padding, str):
+            return Operator("Conv", _folded(name, module, norm), _convolution(module, module.padding))
+        return None
     if type(module) is nn.Linear and rank == 2 and len(weights := _folded(name, module, norm)) == 2:
         return Operator("Gemm", weights, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1})
     if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
@@ -52,7 +54,7 @@ def operator_of(name: str, module: nn.Module, rank: int, norm: Norm | None) -> O
     return None
 
 
-def _folded(name: str, layer: nn.Conv2d | nn.Linear, norm: Norm | None) -> Sequence[Weight]:
+def _folded(name: str, layer: Layer, norm: Norm | None) -> Sequence[Weight]:
     weight = Weight(f"{name}.weight", tuple(layer.weight.shape), lambda: folded_weight(layer, norm))
     if layer.bias is None and norm is None:
         return (weight,)
@@ -64,7 +66,7 @@ def _present(bias: Tensor | None) -> Tensor:
     return bias
 
 
-def _convolution(layer: nn.Conv2d, padding: Sequence[int]) -> dict[str, Any]:
+def _convolution(layer: nn.Conv1d | nn.Conv2d, padding: Sequence[int]) -> dict[str, Any]:
     return {
         "dilations": list(layer.dilation), "group": layer.groups, "kernel_shape": list(layer.kernel_size),
         "pads": [*padding, *padding], "strides": list(layer.stride),

@@ -260,7 +260,12 @@ def test_the_pre_processing_of_torchvisions_weights_is_known_by_the_files_name()
 
 def test_the_example_has_python_3_6_grammar_and_library() -> None:
     text = template("example.py")
-    ast.parse(text, feature_version=(3, 6))
+    tree = ast.parse(text, feature_version=(3, 6))
+    annotations = [node.annotation for node in ast.walk(tree) if isinstance(node, ast.arg | ast.AnnAssign)]
+    annotations += [node.returns for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for part in (part for one in annotations if one is not None for part in ast.walk(one)):
+        assert not isinstance(part, ast.BinOp), "Python 3.6 has no X | Y"
+        assert not (isinstance(part, ast.Subscript) and ast.unparse(part.value) in ("list", "dict", "tuple"))
     file = Path(str(importlib.util.find_spec("deploy").origin)).parent / "templates" / "example.py"  # type: ignore[union-attr]
     vermin = [str(Path(sys.executable).with_name("vermin")), "-t=3.6-", "--violations", "--no-tips", str(file)]
     done = subprocess.run(vermin, capture_output=True, text=True, check=False)

@@ -187,15 +187,15 @@ def test_a_network_of_signals_is_trained_pruned_verified_and_runs_from_its_bundl
     assert (told["kind"], told["shape"], told["layout"]) == ("signal", [2, 96], "NCL")
 
     (values, labels), right = _waves(desk), 0
-    for i in range(30):
+    for i in range(12):
         np.save(desk.folder / "signal.npy", values[i])
         example = [sys.executable, "bundle/example.py", "signal.npy"]
         done = subprocess.run(example, capture_output=True, text=True, check=True, cwd=desk.folder)
         right += done.stdout.splitlines()[1].split()[-1] == str(labels[i])
-    assert right >= 25
+    assert right >= 10
 
 
 def _waves(desk: Desk) -> tuple[NDArray[np.float32], list[int]]:
     data = load_data(f"dataset:{desk.folder / 'mine.py'}:waves")
     pool = data.train.pool
-    return pool.read(torch.arange(30)).numpy(), pool.labels[:30].tolist()
+    return pool.read(torch.arange(12)).numpy(), pool.labels[:12].tolist()

@@ -22,6 +22,7 @@ from pipeline.pruning.prune import prune
 from pipeline.pruning.tracing import trace
 from pipeline.records import OnnxLimits, SearchSpace
 from pipeline.zoo import load_model
+from tests.pipeline.export.tflite.signals import SIGNALS, OfSignals
 from tests.pipeline.pruning import networks, toys
 from tests.pipeline.pruning.networks import IMAGES, in_order, lively
 
@@ -80,6 +81,13 @@ def test_what_is_cut_from_a_network_answers_and_is_built_as_its_full_export(
     base = networks.traced(kind)
     space = search_space(base, IMAGES, step=2)
     require_parity(base, space, wide_and_narrow(space), IMAGES, limits)
+
+
+@pytest.mark.parametrize("limits", [OLD, NEW])
+def test_a_network_of_signals_answers_and_is_built_as_its_full_export(limits: OnnxLimits) -> None:
+    base = trace(lively(OfSignals()), SIGNALS)
+    space = search_space(base, SIGNALS, step=2)
+    require_parity(base, space, wide_and_narrow(space), SIGNALS, limits)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "efficientnet_b0"])

@@ -13,8 +13,10 @@ from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.answers import answers
 from pipeline.export.tflite.rewrite import rewrite
 from pipeline.export.tflite.template import Template, study
+from pipeline.pruning.groups import search_space
 from pipeline.pruning.prune import prune
 from pipeline.records import SearchSpace
+from tests.pipeline.export.tflite import signals
 from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
 from tests.pipeline.pruning.networks import in_order
 
@@ -183,3 +185,14 @@ def test_a_constant_that_is_no_weight_is_refused() -> None:
 def test_what_is_no_tflite_file_is_told(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"TFL3|outside the file"):
         flatbuffer.read(data)
+
+
+@pytest.mark.parametrize("level", [0, 25, 50, 75])
+def test_what_is_cut_from_a_network_of_signals_is_rewritten_too(level: int) -> None:
+    template, network = study(signals.CONVERTED.read_bytes(), constants(signals.of_signals())), signals.of_signals(7)
+    space = search_space(network, signals.SIGNALS, step=2)
+    levels = tuple(level if level in g.kept else 0 for g in space.groups)
+    pruned = prune(network, space, levels, in_order(space), signals.SIGNALS)
+    data = rewrite(template, constants(pruned))
+    assert difference(pruned, signals.SIGNALS, answers(data, signals.SIGNALS.numpy())) < EQUAL
+    assert (level == 0) == (len(data) == len(rewrite(template, constants(network))))

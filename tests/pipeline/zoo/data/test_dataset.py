@@ -3,8 +3,10 @@
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.errors import DataError
 from pipeline.events import Note
@@ -12,9 +14,13 @@ from pipeline.zoo import items, load_data
 
 SOURCE = """
     import random
+    from pathlib import Path
     import torch
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+
+    FOLDER = Path(__file__).parent
 
 
     class Squares(Dataset):
@@ -87,6 +93,18 @@ SOURCE = """
     def wants(root): return Squares()
     def two_sizes(): return Squares(), TensorDataset(torch.zeros(4, 1, 8, 8), torch.arange(4) % 2)
     ready = Squares()
+
+    class Files(Squares):
+        def __getitem__(self, i):
+            return Image.open(FOLDER / self.file) if i == 5 else Image.new("L", (10, 10), 90), i % 2
+    def of_file(name):
+        files = Files()
+        files.file = name
+        return files
+    def turned(): return of_file("turned.png")
+    def deep(): return of_file("deep.png")
+    def floats(): return of_file("floats.tif")
+    def truncated(): return of_file("truncated.png")
 """
 
 
@@ -234,3 +252,30 @@ def test_module_in_the_working_folder_is_found_and_a_missing_one_named(file, mon
 def test_tensors_are_not_scaled(load):
     with pytest.raises(DataError, match="dataset images are 10x10 and are not scaled; leave out image_size=16"):
         load("of_bytes", image_size=16)
+
+
+HALVES = np.full((10, 10), 90, np.uint8)
+HALVES[:, :5] = 200
+
+
+def test_an_image_that_a_data_set_opens_is_read_like_a_file(load, file):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(HALVES).transpose(Image.Transpose.ROTATE_90).save(file.parent / "turned.png", exif=exif)
+    Image.fromarray(HALVES.astype(np.uint16) * 257).save(file.parent / "deep.png")
+    for name in ("turned", "deep"):
+        read = load(name).train.pool.read(torch.tensor([5]))
+        assert (read == torch.from_numpy(HALVES)).all()
+
+
+def test_an_image_that_would_be_black_or_is_cut_off_is_skipped_as_far_as_allowed(load, file):
+    Image.fromarray(HALVES.astype(np.float32)).save(file.parent / "floats.tif")
+    Image.effect_noise((10, 10), 50).save(file.parent / "truncated.png")
+    (file.parent / "truncated.png").write_bytes((file.parent / "truncated.png").read_bytes()[:-60])
+    for name, said in (
+        ("floats", "from 90 to 200, and what of them is white is not known"),
+        ("truncated", "truncated"),
+    ):
+        with pytest.raises(DataError, match=rf"1 of 24 images cannot be read \(train item 5: .*{said}"):
+            load(name)
+        assert len(load(name, max_corrupt=1).skipped) == 1
