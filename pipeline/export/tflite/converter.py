@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.errors import ConverterError, ExportError, first_line
+from pipeline.export.adaptive_pooling import AdaptivePooling
 from pipeline.export.tflite.environment import VARIABLE
 
 TIMEOUT_S = 1800.0
@@ -48,7 +49,9 @@ def _hand_over(network: fx.GraphModule, image: Tensor, path: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.export's own deprecations
-            torch.export.save(torch.export.export(plain, (image.contiguous(),)), path)
+            with AdaptivePooling():
+                program = torch.export.export(plain, (image.contiguous(),))
+            torch.export.save(program, path)
     except Exception as error:  # torch.export raises whatever a graph's operator raises
         raise ExportError(f"torch.export cannot hand the network to the converter: {first_line(error)}") from error
 
