@@ -8,9 +8,10 @@ slices, row by row and column by column. Of the ways tried, these are the fastes
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,15 @@ _POOLING = re.compile(r"_?adaptive_(avg|max)_pool([123])d(_with_indices)?")
 class AdaptivePooling(TorchFunctionMode):
     """Within it, adaptive pooling computes what it always does, by operators that can be written."""
 
+    def __init__(self, *, products: bool = True) -> None:
+        """Choose how averages are written.
+
+        Args:
+            products: as products with constants, which are faster in onnxruntime; else as means of slices.
+        """
+        super().__init__()
+        self._averaged = _averaged if products else functools.partial(_sliced, torch.mean)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch's, or what stands for it."""
         kwargs = kwargs or {}
@@ -45,7 +55,7 @@ class AdaptivePooling(TorchFunctionMode):
         if all(n % m == 0 for n, m in zip(inputs, outputs, strict=True)):
             given = {name: value for name, value in kwargs.items() if name not in ("input", "output_size")}
             return func(values, outputs if int(rank) > 1 else outputs[0], *args[2:], **given)
-        pooled = (_averaged if kind == "avg" else _largest)(values, inputs, outputs)
+        pooled = (self._averaged if kind == "avg" else _largest)(values, inputs, outputs)
         has_places = "with_indices" in func.__name__ or kwargs.get("return_indices") or any(args[2:])
         return (pooled, func(*args, **kwargs)[1]) if has_places else pooled
 
@@ -94,10 +104,16 @@ def _largest(values: Tensor, inputs: Sequence[int], outputs: Sequence[int]) -> T
     kernel = [n // m if n % m == 0 else 1 for n, m in zip(inputs, outputs, strict=True)]
     if max(kernel) > 1:
         values = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[rank - 1](values, kernel)
-    for dim, (n, m) in enumerate(zip(inputs, outputs, strict=True), -rank):
-        if n % m:
+    left = [n // size for n, size in zip(inputs, kernel, strict=True)]
+    return _sliced(torch.amax, values, left, outputs)
+
+
+def _sliced(reduce: Callable[..., Tensor], values: Tensor, inputs: Sequence[int], outputs: Sequence[int]) -> Tensor:
+    """Return what ``reduce`` makes of the slices along one dimension after the other."""
+    for dim, (n, m) in enumerate(zip(inputs, outputs, strict=True), -len(inputs)):
+        if n != m:
             slices = [values.narrow(dim, start, end - start) for start, end in windows(n, m)]
-            values = torch.cat([each.amax(dim, keepdim=True) for each in slices], dim)
+            values = torch.cat([reduce(each, dim, keepdim=True) for each in slices], dim)
     return values
 
 

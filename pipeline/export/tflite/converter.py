@@ -49,7 +49,7 @@ def _hand_over(network: fx.GraphModule, image: Tensor, path: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.export's own deprecations
-            with AdaptivePooling():
+            with AdaptivePooling(products=False):  # a rewritten file knows no constants but weights
                 program = torch.export.export(plain, (image.contiguous(),))
             torch.export.save(program, path)
     except Exception as error:  # torch.export raises whatever a graph's operator raises
