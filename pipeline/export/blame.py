@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.errors import ExportError
 from pipeline.export.equality import TOLERANCE
@@ -42,6 +44,15 @@ def unwritable(network: fx.GraphModule, image: Tensor, opset: int, error: Export
     return None
 
 
+def using(network: fx.GraphModule, image: Tensor, word: str) -> str | None:
+    """Return the first operation of a traced network by an operator with ``word`` in its name, or in its type's."""
+    run = _Listening(network)
+    with torch.no_grad():
+        run.run(image)
+    node = next((node for node, names in run.heard.items() if any(word in name for name in names)), None)
+    return None if node is None else _place(network, node)
+
+
 def differing(network: fx.GraphModule, example: Tensor, opset: int) -> str | None:
     """Return the first layer whose values are other ones in a file of a traced network; None: none is found.
 
@@ -59,6 +70,35 @@ def differing(network: fx.GraphModule, example: Tensor, opset: int) -> str | Non
                 f"{_batch_advice(network, node)}"
             )
     return _differing_in_the_file(network, example[:1], alone, opset)
+
+
+class _Listening(fx.Interpreter):
+    """Notes which of torch's own operators each operation calls."""
+
+    def __init__(self, network: fx.GraphModule) -> None:
+        super().__init__(network)
+        self.heard: dict[fx.Node, list[str]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node, and listen."""
+        with _Calls() as calls:
+            result = super().run_node(n)
+        self.heard[n] = calls.names
+        return result
+
+
+class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The names of the operators that are called within it, such as aten.relu.default, and of their results' types."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call an operator, and note it with the type of what it gives."""
+        result = func(*args, **(kwargs or {}))
+        self.names.append(f"{func} {getattr(result, 'dtype', '')}")
+        return result
 
 
 def _differing_in_the_file(
@@ -117,7 +157,7 @@ def _place(network: fx.GraphModule, node: fx.Node) -> str:
         name, kind = str(node.target), type(network.get_submodule(str(node.target))).__name__
     lines = [(file, line) for file, line in _LINE.findall(node.stack_trace or "") if not _NOT_THE_USERS.search(file)]
     where = f", {lines[-1][0]}:{lines[-1][1]}" if lines else ""
-    layer = f"layer {name!r}" if name else f"{type(network).__name__}.forward()"
+    layer = f"layer {name!r}" if name else "the network's forward()"
     kind = kind.rpartition(".")[2].rstrip("'>")
     return f"{layer} ({kind}{where})" if name else f"{layer}{where and f' ({where[2:]})'}"
 

@@ -47,7 +47,7 @@ def whole(network: nn.Module, image: Tensor, opset: int) -> onnx.ModelProto:
     except ExportError as error:
         found = unwritable(network, image, opset, error) if isinstance(network, fx.GraphModule) else None
         if found is None:
-            raise
+            raise ExportError(f"{error}; express it by operators that ONNX has") from error
         raise ExportError(f"the network cannot be written as ONNX opset {opset}: {found}") from error
 
 

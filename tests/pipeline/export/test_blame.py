@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import ExportError
-from pipeline.export.blame import differing
+from pipeline.export.blame import differing, using
 from pipeline.export.exporter import exported
 from pipeline.export.format import open_format
 from pipeline.export.onnx import export
@@ -96,6 +96,13 @@ def test_an_export_that_fails_says_nothing_of_torchs_graph_and_asks_for_no_suppo
         exported(Odd(), (IMAGES[:1],), 13, ["in"], None)
     assert not re.search(r"request support|GitHub|Caused by|graph\(", str(caught.value))
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_layer_that_uses_an_operator_of_the_converters_is_found_by_its_name() -> None:
+    graph = trace(built(lambda x: torch.fft.fft2(x).real), IMAGES)
+    assert re.fullmatch(r"layer '2' \(Block, .*test_blame.py:\d+\)", using(graph, IMAGES[:1], "fft") or "")
+    assert using(graph, IMAGES[:1], "complex64") == using(graph, IMAGES[:1], "fft")
+    assert using(graph, IMAGES[:1], "frexp") is None
 
 
 @pytest.mark.parametrize(
