@@ -16,8 +16,9 @@ from results import table
 from torch import fx
 
 from pipeline.agent import Agent, open_agent
+from pipeline.export.exporter import exported, opset_of
 from pipeline.export.format import INPUT, OUTPUT
-from pipeline.export.onnx import export, exported, opset_of
+from pipeline.export.onnx import export
 from pipeline.inventory import load_inventory
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.prune import cut

@@ -135,7 +135,7 @@ def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
         format = open_format(name, network, inputs.example, limits=agent.limits, on_note=_counted(listen))
         format.file(network)
     except ExportError as error:
-        raise ModelError(f"{error}; replace what cannot be written, before it is pruned") from error
+        raise ModelError(f"{error}; nothing was trained or pruned yet") from error
     return format
 
 

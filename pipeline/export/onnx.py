@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import tempfile
-import warnings
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from torch import Tensor, fx, nn
 
 from pipeline.errors import ExportError, ModelError, first_line
+from pipeline.export.blame import differing, unwritable
 from pipeline.export.equality import require_equal
+from pipeline.export.exporter import exported, opset_of, quiet
 from pipeline.export.format import INPUT, OUTPUT
 from pipeline.export.shortcuts import with_convolutions
 from pipeline.records import OnnxLimits
@@ -32,41 +28,27 @@ def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
         ExportError: the exporter failed, the answers differ, or the file is not within the limits.
     """
     written = with_convolutions(model, tuple(example.shape[1:])) if isinstance(model, fx.GraphModule) else model
-    proto = exported(written, (example[:1],), opset_of(limits), [INPUT], [OUTPUT])
+    proto = whole(written, example[:1], opset_of(limits))
     proto.ir_version = min(proto.ir_version, limits.ir)
     data: bytes = proto.SerializeToString(deterministic=True)
     require_loadable(proto, limits)
-    require_equal(model, example, answers(data, example.numpy()), "ONNX")
+    try:
+        require_equal(model, example, answers(data, example.numpy()), "ONNX")
+    except ExportError as error:
+        found = differing(model, example, opset_of(limits)) if isinstance(model, fx.GraphModule) else None
+        raise ExportError(f"{error}: {found}" if found else str(error)) from error
     return data
 
 
-def opset_of(limits: OnnxLimits) -> int:
-    """Return the op set that files are written in: torch's exporter knows none above 17 fully."""
-    return min(17, limits.opset)
-
-
-def exported(
-    model: nn.Module, inputs: tuple[Tensor, ...], opset: int, input_names: list[str], output_names: list[str] | None
-) -> onnx.ModelProto:
-    """Return what torch's exporter makes of ``model``, constants and batch norm folded; raises ExportError."""
-    buffer = io.BytesIO()
+def whole(network: nn.Module, image: Tensor, opset: int) -> onnx.ModelProto:
+    """Return what torch's exporter makes of a network for one image; raises ExportError, which names the layer."""
     try:
-        with warnings.catch_warnings():
-            # The TorchScript exporter is deprecated in favour of dynamo's, which is ten times slower and writes
-            # opset 18 and IR 10, which the runtimes of older boards refuse.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                model,
-                inputs,
-                buffer,  # type: ignore[arg-type] # documented: a file path or a file-like object
-                dynamo=False,
-                opset_version=opset,
-                input_names=input_names,
-                output_names=output_names,
-            )
-    except Exception as error:  # torch.onnx raises whatever an operator's symbolic function raises
-        raise ExportError(f"the network cannot be written as ONNX opset {opset}: {first_line(error)}") from error
-    return _folded(buffer.getvalue())
+        return exported(network, (image,), opset, [INPUT], [OUTPUT])
+    except ExportError as error:
+        found = unwritable(network, image, opset, error) if isinstance(network, fx.GraphModule) else None
+        if found is None:
+            raise ExportError(f"{error}; express it by operators that ONNX has") from error
+        raise ExportError(f"the network cannot be written as ONNX opset {opset}: {found}") from error
 
 
 def read(data: bytes, limits: OnnxLimits | None, *, name: str = "the model") -> onnx.ModelProto:
@@ -108,35 +90,6 @@ def require_loadable(proto: onnx.ModelProto, limits: OnnxLimits) -> None:
 
 def answers(data: bytes, images: np.ndarray) -> np.ndarray:
     """Return the host runtime's scores for ``images`` (N, C, H, W), one image at a time."""
-    options = _options()
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, quiet(), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
-
-
-def _folded(data: bytes) -> onnx.ModelProto:
-    """Return the file with constants folded and batch norm merged by onnxruntime's basic, portable rewrites.
-
-    torch writes a chain of a dozen constant nodes for each padded shortcut, which TensorRT's parser stumbles over.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "folded.onnx"
-        options = _options()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        proto = onnx.load(path)
-    if foreign := {f"{n.domain}.{n.op_type}" for n in proto.graph.node if n.domain not in ("", "ai.onnx")}:
-        raise ExportError(f"onnxruntime's rewriting put in operators that others do not know: {', '.join(foreign)}")
-    standard = [o for o in proto.opset_import if o.domain in ("", "ai.onnx")]
-    del proto.opset_import[:]
-    proto.opset_import.extend(standard)
-    return proto
-
-
-def _options() -> onnxruntime.SessionOptions:
-    """Return settings for a quiet session that keeps to torch's threads: the board may be this very machine."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    return options

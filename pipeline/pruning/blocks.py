@@ -86,13 +86,13 @@ def _names(block: Block) -> Iterator[str]:
 def remove_blocks(graph: fx.GraphModule, blocks: Iterable[Block]) -> None:
     """Take blocks out of ``graph``, in place: sums and concatenations lose what they read of them."""
     gone: dict[str, set[int]] = {}
+    nodes = {node.name: node for node in graph.graph.nodes}
     for block in blocks:
-        if block.place is not None:
+        if block.place is None:  # first, as long as a branch that is a sum is called so
+            _disjoin(nodes[block.node])
+        else:
             gone.setdefault(block.node, set()).add(block.place)
     _thin_out_sums(graph, gone)
-    names = {block.node for block in blocks if block.place is None}
-    for node in [node for node in graph.graph.nodes if node.name in names]:
-        _disjoin(node)
     drop_idle_relus(graph)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()

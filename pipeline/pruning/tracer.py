@@ -52,6 +52,7 @@ class Tracer(fx.Tracer):
         super().__init__()
         self.whole: dict[str, str] = {}
         """Modules that are called as a whole → why they could not be traced."""
+        self.record_stack_traces = True  # an export that fails says in which line
         self._example = example
         self._interpreter: fx.Interpreter | None = None
         self._computing = False

@@ -21,8 +21,9 @@ from torch import Tensor, fx
 
 from pipeline.errors import first_line
 from pipeline.export.equality import TOLERANCE, difference
-from pipeline.export.format import INPUT, OUTPUT, OnNote, Probe
-from pipeline.export.onnx import answers, export, exported, opset_of, read
+from pipeline.export.exporter import opset_of
+from pipeline.export.format import OnNote, Probe
+from pipeline.export.onnx import answers, export, read, whole
 from pipeline.export.onnx_parts.composition import Composition, compose
 from pipeline.export.onnx_parts.fragments import Fragments
 from pipeline.export.refusal import RefusedError
@@ -44,10 +45,10 @@ def open_format(base: fx.GraphModule, example: Tensor, *, limits: OnnxLimits, on
         ExportError: the network cannot be written as ONNX.
     """
     base = with_convolutions(base, _image(example))
-    whole = exported(base, (example[:1],), opset_of(limits), [INPUT], [OUTPUT])
+    exported = whole(base, example[:1], opset_of(limits))
     fragments = Fragments(opset_of(limits))
     try:
-        _require_operators(compose(base, _image(example), fragments, limits).model, whole)
+        _require_operators(compose(base, _image(example), fragments, limits).model, exported)
     except RefusedError as reason:
         on_note(f"each candidate is exported in full, which takes seconds: {reason}")
         return Onnx(example, limits, None)

@@ -121,6 +121,7 @@ class _Composer:
             raise RefusedError("its answer is not one tensor that it computes")
         self.sheet.rename(answer.name, OUTPUT)
         self.shapes[OUTPUT] = self.shapes.pop(answer.name)
+        self.sheet.join_reshapes(OUTPUT)
         written = self.sheet.drop_unread(OUTPUT)
         self.shapes = {name: shape for name, shape in self.shapes.items() if name in written}
 

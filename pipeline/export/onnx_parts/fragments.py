@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from pipeline.errors import ExportError
-from pipeline.export.onnx import exported
+from pipeline.export.exporter import exported
 from pipeline.export.onnx_parts.values import Value, mapped
 from pipeline.export.refusal import RefusedError
 

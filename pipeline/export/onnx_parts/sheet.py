@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 from pipeline.export.fill import SMALLEST_FILL_BYTES
 from pipeline.export.onnx_parts.fragments import Fragment
 from pipeline.export.onnx_parts.layers import Operator, Weight
+
+_INT64 = TensorProto.INT64
 
 
 @dataclass(slots=True)
@@ -89,6 +92,27 @@ class Sheet:
                 read.update(node.input)
         self.nodes = kept[::-1]
         return {output for node in self.nodes for output in node.output}
+
+    def join_reshapes(self, answer: str) -> None:
+        """Let equal reshapes be one, and a reshape of a reshape that nothing else reads, as onnxruntime does."""
+        reads = Counter(name for node in self.nodes for name in node.input)
+        shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.tensors if tensor.data_type == _INT64}
+        made: dict[str, onnx.NodeProto] = {}
+        same: dict[tuple[str, ...], str] = {}
+        instead: dict[str, str] = {}
+        for node in self.nodes:
+            node.input[:] = [instead.get(name, name) for name in node.input]
+            if node.op_type != "Reshape":
+                continue
+            first, wanted = made.get(node.input[0]), shapes.get(node.input[1])
+            alone = first is not None and reads[node.input[0]] == 1 and node.input[0] != answer
+            if first is not None and alone and wanted is not None and (wanted != 0).all():  # 0 copies a size
+                node.input[0] = first.input[0]
+            made[node.output[0]] = node
+            equal = same.setdefault(tuple(node.input), node.output[0])
+            if equal != node.output[0] != answer:
+                instead[node.output[0]] = equal
+                reads[equal] += reads[node.output[0]]
 
     def rename(self, old: str, new: str) -> None:
         """Give a value that operators compute another name."""

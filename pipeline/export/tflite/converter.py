@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.errors import ConverterError, ExportError, first_line
+from pipeline.export.adaptive_pooling import AdaptivePooling
+from pipeline.export.blame import using
 from pipeline.export.tflite.environment import VARIABLE
 
 TIMEOUT_S = 1800.0
@@ -38,8 +40,18 @@ def convert(python: Path, network: fx.GraphModule, example: Tensor) -> bytes:
     with tempfile.TemporaryDirectory(prefix="pipeline-convert-") as folder:
         program, model = Path(folder) / "network.pt2", Path(folder) / "network.tflite"
         _hand_over(network, example[:1], program)
-        _run([str(python), str(_SCRIPT), str(program), str(model)])
+        try:
+            _run([str(python), str(_SCRIPT), str(program), str(model)])
+        except ExportError as error:
+            raise ExportError(f"{error}{_layer(network, example, str(error))}") from error
         return model.read_bytes()
+
+
+def _layer(network: fx.GraphModule, example: Tensor, said: str) -> str:
+    """Return which layer uses the operator that cannot be written, as the end of the sentence that says so."""
+    named = re.search(r"operator '\w+\.(\w+)|torch\.(complex\w+)", said)
+    found = using(network, example[:1], named.group(1) or named.group(2)) if named else None
+    return f"; {found} uses it: express it by others" if found else ""
 
 
 def _hand_over(network: fx.GraphModule, image: Tensor, path: Path) -> None:
@@ -48,7 +60,9 @@ def _hand_over(network: fx.GraphModule, image: Tensor, path: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.export's own deprecations
-            torch.export.save(torch.export.export(plain, (image.contiguous(),)), path)
+            with AdaptivePooling(products=False):  # a rewritten file knows no constants but weights
+                program = torch.export.export(plain, (image.contiguous(),))
+            torch.export.save(program, path)
     except Exception as error:  # torch.export raises whatever a graph's operator raises
         raise ExportError(f"torch.export cannot hand the network to the converter: {first_line(error)}") from error
 

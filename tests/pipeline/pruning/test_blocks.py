@@ -6,6 +6,7 @@ import copy
 import itertools
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from pipeline.pruning.coupling import coupling
 from pipeline.pruning.groups import search_space
 from pipeline.pruning.prune import prune, without
 from pipeline.pruning.tracing import trace
+from pipeline.pruning.trial_cut import disproved_blocks
 from pipeline.recipe import cut_of
 from pipeline.records import SearchSpace
 from tests.pipeline.pruning.nested import (
@@ -161,6 +163,19 @@ def test_a_recipe_of_an_earlier_version_may_remove_all_branches_of_an_inner_sum_
     pruned = without(graph, units, ["add_1"], IMAGES)
     expected = quiet(model, ["middle.branches.0", "middle.branches.1"])
     torch.testing.assert_close(pruned(IMAGES), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_block_that_is_not_what_it_is_taken_for_is_found_out_and_stays() -> None:
+    _, graph, _, _ = built("nested")
+    known = coupling(graph, IMAGES)
+    inner, outer = sorted(known.blocks, key=lambda block: len(block.layers))
+    assert disproved_blocks(graph, IMAGES) == {}
+    wrong = replace(inner, place=1 - (inner.place or 0))  # it would take the shortcut away, and leave the branch
+    graph.meta["coupling"] = replace(known, blocks=(wrong, outer))
+    assert list(disproved_blocks(graph, IMAGES)) == [inner.name]
+    space = search_space(graph, IMAGES, step=4)
+    assert list(space.blocks) == [outer.name]
+    assert {g.name for g in space.groups if 100 in g.kept} == {"middle.before.0", "middle.inner.0.0"}
 
 
 class Weighted(nn.Module):

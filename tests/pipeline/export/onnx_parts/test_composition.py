@@ -10,8 +10,9 @@ from torch import Tensor, fx, nn
 
 from pipeline.export.constants import distinct
 from pipeline.export.equality import difference
+from pipeline.export.exporter import exported, opset_of
 from pipeline.export.format import INPUT, OUTPUT
-from pipeline.export.onnx import answers, exported, opset_of, read
+from pipeline.export.onnx import answers, read
 from pipeline.export.onnx_parts.composition import Composition, compose
 from pipeline.export.onnx_parts.fragments import Fragments
 from pipeline.export.refusal import RefusedError
