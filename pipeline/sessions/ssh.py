@@ -28,10 +28,6 @@ _SFTP_S = 60.0
 """Longest wait for one SFTP answer, not for a whole file."""
 _PROBE_S = 60.0
 """A Raspberry Pi that starts Python from a cold SD card takes seconds."""
-_LOOK_S = 0.05
-_MOST_OUT_BYTES = 1 << 20
-"""Kept of a script's output: its end, which is ours; a login shell may have printed anything before."""
-
 _SFTP_SERVERS = (
     "/usr/lib/openssh/sftp-server",
     "/usr/libexec/openssh/sftp-server",
@@ -50,15 +46,15 @@ class SshSession:
             raise ValueError(f"{device.name} has no SSH address")
         self._device = device
         self._name = device.name
+        self._quiet = True
         self._link = connect(device.ssh, device.name)
         try:
             self._board = self._bring(zipapp)
-            self._stderr = bytearray()
-            self._channel = self._begin(zipapp)
-            self._first = self._started()
+            self._channel = self._start(zipapp)
         except BaseException:
             self._link.close()
             raise
+        self._stderr = bytearray()
         self._talk = Conversation(self._name, self._send, self._receive, self._last_words)
 
     def put(self, source: bytes | Path, name: str) -> int:
@@ -98,37 +94,27 @@ class SshSession:
         status, out, err = self._run(probe.script(self._device, zipapp.name), _PROBE_S)
         return probe.parse(self._device, status, out, err)
 
-    def _begin(self, zipapp: Zipapp) -> paramiko.Channel:
+    def _start(self, zipapp: Zipapp) -> paramiko.Channel:
         words = [self._board.python, f"{self._board.folder}/{zipapp.name}", "--dir", self._board.folder]
         with talking(self._name):
             channel = self._link.transport.open_session(timeout=_SFTP_S)
-            channel.exec_command(login_shell.LINE)
-            channel.sendall(login_shell.line(f"exec {shlex.join(words)}"))
+            login_shell.enter(channel, login_shell.LINE, _PROBE_S)
+            channel.sendall(f"echo {login_shell.MARK.decode().strip()}; exec {shlex.join(words)}\n".encode())
+            login_shell.await_mark(channel, _PROBE_S)  # or a session that is closed at once takes the line along
             return channel
-
-    def _started(self) -> bytes:
-        """Wait until the login shell has made room for the agent; return what the agent says already."""
-        says, rest = login_shell.AfterMark(), b""
-        until = time.monotonic() + _PROBE_S
-        with talking(self._name):
-            while not says.found:
-                chunk = self._next_chunk(until - time.monotonic())
-                if not chunk:
-                    raise EOFError(f"the agent did not start; the board said: {self._last_words() or 'nothing'}")
-                rest = says.rest(chunk)
-        return rest
 
     def _run(self, script: str, seconds: float) -> tuple[int, str, str]:
         """Run one short shell script; return its status, and the end of its output and of its errors."""
         with talking(self._name):
             channel = self._link.transport.open_session(timeout=seconds)
             with contextlib.closing(channel):
-                channel.exec_command(login_shell.SCRIPT)
-                channel.settimeout(seconds)
-                with contextlib.suppress(OSError):  # a login shell that ends at once says why, below
-                    channel.sendall(script.encode())
-                    channel.shutdown_write()
-                out, err = _drained(channel, seconds)
+                try:
+                    self._quiet = login_shell.enter(channel, login_shell.SCRIPT, seconds)
+                except EOFError as said:
+                    return channel.recv_exit_status(), "", str(said)
+                channel.sendall(script.encode())
+                channel.shutdown_write()
+                out, err = login_shell.drain(channel, seconds)
                 return channel.recv_exit_status(), out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
     def _put(self, content: bytes, folder: str, name: str) -> int:
@@ -156,7 +142,7 @@ class SshSession:
     def _open_sftp(self) -> paramiko.SFTPClient:
         """Ask sshd for SFTP; behind a login shell that prints, run its server as we run the agent, past the noise."""
         ways = (self._subsystem, self._server_of_ours)
-        first, second = ways if self._board.quiet else reversed(ways)
+        first, second = ways if self._quiet else reversed(ways)
         try:
             return first()
         except FOREIGN:
@@ -172,14 +158,10 @@ class SshSession:
 
     def _server_of_ours(self) -> paramiko.SFTPClient:
         channel = self._link.transport.open_session(timeout=_SFTP_S)
+        login_shell.enter(channel, login_shell.LINE, _SFTP_S)
+        tries = [f"[ -x {path} ] && exec {path} 2>/dev/null" for path in _SFTP_SERVERS]
+        channel.sendall(("; ".join(tries) + "\n").encode())
         channel.settimeout(_SFTP_S)
-        channel.set_combine_stderr(True)
-        channel.exec_command(login_shell.LINE)
-        tries = (f"[ -x {path} ] && exec {path} 2>/dev/null" for path in _SFTP_SERVERS)
-        channel.sendall(login_shell.line("; ".join(tries)))
-        says = login_shell.AfterMark()
-        while not says.found and (chunk := channel.recv(_CHUNK_BYTES)):
-            says.rest(chunk)
         return _sftp_over(channel)
 
     def _not_written(self, error: OSError, sftp: paramiko.SFTPClient, part: str, target: str, size: int) -> Exception:
@@ -212,10 +194,6 @@ class SshSession:
         self._channel.sendall(line)
 
     def _receive(self, seconds: float) -> bytes:
-        first, self._first = self._first, b""
-        return first or self._next_chunk(seconds)
-
-    def _next_chunk(self, seconds: float) -> bytes:
         """Wait for the agent's stdout; its stderr is drained meanwhile, for a full window would stop both."""
         until = time.monotonic() + seconds
         while True:
@@ -234,24 +212,6 @@ class SshSession:
             while self._channel.recv_stderr_ready():
                 self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
         return last_lines(bytes(self._stderr))
-
-
-def _drained(channel: paramiko.Channel, seconds: float) -> tuple[bytes, bytes]:
-    """Return the ends of both streams; read in turns, for one whose window is full stops the other as well."""
-    out, err = bytearray(), bytearray()
-    until = time.monotonic() + seconds
-    channel.settimeout(_LOOK_S)
-    while time.monotonic() < until:
-        while channel.recv_stderr_ready():
-            err += channel.recv_stderr(_CHUNK_BYTES)
-            del err[:-_CHUNK_BYTES]
-        with contextlib.suppress(TimeoutError):
-            chunk = channel.recv(_CHUNK_BYTES)
-            if not chunk:
-                return bytes(out), bytes(err)
-            out += chunk
-            del out[:-_MOST_OUT_BYTES]
-    raise TimeoutError
 
 
 def _sftp_over(channel: paramiko.Channel) -> paramiko.SFTPClient:
