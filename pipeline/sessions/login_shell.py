@@ -13,6 +13,8 @@ import time
 
 import paramiko
 
+from pipeline.errors import AgentError
+
 MARK = b"pipeline-begins\n"
 
 SCRIPT = "exec sh -c 'echo pipeline-begins; exec sh -s'"
@@ -25,25 +27,38 @@ _CHUNK_BYTES = 1 << 16
 _KEPT_BYTES = 1 << 20
 """Of each stream, its end."""
 _LOOK_S = 0.05
+_MOST_BYTES = 32 << 20
+"""A login shell that prints more, or in the time at least a page without coming to our command, does so for ever."""
+_PAGE_BYTES = 1 << 16
 
 
-def enter(channel: paramiko.Channel, command: str, seconds: float) -> bool:
+def enter(channel: paramiko.Channel, command: str, seconds: float, name: str) -> bool:
     """Start ``SCRIPT`` or ``LINE``; wait for the mark. Return whether the login shell printed nothing of its own.
 
     Raises:
         EOFError: the login shell ended before; with what it said.
         TimeoutError: it has printed no mark in the time.
+        AgentError: it prints without end; ``name`` is the device's.
     """
     channel.exec_command(command)
-    return await_mark(channel, seconds)
+    return await_mark(channel, seconds, name)
 
 
-def await_mark(channel: paramiko.Channel, seconds: float) -> bool:
+def await_mark(channel: paramiko.Channel, seconds: float, name: str) -> bool:
     """Read past the mark, which the other end follows with nothing before it is sent something; see ``enter``."""
     until = time.monotonic() + seconds
-    out, err = bytearray(), bytearray()
+    out, err, count = bytearray(), bytearray(), 0
     while not out.endswith(MARK):
-        if not _read(channel, out, err, until):
+        try:
+            got = _read(channel, out, err, until)
+        except TimeoutError:
+            if count < _PAGE_BYTES:
+                raise
+            raise _endless(name, count, out or err) from None
+        count += got
+        if count > _MOST_BYTES:
+            raise _endless(name, count, out or err)
+        if not got:
             said = (err or out)[-1000:].decode("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
             raise EOFError(said[0])
     return len(out) == len(MARK) and not err
@@ -62,16 +77,26 @@ def drain(channel: paramiko.Channel, seconds: float) -> tuple[bytes, bytes]:
     return bytes(out), bytes(err)
 
 
-def _read(channel: paramiko.Channel, out: bytearray, err: bytearray, until: float) -> bool:
-    """Take what has come on either stream, for one whose window is full stops the other; False at stdout's end."""
+def _read(channel: paramiko.Channel, out: bytearray, err: bytearray, until: float) -> int:
+    """Take what has come on either stream, for one whose window is full stops the other; 0 bytes at stdout's end."""
     channel.settimeout(_LOOK_S)
     while time.monotonic() < until:
         if channel.recv_stderr_ready():
-            err += channel.recv_stderr(_CHUNK_BYTES)
+            errors = channel.recv_stderr(_CHUNK_BYTES)
+            err += errors
             del err[:-_KEPT_BYTES]
+            if errors:
+                return len(errors)
         with contextlib.suppress(TimeoutError):
             chunk = channel.recv(_CHUNK_BYTES)
             out += chunk
             del out[:-_KEPT_BYTES]
-            return bool(chunk)
+            return len(chunk)
     raise TimeoutError
+
+
+def _endless(name: str, count: int, said: bytearray) -> AgentError:
+    return AgentError(
+        f"{name}: the board prints without end, {count} bytes and more, before the agent starts: {bytes(said[-80:])!r};"
+        " see what its login shell runs (~/.bashrc, ~/.profile, /etc/profile)"
+    )

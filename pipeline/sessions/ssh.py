@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 16
 _SFTP_S = 60.0
 """Longest wait for one SFTP answer, not for a whole file."""
+_SFTP_HELLO_S = 20.0
 _PROBE_S = 60.0
 """A Raspberry Pi that starts Python from a cold SD card takes seconds."""
 _SFTP_SERVERS = (
@@ -98,9 +99,10 @@ class SshSession:
         words = [self._board.python, f"{self._board.folder}/{zipapp.name}", "--dir", self._board.folder]
         with talking(self._name):
             channel = self._link.transport.open_session(timeout=_SFTP_S)
-            login_shell.enter(channel, login_shell.LINE, _PROBE_S)
+            login_shell.enter(channel, login_shell.LINE, _PROBE_S, self._name)
             channel.sendall(f"echo {login_shell.MARK.decode().strip()}; exec {shlex.join(words)}\n".encode())
-            login_shell.await_mark(channel, _PROBE_S)  # or a session that is closed at once takes the line along
+            # or a session that is closed at once takes the line along:
+            login_shell.await_mark(channel, _PROBE_S, self._name)
             return channel
 
     def _run(self, script: str, seconds: float) -> tuple[int, str, str]:
@@ -109,7 +111,7 @@ class SshSession:
             channel = self._link.transport.open_session(timeout=seconds)
             with contextlib.closing(channel):
                 try:
-                    self._quiet = login_shell.enter(channel, login_shell.SCRIPT, seconds)
+                    self._quiet = login_shell.enter(channel, login_shell.SCRIPT, seconds, self._name)
                 except EOFError as said:
                     return channel.recv_exit_status(), "", str(said)
                 channel.sendall(script.encode())
@@ -145,20 +147,23 @@ class SshSession:
         first, second = ways if self._quiet else reversed(ways)
         try:
             return first()
-        except FOREIGN:
+        except FOREIGN as why:
             if not self._link.transport.is_active():
                 raise
-            return second()
+            try:
+                return second()
+            except FOREIGN as also_why:
+                raise (why if self._quiet else also_why) from None  # what sshd's own way lacks is what to mend
 
     def _subsystem(self) -> paramiko.SFTPClient:
         channel = self._link.transport.open_session(timeout=_SFTP_S)
-        channel.settimeout(_SFTP_S)
+        channel.settimeout(_SFTP_HELLO_S)
         channel.invoke_subsystem("sftp")
         return _sftp_over(channel)
 
     def _server_of_ours(self) -> paramiko.SFTPClient:
         channel = self._link.transport.open_session(timeout=_SFTP_S)
-        login_shell.enter(channel, login_shell.LINE, _SFTP_S)
+        login_shell.enter(channel, login_shell.LINE, _SFTP_S, self._name)
         tries = [f"[ -x {path} ] && exec {path} 2>/dev/null" for path in _SFTP_SERVERS]
         channel.sendall(("; ".join(tries) + "\n").encode())
         channel.settimeout(_SFTP_S)
@@ -217,9 +222,11 @@ class SshSession:
 def _sftp_over(channel: paramiko.Channel) -> paramiko.SFTPClient:
     """Begin SFTP on a channel; what is no SFTP server raises SFTPError, also where paramiko trips over it."""
     try:
-        return paramiko.SFTPClient(channel)
+        sftp = paramiko.SFTPClient(channel)
     except (IndexError, struct.error) as e:
         raise SFTPError("Garbage packet received") from e
+    channel.settimeout(_SFTP_S)
+    return sftp
 
 
 def _size(sftp: paramiko.SFTPClient, path: str) -> int:
