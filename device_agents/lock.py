@@ -25,6 +25,7 @@ _NAME = "pipeline-board.lock"
 _OPEN_TO_ALL = stat.S_ISVTX | 0o777
 _LINE_BYTES = 2048
 _WORD = 100
+_LONGEST_S = 1e10
 _RETRIES = 5
 _RETRY_S = 0.02
 
@@ -209,7 +210,20 @@ def _unusable(path: str, why: str) -> AgentError:
 
 
 def _read(fd: int) -> Optional[Holder]:
+    """Return whom the line names; None where it says nothing of the kind: whoever uses this board can write there."""
     try:
-        return Holder(**json.loads(os.pread(fd, _LINE_BYTES, 0).decode("ascii")))
-    except (ValueError, TypeError):
+        holder = Holder(**json.loads(os.pread(fd, _LINE_BYTES, 0).decode("ascii")))
+    except (ValueError, TypeError, RecursionError):
         return None
+    return holder if _plausible(holder) else None
+
+
+def _plausible(holder: Holder) -> bool:
+    times = [holder.since_s] + ([] if holder.expires_s is None else [holder.expires_s])
+    return (
+        isinstance(holder.owner, str)
+        and isinstance(holder.session, str)
+        and type(holder.pid) is int
+        and 0 < holder.pid < 1 << 31
+        and all(type(t) in (int, float) and -_LONGEST_S < t < _LONGEST_S for t in times)
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import getpass
 import hashlib
@@ -17,12 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import answers
 from pipeline.errors import AgentError, MeasureError
 from pipeline.limits import CHANNEL_STEPS, limits_of
 from pipeline.measurement import measurement
 from pipeline.recording import as_recorded, on_this_machine
 from pipeline.records import Device, DeviceFacts, Measurement, MeasureSettings, OnnxLimits
-from pipeline.wire import File, OnEvent, Record, Wire
+from pipeline.sessions import open_session
+from pipeline.wire import File, OnEvent, Opening, Record, Wire
 
 __all__ = ["Agent", "Format", "Kind", "Telemetry", "open_agent"]
 
@@ -54,28 +55,46 @@ class Telemetry:
     throttled: str | None = None
 
 
-def open_agent(device: Device, *, on_event: OnEvent | None = None, record: Record | None = None) -> Agent:
+def telemetry_of(state: answers.State) -> Telemetry:
+    """Return a validated state as a record."""
+    return Telemetry(**{f.name: getattr(state, f.name) for f in dataclasses.fields(Telemetry)})
+
+
+def open_agent(
+    device: Device,
+    *,
+    on_event: OnEvent | None = None,
+    record: Record | None = None,
+    opening: Opening = open_session,
+) -> Agent:
     """Start the agent on ``device`` and hear what board it is.
 
     Args:
         on_event: hears of progress.
         record: hears of every answered request, for a recording.
+        opening: starts the agent; another way to one than the three that ship.
 
     Raises:
         DeviceError: one of its kinds, each saying what to do.
     """
-    return Agent(as_recorded(device), on_event, record)
+    return Agent(as_recorded(device), on_event, record, opening)
 
 
 class Agent:
     """An agent on one device. Reconnects by itself; one request at a time, from any one thread."""
 
-    def __init__(self, device: Device, on_event: OnEvent | None = None, record: Record | None = None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        on_event: OnEvent | None = None,
+        record: Record | None = None,
+        opening: Opening = open_session,
+    ) -> None:
         self.device = device
-        self._wire = Wire(device, on_event, record)
+        self._wire = Wire(device, on_event, record, opening)
         self._session_c: float | None = None
         """Temperature that measurements of this session begin near; None: not known yet."""
-        self.facts = self._facts(self._wire.ask("hello", QUICK_S, power=self._power_of_hello()))
+        self.facts = self._facts(self._wire.ask(answers.Hello, QUICK_S, power=self._power_of_hello()))
 
     def __enter__(self) -> Agent:
         """Return the agent itself."""
@@ -165,13 +184,16 @@ class Agent:
         }
         if self._wire.greeting is None:
             deadline_s = lock.wait_s + QUICK_S
-            self._wire.greeted = self._wire.ask("hold", deadline_s, **told)
-            self._wire.greeting = ("hold", deadline_s, told)
-        return self._wire.greeted
+            self._wire.greeted = self._wire.ask(answers.Held, deadline_s, **told)
+            self._wire.greeting = (deadline_s, told)
+        return self._wire.greeted.model_dump()
 
-    def meter(self, seconds: float, threads: int) -> dict[str, Any]:
+    def meter(self, seconds: float, threads: int) -> answers.Metered:
         """Return the sensor's raw readings at rest and with ``threads`` cores busy, ``seconds`` each."""
-        return self._wire.ask("meter", 2 * seconds + QUICK_S, power=self._power(), seconds=seconds, threads=threads)
+        deadline_s = 2 * seconds + QUICK_S
+        return self._wire.ask(
+            answers.Metered, deadline_s, power=self._power(), seconds=seconds, threads=threads
+        )  # fmt: skip
 
     def measure(
         self,
@@ -196,8 +218,8 @@ class Agent:
         candidate, base = self._named(model, kind), self._named(*reference) if reference else None
         told = dataclasses.asdict(chosen)
         band_c, others_cores = told.pop("temperature_band_c"), told.pop("others_cores")
-        raw = self._wire.ask(
-            "measure",
+        answer = self._wire.ask(
+            answers.Measured,
             chosen.timeout_s + chosen.settle_s + self._build_s(chosen) + QUICK_S,
             files=[candidate] + ([base] if base else []),
             candidate=candidate[0],
@@ -209,11 +231,15 @@ class Agent:
             settle_below_c=None if self._session_c is None else self._session_c + band_c,
             **told,
         )
-        self._note_temperature(raw)
+        self._note_temperature(answer.settled)
         seconds = time.monotonic() - start
         try:
             return measurement(
-                raw, ci_rel=chosen.ci_rel, others_cores=others_cores, bytes_sent=self.bytes_sent - sent, seconds=seconds
+                answer,
+                ci_rel=chosen.ci_rel,
+                others_cores=others_cores,
+                bytes_sent=self.bytes_sent - sent,
+                seconds=seconds,
             )
         except ValueError as e:
             raise MeasureError(f"{self.device.name}: {e}") from e
@@ -222,10 +248,11 @@ class Agent:
         """Return the device's own outputs for ``inputs``, one row an image; raises like ``measure``."""
         candidate, images = self._named(model, kind), self._named(_npy(inputs), "npy")
         told = self.device.measure
-        raw = self._wire.ask(
-            "verify",
+        answer = self._wire.ask(
+            answers.Verified,
             told.timeout_s + self._build_s(told) + QUICK_S,
             files=[candidate, images],
+            known={"images": len(inputs)},
             candidate=candidate[0],
             inputs=images[0],
             runtime=self.device.runtime,
@@ -236,16 +263,11 @@ class Agent:
             timeout_s=told.timeout_s,
             build_timeout_s=told.build_timeout_s,
         )
-        try:
-            outputs = np.frombuffer(base64.b64decode(raw["outputs"]), "<f4").reshape(raw["shape"])
-        except (KeyError, TypeError, ValueError) as e:
-            raise AgentError(f"{self.device.name}: the reply to verify makes no sense: {e!r}") from e
-        return outputs.astype(np.float32)
+        return answer.rows
 
     def telemetry(self) -> Telemetry:
         """Return how the board feels right now."""
-        raw = self._wire.ask("telemetry", QUICK_S)
-        return Telemetry(**{f.name: raw.get(f.name) for f in dataclasses.fields(Telemetry)})
+        return telemetry_of(self._wire.ask(answers.Telemetry, QUICK_S))
 
     def close(self) -> None:
         """Let go of the board and end the agent; asking again would start a new one."""
@@ -263,11 +285,10 @@ class Agent:
     def _build_s(self, settings: MeasureSettings) -> float:
         return settings.build_timeout_s if self.device.runtime in _BUILDS_ENGINES else 0.0
 
-    def _note_temperature(self, raw: Mapping[str, Any]) -> None:
+    def _note_temperature(self, settled: answers.Settled | None) -> None:
         """The session's temperature is the first measurement's, or a later one's that would not settle."""
-        settled = raw.get("settled") or {}
-        if self._session_c is None or settled.get("reached") is False:
-            self._session_c = settled.get("temperature_c")
+        if settled is not None and (self._session_c is None or settled.reached is False):
+            self._session_c = settled.temperature_c
 
     def _power(self) -> dict[str, Any]:
         return {"backend": self.power_backend, "options": dict(self.device.power.options)}
@@ -276,13 +297,9 @@ class Agent:
         power = self.device.power
         return None if power.backend == "auto" else {"backend": power.backend, "options": dict(power.options)}
 
-    def _facts(self, raw: Mapping[str, Any]) -> DeviceFacts:
-        known = {f.name: raw[f.name] for f in dataclasses.fields(DeviceFacts) if f.name in raw}
-        try:
-            facts = DeviceFacts(**dict(known, groups=tuple(known.get("groups") or ())))
-        except TypeError as e:
-            self.close()
-            raise AgentError(f"{self.device.name}: the agent's hello is incomplete: {e}") from e
+    def _facts(self, hello: answers.Hello) -> DeviceFacts:
+        told = {f.name: getattr(hello, f.name) for f in dataclasses.fields(DeviceFacts)}
+        facts = DeviceFacts(**{**told, "groups": tuple(hello.groups)})
         wanted = self._wire.zipapp.sha256
         if facts.agent_sha256 != wanted and self.device.recording is None:
             self.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,6 +25,11 @@ WAY = ("connection", "host key", "login", "python", "agent")
 """Steps that build on each other: after one fails, the rest is not known."""
 
 BOARD = ("runtime", "sensor", "permissions", "disk", "memory", "holder")
+
+_POSIX_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+"""POSIX.1-2017, 3.437, in Linux' length, less those that begin with a digit, which tools take for a number."""
+_SUDOERS_WORD = re.compile(r"[A-Z][A-Z0-9_]*|Defaults|(User|Runas|Host|Cmnd|Cmd)_Alias")
+"""sudoers(5): an alias or a keyword."""
 
 _SENSOR_GROUPS = {"ina219": "i2c"}
 """Unix groups that own a sensor's device file on Debian and its kin."""
@@ -79,6 +85,29 @@ def missing_groups(agent: Agent) -> list[str]:
     sensor = _SENSOR_GROUPS.get(agent.power_backend)
     needed = [*agent.device.user_groups, *([sensor] if sensor else [])]
     return [] if agent.facts.user == "root" else [g for g in needed if g not in agent.facts.groups]
+
+
+def login_name(agent: Agent) -> str:
+    """Return the name of the user on the board, for a command that root will run there.
+
+    Only a plain POSIX name is one: what else a board says may be more than a word to a shell, or to sudoers, where
+    capitals name an alias, ``ALL`` means everybody, and ``%``, ``#`` and ``+`` begin a group or a number.
+
+    Raises:
+        DeviceError: the board says another name, or none.
+    """
+    user = agent.facts.user
+    if user is None:
+        raise DeviceError(
+            f"{agent.device.name}: the user who logs in has no name on the board, so nothing can be granted to it; "
+            "log in as a user of /etc/passwd"
+        )
+    if not _POSIX_NAME.fullmatch(user) or _SUDOERS_WORD.fullmatch(user):
+        raise DeviceError(
+            f"{agent.device.name}: the board says that its user is called {user!r}, which is no POSIX user name: "
+            "nothing is written for root to run with it; log in as another user, or grant by hand what is missing"
+        )
+    return user
 
 
 def runtime_mend(device: Device) -> str:
@@ -156,7 +185,10 @@ def _permissions(agent: Agent) -> Finding:
     missing, user = missing_groups(agent), agent.facts.user
     if not missing:
         return Finding("permissions", True, f"user {user} has what it takes")
-    mend = f"sudo usermod -aG {','.join(missing)} {user}, then log in again"
+    try:
+        mend = f"sudo usermod -aG {','.join(missing)} {login_name(agent)}, then log in again"
+    except DeviceError as error:
+        mend = str(error)
     return Finding("permissions", False, f"user {user} is not in {', '.join(missing)}", mend)
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import meter_findings
-from pipeline.agent import Agent, Telemetry, open_agent
+from pipeline.agent import Agent, Telemetry, open_agent, telemetry_of
+from pipeline.answers import Metered
 from pipeline.checks import Finding, asked_once, failed, passed
 from pipeline.errors import AgentError, BoardHeldError, DeviceError, MeasureError
 from pipeline.limits import limits_of
@@ -77,7 +78,7 @@ def examine(device: Device, seconds: float, *, on_event: OnEvent | None = None) 
             return [*findings, Finding("watch", False, str(e), "`PIPELINE_LOG=debug` says more")]
 
 
-def watched(agent: Agent, seconds: float) -> Evidence:
+def watched(agent: Agent, seconds: float, quiet_s: float = QUIET_S) -> Evidence:
     """Hold the board and watch it.
 
     Raises:
@@ -86,17 +87,17 @@ def watched(agent: Agent, seconds: float) -> Evidence:
     """
     device, held = agent.device, agent.hold()
     first, start = agent.telemetry(), time.monotonic()
-    time.sleep(QUIET_S)
+    time.sleep(quiet_s)
     second, quiet_s = agent.telemetry(), time.monotonic() - start
-    raw, report, error = _at_work(agent, seconds)
-    states = {name: _telemetry(raw.get(name)) for name in ("before", "during", "after")}
+    answer, report, error = _at_work(agent, seconds)
+    states = {name: telemetry_of(getattr(answer, name)) for name in ("before", "during", "after")}
     return Evidence(
         device=device, facts=agent.facts, held=held, quiet_s=quiet_s, quiet=(first, second), threads=agent.facts.cores,
         report=report, meter_error=error, **states,
     )  # fmt: skip
 
 
-def _at_work(agent: Agent, seconds: float) -> tuple[Mapping[str, Any], MeterReport | None, str | None]:
+def _at_work(agent: Agent, seconds: float) -> tuple[Metered, MeterReport | None, str | None]:
     """Test the meter, where one can be read, with the board at rest and at work; else put just the board to work.
 
     Returns:
@@ -105,8 +106,8 @@ def _at_work(agent: Agent, seconds: float) -> tuple[Mapping[str, Any], MeterRepo
     error = None
     if agent.facts.sensors.get(agent.power_backend) == "ok":
         try:
-            raw = agent.meter(seconds, agent.facts.cores)
-            return raw, meter_report(raw) if raw["about"] else None, None
+            answer = agent.meter(seconds, agent.facts.cores)
+            return answer, meter_report(answer) if answer.about else None, None
         except (MeasureError, AgentError, ValueError) as e:
             error = str(e)
     agent.device = replace(agent.device, power=PowerSettings())
@@ -235,8 +236,3 @@ def _throttling(seen: Evidence) -> Iterator[Finding]:
 
 def _bits(throttled: str | None) -> int | None:
     return int(throttled, 16) if throttled and re.fullmatch(r"0x[0-9a-fA-F]+", throttled) else None
-
-
-def _telemetry(raw: Mapping[str, Any] | None) -> Telemetry:
-    known = {name: value for name, value in (raw or {}).items() if name in Telemetry.__dataclass_fields__}
-    return Telemetry(**known)

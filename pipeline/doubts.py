@@ -89,12 +89,20 @@ def flags_of(before: Mapping[str, Any], during: Sequence[Mapping[str, Any]], aft
     return flags
 
 
-def others_cores(raw: Mapping[str, Any]) -> float | None:
-    """Return how many cores other programs kept busy between ``before`` and ``after``; None where nobody can tell."""
-    start, end = raw["before"].get("cpu_busy_s"), raw["after"].get("cpu_busy_s")
-    if start is None or end is None or not raw.get("wall_s"):
+def others_cores(
+    before: Mapping[str, Any], after: Mapping[str, Any], own_cpu_s: float | None, wall_s: float | None
+) -> float | None:
+    """Return how many cores other programs kept busy between two looks at a board; None where nobody can tell.
+
+    Args:
+        before, after: telemetry.
+        own_cpu_s: processor time that the measurement itself took meanwhile.
+        wall_s: time between the looks.
+    """
+    start, end = before.get("cpu_busy_s"), after.get("cpu_busy_s")
+    if start is None or end is None or own_cpu_s is None or not wall_s:
         return None
-    return max(0.0, float(end) - float(start) - float(raw["own_cpu_s"])) / float(raw["wall_s"])
+    return max(0.0, float(end) - float(start) - own_cpu_s) / wall_s
 
 
 def allowed_others(cores: int, threads: int, *, power: bool) -> float:

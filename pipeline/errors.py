@@ -37,11 +37,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from pipeline.printable import printable_lines
+
 
 class PipelineError(Exception):
-    """Root of every expected failure."""
+    """Root of every expected failure; its message can be shown anywhere, whoever had a part in its words."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable_lines(message))
 
 
 class UserError(PipelineError):

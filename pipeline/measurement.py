@@ -1,21 +1,22 @@
 """The agent's raw samples become a ``Measurement``: every statistic and every doubt about it is computed here.
 
-What the agent returns is documented in its ``measure.py``. It comes from a board, so nothing in it is believed before
-it was looked at: ``measurement`` raises ValueError for what is missing, is no number, or contradicts itself.
+What the agent returns is documented in its ``measure.py``; what of it is believed says ``answers.measured``. Here
+ValueError is raised for what only the statistics show: no power while a model ran, figures beyond any float.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import doubts, stats
+from pipeline.answers import Block, Measured, Powered
 from pipeline.doubts import ODD_READINGS
 from pipeline.records import Interval, Measurement, Power
 from pipeline.stats import Floats, PowerTrace
@@ -26,21 +27,15 @@ FEWEST_POWER_SAMPLES = 10
 IDLE_DRIFT = 0.05
 IDLE_BLOCK_S = 2.0
 """Idle windows are cut into blocks of about this length for their interval."""
+LEAST_ENERGY_J = 1e-12
+"""Far below any board's; a quotient by less would be no figure."""
+MOST_IDLE_BLOCKS = 1000
 CYCLES_PER_BLOCK = 10.0
 """In shorter blocks a sensor mixes the candidate's power with that of whatever ran before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Consecutive runs of one model: when they began and ended, and how long each took."""
-
-    start_s: float
-    end_s: float
-    ms: Floats
-
-
 def measurement(
-    raw: Mapping[str, Any],
+    raw: Measured | Mapping[str, Any],
     *,
     ci_rel: float,
     others_cores: float | None = None,
@@ -58,30 +53,31 @@ def measurement(
     Raises:
         ValueError: the reply lacks samples, or they cannot be true.
     """
-    try:
-        return _measurement(raw, ci_rel, others_cores, bytes_sent, seconds)
-    except (KeyError, TypeError, IndexError) as e:
-        raise ValueError(f"the reply to measure lacks what it should hold: {e!r}") from e
+    answer = raw if isinstance(raw, Measured) else Measured.of(raw)
+    found = _measurement(answer, ci_rel, others_cores, bytes_sent, seconds)
+    _require_finite(found)
+    return found
 
 
 def _measurement(
-    raw: Mapping[str, Any], ci_rel: float, allowed: float | None, bytes_sent: int, seconds: float
+    answer: Measured, ci_rel: float, allowed: float | None, bytes_sent: int, seconds: float
 ) -> Measurement:
-    blocks = _blocks(raw["candidate"])
-    reference = _blocks(raw["reference"]) if raw.get("reference") else None
+    blocks = answer.candidate.blocks
+    reference = answer.reference.blocks if answer.reference else None
     samples = np.concatenate([b.ms for b in blocks])
     p50 = stats.median_interval([b.ms for b in blocks])
     ratio = stats.ratio_interval([b.ms for b in blocks], [b.ms for b in reference]) if reference else None
-    after, early = raw["after"], bool(raw.get("early"))
-    flags = doubts.flags_of(raw["before"], raw.get("during") or (), after) + _crowded(raw, allowed)
-    if not early:
+    before, *during, after = (state.model_dump() for state in (answer.before, *(answer.during or ()), answer.after))
+    others = doubts.others_cores(before, after, answer.own_cpu_s, answer.wall_s)
+    flags = doubts.flags_of(before, during, after) + _crowded(answer, others, allowed)
+    if not answer.early:
         flags += _imprecise(samples, blocks, [i for i in (p50, ratio) if i is not None], ci_rel)
     power, power_ratio, energy_ratio = None, None, None
-    if raw.get("power"):
-        power, doubtful = _power(raw["power"], blocks, _idle(raw), ci_rel)
-        flags += [flag for flag in doubtful if not (early and flag in doubts.IMPRECISE)]
+    if answer.power:
+        power, doubtful = _power(answer.power, blocks, answer.idle, ci_rel)
+        flags += [flag for flag in doubtful if not (answer.early and flag in doubts.IMPRECISE)]
         if reference:
-            power_ratio, energy_ratio = _ratios(raw["power"], blocks, reference)
+            power_ratio, energy_ratio = _ratios(answer.power, blocks, reference)
     p90, p99 = stats.percentiles(samples, [90, 99])
     return Measurement(
         p50_ms=p50,
@@ -93,16 +89,16 @@ def _measurement(
         power=power,
         power_ratio=power_ratio,
         energy_ratio=energy_ratio,
-        peak_memory_mb=_number_or_none(raw.get("peak_rss_mb")),
-        load_ms=_number_or_none(raw["candidate"].get("load_ms")),
-        temperature_c=_number_or_none(after.get("temperature_c")),
-        clock_mhz=_number_or_none(after.get("clock_mhz")),
+        peak_memory_mb=answer.peak_rss_mb,
+        load_ms=answer.candidate.load_ms,
+        temperature_c=answer.after.temperature_c,
+        clock_mhz=answer.after.clock_mhz,
         flags=tuple(dict.fromkeys(flags)),
-        runtime=str(raw.get("runtime", "")),
-        threads=int(raw.get("threads", 1)),
-        conditions=_conditions(raw),
+        runtime=answer.runtime,
+        threads=answer.threads,
+        conditions=_conditions(answer, others),
         reference_p50_ms=float(np.median(np.concatenate([b.ms for b in reference]))) if reference else None,
-        early=early,
+        early=answer.early,
         bytes_sent=bytes_sent,
         seconds=seconds,
     )
@@ -115,58 +111,40 @@ def _imprecise(samples: Floats, blocks: Sequence[Block], figures: Sequence[Inter
     return ["few_samples"] * few + ["noisy"] * noisy
 
 
-def _crowded(raw: Mapping[str, Any], allowed: float | None) -> list[str]:
-    found = doubts.others_cores(raw)
-    if found is None:
+def _crowded(answer: Measured, others: float | None, allowed: float | None) -> list[str]:
+    if others is None or answer.cores is None:
         return []
     if allowed is None:
-        allowed = doubts.allowed_others(int(raw["cores"]), int(raw["threads"]), power=bool(raw.get("power")))
-    return ["competing_load"] * (found > allowed)
+        allowed = doubts.allowed_others(answer.cores, answer.threads, power=answer.power is not None)
+    return ["competing_load"] * (others > allowed)
 
 
-def _conditions(raw: Mapping[str, Any]) -> dict[str, Any]:
-    others = doubts.others_cores(raw)
-    told = dict(raw.get("conditions") or {})
-    governor = raw["after"].get("governor")
+def _conditions(answer: Measured, others: float | None) -> dict[str, Any]:
+    governor = answer.after.governor
     return {
-        **{key: value for key, value in told.items() if value is not None},
+        **{key: value for key, value in (answer.conditions or {}).items() if value is not None},
         **({"governor": governor} if governor else {}),
         **({"others_cores": round(others, 2)} if others is not None else {}),
     }
 
 
-def _blocks(model: Mapping[str, Any]) -> list[Block]:
-    blocks = [Block(float(b["start_s"]), float(b["end_s"]), _floats(b["ms"])) for b in model["blocks"] if b["ms"]]
-    if not blocks:
-        raise ValueError("the reply to measure holds no latency samples")
-    for block in blocks:
-        if not (block.end_s > block.start_s and block.ms.min() > 0):
-            raise ValueError("the reply to measure holds a block without duration")
-    return blocks
+def _require_finite(found: Measurement) -> None:
+    """Refuse figures that no float holds: each sample was possible, what comes of all of them is not."""
+    plain = dataclasses.asdict(dataclasses.replace(found, conditions={}))
+    parts = [plain, *(part for part in plain.values() if isinstance(part, dict))]
+    parts += [inner for part in parts for inner in part.values() if isinstance(inner, dict)]
+    for name, value in ((name, value) for part in parts for name, value in part.items()):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"the reply to measure makes no sense: its samples give no finite {name}")
 
 
-def _floats(values: Sequence[Any]) -> Floats:
-    array = np.array(values, dtype=np.float64)
-    if array.ndim != 1 or not np.isfinite(array).all():
-        raise ValueError("the reply to measure holds samples that are no numbers")
-    return array
-
-
-def _number_or_none(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _idle(raw: Mapping[str, Any]) -> list[tuple[float, float]]:
-    return [(float(a), float(b)) for a, b in raw.get("idle") or ()]
-
-
-def _trace(raw: Mapping[str, Any]) -> PowerTrace:
+def _trace(raw: Powered) -> PowerTrace:
     """Return the samples, each moved to the middle of the time that its value covers."""
-    return PowerTrace(_floats(raw["t_s"]) - float(raw.get("interval_s") or 0) / 2, _floats(raw["w"]))
+    return PowerTrace(raw.t_s - (raw.interval_s or 0.0) / 2, raw.w)
 
 
 def _power(
-    raw: Mapping[str, Any], blocks: Sequence[Block], idle: Sequence[tuple[float, float]], ci_rel: float
+    raw: Powered, blocks: Sequence[Block], idle: Sequence[tuple[float, float]], ci_rel: float
 ) -> tuple[Power, list[str]]:
     """Return power and energy over the blocks, and the doubts about them."""
     trace = _trace(raw)
@@ -176,6 +154,7 @@ def _power(
     seconds = np.array([b.end_s - b.start_s for b in active])
     runs = np.array([len(b.ms) for b in active])
     energy_j = np.array([trace.energy_j(b.start_s, b.end_s) for b in active])
+    _require_some(float(energy_j.sum()))
     rests = [trace.mean_w(*window) for window in idle if trace.covers(*window)]
     rest = _rest(trace, idle, active)
     samples = sum(trace.inside(b.start_s, b.end_s) for b in active)
@@ -185,9 +164,9 @@ def _power(
         idle_w=None if rest is None else rest.value,
         energy_total_mj=_weighted(energy_j * 1e3, runs),
         energy_dynamic_mj=None if rest is None else _dynamic_mj(energy_j, seconds, runs, rest),
-        source=str(raw["source"]),
-        scope=_scope(raw["scope"]),
-        estimated=bool(raw.get("estimated")),
+        source=raw.source,
+        scope=raw.scope,
+        estimated=raw.estimated,
         samples=samples,
     )
     doubts = {
@@ -201,12 +180,9 @@ def _power(
     return power, [name for name, doubtful in doubts.items() if doubtful]
 
 
-def _dropped_share(raw: Mapping[str, Any]) -> float:
+def _dropped_share(raw: Powered) -> float:
     """Return how many of the sensor's readings were dropped; none where the agent does not say, as older ones."""
-    dropped, kept = int(raw.get("dropped") or 0), len(raw["t_s"])
-    if dropped < 0:
-        raise ValueError("the reply to measure holds a negative number of dropped readings")
-    return dropped / (dropped + kept) if dropped else 0.0
+    return raw.dropped / (raw.dropped + len(raw.t_s)) if raw.dropped else 0.0
 
 
 def _rest(trace: PowerTrace, idle: Sequence[tuple[float, float]], active: Sequence[Block]) -> Interval | None:
@@ -231,7 +207,7 @@ def _rest(trace: PowerTrace, idle: Sequence[tuple[float, float]], active: Sequen
 
 
 def _idle_blocks(trace: PowerTrace, start: float, end: float) -> Floats:
-    count = max(2, round((end - start) / IDLE_BLOCK_S))  # one alone would say nothing about its spread
+    count = min(MOST_IDLE_BLOCKS, max(2, round((end - start) / IDLE_BLOCK_S)))  # one alone has no spread
     edges = np.linspace(start, end, count + 1)
     return np.array([trace.mean_w(a, b) for a, b in itertools.pairwise(edges)])
 
@@ -250,7 +226,7 @@ def _weighted(totals: Floats, weights: NDArray[Any]) -> Interval:
     return stats.around(float(totals.sum() / weights.sum()), stats.half_width_beside_drift(quotients), quotients)
 
 
-def _ratios(raw: Mapping[str, Any], blocks: Sequence[Block], reference: Sequence[Block]) -> tuple[float, float]:
+def _ratios(raw: Powered, blocks: Sequence[Block], reference: Sequence[Block]) -> tuple[float, float]:
     """Return mean power and energy an inference, candidate over reference."""
     trace = _trace(raw)
     (power, energy), (base_power, base_energy) = (_totals(trace, b) for b in (blocks, reference))
@@ -263,10 +239,10 @@ def _totals(trace: PowerTrace, blocks: Sequence[Block]) -> tuple[float, float]:
     if not covered:
         raise ValueError("no power samples while the reference ran")
     energy = sum(trace.energy_j(b.start_s, b.end_s) for b in covered)
+    _require_some(energy)
     return energy / sum(b.end_s - b.start_s for b in covered), energy / sum(len(b.ms) for b in covered)
 
 
-def _scope(value: object) -> Literal["module", "board", "package"]:
-    if value == "module" or value == "board" or value == "package":  # spelled out: `in` does not narrow the type
-        return value
-    raise ValueError(f"unknown scope of power {value!r}")
+def _require_some(energy_j: float) -> None:
+    if energy_j < LEAST_ENERGY_J:
+        raise ValueError("no power at all while a model ran: the sensor is not in this board's supply")

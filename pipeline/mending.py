@@ -16,15 +16,18 @@ from functools import cache
 from importlib import resources
 
 from pipeline.agent import Agent
-from pipeline.checks import missing_groups, runtime_mend
+from pipeline.checks import login_name, missing_groups, runtime_mend
 from pipeline.errors import DeviceError, PythonMissingError
+from pipeline.printable import printable, printable_lines
 from pipeline.records import Device
 
 HELPER = "/usr/local/sbin/pipeline-board"
 SUDOERS = "/etc/sudoers.d/pipeline-board"
 
-PATIENCE_S = 1800.0
-"""A board that installs packages from a slow card takes minutes, and says nothing meanwhile."""
+PATIENCE_S = 3600.0
+"""For the whole script: a board that installs packages from a slow card takes many minutes."""
+MOST_OUTPUT_BYTES = 1 << 23
+"""Of what a script says; an upgrade of all of a board's packages says less than a megabyte."""
 
 _END = "END_OF_PIPELINE_BOARD"
 
@@ -40,7 +43,11 @@ class Mend:
 
 
 def lacking(agent: Agent) -> list[Mend]:
-    """Return what this board lacks for what its inventory entry asks of it."""
+    """Return what this board lacks for what its inventory entry asks of it.
+
+    Raises:
+        DeviceError: a command would have to name a user whose name is none.
+    """
     return [*_groups(agent), *_sensor(agent), *_runtime(agent), *_helper(agent)]
 
 
@@ -55,11 +62,11 @@ def script(mends: Sequence[Mend], device: Device) -> str:
     Args:
         device: for the title.
     """
-    lines = [f"# What {device.name} lacks; run this on the board, as the user who logs in there.", "set -eu"]
+    lines = [f"# What {printable(device.name)} lacks; run this on the board, as the user who logs in there.", "set -eu"]
     for number, mend in enumerate(mends, 1):
-        lines += ["", f"# {number}. {mend.title}", *mend.commands]
+        lines += ["", f"# {number}. {printable(mend.title)}", *mend.commands]  # on one line: a comment ends with it
         if mend.afterwards:
-            lines.append(f"# Then: {mend.afterwards}")
+            lines.append(f"# Then: {printable(mend.afterwards)}")
     return "\n".join(lines) + "\n"
 
 
@@ -72,11 +79,12 @@ def run(device: Device, text: str) -> tuple[int, str]:
         DeviceError: the way to the board failed.
     """
     unasked = 'sudo() { if [ "$(id -u)" = 0 ]; then "$@"; else command sudo -n "$@"; fi; }\n'
-    content = (unasked + text).encode()
+    content = ("exec 2>&1\n" + unasked + text).encode()  # in one pipe, words keep their order
     if device.ssh is not None:
         return _over_ssh(device, content)
     done = subprocess.run(["sh", "-s"], input=content, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    return done.returncode, done.stdout.decode("utf-8", "replace")
+    said = done.stdout.decode("utf-8", "replace")
+    return done.returncode, printable_lines(said, len(said))
 
 
 def may_sudo(device: Device) -> bool:
@@ -101,7 +109,7 @@ def _groups(agent: Agent) -> list[Mend]:
     missing = missing_groups(agent)
     if not missing:
         return []
-    user = shlex.quote(str(agent.facts.user))
+    user = login_name(agent)
     return [
         Mend(
             f"{user} may read the sensor: joins {', '.join(missing)}",
@@ -136,7 +144,7 @@ def _helper(agent: Agent) -> list[Mend]:
     current = hashlib.sha256(helper()).hexdigest()
     if not wanted or agent.facts.user == "root" or agent.facts.helper == current:
         return []
-    user = str(agent.facts.user)
+    user = login_name(agent)
     line = shlex.quote(f"{user} ALL=(root) NOPASSWD: {HELPER}")
     new_helper, new_line = f"{HELPER}.new", "/etc/sudoers.d/.pipeline-board.new"
     return [
@@ -165,23 +173,23 @@ def _is_command(text: str) -> bool:
 
 
 def _over_ssh(device: Device, content: bytes) -> tuple[int, str]:
+    from pipeline.sessions.deadline import output_of, within
     from pipeline.sessions.link import connect  # paramiko takes its time to import
     from pipeline.sessions.ssh_errors import talking
 
     assert device.ssh is not None, "the caller looked"
     link = connect(device.ssh, device.name)
     try:
-        with talking(device.name):
+        with talking(device.name), within(link, PATIENCE_S, device.name, "the script"):
             channel = link.transport.open_session(timeout=device.ssh.connect_timeout_s)
-            channel.settimeout(PATIENCE_S)
             channel.set_combine_stderr(True)
             channel.exec_command("exec sh -s")
             channel.sendall(content)
             channel.shutdown_write()
-            said = channel.makefile("rb").read().decode("utf-8", "replace")
+            said = output_of(channel, device.name, MOST_OUTPUT_BYTES)[0].decode("utf-8", "replace")
             code = channel.recv_exit_status()
     finally:
         link.close()
     if code < 0:
         raise DeviceError(f"{device.name}: the connection broke before the script ended; run `devices doctor` to see")
-    return code, said
+    return code, printable_lines(said, len(said))

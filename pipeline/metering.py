@@ -1,7 +1,6 @@
 """How good a meter is, from the agent's raw samples: its real refresh interval, noise, gaps, and the supply's voltage.
 
-What the agent returns is documented in its ``meter.py``; it comes from a board, so ``meter_report`` raises ValueError
-for what is missing, is no number, or contradicts itself.
+What the agent returns is documented in its ``meter.py``; what of it is believed says ``answers.meter``.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import stats
+from pipeline.answers import Metered, Phase
 from pipeline.stats import Floats
 
 FEWEST_SAMPLES = 10
@@ -70,18 +70,17 @@ class _Window:
     v: Floats | None
 
 
-def meter_report(raw: Mapping[str, Any]) -> MeterReport:
+def meter_report(raw: Metered | Mapping[str, Any]) -> MeterReport:
     """Return what one reply to ``meter`` says of the sensor.
 
     Raises:
         ValueError: the reply lacks samples, or they cannot be true.
     """
-    try:
-        about, rest, load = raw["about"], _window(raw["rest"]), _settled(raw["load"])
-        source, scope = str(about["source"]), str(about["scope"])
-        interval_s, estimated = float(about["interval_s"]), bool(about.get("estimated", False))
-    except (KeyError, TypeError) as e:
-        raise ValueError(f"the reply to meter lacks what it should hold: {e!r}") from e
+    answer = raw if isinstance(raw, Metered) else Metered.of(raw)
+    if answer.about is None or answer.rest is None or answer.load is None:
+        raise ValueError("the reply to meter holds no samples: there was no sensor")
+    rest, load = _window(answer.rest), _settled(answer.load)
+    source = answer.about.source
     for name, window in (("rest", rest), ("load", load)):
         if len(window.t_s) < FEWEST_SAMPLES:
             raise ValueError(
@@ -95,9 +94,9 @@ def meter_report(raw: Mapping[str, Any]) -> MeterReport:
     rest_v, load_v = _quantile(rest.v, 0.5), _quantile(load.v, 0.05)
     return MeterReport(
         source=source,
-        scope=scope,
-        estimated=estimated,
-        interval_s=interval_s,
+        scope=answer.about.scope,
+        estimated=answer.about.estimated,
+        interval_s=answer.about.interval_s,
         sample_s=usual_s,
         refresh_s=float(np.median(waits)) if waits else None,
         repeated_share=float(np.mean(np.concatenate([np.diff(rest.w), np.diff(load.w)]) == 0)),
@@ -112,24 +111,18 @@ def meter_report(raw: Mapping[str, Any]) -> MeterReport:
         longest_gap_s=float(steps.max()),
         gaps=int((steps > stats.GAP_CYCLES * usual_s).sum()),
         samples=len(rest.t_s) + len(load.t_s),
-        dropped=int(raw.get("dropped") or 0),
+        dropped=answer.dropped,
     )
 
 
-def _window(raw: Mapping[str, Any]) -> _Window:
-    t_s, w = _floats(raw["t_s"]), _floats(raw["w"])
-    known = raw.get("v") is not None and all(v is not None for v in raw["v"])
-    v = _floats(raw["v"]) if known else None
-    if len(t_s) != len(w) or (v is not None and len(v) != len(t_s)) or (np.diff(t_s) <= 0).any():
-        raise ValueError("the reply to meter holds samples that are not in the order of time")
-    return _Window(t_s, w, v)
+def _window(phase: Phase) -> _Window:
+    return _Window(phase.t_s, phase.w, phase.v)
 
 
-def _settled(raw: Mapping[str, Any]) -> _Window:
+def _settled(phase: Phase) -> _Window:
     """Return the window without the time in which the load came up."""
-    window = _window(raw)
-    start_s, end_s = float(raw["start_s"]), float(raw["end_s"])
-    kept = window.t_s >= start_s + min(SETTLING_S, (end_s - start_s) / 4)
+    window = _window(phase)
+    kept = window.t_s >= phase.start_s + min(SETTLING_S, (phase.end_s - phase.start_s) / 4)
     return _Window(window.t_s[kept], window.w[kept], window.v[kept] if window.v is not None else None)
 
 
@@ -149,10 +142,3 @@ def _without_drift(window: _Window) -> Floats:
 
 def _quantile(values: Floats | None, share: float) -> float | None:
     return None if values is None or not len(values) else float(np.quantile(values, share))
-
-
-def _floats(values: Any) -> Floats:
-    array = np.array(values, dtype=np.float64)
-    if array.ndim != 1 or not np.isfinite(array).all():
-        raise ValueError("the reply to meter holds samples that are no numbers")
-    return array

@@ -22,10 +22,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
+
+from pydantic import ValidationError, model_validator
+from pydantic_core import from_json
 
 from pipeline import codec
+from pipeline.answers import Limits
+from pipeline.answers.answer import Record, in_words
+from pipeline.answers.fields import Text, Word
 from pipeline.errors import InventoryError, StoreError
+from pipeline.printable import printable_values
 from pipeline.records import Device
 
 _log = logging.getLogger(__name__)
@@ -42,6 +49,10 @@ _FOLDERS = re.compile(r"(?<![\w./])(?!(?<=:)//)~?/(?:[^\s/'\":]+/)+")
 _GZIP = 31
 """zlib's window bits for a gzip member."""
 _CHUNK_BYTES = 1 << 16
+LINE_LIMITS = Limits(size=64 * 1024 * 1024, values=7_000_000, containers=2_000_000)
+"""Of one line; an agent's own are no longer."""
+_LEAST_VALUES = 1_000_000
+"""In a small file of values that are all alike; measured ones take more than a byte each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +147,7 @@ class Recorder:
     """Takes in answers, and writes them to a file from ``begin`` on; what came before waits for it."""
 
     def __init__(self) -> None:
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[bytes] = []
         self._seen: set[str] = set()
         self._path: Path | None = None
         self._file: BinaryIO | None = None
@@ -149,17 +160,22 @@ class Recorder:
         result: Result,
         files: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        """Take in one answered request and the files that it was about."""
+        """Take in one answered request and the files that it was about.
+
+        Raises:
+            ValueError: it holds a number that JSON has no word for.
+        """
         fresh = {name: content for name, content in files if name not in self._seen}
         found = {name: structure_of(name, content) for name, content in fresh.items()}
         answer = {"verb": verb, "arguments": _without_names(arguments), **_written(result)}
         answer["structures"] = {name: structure for name, structure in found.items() if structure}
+        line = _packed(answer)
         with self._lock:
             self._seen.update(fresh)
             if self._file is None:
-                self._waiting.append(answer)
+                self._waiting.append(line)
             else:
-                self._write([answer])
+                self._write([line])
 
     def begin(self, path: Path, header: Header) -> None:
         """Write to ``path`` from now on; a recording that is there is gone on with, and keeps its header.
@@ -173,7 +189,7 @@ class Recorder:
             self._file = path.open("r+b" if path.exists() else "xb")
             self._file.truncate(whole)
             self._file.seek(whole)
-            self._write([_plain(header)] if whole == 0 else [])
+            self._write([_packed(_plain(header))] if whole == 0 else [])
             self._write(self._waiting)
             self._waiting = []
 
@@ -184,15 +200,20 @@ class Recorder:
                 self._file.close()
             self._file = None
 
-    def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def _write(self, lines: Sequence[bytes]) -> None:
         assert self._file is not None  # the callers have seen to it
         assert self._path is not None
         with _explained(self._path):
             for line in lines:
-                packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
-                text = json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-                self._file.write(packer.compress(text) + packer.flush())
+                self._file.write(line)
             self._file.flush()
+
+
+def _packed(line: Mapping[str, Any]) -> bytes:
+    """Return a line as a gzip member of its own."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    text = json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return packer.compress(text) + packer.flush()
 
 
 @contextmanager
@@ -238,12 +259,11 @@ def read_header(path: Path) -> Header:
             f"{first.get('recording')!r}; make one with `pipeline run --record`"
         )
     try:
-        device = codec.load(Device, first["device"])
-        return Header(
-            device=device, shared=bool(first["shared"]), about=first["about"], versions=first["versions"]
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise InventoryError(f"the header of the recording {path} is damaged: {error}") from error
+        told = _HeaderLine.model_validate(first)
+        device = codec.load(Device, printable_values(told.device))
+    except ValidationError as error:
+        raise InventoryError(f"the header of the recording {path} is damaged: {in_words(error)}") from None
+    return Header(device=device, shared=told.shared, about=printable_values(told.about), versions=told.versions)
 
 
 def read_answers(path: Path) -> Iterator[Answer]:
@@ -256,18 +276,58 @@ def read_answers(path: Path) -> Iterator[Answer]:
         if number == 0:
             continue
         try:
-            failure = Failure(**line["failure"]) if "failure" in line else None
-            result = {} if failure else line["result"]
-            yield Answer(line["verb"], line["arguments"], result, line.get("structures") or {}, failure)
-        except (KeyError, TypeError) as error:
-            raise InventoryError(f"line {number + 1} of the recording {path} is damaged: {error!r}") from error
+            told = _AnswerLine.model_validate(line)
+        except ValidationError as error:
+            raise InventoryError(
+                f"line {number + 1} of the recording {path} is damaged: {in_words(error)}"
+            ) from None  # fmt: skip
+        failure = Failure(told.failure.kind, told.failure.message) if told.failure else None
+        yield Answer(told.verb, told.arguments, told.result or {}, told.structures or {}, failure)
+
+
+class _HeaderLine(Record):
+    device: dict[str, Any]
+    shared: bool
+    about: dict[Word, Any]
+    versions: dict[Word, Word]
+
+
+class _FailureLine(Record):
+    kind: Word
+    message: Text
+
+
+class _AnswerLine(Record):
+    verb: Word
+    arguments: dict[str, Any]
+    result: dict[str, Any] | None = None
+    failure: _FailureLine | None = None
+    structures: dict[str, Word] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.result is None) == (self.failure is None):
+            raise ValueError("it holds neither a result nor a failure, or both")
+        return self
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines; together they are in proportion to the file, which gzip alone does not promise.
+
+    Raises:
+        InventoryError: it cannot be read, or is no recording.
+    """
     try:
         with path.open("rb") as stream:
+            most_values = max(_LEAST_VALUES, path.stat().st_size)
             for member, _ in _members(stream, path):
-                yield json.loads(member)
+                LINE_LIMITS.check(member)
+                if (most_values := most_values - member.count(b",") - member.count(b"[") - member.count(b"{")) < 0:
+                    raise ValueError("it inflates to more than a file of its size can hold")
+                line = from_json(member, allow_inf_nan=False)
+                if not isinstance(line, dict):
+                    raise ValueError("a line of it is no object")
+                yield line
     except OSError as error:
         raise InventoryError(f"the recording {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -286,6 +346,7 @@ def _members(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
     while True:
         unpacker = zlib.decompressobj(_GZIP)
         parts: list[bytes] = []
+        left = LINE_LIMITS.size
         while not unpacker.eof:
             chunk = rest or stream.read(_CHUNK_BYTES)
             read += 0 if rest else len(chunk)
@@ -293,11 +354,14 @@ def _members(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
             if not chunk and not parts:
                 return
             try:
-                parts.append(unpacker.decompress(chunk))
+                parts.append(unpacker.decompress(chunk, left + 1))
+                left -= len(parts[-1])
             except zlib.error as error:
                 if number == 0:
                     raise ValueError(f"not gzip ({error})") from error
                 chunk = b""
+            if left < 0:
+                raise ValueError(f"line {number + 1} inflates to more than {LINE_LIMITS.size} bytes")
             if not chunk:
                 _log.warning("%s is broken after line %d; what follows is left out", path, number)
                 return

@@ -178,7 +178,7 @@ class PowerTrace:
 
     def inside(self, start_s: float, end_s: float) -> int:
         """Return how many samples fall into the window."""
-        return int(((self.t_s >= start_s) & (self.t_s <= end_s)).sum())
+        return int(np.searchsorted(self.t_s, end_s, "right") - np.searchsorted(self.t_s, start_s, "left"))
 
     def energy_j(self, start_s: float, end_s: float) -> float:
         """Return the energy of a window: trapezoids, with the power at both edges interpolated.
@@ -191,9 +191,10 @@ class PowerTrace:
         """
         if not self.covers(start_s, end_s):
             raise ValueError(f"no power samples around the window {start_s:.3f} to {end_s:.3f} s")
-        within = (self.t_s > start_s) & (self.t_s < end_s)
+        within = self._between(start_s, end_s)
+        first_w, last_w = np.interp([start_s, end_s], self.t_s, self.w)
         t = np.concatenate(([start_s], self.t_s[within], [end_s]))
-        return float(np.trapezoid(np.interp(t, self.t_s, self.w), t))
+        return float(np.trapezoid(np.concatenate(([first_w], self.w[within], [last_w])), t))
 
     def mean_w(self, start_s: float, end_s: float) -> float:
         """Return the mean power of a window; raises like ``energy_j``."""
@@ -201,9 +202,13 @@ class PowerTrace:
 
     def gap_s(self, start_s: float, end_s: float) -> float:
         """Return the longest time without a sample that touches the window."""
-        steps = np.diff(self.t_s)
-        touching = (self.t_s[1:] > start_s) & (self.t_s[:-1] < end_s)
-        return float(steps[touching].max()) if touching.any() else math.inf
+        within = self._between(start_s, end_s)
+        touching = np.diff(self.t_s[max(0, within.start - 1) : within.stop + 1])
+        return float(touching.max()) if len(touching) else math.inf
+
+    def _between(self, start_s: float, end_s: float) -> slice:
+        """Return where the samples inside of a window lie, its edges left out; found by halving."""
+        return slice(int(np.searchsorted(self.t_s, start_s, "right")), int(np.searchsorted(self.t_s, end_s, "left")))
 
     @property
     def cycle_s(self) -> float:

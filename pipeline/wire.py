@@ -11,21 +11,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from device_agents import protocol
+from pipeline import messages
+from pipeline.answers import Answer, Held, Limits, Progress, Waiting
 from pipeline.errors import (
     AgentError,
     BoardHeldError,
     DiskFullError,
     ExchangeTimeoutError,
     MeasureError,
+    PipelineError,
     SessionLostError,
     UnreachableError,
 )
+from pipeline.messages import Failed
 from pipeline.recording import Failure, Result
 from pipeline.records import Device
-from pipeline.sessions import Session, open_session
+from pipeline.sessions import Session, Zipapp, open_session
 from pipeline.sessions.zipapp import zipapp
 
 _log = logging.getLogger(__name__)
@@ -35,28 +40,51 @@ File = tuple[str, bytes]
 """Name in the agent's folder, and content."""
 Record = Callable[[str, Mapping[str, Any], Result, Sequence[File]], None]
 """Takes verb, arguments, result and files of every request that was answered, if only by a failure of its model."""
-Greeting = tuple[str, float, Mapping[str, object]]
-"""Verb, deadline in seconds, arguments."""
+Greeting = tuple[float, Mapping[str, Any]]
+"""Deadline in seconds and arguments of the ``hold`` that begins every session."""
+Opening = Callable[[Device, Zipapp], Session]
+"""Starts the agent on a device."""
+A = TypeVar("A", bound=Answer)
 
 LOCAL_RETRIES = 2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 _MOST_NOISE_LINES = 1000
+_BESIDE_BYTES = 1 << 20
+"""Of one exchange, besides the reply: events, about one a second, and what a login shell prints."""
 _RETRIED = (UnreachableError, SessionLostError, ExchangeTimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[A]):
+    """One request, and what its answer has to be."""
+
+    kind: type[A]
+    deadline_s: float
+    arguments: Mapping[str, Any]
+    known: Mapping[str, Any]
+    """The arguments, and what else bounds the answer."""
 
 
 class Wire:
     """The way to one device's agent. Reconnects by itself; one request at a time, from any one thread."""
 
-    def __init__(self, device: Device, on_event: OnEvent | None = None, record: Record | None = None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        on_event: OnEvent | None = None,
+        record: Record | None = None,
+        opening: Opening = open_session,
+    ) -> None:
         self.zipapp = zipapp()
         self.bytes_sent = 0
         """Of files, over the life of this object; the agent itself does not count."""
         self.greeting: Greeting | None = None
-        self.greeted: dict[str, Any] = {}
+        self.greeted = Held()
         """What the agent last answered to the greeting."""
         self._device = device
         self._on_event = on_event
         self._record = record
+        self._open = opening
         self._session: Session | None = None
         self._lock = threading.RLock()
         self._number = 0
@@ -67,17 +95,29 @@ class Wire:
         """Whether a session is open."""
         return self._session is not None
 
-    def ask(self, verb: str, deadline_s: float, files: Sequence[File] = (), **arguments: object) -> dict[str, Any]:
-        """Bring the files over, ask, and return the result; once more in a new session if only the way is to blame.
+    def ask(
+        self,
+        kind: type[A],
+        deadline_s: float,
+        files: Sequence[File] = (),
+        known: Mapping[str, Any] | None = None,
+        **arguments: object,
+    ) -> A:
+        """Bring the files over, ask, and return the answer; once more in a new session if only the way is to blame.
+
+        Args:
+            kind: of the answer, and so of the request; it is validated against the arguments.
+            known: what bounds the answer besides them.
 
         Raises:
-            MeasureError: the request's own model failed on the device.
+            MeasureError: the request's own model failed on the device, or the answer about it cannot be true.
             DeviceError: the device, or the way to it, failed more often than it is retried.
         """
+        question = Question(kind, deadline_s, arguments, {**arguments, **(known or {})})
         with self._lock:
             for attempt in range(self._retries + 1):
                 try:
-                    return self._once(verb, deadline_s, files, arguments)
+                    return self._once(question, files)
                 except _RETRIED as e:
                     self.close()
                     if attempt == self._retries:
@@ -97,95 +137,114 @@ class Wire:
                 self._session.close()
             self._session = None
 
-    def _once(
-        self, verb: str, deadline_s: float, files: Sequence[File], arguments: Mapping[str, object]
-    ) -> dict[str, Any]:
+    def _once(self, question: Question[A], files: Sequence[File]) -> A:
         for last in (False, True):
             session = self._connected()
             for name, content in files:
                 self.bytes_sent += session.put(content, name)
-            reply = self._exchange(session, verb, deadline_s, arguments)
-            if reply["ok"]:
-                result = dict(reply["result"])
-                self._heard(verb, arguments, result, files)
-                return result
-            error = reply["error"]
-            if error["kind"] in protocol.CANDIDATE_KINDS:
-                self._heard(verb, arguments, Failure(error["kind"], error["message"]), files)
-            lost = error["kind"] == protocol.HELD and self.greeting is not None  # by a silence; others took the board
-            if last or not (lost or error["kind"] == protocol.CORRUPT):
-                raise self._error(error["kind"], error["message"])
-            _log.warning("%s: %s", self._device.name, error["message"])
+            reply = self._exchange(session, question)
+            if not isinstance(reply, Failed):
+                answer = self._validated(reply, question)
+                self._heard(question, reply, files)
+                return answer
+            if reply.kind in protocol.CANDIDATE_KINDS:
+                self._heard(question, Failure(reply.kind, reply.message), files)
+            lost = reply.kind == protocol.HELD and self.greeting is not None  # by a silence; others took the board
+            if last or not (lost or reply.kind == protocol.CORRUPT):
+                raise self._error(reply)
+            _log.warning("%s: %s", self._device.name, reply.message)
             if lost:
                 self._greet(session)
         raise AssertionError("unreachable")
 
-    def _heard(self, verb: str, arguments: Mapping[str, object], result: Result, files: Sequence[File]) -> None:
+    def _heard(self, question: Question[A], result: Result, files: Sequence[File]) -> None:
         if self._record:
-            self._record(verb, arguments, result, files)
+            try:
+                self._record(question.kind.verb, question.arguments, result, files)
+            except ValueError as e:  # in what the schema left out
+                raise self._nonsense(f"the agent's answer cannot be recorded: {e}", question) from e
 
     def _connected(self) -> Session:
         if self._session is None:
-            self._session = open_session(self._device, self.zipapp)
+            self._session = self._open(self._device, self.zipapp)
             self._greet(self._session)
         return self._session
 
     def _greet(self, session: Session) -> None:
         if self.greeting is None:
             return
-        verb, deadline_s, arguments = self.greeting
-        reply = self._exchange(session, verb, deadline_s, arguments)
-        if not reply["ok"]:
-            raise self._error(reply["error"]["kind"], reply["error"]["message"])
-        self.greeted = dict(reply["result"])
+        deadline_s, arguments = self.greeting
+        question = Question(Held, deadline_s, arguments, arguments)
+        reply = self._exchange(session, question)
+        if isinstance(reply, Failed):
+            raise self._error(reply)
+        self.greeted = self._validated(reply, question)
 
-    def _exchange(
-        self, session: Session, verb: str, deadline_s: float, arguments: Mapping[str, object]
-    ) -> dict[str, Any]:
-        """Send one request; return its reply, well-formed."""
+    def _exchange(self, session: Session, question: Question[A]) -> Any:
+        """Send one request; return what its reply holds, not validated yet, or why there is no result."""
         self._number += 1
-        replies: list[dict[str, Any]] = []
-        noise = 0
-
-        def on_line(line: bytes) -> bool:
-            nonlocal noise
-            if not line.startswith(b"{"):  # a login shell that prints
-                noise += 1
-                _log.debug("%s said: %r", self._device.name, line[:200])
-                if noise > _MOST_NOISE_LINES:
-                    raise AgentError(f"{self._device.name}: the login shell prints without end: {line[:80]!r}")
-                return False
-            message = self._decoded(line)
-            if "event" in message:
-                if self._on_event:
-                    self._on_event(message)
-                return False
-            replies.append(message)
-            return message.get("id") in (self._number, None)
-
-        request = protocol.encode({"id": self._number, "verb": verb, **arguments})
-        session.exchange(request, deadline_s, on_line)
-        return replies[-1]
-
-    def _decoded(self, line: bytes) -> dict[str, Any]:
+        limits = question.kind.limits(question.known)
+        heard = _Heard(self._device.name, self._number, limits, self._on_event)
+        request = protocol.encode({"id": self._number, "verb": question.kind.verb, **question.arguments})
         try:
-            message: dict[str, Any] = protocol.decode(line)
-        except protocol.ProtocolError as e:
+            session.exchange(request, question.deadline_s, heard.take, limits.size + _BESIDE_BYTES)
+        except messages.OtherVersionError as e:
             raise AgentError(f"{self._device.name}: the agent's answer makes no sense: {e}") from e
-        if not ("event" in message or _is_reply(message)):
-            raise AgentError(f"{self._device.name}: the agent's answer makes no sense: {line[:120]!r}")
-        return message
+        except ValueError as e:
+            raise self._nonsense(f"the agent's answer makes no sense: {e}", question) from e
+        return heard.reply
 
-    def _error(self, kind: str, message: str) -> Exception:
-        text = f"{self._device.name}: {message}"
-        if kind in protocol.CANDIDATE_KINDS:
-            return MeasureError(f"{text} ({kind})")
+    def _validated(self, result: object, question: Question[A]) -> A:
+        try:
+            return question.kind.of(result, question.known)
+        except ValueError as e:
+            raise self._nonsense(str(e), question) from e
+
+    def _nonsense(self, why: str, question: Question[A]) -> PipelineError:
+        """Return the error for an answer that cannot be true: of one candidate, where it is about one."""
+        kind = MeasureError if question.kind.concerns_candidate else AgentError
+        return kind(f"{self._device.name}: {why}")
+
+    def _error(self, failed: Failed) -> PipelineError:
+        text = f"{self._device.name}: {failed.message}"
+        if failed.kind in protocol.CANDIDATE_KINDS:
+            return MeasureError(f"{text} ({failed.kind})")
         own = {protocol.DISK_FULL: DiskFullError, protocol.HELD: BoardHeldError}
-        return own[kind](text) if kind in own else AgentError(f"{text} ({kind})")
+        return own[failed.kind](text) if failed.kind in own else AgentError(f"{text} ({failed.kind})")
 
 
-def _is_reply(message: Mapping[str, Any]) -> bool:
-    if message.get("ok") is True:
-        return isinstance(message.get("result"), dict)
-    error = message.get("error")
-    return message.get("ok") is False and isinstance(error, dict) and {"kind", "message"} <= error.keys()
+class _Heard:
+    """The lines of one exchange, up to its reply."""
+
+    def __init__(self, device: str, number: int, limits: Limits, on_event: OnEvent | None) -> None:
+        self.reply: object = None
+        """The result, or what failed."""
+        self._device = device
+        self._number = number
+        self._limits = limits
+        self._on_event = on_event
+        self._noise_lines = self._beside_bytes = 0
+
+    def take(self, line: bytes) -> bool:
+        """Take in a line; return whether it is the reply.
+
+        Raises:
+            ValueError: it is no message of ours.
+            AgentError: there is more beside the reply than any agent has to say.
+        """
+        message = messages.decoded(line, self._limits) if line.startswith(b"{") else None
+        if isinstance(message, messages.Success | messages.Failure) and message.id in (self._number, None):
+            self.reply = message.result if isinstance(message, messages.Success) else message.error
+            return True
+        self._note(line, is_noise=message is None)
+        if isinstance(message, Progress | Waiting) and self._on_event:
+            self._on_event(message.model_dump())
+        return False
+
+    def _note(self, line: bytes, *, is_noise: bool) -> None:
+        """Count what is not the reply: events, what a login shell prints, replies that nobody waits for."""
+        _log.debug("%s said: %r", self._device, line[:200])
+        self._noise_lines += is_noise
+        self._beside_bytes += len(line)
+        if self._noise_lines > _MOST_NOISE_LINES or self._beside_bytes > _BESIDE_BYTES:
+            raise AgentError(f"{self._device}: the login shell or the agent prints without end: {line[:80]!r}")

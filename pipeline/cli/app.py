@@ -36,6 +36,7 @@ from pipeline.cli.options import (
     Weights,
 )
 from pipeline.errors import OutputError, PipelineError
+from pipeline.printable import printable_lines
 
 app = typer.Typer(
     name="pipeline",
@@ -64,11 +65,20 @@ def main() -> None:
 
 def _log_to_stderr(level: str) -> None:
     known = logging.getLevelNamesMapping()
+    handler = RichHandler(console=err, show_path=False, show_time=False)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(
         level=known.get(level.upper(), logging.WARNING),
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_path=False, show_time=False)],
+        handlers=[handler],
     )
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats records of every logger, a library's too, so that they can be shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's text, its lines kept."""
+        return printable_lines(super().format(record))
 
 
 def _version(wanted: bool) -> None:

@@ -53,7 +53,7 @@ def apply(
 
     asked = Asked(recipe=recipe, weights=weights, model=model, rank=rank, data=data, format=format)
     with err.status("reading the recipe …") as status:
-        found = outcome(asked, lambda note: status.update(f"{note} …"))
+        found = outcome(asked, lambda note: status.update(Text(f"{note} …")))
     manifest = write_applied(found.files, found.facts(), folder)
     if json:
         print_json({"folder": str(folder.absolute()), **manifest})

@@ -125,7 +125,7 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
             require_cuts(store)
             require_board(store)
             told, board = stored_settings(store, inventory)
-            err.print(f"baselines of run [bold]{name}[/] on {board.name}: {', '.join(wanted)}")
+            err.print(f"baselines of run [bold]{name}[/] on {board.name}: {', '.join(wanted)}", markup=True)
             from pipeline.comparing.baselines import make_baselines  # torch takes seconds to import
             from pipeline.run import prepared
             from pipeline.splitting import stored_splits

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.status import Status
 from rich.text import Text
 
 from pipeline.errors import PipelineError, StoppedError
@@ -13,9 +15,17 @@ _PIPE_COLUMNS = 160
 """Width where nobody looks: a file or another program should not get lines folded for an 80-column terminal."""
 
 
+class PlainConsole(Console):
+    """A console that prints what reads as Rich's markup as it stands, unless markup is asked for."""
+
+    def status(self, status: RenderableType, **how: Any) -> Status:
+        """Return a spinner with a text beside it, which Rich alone would read as markup."""
+        return super().status(Text(status) if isinstance(status, str) else status, **how)
+
+
 def _console(*, stderr: bool) -> Console:
-    shown = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if shown else _PIPE_COLUMNS)
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else _PIPE_COLUMNS
+    return PlainConsole(stderr=stderr, highlight=False, soft_wrap=True, width=width, markup=False, emoji=False)
 
 
 out = _console(stderr=False)

@@ -134,7 +134,7 @@ def setup(
         if not json:
             check(name, inventory)
     elif mends and not json:
-        err.print(f"to have it done: [bold]pipeline devices setup {name} --apply[/]")
+        err.print(f"to have it done: [bold]pipeline devices setup {name} --apply[/]", markup=True)
     if json:
         print_json(answer)
 
@@ -191,10 +191,11 @@ _SIGNS = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "bad": "[bold red]✗[/
 
 
 def _print_finding(finding: Finding) -> None:
-    out.print(f"{_SIGNS[finding.level]} {finding.name:<14}", end="")
+    out.print(_SIGNS[finding.level], end=" ", markup=True)
+    out.print(f"{finding.name:<14}", end="")
     out.print(finding.detail, markup=False, style="dim" if finding.ok is None else "")
     if finding.mend and finding.level in ("warn", "bad"):
-        out.print(f"  {'':<14}[bold]→[/] ", end="")
+        out.print(f"  {'':<14}[bold]→[/] ", end="", markup=True)
         out.print(finding.mend, markup=False)
 
 
@@ -226,7 +227,7 @@ def _trust(address: SshAddress, name: str, yes: bool, fingerprint: str | None, r
 
     key = fetch_host_key(address, name)
     known = host_keys.known(address)
-    err.print(f"{key.host}  {key.type}  [bold]{key.fingerprint}[/]")
+    err.print(f"{key.host}  {key.type}  [bold]{key.fingerprint}[/]", markup=True)
     answer: dict[str, object] = {"host": key.host, "type": key.type, "fingerprint": key.fingerprint, "stored": False}
     if fingerprint and fingerprint != key.fingerprint:
         raise HostKeyChangedError(
@@ -240,7 +241,7 @@ def _trust(address: SshAddress, name: str, yes: bool, fingerprint: str | None, r
             f"{name}: the host shows {key.fingerprint}, trusted is {known[0].fingerprint}; if the board was set up "
             f"anew, `pipeline devices trust {name} --replace`; if not, somebody may be listening in"
         )
-    err.print("Compare on the board itself:  [bold]ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub[/]")
+    err.print("Compare on the board itself:  [bold]ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub[/]", markup=True)
     if not (yes or fingerprint or _confirmed()):
         err.print("nothing was stored; in a script, give --fingerprint SHA256:… as the board itself shows it")
         raise typer.Exit(1)

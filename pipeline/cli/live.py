@@ -45,7 +45,8 @@ class LiveView:
         """Begin with nothing to show."""
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(30), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
+            TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=err,
         )  # fmt: skip
         self._task: TaskID | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from rich.status import Status
+from rich.text import Text
 
 from pipeline.cli.console import err
 from pipeline.events import Event, Stage, Step, Waiting
@@ -57,7 +58,8 @@ class RunLines:
         self._status.stop()
 
     def _show(self, step: str) -> None:
-        self._status.update(f"run {self._number} of {self.total}  {self._words}  {self._stage}{step}")
+        words = f"run {self._number} of {self.total}  {self._words}  {self._stage}{step}"
+        self._status.update(Text(words))  # a str would be read as markup
 
     def _expected_end(self) -> str:
         left = self.total - self._number

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from rich.text import Text
 
 from pipeline import __version__
 from pipeline.beginning import begin
@@ -84,12 +85,13 @@ def _seen_through(
         if recorder is not None:
             _begin(recorder, store, told, ready.agent.device)
         target = " ".join(told.target) or "no target"
-        err.print(f"run [bold]{store.id}[/]: {told.data} on {board.name}, {target}, {told.strategy}")
+        what = Text("run ").append(store.id, style="bold")
+        err.print(what.append(f": {told.data} on {board.name}, {target}, {told.strategy}"))
         try:
             execute(ready, store, listen=listen, stopping=stopping)
         except PipelineError as error:
             _note_the_end(store, error)
-            err.print(f"to go on: [bold]pipeline run --resume {store.id}{_where(asked.runs)}[/]")
+            err.print(f"to go on: [bold]pipeline run --resume {store.id}{_where(asked.runs)}[/]", markup=True)
             raise
     return store
 
@@ -223,4 +225,4 @@ def _print_end(store: Store, runs: Path, json: bool) -> None:
     out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
     if store.get("recording"):
         print_recording(store)
-    out.print(f"next    [bold]pipeline pull {store.id} --output my-model{_where(runs)}[/]")
+    out.print(f"next    [bold]pipeline pull {store.id} --output my-model{_where(runs)}[/]", markup=True)

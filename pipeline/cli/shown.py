@@ -26,7 +26,7 @@ def print_run(store: Store) -> None:
     """Print trials, front, artifacts and the table base vs pruned, as far as the run has come."""
     front = {trial.index for trial in store.pareto()}
     best = store.best()
-    out.print(f"[bold]{store.id}[/]  {store.status}")
+    out.print(f"[bold]{store.id}[/]  {store.status}", markup=True)
     if failure := store.get("failure"):
         out.print(str(failure), markup=False, style="red")
     if (store.get("device") or {}).get("kind") == REPLAY:

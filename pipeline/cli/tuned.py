@@ -61,7 +61,7 @@ def tune_and_show(asked: Asked, search: Search, *, json: bool) -> None:
 
     paths = tuple(one.path for one in searched)
     runs = TunedRuns(base=base, paths=paths, board=board, runs=asked.runs, inventory=asked.inventory)
-    err.print(f"[bold]{runs.name}[/]: {_planned(search, searched, budget)}")
+    err.print(f"[bold]{runs.name}[/]: {_planned(search, searched, budget)}", markup=True)
     lines = RunLines(budget)
     try:
         with asked_to_stop() as stopping:
@@ -125,8 +125,10 @@ def _show(
         device = f" --device {runs.board.name}" if asked.device else ""
         out.print()
         out.print(f"best    {best.run}: {figures.test_accuracy:.1%} on the test split, which had no part in the choice")
-        out.print(f"next    [bold]pipeline pull {best.run} --output my-model{place}[/]")
-        out.print(f"or      [bold]pipeline run --config {shlex.quote(os.path.relpath(path))}{device}{place}[/]")
+        out.print(f"next    [bold]pipeline pull {best.run} --output my-model{place}[/]", markup=True)
+        out.print(
+            f"or      [bold]pipeline run --config {shlex.quote(os.path.relpath(path))}{device}{place}[/]", markup=True
+        )
         out.print("        a new run with these settings, which trains on the validation split, too", style="dim")
 
 

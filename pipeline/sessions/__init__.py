@@ -13,7 +13,10 @@ from typing import Protocol
 from pipeline.records import Device
 from pipeline.sessions.zipapp import Zipapp
 
-__all__ = ["OnLine", "Session", "Zipapp", "open_session"]
+__all__ = ["MAX_LINE_BYTES", "OnLine", "Session", "Zipapp", "open_session"]
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""No answer is longer; a stream without newlines is no agent."""
 
 OnLine = Callable[[bytes], bool]
 """Takes one received line without its newline; returns True when it was the reply."""
@@ -34,10 +37,15 @@ class Session(Protocol):
         """
         ...
 
-    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine) -> None:
+    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine, max_bytes: int = MAX_LINE_BYTES) -> None:
         """Send one line and hand over what comes back, line by line, until ``on_line`` returns True.
 
+        Args:
+            deadline_s: for all of it, whatever comes meanwhile.
+            max_bytes: of all that comes back.
+
         Raises:
+            AgentError: more came back.
             ExchangeTimeoutError: not answered in time; the session is of no use any more, close it.
             SessionLostError: the agent or the connection ended.
         """

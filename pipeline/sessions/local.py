@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from pathlib import Path
 
 from pipeline.errors import AgentError, DiskFullError, PythonMissingError
 from pipeline.records import Device
-from pipeline.sessions import OnLine, Zipapp
+from pipeline.sessions import MAX_LINE_BYTES, OnLine, Zipapp
 from pipeline.sessions.conversation import Conversation, last_lines
 
 _CHUNK_BYTES = 1 << 16
@@ -52,9 +53,9 @@ class LocalSession:
         self._write(source, target)
         return size
 
-    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine) -> None:
+    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine, max_bytes: int = MAX_LINE_BYTES) -> None:
         """See ``Session.exchange``."""
-        self._talk.exchange(line, deadline_s, on_line)
+        self._talk.exchange(line, deadline_s, on_line, max_bytes)
 
     def close(self) -> None:
         """See ``Session.close``: a closed stdin is the request to end; after two seconds it is no request."""
@@ -106,22 +107,31 @@ class LocalSession:
                 f"{self._name}: cannot run {command[0]}: {e.strerror}; set `agent: {{python: auto}}`"
             ) from e
 
-    def _send(self, line: bytes) -> None:
-        if self._process.stdin is None or self._process.stdin.closed:
+    def _send(self, line: bytes, until: float) -> None:
+        stdin = self._process.stdin
+        if stdin is None or stdin.closed:
             raise EOFError("the session is closed")
-        self._process.stdin.write(line)
-        self._process.stdin.flush()
+        os.set_blocking(stdin.fileno(), False)
+        view = memoryview(line)
+        with selectors.DefaultSelector() as writable:
+            writable.register(stdin.fileno(), selectors.EVENT_WRITE)
+            while view:
+                if not writable.select(max(0.0, until - time.monotonic())):
+                    raise TimeoutError
+                with contextlib.suppress(BlockingIOError):
+                    view = view[os.write(stdin.fileno(), view) :]
 
-    def _receive(self, seconds: float) -> bytes:
-        if not self._selector.select(seconds):
+    def _receive(self, until: float) -> bytes:
+        if not self._selector.select(max(0.0, until - time.monotonic())):
             raise TimeoutError
         return os.read(self._out, _CHUNK_BYTES)
 
     def _last_words(self) -> str:
         if self._stderr.closed:
             return ""
-        self._stderr.seek(0)
-        return last_lines(self._stderr.read())
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - _CHUNK_BYTES))
+        return last_lines(self._stderr.read(_CHUNK_BYTES))
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

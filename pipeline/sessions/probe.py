@@ -5,10 +5,14 @@ Runs before there is an agent, so it is a few lines of shell around a few lines 
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field, ValidationError
+
+from pipeline.answers.answer import Record, in_words
+from pipeline.answers.fields import Text
 from pipeline.errors import AgentError, DiskFullError, PythonMissingError
 from pipeline.records import Device
 
@@ -19,6 +23,7 @@ MARK = "pipeline-probe:"
 """Begins the answer."""
 
 _NO_PYTHON = 127
+_SAID_CHARACTERS = 500
 
 _SCRIPT = """
 program=$1; folder=$2; agent=$3; shift 3
@@ -48,8 +53,22 @@ except OSError as e:
 print("MARK" + json.dumps(found))
 """.replace("MARK", MARK)
 
+Path = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^/[^\x00-\x1f\x7f]*$")]
+"""Absolute, and nothing in it that would end a line."""
+
 _DISK_FULL = (28, 122)
 """ENOSPC and EDQUOT as Linux on the board numbers them."""
+
+
+class Answer(Record):
+    """What the few lines of Python print."""
+
+    python: Path
+    folder: Path
+    sha256: str | None = Field(pattern="^[0-9a-f]{64}$")
+    problem: Text | None = None
+    errno: int | None = Field(default=0, ge=0, le=4096)
+    free: int = Field(default=-1, ge=-1, le=2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +101,30 @@ def parse(device: Device, status: int, out: str, err: str) -> Board:
             mend = device.mends.get("python", "sudo apt-get install -y python3")
             tried = ", ".join(_candidates(device))
             raise PythonMissingError(f"{device.name}: no Python 3.6 or newer there; tried {tried}; install one: {mend}")
-        said = (err or out).strip().splitlines()[-1:] or ["nothing"]
+        said = (err or out)[-_SAID_CHARACTERS:].strip().splitlines()[-1:] or ["nothing"]
         raise AgentError(f"{device.name}: the board's shell ended with {status} and said {said[0]!r}")
-    found = json.loads(answer.partition("\n")[0])
-    if found["problem"]:
-        kind = DiskFullError if found["errno"] in _DISK_FULL else AgentError
-        raise kind(
-            f"{device.name}: cannot use the agent's folder {found['folder']}: {found['problem']}; set agent: dir"
-        )
-    return Board(found["python"], found["folder"], found["sha256"], int(found["free"]))
+    found = _answer(device, answer.partition("\n")[0])
+    if found.problem:
+        kind = DiskFullError if found.errno in _DISK_FULL else AgentError
+        raise kind(f"{device.name}: cannot use the agent's folder {found.folder}: {found.problem}; set agent: dir")
+    return Board(found.python, found.folder, found.sha256, found.free)
+
+
+def free_bytes(out: str) -> int:
+    r"""Return what ``df -Pk FOLDER`` says is free; 0 where it says nothing of the kind.
+
+    >>> free_bytes("Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/root 100 90 10 90% /\n")
+    10240
+    """
+    columns = (out.strip().splitlines() or [""])[-1].split()
+    return int(columns[3]) * 1024 if len(columns) > 3 and columns[3].isdecimal() and len(columns[3]) < 20 else 0
+
+
+def _answer(device: Device, text: str) -> Answer:
+    try:
+        return Answer.model_validate_json(text)
+    except ValidationError as e:
+        raise AgentError(f"{device.name}: the board's answer to the first look makes no sense: {in_words(e)}") from None
 
 
 def _candidates(device: Device) -> tuple[str, ...]:

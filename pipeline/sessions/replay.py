@@ -19,7 +19,7 @@ from device_agents import protocol
 from pipeline.errors import AgentError
 from pipeline.recording import Answer, Failure, Header, Result, read_answers, read_header, structure_of
 from pipeline.records import Device
-from pipeline.sessions import OnLine
+from pipeline.sessions import MAX_LINE_BYTES, OnLine
 
 _CONDITIONS = ("runtime", "options", "threads", "affinity", "spinning")
 _ASKED: Mapping[str, tuple[str, ...]] = {
@@ -60,9 +60,9 @@ class ReplaySession:
                 self._structures[name] = structure
         return 0
 
-    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine) -> None:
-        """See ``Session.exchange``; the answer is there at once."""
-        del deadline_s
+    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine, max_bytes: int = MAX_LINE_BYTES) -> None:
+        """See ``Session.exchange``; the answer is there at once, and was bounded when it was read."""
+        del deadline_s, max_bytes
         request = json.loads(line)
         number, verb = request.pop("id"), request.pop("verb")
         request.pop("v")

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import shlex
 import struct
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +15,23 @@ from paramiko.sftp import SFTPError
 
 from pipeline.errors import AgentError, DiskFullError
 from pipeline.records import Device
-from pipeline.sessions import OnLine, Zipapp, login_shell, probe
+from pipeline.sessions import MAX_LINE_BYTES, OnLine, Zipapp, login_shell, probe
 from pipeline.sessions.conversation import Conversation, last_lines
+from pipeline.sessions.deadline import left_s, output_of, within
 from pipeline.sessions.link import connect
 from pipeline.sessions.ssh_errors import FOREIGN, talking
 
 log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 16
+_WINDOW_CHUNKS = 64
 _SFTP_S = 60.0
 """Longest wait for one SFTP answer, not for a whole file."""
 _SFTP_HELLO_S = 20.0
+_GRACE_S = 1.0
+"""A login shell that prints for so long is told as such before the connection is ended."""
+_SLOWEST_BYTES_A_SECOND = 10_000
+"""A link that is slower than 80 kbit/s is no way to a board."""
 _PROBE_S = 60.0
 """A Raspberry Pi that starts Python from a cold SD card takes seconds."""
 _SFTP_SERVERS = (
@@ -63,11 +68,10 @@ class SshSession:
         content = source if isinstance(source, bytes) else source.read_bytes()
         return self._put(content, f"{self._board.folder}/files", name)
 
-    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine) -> None:
+    def exchange(self, line: bytes, deadline_s: float, on_line: OnLine, max_bytes: int = MAX_LINE_BYTES) -> None:
         """See ``Session.exchange``."""
-        self._channel.settimeout(deadline_s)
         with talking(self._name):
-            self._talk.exchange(line, deadline_s, on_line)
+            self._talk.exchange(line, deadline_s, on_line, max_bytes)
 
     def close(self) -> None:
         """See ``Session.close``: the agent sees the end of its stdin and goes."""
@@ -97,7 +101,7 @@ class SshSession:
 
     def _start(self, zipapp: Zipapp) -> paramiko.Channel:
         words = [self._board.python, f"{self._board.folder}/{zipapp.name}", "--dir", self._board.folder]
-        with talking(self._name):
+        with talking(self._name), within(self._link, _PROBE_S + _GRACE_S, self._name, "starting the agent"):
             channel = self._link.transport.open_session(timeout=_SFTP_S)
             login_shell.enter(channel, login_shell.LINE, _PROBE_S, self._name)
             channel.sendall(f"echo {login_shell.MARK.decode().strip()}; exec {shlex.join(words)}\n".encode())
@@ -107,7 +111,7 @@ class SshSession:
 
     def _run(self, script: str, seconds: float) -> tuple[int, str, str]:
         """Run one short shell script; return its status, and the end of its output and of its errors."""
-        with talking(self._name):
+        with talking(self._name), within(self._link, seconds + _GRACE_S, self._name, "the first look at the board"):
             channel = self._link.transport.open_session(timeout=seconds)
             with contextlib.closing(channel):
                 try:
@@ -116,13 +120,14 @@ class SshSession:
                     return channel.recv_exit_status(), "", str(said)
                 channel.sendall(script.encode())
                 channel.shutdown_write()
-                out, err = login_shell.drain(channel, seconds)
+                out, err = output_of(channel, self._name)
                 return channel.recv_exit_status(), out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
     def _put(self, content: bytes, folder: str, name: str) -> int:
         """Upload under a passing name, then rename: a name never stands for half a file."""
         target, part = f"{folder}/{name}", f"{folder}/.part-{uuid.uuid4().hex}"
-        with talking(self._name), self._sftp() as sftp:
+        seconds = _SFTP_S + len(content) / _SLOWEST_BYTES_A_SECOND
+        with talking(self._name), within(self._link, seconds, self._name, f"sending {name}"), self._sftp() as sftp:
             if _size(sftp, target) == len(content):
                 return 0
             try:
@@ -188,34 +193,37 @@ class SshSession:
 
     def _free_bytes(self) -> int:
         _, out, _ = self._run(f"df -Pk {shlex.quote(self._board.folder)}\n", _PROBE_S)
-        columns = out.strip().splitlines()[-1].split()
-        return int(columns[3]) * 1024
+        return probe.free_bytes(out)
 
     def _remove(self, path: str) -> None:
-        with talking(self._name), self._sftp() as sftp:
+        with talking(self._name), within(self._link, _SFTP_S, self._name, "removing a file"), self._sftp() as sftp:
             sftp.remove(path)
 
-    def _send(self, line: bytes) -> None:
-        self._channel.sendall(line)
+    def _send(self, line: bytes, until: float) -> None:
+        view = memoryview(line)
+        while view:
+            self._channel.settimeout(left_s(until))
+            view = view[self._channel.send(bytes(view[:_CHUNK_BYTES])) :]
 
-    def _receive(self, seconds: float) -> bytes:
+    def _receive(self, until: float) -> bytes:
         """Wait for the agent's stdout; its stderr is drained meanwhile, for a full window would stop both."""
-        until = time.monotonic() + seconds
         while True:
-            while self._channel.recv_stderr_ready():
-                self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
-                del self._stderr[:-_CHUNK_BYTES]
-            left = until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._channel.settimeout(min(1.0, left))
+            self._drain_stderr()
+            self._channel.settimeout(min(1.0, left_s(until)))
             with contextlib.suppress(TimeoutError):
                 return self._channel.recv(_CHUNK_BYTES)
 
+    def _drain_stderr(self) -> None:
+        """Take what stderr holds now, a window's worth at most: it may be filled as fast as it is drained."""
+        for _ in range(_WINDOW_CHUNKS):
+            if not self._channel.recv_stderr_ready():
+                return
+            self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
+            del self._stderr[:-_CHUNK_BYTES]
+
     def _last_words(self) -> str:
         with contextlib.suppress(OSError, EOFError):
-            while self._channel.recv_stderr_ready():
-                self._stderr += self._channel.recv_stderr(_CHUNK_BYTES)
+            self._drain_stderr()
         return last_lines(bytes(self._stderr))
 
 

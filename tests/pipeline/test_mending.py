@@ -13,7 +13,8 @@ import pytest
 
 from pipeline import mending
 from pipeline.agent import Agent
-from pipeline.errors import PythonMissingError
+from pipeline.checks import _board
+from pipeline.errors import DeviceError, PythonMissingError
 from pipeline.inventory import kinds, load_inventory
 from pipeline.mending import Mend, lacking, script
 from pipeline.records import Device, DeviceFacts, PowerSettings
@@ -95,14 +96,38 @@ def test_sudo_is_given_for_the_helper_alone_and_only_after_it_was_checked() -> N
     assert lines[checked + 1] == "sudo mv -f /etc/sudoers.d/.pipeline-board.new /etc/sudoers.d/pipeline-board"
 
 
-@pytest.mark.parametrize("user", ["ann'; reboot; '", "ann ALL", "$(id)"])
-def test_a_strange_user_name_stays_one_word(user: str) -> None:
-    facts = replace(FACTS, user=user, groups=())
-    text = as_text(replace(PI, modes={"governor": "performance"}), facts)
-    shown = 'sudo() { [ "$1" != usermod ] || echo "$#|$4"; }\n' + text
-    said = subprocess.run(["sh"], input=shown, capture_output=True, text=True, check=False)
+STRANGE_USERS = (
+    "ann'; reboot; '", "ann ALL", "$(id)", "ALL", "ADMINS", "Defaults", "User_Alias", "%sudo", "#0", "+staff", "!ann",
+    "-rf", "0", "ann,bob", "ann\nALL", "ann=x", "dom\\ann", "ann@corp", "ünn", "", "a" * 33, "ann\x00", "ann:x",
+)  # fmt: skip
 
-    assert said.stdout.splitlines()[0] == f"4|{user}"
+
+@pytest.mark.parametrize("user", STRANGE_USERS)
+def test_a_user_whose_name_is_no_posix_name_gets_no_command_that_root_would_run(user: str) -> None:
+    for facts in (replace(FACTS, user=user, groups=()), replace(FACTS, user=user, groups=("video",))):
+        with pytest.raises(DeviceError, match="no POSIX user name: nothing is written for root to run"):
+            as_text(replace(PI, modes={"governor": "performance"}), facts)
+    (finding,) = (f for f in _board(of(PI, replace(FACTS, user=user, groups=()))) if f.name == "permissions")
+    assert "usermod" not in finding.mend
+
+
+@pytest.mark.parametrize("user", ["ann", "pi", "_apt", "Ann", "ann.lee", "a-b_c9", "a" * 32])
+def test_a_posix_name_stands_in_the_commands_as_it_is(user: str) -> None:
+    text = as_text(replace(PI, modes={"governor": "performance"}), replace(FACTS, user=user, groups=()))
+
+    assert f"sudo usermod -aG video {user}\n" in text
+    assert f"'{user} ALL=(root) NOPASSWD: " in text
+
+
+def test_a_user_without_a_name_is_not_called_none() -> None:
+    with pytest.raises(DeviceError, match="has no name on the board"):
+        as_text(facts=replace(FACTS, user=None, groups=()))
+
+
+def test_a_title_ends_with_its_comment() -> None:
+    text = script([Mend("one\nreboot\r\nreboot", ("true",), "log in\nreboot")], PI)
+
+    assert [line for line in text.splitlines() if not line.startswith("#")] == ["set -eu", "", "true"]
 
 
 def test_every_script_is_one_that_a_shell_can_read() -> None:

@@ -1,0 +1,88 @@
+"""Lines of the wire as messages: decoded without ever growing beyond what was asked for, and of a known shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from device_agents import protocol
+from pipeline.answers import Limits, Progress, Waiting, shown
+from pipeline.answers.answer import Record, in_words
+from pipeline.answers.fields import Text, Word
+
+MOST_MESSAGE = 3500
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A reply; what is in its result is for the verb's schema to say."""
+
+    id: int
+    result: Any
+
+
+class Failed(Record):
+    """What the agent could not do, and why."""
+
+    kind: Word
+    message: Annotated[Text, BeforeValidator(lambda text: text[:MOST_MESSAGE] if isinstance(text, str) else text)]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A reply that says why there is no result; without an id where the agent could not read the request."""
+
+    id: int | None
+    error: Failed
+
+
+Event = Progress | Waiting
+Message = Success | Failure | Event
+_EVENT: TypeAdapter[Event] = TypeAdapter(Progress | Waiting)
+
+
+class OtherVersionError(ValueError):
+    """The message is of another version of the protocol."""
+
+
+def decoded(line: bytes, limits: Limits) -> Message:
+    """Return the message in a line.
+
+    Raises:
+        OtherVersionError: the agent is another than ours.
+        ValueError: it is none, or larger than ``limits``; says why.
+    """
+    limits.check(line)
+    try:
+        plain = from_json(line, allow_inf_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{error}: {line[:80]!r}") from None
+    if not isinstance(plain, dict) or "v" not in plain:
+        raise ValueError(f"no message: {line[:80]!r}")
+    if type(plain["v"]) is not int or plain["v"] != protocol.VERSION:
+        raise OtherVersionError(f"version {shown(plain['v'])}, expected {protocol.VERSION}")
+    return _event(plain) if "event" in plain else _reply(plain)
+
+
+def _event(plain: dict[str, Any]) -> Event:
+    try:
+        return _EVENT.validate_python(plain)
+    except ValidationError as error:
+        raise ValueError(f"an event that makes no sense: {in_words(error)}") from None
+
+
+def _reply(plain: dict[str, Any]) -> Success | Failure:
+    number, ok = plain.get("id"), plain.get("ok")
+    if type(number) is not int and not (number is None and ok is False):
+        raise ValueError(f"a reply without its number: id is {shown(number)}")
+    if ok is True and type(number) is int and "result" in plain:
+        return Success(number, plain["result"])
+    if ok is not False:
+        raise ValueError(f"a reply that neither holds a result nor says why not: ok is {shown(ok)}")
+    try:
+        return Failure(number, Failed.model_validate(plain.get("error")))
+    except ValidationError as error:
+        raise ValueError(f"a failure that makes no sense: {in_words(error)}") from None
