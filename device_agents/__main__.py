@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import Dict, List, Optional
 
-from device_agents import protocol, wire
+from device_agents import launch, protocol, wire
 
 _USAGE = """usage: python3 agent.pyz [--dir FOLDER] [--quota-mb MB]
 
@@ -25,13 +25,20 @@ Measures networks on this board.
 _CHILDREN = {"worker": "worker", "sampler": "sampler", "build": "building", "watchdog": "watchdog"}
 """The module of each other mode; only that one is imported, since a sampler or a watchdog stays for long."""
 
+_COMPILE = "compile"
+"""Another child, which takes no job: see ``launch.py``."""
+
 _MEGABYTE = 10**6
 
 
 def main(arguments: Optional[List[str]] = None) -> None:
     """Run in the mode that the command line names."""
     words = sys.argv[1:] if arguments is None else arguments
-    if words and words[0] in _CHILDREN:
+    os.umask(0o077)
+    if words == [_COMPILE]:
+        compiling = importlib.import_module("device_agents.compiling")
+        compiling.write(launch.zipapp(), 1)
+    elif words and words[0] in _CHILDREN:
         _child(_CHILDREN[words[0]], wire.take_stdout())
     else:
         _serve(options(words))
@@ -59,10 +66,14 @@ def options(words: List[str]) -> Dict[str, str]:
 
 
 def _serve(asked: Dict[str, str]) -> None:
+    from device_agents.folder import FolderError, secure
     from device_agents.serve import Server
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's; the agent ends when its line closes
-    folder = os.path.abspath(os.path.expanduser(asked["--dir"]))
+    try:
+        folder = secure(asked["--dir"], make=False)
+    except (FolderError, OSError) as error:
+        sys.exit("cannot use the agent's folder %s: %s" % (asked["--dir"], error))
     Server(folder, wire.Lines(0), wire.take_stdout(), int(asked["--quota-mb"]) * _MEGABYTE).serve()
 
 

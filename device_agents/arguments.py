@@ -41,6 +41,7 @@ class Measure(NamedTuple):
     idle_s: float = 5.0
     timeout_s: float = 120.0
     build_timeout_s: float = 1200.0
+    memory_share: float = 0.6
     seed: int = 0
     reject_above: Optional[float] = None
     settle_below_c: Optional[float] = None
@@ -65,6 +66,7 @@ class Verify(NamedTuple):
     spinning: Optional[bool] = None
     timeout_s: float = 120.0
     build_timeout_s: float = 1200.0
+    memory_share: float = 0.6
 
     @property
     def conditions(self) -> Dict[str, Any]:
@@ -182,6 +184,12 @@ def _above_zero(name: str, value: Any) -> float:
     return float(value)
 
 
+def _share(name: str, value: Any) -> float:
+    if _seconds(name, value) == 0 or value > 1:
+        raise _bad(name, value, "a number above 0 and at most 1")
+    return float(value)
+
+
 def _threads(name: str, value: Any) -> int:
     if type(value) is not int or not 1 <= value <= _MAX_THREADS:
         raise _bad(name, value, "a whole number from 1 to %d" % _MAX_THREADS)
@@ -249,6 +257,7 @@ _RULES: Dict[str, Any] = {
     "timeout_s": _above_zero,
     "build_timeout_s": _above_zero,
     "seconds": _above_zero,
+    "memory_share": _share,
     "ttl_s": _above_zero,
     "seed": _seed,
     "power": _power,

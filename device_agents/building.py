@@ -9,13 +9,12 @@ What a runtime needs for this is told in :mod:`device_agents.runtimes`.
 
 import errno
 import os
-import re
 import resource
 import select
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-from device_agents import engines, plugins
+from device_agents import engines, memory, plugins
 from device_agents.arguments import conditions
 from device_agents.errors import AgentError
 from device_agents.processes import Child
@@ -25,16 +24,8 @@ from device_agents.runtimes import open_runtime, refusals
 from device_agents.wire import Emit
 
 _GRACE_S = 10.0
-_LOOK_EVERY_S = 1.0
 _DYING_S = 5.0
 _LEAST_WORKSPACE_MB = 1
-
-_OUT_OF_MEMORY = re.compile(
-    r"out.?of.?memory|MemoryError|bad_alloc|cudaErrorMemoryAllocation|memory .{0,40}could not be allocated"
-    r"|insufficient memory|SIGKILL|exit code 137",
-    re.I,
-)
-"""As the kernel, CUDA, C++'s library and TensorRT 7 to 10 put it: github.com/NVIDIA/TensorRT issues 477, 840, 4258."""
 
 
 class Failure(NamedTuple):
@@ -52,7 +43,7 @@ class Failure(NamedTuple):
         >>> Failure(256, "RuntimeError: No importer registered for op: NonZero").out_of_memory
         False
         """
-        return bool(_OUT_OF_MEMORY.search(self.words))
+        return bool(memory.OUT_OF_MEMORY.search(self.words))
 
 
 def job(asked: Any) -> Optional[Dict[str, Any]]:
@@ -65,6 +56,7 @@ def job(asked: Any) -> Optional[Dict[str, Any]]:
         "runtime": asked.runtime,
         "models": {name: path for name, path in models.items() if path},
         "options": conditions(asked),
+        "memory_share": asked.memory_share,
     }
 
 
@@ -84,12 +76,13 @@ def run(job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
         recipe = runtime.recipe(job["options"])
     build_s = job["options"]["build_timeout_s"]
     deadline = time.monotonic() + build_s
+    limit = Limit(build_s, deadline, job["memory_share"])
     progress = Progress(emit)
     built = {}
     for name, model in sorted(job["models"].items()):
         path = engines.path(model, recipe)
         if not _usable(path):
-            _build(job["runtime"], model, path, recipe, Limit(build_s, deadline), lambda: progress.tell("build"))
+            _build(job["runtime"], model, path, recipe, limit, lambda: progress.tell("build"))
         built[name] = path
     return built
 
@@ -105,15 +98,17 @@ def attempts(workspace_mb: int) -> List[int]:
 
 
 class Limit(NamedTuple):
-    """The time for all builds of a request."""
+    """The time for all builds of a request, and the share of the board's memory for each."""
 
     seconds: float
     deadline: float
+    memory_share: float
 
 
 def serve(job: Dict[str, Any], emit: Emit) -> None:
     """Build one engine, in this process: {"built": true} or {"failed": why, "disk_full": whether that is why}."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    memory.prefer_as_victim()
     runtime = plugins.load("device_agents.runtimes", job["runtime"])
     try:
         engine, about = runtime.build(job["model"], job["recipe"], job["workspace_mb"])
@@ -158,25 +153,30 @@ def _wait(child: Child, limit: Limit, tell: Callable[[], None]) -> Optional[str]
     Raises:
         AgentError: TIMEOUT, DISK_FULL.
     """
+    guard = memory.Guard(child.pid, limit.memory_share)
     while child.lines.open:
         tell()
+        try:
+            guard.look()
+        except AgentError as error:
+            return str(error)
         left_s = limit.deadline - time.monotonic()
         if left_s <= 0:
             raise AgentError(TIMEOUT, "no engine after %g s: raise measure.build_timeout_s" % limit.seconds)
-        _read(child, min(left_s, _LOOK_EVERY_S))
+        _read(child, min(left_s, memory.EVERY_S))
         line = child.lines.pop()
         if line is not None:
-            return _answer(decode(line), child)
+            return _answer(decode(line), child, guard)
     child.wait(_DYING_S)
-    return "the build " + child.last_words()
+    return guard.explain("the build " + child.last_words())
 
 
-def _answer(answer: Dict[str, Any], child: Child) -> Optional[str]:
+def _answer(answer: Dict[str, Any], child: Child, guard: memory.Guard) -> Optional[str]:
     if "built" in answer:
         return None
     if answer["disk_full"]:
         raise AgentError(DISK_FULL, "no space left on the device for an engine: free some, or lower the quota")
-    return " | ".join(filter(None, [answer["failed"], child.tail()]))
+    return guard.explain(" | ".join(filter(None, [answer["failed"], child.tail()])))
 
 
 def _read(child: Child, seconds: float) -> None:

@@ -13,6 +13,7 @@ import stat
 from typing import Any, Dict, Tuple
 
 from device_agents.digest import sha256
+from device_agents.ordinary import open_ordinary
 
 EXTENSION = ".engine"
 
@@ -53,7 +54,13 @@ def read(path: str) -> Tuple[bytes, Dict[str, Any]]:
         EngineError: another's file, one that others may write, or one that is damaged.
         FileNotFoundError: there is none.
     """
-    with open(path, "rb") as file:
+    try:
+        opened = open_ordinary(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise EngineError("%s: %s: it is not loaded" % (path, error.strerror))
+    with open(opened, "rb") as file:
         status = os.fstat(file.fileno())
         head, _, engine = file.read().partition(b"\n")
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
@@ -61,7 +68,7 @@ def read(path: str) -> Tuple[bytes, Dict[str, Any]]:
     try:
         told = json.loads(head.decode("utf-8"))
         written, about = told["sha256"], dict(told["about"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise EngineError("%s is no engine that this agent wrote: it is not loaded" % path)
     if written != sha256(engine).hexdigest():
         raise EngineError("%s is damaged: it is not loaded" % path)

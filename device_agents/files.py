@@ -14,6 +14,8 @@ from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 from device_agents import skeleton
 from device_agents.digest import sha256
 from device_agents.errors import AgentError
+from device_agents.folder import FolderError, secure
+from device_agents.ordinary import open_ordinary
 from device_agents.protocol import BAD_REQUEST, CORRUPT, DISK_FULL
 
 QUOTA_BYTES = 512 * 10**6
@@ -41,7 +43,7 @@ class Files:
         """
         wanted = list(names)
         with _translated():
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            secure(self._folder)
             found = [name and self._find(name) for name in wanted]
             kept = {path for path in found if path}
             kept.update(_expanded(path, seed) for path in list(kept))
@@ -53,13 +55,12 @@ class Files:
         if not match:
             raise AgentError(BAD_REQUEST, "file name %r, expected <sha256>.<extension>" % (name,))
         path = os.path.join(self._folder, name)
-        if not os.path.isfile(path):
+        if not os.path.lexists(path):
             raise AgentError(CORRUPT, "file %s is missing: send it" % name)
-        if self._checked.get(path) != _stamp(path):
-            if _sha256(path) != match.group(1):
-                os.remove(path)
-                raise AgentError(CORRUPT, "file %s held something else and was removed: send it again" % name)
-            self._checked[path] = _stamp(path)
+        if self._checked.get(path) != _stamp(path) and _sha256(path) != match.group(1):
+            _remove(path)
+            raise AgentError(CORRUPT, "file %s held something else and was removed: send it again" % name)
+        self._checked[path] = _stamp(path)
         _touch(path)
         return path
 
@@ -67,7 +68,8 @@ class Files:
         if not path.endswith(".skeleton"):
             return path
         whole = _expanded(path, seed)
-        if not os.path.isfile(whole) or self._checked.get(whole) != _stamp(whole):
+        if not os.path.lexists(whole) or self._checked.get(whole) != _stamp(whole):
+            _remove(whole)
             self._expand(path, whole, seed, kept)
             self._checked[whole] = _stamp(whole)
         _touch(whole)
@@ -111,7 +113,7 @@ def _expanded(path: str, seed: int) -> str:
 
 
 def _stamp(path: str) -> _Stamp:
-    status = os.stat(path)
+    status = os.lstat(path)
     return status.st_size, status.st_mtime_ns
 
 
@@ -121,17 +123,34 @@ def _touch(path: str) -> None:
 
 
 def _sha256(path: str) -> str:
+    """Return the digest of an ordinary file, nothing for what is none."""
     digest = sha256()
-    with open(path, "rb") as file:
+    try:
+        opened = open_ordinary(path)
+    except OSError:
+        return ""
+    with open(opened, "rb") as file:
         for chunk in iter(lambda: file.read(1 << 20), b""):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _remove(path: str) -> None:
+    """Remove whatever lies there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        import shutil  # not above: seldom needed, never small
+
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.remove(path)
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
+    except FolderError as error:
+        raise AgentError(BAD_REQUEST, "cannot use the agent's folder: %s" % error)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise

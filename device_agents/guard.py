@@ -25,7 +25,7 @@ class Watchdog:
             stderr=subprocess.DEVNULL,
             env=launch.environment(),
             start_new_session=True,
-            pass_fds=(lock_fd,),
+            pass_fds=(lock_fd,) + launch.descriptors(),
             cwd="/",
         )
         stdin, stdout = self._process.stdin, self._process.stdout

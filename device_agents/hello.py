@@ -6,10 +6,11 @@ import pwd
 import sys
 from typing import Any, Dict, List, Optional
 
-from device_agents import board, launch, modes, plugins, readings
+from device_agents import board, launch, plugins, readings
 from device_agents.arguments import Power
 from device_agents.digest import sha256
 from device_agents.power import preferred
+from device_agents.state import HELPER
 
 
 def facts(folder: str, power: Power) -> Dict[str, Any]:
@@ -35,7 +36,7 @@ def _own_sha256() -> str:
 def _helper_sha256() -> Optional[str]:
     """Return the digest of the root-owned helper, None where it is not installed."""
     try:
-        return _sha256(os.path.join(readings.ROOT, modes.HELPER))
+        return _sha256(os.path.join(readings.ROOT, HELPER))
     except OSError:
         return None
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
 from device_agents import modes
 from device_agents.arguments import Hold
 from device_agents.errors import AgentError
+from device_agents.folder import FolderError, secure
 from device_agents.lock import Holder, Lock, duration
 from device_agents.protocol import HELD
 from device_agents.state import State
@@ -133,7 +134,7 @@ class Holding:
         if holder is None:
             modes.restore(self._state)
         elif asked.session and holder.session == asked.session:
-            _end_agent(holder.pid)
+            _end_agent(holder.pid, self._lock.path)
         return holder
 
     def _set_modes(self, asked: Hold) -> Dict[str, Any]:
@@ -142,10 +143,10 @@ class Holding:
             return {"applied": {}, "refused": {}}
         from device_agents.guard import Watchdog  # not above: hello is answered before anything is held
 
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
         try:
+            secure(self._folder)
             self._watchdog = Watchdog(self._state, self._folder, self._lock.fd)
-        except (OSError, modes.RefusedError) as error:
+        except (OSError, FolderError, modes.RefusedError) as error:
             return {"applied": {}, "refused": {mode: str(error) for mode in asked.modes}}
         applied, refused = modes.apply(asked.modes, self._state)
         if not self._state.there():
@@ -174,15 +175,25 @@ def listen(caller: Lines, seconds: float) -> None:
         raise CallerGoneError()
 
 
-def _end_agent(pid: int) -> None:
-    """End an agent of this same user's, if that is what has this number."""
+def _end_agent(pid: int, lock: str) -> None:
+    """End an agent of this same user's that has the lock open; anybody may have written this number there."""
+    process = "/proc/%d" % pid
     try:
-        with open("/proc/%d/cmdline" % pid, "rb") as file:
+        with open(process + "/cmdline", "rb") as file:
             command = file.read().split(b"\0")
-        if b"--dir" in command and pid != os.getpid():
+        held = os.lstat(lock)
+        ours = os.stat(process).st_uid == os.geteuid() and pid != os.getpid() and b"--dir" in command
+        if ours and any(_is(os.path.join(process, "fd", fd), held) for fd in os.listdir(process + "/fd")):
             os.kill(pid, signal.SIGTERM)
     except OSError:
         pass  # it is gone, or not ours
+
+
+def _is(path: str, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), status)
+    except OSError:
+        return False  # closed meanwhile
 
 
 def _user() -> str:

@@ -5,6 +5,7 @@ lets go of a flock when its last holder's process ends, however that ends: a dea
 Times in the line are CLOCK_MONOTONIC's, which all processes of one boot share and no time server moves.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -15,6 +16,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from device_agents import readings
 from device_agents.errors import AgentError
+from device_agents.ordinary import open_ordinary
 from device_agents.protocol import BAD_REQUEST
 
 FOLDER = "PIPELINE_LOCK_DIR"
@@ -25,9 +27,10 @@ _NAME = "pipeline-board.lock"
 _OPEN_TO_ALL = stat.S_ISVTX | 0o777
 _LINE_BYTES = 2048
 _WORD = 100
-_LONGEST_S = 1e10
 _RETRIES = 5
 _RETRY_S = 0.02
+_LONGEST_S = 1e9
+"""No clock of a board counts further, and nobody holds one for longer."""
 
 
 class Holder(NamedTuple):
@@ -81,6 +84,11 @@ class Lock:
         return self._mine is not None
 
     @property
+    def path(self) -> str:
+        """The lock's file, once it was asked for."""
+        return self._path or ""
+
+    @property
     def fd(self) -> int:
         """The file descriptor that carries the flock; a child that inherits it holds the board as well."""
         return self._fd
@@ -92,29 +100,31 @@ class Lock:
             AgentError: BAD_REQUEST, no lock file can be opened.
         """
         path = self._path = self._path or default_path()
-        fd = _open(path)
         holder = _UNKNOWN
         for _ in range(_RETRIES):  # somebody who only looks holds it for a moment
+            fd = _open(path)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    os.close(fd)
-                    raise AgentError(BAD_REQUEST, "cannot lock %s: %s" % (path, error.strerror))
                 holder = _read(fd) or _UNKNOWN
+                os.close(fd)
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise AgentError(BAD_REQUEST, "cannot lock %s: %s" % (path, error.strerror))
                 time.sleep(_RETRY_S)
             else:
-                self._fd = fd
-                self.note(Holder(owner[:_WORD], os.getpid(), session[:_WORD], time.monotonic()))
-                return None
-        os.close(fd)
+                if is_open(path, fd):
+                    self._fd = fd
+                    self.note(Holder(owner[:_WORD], os.getpid(), session[:_WORD], time.monotonic()))
+                    return None
+                os.close(fd)  # somebody put another file in its place: that one is the lock now
         return holder
 
     def note(self, holder: Holder) -> None:
         """Write who holds it, for those who wait."""
         self._mine = holder
         line = json.dumps(holder._asdict()).encode("ascii").ljust(_LINE_BYTES)
-        os.pwrite(self._fd, line, 0)  # one write of one length: nobody reads half of it
+        with contextlib.suppress(OSError):  # where others filled the disk, the lock holds without its line
+            os.pwrite(self._fd, line, 0)  # one write of one length: nobody reads half of it
 
     def expire_at(self, expires_s: Optional[float]) -> None:
         """Tell until when silence is borne, None while at work."""
@@ -124,7 +134,8 @@ class Lock:
     def give(self) -> None:
         """Let go of it; harmless when it is not held."""
         if self._fd >= 0:
-            os.ftruncate(self._fd, 0)  # the line is no longer true
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)  # the line is no longer true
             os.close(self._fd)
         self._fd, self._mine = -1, None
 
@@ -133,7 +144,7 @@ class Lock:
         if self._mine is not None:
             return self._mine
         try:
-            fd = os.open(self._path or default_path(), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = open_ordinary(self._path or default_path(), os.O_RDWR)
         except (OSError, AgentError):  # nobody has ever held it, or we could not hold it either
             return None
         try:
@@ -180,11 +191,11 @@ def _open(path: str) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     for _ in range(_RETRIES):
         try:
-            return _ordinary(path, os.open(path, flags | os.O_NONBLOCK))
+            return open_ordinary(path, os.O_RDWR)
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise _unusable(path, os.strerror(error.errno or 0))
+            raise _unusable(path, "it is a link" if error.errno == errno.ELOOP else str(error.strerror))
         try:
             fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
@@ -197,33 +208,41 @@ def _open(path: str) -> int:
     raise AgentError(BAD_REQUEST, "cannot open the board's lock %s: it comes and goes" % path)
 
 
-def _ordinary(path: str, fd: int) -> int:
-    """Return ``fd``; refuse what somebody may have laid there in place of a file."""
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    raise _unusable(path, "it is no ordinary file")
+def is_open(path: str, fd: int) -> bool:
+    """Whether the descriptor is of the file that has this name now."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except OSError:
+        return False
 
 
 def _unusable(path: str, why: str) -> AgentError:
-    return AgentError(BAD_REQUEST, "cannot open the board's lock %s: %s; remove it: rm %s" % (path, why, path))
+    """Return the error for what somebody may have laid in the lock's place; in /tmp only its owner may remove it."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return AgentError(BAD_REQUEST, "cannot open the board's lock %s: %s; try again" % (path, why))
+    remove = "rm -r" if stat.S_ISDIR(status.st_mode) else "rm"
+    owner = "" if status.st_uid == os.geteuid() else " (it is of user %d)" % status.st_uid
+    return AgentError(
+        BAD_REQUEST,
+        "cannot open the board's lock %s: %s%s; remove it: %s%s %s"
+        % (path, why, owner, "sudo " if owner else "", remove, path),
+    )
 
 
 def _read(fd: int) -> Optional[Holder]:
-    """Return whom the line names; None where it says nothing of the kind: whoever uses this board can write there."""
+    """Return who the file says has it, None where that makes no sense: everybody on the board can write there."""
     try:
-        holder = Holder(**json.loads(os.pread(fd, _LINE_BYTES, 0).decode("ascii")))
-    except (ValueError, TypeError, RecursionError):
+        found = Holder(**json.loads(os.pread(fd, _LINE_BYTES, 0).decode("ascii")))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return holder if _plausible(holder) else None
+    texts = all(isinstance(text, str) and len(text) <= _WORD for text in (found.owner, found.session))
+    times = [found.since_s] + ([] if found.expires_s is None else [found.expires_s])
+    if not texts or type(found.pid) is not int or not 0 < found.pid < 1 << 31 or not all(map(_is_time, times)):
+        return None
+    return found._replace(owner="".join(sign if sign.isprintable() else "?" for sign in found.owner))
 
 
-def _plausible(holder: Holder) -> bool:
-    times = [holder.since_s] + ([] if holder.expires_s is None else [holder.expires_s])
-    return (
-        isinstance(holder.owner, str)
-        and isinstance(holder.session, str)
-        and type(holder.pid) is int
-        and 0 < holder.pid < 1 << 31
-        and all(type(t) in (int, float) and -_LONGEST_S < t < _LONGEST_S for t in times)
-    )
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < _LONGEST_S

@@ -14,10 +14,7 @@ import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from device_agents import programs
-from device_agents.state import State
-
-HELPER = "usr/local/sbin/pipeline-board"
-"""Under the board's root. Its verbs: performance, clocks, nvpmodel N, restore, status."""
+from device_agents.state import HELPER, State
 
 ORDER = ("nvpmodel", "governor", "jetson_clocks")
 """A change of nvpmodel sets clocks and cores anew, so it comes first, and goes last."""

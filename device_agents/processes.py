@@ -31,6 +31,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=launch.environment(),
+            pass_fds=launch.descriptors(),
             start_new_session=True,
             preexec_fn=functools.partial(die_with, os.getpid()),
         )
@@ -42,6 +43,11 @@ class Child:
         self.stderr_open = True
         self._tail = b""
         self.tell(request)
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
 
     def __enter__(self) -> "Child":
         return self

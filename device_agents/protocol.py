@@ -21,12 +21,13 @@ measure    candidate: "<sha256>.onnx", "<sha256>.tflite" or "<sha256>.skeleton" 
            reference: the same or null;
            runtime, options (the runtime's own), threads, affinity: [core, ...] or null, spinning: true, false or null,
            warmup_s, min_s, max_s, block_s, ci_rel, idle_s, timeout_s, build_timeout_s, seed,
+           memory_share: of the board's memory, that the runtime's process may hold,
            reject_above: a share of the reference's latency past which nobody wants the candidate, or null,
            settle_below_c: wait until the board is so cool, or null; settle_s: but not longer,
            power: {"backend": name, "options": {...}}
         -> raw samples, no statistics: see ``measure.py``
 verify     candidate, inputs: "<sha256>.npy" (float32, first axis = images), runtime, options, threads, affinity,
-           spinning, timeout_s, build_timeout_s
+           spinning, timeout_s, build_timeout_s, memory_share
         -> {"outputs": base64 of little-endian float32, "shape": [images, classes]}
 
 Python 3.6, standard library.

@@ -9,7 +9,12 @@ import os
 from typing import Any, Dict, Optional
 
 from device_agents import readings
+from device_agents.ordinary import read_own
 
+HELPER = "usr/local/sbin/pipeline-board"
+"""Under the board's root. Its verbs: performance, clocks, nvpmodel N, restore, status."""
+
+_MOST_BYTES = 1 << 20
 _OUTLIVES_A_BOOT = ("nvpmodel",)
 
 
@@ -29,12 +34,12 @@ class State:
     def before(self) -> Dict[str, Any]:
         """Return what is to be put back; clocks and governors of an earlier boot are gone already."""
         try:
-            with open(self._path, encoding="utf-8") as file:
-                found = json.load(file)
-            before = dict(found["before"])
-        except (OSError, ValueError, KeyError, TypeError):
+            found = json.loads(read_own(self._path, _MOST_BYTES).decode("utf-8"))
+            boot, before = found["boot"], dict(found["before"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
-        if found["boot"] != self._boot():
+        before = {mode: what for mode, what in before.items() if self._makes_sense(mode, what)}
+        if boot != self._boot():
             before = {mode: what for mode, what in before.items() if mode in _OUTLIVES_A_BOOT}
         return before
 
@@ -48,7 +53,7 @@ class State:
         """Write what is still to be put back; with nothing left, remove the file."""
         if not before:
             for path in (self._path, self.clocks):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
                     os.remove(path)
             return
         part = self._path + ".part"
@@ -57,6 +62,18 @@ class State:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, self._path)
+
+    def _makes_sense(self, mode: str, what: Any) -> bool:
+        """Whether this can be what was there before: a damaged file must not decide what is written where."""
+        if mode == "governor" and isinstance(what, dict):
+            policies = os.path.join(self.root, "sys/devices/system/cpu/")
+            return all(
+                path.startswith(policies) and ".." not in path and isinstance(name, str) and name.isidentifier()
+                for path, name in what.items()
+            )
+        if mode == "nvpmodel":
+            return type(what) is int and what >= 0
+        return (mode == "governor" and what == HELPER) or (mode == "jetson_clocks" and isinstance(what, str))
 
     def _boot(self) -> str:
         try:

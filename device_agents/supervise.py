@@ -5,7 +5,7 @@ import select
 import time
 from typing import Any, Dict, Iterator, List, Optional
 
-from device_agents import protocol, stopping
+from device_agents import memory, protocol, stopping
 from device_agents.arguments import Power
 from device_agents.errors import AgentError
 from device_agents.processes import Child
@@ -17,18 +17,27 @@ _CLOSE_SENSOR_S = 5.0
 _DYING_S = 5.0
 
 
-def work(job: Dict[str, Any], timeout_s: float, caller: Lines, emit: Emit, sensor: Optional["Sensor"] = None) -> Any:
+def work(
+    job: Dict[str, Any],
+    timeout_s: float,
+    caller: Lines,
+    emit: Emit,
+    sensor: Optional["Sensor"] = None,
+    memory_share: Optional[float] = None,
+) -> Any:
     """Run a worker on ``job``; return its result and pass on its events.
 
     Raises:
-        AgentError: what the worker reports; CRASHED when it dies, TIMEOUT when it does not end, INVALID when the
-            sensor fails meanwhile. Whatever the worker started is killed in each case.
+        AgentError: what the worker reports; CRASHED when it dies or takes more than ``memory_share`` of the board's
+            memory, TIMEOUT when it does not end, INVALID when the sensor fails meanwhile. Whatever the worker started
+            is killed in each case.
         CallerGoneError: the caller closed the line.
     """
-    deadline = time.monotonic() + timeout_s
     with Child("worker", job) as worker:
+        deadline = time.monotonic() + timeout_s
         windows: List[Any] = []
-        for message in _messages(worker, deadline, caller, sensor):
+        guard = memory.Guard(worker.pid, memory_share)
+        for message in _messages(worker, deadline, caller, sensor, guard):
             if "event" in message:
                 emit(message)
             elif "windows" in message:
@@ -37,11 +46,11 @@ def work(job: Dict[str, Any], timeout_s: float, caller: Lines, emit: Emit, senso
             elif message["ok"]:
                 return message["result"]
             else:
-                raise AgentError(message["error"]["kind"], message["error"]["message"])
+                raise AgentError(message["error"]["kind"], guard.explain(message["error"]["message"]))
         if time.monotonic() >= deadline:
             raise AgentError(TIMEOUT, "no result after %g s: the runtime's process was killed" % timeout_s)
         worker.wait(_DYING_S)
-        raise AgentError(CRASHED, "the runtime's process " + worker.last_words())
+        raise AgentError(CRASHED, guard.explain("the runtime's process " + worker.last_words()))
 
 
 class Sensor:
@@ -123,7 +132,9 @@ def sensing(power: Power, caller: Lines, volts: bool = False) -> Iterator[Option
         yield sensor
 
 
-def _messages(worker: Child, deadline: float, caller: Lines, sensor: Optional[Sensor]) -> Iterator[Dict[str, Any]]:
+def _messages(
+    worker: Child, deadline: float, caller: Lines, sensor: Optional[Sensor], guard: memory.Guard
+) -> Iterator[Dict[str, Any]]:
     """Yield the worker's messages until it falls silent for good or the time is up."""
     children = [worker] + ([sensor.child] if sensor else [])
     while time.monotonic() < deadline:
@@ -131,7 +142,8 @@ def _messages(worker: Child, deadline: float, caller: Lines, sensor: Optional[Se
             yield message
         if not worker.lines.open or (worker.ended() and not _ready(worker)):
             return
-        _wait(children, caller, deadline)
+        _wait(children, caller, min(deadline, time.monotonic() + memory.EVERY_S))
+        guard.look()
         if sensor:
             sensor.take()
 

@@ -26,7 +26,9 @@ class Work:
         with self._holding.alone():
             asked = self._built(asked, send)
             with supervise.sensing(asked.power, self._caller) as sensor:
-                result = supervise.work(self._job("measure", asked), asked.timeout_s, self._caller, send, sensor)
+                result = supervise.work(
+                    self._job("measure", asked), asked.timeout_s, self._caller, send, sensor, asked.memory_share
+                )
                 if sensor:
                     blocks = result["candidate"]["blocks"]
                     result["power"] = sensor.finish(blocks[0]["start_s"], blocks[-1]["end_s"])
@@ -38,7 +40,8 @@ class Work:
         asked = asked._replace(candidate=str(candidate), inputs=str(inputs))
         with self._holding.alone():  # its load would be in somebody else's figures
             asked = self._built(asked, send)
-            return dict(supervise.work(self._job("verify", asked), asked.timeout_s, self._caller, send))
+            job = self._job("verify", asked)
+            return dict(supervise.work(job, asked.timeout_s, self._caller, send, None, asked.memory_share))
 
     def _built(self, asked: Any, send: Emit) -> Any:
         """Return ``asked`` with engines in place of the models, where its runtime needs them built on this board."""

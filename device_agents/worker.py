@@ -5,7 +5,7 @@ import resource
 import sys
 from typing import Any, Dict, List, Optional
 
-from device_agents import building, measure, protocol, verify
+from device_agents import building, measure, memory, protocol, verify
 from device_agents.arguments import Measure, Power, Verify
 from device_agents.errors import AgentError
 from device_agents.protocol import BAD_REQUEST
@@ -16,6 +16,7 @@ from device_agents.wire import Emit
 def serve(job: Dict[str, Any], emit: Emit) -> None:
     """Do the job and send its result: {"ok": true, "result"} or {"ok": false, "error"}."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no core file on the board
+    memory.prefer_as_victim()
     try:
         emit({"ok": True, "result": _run(job, emit)})
     except AgentError as error:

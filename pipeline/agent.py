@@ -262,6 +262,7 @@ class Agent:
             spinning=told.spinning,
             timeout_s=told.timeout_s,
             build_timeout_s=told.build_timeout_s,
+            memory_share=told.memory_share,
         )
         return answer.rows
 

@@ -83,6 +83,8 @@ class MeasureSettings:
     timeout_s: float = 120.0
     build_timeout_s: float = 1200.0
     """For runtimes that build an engine on the board, on top of ``timeout_s``."""
+    memory_share: float = 0.6
+    """Of the board's memory: a runtime's process that holds more is ended, and its candidate has failed."""
     temperature_band_c: float = 5.0
     """A measurement begins no hotter than the session's temperature and this much."""
     settle_s: float = 0.0

@@ -66,7 +66,7 @@ facts = dict(agent_sha256='', python='3', machine='m', board='b', kernel='k', cp
 """
 
 
-_BEGUN = f"write({MARK_OF_SHELL!r})"
+_BEGUN = f"write({MARK_OF_SHELL!r}); sys.stdin.readline()"
 """As if the login shell had passed our command on."""
 
 

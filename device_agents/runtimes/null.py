@@ -5,6 +5,7 @@ Its model is a small JSON file; every key is optional:
 {"ms": 2.0,          time of an inference
  "burn": true,       by computing rather than sleeping
  "load_ms": 0,       time to load
+ "hold_mb": 0,       memory that is taken and written to while loading
  "outputs": [0.5],   what an inference answers, for every image
  "say": "text",      printed to stdout at each inference, as chatty libraries do
  "refuse": "why",    raised while loading
@@ -65,6 +66,7 @@ class Model:
             import subprocess  # not above: hello loads every runtime's module, and has to be quick
 
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        self._held = [b"x" * 10**6 for _ in range(behaviour.get("hold_mb", 0))]
         time.sleep(behaviour.get("load_ms", 0) / 1e3)
 
     def step(self) -> None:

@@ -4,6 +4,7 @@ Its model is the null runtime's JSON file, with more keys:
 
 {"build_ms": 0,              time of a build
  "build_needs_mb": 100,      what it can do with: in a larger workspace the kernel kills it, as it does when memory ends
+ "build_holds_mb": 0,         memory that the build takes and writes to
  "build_says": "text",       printed to stderr before anything goes wrong
  "build_refuse": "why"}      raised while building
 """
@@ -43,7 +44,9 @@ def build(model: str, recipe: Dict[str, Any], workspace_mb: int) -> Tuple[bytes,
     told = null.behaviour(model)
     sys.stderr.write(told.get("build_says", ""))
     sys.stderr.flush()
+    held = [b"x" * 10**6 for _ in range(told.get("build_holds_mb", 0))]
     time.sleep(told.get("build_ms", 0) / 1e3)
+    del held
     if workspace_mb > told.get("build_needs_mb", workspace_mb):
         os.kill(os.getpid(), signal.SIGKILL)
     if "build_refuse" in told:

@@ -7,7 +7,6 @@ import errno
 import os
 import selectors
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,9 @@ import time
 import uuid
 from pathlib import Path
 
+import psutil
+
+from device_agents.folder import FolderError, secure
 from pipeline.errors import AgentError, DiskFullError, PythonMissingError
 from pipeline.records import Device
 from pipeline.sessions import MAX_LINE_BYTES, OnLine, Zipapp
@@ -33,11 +35,11 @@ class LocalSession:
         self._files = self._folder / "files"
         self._make_folder()
         agent = self._folder / zipapp.name
-        if not agent.exists() or agent.read_bytes() != zipapp.content:
+        if not _holds(agent, zipapp.content):
             self._write(zipapp.content, agent)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         python = sys.executable if device.python == "auto" else str(Path(device.python).expanduser())
-        self._process = self._start([python, str(agent), "--dir", str(self._folder)])
+        self._process = self._start(zipapp.command(python, str(self._folder)))
         self._out = self._process.stdout.fileno() if self._process.stdout else -1
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._out, selectors.EVENT_READ)
@@ -73,7 +75,10 @@ class LocalSession:
 
     def _make_folder(self) -> None:
         try:
-            self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
+            secure(str(self._folder))
+            secure(str(self._files))
+        except FolderError as e:
+            raise AgentError(f"{self._name}: cannot use the agent's folder: {e}; or set agent: dir") from e
         except OSError as e:
             raise AgentError(f"{self._name}: cannot make the agent's folder {self._files}: {e.strerror}") from e
 
@@ -84,6 +89,7 @@ class LocalSession:
                 part.write_bytes(source)
             else:
                 shutil.copyfile(source, part)
+            part.chmod(0o600)
             part.replace(target)
         except OSError as e:
             part.unlink(missing_ok=True)
@@ -134,6 +140,21 @@ class LocalSession:
         return last_lines(self._stderr.read(_CHUNK_BYTES))
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        """Kill the agent and all that it started, in whatever session; a watchdog still has to restore power modes."""
+        family = [psutil.Process(self._process.pid)]
+        with contextlib.suppress(psutil.Error):
+            family += family[0].children(recursive=True)
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[-1:] != ["watchdog"]:
+                    process.kill()
         self._process.wait()
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether an ordinary file of this content lies there; what is none is moved out of the way."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}.part-{uuid.uuid4().hex}"))
+    elif path.is_symlink() or (path.exists() and not path.is_file()):
+        path.unlink()
+    return path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content

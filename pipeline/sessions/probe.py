@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from importlib import resources
 from typing import Annotated
 
 from pydantic import Field, ValidationError
@@ -36,22 +37,33 @@ done
 exit 127
 """
 
-_PROGRAM = """
-import hashlib, json, os, sys
+_LOOK = """
+import hashlib, json, sys
 folder = os.path.expanduser(sys.argv[1])
 found = {"python": sys.executable, "folder": folder, "sha256": None, "problem": None, "errno": 0, "free": -1}
+def ordinary(path):
+    return not os.path.lexists(path) or stat.S_ISREG(os.lstat(path).st_mode) and os.lstat(path).st_size < MOST
+
 try:
-    os.makedirs(os.path.join(folder, "files"), mode=0o700, exist_ok=True)
+    secure(folder)
+    secure(os.path.join(folder, "files"))
     disk = os.statvfs(folder)
     found["free"] = disk.f_bavail * disk.f_frsize
     agent = os.path.join(folder, sys.argv[2])
-    if os.path.exists(agent):
+    if os.path.isdir(agent) and not os.path.islink(agent):
+        os.rename(agent, agent + ".part-%d" % os.getpid())
+    elif not ordinary(agent):
+        os.remove(agent)
+    elif os.path.exists(agent):
         with open(agent, "rb") as f:
             found["sha256"] = hashlib.sha256(f.read()).hexdigest()
+except FolderError as e:
+    found.update(problem=str(e))
 except OSError as e:
     found.update(problem=e.strerror, errno=e.errno)
 print("MARK" + json.dumps(found))
-""".replace("MARK", MARK)
+""".replace("MARK", MARK).replace("MOST", str(16 * 10**6))
+_PROGRAM = (resources.files("device_agents") / "folder.py").read_text("utf-8") + _LOOK
 
 Path = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^/[^\x00-\x1f\x7f]*$")]
 """Absolute, and nothing in it that would end a line."""

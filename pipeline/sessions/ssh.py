@@ -100,7 +100,7 @@ class SshSession:
         return probe.parse(self._device, status, out, err)
 
     def _start(self, zipapp: Zipapp) -> paramiko.Channel:
-        words = [self._board.python, f"{self._board.folder}/{zipapp.name}", "--dir", self._board.folder]
+        words = zipapp.command(self._board.python, self._board.folder)
         with talking(self._name), within(self._link, _PROBE_S + _GRACE_S, self._name, "starting the agent"):
             channel = self._link.transport.open_session(timeout=_SFTP_S)
             login_shell.enter(channel, login_shell.LINE, _PROBE_S, self._name)
@@ -132,6 +132,7 @@ class SshSession:
                 return 0
             try:
                 with sftp.file(part, "wb") as f:
+                    f.chmod(0o600)  # under a strange umask the agent could not read it
                     f.set_pipelined(True)
                     f.write(content)
                 if _size(sftp, part) != len(content):

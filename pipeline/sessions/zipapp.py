@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import zipfile
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+
+_MAIN = b"from device_agents.bootstrap import main\n\nmain()\n"
+_DECODED = "import base64, sys; exec(base64.b64decode(sys.argv.pop(1)))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +32,22 @@ class Zipapp:
         """The file's name on the device."""
         return f"agent-{self.sha256}.pyz"
 
+    def command(self, python: str, folder: str) -> list[str]:
+        """Return the command that runs the file of this name in ``folder`` if it has this content, else says so.
+
+        What checks it is in the command itself, encoded so that neither quotes nor newlines have to be passed on.
+        """
+        first = (resources.files("device_agents") / "bootstrap.py").read_bytes()
+        program = [python, "-I", "-S", "-c", _DECODED, base64.b64encode(first).decode()]
+        return [*program, f"{folder}/{self.name}", "--dir", folder]
+
 
 @lru_cache(maxsize=1)
 def zipapp() -> Zipapp:
     """Pack ``device_agents`` into one file that any Python 3.6 runs; the same sources give the same bytes."""
     package = resources.files("device_agents")
-    files = {"__main__.py": (package / "bootstrap.py").read_bytes()}
+    files = {"__main__.py": _MAIN}
     _collect(package, "device_agents", files)
-    del files["device_agents/bootstrap.py"]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):

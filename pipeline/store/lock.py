@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import time
 from pathlib import Path
+
+import psutil
 
 from pipeline.errors import RunInUseError
 from pipeline.store.faults import explained
 
 _NAME = "lock"
+_MOST_SHOWN = 100
 _PATIENCE_S = 0.5
 """A reader that asks whether the lock is free holds it for microseconds; a writer outwaits that."""
 
@@ -46,10 +50,7 @@ class WriterLock:
         deadline = time.monotonic() + _PATIENCE_S
         while not _try(self._descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                pid = os.pread(self._descriptor, 32, 0).decode("ascii", "replace") or "unknown"
-                raise RunInUseError(
-                    f"run {folder.name} is being written by process {pid}; wait until it ends, or stop it: kill {pid}"
-                )
+                raise RunInUseError(f"run {folder.name} is being written by {_writer(self._descriptor)}")
             time.sleep(0.01)
 
 
@@ -63,6 +64,18 @@ def is_written(folder: Path) -> bool:
         return not _try(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+
+
+def _writer(descriptor: int) -> str:
+    """Return in words who has the lock and how to end that, as far as this machine knows the process."""
+    written = os.pread(descriptor, 32, 0).decode("ascii", "replace")
+    try:
+        process = psutil.Process(int(written))
+        command, user = shlex.join(process.cmdline()), process.username()
+    except (ValueError, OverflowError, psutil.Error):
+        return "a process that this machine does not know, perhaps of another one; wait until it ends"
+    shown = "".join(sign if sign.isprintable() else " " for sign in command)[:_MOST_SHOWN]
+    return f"process {process.pid}; wait until it ends, or stop it ({shown}, of {user}): kill {process.pid}"
 
 
 def _try(descriptor: int, kind: int) -> bool:

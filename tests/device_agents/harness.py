@@ -25,13 +25,14 @@ def find_python36() -> str | None:
 class Agent:
     """The agent's process, spoken to as the host does: a line out, lines in."""
 
-    def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
+            cwd=cwd,
         )
         self.events: list[dict] = []
         self._partial = b""

@@ -168,3 +168,36 @@ def test_no_space_left_is_said_and_leaves_no_half_file(small_disk, put):
 
     assert caught.value.kind == DISK_FULL
     assert os.listdir(small_disk) == [name]
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a folder", "a link", "a link to nothing"])
+def test_what_is_no_file_in_a_file_s_place_is_removed_and_has_to_be_sent_again(folder, put, what):
+    path = put(b"model")
+    path.rename(folder / "elsewhere")
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a folder":
+        (path / "more").mkdir(parents=True)
+    else:
+        path.symlink_to("elsewhere" if what == "a link" else "nowhere")
+    begin = time.monotonic()
+
+    with pytest.raises(AgentError, match="held something else and was removed: send it again") as caught:
+        Files(str(folder)).paths([path.name])
+
+    assert caught.value.kind == CORRUPT
+    assert not os.path.lexists(path)
+    assert (folder / "elsewhere").read_bytes() == b"model"
+    assert time.monotonic() - begin < 1
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(folder, put):
+    path = put(b"model")
+    folder.chmod(0o777)
+    with pytest.raises(
+        AgentError, match=r"cannot use the agent's folder: others may write to .*: chmod go-w"
+    ) as caught:
+        Files(str(folder)).paths([path.name])
+
+    assert caught.value.kind == BAD_REQUEST
+    assert path.exists()

@@ -1,7 +1,11 @@
 """Who holds the board, and in which modes: real agents, real kills, and a folder shaped like a board."""
 
+import fcntl
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +68,23 @@ def test_one_holds_the_board_and_the_other_is_told_who(on_board):
     assert "lost in 15 min unless something is asked" in error["message"]
     assert "ann@desk" in second.result("hello")["holder"]
     assert second.result("telemetry")
+
+
+def test_a_process_that_somebody_wrote_into_the_lock_s_file_is_not_ended_for_it(on_board, board):
+    """Everybody on the board can read a session's word there, and write any number beside it."""
+    victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "--dir"])
+    line = {"owner": "eve", "pid": victim.pid, "session": "ann's", "since_s": 1.0, "expires_s": None}
+    with (board.root / "run/lock/pipeline-board.lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps(line).encode())
+        file.flush()
+        error = on_board().error("hold", owner="ann@desk", session="ann's", wait_s=0.6)
+        assert error["kind"] == protocol.HELD
+        assert f"held by eve (pid {victim.pid}), " in error["message"]
+    alive = running(victim.pid)
+    victim.kill()
+    victim.wait()
+    assert alive
 
 
 def test_who_waits_hears_who_has_it_and_gets_it_when_they_let_go(on_board):

@@ -4,9 +4,12 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -188,3 +191,129 @@ def test_a_child_that_inherits_it_holds_the_board_as_well(path):
     child.kill()
     child.wait()
     assert eventually(lambda: Lock(path).holder() is None)
+
+
+LINES = {
+    "other types": {"owner": 5, "pid": "1", "session": None, "since_s": "x"},
+    "a list as owner": {"owner": ["ann"], "pid": 1, "session": "", "since_s": 0.0},
+    "not a number": {"owner": "ann", "pid": 1, "session": "", "since_s": float("nan")},
+    "no end": {"owner": "ann", "pid": 1, "session": "", "since_s": 0.0, "expires_s": float("inf")},
+    "a huge number": {"owner": "ann", "pid": 1, "session": "", "since_s": 10**400},
+    "a far year": {"owner": "ann", "pid": 1, "session": "", "since_s": 0.0, "expires_s": 1e300},
+    "true as a number": {"owner": "ann", "pid": True, "session": "", "since_s": 0.0},
+    "every process": {"owner": "ann", "pid": -1, "session": "", "since_s": 0.0},
+    "a long owner": {"owner": "x" * 1500, "pid": 1, "session": "", "since_s": 0.0},
+    "one field more": {"owner": "ann", "pid": 1, "session": "", "since_s": 0.0, "more": 1},
+    "a list": [],
+}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(pytest.param(json.dumps(line).encode(), id=name) for name, line in LINES.items()),
+        pytest.param(b"[" * 2048, id="deep"),
+        pytest.param(bytes(range(256)) * 8, id="binary"),
+        pytest.param(b"9" * 2048, id="digits"),
+    ],
+)
+def test_a_holder_s_line_that_another_user_wrote_breaks_nothing(path, content):
+    mine = Lock(path)
+    mine.take("ann")
+    Path(path).write_bytes(content)
+
+    for found in (Lock(path).take("bob"), Lock(path).holder()):
+        assert found.words() == "somebody"
+        assert json.dumps(found.event(), allow_nan=False)
+    mine.give()
+    assert Lock(path).holder() is None
+
+
+def test_a_holder_s_name_cannot_write_on_the_reader_s_terminal(path):
+    mine = Lock(path)
+    mine.take("ann\x1b[2J\r\nheld by root\u202e")
+
+    assert Lock(path).holder().owner == "ann?[2J??held by root?"
+    mine.give()
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link to nothing", "a second name", "a socket", "a device"])
+def test_what_is_no_file_of_its_own_in_its_place_is_named_and_left_alone(path, tmp_path, what):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    if what == "a folder":
+        Path(path).mkdir()
+    elif what == "a link to nothing":
+        Path(path).symlink_to(tmp_path / "nothing")
+    elif what == "a second name":
+        os.link(victim, path)
+    elif what == "a socket":
+        with socket.socket(socket.AF_UNIX) as it:
+            it.bind(path)
+    else:
+        if os.geteuid() != 0:
+            pytest.skip("needs root to make a device")
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    begin = time.monotonic()
+
+    with pytest.raises(AgentError, match=r"cannot open the board's lock .*; remove it: rm ") as caught:
+        Lock(path).take("ann")
+    assert ("rm -r" in str(caught.value)) == (what == "a folder")
+    assert Lock(path).holder() is None
+    assert time.monotonic() - begin < 1
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_huge_lock_file_is_as_good_as_any(path):
+    with Path(path).open("wb") as file:
+        file.truncate(1 << 40)
+    mine = Lock(path)
+
+    assert mine.take("ann") is None
+    assert Lock(path).holder().owner == "ann"
+    mine.give()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_a_lock_file_that_another_user_keeps_to_themselves_is_named_with_its_owner():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o1777)
+        path = Path(folder, "board.lock")
+        path.touch(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(AgentError) as caught:
+                Lock(str(path)).take("bob")
+            assert Lock(str(path)).holder() is None
+        finally:
+            os.seteuid(0)
+
+    told = f"cannot open the board's lock {path}: Permission denied (it is of user 0); remove it: sudo rm {path}"
+    assert str(caught.value) == told
+
+
+def test_a_file_put_in_the_lock_s_place_is_the_lock_from_then_on(path):
+    first, second = Lock(path), Lock(path)
+    assert first.take("ann") is None
+    Path(path).unlink()
+    assert second.take("bob") is None
+    assert Lock(path).take("eve").owner == "bob"
+    first.give()
+    assert Lock(path).holder().owner == "bob"
+    second.give()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a disk of one page")
+def test_a_full_disk_costs_the_line_not_the_lock(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", tmp_path], check=False).returncode:
+        pytest.skip("cannot mount a tmpfs here")
+    try:
+        (tmp_path / "others").write_bytes(b"x" * 4096)
+        mine = Lock(str(tmp_path / "board.lock"))
+        assert mine.take("ann") is None
+        assert Lock(mine.path).take("bob").words() == "somebody"
+        mine.give()
+        assert Lock(mine.path).holder() is None
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)

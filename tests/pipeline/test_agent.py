@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,41 @@ def test_a_model_that_fails_costs_that_one_measurement(local: Device, behaviour:
 def test_a_model_that_hangs_is_killed_at_its_time_limit(local: Device) -> None:
     with open_agent(local) as agent, pytest.raises(errors.MeasureError, match="timeout"):
         agent.measure(null_model(hang_after=3), settings=dataclasses.replace(QUICK, timeout_s=1.5))
+
+
+def wants(floats: int) -> bytes:
+    """A network of four weights that fills a tensor of so many floats, as a damaged shape does."""
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    x, y = (helper.make_tensor_value_info(name, float32, [1, 4]) for name in ("x", "y"))
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["full"], value=helper.make_tensor("one", float32, [1], [1.0])),
+        helper.make_node("ReduceMean", ["full"], ["mean"]),
+        helper.make_node("Mul", ["x", "mean"], ["y"]),
+    ]
+    shape = helper.make_tensor("shape", onnx.TensorProto.INT64, [1], [floats])
+    graph = helper.make_graph(nodes, "g", [x], [y], [shape])
+    opset = helper.make_opsetid("", 13)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize("floats", [1_500_000_000, 20_000_000_000, 2**61])
+def test_a_network_that_asks_for_far_too_much_memory_fails_soon_and_the_next_is_measured(
+    local: Device, floats: int
+) -> None:
+    """6 GB are to be had here and ended at the limit; 80 GB and 2^63 bytes the runtime itself cannot get."""
+    settings = dataclasses.replace(QUICK, memory_share=1e9 / psutil.virtual_memory().total)
+    device = dataclasses.replace(local, runtime="onnxruntime", measure=settings)
+    with open_agent(device) as agent:
+        begin = time.monotonic()
+        with pytest.raises(errors.MeasureError) as caught:
+            agent.measure(wants(floats))
+        assert time.monotonic() - begin < 20
+        if floats < 2**60:
+            assert re.search(
+                r"held up to \d+ MB, its limit is 1000 MB \(measure.memory_share: 0\.\d+ of the board's \d+ MB\)",
+                str(caught.value),
+            )
+        assert agent.measure(wants(1000)).inferences > 0
 
 
 def test_a_file_over_the_device_s_limit_is_refused_before_it_goes_over(local: Device) -> None:

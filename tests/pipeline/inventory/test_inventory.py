@@ -302,6 +302,17 @@ def test_a_mistake_is_told_with_its_line_and_what_would_be_right(text: str, expe
     assert expected in complaint(text)
 
 
+def test_how_much_of_the_board_s_memory_a_candidate_may_take_is_a_share() -> None:
+    assert written("devices: {pi: {host: a}}").device("pi").measure.memory_share == 0.6
+    assert written("devices: {pi: {host: a, measure: {memory_share: 1}}}").device("pi").measure.memory_share == 1
+
+
+@pytest.mark.parametrize("share", ["0", "-0.5", "1.01", "60", "much", "true", ".nan"])
+def test_a_share_of_the_memory_that_makes_no_sense_is_pointed_at(share: str) -> None:
+    message = complaint(f"devices:\n  pi:\n    host: a\n    measure:\n      memory_share: {share}\n")
+    assert message.startswith("inventory.yaml:5: devices.pi.measure.memory_share: ")
+
+
 @pytest.mark.parametrize("key", ["password", "passphrase", "Token"])
 def test_a_secret_is_refused_with_what_to_use_instead(key: str) -> None:
     message = complaint(f"devices:\n  pi:\n    host: a\n    ssh:\n      {key}: hunter2\n")

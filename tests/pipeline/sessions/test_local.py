@@ -117,6 +117,18 @@ def test_closing_ends_an_agent_that_listens_and_kills_one_that_does_not(opened: 
             said(session)
 
 
+def test_what_an_agent_that_does_not_listen_started_ends_with_it(opened: Any) -> None:
+    """In a session of its own as well, which a kill of the agent's group does not reach."""
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)"
+    session = opened(
+        f"import subprocess, sys, time\n{child}\nfor line in sys.stdin: print({child}.pid, flush=True)\ntime.sleep(60)"
+    )
+    family = psutil.Process(int(said(session))).parent().children(recursive=True)
+    assert len(family) == 2
+    session.close()
+    assert all(map(gone, family))
+
+
 def test_a_python_that_is_not_there_is_named(opened: Any) -> None:
     with pytest.raises(errors.PythonMissingError, match="cannot run /nowhere/python"):
         opened(python="/nowhere/python")
@@ -126,3 +138,41 @@ def test_a_folder_that_cannot_be_made_is_named() -> None:
     device = Device(name="local", kind="local", agent_dir="/proc/agent")
     with pytest.raises(errors.AgentError, match="cannot make the agent's folder /proc/agent"):
         open_session(device, Zipapp.of(b""))
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a folder", "a link", "a huge file"])
+def test_what_is_no_file_in_the_agent_s_place_is_replaced(opened: Any, tmp_path: Path, what: str) -> None:
+    opened().close()
+    (file,) = (tmp_path / "agent").glob("agent-*.pyz")
+    file.rename(tmp_path / "elsewhere")
+    if what == "a pipe":
+        os.mkfifo(file)
+    elif what == "a folder":
+        file.mkdir()
+    elif what == "a link":
+        file.symlink_to(tmp_path / "elsewhere")
+    else:
+        with file.open("wb") as sparse:
+            sparse.truncate(1 << 40)
+    assert said(opened()) == b"hello"
+    assert file.is_file()
+    assert not file.is_symlink()
+
+
+def test_a_folder_that_others_may_write_to_is_refused_with_what_mends_it(opened: Any, tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent").chmod(0o777)
+    with pytest.raises(errors.AgentError, match=r"cannot use the agent's folder: others may .*: chmod go-w \S+/agent;"):
+        opened()
+
+
+def test_the_agent_s_folder_and_files_are_its_user_s_alone_under_any_umask(opened: Any, tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        session = opened()
+        session.put(b"content", "a.onnx")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "agent").rglob("*")}
+    assert (tmp_path / "agent").stat().st_mode & 0o777 == modes.pop("files") == 0o700
+    assert set(modes.values()) == {0o600}

@@ -263,6 +263,58 @@ def test_a_folder_that_cannot_be_made_is_told_by_name(sshd: Any, opened: Any) ->
         opened(sshd.device(agent_dir="/proc/agent"))
 
 
+@pytest.mark.parametrize("what", ["a pipe", "a folder", "a link", "a huge file"])
+def test_what_is_no_file_in_the_agent_s_place_is_replaced(sshd: Any, opened: Any, what: str) -> None:
+    opened(sshd.device()).close()
+    file = sshd.folder / "agent" / program(ECHO).name
+    file.rename(sshd.folder / "elsewhere")
+    if what == "a pipe":
+        os.mkfifo(file)
+    elif what == "a folder":
+        file.mkdir()
+    elif what == "a link":
+        file.symlink_to(sshd.folder / "elsewhere")
+    else:
+        with file.open("wb") as sparse:
+            sparse.truncate(1 << 40)
+    assert said(opened(sshd.device())) == b"hello"
+    assert file.is_file()
+    assert not file.is_symlink()
+
+
+@pytest.mark.parametrize("which", ["agent", "agent/files", "above"])
+def test_a_folder_that_others_may_write_to_is_refused_before_anything_goes_over(
+    sshd: Any, opened: Any, which: str
+) -> None:
+    agent = sshd.folder / ("above/agent" if which == "above" else "agent")
+    (agent / "files").mkdir(parents=True)
+    (sshd.folder / which).chmod(0o777)
+    with pytest.raises(errors.AgentError, match=r"cannot use the agent's folder .*: others may write to .*chmod go-w"):
+        opened(sshd.device(agent_dir=str(agent)))
+    assert os.listdir(agent) == ["files"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder to somebody else")
+@pytest.mark.parametrize("link", [False, True])
+def test_a_folder_of_somebody_else_s_is_refused_by_name(sshd: Any, opened: Any, link: bool) -> None:
+    theirs = sshd.folder / ("theirs" if link else "agent")
+    theirs.mkdir(mode=0o700)
+    os.chown(theirs, 65534, 65534)
+    if link:
+        (sshd.folder / "agent").symlink_to(theirs)
+    with pytest.raises(errors.AgentError, match=f"cannot use the agent's folder .*: {theirs} belongs to nobody"):
+        opened(sshd.device())
+    assert os.listdir(theirs) == []
+
+
+def test_the_agent_s_folder_and_files_are_its_user_s_alone(sshd: Any, opened: Any) -> None:
+    session = opened(sshd.device(agent_dir=str(sshd.folder / "new/agent")))
+    session.put(b"content", "a.onnx")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (sshd.folder / "new").rglob("*")}
+    assert [modes.pop("agent"), modes.pop("files")] == [0o700, 0o700]
+    assert set(modes.values()) == {0o600}
+
+
 # ------------------------------------------------------------ files
 
 

@@ -163,6 +163,18 @@ def test_a_second_writer_is_refused_with_the_first_ones_pid(tmp_path: Path) -> N
         Store.open(tmp_path, run_id, write=True).close()
 
 
+@pytest.mark.parametrize("written", ["", "?", "-1", "9" * 31, "0.5", str(2**31 - 1)])
+def test_a_second_writer_is_not_told_to_kill_what_is_no_process(tmp_path: Path, written: str) -> None:
+    with writing_child(tmp_path, "print(store.id, flush=True); time.sleep(60)") as child:
+        run_id = read_line(child)
+        (lock,) = tmp_path.rglob("lock")
+        lock.write_text(written)
+        with pytest.raises(StoreError, match="is being written by a process that this machine does not know") as caught:
+            Store.open(tmp_path, run_id, write=True)
+        child.kill()
+        assert "kill" not in str(caught.value)
+
+
 def test_a_reader_may_not_write(store: Store) -> None:
     with reopen(store) as reader, pytest.raises(StoreError, match="opened for reading"):
         reader.set("chosen", "a1")
