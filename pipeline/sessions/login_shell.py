@@ -13,7 +13,7 @@ import time
 
 import paramiko
 
-from pipeline.errors import AgentError
+from pipeline.errors import AgentError, ExchangeTimeoutError
 
 MARK = b"pipeline-begins\n"
 
@@ -37,7 +37,7 @@ def enter(channel: paramiko.Channel, command: str, seconds: float, name: str) ->
 
     Raises:
         EOFError: the login shell ended before; with what it said.
-        TimeoutError: it has printed no mark in the time.
+        ExchangeTimeoutError: it has printed no mark in the time.
         AgentError: it prints without end; ``name`` is the device's.
     """
     channel.exec_command(command)
@@ -52,9 +52,7 @@ def await_mark(channel: paramiko.Channel, seconds: float, name: str) -> bool:
         try:
             got = _read(channel, out, err, until)
         except TimeoutError:
-            if count < _PAGE_BYTES:
-                raise
-            raise _endless(name, count, out or err) from None
+            raise (_endless(name, count, out or err) if count >= _PAGE_BYTES else _silent(name, seconds)) from None
         count += got
         if count > _MOST_BYTES:
             raise _endless(name, count, out or err)
@@ -93,6 +91,13 @@ def _read(channel: paramiko.Channel, out: bytearray, err: bytearray, until: floa
             del out[:-_KEPT_BYTES]
             return len(chunk)
     raise TimeoutError
+
+
+def _silent(name: str, seconds: float) -> ExchangeTimeoutError:
+    return ExchangeTimeoutError(
+        f"{name}: the login shell took more than {seconds:g} s; is the board overloaded, or does its rc file wait for"
+        " something (~/.bashrc, ~/.profile, /etc/profile)?"
+    )
 
 
 def _endless(name: str, count: int, said: bytearray) -> AgentError:
