@@ -102,7 +102,7 @@ def test_a_jump_host_may_lie_behind_a_proxy_command(start_sshd: Any, relay: str)
     ],
 )
 def test_a_proxy_command_that_leads_nowhere_is_told_with_what_it_said(sshd: Any, command: str, complaint: str) -> None:
-    address = sshd.address(proxy_command=command, connect_timeout_s=1.0)
+    address = sshd.address(proxy_command=command, connect_timeout_s=1.0 if "sleep" in command else 20.0)
     with pytest.raises(errors.UnreachableError, match=complaint) as e:
         link.connect(address, "board")
     assert f"ProxyCommand `{command}`" in str(e.value)
