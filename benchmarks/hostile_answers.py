@@ -11,6 +11,7 @@ Counted are those that end in a traceback instead of an error of ours, take over
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import traceback
 from collections import Counter
@@ -19,6 +20,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the boards are the tests'
 
 from pipeline.answers import Measured
 from pipeline.errors import PipelineError

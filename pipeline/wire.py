@@ -48,8 +48,8 @@ A = TypeVar("A", bound=Answer)
 
 LOCAL_RETRIES = 2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
-_MOST_NOISE_LINES = 1000
-_BESIDE_BYTES, _BESIDE_BYTES_A_SECOND = 1 << 20, 1 << 12
+_MOST_LINES, _LINES_A_SECOND = 1000, 10
+_MOST_LINE_BYTES = 1 << 10
 """Of one exchange, besides the reply: what a login shell prints, and an event a second or so."""
 _RETRIED = (UnreachableError, SessionLostError, ExchangeTimeoutError)
 
@@ -184,11 +184,11 @@ class Wire:
         """Send one request; return what its reply holds, not validated yet, or why there is no result."""
         self._number += 1
         limits = question.kind.limits(question.known)
-        beside = _BESIDE_BYTES + int(_BESIDE_BYTES_A_SECOND * question.deadline_s)
-        heard = _Heard(self._device.name, self._number, limits, beside, self._on_event)
+        lines = _MOST_LINES + int(_LINES_A_SECOND * question.deadline_s)
+        heard = _Heard(self._device.name, self._number, limits, lines, self._on_event)
         request = protocol.encode({"id": self._number, "verb": question.kind.verb, **question.arguments})
         try:
-            session.exchange(request, question.deadline_s, heard.take, limits.size + beside)
+            session.exchange(request, question.deadline_s, heard.take, limits.size + lines * _MOST_LINE_BYTES)
         except messages.OtherVersionError as e:
             raise AgentError(f"{self._device.name}: the agent's answer makes no sense: {e}") from e
         except messages.NoMessageError as e:
@@ -217,15 +217,15 @@ class Wire:
 class _Heard:
     """The lines of one exchange, up to its reply."""
 
-    def __init__(self, device: str, number: int, limits: Limits, beside_bytes: int, on_event: OnEvent | None) -> None:
+    def __init__(self, device: str, number: int, limits: Limits, lines: int, on_event: OnEvent | None) -> None:
         self.reply: object = None
         """The result, or what failed."""
         self._device = device
         self._number = number
         self._limits = limits
         self._on_event = on_event
-        self._noise_lines = 0
-        self._beside_bytes = beside_bytes
+        self._lines_left = lines
+        self._bytes_left = lines * _MOST_LINE_BYTES
 
     def take(self, line: bytes) -> bool:
         """Take in a line; return whether it is the reply.
@@ -238,15 +238,15 @@ class _Heard:
         if isinstance(message, messages.Success | messages.Failure) and message.id in (self._number, None):
             self.reply = message.result if isinstance(message, messages.Success) else message.error
             return True
-        self._note(line, is_noise=message is None)
+        self._note(line)
         if isinstance(message, Progress | Waiting) and self._on_event:
             self._on_event(message.model_dump())
         return False
 
-    def _note(self, line: bytes, *, is_noise: bool) -> None:
+    def _note(self, line: bytes) -> None:
         """Count what is not the reply: events, what a login shell prints, replies that nobody waits for."""
         _log.debug("%s said: %r", self._device, line[:200])
-        self._noise_lines += is_noise
-        self._beside_bytes -= len(line)
-        if self._noise_lines > _MOST_NOISE_LINES or self._beside_bytes < 0:
+        self._lines_left -= 1
+        self._bytes_left -= len(line)
+        if self._lines_left < 0 or self._bytes_left < 0:
             raise AgentError(f"{self._device}: the login shell or the agent prints without end: {line[:80]!r}")
