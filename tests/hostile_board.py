@@ -86,12 +86,14 @@ def _agent(words: str, said: str, source: str) -> Attack:
 
 _ENDLESS = "prints without end"
 _LATE = "took more than|no answer from the agent within"
+_FLOODED = f"{_ENDLESS}|{_LATE}"
+"""A machine at its limit may not get through the flood before the deadline."""
 _NONSENSE = "makes no sense"
 
 ATTACKS: tuple[Attack, ...] = (
-    _shell("one endless line", _ENDLESS, "while True: write(b'x' * 65536)"),
-    _shell("endless lines", _ENDLESS, "while True: write(b'welcome\\n' * 8192)"),
-    _shell("endless errors", _ENDLESS, "while True: sys.stderr.write('no\\n' * 9999)"),
+    _shell("one endless line", _FLOODED, "while True: write(b'x' * 65536)"),
+    _shell("endless lines", _FLOODED, "while True: write(b'welcome\\n' * 8192)"),
+    _shell("endless errors", _FLOODED, "while True: sys.stderr.write('no\\n' * 9999)"),
     _shell("a byte now and then", _LATE, "while True: write(b'x'); time.sleep(0.2)"),
     _shell("silence", _LATE, ""),
     _shell("paths that are none", _NONSENSE, f"{_BEGUN}; print({MARK!r} + json.dumps(dict(python='/x\\n; reboot', "
@@ -104,10 +106,10 @@ ATTACKS: tuple[Attack, ...] = (
     _files("a byte now and then", "no SFTP|took more than", "while True: write(b'\\0'); time.sleep(0.2)"),
     _files("one endless packet", "no SFTP|took more than", "while True: write(b'\\0\\xff\\xff\\xff' * 9999)"),
     _files("garbage", "no SFTP: Garbage", "write(b'x' * 99)"),
-    _agent("one endless line", "without a newline", "while True: write(b'{' + b'x' * 65536)"),
-    _agent("endless lines", _ENDLESS, "while True: write(b'hello\\n' * 8192)"),
-    _agent("endless foreign ids", _ENDLESS, "while True: write(b'{\"v\":2,\"id\":99,\"ok\":true,\"result\":{}}\\n')"),
-    _agent("endless events", _ENDLESS,
+    _agent("one endless line", f"without a newline|{_LATE}", "while True: write(b'{' + b'x' * 65536)"),
+    _agent("endless lines", _FLOODED, "while True: write(b'hello\\n' * 8192)"),
+    _agent("endless foreign ids", _FLOODED, "while True: write(b'{\"v\":2,\"id\":99,\"ok\":true,\"result\":{}}\\n')"),
+    _agent("endless events", _FLOODED,
            "while True: write(b'{\"v\":2,\"id\":1,\"event\":\"progress\",\"stage\":\"x\",\"seconds\":1}\\n')"),
     _agent("endless errors", _LATE, "while True: sys.stderr.write('no\\n' * 9999)"),
     _agent("a byte now and then", _LATE, "while True: write(b'{'); time.sleep(0.2)"),

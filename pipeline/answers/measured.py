@@ -200,9 +200,6 @@ class Measured(Answer):
         models = [self.candidate, *([self.reference] if self.reference else [])]
         for model in models:
             _require_apart(model.windows, "blocks of one model")
-        told = [self.wall_s is None, self.own_cpu_s is None, self.cores is None]
-        if any(told) != all(told):
-            raise ValueError("wall_s, own_cpu_s and cores come all three or not at all")
         windows = np.concatenate([model.windows for model in models])
         _require_apart(windows[windows[:, 0].argsort(kind="stable")], "blocks of candidate and reference")
         _require_apart(np.array(self.idle, dtype=np.float64).reshape(-1, 2), "idle windows")

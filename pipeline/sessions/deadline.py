@@ -95,7 +95,8 @@ def _require_short(out: bytearray, err: bytearray, name: str, most_bytes: int) -
 
 def _too_long(name: str, doing: str, seconds: float) -> ExchangeTimeoutError:
     return ExchangeTimeoutError(
-        f"{name}: {doing} took more than {seconds:g} s; is the board overloaded, or its login shell waiting for input?"
+        f"{name}: {doing} took more than {seconds:.3g} s; is the board overloaded, or does its login shell wait for "
+        "input?"
     )
 
 

@@ -95,7 +95,7 @@ class ReplaySession:
         files = [arguments.get(name) for name in _FILES.get(verb, ())]
         asked = [arguments.get(name) for name in _ASKED.get(verb, ())]
         questions = [json.dumps([verb, files, asked], sort_keys=True)]
-        structures = [name and self._structures.get(name) for name in files]
+        structures = [self._structures.get(name) if isinstance(name, str) else None for name in files]
         if verb == "measure" and structures[0]:
             questions.append(json.dumps(["alike", structures, asked], sort_keys=True))
         return questions
@@ -116,7 +116,8 @@ def _marked(verb: str, result: Mapping[str, Any]) -> dict[str, Any]:
     if verb == "hello":
         return {**result, "board": f"{result.get('board') or 'unknown board'}, replayed"}
     if verb == "measure":
-        return {**result, "conditions": {**(result.get("conditions") or {}), "replayed": True}}
+        conditions = result.get("conditions")
+        return {**result, "conditions": {**(conditions if isinstance(conditions, dict) else {}), "replayed": True}}
     return dict(result)
 
 
