@@ -86,6 +86,8 @@ def _greet(address: SshAddress, name: str) -> Link:
                 _prefer_known_keys(transport, address)
                 transport.banner_timeout = address.connect_timeout_s
                 transport.start_client(timeout=address.connect_timeout_s)
+                if not transport.initial_kex_done:  # paramiko returns all the same
+                    raise TimeoutError
             except BaseException:
                 transport.close()
                 raise
