@@ -11,6 +11,7 @@ Counted are those that end in a traceback instead of an error of ours, take over
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import traceback
 from collections import Counter
@@ -20,6 +21,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the boards are the tests'
+
+from pipeline.answers import Measured
 from pipeline.errors import PipelineError
 from tests.hostile import VERBS, Hostile, answers, ask, plain, steers
 
@@ -69,6 +73,25 @@ class Tally:
         self.tracebacks[f"{type(error).__name__} in {Path(place.filename).name}:{place.name}"] += 1
 
 
+def validation_ms(ms: float, seconds: float = 60.0, block_s: float = 0.05) -> tuple[int, float]:
+    """Return how many inferences a long measurement of a fast model holds, and how long its validation takes."""
+    raw = plain("measure").result
+    pairs, runs = int(seconds / block_s / 2), int(0.98e3 * block_s / ms)
+    for turn, name in enumerate(("candidate", "reference")):
+        starts = [10 + (2 * pair + turn) * block_s for pair in range(pairs)]
+        raw[name]["blocks"] = [
+            {"start_s": at, "end_s": at + block_s, "ms": [round(ms + 1e-6 * (i % 9), 6) for i in range(runs)]}
+            for at in starts
+        ]
+    raw["power"].update(t_s=[5 + 0.02 * i for i in range(3500)], w=[2.0] * 3500)
+    taken = []
+    for _ in range(9):
+        start = time.process_time()
+        Measured.of(raw)
+        taken.append(time.process_time() - start)
+    return 2 * pairs * runs, 1e3 * min(taken)
+
+
 def reset_peak_mb() -> float:
     """Forget the most memory that this process held; return what it holds."""
     Path("/proc/self/clear_refs").write_text("5")
@@ -111,6 +134,9 @@ def show(tally: Tally, seconds: float) -> None:
         f"{tally.large} over {MEGABYTES:g} MB (most {tally.most_mb:.0f} MB, {tally.largest}), "
         f"{tally.unescaped} not escaped"
     )
+    for ms in (5.0, 1.0, 0.1):
+        inferences, took_ms = validation_ms(ms)
+        console.print(f"validating 60 s of {ms:g} ms, {inferences} inferences: {took_ms:.1f} ms")
     for title, counted in (("outcome", tally.outcomes), ("traceback", tally.tracebacks)):
         if counted:
             table = Table(title, "answers", box=None)

@@ -93,4 +93,4 @@ def _plain(value: object) -> str:
     text = " ".join(str(value).split())
     for sign in "\\`|<>*_":
         text = text.replace(sign, f"\\{sign}")
-    return text
+    return text.replace("](", "]\\(")  # what would be a link

@@ -68,7 +68,7 @@ def decode(line):
     """Return the message in ``line``; raise ProtocolError when it is none, or of another version."""
     try:
         message = json.loads(line.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ProtocolError("not a message: %r" % line[:200])
     if not isinstance(message, dict) or "v" not in message:
         raise ProtocolError("not a message: %r" % line[:200])

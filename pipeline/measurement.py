@@ -181,8 +181,8 @@ def _power(
 
 
 def _dropped_share(raw: Powered) -> float:
-    """Return how many of the sensor's readings were dropped."""
-    return raw.dropped / max(1, raw.dropped + len(raw.t_s))
+    """Return how many of the sensor's readings were dropped; none where the agent does not say, as older ones."""
+    return raw.dropped / (raw.dropped + len(raw.t_s)) if raw.dropped else 0.0
 
 
 def _rest(trace: PowerTrace, idle: Sequence[tuple[float, float]], active: Sequence[Block]) -> Interval | None:

@@ -44,24 +44,30 @@ Message = Success | Failure | Event
 _EVENT: TypeAdapter[Event] = TypeAdapter(Progress | Waiting)
 
 
-class OtherVersionError(ValueError):
-    """The message is of another version of the protocol."""
+class NoMessageError(ValueError):
+    """The line is no message, or larger than any that was asked for."""
+
+
+class OtherVersionError(NoMessageError):
+    """The message is of another version of the protocol: the agent is another than ours."""
 
 
 def decoded(line: bytes, limits: Limits) -> Message:
     """Return the message in a line.
 
     Raises:
-        OtherVersionError: the agent is another than ours.
-        ValueError: it is none, or larger than ``limits``; says why.
+        NoMessageError: it is none, of another version, or larger than ``limits``; says why.
     """
-    limits.check(line)
+    try:
+        limits.check(line)
+    except ValueError as error:
+        raise NoMessageError(str(error)) from None
     try:
         plain = from_json(line, allow_inf_nan=False)
     except ValueError as error:
-        raise ValueError(f"{error}: {line[:80]!r}") from None
+        raise NoMessageError(f"{error}: {line[:80]!r}") from None
     if not isinstance(plain, dict) or "v" not in plain:
-        raise ValueError(f"no message: {line[:80]!r}")
+        raise NoMessageError(f"no message: {line[:80]!r}")
     if type(plain["v"]) is not int or plain["v"] != protocol.VERSION:
         raise OtherVersionError(f"version {shown(plain['v'])}, expected {protocol.VERSION}")
     return _event(plain) if "event" in plain else _reply(plain)
@@ -71,18 +77,18 @@ def _event(plain: dict[str, Any]) -> Event:
     try:
         return _EVENT.validate_python(plain)
     except ValidationError as error:
-        raise ValueError(f"an event that makes no sense: {in_words(error)}") from None
+        raise NoMessageError(f"an event that makes no sense: {in_words(error)}") from None
 
 
 def _reply(plain: dict[str, Any]) -> Success | Failure:
     number, ok = plain.get("id"), plain.get("ok")
     if type(number) is not int and not (number is None and ok is False):
-        raise ValueError(f"a reply without its number: id is {shown(number)}")
+        raise NoMessageError(f"a reply without its number: id is {shown(number)}")
     if ok is True and type(number) is int and "result" in plain:
         return Success(number, plain["result"])
     if ok is not False:
-        raise ValueError(f"a reply that neither holds a result nor says why not: ok is {shown(ok)}")
+        raise NoMessageError(f"a reply that neither holds a result nor says why not: ok is {shown(ok)}")
     try:
         return Failure(number, Failed.model_validate(plain.get("error")))
     except ValidationError as error:
-        raise ValueError(f"a failure that makes no sense: {in_words(error)}") from None
+        raise NoMessageError(f"a failure that makes no sense: {in_words(error)}") from None

@@ -138,7 +138,7 @@ def structure_of(name: str, content: bytes) -> str | None:
         content = skeleton(content)
     elif extension != "skeleton":
         return None
-    told = json.loads(zlib.decompress(content).partition(b"\n")[0])
+    told = json.loads(zlib.decompressobj().decompress(content, LINE_LIMITS.size).partition(b"\n")[0])
     places = [told["size"], [fill[:2] for fill in told["fill"]]]
     return hashlib.sha256(json.dumps(places).encode()).hexdigest()
 
@@ -225,6 +225,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"the recording {path} cannot be written: {error.strerror}; make room, then resume") from error
+    except ValueError as error:
+        raise StoreError(f"the recording {path} cannot be gone on with: {error}; move it away, then resume") from error
 
 
 def _without_names(told: Mapping[str, Any]) -> dict[str, Any]:

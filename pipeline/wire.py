@@ -48,9 +48,9 @@ A = TypeVar("A", bound=Answer)
 
 LOCAL_RETRIES = 2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
-_MOST_NOISE_LINES = 1000
-_BESIDE_BYTES = 1 << 20
-"""Of one exchange, besides the reply: events, about one a second, and what a login shell prints."""
+_MOST_LINES, _LINES_A_SECOND = 1000, 10
+_MOST_LINE_BYTES = 1 << 10
+"""Of one exchange, besides the reply: what a login shell prints, and an event a second or so."""
 _RETRIED = (UnreachableError, SessionLostError, ExchangeTimeoutError)
 
 
@@ -151,7 +151,7 @@ class Wire:
                 self._heard(question, Failure(reply.kind, reply.message), files)
             lost = reply.kind == protocol.HELD and self.greeting is not None  # by a silence; others took the board
             if last or not (lost or reply.kind == protocol.CORRUPT):
-                raise self._error(reply)
+                raise self._error(reply, question)
             _log.warning("%s: %s", self._device.name, reply.message)
             if lost:
                 self._greet(session)
@@ -177,20 +177,21 @@ class Wire:
         question = Question(Held, deadline_s, arguments, arguments)
         reply = self._exchange(session, question)
         if isinstance(reply, Failed):
-            raise self._error(reply)
+            raise self._error(reply, question)
         self.greeted = self._validated(reply, question)
 
     def _exchange(self, session: Session, question: Question[A]) -> Any:
         """Send one request; return what its reply holds, not validated yet, or why there is no result."""
         self._number += 1
         limits = question.kind.limits(question.known)
-        heard = _Heard(self._device.name, self._number, limits, self._on_event)
+        lines = _MOST_LINES + int(_LINES_A_SECOND * question.deadline_s)
+        heard = _Heard(self._device.name, self._number, limits, lines, self._on_event)
         request = protocol.encode({"id": self._number, "verb": question.kind.verb, **question.arguments})
         try:
-            session.exchange(request, question.deadline_s, heard.take, limits.size + _BESIDE_BYTES)
+            session.exchange(request, question.deadline_s, heard.take, limits.size + lines * _MOST_LINE_BYTES)
         except messages.OtherVersionError as e:
             raise AgentError(f"{self._device.name}: the agent's answer makes no sense: {e}") from e
-        except ValueError as e:
+        except messages.NoMessageError as e:
             raise self._nonsense(f"the agent's answer makes no sense: {e}", question) from e
         return heard.reply
 
@@ -205,9 +206,9 @@ class Wire:
         kind = MeasureError if question.kind.concerns_candidate else AgentError
         return kind(f"{self._device.name}: {why}")
 
-    def _error(self, failed: Failed) -> PipelineError:
+    def _error(self, failed: Failed, question: Question[A]) -> PipelineError:
         text = f"{self._device.name}: {failed.message}"
-        if failed.kind in protocol.CANDIDATE_KINDS:
+        if failed.kind in protocol.CANDIDATE_KINDS and question.kind.concerns_candidate:
             return MeasureError(f"{text} ({failed.kind})")
         own = {protocol.DISK_FULL: DiskFullError, protocol.HELD: BoardHeldError}
         return own[failed.kind](text) if failed.kind in own else AgentError(f"{text} ({failed.kind})")
@@ -216,35 +217,36 @@ class Wire:
 class _Heard:
     """The lines of one exchange, up to its reply."""
 
-    def __init__(self, device: str, number: int, limits: Limits, on_event: OnEvent | None) -> None:
+    def __init__(self, device: str, number: int, limits: Limits, lines: int, on_event: OnEvent | None) -> None:
         self.reply: object = None
         """The result, or what failed."""
         self._device = device
         self._number = number
         self._limits = limits
         self._on_event = on_event
-        self._noise_lines = self._beside_bytes = 0
+        self._lines_left = lines
+        self._bytes_left = lines * _MOST_LINE_BYTES
 
     def take(self, line: bytes) -> bool:
         """Take in a line; return whether it is the reply.
 
         Raises:
-            ValueError: it is no message of ours.
+            NoMessageError: it is no message of ours.
             AgentError: there is more beside the reply than any agent has to say.
         """
         message = messages.decoded(line, self._limits) if line.startswith(b"{") else None
         if isinstance(message, messages.Success | messages.Failure) and message.id in (self._number, None):
             self.reply = message.result if isinstance(message, messages.Success) else message.error
             return True
-        self._note(line, is_noise=message is None)
+        self._note(line)
         if isinstance(message, Progress | Waiting) and self._on_event:
             self._on_event(message.model_dump())
         return False
 
-    def _note(self, line: bytes, *, is_noise: bool) -> None:
+    def _note(self, line: bytes) -> None:
         """Count what is not the reply: events, what a login shell prints, replies that nobody waits for."""
         _log.debug("%s said: %r", self._device, line[:200])
-        self._noise_lines += is_noise
-        self._beside_bytes += len(line)
-        if self._noise_lines > _MOST_NOISE_LINES or self._beside_bytes > _BESIDE_BYTES:
+        self._lines_left -= 1
+        self._bytes_left -= len(line)
+        if self._lines_left < 0 or self._bytes_left < 0:
             raise AgentError(f"{self._device}: the login shell or the agent prints without end: {line[:80]!r}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.agent import Agent, open_agent
 from pipeline.records import Device
 from pipeline.sessions import Session, Zipapp, open_session
+from pipeline.sessions.login_shell import MARK as MARK_OF_SHELL
 from pipeline.sessions.probe import MARK
 
 
@@ -65,13 +66,17 @@ facts = dict(agent_sha256='', python='3', machine='m', board='b', kernel='k', cp
 """
 
 
+_BEGUN = f"write({MARK_OF_SHELL!r}); sys.stdin.readline()"
+"""As if the login shell had passed our command on."""
+
+
 def _shell(words: str, said: str, source: str) -> Attack:
     return Attack(f"login: {words}", said, f"{_TALK}{source}\ntime.sleep(99)\n", as_shell=True)
 
 
 def _files(words: str, said: str, source: str) -> Attack:
-    """Let the first look through, and neither SFTP nor its server run by hand."""
-    honest = "if (what := os.environ['SSH_ORIGINAL_COMMAND']) == 'exec sh -s': os.execv('/bin/sh', ['sh', '-s'])"
+    """Let everything through but SFTP."""
+    honest = "if 'sftp' not in (what := os.environ['SSH_ORIGINAL_COMMAND']): os.execv('/bin/sh', ['sh', '-c', what])"
     return Attack(f"files: {words}", said, f"import os\n{_TALK}{honest}\n{source}\ntime.sleep(99)\n", as_shell=True)
 
 
@@ -81,27 +86,30 @@ def _agent(words: str, said: str, source: str) -> Attack:
 
 _ENDLESS = "prints without end"
 _LATE = "took more than|no answer from the agent within"
+_FLOODED = f"{_ENDLESS}|{_LATE}"
+"""A machine at its limit may not get through the flood before the deadline."""
 _NONSENSE = "makes no sense"
 
 ATTACKS: tuple[Attack, ...] = (
-    _shell("one endless line", _ENDLESS, "while True: write(b'x' * 65536)"),
-    _shell("endless lines", _ENDLESS, "while True: write(b'welcome\\n' * 8192)"),
-    _shell("endless errors", _ENDLESS, "while True: sys.stderr.write('no\\n' * 9999)"),
+    _shell("one endless line", _FLOODED, "while True: write(b'x' * 65536)"),
+    _shell("endless lines", _FLOODED, "while True: write(b'welcome\\n' * 8192)"),
+    _shell("endless errors", _FLOODED, "while True: sys.stderr.write('no\\n' * 9999)"),
     _shell("a byte now and then", _LATE, "while True: write(b'x'); time.sleep(0.2)"),
     _shell("silence", _LATE, ""),
-    _shell("paths that are none", _NONSENSE, f"print({MARK!r} + json.dumps(dict(python='/x\\n; reboot', "
+    _shell("paths that are none", _NONSENSE, f"{_BEGUN}; print({MARK!r} + json.dumps(dict(python='/x\\n; reboot', "
            "folder='here', sha256=7, problem=None, errno=0, free=-9))); sys.exit()"),
-    _shell("a number of 5000 digits", _NONSENSE, f"print({MARK!r} + '{{\"free\":' + '9' * 5000 + '}}'); sys.exit()"),
-    _shell("a nested answer", _NONSENSE, f"print({MARK!r} + '[' * 500000); sys.exit()"),
+    _shell("a number of 5000 digits", _NONSENSE,
+           f"{_BEGUN}; print({MARK!r} + '{{\"free\":' + '9' * 5000 + '}}'); sys.exit()"),
+    _shell("a nested answer", _NONSENSE, f"{_BEGUN}; print({MARK!r} + '[' * 500000); sys.exit()"),
     _shell("escape sequences", "ended with 3 and said", f"sys.stderr.write({EVIL}); sys.exit(3)"),
     _files("silence", _LATE, ""),
     _files("a byte now and then", "no SFTP|took more than", "while True: write(b'\\0'); time.sleep(0.2)"),
     _files("one endless packet", "no SFTP|took more than", "while True: write(b'\\0\\xff\\xff\\xff' * 9999)"),
-    _files("garbage", "no SFTP|took more than", "write(b'x' * 99)"),
-    _agent("one endless line", "without a newline", "while True: write(b'{' + b'x' * 65536)"),
-    _agent("endless lines", _ENDLESS, "while True: write(b'hello\\n' * 8192)"),
-    _agent("endless foreign ids", _ENDLESS, "while True: write(b'{\"v\":2,\"id\":99,\"ok\":true,\"result\":{}}\\n')"),
-    _agent("endless events", _ENDLESS,
+    _files("garbage", "no SFTP: Garbage", "write(b'x' * 99)"),
+    _agent("one endless line", f"without a newline|{_LATE}", "while True: write(b'{' + b'x' * 65536)"),
+    _agent("endless lines", _FLOODED, "while True: write(b'hello\\n' * 8192)"),
+    _agent("endless foreign ids", _FLOODED, "while True: write(b'{\"v\":2,\"id\":99,\"ok\":true,\"result\":{}}\\n')"),
+    _agent("endless events", _FLOODED,
            "while True: write(b'{\"v\":2,\"id\":1,\"event\":\"progress\",\"stage\":\"x\",\"seconds\":1}\\n')"),
     _agent("endless errors", _LATE, "while True: sys.stderr.write('no\\n' * 9999)"),
     _agent("a byte now and then", _LATE, "while True: write(b'{'); time.sleep(0.2)"),

@@ -17,6 +17,7 @@ from pipeline.answers.fields import (
     LONGEST_S,
     Celsius,
     Cores,
+    Count,
     Floats,
     Megabytes,
     Milliseconds,
@@ -36,7 +37,6 @@ INFERENCES_A_SECOND = 400_000
 """No runtime answers faster when Python calls it: the call alone takes 2 µs."""
 SAMPLES_A_SECOND = 10_000
 """No power sensor of ours gives more."""
-MOST_DROPPED = 10_000_000
 LEAST_MS = 1e-6
 """The agent writes nanoseconds."""
 _SAMPLE_BYTES = 24
@@ -151,7 +151,7 @@ class Powered(Record):
     interval_s: float | None = Field(default=None, ge=0, le=3600)
     t_s: Moments
     w: Watts
-    dropped: int = Field(default=0, ge=0, le=MOST_DROPPED)
+    dropped: Count = 0
     """Readings that could not be true."""
 
     @model_validator(mode="after")

@@ -11,9 +11,9 @@ from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, mode
 
 from pipeline.answers.answer import Answer, Record
 from pipeline.answers.board import State
-from pipeline.answers.fields import Floats, Moment, Moments, SensorWatts, Word, as_seconds, asked, numbers
+from pipeline.answers.fields import Count, Floats, Moment, Moments, SensorWatts, Word, as_seconds, asked, numbers
 from pipeline.answers.limits import Limits
-from pipeline.answers.measured import MOST_DROPPED, SAMPLES_A_SECOND, require_in_order
+from pipeline.answers.measured import SAMPLES_A_SECOND, require_in_order
 
 _SLACK_S = 30.0
 
@@ -67,7 +67,8 @@ class Metered(Answer):
     about: About | None = None
     rest: Phase | None = None
     load: Phase | None = None
-    dropped: int = Field(default=0, ge=0, le=MOST_DROPPED)
+    dropped: Count = 0
+    """Readings that could not be true."""
     threads: Annotated[int, Field(ge=1, le=4096)] = 1
     before: State = State()
     during: State = State()

@@ -12,10 +12,8 @@ import paramiko
 from pipeline.errors import AgentError, ExchangeTimeoutError
 from pipeline.sessions.link import Link
 
-MOST_OUTPUT_BYTES = 1 << 24
+MOST_OUTPUT_BYTES = 1 << 20
 """Of one short command, and as many of errors; a login shell that greets at length prints some 10 kB."""
-KEPT_BYTES = 1 << 20
-"""Of either: the end, which is ours."""
 _CHUNK_BYTES = 1 << 16
 _LOOK_S = 0.1
 
@@ -55,46 +53,28 @@ def within(link: Link, seconds: float, name: str, doing: str) -> Iterator[None]:
 
 
 def output_of(channel: paramiko.Channel, name: str, most_bytes: int = MOST_OUTPUT_BYTES) -> tuple[bytes, bytes]:
-    """Return the ends of what a command prints and of its errors, where its own words stand.
-
-    Both are read in turns, since a full window of one stops both.
+    """Return all that a command prints, and all its errors; reads both at once, since a full window stops both.
 
     Raises:
-        AgentError: it prints more than ``most_bytes``.
+        AgentError: it prints more.
     """
-    streams = (_Stream(name, most_bytes), _Stream(name, most_bytes))
-    out, err = streams
+    out, err = bytearray(), bytearray()
     channel.settimeout(_LOOK_S)
     while True:
         chunk: bytes | None = None
         with contextlib.suppress(TimeoutError):
             chunk = channel.recv(_CHUNK_BYTES)
-        out.add(chunk or b"")
+        out += chunk or b""
+        _require_short(out, err, name, most_bytes)
         while channel.recv_stderr_ready():
-            err.add(channel.recv_stderr(_CHUNK_BYTES))
+            err += channel.recv_stderr(_CHUNK_BYTES)
+            _require_short(out, err, name, most_bytes)
         if chunk == b"":
             break
     while more := _rest_of_errors(channel):
-        err.add(more)
-    return bytes(out.end), bytes(err.end)
-
-
-class _Stream:
-    """The end of what comes, and how much it was."""
-
-    def __init__(self, name: str, most_bytes: int) -> None:
-        self.end = bytearray()
-        self._name, self._most_bytes, self._seen_bytes = name, most_bytes, 0
-
-    def add(self, chunk: bytes) -> None:
-        self._seen_bytes += len(chunk)
-        if self._seen_bytes > self._most_bytes:
-            raise AgentError(
-                f"{self._name}: the board prints without end, {self._most_bytes} bytes and more, before the agent "
-                f"starts: {bytes(self.end[:80])!r}; see what its login shell runs (~/.bashrc, ~/.profile, /etc/profile)"
-            )
-        self.end += chunk
-        del self.end[:-KEPT_BYTES]
+        err += more
+        _require_short(out, err, name, most_bytes)
+    return bytes(out), bytes(err)
 
 
 def _rest_of_errors(channel: paramiko.Channel) -> bytes:
@@ -104,9 +84,19 @@ def _rest_of_errors(channel: paramiko.Channel) -> bytes:
     return b""
 
 
+def _require_short(out: bytearray, err: bytearray, name: str, most_bytes: int) -> None:
+    if max(len(out), len(err)) > most_bytes:
+        said = bytes(max(out, err, key=len)[:80])
+        raise AgentError(
+            f"{name}: the board prints without end, {most_bytes} bytes and more, before the agent starts: {said!r}; "
+            "see what its login shell runs (~/.bashrc, ~/.profile, /etc/profile)"
+        )
+
+
 def _too_long(name: str, doing: str, seconds: float) -> ExchangeTimeoutError:
     return ExchangeTimeoutError(
-        f"{name}: {doing} took more than {seconds:g} s; is the board overloaded, or its login shell waiting for input?"
+        f"{name}: {doing} took more than {seconds:.3g} s; is the board overloaded, or does its login shell wait for "
+        "input?"
     )
 
 

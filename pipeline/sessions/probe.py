@@ -21,10 +21,9 @@ PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(15, 5, -1)), "/usr
 """What ``python: auto`` tries, in this order."""
 
 MARK = "pipeline-probe:"
-"""Begins the answer; a login shell may print other things before it, with or without a newline."""
+"""Begins the answer."""
 
 _NO_PYTHON = 127
-_QUIET_CHARS = 10_000
 _SAID_CHARACTERS = 500
 
 _SCRIPT = """
@@ -93,8 +92,6 @@ class Board:
     """Absolute; it and ``files`` in it exist."""
     agent_sha256: str | None
     free_bytes: int
-    quiet: bool
-    """Whether the login shell's rc file prints nothing, or nearly so."""
 
 
 def script(device: Device, agent: str) -> str:
@@ -110,7 +107,7 @@ def parse(device: Device, status: int, out: str, err: str) -> Board:
         DiskFullError: the agent's folder could not be made for lack of room.
         AgentError: it could not be made for another reason, or the answer makes no sense.
     """
-    before, mark, answer = out.rpartition(MARK)
+    _, mark, answer = out.rpartition(MARK)
     if not mark:
         if status == _NO_PYTHON:
             mend = device.mends.get("python", "sudo apt-get install -y python3")
@@ -122,8 +119,7 @@ def parse(device: Device, status: int, out: str, err: str) -> Board:
     if found.problem:
         kind = DiskFullError if found.errno in _DISK_FULL else AgentError
         raise kind(f"{device.name}: cannot use the agent's folder {found.folder}: {found.problem}; set agent: dir")
-    quiet = not before and len(err) < _QUIET_CHARS
-    return Board(found.python, found.folder, found.sha256, found.free, quiet)
+    return Board(found.python, found.folder, found.sha256, found.free)
 
 
 def free_bytes(out: str) -> int:

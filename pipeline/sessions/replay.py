@@ -116,7 +116,8 @@ def _marked(verb: str, result: Mapping[str, Any]) -> dict[str, Any]:
     if verb == "hello":
         return {**result, "board": f"{result.get('board') or 'unknown board'}, replayed"}
     if verb == "measure":
-        return {**result, "conditions": {**(result.get("conditions") or {}), "replayed": True}}
+        conditions = result.get("conditions")
+        return {**result, "conditions": {**(conditions if isinstance(conditions, dict) else {}), "replayed": True}}
     return dict(result)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import shlex
 import struct
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +27,9 @@ _CHUNK_BYTES = 1 << 16
 _WINDOW_CHUNKS = 64
 _SFTP_S = 60.0
 """Longest wait for one SFTP answer, not for a whole file."""
+_SFTP_HELLO_S = 20.0
+_GRACE_S = 1.0
+"""A login shell that prints for so long is told as such before the connection is ended."""
 _SLOWEST_BYTES_A_SECOND = 10_000
 """A link that is slower than 80 kbit/s is no way to a board."""
 _PROBE_S = 60.0
@@ -50,15 +52,15 @@ class SshSession:
             raise ValueError(f"{device.name} has no SSH address")
         self._device = device
         self._name = device.name
+        self._quiet = True
         self._link = connect(device.ssh, device.name)
         try:
             self._board = self._bring(zipapp)
-            self._stderr = bytearray()
-            self._channel = self._begin(zipapp)
-            self._first = self._started()
+            self._channel = self._start(zipapp)
         except BaseException:
             self._link.close()
             raise
+        self._stderr = bytearray()
         self._talk = Conversation(self._name, self._send, self._receive, self._last_words)
 
     def put(self, source: bytes | Path, name: str) -> int:
@@ -97,36 +99,27 @@ class SshSession:
         status, out, err = self._run(probe.script(self._device, zipapp.name), _PROBE_S)
         return probe.parse(self._device, status, out, err)
 
-    def _begin(self, zipapp: Zipapp) -> paramiko.Channel:
+    def _start(self, zipapp: Zipapp) -> paramiko.Channel:
         words = zipapp.command(self._board.python, self._board.folder)
-        with talking(self._name), within(self._link, _SFTP_S, self._name, "starting the agent"):
+        with talking(self._name), within(self._link, _PROBE_S + _GRACE_S, self._name, "starting the agent"):
             channel = self._link.transport.open_session(timeout=_SFTP_S)
-            channel.exec_command(login_shell.LINE)
-            channel.sendall(login_shell.line(f"exec {shlex.join(words)}"))
+            login_shell.enter(channel, login_shell.LINE, _PROBE_S, self._name)
+            channel.sendall(f"echo {login_shell.MARK.decode().strip()}; exec {shlex.join(words)}\n".encode())
+            # or a session that is closed at once takes the line along:
+            login_shell.await_mark(channel, _PROBE_S, self._name)
             return channel
-
-    def _started(self) -> bytes:
-        """Wait until the login shell has made room for the agent; return what the agent says already."""
-        says, rest = login_shell.AfterMark(), b""
-        until = time.monotonic() + _PROBE_S
-        with talking(self._name):
-            while not says.found:
-                chunk = self._next_chunk(until)
-                if not chunk:
-                    raise EOFError(f"the agent did not start; the board said: {self._last_words() or 'nothing'}")
-                rest = says.rest(chunk)
-        return rest
 
     def _run(self, script: str, seconds: float) -> tuple[int, str, str]:
         """Run one short shell script; return its status, and the end of its output and of its errors."""
-        with talking(self._name), within(self._link, seconds, self._name, "the first look at the board"):
+        with talking(self._name), within(self._link, seconds + _GRACE_S, self._name, "the first look at the board"):
             channel = self._link.transport.open_session(timeout=seconds)
             with contextlib.closing(channel):
-                channel.exec_command(login_shell.SCRIPT)
-                channel.settimeout(seconds)
-                with contextlib.suppress(OSError):  # a login shell that ends at once says why, below
-                    channel.sendall(script.encode())
-                    channel.shutdown_write()
+                try:
+                    self._quiet = login_shell.enter(channel, login_shell.SCRIPT, seconds, self._name)
+                except EOFError as said:
+                    return channel.recv_exit_status(), "", str(said)
+                channel.sendall(script.encode())
+                channel.shutdown_write()
                 out, err = output_of(channel, self._name)
                 return channel.recv_exit_status(), out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
@@ -157,30 +150,29 @@ class SshSession:
     def _open_sftp(self) -> paramiko.SFTPClient:
         """Ask sshd for SFTP; behind a login shell that prints, run its server as we run the agent, past the noise."""
         ways = (self._subsystem, self._server_of_ours)
-        first, second = ways if self._board.quiet else reversed(ways)
+        first, second = ways if self._quiet else reversed(ways)
         try:
             return first()
-        except FOREIGN:
+        except FOREIGN as why:
             if not self._link.transport.is_active():
                 raise
-            return second()
+            try:
+                return second()
+            except FOREIGN as also_why:
+                raise (why if self._quiet else also_why) from None  # what sshd's own way lacks is what to mend
 
     def _subsystem(self) -> paramiko.SFTPClient:
         channel = self._link.transport.open_session(timeout=_SFTP_S)
-        channel.settimeout(_SFTP_S)
+        channel.settimeout(_SFTP_HELLO_S)
         channel.invoke_subsystem("sftp")
         return _sftp_over(channel)
 
     def _server_of_ours(self) -> paramiko.SFTPClient:
         channel = self._link.transport.open_session(timeout=_SFTP_S)
+        login_shell.enter(channel, login_shell.LINE, _SFTP_S, self._name)
+        tries = [f"[ -x {path} ] && exec {path} 2>/dev/null" for path in _SFTP_SERVERS]
+        channel.sendall(("; ".join(tries) + "\n").encode())
         channel.settimeout(_SFTP_S)
-        channel.set_combine_stderr(True)
-        channel.exec_command(login_shell.LINE)
-        tries = (f"[ -x {path} ] && exec {path} 2>/dev/null" for path in _SFTP_SERVERS)
-        channel.sendall(login_shell.line("; ".join(tries)))
-        says = login_shell.AfterMark()
-        while not says.found and (chunk := channel.recv(_CHUNK_BYTES)):
-            says.rest(chunk)
         return _sftp_over(channel)
 
     def _not_written(self, error: OSError, sftp: paramiko.SFTPClient, part: str, target: str, size: int) -> Exception:
@@ -215,10 +207,6 @@ class SshSession:
             view = view[self._channel.send(bytes(view[:_CHUNK_BYTES])) :]
 
     def _receive(self, until: float) -> bytes:
-        first, self._first = self._first, b""
-        return first or self._next_chunk(until)
-
-    def _next_chunk(self, until: float) -> bytes:
         """Wait for the agent's stdout; its stderr is drained meanwhile, for a full window would stop both."""
         while True:
             self._drain_stderr()
@@ -243,9 +231,11 @@ class SshSession:
 def _sftp_over(channel: paramiko.Channel) -> paramiko.SFTPClient:
     """Begin SFTP on a channel; what is no SFTP server raises SFTPError, also where paramiko trips over it."""
     try:
-        return paramiko.SFTPClient(channel)
+        sftp = paramiko.SFTPClient(channel)
     except (IndexError, struct.error) as e:
         raise SFTPError("Garbage packet received") from e
+    channel.settimeout(_SFTP_S)
+    return sftp
 
 
 def _size(sftp: paramiko.SFTPClient, path: str) -> int:

@@ -112,6 +112,35 @@ def test_a_line_that_makes_no_sense_still_means_that_somebody_holds_it(path):
     mine.give()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"owner": 7}, {"owner": None}, {"pid": "1"}, {"pid": -1}, {"pid": True}, {"pid": 10 ** 30}, {"session": []},
+        {"since_s": "x"}, {"since_s": float("nan")}, {"since_s": 1e300}, {"expires_s": "soon"}, {"expires_s": []},
+        {"expires_s": float("inf")}, {"more": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_line_that_another_user_spoilt_still_means_that_somebody_holds_it(path, change):
+    mine = Lock(path)
+    mine.take("ann")
+    honest = {"owner": "eve", "pid": 9, "session": "", "since_s": 1.0, "expires_s": None}
+    Path(path).write_text(json.dumps(dict(honest, **change)))
+
+    assert Lock(path).take("bob").words() == "somebody"
+    assert json.dumps(Lock(path).holder().event(), allow_nan=False)
+    mine.give()
+
+
+def test_a_line_of_nothing_but_nests_is_no_line(path):
+    mine = Lock(path)
+    mine.take("ann")
+    Path(path).write_text("[" * 2048)
+
+    assert Lock(path).holder().words() == "somebody"
+    mine.give()
+
+
 def test_a_very_long_owner_fits_the_line(path):
     mine = Lock(path)
     mine.take("ä" * 10_000, "\0" * 10_000)

@@ -27,7 +27,7 @@ for pid in os.listdir("/proc"):
                 words = f.read().decode("utf-8", "replace").split(chr(0))
         except OSError:
             continue
-        if any(os.path.basename(w).startswith("agent-") and w.endswith(".pyz") for w in words):
+        if "--dir" in words and any(w.startswith("/proc/self/fd/") for w in words):  # the agent's checked copy
             agents.append(" ".join(words))
 print(json.dumps({"files": files, "agents": agents}))
 """

@@ -207,6 +207,6 @@ def test_where_sudo_wants_a_password_nothing_is_tried(device: Device) -> None:
 def agents_of(device: Device) -> list[int]:
     """The agents that run for the user, watchdogs not among them."""
     listed = subprocess.run(
-        ["pgrep", "-f", f"{device.python} /.*agent-.*--dir"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", f"{device.python} /proc/self/fd/.*--dir"], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in listed.stdout.split() if b"boarder" in Path(f"/proc/{pid}/environ").read_bytes()]

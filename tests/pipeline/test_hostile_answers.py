@@ -202,3 +202,19 @@ def test_samples_may_be_whole_numbers_and_keys_may_be_more() -> None:
 def test_what_was_not_asked_is_not_held_against_an_answer() -> None:
     raw = copy.deepcopy(plain("measure").result)
     assert Measured.of(raw | {"power": None, "reference": None, "threads": 3}).power is None
+
+
+def test_what_fails_before_there_is_a_candidate_is_the_board_s_fault() -> None:
+    error = {"kind": "crashed", "message": "\x1b[2Jgone"}
+    said = Hostile("hello", None, lambda message: {**message, "ok": False, "error": error}, lambda line: line, "")
+    with pytest.raises(AgentError, match=r"board: \\x1b\[2Jgone \(crashed\)"):
+        ask(said)
+
+
+def test_a_listener_s_own_error_is_not_taken_for_the_board_s() -> None:
+    def broken(_: object) -> None:
+        raise ValueError("mine")
+
+    events = b'{"v":2,"id":1,"event":"progress","stage":"x","seconds":1.0,"temperature_c":null}\n'
+    with pytest.raises(ValueError, match="mine"):
+        open_agent(BOARD, on_event=broken, opening=lambda *_: Scripted(plain("hello", lambda line: events + line)))

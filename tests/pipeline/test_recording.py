@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import codec
 from pipeline.errors import InventoryError, StoreError
 from pipeline.export.skeleton import skeleton
 from pipeline.recording import (
@@ -125,3 +126,63 @@ def test_a_networks_structure_does_not_depend_on_its_weights() -> None:
     assert structure_of("a.onnx", one) != structure_of("d.onnx", wider)
     assert structure_of("images.npy", b"") is None
     assert structure_of("relu.onnx", relu()) is not None
+
+
+# ---------------------------------------------------------------- not trusted
+
+
+def written(path: Path, *lines: bytes) -> Path:
+    path.write_bytes(b"".join(gzip.compress(line) for line in lines))
+    return path
+
+
+def header_line(**changes: object) -> bytes:
+    device = codec.dump(Device(name="pi", kind="linux"))
+    return json.dumps(
+        {"recording": 1, "device": device, "shared": False, "about": {}, "versions": {}, **changes}
+    ).encode()
+
+
+ANSWER: dict[str, object] = {"verb": "hello", "arguments": {}, "result": {}, "structures": {}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([b"x" * 70_000_000], "line 1 inflates to more than"),
+        ([header_line(), b"[" * 5000], "no recording"),
+        ([header_line(), b'{"a":' + b"9" * 5000 + b"}"], "no recording"),
+        ([header_line(), b"[1, 2]"], "no object"),
+        ([header_line(), *[b"{" + b"[]," * 300_000 + b"}"] * 4], "no recording"),
+        ([header_line(), json.dumps({**ANSWER, "arguments": [1]}).encode()], "line 2 .* arguments"),
+        ([header_line(), json.dumps({**ANSWER, "verb": 7}).encode()], "line 2 .* verb"),
+        ([header_line(), json.dumps({**ANSWER, "result": "fast"}).encode()], "line 2 .* result"),
+        ([header_line(), json.dumps({**ANSWER, "structures": {"a": 1}}).encode()], "line 2 .* structures"),
+        ([header_line(), json.dumps({**ANSWER, "result": None}).encode()], "line 2 .* neither a result nor a failure"),
+        ([header_line(), json.dumps({**ANSWER, "failure": {"kind": 1}}).encode()], "line 2 .* failure"),
+        ([header_line(about=[1])], "header .* about"),
+        ([header_line(versions={"torch": 2})], "header .* versions"),
+        ([header_line(device={"name": 3})], "header .* damaged"),
+        ([header_line(device=None)], "header .* device"),
+        ([header_line(shared="no")], "header .* shared"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_recording_that_is_spoilt_or_inflated_says_where(tmp_path: Path, lines: list[bytes], said: str) -> None:
+    path = written(tmp_path / "r.gz", *lines)
+    with pytest.raises(InventoryError, match=said):
+        [read_header(path), *read_answers(path)]
+
+
+def test_many_lists_of_nothing_in_a_small_file_are_no_recording(tmp_path: Path) -> None:
+    empty = json.dumps({**ANSWER, "result": {"a": [[]] * 300_000}}).encode()
+    with pytest.raises(InventoryError, match="inflates to more than a file of its size can hold"):
+        list(read_answers(written(tmp_path / "r.gz", header_line(), *[empty] * 4)))
+
+
+def test_what_a_recording_says_of_itself_is_fit_to_be_shown(tmp_path: Path) -> None:
+    device = {**codec.dump(Device(name="pi", kind="linux")), "runtime": "\x1b[31monnx", "tags": ["\u202e"]}
+    header = read_header(written(tmp_path / "r.gz", header_line(device=device, about={"target": "\x9b2J"})))
+
+    assert (header.device.runtime, header.device.tags) == ("\\x1b[31monnx", ("\\u202e",))
+    assert header.about == {"target": "\\x9b2J"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -93,3 +94,17 @@ def test_a_gap_is_found_where_it_touches_the_window() -> None:
     assert trace.gap_s(3, 4) == 7
     assert trace.inside(0, 2) == 3
     assert trace.cycle_s == 1
+
+
+def test_many_windows_of_a_long_trace_take_no_more_than_their_own_samples() -> None:
+    t_s = np.arange(0.0, 20_000.0, 0.02)
+    trace = PowerTrace(t_s, np.full(len(t_s), 2.0))
+    windows = np.linspace(1.0, 19_000.0, 20_000)
+    start = time.process_time()
+    energy_j = sum(trace.energy_j(at, at + 0.5) for at in windows)
+    samples = sum(trace.inside(at, at + 0.5) for at in windows)
+
+    assert energy_j == pytest.approx(20_000.0)
+    assert samples == pytest.approx(20_000 * 25, rel=0.05)
+    assert max(trace.gap_s(at, at + 0.5) for at in windows) == pytest.approx(0.02)
+    assert time.process_time() - start < 10  # a look at all million samples for each takes minutes

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from device_agents.lock import Lock
 from pipeline.agent import open_agent
 from pipeline.records import Device
 from pipeline.store import Store
 from tests.command_line import Desk, finished, read_until
 from tests.device_agents.boards import FolderBoard
+from tests.hostile import steers
 from tests.recordings import recorded
 
 KIND = """
@@ -52,6 +54,33 @@ def test_doctor_s_json_has_a_level_for_each_finding(board: FolderBoard, tmp_path
 
     assert (found["mode governor"]["level"], "turbo" in found["mode governor"]["detail"]) == ("warn", True)
     assert found["agent"]["level"] == "ok"
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e[red]evil[/bold] :bomb:"
+
+
+def test_whatever_a_board_and_its_holder_are_called_is_shown_as_text(board: FolderBoard, tmp_path: Path) -> None:
+    for path in ("proc/device-tree/model", "etc/os-release"):
+        (board.root / path).parent.mkdir(parents=True, exist_ok=True)
+    (board.root / "proc/device-tree/model").write_text(EVIL)
+    (board.root / "etc/os-release").write_text(f'PRETTY_NAME="{EVIL}"\n')
+    board.governors = EVIL
+    held, desk = Lock(), Desk(tmp_path / "desk")
+    assert held.take(EVIL) is None
+    try:
+        check, doctor, told = (
+            desk.do("devices", *verb) for verb in
+            (("check", "local"), ("doctor", "local", "--seconds", "1"), ("check", "local", "--json"))
+        )  # fmt: skip
+    finally:
+        held.give()
+
+    name = "\\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\u202e[red]evil[/bold] :bomb:"
+    for text in (check.out, doctor.out):
+        assert f"on {name}" in text
+        assert f"held by {name} (pid " in text
+    assert not any(steers(text) for done in (check, doctor, told) for text in (done.out, done.err))
+    assert name in {f["name"]: f["detail"] for f in told.json}["python"]
 
 
 def test_setup_prints_a_script_and_changes_nothing(lacking: Desk) -> None:

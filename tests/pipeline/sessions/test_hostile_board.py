@@ -31,6 +31,7 @@ def test_a_hostile_board_ends_in_one_clear_error_in_time_and_in_little_memory(
 ) -> None:
     monkeypatch.setattr(ssh, "_PROBE_S", DEADLINE_S if attack.as_shell else 30.0)
     monkeypatch.setattr(ssh, "_SFTP_S", DEADLINE_S)
+    monkeypatch.setattr(ssh, "_SFTP_SERVERS", ("/nowhere/sftp-server",))
     monkeypatch.setattr(ssh, "_SLOWEST_BYTES_A_SECOND", 1e9)
     monkeypatch.setattr(agent, "QUICK_S", DEADLINE_S)
     sshd = start_sshd(*attack.lines(tmp_path))

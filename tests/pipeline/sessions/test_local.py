@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,26 @@ def test_an_agent_that_keeps_talking_without_answering_does_not_move_the_deadlin
     session = opened("import time\nwhile True: print('busy', flush=True); time.sleep(0.05)")
     with pytest.raises(errors.ExchangeTimeoutError):
         session.exchange(b"go\n", 0.5, lambda _: False)
+
+
+def test_endless_lines_do_not_move_the_deadline_however_fast_they_come(opened: Any) -> None:
+    session = opened("input()\nwhile True: print('busy\\n' * 9999, flush=True)")
+    start = time.monotonic()
+    with pytest.raises(errors.ExchangeTimeoutError):
+        session.exchange(b"go\n", 0.5, lambda _: False, 1 << 40)
+    assert time.monotonic() - start < 5
+
+
+def test_an_agent_that_does_not_listen_does_not_stop_the_host(opened: Any) -> None:
+    session = opened("import time; time.sleep(30)")
+    with pytest.raises(errors.ExchangeTimeoutError):
+        said(session, b"x" * 10_000_000, deadline_s=0.5)
+
+
+def test_more_bytes_than_an_answer_may_have_are_no_answer(opened: Any) -> None:
+    session = opened("input()\nwhile True: print('x' * 999, flush=True)")
+    with pytest.raises(errors.AgentError, match=r"more bytes than its answer has|without a newline"):
+        session.exchange(b"go\n", 20.0, lambda _: False, 100_000)
 
 
 def test_an_agent_that_dies_tells_its_last_words(opened: Any) -> None:

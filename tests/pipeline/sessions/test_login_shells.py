@@ -40,6 +40,7 @@ NOISE = {
     "a brace": r"printf '{\"welcome\": 1}'",
     "several megabytes": "head -c 3000000 /dev/zero",
     "bytes that are no text": r"printf '\377\376\000\200{'",
+    "nothing, but reads": "head -c 100 >/dev/null & sleep 0.3; kill $!",
     "several megabytes of errors": "sh -c 'head -c 3000000 /dev/zero >&2'",
 }
 
