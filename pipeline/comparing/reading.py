@@ -109,12 +109,12 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
         told = RunConfig.model_validate(stored).model_dump(mode="json", by_alias=True)
     except ValidationError:
         told = dict(stored)
-    if not str(told["strategy"]).startswith(DQN):
+    if not str(told.get("strategy")).startswith(DQN):
         told.pop(DQN, None)
     found = {key: value for key, value in _flat(told).items() if key not in NOT_SETTINGS}
-    found["model"] = _file_name(found["model"]) or "default"
-    found["data"] = told["data"].partition(":")[0]
-    if told["weights"]:
+    found["model"] = _file_name(found.get("model")) or "default"
+    found["data"] = str(told.get("data")).partition(":")[0]
+    if told.get("weights"):
         found["weights"] = f"{Path(told['weights']).name} ({str(store.get('base_weights'))[:8]})"
     return found | _device(store, chosen.after.measurement)
 
@@ -224,10 +224,10 @@ def _flat(told: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _file_name(model: str) -> str:
+def _file_name(model: str | None) -> str:
     """Return a model's name without the folder of its file.
 
     >>> _file_name("/home/me/net.py:Net"), _file_name("resnet20")
     ('net.py:Net', 'resnet20')
     """
-    return model.rpartition("/")[2]
+    return (model or "").rpartition("/")[2]
