@@ -50,4 +50,4 @@ lab-packages:
 	  || echo "not all installed: $(LAB_PACKAGES); tests that need them will be skipped"
 
 clean:
-	rm -rf $(VENV) .lab build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .lab build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -43,11 +43,11 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
 
 def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
     """Return what a bundle says of where its network came from; the space is the one that its round cut."""
-    told = store.get("input")
+    told = store.required("input")
     fitting = told.get("fitting") or {}
     return BundleFacts(
         run_id=store.id,
-        classes=tuple(store.get("classes")),
+        classes=tuple(store.required("classes")),
         input_name=told["name"],
         input_shape=tuple(told["shape"]),
         mean=tuple(told["mean"]),
@@ -55,12 +55,12 @@ def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
         resize=fitting.get("resize"),
         interpolation=fitting.get("interpolation", "bilinear"),
         space=space_of_round(store, artifact.round),
-        device=codec.load(DeviceFacts, store.get("facts")),
-        device_name=store.get("device")["name"],
-        base=codec.load(Figures, store.get("base")),
-        seed=store.get("seed"),
-        versions=store.get("versions"),
-        config=store.get("config"),
+        device=codec.load(DeviceFacts, store.required("facts")),
+        device_name=store.required("device")["name"],
+        base=codec.load(Figures, store.required("base")),
+        seed=store.required("seed"),
+        versions=store.required("versions"),
+        config=store.required("config"),
         git=store.get("git"),
     )
 
@@ -82,16 +82,16 @@ def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, co
     cut = cut_of(builder.space, plan.levels, builder.ranking, config.criterion, options)
     return Recipe(
         model=portable(model),
-        classes=len(store.get("classes")),
-        input_shape=tuple(store.get("input")["shape"]),
-        parameters=store.get("base")["parameters"],
+        classes=len(store.required("classes")),
+        input_shape=tuple(store.required("input")["shape"]),
+        parameters=store.required("base")["parameters"],
         weights_sha256=store.get("base_weights"),
         cuts=(*earlier, replace(cut, zeros=builder.space.zeros(plan))),
-        seed=store.get("seed"),
-        mean=tuple(store.get("input")["mean"]),
-        std=tuple(store.get("input")["std"]),
-        fitting=store.get("input").get("fitting"),
-        versions={"pipeline": __version__, **store.get("versions")},
+        seed=store.required("seed"),
+        mean=tuple(store.required("input")["mean"]),
+        std=tuple(store.required("input")["std"]),
+        fitting=store.required("input").get("fitting"),
+        versions={"pipeline": __version__, **store.required("versions")},
         source=f"run {store.id}, artifact {artifact.id}",
     )
 

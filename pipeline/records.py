@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le, Predicate
 
 LEVELS: tuple[int, ...] = (0, 25, 50, 75, 100)
 """Pruning levels in percent of a group's channels; 100 removes the block around them."""
@@ -31,6 +33,17 @@ class Interval:
     def half_width(self) -> float:
         """Half the interval's width."""
         return (self.high - self.low) / 2
+
+    @property
+    def positive(self) -> bool:
+        """Whether the figure is more than zero."""
+        return self.value > 0
+
+
+Positive = Annotated[Interval, Predicate(lambda interval: interval.positive)]
+Share = Annotated[float, Ge(0), Le(1)]
+Count = Annotated[int, Ge(1)]
+"""What a record cannot be otherwise; whoever reads stored or sent ones (``codec.load``) is told."""
 
 
 # ---------------------------------------------------------------- device
@@ -252,7 +265,12 @@ class SearchSpace:
         """Return the channels each group keeps; all groups of a removed block, and of those within it, keep none.
 
         A block goes where any of its groups is at level 100, whatever level the others have.
+
+        Raises:
+            ValueError: the levels are another space's.
         """
+        if other := next((level for g, level in zip(self.groups, levels, strict=True) if level not in g.kept), None):
+            raise ValueError(f"there is no level {other} in this space")
         asked = {g.bypass for g, level in zip(self.groups, levels, strict=True) if level == 100 and g.bypass}
         removed = frozenset[str]().union(*(self.inside(block) for block in asked))
         return tuple(
@@ -310,12 +328,12 @@ class Power:
 class Measurement:
     """One model on one device; every statistic computed by the host from raw samples."""
 
-    p50_ms: Interval
+    p50_ms: Positive
     p90_ms: float
     p99_ms: float
     mean_ms: float
     inferences: int
-    ratio: Interval | None
+    ratio: Positive | None
     """Median latency over the reference model's, paired within the same minute; None: no reference ran."""
     power: Power | None
     power_ratio: float | None = None
@@ -345,19 +363,19 @@ class Candidate:
 
     key: str
     """See ``SearchSpace.network_key``."""
-    accuracy: float
+    accuracy: Share
     """Share of right answers on the search split, layers fitted to the cut, not fine-tuned."""
-    parameters: int
-    macs: int
-    size_bytes: int
+    parameters: Count
+    macs: Count
+    size_bytes: Count
     """Of the whole model file."""
     probe_bytes: int
     """Of the skeleton that stands for it during the search."""
     peak_activation_bytes: int | None = None
     """Of the activations that are alive together; how it is counted says pruning.measures. None: an older run's."""
-    channels: int | None = None
+    channels: Count | None = None
     """Output channels of all its layers."""
-    sparsity: float | None = None
+    sparsity: Share | None = None
     """Share of exactly zero weights."""
 
 
@@ -385,18 +403,18 @@ class Trial:
 class Figures:
     """One network, as the last table compares it."""
 
-    search_accuracy: float
+    search_accuracy: Share
     """Share of right answers on the search split, read while that split had not been trained on."""
-    test_accuracy: float | None
-    parameters: int
-    macs: int
-    size_bytes: int
+    test_accuracy: Share | None
+    parameters: Count
+    macs: Count
+    size_bytes: Count
     measurement: Measurement
     peak_activation_bytes: int | None = None
     """Of the activations that are alive together; how it is counted says pruning.measures. None: an older run's."""
-    channels: int | None = None
+    channels: Count | None = None
     """Output channels of all its layers."""
-    sparsity: float | None = None
+    sparsity: Share | None = None
     """Share of exactly zero weights."""
 
 
@@ -426,12 +444,12 @@ class Artifact:
     before: Figures
     """The pruned network before fine-tuning."""
     after: Figures
-    device_accuracy: float | None
+    device_accuracy: Share | None
     """On the device, over the verified images."""
-    host_accuracy: float | None
+    host_accuracy: Share | None
     """On the host, over the same images."""
     verified_images: int = 0
     chosen: bool = False
     round: int = 1
-    validation_accuracy: float | None = None
+    validation_accuracy: Share | None = None
     """On the validation split. A training that learns from this split leaves what was read before."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipeline import codec
-from pipeline.records import SearchSpace
+from pipeline.errors import StoreError
+from pipeline.records import PruningPlan, SearchSpace
 from pipeline.store import Store
 
 
@@ -13,6 +14,15 @@ def remember_space(store: Store, number: int, space: SearchSpace) -> None:
     store.set("space", space)
 
 
+def require_plan(store: Store, space: SearchSpace, plan: PruningPlan, what: str) -> None:
+    """Raise StoreError where a stored plan is none of the space that is stored beside it."""
+    try:
+        space.kept(plan.levels)
+        space.zeros(plan)
+    except ValueError as error:
+        raise StoreError(f"run {store.id} is damaged: its {what} does not fit its search space ({error})") from error
+
+
 def space_of_round(store: Store, number: int) -> SearchSpace:
     """Return the space that a round's plans are made for."""
-    return codec.load(SearchSpace, store.get(f"space {number}"))
+    return codec.load(SearchSpace, store.required(f"space {number}"))

@@ -152,10 +152,10 @@ class Desk:
         self.write(name, "\n".join([*kept, *(f"{key}: {value}" for key, value in changes.items())]) + "\n")
         return name
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, command: tuple[str, ...] = COMMAND, **options: Any) -> subprocess.Popen[str]:
         """Start a command as a shell does."""
         return subprocess.Popen(
-            [*COMMAND, *arguments], cwd=self.folder, env=self._environment(), text=True,
+            [*command, *arguments], cwd=self.folder, env=self._environment(), text=True,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 from pipeline.cli import ending, streams
@@ -11,10 +13,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; an expected failure is one line and an exit code, never a traceback."""
-    streams.guard()
-    ending.watch()
     try:
         with ending.ended_at_once():
+            streams.guard()
+            ending.watch()
             try:
                 from pipeline.cli.app import run_command  # takes half a second, in which a signal may come
 
@@ -23,3 +25,5 @@ def main() -> None:
                 sys.stdout.flush()
     except ending.Ending as end:
         end.leave()
+    except KeyboardInterrupt:  # before the signal was heeded
+        os._exit(128 + signal.SIGINT)

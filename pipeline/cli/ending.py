@@ -104,8 +104,9 @@ def _watch(reader: int) -> None:
 
 def say(words: str) -> None:
     """Write a line to standard error, and let a terminal show its cursor, which progress hides."""
-    sys.stderr.write(f"{_SHOW_CURSOR if sys.stderr.isatty() else ''}{words}\n")
-    sys.stderr.flush()
+    if sys.stderr is not None:  # closed, and not yet replaced
+        sys.stderr.write(f"{_SHOW_CURSOR if sys.stderr.isatty() else ''}{words}\n")
+        sys.stderr.flush()
 
 
 def to_nowhere(descriptors: Iterable[int]) -> None:

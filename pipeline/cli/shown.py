@@ -11,7 +11,7 @@ from pipeline.doubts import INVALIDATING, why_invalid
 from pipeline.drift import corrected, drift_of
 from pipeline.recording import REPLAY
 from pipeline.records import Artifact, Figures, SearchSpace, Trial
-from pipeline.spaces import space_of_round
+from pipeline.spaces import require_plan, space_of_round
 from pipeline.store import Store, usages
 
 _LEGEND = (
@@ -71,7 +71,7 @@ def print_comparison(store: Store) -> None:
     if chosen is None:
         return
     table = table_of("", "base", "pruned", "change")
-    for row in comparison(codec.load(Figures, store.get("base")), chosen.after):
+    for row in comparison(codec.load(Figures, store.required("base")), chosen.after):
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print()
     out.print(table)
@@ -168,6 +168,7 @@ def _pruned(trial: Trial) -> str:
 def _in_words(store: Store, chosen: Artifact) -> str:
     """Return what was cut; of a later round, what it cut from the network of the round before."""
     space = space_of_round(store, chosen.round)
+    require_plan(store, space, chosen.plan, f"artifact {chosen.id}")
     if chosen.plan.zeros:
         zeros = space.zeros(chosen.plan).items()
         shares = ", ".join(f"{name.removesuffix('.weight')} {100 * share:.0f} %" for name, share in zeros)

@@ -18,6 +18,7 @@ from pipeline.drift import corrected
 from pipeline.errors import UserError
 from pipeline.records import Artifact, DeviceFacts, Figures, Interval, Measurement, SearchSpace, Trial
 from pipeline.reward import channels_gone
+from pipeline.spaces import require_plan
 from pipeline.store import Store
 from pipeline.store.runs import FINISHED
 
@@ -77,7 +78,7 @@ def read(store: Store) -> Entry:
         raise UserError(f"it is {store.status}, so that no network was chosen yet")
     if chosen.after.test_accuracy is None:
         raise UserError("the test accuracy of its chosen network is missing")
-    base = codec.load(Figures, store.get("base"))
+    base = codec.load(Figures, store.required("base"))
     points = points_of(store)
     figures, intervals = figures_of(chosen.after, base.measurement, test_images(store))
     return Entry(
@@ -103,17 +104,17 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
     Settings that a newer version added have their defaults; those of a run that this version cannot read stand as the
     run has them, so that runs of one version compare.
     """
-    stored = store.get("config")
+    stored = store.required("config")
     try:
         told = RunConfig.model_validate(stored).model_dump(mode="json", by_alias=True)
     except ValidationError:
         told = dict(stored)
-    if not str(told["strategy"]).startswith(DQN):
+    if not str(told.get("strategy")).startswith(DQN):
         told.pop(DQN, None)
     found = {key: value for key, value in _flat(told).items() if key not in NOT_SETTINGS}
-    found["model"] = _file_name(found["model"]) or "default"
-    found["data"] = told["data"].partition(":")[0]
-    if told["weights"]:
+    found["model"] = _file_name(found.get("model")) or "default"
+    found["data"] = str(told.get("data")).partition(":")[0]
+    if told.get("weights"):
         found["weights"] = f"{Path(told['weights']).name} ({str(store.get('base_weights'))[:8]})"
     return found | _device(store, chosen.after.measurement)
 
@@ -163,6 +164,8 @@ def points_of(store: Store) -> tuple[Point, ...]:
     space = None if told is None else codec.load(SearchSpace, told)
     found: dict[tuple[int, str], Point] = {}
     for trial in store.trials():
+        if space is not None and trial.round == 1:
+            require_plan(store, space, trial.plan, f"trial {trial.index}")
         if (point := _point(trial, space)) is not None:
             found.setdefault((trial.round, trial.key), point)
     return tuple(found.values())
@@ -221,10 +224,10 @@ def _flat(told: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _file_name(model: str) -> str:
+def _file_name(model: str | None) -> str:
     """Return a model's name without the folder of its file.
 
     >>> _file_name("/home/me/net.py:Net"), _file_name("resnet20")
     ('net.py:Net', 'resnet20')
     """
-    return model.rpartition("/")[2]
+    return (model or "").rpartition("/")[2]

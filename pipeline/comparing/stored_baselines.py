@@ -39,7 +39,7 @@ def fact_of(name: str) -> str:
 
 def known_baselines(store: Store) -> list[Baseline]:
     """Return the baselines that a finished run has; the base model, which needs no work, always."""
-    base = codec.load(Figures, store.get("base"))
+    base = codec.load(Figures, store.required("base"))
     itself = Interval(1.0, 1.0, 1.0)
     unpruned = Baseline(name=NONE, figures=replace(base, measurement=replace(base.measurement, ratio=itself)))
     stored = (store.get(fact_of(name)) for name in NAMES)
@@ -64,7 +64,7 @@ def require_board(store: Store) -> None:
 
 def require_cuts(store: Store) -> None:
     """Raise UserError where the run set single weights to zero: as fast as its network is the base model itself."""
-    if "density" in {parse_target(text).metric for text in store.get("config").get("target") or ()}:
+    if "density" in {parse_target(text).metric for text in store.required("config").get("target") or ()}:
         raise UserError(
             f"run {store.id} set single weights to zero, which changes no latency; baselines are cut until they are as "
             "fast as a run's network, and this one is as fast as its base: compare it without --baselines"
@@ -73,7 +73,7 @@ def require_cuts(store: Store) -> None:
 
 def baseline_entries(store: Store, entry: Entry, baselines: Sequence[Baseline]) -> list[Entry]:
     """Return a run's baselines as entries beside the run's own, which says what they have in common."""
-    base = codec.load(Figures, store.get("base")).measurement
+    base = codec.load(Figures, store.required("base")).measurement
     found = []
     for baseline in baselines:
         if baseline.figures is not None:

@@ -136,6 +136,13 @@ class Store:
         value = self._database.fact(key)
         return default if value is None else value
 
+    def required(self, key: str) -> Any:
+        """Return a fact that a run which has come so far has; raise StoreError where it is missing."""
+        value = self._database.fact(key)
+        if value is None:
+            raise StoreError(f"run {self.id} is damaged: its fact {key!r} is missing; move its folder away")
+        return value
+
     # ------------------------------------------------------------ trials and measurements
 
     def append(self, trial: Trial) -> None:

@@ -131,7 +131,7 @@ def outcome_of(store: Store) -> Outcome:
     told, seconds = store.get(TUNING)["settings"], float(store.get("seconds") or 0.0)
     if store.status != FINISHED:
         return Outcome(run=store.id, settings=told, failure=str(store.get("failure")), seconds=seconds)
-    chosen, base = chosen_of(store), codec.load(Figures, store.get("base"))
+    chosen, base = chosen_of(store), codec.load(Figures, store.required("base"))
     shares = measured_shares(chosen.after.measurement, chosen.after.size_bytes / base.size_bytes)
     return Outcome(
         run=store.id, settings=told, accuracy=chosen.validation_accuracy, latency=shares.get("latency"),

@@ -33,6 +33,7 @@ from device_agents import protocol
 from pipeline import codec
 from pipeline.applying import apply_recipe
 from pipeline.bundling import bundle_facts
+from pipeline.comparing.reading import read
 from pipeline.config import load_config
 from pipeline.inventory import load_inventory
 from pipeline.recipe import Cut, GroupCut, Recipe, read_recipe, to_text
@@ -354,7 +355,7 @@ def _stored(path: Path) -> None:
     with Store.open(root, folder.name) as store:
         for use in (
             lambda: codec.to_text(as_json(store)), lambda: print_run(store), lambda: print_groups(store),
-            lambda: [bundle_facts(store, one) for one in store.artifacts()],
+            lambda: [bundle_facts(store, one) for one in store.artifacts()], lambda: read(store),
         ):  # fmt: skip
             _unless_refused(use)
 

@@ -43,7 +43,7 @@ def changed(draw: st.DrawFn, sample: Tree, edits: int = 3) -> Tree:
         elif kind == 2:
             holder[key] = [holder[key]] * draw(st.sampled_from((2, 50)))
         elif kind == 3 and isinstance(holder, dict):
-            holder[draw(st.sampled_from(("", "x", "__class__", "0", "recipe", key.upper())))] = holder.pop(key)
+            holder[draw(st.sampled_from(("", "x", "__class__", "0", "recipe", str(key).upper())))] = holder.pop(key)
         else:
             holder[key] = copy.deepcopy(draw(ODD))
     return tree

@@ -95,8 +95,11 @@ def _try(kind: Kind, content: bytes, folder: Path, found: Tried) -> None:
 
 
 def _reset_peak_mb() -> float:
-    """Let the kernel count this process's peak anew; return what it uses now."""
-    Path("/proc/self/clear_refs").write_text("5")
+    """Let the kernel count this process's peak anew; return what it uses now, or its peak, where that is forbidden."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return _peak_mb()
     return _status_mb("VmRSS")
 
 
