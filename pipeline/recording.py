@@ -372,7 +372,7 @@ def _members(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
             size += len(parts[-1])
             if size > LINE_LIMITS.size or whole + size > MOST_BYTES:
                 raise ValueError(
-                    f"unpacked, it has more than {LINE_LIMITS.size} bytes in line {number + 1}, or {MOST_BYTES} in all"
+                    f"line {number + 1} inflates to more than {LINE_LIMITS.size} bytes, or all lines to {MOST_BYTES}"
                 )
         rest, number, whole = unpacker.unused_data, number + 1, whole + size
         yield b"".join(parts), read - len(rest)
