@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the boards ar
 
 from pipeline.answers import Measured
 from pipeline.errors import PipelineError
-from tests.hostile import VERBS, Hostile, answers, ask, plain, steers
+from tests.hostile_answers import VERBS, Hostile, answers, ask, plain, steers
 
 SECONDS, MEGABYTES = 5.0, 500.0
 

@@ -28,7 +28,7 @@ from pipeline import agent
 from pipeline.errors import PipelineError
 from pipeline.sessions import ssh
 from tests.conftest import Sshd
-from tests.hostile import steers
+from tests.hostile_answers import steers
 from tests.hostile_board import ATTACKS, Attack
 
 

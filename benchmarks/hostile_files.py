@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the kinds of files are the tests'
 
-from tests.hostile.kinds import KINDS
-from tests.hostile.trying import tried
+from tests.hostile_files.kinds import KINDS
+from tests.hostile_files.trying import tried
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def list_devices(inventory: Inventory = None, json: Json = False) -> None:
         table.add_row(*(str(value) for value in _as_json(device, shown=True).values()))
     out.print(table)
     for name, problem in found.unusable.items():
-        out.print("[bold red]✗[/] ", end="")
+        out.print("[bold red]✗[/] ", end="", markup=True)
         out.print(f"{name} is out of use: {problem}", markup=False)
     out.print(
         str(found.path or "no inventory.yaml: `pipeline init` writes one to start from"), markup=False, style="dim"

@@ -6,13 +6,15 @@ file the network's weights stand, ``checkpoints`` finds out.
 
 from __future__ import annotations
 
+import os
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError, nearest
 from pipeline.events import Listener, Note
-from pipeline.regular_file import is_there
+from pipeline.regular_file import WEIGHTS_BYTES, is_there, opened
 from pipeline.zoo.checkpoints import Found, UnreadableError, distinct, entries, is_called, sets_of_weights
 from pipeline.zoo.heads import find_head
 from pipeline.zoo.source import unheard
@@ -166,8 +168,14 @@ def _read(file: Path) -> Any:
         raise ModelError(f"weights file {file} ends in {file.suffix!r}; expected {', '.join(SUFFIXES)}")
     if not is_there(file):
         raise ModelError(f"no weights file {file}; give an existing {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file")
-    _refuse_large(file, file.stat().st_size)
-    return _read_safetensors(file) if file.suffix.lower() == ".safetensors" else _read_torch(file)
+    try:
+        with opened(file, WEIGHTS_BYTES) as stream:
+            _refuse_large(file, os.fstat(stream.fileno()).st_size)
+            if file.suffix.lower() != ".safetensors":
+                return _read_torch(file, stream)
+    except OSError as error:
+        raise ModelError(f"weights file {file} cannot be read ({error}); save it again: {SAVE}") from error
+    return _read_safetensors(file)
 
 
 def _refuse_large(file: Path, size: int) -> None:
@@ -185,14 +193,14 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         raise ModelError(f"weights file {file} cannot be read ({error}); save it again") from error
 
 
-def _read_torch(file: Path) -> Any:
+def _read_torch(file: Path, stream: BinaryIO) -> Any:
     try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
+        if zipfile.is_zipfile(stream):
+            with zipfile.ZipFile(stream) as archive:
                 _refuse_large(file, sum(part.file_size for part in archive.infolist()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # says of a TorchScript file what the error below says better
-            return _numbers(file)
+            return _numbers(stream)
     except pickle.UnpicklingError as error:
         if "Unsupported" not in str(error):
             raise _unreadable(file, error) from error
@@ -202,7 +210,7 @@ def _read_torch(file: Path) -> Any:
         ) from error
     except (
         OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError,
-        NotImplementedError, zipfile.BadZipFile, RecursionError,
+        NotImplementedError, zipfile.BadZipFile, RecursionError, struct.error, MemoryError, OverflowError,
     ) as error:  # fmt: skip
         if "TorchScript" in str(error):
             raise ModelError(f"weights file {file} holds a TorchScript model; save its weights only: {SAVE}") from error
@@ -219,19 +227,24 @@ class _Unread:
         pass
 
 
-def _numbers(file: Path) -> Any:
+def _from_start(stream: BinaryIO) -> BinaryIO:
+    stream.seek(0)
+    return stream
+
+
+def _numbers(stream: BinaryIO) -> Any:
     """Return a checkpoint's numbers; objects beside them (arguments, numpy's numbers) become empty stand-ins.
 
     Raises:
         pickle.UnpicklingError: it holds objects, and no tensors beside them.
     """
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(_from_start(stream), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         try:
-            names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(_from_start(stream))
             with torch.serialization.safe_globals([(_Unread, name) for name in names]):
-                content = torch.load(file, map_location="cpu", weights_only=True)
+                content = torch.load(_from_start(stream), map_location="cpu", weights_only=True)
             if entries(content, {}):
                 return content
         except Exception as again:  # the first error says it better

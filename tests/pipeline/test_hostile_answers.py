@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from pipeline.agent import open_agent
 from pipeline.answers import Measured
 from pipeline.errors import AgentError, DeviceError, MeasureError, PipelineError
-from tests.hostile import BOARD, VERBS, WIRES, Hostile, Scripted, answers, ask, plain, steers
+from tests.hostile_answers import BOARD, VERBS, WIRES, Hostile, Scripted, answers, ask, plain, steers
 
 
 @settings(

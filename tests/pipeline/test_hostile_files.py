@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.kinds import KINDS
-from tests.hostile.trying import tried
+from tests.hostile_files.kinds import KINDS
+from tests.hostile_files.trying import tried
 
 EXAMPLES = 46
 """Of each kind, 500 in all; ``benchmarks/hostile_files.py`` tries as many as one likes."""

@@ -24,7 +24,7 @@ from pipeline.zoo import load_data
 from pipeline.zoo.factory import build
 from pipeline.zoo.pictures import FilePool
 from pipeline.zoo.weights import load_weights
-from tests.hostile.kinds import Net
+from tests.hostile_files.kinds import Net
 
 PATIENCE_S = 5
 SPARSE_BYTES = 50_000_000_000

@@ -13,7 +13,7 @@ from pipeline.records import Device
 from pipeline.store import Store
 from tests.command_line import Desk, finished, read_until
 from tests.device_agents.boards import FolderBoard
-from tests.hostile import steers
+from tests.hostile_answers import steers
 from tests.recordings import recorded
 
 KIND = """

@@ -17,7 +17,7 @@ from pipeline import agent
 from pipeline.errors import DeviceError, UnreachableError
 from pipeline.records import SshAddress
 from pipeline.sessions import link, ssh
-from tests.hostile import steers
+from tests.hostile_answers import steers
 from tests.hostile_board import ATTACKS, Attack
 
 pytestmark = pytest.mark.sshd

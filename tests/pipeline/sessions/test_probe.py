@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.errors import AgentError, DeviceError, DiskFullError
 from pipeline.records import Device
 from pipeline.sessions import probe
-from tests.hostile import NASTY, encoded, spoilt, steers
+from tests.hostile_answers import NASTY, encoded, spoilt, steers
 
 PI = Device(name="pi", kind="linux")
 HONEST: dict[str, Any] = {

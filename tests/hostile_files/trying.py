@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from pipeline.errors import PipelineError
-from tests.hostile.kinds import Kind
+from tests.hostile_files.kinds import Kind
 
 SLOW_S = 5.0
 LARGE_MB = 500.0

@@ -45,7 +45,7 @@ from pipeline.store.database import NAME
 from pipeline.zoo import load_data
 from pipeline.zoo.weights import load_weights
 from tests.examples import space
-from tests.hostile.mutations import changed, damaged, text_of
+from tests.hostile_files.mutations import changed, damaged, text_of
 from tests.pipeline.comparing.stores import finished_run
 
 TFLITE = Path(__file__).parents[1] / "pipeline" / "export" / "tflite" / "tiny.tflite"
