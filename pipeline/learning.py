@@ -6,7 +6,7 @@ from torch import nn
 
 from pipeline.context import Context
 from pipeline.events import Note, Stage
-from pipeline.pruning.answers import scores_alone
+from pipeline.pruning.outputs import scores_alone
 from pipeline.pruning.recover import accuracy
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.feed import Images

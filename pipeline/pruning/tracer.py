@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, fx, nn, no_grad
 
 from pipeline.errors import first_line
-from pipeline.pruning.origin import note_line
+from pipeline.pruning.source_line import note_line
 
 _SIZES = frozenset(
     {"shape", "size", "ndim", "dim", "ndimension", "numel", "nelement", "stride", "dtype", "device", "layout"}

@@ -15,14 +15,14 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.proxy import TraceError
 
 from pipeline.errors import ModelError, first_line
-from pipeline.pruning.answers import answer, dropped, keep, require_same, scores
 from pipeline.pruning.coupling import coupling
 from pipeline.pruning.exported import exported
 from pipeline.pruning.measures import layer_weights
-from pipeline.pruning.origin import line_of
+from pipeline.pruning.outputs import answer, dropped, keep, require_same, scores
 from pipeline.pruning.plain import plain
 from pipeline.pruning.shapes import propagate_shapes
 from pipeline.pruning.simplify import simplify
+from pipeline.pruning.source_line import line_of
 from pipeline.pruning.symbolic import Recorded, recorded
 
 _WHOLE = 0.1

@@ -14,7 +14,7 @@ from pipeline.pruning.following.book import Book, NotFollowedError, spread
 from pipeline.pruning.following.call import Call, Held, neutral
 from pipeline.pruning.measures import layer_name
 from pipeline.pruning.operators import operator_name
-from pipeline.pruning.origin import origin
+from pipeline.pruning.source_line import origin
 
 Rule = Callable[[Call], Any]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.errors import ModelError, first_line
-from pipeline.pruning.origin import line_of
+from pipeline.pruning.source_line import line_of
 
 Path: TypeAlias = tuple[str | int, ...]
 """Keys that lead to one tensor of a nested answer."""
