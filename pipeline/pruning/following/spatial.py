@@ -32,7 +32,7 @@ MIXING = frozenset(
 """What mixes values along one dimension and keeps the shape."""
 PRODUCTS = frozenset(
     """
-    addbmm addmm baddbmm bilinear bmm chain_matmul cdist dot einsum inner kron matmul mm multiheadattention mv outer
+    addbmm addmm baddbmm bilinear bmm chain_matmul cdist dot einsum inner kron matmul mm mv outer
     scaled_dot_product_attention tensordot
     """.split()  # noqa: SIM905 - a table of words
 )

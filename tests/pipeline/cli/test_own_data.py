@@ -28,6 +28,8 @@ from tests.command_line import Desk, finished, read_until
 from tests.pipeline.cli.listening import Listener
 
 PARITY = """
+from pathlib import Path
+
 import torch
 from sklearn.datasets import load_digits
 
@@ -52,7 +54,7 @@ class Parity(torch.utils.data.Dataset):
 
 
 def parity():
-    return Parity(COUNT)
+    return Parity(int(Path(__file__).with_name("count.txt").read_text()))
 """
 TRANSFER = "{head_epochs: 1, whole_epochs: 1, min_steps: 25}"
 RECOVERY = "{finalists: 1, finalist_epochs: 0.1, epochs: 0.1, min_steps: 2, verify_images: 10}"
@@ -60,7 +62,8 @@ RECOVERY = "{finalists: 1, finalist_epochs: 0.1, epochs: 0.1, min_steps: 2, veri
 
 @pytest.fixture
 def parity(desk: Desk) -> Desk:
-    desk.write("mine.py", PARITY.replace("COUNT", "700"))
+    desk.write("mine.py", PARITY)
+    desk.write("count.txt", "700")
     own = {"data": "dataset:mine.py:parity", "max_corrupt": "1", "base_training": TRANSFER, "recovery": RECOVERY}
     desk.settings(**own, trials="2", target="[]")
     return desk
@@ -125,12 +128,19 @@ def test_a_new_head_is_trained_and_a_resumed_run_keeps_its_splits_and_refuses_ch
     stages = [seen.index(name) for name in ("Train the new last layer (fc)", "Train the whole network", "base: ")]
     assert stages == sorted(stages)
 
-    parity.write("mine.py", PARITY.replace("COUNT", "690"))
+    parity.write("count.txt", "690")
     refused = parity.do("run", "--resume", "latest")
     assert refused.code == 2
     assert "the data has changed: dataset holds 689 images, and held 699 when the run began" in refused.error
 
-    parity.write("mine.py", PARITY.replace("COUNT", "700"))
+    parity.write("count.txt", "700")
+    parity.write("mine.py", PARITY + "# changed since")
+    refused = parity.do("run", "--resume", "latest")
+    assert refused.code == 2
+    assert "mine.py" in refused.error
+    assert "put it back as it was" in refused.error
+
+    parity.write("mine.py", PARITY)
     resumed = parity.done("run", "--resume", "latest")
     assert "Train the new last layer" not in resumed.err  # its weights are stored
     shown = parity.done("runs", "show", "latest", "--json").json
