@@ -70,7 +70,7 @@ def to_text(value: object, *, indent: int | None = None) -> str:
         raise ValueError(str(error)) from error
 
 
-def from_text(text: str | bytes) -> Any:
+def from_text(text: object) -> Any:
     """Return the plain values of JSON text.
 
     Raises:
@@ -80,6 +80,8 @@ def from_text(text: str | bytes) -> Any:
     >>> from_text('{"levels": [0, 25]}')
     {'levels': [0, 25]}
     """
+    if not isinstance(text, (str, bytes)):  # a damaged database gives whatever its columns hold
+        raise ValueError(f"it is no text, but {type(text).__name__}")
     try:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_within_64_bits)
     except RecursionError as error:

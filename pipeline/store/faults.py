@@ -24,6 +24,10 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise StoreError(_explain_sqlite(error, path)) from error
+    except UnicodeDecodeError as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); move its folder away, the other runs are not concerned"
+        ) from error
     except OSError as error:
         raise StoreError(_explain_os(error, path)) from error
 

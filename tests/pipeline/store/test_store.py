@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
 import subprocess
@@ -292,6 +293,20 @@ def test_a_page_overwritten_in_the_middle_is_said_to_be_damaged(store: Store) ->
     data[8192:-4096] = b"\xff" * (len(data) - 8192 - 4096)
     path.write_bytes(data)
     with reopen(store) as reader, pytest.raises(StoreError, match="is damaged"):
+        reader.trials()
+
+
+@pytest.mark.parametrize("value", ["NULL", "7", "x'00ff'", "CAST(x'c2c2' AS TEXT)"])
+def test_a_record_of_another_type_or_of_no_text_is_said_to_be_damaged(store: Store, value: str) -> None:
+    store.append(trial(0))
+    store.close()
+    with contextlib.closing(sqlite3.connect(store.path / "run.sqlite")) as database:
+        database.execute("CREATE TABLE other AS SELECT * FROM trials")
+        database.execute(f"UPDATE other SET json = {value}")
+        database.execute("DROP TABLE trials")
+        database.execute("ALTER TABLE other RENAME TO trials")
+        database.commit()
+    with reopen(store) as reader, pytest.raises(StoreError, match=r"is damaged|cannot be used"):
         reader.trials()
 
 
