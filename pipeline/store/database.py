@@ -31,6 +31,12 @@ COMMIT;
 """
 
 
+MOST_RECORD_CHARACTERS = 4 * 2**20
+"""Of a fact, a trial or an artifact; the largest, a search space of 200 groups, has some 100,000."""
+_MOST_BYTES = 2**26
+"""Of a row: raw samples of a measurement of 60 s take 10 MB where an inference takes 0.1 ms."""
+
+
 class Database:
     """An open run.sqlite; may be used from several threads."""
 
@@ -87,7 +93,7 @@ class Database:
         """
         rows = self.rows("SELECT json FROM facts WHERE key = ?", key)
         try:
-            value = codec.from_text(rows[0][0]) if rows else None
+            value = record_from(rows[0][0]) if rows else None
             require_kind(key, value)
         except ValueError as error:
             raise StoreError(
@@ -121,6 +127,11 @@ class Database:
             )
         if found < 1:
             raise StoreError(f"{self._path} is damaged: it holds no run; move its folder away")
+        if long := self.rows("SELECT key FROM facts WHERE length(json) > ? LIMIT 1", MOST_RECORD_CHARACTERS):
+            raise StoreError(
+                f"{self._path} is damaged: its fact {long[0][0]!r} has more than {MOST_RECORD_CHARACTERS} characters; "
+                "move its folder away"
+            )
 
 
 def _open_for_reading(path: Path) -> sqlite3.Connection:
@@ -136,10 +147,22 @@ def _open_for_reading(path: Path) -> sqlite3.Connection:
     return _connect(path, "ro")
 
 
+def record_from(text: object) -> Any:
+    """Return a record's plain values.
+
+    Raises:
+        ValueError: it is no JSON, or longer than any record is.
+    """
+    if isinstance(text, str) and len(text) > MOST_RECORD_CHARACTERS:
+        raise ValueError(f"it has {len(text)} characters, a record has {MOST_RECORD_CHARACTERS} at most")
+    return codec.from_text(text)
+
+
 def _connect(path: Path, mode: str, script: str = "") -> sqlite3.Connection:
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     # Autocommit: one statement, one transaction. SQLite itself serialises threads (sqlite3.threadsafety is 3).
     connection = sqlite3.connect(uri, uri=True, timeout=10.0, isolation_level=None, check_same_thread=False)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
     try:
         connection.executescript(script)
     except BaseException:

@@ -16,7 +16,7 @@ from pipeline.pareto import device_costs, non_dominated
 from pipeline.records import Artifact, Measurement, Trial
 from pipeline.store import checkpoints, runs
 from pipeline.store.blobs import Blobs
-from pipeline.store.database import Database
+from pipeline.store.database import Database, record_from
 from pipeline.store.lock import WriterLock
 
 T = TypeVar("T")
@@ -238,7 +238,7 @@ class Store:
 
     def _record(self, kind: type[T], text: str, what: str) -> T:
         try:
-            return codec.load(kind, codec.from_text(text))
+            return codec.load(kind, record_from(text))
         except ValueError as error:
             raise StoreError(f"run {self.id} is damaged: its {what} cannot be read ({codec.problem(error)})") from error
 

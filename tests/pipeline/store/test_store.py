@@ -284,6 +284,15 @@ def test_an_empty_file_is_said_to_be_damaged(store: Store) -> None:
         reopen(store)
 
 
+def test_a_fact_larger_than_any_is_said_when_the_run_is_opened(store: Store) -> None:
+    store.close()
+    with contextlib.closing(sqlite3.connect(store.path / "run.sqlite")) as database:
+        database.execute("INSERT OR REPLACE INTO facts VALUES ('input', quote(zeroblob(3000000)))")
+        database.commit()
+    with pytest.raises(StoreError, match="its fact 'input' has more than"):
+        reopen(store)
+
+
 def test_a_page_overwritten_in_the_middle_is_said_to_be_damaged(store: Store) -> None:
     for index in range(50):
         store.append(trial(index))
@@ -296,8 +305,10 @@ def test_a_page_overwritten_in_the_middle_is_said_to_be_damaged(store: Store) ->
         reader.trials()
 
 
-@pytest.mark.parametrize("value", ["NULL", "7", "x'00ff'", "CAST(x'c2c2' AS TEXT)"])
-def test_a_record_of_another_type_or_of_no_text_is_said_to_be_damaged(store: Store, value: str) -> None:
+@pytest.mark.parametrize(
+    "value", ["NULL", "7", "x'00ff'", "CAST(x'c2c2' AS TEXT)", "quote(zeroblob(3000000))", "zeroblob(80000000)"]
+)
+def test_a_record_of_another_type_or_size_is_said_to_be_damaged(store: Store, value: str) -> None:
     store.append(trial(0))
     store.close()
     with contextlib.closing(sqlite3.connect(store.path / "run.sqlite")) as database:
