@@ -7,9 +7,9 @@ torch's own layers become calls of the modules again, which train, scale and shr
 operators go by the closed list in ``aten``.
 
 Seconds on one core of an x86-64 with busy neighbours, at 224 px: ResNet-18 1.9, ConvNeXt-Tiny 4.3, ViT-B/32 6.0,
-ShuffleNetV2 6.7, GoogLeNet 7.0, EfficientNet-B0 7.3, MobileNetV2 9.1, DenseNet-121 and Swin-T 11; a network of ten layers
-0.3 to 0.8, and 1.5 more for the first of a process. Symbolic tracing took 0.03 to 0.14, so this is the second way
-(see ``tracing``). Answers were equal for each of them, and what can be cut was the same or more.
+ShuffleNetV2 6.7, GoogLeNet 7.0, EfficientNet-B0 7.3, MobileNetV2 9.1, DenseNet-121 and Swin-T 11; ten layers 0.3 to
+0.8, and 1.5 more for the first of a process. Symbolic tracing took 0.03 to 0.14, so this is the second way (see
+``tracing``). Answers were equal for each of them, and what can be cut was the same or more.
 """
 
 from __future__ import annotations
