@@ -246,7 +246,8 @@ _MOST_BYTES = 2_000_000
 def _repeated(draw: st.DrawFn, value: Any) -> Any:
     most = 1 + _MOST_BYTES // (1 + len(encoded(value)))
     times = min(draw(st.sampled_from([2, 3, 100, 3000])), most)
-    return value * times if isinstance(value, list) else [value] * times
+    copies = [copy.deepcopy(value) for _ in range(times)]  # not one value many times: a later change is of one place
+    return [item for copied in copies for item in copied] if isinstance(value, list) else copies
 
 
 def _scaled(draw: st.DrawFn, value: Any) -> Any:
@@ -332,7 +333,7 @@ def answers(draw: st.DrawFn, verbs: tuple[str, ...] = VERBS) -> Hostile:
         name = draw(st.sampled_from(sorted(WIRES)))
         wire, kind = WIRES[name], f"{kind}, {name}"
     ready = Raw(encoded(result).decode("utf-8", "surrogatepass"))  # now, so that it is not the host that takes the time
-    return Hostile(verb, ready, envelope, wire, f"{verb}: {kind}")
+    return Hostile(verb, ready, envelope, wire, f"{verb}: {kind}, {len(ready):,} characters")
 
 
 KINDS = ("crashed", "timeout", "refused", "invalid", "held", "corrupt", "disk_full", "internal", "", "?")
