@@ -87,7 +87,8 @@ class MeasureSettings:
     max_s: float = 10.0
     ci_rel: float = 0.02
     idle_s: float = 5.0
-    block_s: float = 0.05
+    block_s: float = 0.025
+    """At least one inference long. 20 blocks fill ``min_s``: fewer tell too little of how much neighbours are alike."""
     processes: int = 5
     """What has to hold for a network, and not for one process of it, is measured in so many, one after the other."""
     threads: int = 1
