@@ -95,7 +95,7 @@ def script(kind: Noise, generator: np.random.Generator) -> Scripted:
     raw = {
         "candidate": {"blocks": blocks["candidate"], "load_ms": 1.0},
         "reference": {"blocks": blocks["reference"], "load_ms": 1.0},
-        "idle": idle, "before": state, "after": state, "runtime": "scripted", "threads": 1, "cores": 4,
+        "idle": idle, "before": state, "after": state, "runtime": "scripted", "threads": 1,
         "power": {"source": "scripted", "scope": "module", "interval_s": CYCLE_S,
                   "t_s": t[seen].tolist(), "w": w[seen].tolist()},
     }  # fmt: skip
