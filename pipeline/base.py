@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from pipeline import codec
 from pipeline.bench import Bench
+from pipeline.certainty import ratios
 from pipeline.config import RunConfig
 from pipeline.context import Context
 from pipeline.events import Note, Stage
@@ -64,14 +65,9 @@ def measured_shares(
     measurement: Measurement, size: float | None = None, density: float | None = None
 ) -> Mapping[Metric, float]:
     """Return a measured network's figures over the base model's; what was not measured is absent."""
-    shares: dict[Metric, float | None] = {
-        "latency": measurement.ratio.value if measurement.ratio else None,
-        "power": measurement.power_ratio,
-        "energy": measurement.energy_ratio,
-        "size": size,
-        "density": density,
-    }
-    return {metric: share for metric, share in shares.items() if share is not None}
+    counted: dict[Metric, float | None] = {"size": size, "density": density}
+    measured = {metric: ratio.value for metric, ratio in ratios(measurement).items()}
+    return measured | {metric: share for metric, share in counted.items() if share is not None}
 
 
 def may_have_seen(figures: Figures, config: RunConfig) -> bool:

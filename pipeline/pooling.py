@@ -34,10 +34,10 @@ def pooled(one: Measurement, other: Measurement) -> Measurement:
         p99_ms=max(one.p99_ms, other.p99_ms),
         mean_ms=_mean(one.mean_ms, other.mean_ms, share),
         inferences=one.inferences + other.inferences,
-        ratio=_interval(one.ratio, other.ratio, share) if one.ratio and other.ratio else None,
+        ratio=_interval_or_none(one.ratio, other.ratio, share),
         power=_power(one.power, other.power, share) if one.power and other.power else None,
-        power_ratio=_mean_or_none(one.power_ratio, other.power_ratio, share),
-        energy_ratio=_mean_or_none(one.energy_ratio, other.energy_ratio, share),
+        power_ratio=_interval_or_none(one.power_ratio, other.power_ratio, share),
+        energy_ratio=_interval_or_none(one.energy_ratio, other.energy_ratio, share),
         peak_memory_mb=max(filter(None, (one.peak_memory_mb, other.peak_memory_mb)), default=None),
         flags=tuple(dict.fromkeys(one.flags + other.flags)),
         conditions={**one.conditions, **other.conditions, **_tolerated(one, other)},
@@ -56,13 +56,12 @@ def _doubts(measurement: Measurement) -> tuple[int, int]:
 
 
 def _power(one: Power, other: Power, share: float) -> Power:
-    dynamic = (one.energy_dynamic_mj, other.energy_dynamic_mj)
     return replace(
         other,
         mean_w=_interval(one.mean_w, other.mean_w, share),
         idle_w=_mean_or_none(one.idle_w, other.idle_w, share),
         energy_total_mj=_interval(one.energy_total_mj, other.energy_total_mj, share),
-        energy_dynamic_mj=_interval(dynamic[0], dynamic[1], share) if dynamic[0] and dynamic[1] else None,
+        energy_dynamic_mj=_interval_or_none(one.energy_dynamic_mj, other.energy_dynamic_mj, share),
         samples=one.samples + other.samples,
     )
 
@@ -77,6 +76,10 @@ def _interval(one: Interval, other: Interval, share: float) -> Interval:
     within = math.hypot(share * one.half_width, (1 - share) * other.half_width)
     half = max(within, abs(one.value - other.value) / 2)
     return Interval(value, value - half, value + half)
+
+
+def _interval_or_none(one: Interval | None, other: Interval | None, share: float) -> Interval | None:
+    return None if one is None or other is None else _interval(one, other, share)
 
 
 def _mean_or_none(one: float | None, other: float | None, share: float) -> float | None:

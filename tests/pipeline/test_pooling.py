@@ -46,6 +46,14 @@ def test_power_is_absent_where_either_look_lacks_it() -> None:
     assert both.samples == 240
 
 
+def test_power_and_energy_over_the_reference_pool_as_latency_does() -> None:
+    one, other = Interval(0.4, 0.38, 0.42), Interval(0.5, 0.48, 0.52)
+    both = pooled(measurement(ratio=one, power_ratio=one, energy_ratio=one),
+                  measurement(ratio=other, power_ratio=other, energy_ratio=other))  # fmt: skip
+    assert both.ratio == both.power_ratio == both.energy_ratio
+    assert pooled(measurement(energy_ratio=one), measurement()).energy_ratio is None
+
+
 def test_of_two_measurements_the_one_with_fewer_doubts_is_taken_whatever_its_figures() -> None:
     clean, doubtful = measurement(2.0), measurement(1.0, flags=("throttled",))
     assert less_doubtful(doubtful, clean).p50_ms == clean.p50_ms
