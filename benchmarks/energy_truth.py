@@ -118,12 +118,14 @@ def script(board: Board, generator: np.random.Generator) -> Scripted:
     for number in range(int(MAX_S / BLOCK_S)):
         for name in ("candidate", "reference") if number % 2 == 0 else ("reference", "candidate"):
             watts, ms = (CANDIDATE_W, CANDIDATE_MS) if name == "candidate" else (REFERENCE_W, REFERENCE_MS)
-            level[(moments >= at) & (moments < at + BLOCK_S)] = watts
+            start, end = np.searchsorted(moments, (at, at + BLOCK_S))
+            level[start:end] = watts
             runs = int(BLOCK_S * 1e3 / ms)
             blocks[name].append({"start_s": at, "end_s": at + BLOCK_S, "ms": [ms] * runs})
             windows += [(at, at + BLOCK_S, runs)] if name == "candidate" else []
             at += BLOCK_S + 0.001
-        t, w = _ina219(board, moments, board.drawn(moments, level) + noise, errors)
+        so_far = slice(0, int((at + IDLE_AFTER_S + 1) / STEP_S))
+        t, w = _ina219(board, moments[so_far], board.drawn(moments[so_far], level[so_far]) + noise[so_far], errors)
         seen = t <= at
         if (number + 1) * BLOCK_S >= MIN_S and stopping.energy_enough(
             windows, (t[seen] - board.cycle_s / 2).tolist(), w[seen].tolist(), CI_REL
