@@ -59,7 +59,7 @@ def _measurement(
     others = doubts.others_cores(before, after, answer.own_cpu_s, answer.wall_s)
     flags = doubts.flags_of(before, during, after) + _crowded(answer, others, allowed)
     if not answer.early:
-        flags += _imprecise(samples, blocks, [i for i in (p50, ratio) if i is not None], ci_rel)
+        flags += _imprecise(samples, blocks, ratio or p50, ci_rel)
     power, power_ratio, energy_ratio = None, None, None
     if answer.power:
         power, doubtful = energy.power_of(answer.power, blocks, answer.idle)
@@ -93,11 +93,10 @@ def _measurement(
     )
 
 
-def _imprecise(samples: Floats, blocks: Sequence[Block], figures: Sequence[Interval], ci_rel: float) -> list[str]:
-    """Return the doubts about latency: what slows both nets down alike leaves the ratio sharp, and that is enough."""
+def _imprecise(samples: Floats, blocks: Sequence[Block], figure: Interval, ci_rel: float) -> list[str]:
+    """Return the doubts about latency, by the figure that is decided by: the ratio, without a reference the median."""
     few = len(samples) < FEWEST_INFERENCES or len(blocks) < stats.FEWEST_BLOCKS
-    noisy = all(_is_wide(figure, ci_rel) for figure in figures)
-    return ["few_samples"] * few + ["noisy"] * noisy
+    return ["few_samples"] * few + ["noisy"] * _is_wide(figure, ci_rel)
 
 
 def _is_wide(figure: Interval, ci_rel: float) -> bool:

@@ -104,7 +104,8 @@ class MeasureSettings:
     max_s: float = 10.0
     ci_rel: float = 0.02
     idle_s: float = 5.0
-    block_s: float = 0.05
+    block_s: float = 0.025
+    """At least one inference long. 20 blocks fill ``min_s``: fewer tell too little of how much neighbours are alike."""
     threads: int = 1
     affinity: tuple[int, ...] | None = None
     """Cores that the runtime may use; None: all of them. One left free for the sensor is a condition as well."""

@@ -93,7 +93,7 @@ class Measure(_Layer):
     max_s: float = Field(default=10.0, gt=0)
     ci_rel: float = Field(default=0.02, gt=0, lt=1)
     idle_s: float = Field(default=5.0, ge=0)
-    block_s: float = Field(default=0.05, gt=0)
+    block_s: float = Field(default=0.025, gt=0)
     threads: int = Field(default=1, ge=1)
     affinity: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
     spinning: bool | None = None
