@@ -207,7 +207,7 @@ def _power_change(before: Measurement, after: Measurement) -> str:
     if before.power is None or after.power is None or not _same_sensor(before.power, after.power):
         return ""
     if after.power_ratio is not None:
-        return f"{after.power_ratio:.2f}×"
+        return ratio(after.power_ratio)
     return _times(after.power.mean_w.value, before.power.mean_w.value)
 
 
@@ -215,7 +215,7 @@ def _energy_change(before: Measurement, after: Measurement) -> str:
     if before.power is None or after.power is None or not _same_sensor(before.power, after.power):
         return ""
     if after.energy_ratio is not None:
-        return f"{after.energy_ratio:.2f}×"
+        return ratio(after.energy_ratio)
     return _times(after.power.energy_total_mj.value, before.power.energy_total_mj.value)
 
 
