@@ -11,6 +11,7 @@ from pipeline.comparing.comparison import Comparison, Group
 from pipeline.comparing.differences import Difference
 from pipeline.comparing.grouping import name_of
 from pipeline.comparing.metrics import LINES, METRICS, Metric
+from pipeline.comparing.regressions import EQUAL, FEWEST_RUNS, Regression
 from pipeline.records import Interval
 from pipeline.report.table import count, decimals
 
@@ -21,13 +22,11 @@ _NOTE = (
     "measurement\nhypervolume: area that the measured networks dominate, latency over the base model's (up to 1) by "
     "search accuracy (from guessing on)"
 )
-_TESTS = (
-    "Welch's t (degrees of freedom), two-sided; Holm: over this metric's pairs; g: in pooled standard deviations, "
-    "unbiased"
-)
+_TESTS = "Welch's t (degrees of freedom), two-sided; g: in pooled standard deviations, unbiased; p, Holm: over "
 _LINES = (
-    "intensity: share of each group's channels that is gone, mean over groups; accuracy before fine-tuning; networks "
-    "of one search lean\non each other, so that the intervals are rather too narrow"
+    "intensity: share of each group's channels that is gone, mean over groups; accuracy before fine-tuning, on the\n"
+    "search split; a line a run, since networks of one search lean on each other and are no sample of their own:\n"
+    f"interval and p (from {FEWEST_RUNS} runs on, not adjusted) are Student's t over the runs' slopes"
 )
 
 
@@ -99,8 +98,18 @@ def _print_differences(found: Comparison) -> None:
     out.print(table)
     overall = [f"{METRICS[m].label}: F {a.f:.3g}, p {_p(a.p)}" for m, a in found.anova.items() if METRICS[m].shown]
     if overall:
-        out.print("Welch's ANOVA, all groups   " + "   ".join(overall))
-    out.print(_TESTS, style="dim")
+        out.print("Welch's ANOVA, all groups that vary   " + "   ".join(overall))
+    if many and (never := _never_vary(found)):
+        out.print(f"no spread, and so left out of ANOVA and Games-Howell   {never}", markup=False)
+    tests = sum(pair.p_holm is not None for pairs in shown.values() for pair in pairs)
+    family = f"the {tests} test{'s' * (tests != 1)} of this table"
+    post_hoc = "; Games-Howell: over the pairs of one metric" * many
+    out.print(f"{_TESTS}{family}{post_hoc}", style="dim")
+
+
+def _never_vary(found: Comparison) -> str:
+    shown = {METRICS[metric].label: names for metric, names in found.never_vary.items() if METRICS[metric].shown}
+    return "   ".join(f"{label}: {', '.join(names)}" for label, names in shown.items())
 
 
 def _tests(pair: Difference, kind: Metric, many: bool) -> list[str]:
@@ -120,17 +129,24 @@ def _tests(pair: Difference, kind: Metric, many: bool) -> list[str]:
 def _print_lines(found: Comparison) -> None:
     if not any(group.lines for group in found.groups):
         return
-    table = _table("on pruning intensity", "group", "slope, per 10 % [95 %]", "R²", "p", "networks")
+    table = _table("on pruning intensity", "group", "slope, per 10 % [95 %]", "R²", "p", "runs", "networks")
     for name, kind in LINES.items():
         for group in found.groups:
             if (line := group.lines.get(name)) is not None:
-                slope = _change(line.slope / 10, kind, kind.unit)
-                table.add_row(
-                    kind.label, group.name, slope, f"{line.r_squared:.2f}", _p(line.p), str(line.count)
-                )  # fmt: skip
+                table.add_row(kind.label, group.name, *_line(line, kind))
     out.print()
     out.print(table)
     out.print(_LINES, style="dim")
+
+
+def _line(line: Regression, kind: Metric) -> list[str]:
+    mean, interval = line.slope.mean / 10, line.slope.interval
+    if interval is None or line.why_no_p == EQUAL:
+        slope = _with_unit(_plain(mean, kind, mean), kind.unit)
+    else:
+        slope = _change(interval / 10, kind, kind.unit)
+    p = f"none: {line.why_no_p}" if line.why_no_p else _p(line.p)
+    return [slope, f"{line.r_squared:.2f}", p, str(line.slope.count), str(line.count)]
 
 
 def _change(interval: Interval, kind: Metric, unit: str) -> str:

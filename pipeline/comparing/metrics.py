@@ -17,7 +17,7 @@ class Metric:
     by_device: bool = False
     """Figures of two devices are not compared."""
     shown: bool = True
-    """Whether its differences are worth a line on a terminal; they are computed all the same."""
+    """Whether its differences are tested on a terminal, and so belong to the family that Holm's p is adjusted for."""
 
 
 METRICS: Mapping[str, Metric] = {

@@ -117,8 +117,10 @@ def test_figures_come_with_their_spread_their_tests_and_their_lines(made: Made) 
     assert pair.p is not None
     assert pair.p < 0.05
     assert found.differences["parameters"][0].p is None  # they never vary
-    assert group.lines["accuracy"].count == 12  # four networks a run, each once
-    assert group.lines["accuracy"].slope.high < 0
+    accuracy = group.lines["accuracy"]
+    assert (accuracy.count, accuracy.slope.count) == (12, 3)  # four networks a run, each once
+    assert accuracy.slope.mean < 0
+    assert (accuracy.p, accuracy.why_no_p) == (None, "equal slopes")  # the example's runs measured the same networks
     assert "power_ratio" not in group.lines
 
 
