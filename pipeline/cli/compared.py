@@ -18,9 +18,10 @@ from pipeline.report.table import count, decimals
 _CAME_OUT = ("test_accuracy", "latency_ratio", "power_w", "energy_mj", "power_estimated_w", "energy_estimated_mj")
 _COST = ("parameters", "macs", "size_bytes", "search_accuracy", "hypervolume", "trials", "seconds")
 _NOTE = (
-    "mean ± standard error [95 % interval of the mean, Student's t]; * a single run: of its test images, or of its "
-    "measurement\nhypervolume: area that the measured networks dominate, latency over the base model's (up to 1) by "
-    "search accuracy (from guessing on)"
+    "mean ± standard error over the seeds [95 % interval of the mean, Student's t]; * a single run: of its test\n"
+    "images, or of its measurement; hypervolume: area that the measured networks dominate, latency over the base\n"
+    "model's (up to 1) by accuracy (from guessing on); it and the best search accuracy are read on the search split,\n"
+    "by which the networks were picked: too high, the more so, the more were tried"
 )
 _TESTS = "Welch's t (degrees of freedom), two-sided; g: in pooled standard deviations, unbiased; p, Holm: over "
 _LINES = (
@@ -61,6 +62,19 @@ def _print_groups(found: Comparison) -> None:
         out.print(table)
         out.print()
     out.print(_NOTE, style="dim")
+    _print_shared(found)
+
+
+def _print_shared(found: Comparison) -> None:
+    """Say what no spread over seeds shows, since all runs read the same test images."""
+    intervals = [run.intervals.get("test_accuracy") for group in found.groups for run in group.runs]
+    known = [interval.half_width for interval in intervals if interval is not None]
+    if known and any(len(group.runs) > 1 for group in found.groups):
+        out.print(
+            f"all runs read the same test images: ± {100 * max(known):.1f} points of a test accuracy (95 %, Wilson) "
+            "are theirs,\ncommon to all groups and in no figure over seeds",
+            style="dim",
+        )  # fmt: skip
 
 
 def _whole_cell(group: Group, metric: str) -> str:
