@@ -185,11 +185,11 @@ def _shared(bed: Testbed, lines: Sequence[Line]) -> str:
     errors = [f"{split} {by_images(best[split], images[split])}" for split in images]
     wide = [net["half_width"] / net["latency"] for row in rows for net in row["best"] if net.get("half_width")]
     if wide:
-        errors.append(f"the latencies by which nets meet the target {statistics.median(wide):.1%} (half of 95 %)")
+        errors.append(f"latency, by which nets meet the target, ± {statistics.median(wide) / 1.96:.1%}")
     return (
         "* highest on the test split; search is too high: nets were picked by it\n"
-        "±: standard error over the seeds of the search alone; all lines share and no ± shows, of one standard error\n"
-        f"unless it says otherwise: {', '.join(errors)}"
+        "±: standard error over the seeds of the search alone; those that all lines share, and no ± shows:\n"
+        + "\n".join(f"  {error}" for error in errors)
     )
 
 
