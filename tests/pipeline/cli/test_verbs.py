@@ -207,7 +207,7 @@ def test_on_a_terminal_the_run_shows_progress_eta_best_and_last(desk: Desk) -> N
     seen = _everything(near)
     assert finished(run).code == 0
     assert re.search(r"eta", seen)
-    assert re.search(r"last: accuracy [\d.]+%, [\d.e-]+ ms", seen)
+    assert re.search(r"last: accuracy [\d.]+%, [\d.]+× of base", seen)
     assert re.search(r"best: accuracy", seen)
     assert "✓" in seen
     assert seen.rstrip().endswith(" s\x1b[0m")  # the last stage's line; the live view is gone
