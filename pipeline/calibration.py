@@ -24,17 +24,21 @@ from pipeline.records import Count, Device, DeviceFacts, Interval, MeasureSettin
 
 TRUTH = 1.0
 """What a network measures over itself."""
+PROMISED = 0.95
+"""Share of the intervals that should hold it."""
 SEARCH = 1.0
 """How long a candidate of the search is measured; other lengths are told as so many times that."""
 TIMES = (SEARCH, 3.0, 9.0)
 PROCESSES = 5
 """As many as a run measures its finalists in."""
 FEWEST = 5
-"""Measurements of each length that a calibration takes at least: with fewer, its standard errors say nothing."""
+"""Measurements of each length and kind that a calibration needs to be kept: fewer say next to nothing."""
 
 _BOOTSTRAPS = 2000
-_MOST_SPREAD = 1.0
-"""Of a log ratio: a network that is 2.7 times as slow the next time. More is no measurement, but a damaged file."""
+_SURE = 3.0
+"""Standard errors by which a share has to be too small: there are six shares to be wrong about."""
+_MOST_SPREAD = 10.0
+"""Of a log ratio: a network that is 20 000 times as slow the next time. More is no measurement, but a damaged file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,11 @@ class Calibration:
     invalid: Annotated[int, Ge(0)] = 0
     """Measurements that were put aside, because something else was going on."""
 
+    @property
+    def measurements(self) -> int:
+        """How many there are of the length and kind that has the fewest."""
+        return min(checked.measurements for checked in self.checked)
+
     def misfit(self, now: Conditions) -> str | None:
         """Return why the calibration does not hold for a device as it is now; None: it does.
 
@@ -139,6 +148,18 @@ class Calibration:
         """Return whether the calibration holds for a device as it is now."""
         return self.misfit(now) is None
 
+    def short(self) -> str:
+        """Return the intervals of runs that surely hold the truth too seldom, in words; empty where none do."""
+        bad = [checked for checked in self.printed if checked.covered.value + _SURE * checked.covered.error < PROMISED]
+        return ", ".join(
+            f"{checked.covered} at {checked.times:g}× in {_processes(checked.processes)}" for checked in bad
+        )
+
+    @property
+    def printed(self) -> list[Checked]:
+        """What became of intervals as runs print them: a process's widened, or those of several."""
+        return [checked for checked in self.checked if checked.widened or checked.processes > 1]
+
     def __str__(self) -> str:
         """Return the calibration in a sentence."""
         day, spread = self.date.partition("T")[0], self.spread
@@ -150,8 +171,7 @@ class Calibration:
 
     def _rates(self, name: str) -> str:
         """Return the rates of the intervals that runs print, a length each, of one process and of several."""
-        printed = [checked for checked in self.checked if checked.widened or checked.processes > 1]
-        groups = itertools.groupby(printed, key=lambda checked: checked.processes)
+        groups = itertools.groupby(self.printed, key=lambda checked: checked.processes)
         parts = [(processes, ", ".join(f"{100 * getattr(c, name).value:.0f}" for c in of)) for processes, of in groups]
         return ", ".join(f"{rates} % in {_processes(processes)}" for processes, rates in parts)
 
@@ -172,14 +192,14 @@ def calibration(
     """Return what the ratios of a network over itself say of the intervals.
 
     Args:
-        taken: by the measurements' length over the search's; at least ``FEWEST`` of each kind.
+        taken: by the measurements' length over the search's; at least two of each kind.
         invalid: measurements that were put aside.
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: there are fewer, so that nothing is known of what they differ by.
     """
-    if fewest(taken) < FEWEST:
-        raise ValueError(f"a calibration takes {FEWEST} measurements of each length, found {fewest(taken)}")
+    if fewest(taken) < 2:
+        raise ValueError(f"a calibration takes two measurements of each length at least, found {fewest(taken)}")
     spread = spread_over({times: ratios.one for times, ratios in taken.items()})
     ones = [(times, of.one) for times, of in taken.items()]
     return Calibration(

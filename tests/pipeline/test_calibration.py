@@ -19,6 +19,7 @@ from pipeline.calibration import (
     Calibration,
     Checked,
     Conditions,
+    Rate,
     Taken,
     calibration,
     checked,
@@ -156,12 +157,13 @@ def test_a_calibration_has_every_length_by_its_blocks_widened_and_over_several_p
 
     kinds = [(c.times, c.processes, c.widened) for c in found.checked]
     assert kinds == [(t, p, w) for p, w in ((1, False), (1, True), (PROCESSES, False)) for t in TIMES]
+    assert found.measurements == 5
     assert (found.device, found.kind, found.model, found.invalid) == ("pi4", "raspberry-pi-4", "resnet20", 2)
 
 
 def test_too_few_measurements_are_no_calibration() -> None:
-    with pytest.raises(ValueError, match="takes 5 measurements of each length, found 4"):
-        calibrated(simulated(1, 0.006, measurements=4))
+    with pytest.raises(ValueError, match="takes two measurements of each length at least, found 1"):
+        calibrated(simulated(1, 0.006, measurements=1))
 
 
 def test_a_calibration_is_the_same_after_it_was_written_and_read() -> None:
@@ -176,6 +178,15 @@ def test_the_sentence_has_the_deviation_and_the_rates_that_runs_print() -> None:
         " different: 4, 5, 6 % in one process, 2, 3, 2 % in 5 processes; intervals that hold the truth:"
         " 95, 94, 95 % in one process, 96, 95, 95 % in 5 processes"
     )
+
+
+def test_intervals_that_surely_hold_the_truth_too_seldom_are_told_and_those_by_chance_are_not() -> None:
+    found = example()
+    first, *others = (replace(c, covered=Rate(0.75, 0.06)) if c.widened else c for c in found.checked[3:])
+
+    assert found.short() == ""
+    assert replace(found, checked=(first, *others)).short().startswith("75.0 % ±6.0 at 1× in one process, 75.0 %")
+    assert replace(found, checked=(replace(first, covered=Rate(0.8, 0.09)), *others[2:])).short() == ""
 
 
 # ---------------------------------------------------------------- what it holds for
@@ -213,7 +224,7 @@ def test_settings_that_change_no_figure_do_not_count() -> None:
     "spread",
     [
         Spread(total=-0.1, within=0.0, freedom=9),
-        Spread(total=9.0, within=0.0, freedom=9),
+        Spread(total=11.0, within=0.0, freedom=9),
         Spread(total=0.1, within=0.0, freedom=0),
     ],
 )

@@ -26,10 +26,9 @@ PI = Device(name="pi4", kind="raspberry-pi-4", ssh=SshAddress(host="pi4.lan"))
 NOW = Conditions.of(PI, device_facts(), MeasureSettings())
 
 
-@pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    return tmp_path / "data"
+@pytest.fixture
+def data() -> Path:
+    return Path(os.environ["XDG_DATA_HOME"])
 
 
 def test_what_was_stored_is_found_again_and_nothing_lies_beside_it(data: Path) -> None:
