@@ -64,23 +64,27 @@ def read_calibration(device: Device) -> Calibration | None:
     """Return what is stored of a device; None where nothing is, as of one that plays a recording.
 
     Raises:
-        StoreError: the file is damaged, another version's or another device's; says how to replace it.
+        StoreError: as ``read_file``.
     """
-    if device.recording is not None:
-        return None
     path = path_of(device)
-    mend = f"`pipeline devices calibrate {device.name}` replaces it"
+    return read_file(path, device.name) if device.recording is None and regular_file.exists(path) else None
+
+
+def read_file(path: Path, name: str) -> Calibration:
+    """Return the calibration of the device ``name`` that a file holds.
+
+    Raises:
+        StoreError: it cannot be read, is damaged, another version's or another device's; says how to replace it.
+    """
+    mend = f"`pipeline devices calibrate {name}` replaces it"
     try:
-        plain = codec.from_text(regular_file.read_text(path))
-        found = _calibration(plain)
-    except FileNotFoundError:
-        return None
+        found = _calibration(codec.from_text(regular_file.read_text(path)))
     except OSError as error:
-        raise StoreError(f"{device.name}'s calibration {path} cannot be read: {error.strerror}; {mend}") from error
+        raise StoreError(f"{name}'s calibration {path} cannot be read: {error.strerror}; {mend}") from error
     except ValueError as error:
-        raise StoreError(f"{device.name}'s calibration {path} is damaged: {codec.problem(error)}; {mend}") from error
-    if found.device != device.name:
-        raise StoreError(f"{path} is no calibration of {device.name}, but of {found.device}; {mend}")
+        raise StoreError(f"{name}'s calibration {path} is damaged: {codec.problem(error)}; {mend}") from error
+    if found.device != name:
+        raise StoreError(f"{path} is no calibration of {name}, but of {found.device}; {mend}")
     return found
 
 
