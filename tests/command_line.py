@@ -178,7 +178,8 @@ class Desk:
     def _environment(self) -> dict[str, str]:
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
-        return {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(home), "XDG_CONFIG_HOME": str(home)}
+        own = {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_DATA_HOME": str(home / "data")}
+        return {**os.environ, "PYTHONPATH": str(REPOSITORY), **own}
 
     def done(self, *arguments: str) -> Done:
         """Run a command that has to succeed."""

@@ -21,6 +21,7 @@ from pydantic import (
 
 from pipeline import codec
 from pipeline.between import Spread
+from pipeline.calibration import Calibration
 from pipeline.records import DeviceFacts, Figures, SearchSpace
 from pipeline.usage import Usage
 
@@ -76,8 +77,8 @@ class _Rung(_Fact):
 
 
 _KINDS: Mapping[str, Any] = {
-    "base": Figures, "base_weights": StrictStr, "channel step": StrictInt, "chosen": StrictStr,
-    "classes": list[StrictStr], "code": dict[str, StrictStr], "config": _Config, "device": _Device,
+    "base": Figures, "base_weights": StrictStr, "calibration": Calibration, "channel step": StrictInt,
+    "chosen": StrictStr, "classes": list[StrictStr], "code": dict[str, StrictStr], "config": _Config, "device": _Device,
     "facts": DeviceFacts, "failure": StrictStr, "finished": StrictStr, "folder": StrictStr, "git": StrictStr,
     "input": _Input, "inventory": StrictStr, "modes": dict[str, Any], "recording": StrictStr, "rung": _Rung,
     "seconds": StrictFloat | StrictInt, "seed": StrictInt, "space": SearchSpace, "splits": _Splits,

@@ -22,6 +22,7 @@ from pipeline.store import Store
 from pipeline.usage import Usage
 from tests.examples import (
     artifact,
+    calibration,
     device_facts,
     failed_trial,
     figures,
@@ -296,6 +297,12 @@ def test_how_the_devices_time_was_spent_and_its_drift_are_told(store: Store, rep
     page = report()
     assert "device measuring 92.0 %, idle 8.0 %" in page.text
     assert "base model beside 2 trials: 2 → 2.2 ms (+10.0 %)" in page.text
+
+
+def test_the_calibration_of_the_device_is_told_and_that_there_is_none(store: Store, report: Any) -> None:
+    assert "Calibration of the devicenone" in report().text
+    store.set("calibration", calibration())
+    assert f"Calibration of the device{calibration()}" in report().text
 
 
 def test_what_was_put_aside_is_explained_and_drawn_as_no_figure(store: Store, report: Any) -> None:
