@@ -82,7 +82,8 @@ class Conditions:
     phi: float = 0.0
     """Lag-1 correlation of these ratios, from one pair of blocks to the next."""
     common_sd: float = 0.01
-    """Standard deviation of what both models share: measurements of half a second on a cloud machine spread so."""
+    """Standard deviation of what both models share. A ResNet-20 measured alone, 1.6 s at a time, on two shared x86-64
+    cores: 0.9 to 1.5 % from one measurement to the next."""
     drift: float = 0.0
     """By how much a board that has warmed up takes longer."""
     bursts_per_s: float = 0.0
