@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from pipeline import quarantine
+from pipeline import codec, quarantine
 from pipeline.agent import Agent, Kind
 from pipeline.between import Spread, between_processes
+from pipeline.calibration import Calibration
 from pipeline.candidates import Built
 from pipeline.certainty import MEASURED, ratios, with_ratios
 from pipeline.doubts import invalid, why_invalid
@@ -58,12 +59,18 @@ class Bench:
 
     @property
     def spreads(self) -> dict[Metric, Spread]:
-        """How the board's ratios differ from process to process, by the base model; absent: nobody has measured it."""
+        """How the board's ratios differ from process to process; absent: nobody has measured it.
+
+        By the base model beside itself and, of latency, by the calibration that held for the device when the run began.
+        """
         processes = self.agent.device.measure.processes
         parts = [self.store.recall(_process(BASE, number)) for number in range(1, processes + 1)]
         known = [ratios(part) for part in parts if part is not None]
         found = {metric: between_processes([part[metric] for part in known if metric in part]) for metric in MEASURED}
-        return {metric: spread for metric, spread in found.items() if spread is not None}
+        spreads = {metric: spread for metric, spread in found.items() if spread is not None}
+        if "latency" in spreads and (calibrated := self.store.get("calibration")):
+            spreads["latency"] += codec.load(Calibration, calibrated).spread
+        return spreads
 
     def measure(self, built: Built) -> tuple[Measurement, bool]:
         """Return a candidate's figures, valid or not, and whether they were known; may be stopped early.

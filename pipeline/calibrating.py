@@ -149,7 +149,7 @@ def _parts(agent: Agent, probe: bytes, unit: Unit, stopping: Callable[[], bool])
                 probe, "skeleton", reference=(probe, "skeleton"),
                 settings=replace(settings, settle_s=max(settings.settle_s, settle_s)),
             ),
-            tolerant=agent.shared,
+            tolerant=agent.shared, ci_rel=settings.ci_rel, exact=False,
         )  # fmt: skip
         yield part
         if why_invalid(part):
