@@ -69,7 +69,7 @@ def test_power_names_its_sensor_and_changes_by_the_ratio_of_the_same_session() -
     paired = {"power_ratio": Interval(0.812, 0.807, 0.817), "energy_ratio": Interval(0.4, 0.37, 0.43)}
     pruned = pruned_figures(measurement=measurement(power=power(3.0), **paired))
     assert row("Power", base, pruned) == Row(
-        "Power", "4.00 W ±0.05 (ina219, board)", "3.00 W ±0.05 (ina219, board)", "0.812× [0.807, 0.817]"
+        "Power", "4.00 W ±0.05 (ina219, board)", "3.25 W ±0.05 (ina219, board)", "0.812× [0.807, 0.817]"
     )
     assert row("Energy", base, pruned).change == "0.40× [0.37, 0.43]"
 
