@@ -120,7 +120,7 @@ def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes)
         size_bytes=size, measurement=bench.base(),
     )  # fmt: skip
     store.set("base", figures)
-    store.set("spreads", bench.spreads)
+    store.set("spreads", {metric: codec.dump(spread) for metric, spread in bench.spreads.items()})
     context.listen(
         Note(f"base: {figures.search_accuracy:.1%} on {context.data.name}'s search split, "
              f"{figures.measurement.p50_ms.value:.3g} ms, {measures.parameters:,} parameters, "

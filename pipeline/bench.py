@@ -24,7 +24,7 @@ from pipeline.targets import Metric
 _log = logging.getLogger(__name__)
 
 BASE = "base"
-_WHOLE = 3.0
+WHOLE = 3.0
 """What is measured in several processes takes so many times as long together as a candidate in the search."""
 _ROOM = 3.0
 """Standard deviations between processes by which a candidate has to be too slow to be stopped early."""
@@ -103,7 +103,7 @@ class Bench:
         return self._several(key, lambda settings: self._beside_base(probe.data, settings=settings))
 
     def whole(
-        self, model: bytes, name: str, *, looks: int = 1, times: float = _WHOLE, kind: Kind = "onnx"
+        self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: Kind = "onnx"
     ) -> Measurement:
         """Return the figures of a whole model file, measured in several processes.
 
@@ -159,7 +159,7 @@ class Bench:
         return self.agent.measure(model, kind, reference=reference, settings=settings, reject_above=reject_above)
 
     def _required(
-        self, key: str, measure: Callable[[MeasureSettings], Measurement], *, looks: int = 1, times: float = _WHOLE
+        self, key: str, measure: Callable[[MeasureSettings], Measurement], *, looks: int = 1, times: float = WHOLE
     ) -> Measurement:
         """Return valid figures; invalid ones end the run, are not kept, and are taken anew when it is resumed."""
         found = self._several(key, measure, looks=looks, times=times)
@@ -172,7 +172,7 @@ class Bench:
         return found
 
     def _several(
-        self, key: str, measure: Callable[[MeasureSettings], Measurement], *, looks: int = 1, times: float = _WHOLE
+        self, key: str, measure: Callable[[MeasureSettings], Measurement], *, looks: int = 1, times: float = WHOLE
     ) -> Measurement:
         """Return what several processes say together, or the first one that stays invalid, which is not kept."""
         told = self.agent.device.measure
