@@ -375,7 +375,8 @@ class Measurement:
     reference_p50_ms: float | None = None
     """The reference model's median latency beside this one's: how fast the board was just then."""
     early: bool = False
-    """Stopped early because it was surely over the budget: right, but less exact than the others."""
+    """Stopped early because it was surely over the budget: less exact than the others, and near the limit too high on
+    average, since chance decided which of those were stopped."""
     bytes_sent: int = 0
     seconds: float = 0.0
 

@@ -200,7 +200,7 @@ def test_intervals_that_surely_hold_the_truth_too_seldom_are_told_and_those_by_c
         ({"address": "pi4.lan:22"}, "of another address: none, now pi4.lan:22"),
         ({"modes": {"governor": "performance"}}, "of another set of power modes: none, now governor performance"),
         ({"settings": MeasureSettings(threads=4)}, "of another number of threads: 1, now 4"),
-        ({"settings": MeasureSettings(block_s=0.1)}, "of another block_s: 0.05, now 0.1"),
+        ({"settings": MeasureSettings(block_s=0.1)}, "of another block_s: 0.025, now 0.1"),
         ({"settings": MeasureSettings(min_s=1.0)}, "of another min_s: 0.5, now 1"),
     ],
 )
