@@ -21,6 +21,8 @@ from pipeline.records import Interval
 _BLOCKS_FREEDOM = 19.0
 """Degrees of freedom of an interval that comes from the blocks of one process: twenty blocks."""
 _BLOCKS_T = float(stdtrit(_BLOCKS_FREEDOM, 0.975))
+_MOST = 300.0
+"""Half an interval of a logarithm, at most; beyond, its ends are no floats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,18 @@ class Spread:
         """
         return round(math.sqrt(max(0.0, self.total**2 - self.within**2)), 12)
 
+    def __str__(self) -> str:
+        """Return the spread in words.
+
+        >>> str(Spread(total=0.005, within=0.003, freedom=4))
+        'ratios differ by 0.40 % from process to process, which is part of every interval'
+        """
+        if self.between == 0:
+            return "ratios differ from process to process by no more than one process can tell"
+        return f"ratios differ by {self.between:.2%}".replace("%", " %") + (
+            " from process to process, which is part of every interval"
+        )
+
     def widened(self, one: Interval, processes: int = 1) -> Interval:
         """Return the interval of a ratio measured in so few processes with what differs between them in it.
 
@@ -53,13 +67,13 @@ class Spread:
         Interval(value=0.5, low=0.49, high=0.51)
         """
         between = self.between**2 / processes
-        if between == 0 or not 0 < one.low < one.high:
+        if between == 0 or not one.low < one.high:
             return one
-        own = (math.log(one.high / one.low) / 2 / _BLOCKS_T) ** 2
+        own = (_half_of_logarithm(one) / _BLOCKS_T) ** 2
         known = (self.total**2 / processes) ** 2 / self.freedom
         freedom = (own + between) ** 2 / (own**2 / _BLOCKS_FREEDOM + known)
         half = float(stdtrit(max(1.0, freedom), 0.975)) * math.sqrt(own + between)
-        half = max(half, math.log(one.high / one.low) / 2)
+        half = max(half, _half_of_logarithm(one))
         return Interval(one.value, one.value * math.exp(-half), one.value * math.exp(half))
 
     def __add__(self, other: Spread) -> Spread:
@@ -86,23 +100,53 @@ def between_processes(ratios: Sequence[Interval]) -> Spread | None:
     if len(ratios) < 2:
         return None
     logs = np.log([ratio.value for ratio in ratios])
-    within = [ratio.half_width / ratio.value / _BLOCKS_T for ratio in ratios]
+    within = [_half_of_logarithm(ratio) / _BLOCKS_T for ratio in ratios]
     return Spread(
         total=float(logs.std(ddof=1)), within=math.sqrt(float(np.square(within).mean())), freedom=len(ratios) - 1
     )
 
 
-def log_mean(figures: Sequence[Interval]) -> Interval:
-    """Return the geometric mean of figures of several processes, its 95 % interval by Student's t between them.
+FEWEST_APART = 3
+"""Two processes say next to nothing of their spread: Student's t with one degree of freedom is 12.7."""
 
-    One alone keeps its own interval.
 
-    >>> log_mean([Interval(1.0, 0.9, 1.1), Interval(1.0, 0.9, 1.1), Interval(1.0, 0.9, 1.1)])
+def mean_of(figures: Sequence[Interval]) -> Interval:
+    """Return the mean of figures, each of a process of its own, with its 95 % interval by Student's t between them.
+
+    Of fewer than ``FEWEST_APART`` the interval is what their own say.
+
+    >>> mean_of([Interval(1.0, 0.9, 1.1), Interval(1.0, 0.9, 1.1), Interval(1.0, 0.9, 1.1)])
     Interval(value=1.0, low=1.0, high=1.0)
+    >>> mean_of([Interval(2.0, 1.0, 3.0)])
+    Interval(value=2.0, low=1.0, high=3.0)
+    """
+    values, count = np.array([figure.value for figure in figures]), len(figures)
+    if count < FEWEST_APART:
+        half = math.hypot(*(figure.half_width for figure in figures)) / count
+    else:
+        half = float(stdtrit(count - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(count)
+    value = float(values.mean())
+    return Interval(value, value - half, value + half)
+
+
+def log_mean(figures: Sequence[Interval]) -> Interval:
+    """Return the geometric mean of figures above 0, each of a process of its own; the interval as ``mean_of`` says.
+
+    >>> log_mean([Interval(0.5, 0.25, 1.0), Interval(2.0, 1.0, 4.0), Interval(1.0, 1.0, 1.0)]).value
+    1.0
     """
     if len(figures) == 1:
         return figures[0]
-    logs = np.log([figure.value for figure in figures])
-    half = float(stdtrit(len(logs) - 1, 0.975)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    value = math.exp(float(logs.mean()))
+    logs = mean_of([_logarithm(figure) for figure in figures])
+    value, half = math.exp(logs.value), min(_MOST, logs.half_width)
     return Interval(round(value, 12), value * math.exp(-half), value * math.exp(half))
+
+
+def _logarithm(figure: Interval) -> Interval:
+    value, half = math.log(figure.value), _half_of_logarithm(figure)
+    return Interval(value, value - half, value + half)
+
+
+def _half_of_logarithm(figure: Interval) -> float:
+    """Return half the interval of a figure's logarithm, exactly where that one is symmetric, as a ratio's."""
+    return min(_MOST, math.asinh(figure.half_width / figure.value))

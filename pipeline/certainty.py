@@ -26,3 +26,9 @@ def may_meet_latency(measurement: Measurement, limits: Mapping[Metric, float]) -
     """Return whether a network that missed the latency as measured missed it by less than its interval."""
     ratio = measurement.ratio
     return "latency" in limits and ratio is not None and ratio.low <= limits["latency"] < ratio.value
+
+
+def surely_misses(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
+    """Return whether a network misses the latency by its whole interval."""
+    ratio = measurement.ratio
+    return "latency" in limits and ratio is not None and ratio.low > limits["latency"]

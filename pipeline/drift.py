@@ -7,6 +7,7 @@ drift-corrected latency is that ratio times the base model's own median latency,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -54,8 +55,17 @@ def drift_of(trials: Iterable[Trial]) -> Drift | None:
 def corrected(measurement: Measurement, base: Measurement | None) -> Interval:
     """Return a network's median latency in ms as on a board that had not drifted: ratio times the base model's.
 
-    The interval is the ratio's. Without a reference or a base model it is the latency as measured.
+    Both uncertainties count, the ratio's and the base model's own from process to process. Without a reference or a
+    base model it is the latency as measured.
     """
-    if measurement.ratio is None or base is None:
+    ratio = measurement.ratio
+    if ratio is None or base is None:
         return measurement.p50_ms
-    return measurement.ratio / (1 / base.p50_ms.value)
+    value = ratio.value * base.p50_ms.value
+    half = value * math.hypot(ratio.half_width / ratio.value, base.p50_ms.half_width / base.p50_ms.value)
+    return Interval(value, value - half, value + half)
+
+
+def footing(measurement: Measurement, base: Measurement | None) -> float:
+    """Return by what the raw milliseconds of a measurement are multiplied to stand beside its corrected median."""
+    return corrected(measurement, base).value / measurement.p50_ms.value

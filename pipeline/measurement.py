@@ -71,7 +71,7 @@ def _measurement(
     others = doubts.others_cores(before, after, answer.own_cpu_s, answer.wall_s)
     flags = doubts.flags_of(before, during, after) + _crowded(answer, others, allowed)
     if not answer.early:
-        flags += _imprecise(samples, blocks, [i for i in (p50, ratio) if i is not None], ci_rel)
+        flags += _imprecise(samples, blocks, ratio or p50, ci_rel)
     power, power_ratio, energy_ratio = None, None, None
     if answer.power:
         power, doubtful = _power(answer.power, blocks, answer.idle, ci_rel)
@@ -104,11 +104,10 @@ def _measurement(
     )
 
 
-def _imprecise(samples: Floats, blocks: Sequence[Block], figures: Sequence[Interval], ci_rel: float) -> list[str]:
-    """Return the doubts about latency: what slows both nets down alike leaves the ratio sharp, and that is enough."""
+def _imprecise(samples: Floats, blocks: Sequence[Block], figure: Interval, ci_rel: float) -> list[str]:
+    """Return the doubts about latency, by the figure that is decided by: the ratio, without a reference the median."""
     few = len(samples) < FEWEST_INFERENCES or len(blocks) < stats.FEWEST_BLOCKS
-    noisy = all(figure.half_width > ci_rel * figure.value for figure in figures)
-    return ["few_samples"] * few + ["noisy"] * noisy
+    return ["few_samples"] * few + ["noisy"] * (figure.half_width > ci_rel * figure.value)
 
 
 def _crowded(answer: Measured, others: float | None, allowed: float | None) -> list[str]:

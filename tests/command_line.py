@@ -86,7 +86,7 @@ class OnlyLinear(nn.Module):
 INVENTORY = """
 version: 1
 defaults:
-  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, others_cores: 64}
+  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, others_cores: 64}
   channel_step: 4
 devices:
   local: {kind: local, power: null, agent: {dir: AGENT}}

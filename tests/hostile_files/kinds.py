@@ -190,7 +190,7 @@ def _usable(path: Path) -> None:
 _INVENTORY = """
 version: 1
 defaults:
-  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2}
+  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2}
   channel_step: &step 4
 groups:
   lab: {devices: [pi, nano], tags: [lab]}

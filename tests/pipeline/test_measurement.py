@@ -196,6 +196,21 @@ def test_a_wide_interval_is_noisy() -> None:
     assert "noisy" in measurement(raw, ci_rel=0.02).flags
 
 
+def test_beside_a_reference_only_a_wide_ratio_is_noisy() -> None:
+    raw = reply()
+    for i, blocks in enumerate(zip(raw["candidate"]["blocks"], raw["reference"]["blocks"], strict=True)):
+        for block in blocks:
+            block["ms"] = [ms / (1 + i % 3) for ms in block["ms"]]
+    both_slowed = measurement(raw, ci_rel=0.02)
+    assert both_slowed.p50_ms.half_width > 0.02 * both_slowed.p50_ms.value
+    assert "noisy" not in both_slowed.flags
+
+    raw["candidate"] = reply()["candidate"]
+    reference_slowed = measurement(raw, ci_rel=0.02)
+    assert reference_slowed.p50_ms.half_width < 0.02 * reference_slowed.p50_ms.value
+    assert "noisy" in reference_slowed.flags
+
+
 def test_few_runs_are_flagged() -> None:
     raw = reply()
     raw["candidate"]["blocks"] = raw["candidate"]["blocks"][:2]

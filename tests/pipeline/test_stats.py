@@ -35,9 +35,27 @@ def test_nineteen_of_twenty_intervals_hold_the_true_median_even_when_runs_lean_o
     assert 0.9 <= np.mean([i.low <= 10 <= i.high for i in intervals]) <= 0.98
 
 
-def test_leaning_blocks_are_merged_so_that_their_interval_widens() -> None:
+@pytest.mark.parametrize("correlation", [0.0, 0.2, 0.4, 0.6])
+@pytest.mark.parametrize("count", [20, 40, 60])
+def test_nineteen_of_twenty_intervals_hold_the_mean_of_correlated_blocks(count: int, correlation: float) -> None:
+    random = np.random.default_rng(2)
+    for half_width in (stats.half_width, stats.half_width_beside_drift):
+        drawn = [leaning(count, correlation, random) for _ in range(1500)]
+        held = np.mean([abs(series.mean() - 10) <= half_width(series) for series in drawn])
+        assert 0.93 <= held <= 0.98
+
+
+def test_a_steady_drift_costs_the_mean_s_interval_nothing_although_its_neighbours_are_alike() -> None:
+    series = leaning(30, 0.0, np.random.default_rng(3))
+    drifting = series + np.arange(30)
+    assert stats.half_width_beside_drift(drifting) == pytest.approx(stats.half_width_beside_drift(series))
+    assert stats.half_width_beside_drift(drifting) < 0.1 * stats.half_width(drifting)
+
+
+def test_correlated_blocks_count_for_fewer_so_that_their_interval_widens() -> None:
     series = np.repeat([1.0, 2.0, 1.5, 3.0, 2.5, 1.0], 10)
     independent = np.random.default_rng(0).permutation(series)
+    assert stats.effective_count(series) < 12
     assert stats.half_width(series) > 2 * stats.half_width(independent)
 
 
