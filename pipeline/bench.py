@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from pipeline import quarantine
+from pipeline import codec, quarantine
 from pipeline.agent import Agent, Kind
 from pipeline.between import Spread, between_processes
+from pipeline.calibration import Calibration
 from pipeline.candidates import Built
+from pipeline.certainty import MEASURED, ratios, with_ratios
 from pipeline.doubts import invalid, why_invalid
 from pipeline.errors import DeviceError
 from pipeline.export.format import Probe
@@ -56,11 +58,19 @@ class Bench:
         return self._required(BASE, lambda settings: self._beside_base(self.base_probe, settings=settings))
 
     @property
-    def spread(self) -> Spread | None:
-        """How the board's ratios differ from process to process, by the base model; None: nobody has measured it."""
+    def spreads(self) -> dict[Metric, Spread]:
+        """How the board's ratios differ from process to process; absent: nobody has measured it.
+
+        By the base model beside itself and, of latency, by the calibration that held for the device when the run began.
+        """
         processes = self.agent.device.measure.processes
         parts = [self.store.recall(_process(BASE, number)) for number in range(1, processes + 1)]
-        return between_processes([part.ratio for part in parts if part and part.ratio])
+        known = [ratios(part) for part in parts if part is not None]
+        found = {metric: between_processes([part[metric] for part in known if metric in part]) for metric in MEASURED}
+        spreads = {metric: spread for metric, spread in found.items() if spread is not None}
+        if "latency" in spreads and (calibrated := self.store.get("calibration")):
+            spreads["latency"] += codec.load(Calibration, calibrated).spread
+        return spreads
 
     def measure(self, built: Built) -> tuple[Measurement, bool]:
         """Return a candidate's figures, valid or not, and whether they were known; may be stopped early.
@@ -68,7 +78,7 @@ class Bench:
         Raises:
             MeasureError, DeviceError: as ``Agent.measure``.
         """
-        limit, spread = self.limits.get("latency"), self.spread
+        limit, spread = self.limits.get("latency"), self.spreads.get("latency")
         room = math.exp(_ROOM * spread.between) if spread else 1.0
         return self._figures(built.candidate.key, lambda: built.probe, limit * room if limit else None)
 
@@ -180,11 +190,11 @@ class Bench:
         return combined(parts, ci_rel=told.ci_rel / times)
 
     def _widened(self, one: Measurement) -> Measurement:
-        """Return the figures of one process with what differs between processes in the interval of their ratio."""
-        spread = self.spread
-        if spread is None or one.ratio is None:
-            return one
-        return replace(one, ratio=spread.widened(one.ratio, one.processes))
+        """Return the figures of one process with what differs between processes in the intervals of their ratios."""
+        spreads = self.spreads
+        return with_ratios(
+            one, {m: spreads[m].widened(r, one.processes) if m in spreads else r for m, r in ratios(one).items()}
+        )
 
     def _taken(
         self,

@@ -67,7 +67,7 @@ class Spread:
         Interval(value=0.5, low=0.49, high=0.51)
         """
         between = self.between**2 / processes
-        if between == 0 or not one.low < one.high:
+        if between == 0:
             return one
         own = (_half_of_logarithm(one) / _BLOCKS_T) ** 2
         known = (self.total**2 / processes) ** 2 / self.freedom

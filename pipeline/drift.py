@@ -2,7 +2,8 @@
 
 Other methods measure a reference every k candidates and interpolate. Here it takes turns with each candidate within
 fractions of a second: k is 1, there is nothing to interpolate, and the ratio of the two is free of drift. A candidate's
-drift-corrected latency is that ratio times the base model's own median latency, measured before the search.
+drift-corrected latency is that ratio times the base model's own median latency, measured before the search. Its other
+figures in milliseconds, percentiles and mean, are as drifted as its raw median was, so one factor corrects them all.
 """
 
 from __future__ import annotations
@@ -67,5 +68,9 @@ def corrected(measurement: Measurement, base: Measurement | None) -> Interval:
 
 
 def footing(measurement: Measurement, base: Measurement | None) -> float:
-    """Return by what the raw milliseconds of a measurement are multiplied to stand beside its corrected median."""
+    """Return the corrected median over the raw one: what other raw milliseconds are multiplied by to stand beside it.
+
+    A raw 99th percentile beside a corrected median may look the faster of the two, where the board had slowed down or
+    sped up since the base model was measured. Without a reference or a base model it is 1: all is as measured.
+    """
     return corrected(measurement, base).value / measurement.p50_ms.value

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from pipeline.between import log_mean, mean_of
 from pipeline.doubts import IMPRECISE, why_invalid
-from pipeline.measurement import FEWEST_INFERENCES, FEWEST_POWER_SAMPLES
+from pipeline.energy import FEWEST_POWER_SAMPLES
+from pipeline.measurement import FEWEST_INFERENCES
 from pipeline.records import Measurement, Power
 
 _T = TypeVar("_T")
@@ -51,8 +52,8 @@ def combined(parts: Sequence[Measurement], *, ci_rel: float) -> Measurement:
         processes=sum(part.processes for part in parts),
         ratio=_all(log_mean, [part.ratio for part in parts]),
         power=_all(_power, [part.power for part in parts]),
-        power_ratio=_all(statistics.geometric_mean, [part.power_ratio for part in parts]),
-        energy_ratio=_all(statistics.geometric_mean, [part.energy_ratio for part in parts]),
+        power_ratio=_all(log_mean, [part.power_ratio for part in parts]),
+        energy_ratio=_all(log_mean, [part.energy_ratio for part in parts]),
         peak_memory_mb=_all(max, [part.peak_memory_mb for part in parts]),
         load_ms=_all(statistics.median, [part.load_ms for part in parts]),
         reference_p50_ms=_all(statistics.geometric_mean, [part.reference_p50_ms for part in parts]),
@@ -71,7 +72,8 @@ def _flags(parts: Sequence[Measurement], whole: Measurement, ci_rel: float) -> t
     flags += ["few_samples"] * few
     flags += ["noisy"] * (decisive.half_width > ci_rel * decisive.value)
     if power is not None:
-        flags += ["power_noisy"] * (power.mean_w.half_width > ci_rel * power.mean_w.value)
+        decisive = whole.energy_ratio or power.mean_w
+        flags += ["power_noisy"] * (decisive.half_width > ci_rel * decisive.value)
     return tuple(dict.fromkeys(flags))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, Predicate
+from pydantic import BeforeValidator
 
 LEVELS: tuple[int, ...] = (0, 25, 50, 75, 100)
 """Pruning levels in percent of a group's channels; 100 removes the block around them."""
@@ -20,6 +22,15 @@ class Interval:
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of_unknown_width(cls, value: float) -> Interval:
+        """Return a positive figure of which no more is known: from 0 to twice itself, too wide to be sure of anything.
+
+        >>> Interval.of_unknown_width(0.8)
+        Interval(value=0.8, low=0.0, high=1.6)
+        """
+        return cls(value, 0.0, min(2 * value, sys.float_info.max))
 
     def __truediv__(self, scale: float) -> Interval:
         """Return the interval in another unit.
@@ -40,7 +51,13 @@ class Interval:
         return self.value > 0
 
 
+def _widened(stored: object) -> object:
+    """Return a plain number, which older versions stored, as a figure of unknown width."""
+    return Interval.of_unknown_width(stored) if isinstance(stored, float) else stored
+
+
 Positive = Annotated[Interval, Predicate(lambda interval: interval.positive)]
+PositiveOnceFloat = Annotated[Positive, BeforeValidator(_widened)]
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 """What a record cannot be otherwise; whoever reads stored or sent ones (``codec.load``) is told."""
@@ -341,9 +358,10 @@ class Measurement:
     power: Power | None
     processes: int = 1
     """Each loaded the model anew; the intervals of one that stands for several come from between them."""
-    power_ratio: float | None = None
-    """Mean power over the reference model's; None: not measured."""
-    energy_ratio: float | None = None
+    power_ratio: PositiveOnceFloat | None = None
+    """Mean power over the reference model's, from the same pairs of blocks as ``ratio``; None: not measured."""
+    energy_ratio: PositiveOnceFloat | None = None
+    """Energy an inference, alike."""
     peak_memory_mb: float | None = None
     load_ms: float | None = None
     temperature_c: float | None = None

@@ -81,7 +81,8 @@ _KINDS: Mapping[str, Any] = {
     "chosen": StrictStr, "classes": list[StrictStr], "code": dict[str, StrictStr], "config": _Config, "device": _Device,
     "facts": DeviceFacts, "failure": StrictStr, "finished": StrictStr, "folder": StrictStr, "git": StrictStr,
     "input": _Input, "inventory": StrictStr, "modes": dict[str, Any], "recording": StrictStr, "rung": _Rung,
-    "seconds": StrictFloat | StrictInt, "seed": StrictInt, "space": SearchSpace, "splits": _Splits, "spread": Spread,
+    "seconds": StrictFloat | StrictInt, "seed": StrictInt, "space": SearchSpace, "splits": _Splits,
+    "spreads": dict[str, Spread],
     "started": StrictStr, "status": StrictStr, "tuning": _Tuning, "usage": Usage, "verified": _Verified,
     "versions": dict[str, StrictStr], "weights file": dict[str, StrictStr], "winner": StrictStr,
 }  # fmt: skip

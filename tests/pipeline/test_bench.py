@@ -237,8 +237,8 @@ def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_p
         assert set(told) == {None}
         wide = replace(NARROW, data=BASE, structure="as wide as the base model")
         found: Measurement = bench.measure(Built(candidate(key="64"), wide, {}))[0]
-        assert bench.spread is not None
-        assert told[-1] == pytest.approx(0.5 * math.exp(3 * bench.spread.between))
+        assert bench.spreads
+        assert told[-1] == pytest.approx(0.5 * math.exp(3 * bench.spreads["latency"].between))
         assert found.early
         count = len(told)
         assert bench.measure(Built(candidate(key="64 too"), wide, {})) == (found, True)
@@ -282,8 +282,7 @@ def test_what_differs_between_processes_is_in_every_interval_of_one_process(stor
         base = bench.base()
         found = bench.measure(BUILT)[0].ratio
         assert found is not None
-        spread = bench.spread
-    assert spread is not None
+        spread = bench.spreads["latency"]
     assert (spread.between, spread.freedom) == (pytest.approx(0.02, rel=0.01), 2)
     assert base.p50_ms.half_width == pytest.approx(4.303 * 0.02 * 80 / math.sqrt(3), rel=0.02)
     assert math.log(found.high / found.value) == pytest.approx(4.303 * 0.02, rel=0.02)

@@ -69,7 +69,6 @@ def test_of_what_makes_a_part_useless_nothing_is_hidden_and_what_is_imprecise_is
 
 def test_ratios_that_a_process_lacks_are_not_made_up() -> None:
     assert whole([*ratios(0.5, 0.5), measurement(ratio=None)]).ratio is None
-    assert whole([measurement(energy_ratio=0.5), measurement(energy_ratio=0.5), measurement()]).energy_ratio is None
 
 
 def test_power_is_absent_where_either_look_lacks_it() -> None:
@@ -78,6 +77,14 @@ def test_power_is_absent_where_either_look_lacks_it() -> None:
     assert both is not None
     assert both.mean_w.value == pytest.approx(3.5)
     assert both.samples == 240
+
+
+def test_power_and_energy_over_the_reference_pool_as_latency_does() -> None:
+    one, other = Interval(0.4, 0.38, 0.42), Interval(0.5, 0.48, 0.52)
+    each = [measurement(ratio=r, power_ratio=r, energy_ratio=r) for r in (one, other, one)]
+    both = whole(each)
+    assert both.ratio == both.power_ratio == both.energy_ratio
+    assert whole([*each, measurement()]).energy_ratio is None
 
 
 def test_of_two_measurements_the_one_with_fewer_doubts_is_taken_whatever_its_figures() -> None:

@@ -87,6 +87,31 @@ def test_the_ratio_of_two_equal_nets_holds_one_and_turns_round_with_its_argument
     assert forth.low * back.high == pytest.approx(1)
 
 
+def test_few_pairs_are_wider_than_their_spread_says() -> None:
+    logs = np.array([0.01, -0.02, 0.02, -0.01, 0.0])
+    few, more = stats.ratio_of_logs(logs), stats.ratio_of_logs(np.tile(logs, 2))
+    assert few.high == pytest.approx(math.exp(stats.FEW_PAIRS_WIDER * stats.half_width(logs)))
+    assert more.high == pytest.approx(math.exp(stats.half_width(np.tile(logs, 2))))
+
+
+@pytest.mark.parametrize("blocks", [0.01, 0.1, 0.5, 0.9, 2.0, 10.0, 100.0])
+def test_in_turns_no_noise_that_decays_makes_the_error_of_few_pairs_much_larger_than_their_spread_says(
+    blocks: float,
+) -> None:
+    """The correlation falls by e over so many blocks: covariances of an Ornstein-Uhlenbeck process's block means."""
+    pairs, fades = 5, 1 - math.exp(-1 / blocks)
+    lags = np.abs(np.subtract.outer(np.arange(2 * pairs), np.arange(2 * pairs)))
+    covariance = np.where(
+        lags == 0, 2 * blocks * (1 - blocks * fades), (blocks * fades) ** 2 * np.exp((1 - lags) / blocks)
+    )
+    turns = np.kron(np.eye(pairs), [1.0, -1.0])
+    turns[1::2] *= -1
+    of_pairs = turns @ covariance @ turns.T
+    true = of_pairs.mean()
+    told = (np.trace(of_pairs) / pairs - true) / (pairs - 1)
+    assert 0.99 < math.sqrt(true / told) < 1.22
+
+
 def test_energy_of_a_ramp_is_its_integral_with_interpolated_edges() -> None:
     t = np.arange(0, 10.01, 0.1)
     trace = PowerTrace(t, 2 * t)

@@ -151,6 +151,14 @@ def test_without_pairs_latency_is_in_milliseconds_and_so_is_the_target(store: St
     assert pareto.layout["shapes"][0]["x0"] == pytest.approx(0.5 * 2.73)
 
 
+def test_every_latency_in_milliseconds_is_free_of_drift_as_the_table_is(store: Store, report: Any) -> None:
+    fill(store)  # whose base model takes 2.73 ms
+    store.append(trial(5, measurement=measurement(1.8, ratio=Interval(0.5, 0.49, 0.51), reference_p50_ms=3.6)))
+    assert "1.36 ms ±0.03, 0.50× [0.49, 0.51]" in trace(report(), "pareto", "meets the target")["text"][-1]
+    store.append(trial(6, measurement=measurement(1.5, ratio=None)))
+    assert trace(report(), "pareto", "meets the target")["x"][-2:] == pytest.approx([1.365, 1.5])
+
+
 def test_a_run_without_a_latency_target_has_no_line(store: Store) -> None:
     fill(store, target=["size=1MB"])
     assert all("shapes" not in chart.layout for chart in charts(gather(store)))
