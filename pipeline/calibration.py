@@ -171,10 +171,6 @@ class Calibration:
         name = next((name for name in then if then[name] != today[name]), None)
         return None if name is None else f"of another {name}: {_shown(then[name])}, now {_shown(today[name])}"
 
-    def fits(self, now: Conditions) -> bool:
-        """Return whether the calibration holds for a device as it is now."""
-        return self.misfit(now) is None
-
     def short(self) -> str:
         """Return the intervals of runs that surely hold the truth too seldom, in words; empty where none do."""
         bad = [checked for checked in self.printed if checked.covered.value + _SURE * checked.covered.error < PROMISED]

@@ -222,7 +222,7 @@ def test_another_board_runtime_or_setting_is_named(change: dict[str, Any], words
     then = Conditions.of(DEVICE, device_facts(), MeasureSettings())
     found = replace(example(), conditions=then)
 
-    assert found.fits(then)
+    assert found.misfit(then) is None
     why = found.misfit(replace(then, **change))
     assert why is not None
     assert why.startswith(words)
@@ -231,7 +231,7 @@ def test_another_board_runtime_or_setting_is_named(change: dict[str, Any], words
 def test_settings_that_change_no_figure_do_not_count() -> None:
     then = Conditions.of(DEVICE, device_facts(), MeasureSettings())
 
-    assert replace(example(), conditions=then).fits(replace(then, settings=MeasureSettings(timeout_s=9.0)))
+    assert replace(example(), conditions=then).misfit(replace(then, settings=MeasureSettings(timeout_s=9.0))) is None
 
 
 @pytest.mark.parametrize(
