@@ -1,4 +1,4 @@
-"""Candidate and reference in turns, block by block, until enough is known of the candidate.
+"""Candidate and reference in turns, block by block, until enough is known of the one over the other.
 
 The order is candidate reference reference candidate …, so that a slow drift of the board touches both alike. When it is
 enough is :mod:`device_agents.stopping`'s to say.
@@ -10,9 +10,6 @@ from typing import Any, Callable, Dict, List, Optional
 from device_agents import stopping, telemetry
 from device_agents.arguments import Measure
 from device_agents.progress import EVERY_S, Progress
-
-_EARLY_LOOK_S = 2.0
-"""Nothing is rejected before this, or before the shortest measurement where that is shorter."""
 
 Windows = List[List[float]]
 EnergyEnough = Callable[[Windows], bool]
@@ -96,20 +93,22 @@ class Turns:
                 progress.tell("measure")
                 self._look()
                 subject.time_block(self._asked.block_s)
-            if self._enough(time.monotonic() - start):
+            if self.over(time.monotonic() - start):
                 return
 
-    def _enough(self, elapsed_s: float) -> bool:
+    def over(self, elapsed_s: float) -> bool:
+        """Whether the pairs so far are enough, or the time is up, or the candidate is surely not wanted."""
         asked, candidate = self._asked, self._candidate
         if elapsed_s >= asked.max_s:
             return True
-        if self._reference and asked.reject_above is not None and elapsed_s >= min(asked.min_s, _EARLY_LOOK_S):
-            shares = [a / b for a, b in zip(candidate.medians_ms, self._reference.medians_ms)]
-            self.early = stopping.surely_above(shares, asked.reject_above)
+        reference_ms = self._reference.medians_ms if self._reference else None
+        if reference_ms and asked.reject_above is not None:
+            self.early = stopping.surely_above(candidate.medians_ms, reference_ms, asked.reject_above)
         if self.early:
             return True
         timed = stopping.enough(
             candidate.medians_ms,
+            reference_ms,
             runs=candidate.runs,
             active_s=candidate.active_s,
             min_s=asked.min_s,

@@ -180,7 +180,7 @@ def _point(trial: Trial, space: SearchSpace | None) -> Point | None:
         intensity=sum(gone) / len(gone) if gone else None,
         accuracy=trial.candidate.accuracy,
         latency_ratio=measured.ratio.value,
-        power_ratio=measured.power_ratio,
+        power_ratio=measured.power_ratio.value if measured.power_ratio else None,
     )
 
 
