@@ -167,7 +167,7 @@ def main() -> None:
         print(json.dumps({name: plain(one) for name, one in found.items()}, indent=1))
         return
     for table in tables(found):
-        Console(width=180).print(table, "")
+        Console(width=185).print(table, "")
     Console().print(
         f"{told.repeats} runs on each board, a third of them on that of 0.4 ms; seed {told.seed}", style="dim"
     )
