@@ -109,27 +109,28 @@ class Scripted:
 
 def script(board: Board, generator: np.random.Generator) -> Scripted:
     """Return one measurement: blocks in turns until the pipeline's own rule says enough."""
-    moments = np.arange(0.0, IDLE_BEFORE_S + 2 * MAX_S + 2 * BLOCK_S + IDLE_AFTER_S + 2.0, STEP_S)
+    moments = np.arange(0.0, IDLE_BEFORE_S + MAX_S + 2 * BLOCK_S + IDLE_AFTER_S + 2.0, STEP_S)
     noise = _noise(board.noise, len(moments), generator)
     errors = board.sensor_w * generator.normal(size=len(moments))
     blocks: dict[str, list[dict[str, object]]] = {"candidate": [], "reference": []}
     level = np.full(len(moments), REST_W)
-    at, windows = IDLE_BEFORE_S + 0.5, []
-    for number in range(int(MAX_S / BLOCK_S)):
-        for name in ("candidate", "reference") if number % 2 == 0 else ("reference", "candidate"):
+    begin = at = IDLE_BEFORE_S + 0.5
+    turns: list[list[tuple[float, float, int]]] = []
+    while at - begin < MAX_S:
+        turn = {}
+        for name in ("reference", "candidate") if len(turns) % 2 else ("candidate", "reference"):
             watts, ms = (CANDIDATE_W, CANDIDATE_MS) if name == "candidate" else (REFERENCE_W, REFERENCE_MS)
             start, end = np.searchsorted(moments, (at, at + BLOCK_S))
             level[start:end] = watts
             runs = int(BLOCK_S * 1e3 / ms)
             blocks[name].append({"start_s": at, "end_s": at + BLOCK_S, "ms": [ms] * runs})
-            windows += [(at, at + BLOCK_S, runs)] if name == "candidate" else []
+            turn[name] = (at, at + BLOCK_S, runs)
             at += BLOCK_S + 0.001
         so_far = slice(0, int((at + IDLE_AFTER_S + 1) / STEP_S))
         t, w = _ina219(board, moments[so_far], board.drawn(moments[so_far], level[so_far]) + noise[so_far], errors)
         seen = t <= at
-        if (number + 1) * BLOCK_S >= MIN_S and stopping.energy_enough(
-            windows, (t[seen] - board.cycle_s / 2).tolist(), w[seen].tolist(), CI_REL
-        ):
+        turns.append([turn["candidate"], turn["reference"]])
+        if len(turns) * BLOCK_S >= MIN_S and stopping.energy_enough(turns, t[seen].tolist(), w[seen].tolist(), CI_REL):
             break
     idle = [[0.25, 0.25 + IDLE_BEFORE_S], [at + 0.25, at + 0.25 + IDLE_AFTER_S]]
     seen = t <= idle[1][1] + 0.5
@@ -142,11 +143,12 @@ def script(board: Board, generator: np.random.Generator) -> Scripted:
                   "t_s": t[seen].tolist(), "w": w[seen].tolist()},
     }  # fmt: skip
     truth = board.drawn(moments, level)
+    windows = [candidate for candidate, _ in turns]
     seconds_a_run = BLOCK_S / windows[0][2]
     active_w = float(np.mean([_mean(moments, truth, start, end) for start, end, _ in windows]))
     middle = (windows[0][0] + windows[-1][1]) / 2
     rest_w = REST_W + board.drift_w_per_s * middle
-    span = moments[(moments >= windows[0][0]) & (moments < at)]
+    span = moments[(moments >= begin) & (moments < at)]
     candidate_w, reference_w = (float(board.drawn(span, level).mean()) for level in (CANDIDATE_W, REFERENCE_W))
     return Scripted(
         raw, board.cycle_s, active_w * seconds_a_run * 1e3, (active_w - rest_w) * seconds_a_run * 1e3,
