@@ -217,6 +217,7 @@ class Agent:
         start, sent = time.monotonic(), self.bytes_sent
         candidate, base = self._named(model, kind), self._named(*reference) if reference else None
         told = dataclasses.asdict(chosen)
+        del told["processes"]  # each is a request of its own
         band_c, others_cores = told.pop("temperature_band_c"), told.pop("others_cores")
         answer = self._wire.ask(
             answers.Measured,

@@ -113,18 +113,21 @@ def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes)
     if known := store.get("base"):
         return codec.load(Figures, known)
     context.listen(Stage("Measure the base model"))
-    measures = measures_of(network, context.example)
+    measures, bench = measures_of(network, context.example), Bench(context.agent, store, probe)
     figures = Figures(
         search_accuracy=accuracy(network, context.data.search, context.config.evaluation.search_images),
         test_accuracy=None, **asdict(measures),
-        size_bytes=size, measurement=Bench(context.agent, store, probe).base(),
+        size_bytes=size, measurement=bench.base(),
     )  # fmt: skip
     store.set("base", figures)
+    store.set("spreads", bench.spreads)
     context.listen(
         Note(f"base: {figures.search_accuracy:.1%} on {context.data.name}'s search split, "
              f"{figures.measurement.p50_ms.value:.3g} ms, {measures.parameters:,} parameters, "
              f"{measures.macs / 1e6:.1f} M MACs")
     )  # fmt: skip
+    for metric, spread in bench.spreads.items():
+        context.listen(Note(f"the base model beside itself, {metric}: {spread}"))
     if may_have_seen(figures, context.config):
         context.listen(Note(_SEEN))
     return figures

@@ -6,11 +6,13 @@ One rule for latency, power and energy, each over the base model's. Size and den
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipeline.records import Interval, Measurement
 from pipeline.targets import Metric
 
 COUNTED: frozenset[Metric] = frozenset({"size", "density"})
+MEASURED: tuple[Metric, ...] = ("latency", "power", "energy")
 
 
 def ratios(measurement: Measurement) -> dict[Metric, Interval]:
@@ -19,6 +21,13 @@ def ratios(measurement: Measurement) -> dict[Metric, Interval]:
         "latency": measurement.ratio, "power": measurement.power_ratio, "energy": measurement.energy_ratio,
     }  # fmt: skip
     return {metric: ratio for metric, ratio in known.items() if ratio is not None}
+
+
+def with_ratios(measurement: Measurement, over: Mapping[Metric, Interval]) -> Measurement:
+    """Return a measurement with other figures over the base model's; those that are absent become None."""
+    return replace(
+        measurement, ratio=over.get("latency"), power_ratio=over.get("power"), energy_ratio=over.get("energy")
+    )
 
 
 def surely_meets(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:

@@ -86,10 +86,11 @@ def _in_full(finals: Finals, through: Sequence[Trial], failures: Failures) -> Ar
             briefs.append(finals.brief(trial))
     failures.stop_if_systematic(len(through))
     for brief in filter(finals.holds, briefs):
-        with failures.left_out(f"{brief.id}{FULL}"):
-            artifact = finals.full(brief)
-            if finals.holds(artifact):
-                return artifact
+        name = f"{brief.id}{FULL}"
+        with failures.left_out(name):
+            full = finals.full(brief)
+        if name not in failures.found:
+            return full
         failures.stop_if_systematic(1)
     return None
 

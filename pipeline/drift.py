@@ -2,11 +2,13 @@
 
 Other methods measure a reference every k candidates and interpolate. Here it takes turns with each candidate within
 fractions of a second: k is 1, there is nothing to interpolate, and the ratio of the two is free of drift. A candidate's
-drift-corrected latency is that ratio times the base model's own median latency, measured before the search.
+drift-corrected latency is that ratio times the base model's own median latency, measured before the search. Its other
+figures in milliseconds, percentiles and mean, are as drifted as its raw median was, so one factor corrects them all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -54,8 +56,21 @@ def drift_of(trials: Iterable[Trial]) -> Drift | None:
 def corrected(measurement: Measurement, base: Measurement | None) -> Interval:
     """Return a network's median latency in ms as on a board that had not drifted: ratio times the base model's.
 
-    The interval is the ratio's. Without a reference or a base model it is the latency as measured.
+    Both uncertainties count, the ratio's and the base model's own from process to process. Without a reference or a
+    base model it is the latency as measured.
     """
-    if measurement.ratio is None or base is None:
+    ratio = measurement.ratio
+    if ratio is None or base is None:
         return measurement.p50_ms
-    return measurement.ratio / (1 / base.p50_ms.value)
+    value = ratio.value * base.p50_ms.value
+    half = value * math.hypot(ratio.half_width / ratio.value, base.p50_ms.half_width / base.p50_ms.value)
+    return Interval(value, value - half, value + half)
+
+
+def footing(measurement: Measurement, base: Measurement | None) -> float:
+    """Return the corrected median over the raw one: what other raw milliseconds are multiplied by to stand beside it.
+
+    A raw 99th percentile beside a corrected median may look the faster of the two, where the board had slowed down or
+    sped up since the base model was measured. Without a reference or a base model it is 1: all is as measured.
+    """
+    return corrected(measurement, base).value / measurement.p50_ms.value

@@ -106,6 +106,8 @@ class MeasureSettings:
     idle_s: float = 5.0
     block_s: float = 0.025
     """At least one inference long. 20 blocks fill ``min_s``: fewer tell too little of how much neighbours are alike."""
+    processes: int = 5
+    """What has to hold for a network, and not for one process of it, is measured in so many, one after the other."""
     threads: int = 1
     affinity: tuple[int, ...] | None = None
     """Cores that the runtime may use; None: all of them. One left free for the sensor is a condition as well."""
@@ -354,6 +356,8 @@ class Measurement:
     ratio: Positive | None
     """Median latency over the reference model's, paired within the same minute; None: no reference ran."""
     power: Power | None
+    processes: int = 1
+    """Each loaded the model anew; the intervals of one that stands for several come from between them."""
     power_ratio: PositiveOnceFloat | None = None
     """Mean power over the reference model's, from the same pairs of blocks as ``ratio``; None: not measured."""
     energy_ratio: PositiveOnceFloat | None = None

@@ -100,6 +100,7 @@ class Measure(_Layer):
     timeout_s: float = Field(default=120.0, gt=0)
     build_timeout_s: float = Field(default=1200.0, gt=0)
     memory_share: float = Field(default=0.6, gt=0, le=1)
+    processes: int = Field(default=5, ge=1, le=50)
     temperature_band_c: float = Field(default=5.0, gt=0)
     settle_s: float = Field(default=0.0, ge=0)
     others_cores: float | None = Field(default=None, ge=0)

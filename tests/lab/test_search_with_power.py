@@ -24,7 +24,15 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 REST_A, BUSY_A = 0.5, 1.0
 QUICK = MeasureSettings(
-    warmup_s=0.05, min_s=2.0, max_s=4.0, block_s=0.4, ci_rel=0.2, idle_s=0.8, timeout_s=60.0, others_cores=64
+    warmup_s=0.05,
+    min_s=2.0,
+    max_s=4.0,
+    block_s=0.4,
+    ci_rel=0.2,
+    processes=2,
+    idle_s=0.8,
+    timeout_s=60.0,
+    others_cores=64,
 )
 
 

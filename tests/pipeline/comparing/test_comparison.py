@@ -117,8 +117,12 @@ def test_figures_come_with_their_spread_their_tests_and_their_lines(made: Made) 
     assert pair.p is not None
     assert pair.p < 0.05
     assert found.differences["parameters"][0].p is None  # they never vary
-    assert group.lines["accuracy"].count == 12  # four networks a run, each once
-    assert group.lines["accuracy"].slope.high < 0
+    latency = found.differences["latency_ms"][0]
+    assert (latency.p is None, latency.p_holm) == (False, None)  # not shown, and so no part of the family
+    accuracy = group.lines["accuracy"]
+    assert (accuracy.count, accuracy.slope.count) == (12, 3)  # four networks a run, each once
+    assert accuracy.slope.mean < 0
+    assert (accuracy.p, accuracy.why_no_p) == (None, "equal slopes")  # the example's runs measured the same networks
     assert "power_ratio" not in group.lines
 
 

@@ -47,6 +47,16 @@ def test_latency_without_a_pair_says_so() -> None:
     assert row("Latency, median", figures(), pruned).change == "0.50×, not paired"
 
 
+def test_a_percentile_stands_on_the_footing_of_its_median() -> None:
+    drifted = measurement(0.584, p99_ms=0.588, ratio=Interval(0.48, 0.479, 0.481))  # the board sped up after the base
+    base, pruned = figures(measurement=measurement(1.233, p99_ms=1.3, ratio=None)), pruned_figures(measurement=drifted)
+    assert row("Latency, median", base, pruned).pruned.startswith("0.592 ms")
+    found = row("Latency, 99th percentile", base, pruned)
+    assert (found.base, found.pruned, found.change) == ("1.3 ms", "0.596 ms", "0.46×")  # raw it were 0.588 ms
+    alone = pruned_figures(measurement=measurement(0.584, p99_ms=0.588, ratio=None))
+    assert row("Latency, 99th percentile", base, alone).pruned == "0.588 ms"
+
+
 def test_power_that_nobody_measured_is_not_measured() -> None:
     assert row("Power", figures(), pruned_figures()) == Row("Power", "not measured", "not measured", "")
     only_one = pruned_figures(measurement=measurement(power=power()))
