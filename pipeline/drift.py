@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pipeline.records import Interval, Measurement, Trial
+from pipeline.records import Interval, Measurement, Power, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +59,7 @@ def corrected(measurement: Measurement, base: Measurement | None) -> Interval:
     Both uncertainties count, the ratio's and the base model's own from process to process. Without a reference or a
     base model it is the latency as measured.
     """
-    ratio = measurement.ratio
-    if ratio is None or base is None:
-        return measurement.p50_ms
-    value = ratio.value * base.p50_ms.value
-    half = value * math.hypot(ratio.half_width / ratio.value, base.p50_ms.half_width / base.p50_ms.value)
-    return Interval(value, value - half, value + half)
+    return measurement.p50_ms if base is None else _freed(measurement.p50_ms, measurement.ratio, base.p50_ms)
 
 
 def footing(measurement: Measurement, base: Measurement | None) -> float:
@@ -74,3 +69,32 @@ def footing(measurement: Measurement, base: Measurement | None) -> float:
     sped up since the base model was measured. Without a reference or a base model it is 1: all is as measured.
     """
     return corrected(measurement, base).value / measurement.p50_ms.value
+
+
+def corrected_power(measurement: Measurement, base: Measurement | None) -> Power | None:
+    """Return a network's power and energy an inference, free of drift as well: ratios times the base model's.
+
+    The intervals are as that of the latency. What has no ratio, or was not measured by the base model's sensor, is as
+    measured; so are the power at rest and the energy above it.
+    """
+    power, of_base = measurement.power, base.power if base is not None else None
+    if power is None or of_base is None or not same_sensor(power, of_base):
+        return power
+    return replace(
+        power,
+        mean_w=_freed(power.mean_w, measurement.power_ratio, of_base.mean_w),
+        energy_total_mj=_freed(power.energy_total_mj, measurement.energy_ratio, of_base.energy_total_mj),
+    )
+
+
+def same_sensor(one: Power, other: Power) -> bool:
+    """Return whether two figures are a pair; those of two sensors, or one measured and one estimated, are none."""
+    return (one.source, one.scope, one.estimated) == (other.source, other.scope, other.estimated)
+
+
+def _freed(raw: Interval, ratio: Interval | None, base: Interval) -> Interval:
+    if ratio is None:
+        return raw
+    value = ratio.value * base.value
+    half = math.hypot(ratio.half_width * base.value, ratio.value * base.half_width)
+    return Interval(value, value - half, value + half)
