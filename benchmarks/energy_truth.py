@@ -6,13 +6,14 @@ A board is scripted whose power at every moment is known: at rest, bursts of can
 drift, and noise with a Jetson Nano's correlation (0.91 after 10 ms, 0.47 after 100 ms, standard deviation 85 mW of
 3.2 W, from 70 s at a steady load). Two noises have that correlation, and both are tried:
 
-waves      what a Nano shows beyond 100 ms as well: means over 2 s and more are steady, so there are waves in it
+waves      what a Nano shows beyond 100 ms as well: means over 2 s and more are steady, so there are waves in it (no
+           period divides a block: else the same error would hide in all of them)
 decaying   the correlation goes on to decay: means over seconds still wander, five times as much as a Nano's
 
 ``--noise`` prints both beside the board's figures. Energy over the reference's is tried beside harsher ones too:
 
 sensor noise   300 mW more in every sample, each for itself
-drift          both models draw 20 mW more every second
+drift          both models draw 5 mW more every second
 warming        what both draw beyond rest rises by 10 %, half of it within 14 s
 slow sensor    ten samples a block, of which those at its edges mix both models
 slow decay     the noise of neighbouring blocks is correlated by 0.6
@@ -81,13 +82,13 @@ class Board:
 
 
 NANO = {
-    "waves": Board(noise=Noise({2.0: 0.048, 1.0: 0.038, 0.4: 0.050}, {0.018: 0.032})),
+    "waves": Board(noise=Noise({1.9: 0.048, 0.97: 0.038, 0.41: 0.050}, {0.018: 0.032})),
     "decaying": Board(noise=Noise({}, {0.05: 0.057, 0.30: 0.063})),
 }
 """With the noise of a Jetson Nano."""
 HARSHER = {
     "sensor noise": replace(NANO["decaying"], sensor_w=0.3),
-    "drift": replace(NANO["decaying"], drift_w_per_s=0.02),
+    "drift": replace(NANO["decaying"], drift_w_per_s=0.005),
     "warming": replace(NANO["decaying"], warming=0.1),
     "slow sensor": replace(NANO["decaying"], cycle_s=0.198),
     "slow decay": Board(noise=Noise({}, {4.0: 0.063})),
@@ -109,27 +110,28 @@ class Scripted:
 
 def script(board: Board, generator: np.random.Generator) -> Scripted:
     """Return one measurement: blocks in turns until the pipeline's own rule says enough."""
-    moments = np.arange(0.0, IDLE_BEFORE_S + 2 * MAX_S + 2 * BLOCK_S + IDLE_AFTER_S + 2.0, STEP_S)
+    moments = np.arange(0.0, IDLE_BEFORE_S + MAX_S + 2 * BLOCK_S + IDLE_AFTER_S + 2.0, STEP_S)
     noise = _noise(board.noise, len(moments), generator)
     errors = board.sensor_w * generator.normal(size=len(moments))
     blocks: dict[str, list[dict[str, object]]] = {"candidate": [], "reference": []}
     level = np.full(len(moments), REST_W)
-    at, windows = IDLE_BEFORE_S + 0.5, []
-    for number in range(int(MAX_S / BLOCK_S)):
-        for name in ("candidate", "reference") if number % 2 == 0 else ("reference", "candidate"):
+    begin = at = IDLE_BEFORE_S + 0.5
+    turns: list[list[tuple[float, float, int]]] = []
+    while at - begin < MAX_S:
+        turn = {}
+        for name in ("reference", "candidate") if len(turns) % 2 else ("candidate", "reference"):
             watts, ms = (CANDIDATE_W, CANDIDATE_MS) if name == "candidate" else (REFERENCE_W, REFERENCE_MS)
             start, end = np.searchsorted(moments, (at, at + BLOCK_S))
             level[start:end] = watts
             runs = int(BLOCK_S * 1e3 / ms)
             blocks[name].append({"start_s": at, "end_s": at + BLOCK_S, "ms": [ms] * runs})
-            windows += [(at, at + BLOCK_S, runs)] if name == "candidate" else []
+            turn[name] = (at, at + BLOCK_S, runs)
             at += BLOCK_S + 0.001
         so_far = slice(0, int((at + IDLE_AFTER_S + 1) / STEP_S))
         t, w = _ina219(board, moments[so_far], board.drawn(moments[so_far], level[so_far]) + noise[so_far], errors)
         seen = t <= at
-        if (number + 1) * BLOCK_S >= MIN_S and stopping.energy_enough(
-            windows, (t[seen] - board.cycle_s / 2).tolist(), w[seen].tolist(), CI_REL
-        ):
+        turns.append([turn["candidate"], turn["reference"]])
+        if len(turns) * BLOCK_S >= MIN_S and stopping.energy_enough(turns, t[seen].tolist(), w[seen].tolist(), CI_REL):
             break
     idle = [[0.25, 0.25 + IDLE_BEFORE_S], [at + 0.25, at + 0.25 + IDLE_AFTER_S]]
     seen = t <= idle[1][1] + 0.5
@@ -142,11 +144,12 @@ def script(board: Board, generator: np.random.Generator) -> Scripted:
                   "t_s": t[seen].tolist(), "w": w[seen].tolist()},
     }  # fmt: skip
     truth = board.drawn(moments, level)
+    windows = [candidate for candidate, _ in turns]
     seconds_a_run = BLOCK_S / windows[0][2]
     active_w = float(np.mean([_mean(moments, truth, start, end) for start, end, _ in windows]))
     middle = (windows[0][0] + windows[-1][1]) / 2
     rest_w = REST_W + board.drift_w_per_s * middle
-    span = moments[(moments >= windows[0][0]) & (moments < at)]
+    span = moments[(moments >= begin) & (moments < at)]
     candidate_w, reference_w = (float(board.drawn(span, level).mean()) for level in (CANDIDATE_W, REFERENCE_W))
     return Scripted(
         raw, board.cycle_s, active_w * seconds_a_run * 1e3, (active_w - rest_w) * seconds_a_run * 1e3,
@@ -253,6 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=[*NANO, *HARSHER], help="of the noises, these alone")
     parser.add_argument("--noise", action="store_true", help="print the scripted noises beside the board's, and end")
     told = parser.parse_args()
     if told.noise:
@@ -263,6 +267,8 @@ def main() -> None:
         box=None,
     )  # fmt: skip
     for name, board in (NANO | HARSHER).items():
+        if told.only and name not in told.only:
+            continue
         found = list(_measured(board, told.repeats, told.seed))
         for row in _rows(name, found) if name in NANO else [_ratio_row(name, found)]:
             table.add_row(*row)

@@ -153,7 +153,7 @@ class _Untrained(Finals):
         store, share = self.context.store, FINALISTS[artifact.trial]
         file = model_file(share * json.loads(self.base.probe)["ms"], artifact.id)
         files = {"model.onnx": store.put_blob(file), WEIGHTS: store.put_blob(b"")}
-        done = replace(artifact, files=files, after=_figures(self._measured(file, artifact.id, 0.0)))
+        done = replace(artifact, files=files, after=_figures(self._measured(file, artifact.id)))
         store.add_artifact(done)
         return done
 

@@ -20,7 +20,11 @@ FEWEST_CORRELATED = 8
 HIGHEST_LAG1 = 0.75
 LOWEST_LAG1 = -0.3
 LAG1_ERRORS = 0.8
-"""See ``pipeline.stats``, where the four have the same values."""
+FEW_PAIRS_WIDER = 1.1
+"""See ``pipeline.stats``, where the five have the same values."""
+
+Windows = Sequence[Sequence[float]]
+"""Of one turn: each model's block as (start_s, end_s, inferences), the candidate's first."""
 
 
 class Level(NamedTuple):
@@ -57,7 +61,13 @@ def enough(
         return False
     if reference_ms is None:
         return relative_half_width(candidate_ms) <= ci_rel
-    return half_width(log_ratios(candidate_ms, reference_ms)) <= math.asinh(ci_rel)
+    return is_exact(log_ratios(candidate_ms, reference_ms), ci_rel)
+
+
+def is_exact(logs: Sequence[float], ci_rel: float) -> bool:
+    """Whether the ratio whose logarithm was found once a pair of blocks is known to ``ci_rel``."""
+    wider = FEW_PAIRS_WIDER if len(logs) < FEWEST_CORRELATED else 1.0
+    return wider * half_width(logs) <= math.asinh(ci_rel)
 
 
 def surely_above(candidate_ms: Sequence[float], reference_ms: Sequence[float], limit: float) -> bool:
@@ -88,18 +98,21 @@ def log_ratios(candidate_ms: Sequence[float], reference_ms: Sequence[float]) -> 
     return [math.log(max(a, LEAST_MS) / max(b, LEAST_MS)) for a, b in zip(candidate_ms, reference_ms)]
 
 
-def energy_enough(windows: Sequence[Sequence[float]], t_s: Sequence[float], w: Sequence[float], ci_rel: float) -> bool:
-    """Whether the energy an inference is known well enough.
+def energy_enough(turns: Sequence[Windows], t_s: Sequence[float], w: Sequence[float], ci_rel: float) -> bool:
+    """Whether the energy an inference is known well enough: over the reference's where there is one, else by itself.
 
-    ``windows`` are blocks as (start_s, end_s, inferences), ``t_s`` and ``w`` the sensor's samples so far; a block that
-    they do not reach over yet does not count.
+    ``t_s`` and ``w`` are the sensor's samples so far; a turn that they do not reach over yet does not count.
     """
     energies = [
-        trapezoid(start, end, t_s, w) / runs
-        for start, end, runs in windows
-        if t_s and t_s[0] <= start and end <= t_s[-1]
+        [trapezoid(start, end, t_s, w) / runs for start, end, runs in turn]
+        for turn in turns
+        if t_s and all(t_s[0] <= start and end <= t_s[-1] for start, end, _ in turn)
     ]
-    return len(energies) >= MIN_BLOCKS and relative_half_width(energies) <= ci_rel
+    if len(energies) < MIN_BLOCKS or min(map(min, energies)) <= 0:
+        return False
+    if len(energies[0]) == 1:
+        return relative_half_width([alone for (alone,) in energies]) <= ci_rel
+    return is_exact([math.log(candidate / reference) for candidate, reference in energies], ci_rel)
 
 
 def trapezoid(start_s: float, end_s: float, t_s: Sequence[float], w: Sequence[float]) -> float:

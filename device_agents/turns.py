@@ -12,8 +12,9 @@ from device_agents.arguments import Measure
 from device_agents.progress import EVERY_S, Progress
 
 Windows = List[List[float]]
-EnergyEnough = Callable[[Windows], bool]
-"""Told each of the candidate's blocks as [start_s, end_s, inferences], says whether their energy is exact enough."""
+"""Of one turn: each model's block as [start_s, end_s, inferences], the candidate's first."""
+EnergyEnough = Callable[[List[Windows]], bool]
+"""Told the turns since it was last asked, says whether their energy is exact enough."""
 
 
 class Subject:
@@ -116,11 +117,12 @@ class Turns:
         )
         return timed and (not asked.power.wanted or self._energy_enough(self._new_windows()))
 
-    def _new_windows(self) -> Windows:
-        """Return the candidate's blocks since the last call."""
-        fresh = self._candidate.blocks[self._told :]
+    def _new_windows(self) -> List[Windows]:
+        """Return the turns since the last call."""
+        subjects = [self._candidate] + ([self._reference] if self._reference else [])
+        fresh = zip(*(subject.blocks[self._told :] for subject in subjects))
         self._told = len(self._candidate.blocks)
-        return [[block["start_s"], block["end_s"], len(block["ms"])] for block in fresh]
+        return [[[block["start_s"], block["end_s"], len(block["ms"])] for block in turn] for turn in fresh]
 
     def _look(self) -> None:
         """Take the board's telemetry about once a second."""

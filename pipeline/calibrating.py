@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from pipeline import quarantine
 from pipeline.agent import Agent
-from pipeline.bench import longer
-from pipeline.between import log_mean
-from pipeline.calibration import PROCESSES, TIMES, Taken
+from pipeline.bench import longer, part_of
+from pipeline.calibration import Unit, units
 from pipeline.doubts import why_invalid
 from pipeline.errors import DeviceError, StoppedError
 from pipeline.events import Listener, Stage, Step
+from pipeline.pooling import combined
 from pipeline.records import Interval, Measurement, MeasureSettings
 
 START_S = 0.7
@@ -27,35 +27,6 @@ _FEWEST_BLOCKS = 5
 """The agent measures no fewer, however short."""
 _INVALID = 5
 """After so many invalid measurements in a row the board is not one to be calibrated now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One measurement: how long, over the search's, and in how many processes."""
-
-    times: float
-    processes: int
-
-    def settings(self, told: MeasureSettings) -> MeasureSettings:
-        """Return the settings of each of its processes."""
-        return longer(told, self.times / self.processes)
-
-    def expected_s(self, told: MeasureSettings) -> float:
-        """Return about how long it takes: a start, warm-up, and blocks in turns with the reference."""
-        active_s = max(self.settings(told).min_s, _FEWEST_BLOCKS * told.block_s)
-        return self.processes * (START_S + 2 * told.warmup_s + 2 * active_s)
-
-    def __str__(self) -> str:
-        """Return what is measured.
-
-        >>> str(Unit(3.0, 5)), str(Unit(1.0, 1))
-        ('3 times as long, in 5 processes', 'as long as in the search, in one process')
-        """
-        length = "as long as in the search" if self.times == 1 else f"{self.times:g} times as long"
-        return f"{length}, in {'one process' if self.processes == 1 else f'{self.processes} processes'}"
-
-
-UNITS = tuple(Unit(times, processes) for processes in (1, PROCESSES) for times in TIMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +39,20 @@ class Plan:
     budget_s: float | None = None
 
     @property
+    def round(self) -> tuple[Unit, ...]:
+        """One measurement of each length, in one process and in several."""
+        return units(self.settings.processes)
+
+    @property
     def round_s(self) -> float:
-        """About how long one measurement of each length and kind takes."""
-        return sum(unit.expected_s(self.settings) for unit in UNITS)
+        """About how long these take."""
+        return sum(map(self.expected_of, self.round))
+
+    def expected_of(self, unit: Unit) -> float:
+        """Return about how many seconds one takes: starts, warm-up, and blocks in turns with the reference."""
+        told = self.settings
+        active_s = max(settings_of(unit, told).min_s, _FEWEST_BLOCKS * told.block_s)
+        return unit.processes * (START_S + 2 * told.warmup_s + 2 * active_s)
 
     @property
     def expected_s(self) -> float:
@@ -81,9 +63,10 @@ class Plan:
     def units(self) -> Iterator[Unit]:
         """Yield what is to be measured, without end where only the time limits it."""
         rounds = itertools.count() if self.measurements is None else range(self.measurements)
+        whole = self.round
         for number in rounds:
-            first = number % len(UNITS)
-            yield from UNITS[first:] + UNITS[:first]
+            first = number % len(whole)
+            yield from whole[first:] + whole[:first]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,32 +98,34 @@ def measured(
     for number, unit in enumerate(plan.units()):
         if pace.is_over(unit):
             return
-        listen(Step(round(pace.done_s), f"round {number // len(UNITS) + 1}, {unit}; {pace.left}"))
+        listen(Step(round(pace.done_s), f"round {number // len(plan.round) + 1}, {unit}; {pace.left}"))
         parts = list(_parts(agent, probe, unit, stopping))
         pace.took(unit)
         why = why_invalid(parts[-1])
         invalid = invalid + 1 if why else 0
         if invalid >= _INVALID:
             raise _not_now(agent, parts[-1])
-        yield Single(unit, None if why else _together(parts))
+        yield Single(unit, None if why else combined(parts, ci_rel=plan.settings.ci_rel / unit.times).ratio)
     listen(Step(round(plan.expected_s)))
 
 
-def taken_of(found: Iterable[Single]) -> dict[float, Taken]:
-    """Return the valid ratios by length and kind, in their order."""
-    valid = [(single.unit, single.ratio) for single in found if single.ratio is not None]
-    return {
-        times: Taken(
-            one=[ratio for unit, ratio in valid if unit == Unit(times, 1)],
-            several=[ratio for unit, ratio in valid if unit == Unit(times, PROCESSES)],
-        )
-        for times in TIMES
-    }
+def taken_of(found: Iterable[Single], plan: Plan) -> dict[Unit, list[Interval]]:
+    """Return the valid ratios of every unit, in their order."""
+    taken: dict[Unit, list[Interval]] = {unit: [] for unit in plan.round}
+    for single in found:
+        if single.ratio is not None:
+            taken[single.unit].append(single.ratio)
+    return taken
+
+
+def settings_of(unit: Unit, told: MeasureSettings) -> MeasureSettings:
+    """Return the settings of each of a unit's processes; as a run has them."""
+    return part_of(replace(longer(told, unit.times), processes=unit.processes))
 
 
 def _parts(agent: Agent, probe: bytes, unit: Unit, stopping: Callable[[], bool]) -> Iterator[Measurement]:
     """Yield a measurement's processes; an invalid one is the last."""
-    settings = unit.settings(agent.device.measure)
+    settings = settings_of(unit, agent.device.measure)
     for _ in range(unit.processes):
         if stopping():
             raise StoppedError("stopped as asked")
@@ -154,10 +139,6 @@ def _parts(agent: Agent, probe: bytes, unit: Unit, stopping: Callable[[], bool])
         yield part
         if why_invalid(part):
             return
-
-
-def _together(parts: list[Measurement]) -> Interval:
-    return log_mean([part.ratio for part in parts if part.ratio is not None])
 
 
 def _not_now(agent: Agent, last: Measurement) -> DeviceError:
@@ -179,12 +160,12 @@ class _Pace:
 
     def took(self, unit: Unit) -> None:
         """Note that a measurement is done."""
-        self._expected_s += unit.expected_s(self._plan.settings)
+        self._expected_s += self._plan.expected_of(unit)
 
     def is_over(self, unit: Unit) -> bool:
         """Return whether the next measurement does not fit into the time any more."""
         budget_s = self._plan.budget_s
-        return budget_s is not None and self._elapsed_s + self._factor * unit.expected_s(self._plan.settings) > budget_s
+        return budget_s is not None and self._elapsed_s + self._factor * self._plan.expected_of(unit) > budget_s
 
     @property
     def done_s(self) -> float:

@@ -29,8 +29,6 @@ PROMISED = 0.95
 SEARCH = 1.0
 """How long a candidate of the search is measured; other lengths are told as so many times that."""
 TIMES = (SEARCH, 3.0, 9.0)
-PROCESSES = 5
-"""As many as a run measures its finalists in."""
 FEWEST = 5
 """Measurements of each length and kind that a calibration needs to be kept: fewer say next to nothing."""
 
@@ -42,6 +40,32 @@ _SURE = 3.0
 """Standard errors by which a share has to be too small: there are six shares to be wrong about."""
 _MOST_SPREAD = 10.0
 """Of a log ratio: a network that is 20 000 times as slow the next time. More is no measurement, but a damaged file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One measurement: how long, over the search's, and in how many processes that share this time."""
+
+    times: float
+    processes: int = 1
+
+    def __str__(self) -> str:
+        """Return what is measured.
+
+        >>> str(Unit(3.0, 5)), str(Unit(1.0))
+        ('3 times as long, in 5 processes', 'as long as in the search, in one process')
+        """
+        length = "as long as in the search" if self.times == SEARCH else f"{self.times:g} times as long"
+        return f"{length}, in {_processes(self.processes)}"
+
+
+def units(processes: int) -> tuple[Unit, ...]:
+    """Return what is measured: every length in one process, and spread over so many.
+
+    >>> len(units(5)), len(units(1))
+    (6, 3)
+    """
+    return tuple(Unit(times, count) for count in sorted({1, processes}) for times in TIMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +171,6 @@ class Calibration:
         name = next((name for name in then if then[name] != today[name]), None)
         return None if name is None else f"of another {name}: {_shown(then[name])}, now {_shown(today[name])}"
 
-    def fits(self, now: Conditions) -> bool:
-        """Return whether the calibration holds for a device as it is now."""
-        return self.misfit(now) is None
-
     def short(self) -> str:
         """Return the intervals of runs that surely hold the truth too seldom, in words; empty where none do."""
         bad = [checked for checked in self.printed if checked.covered.value + _SURE * checked.covered.error < PROMISED]
@@ -179,23 +199,23 @@ class Calibration:
         return ", ".join(f"{rates} % in {_processes(processes)}" for processes, rates in parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """The ratios of one length, each of a measurement, in the order in which they were taken."""
-
-    one: Sequence[Interval]
-    """Measured in one process, by its blocks."""
-    several: Sequence[Interval]
-    """Measured over several, by these."""
-
-
 def calibration(
-    taken: Mapping[float, Taken], *, device: Device, conditions: Conditions, model: str, date: str, invalid: int = 0
+    taken: Mapping[Unit, Sequence[Interval]],
+    *,
+    device: Device,
+    conditions: Conditions,
+    model: str,
+    date: str,
+    invalid: int = 0,
 ) -> Calibration:
     """Return what the ratios of a network over itself say of the intervals.
 
     Args:
-        taken: by the measurements' length over the search's; at least two of each kind.
+        taken: the ratios, a measurement each; at least two of every unit.
+        device: on which they were taken.
+        conditions: what held meanwhile.
+        model: the network's name.
+        date: when that was.
         invalid: measurements that were put aside.
 
     Raises:
@@ -203,29 +223,32 @@ def calibration(
     """
     if fewest(taken) < 2:
         raise ValueError(f"a calibration takes two measurements of each length at least, found {fewest(taken)}")
-    spread = spread_over({times: ratios.one for times, ratios in taken.items()})
-    ones = [(times, of.one) for times, of in taken.items()]
+    single = {unit: ratios for unit, ratios in taken.items() if unit.processes == 1}
+    several = {unit: ratios for unit, ratios in taken.items() if unit.processes > 1}
+    spread = spread_over({unit.times: ratios for unit, ratios in single.items()})
+    widened = {unit: [spread.widened(ratio) for ratio in ratios] for unit, ratios in single.items()}
     return Calibration(
         device=device.name, kind=device.kind, date=date, model=model, conditions=conditions, spread=spread,
         invalid=invalid,
         checked=(
-            *(checked(times, 1, ratios) for times, ratios in ones),
-            *(checked(times, 1, [spread.widened(r) for r in ratios], widened=True) for times, ratios in ones),
-            *(checked(times, PROCESSES, of.several) for times, of in taken.items()),
+            *(checked(unit, ratios) for unit, ratios in single.items()),
+            *(checked(unit, ratios, widened=True) for unit, ratios in widened.items()),
+            *(checked(unit, ratios) for unit, ratios in several.items()),
         ),
     )  # fmt: skip
 
 
-def fewest(taken: Mapping[float, Taken]) -> int:
-    """Return how many measurements there are of the length and kind that has the fewest."""
-    return min((len(ratios) for of in taken.values() for ratios in (of.one, of.several)), default=0)
+def fewest(taken: Mapping[Unit, Sequence[Interval]]) -> int:
+    """Return how many measurements there are of the unit that has the fewest."""
+    return min(map(len, taken.values()), default=0)
 
 
-def checked(times: float, processes: int, ratios: Sequence[Interval], *, widened: bool = False) -> Checked:
+def checked(unit: Unit, ratios: Sequence[Interval], *, widened: bool = False) -> Checked:
     """Return what became of measurements of one length, two at least."""
     return Checked(
-        times=times, processes=processes, widened=widened, measurements=len(ratios), different=different(ratios),
-        covered=covered(ratios), half_width=float(np.mean([ratio.half_width / ratio.value for ratio in ratios])),
+        times=unit.times, processes=unit.processes, widened=widened, measurements=len(ratios),
+        different=different(ratios), covered=covered(ratios),
+        half_width=float(np.mean([ratio.half_width / ratio.value for ratio in ratios])),
     )  # fmt: skip
 
 

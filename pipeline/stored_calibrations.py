@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import tempfile
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from pipeline.records import Device
 
 FORMAT = 1
 """Of the files; rises with every change that an older version would misread."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +46,6 @@ def known_calibration(device: Device, now: Conditions) -> Known:
         return Known(None, never=True)
     why = found.misfit(now)
     return Known(found) if why is None else Known(None, why=f"the calibration of {found.date[:10]} is {why}")
-
-
-def calibration_of(device: Device) -> Calibration | None:
-    """Return what is stored of a device, whether or not it still holds; of a damaged file nothing, with a warning."""
-    try:
-        return read_calibration(device)
-    except StoreError as error:
-        _log.warning("%s", error)
-        return None
 
 
 def read_calibration(device: Device) -> Calibration | None:

@@ -80,7 +80,7 @@ def calibrate_and_show(asked: Asked, *, json: bool) -> None:
                     found.append(single)
             except (StoppedError, DeviceError, MeasureError) as error:
                 ended = error
-        calibration = _made_of(found, asked.device, conditions, model, ended)
+        calibration = _made_of(found, plan, asked.device, conditions, model, ended)
         _keep_and_print(asked.device, calibration, json)
     if ended is not None:
         raise ended
@@ -143,13 +143,13 @@ def _beforehand(plan: Plan, model: str) -> str:
 
 
 def _made_of(
-    found: list[Single], device: Device, conditions: Conditions, model: str, ended: PipelineError | None
+    found: list[Single], plan: Plan, device: Device, conditions: Conditions, model: str, ended: PipelineError | None
 ) -> Calibration:
     """Return the calibration; raises what ended it where there is too little to say anything."""
     from pipeline.calibrating import taken_of
     from pipeline.calibration import calibration, fewest
 
-    taken = taken_of(found)
+    taken = taken_of(found, plan)
     if fewest(taken) < 2:
         raise ended or DeviceError(
             f"{device.name}: fewer than two measurements of a length were valid; "

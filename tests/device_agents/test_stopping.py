@@ -43,10 +43,11 @@ def test_beside_a_reference_the_ratio_alone_says_when_it_is_enough():
     assert not stopping.enough(**{**ENOUGH, "reference_ms": UNSTEADY}), "the candidate alone is steady"
 
 
-def test_what_is_enough_for_the_agent_is_as_exact_as_was_asked_for_the_host():
+@pytest.mark.parametrize("pairs", [5, 7, 8, 30])
+def test_what_is_enough_for_the_agent_is_as_exact_as_was_asked_for_the_host(pairs):
     generator = random.Random(8)
     for correlation, spread in itertools.product((0.0, 0.5), (0.01, 0.03, 0.05, 0.07, 0.09)):
-        candidate = [math.exp(spread * value) for value in series(30, correlation, generator)]
+        candidate = [math.exp(spread * value) for value in series(pairs, correlation, generator)]
         blocks = [np.array([ms]) for ms in candidate], [np.array([1.0])] * len(candidate)
         ratio = pipeline.stats.ratio_interval(*blocks)
         told = {**ENOUGH, "candidate_ms": candidate, "reference_ms": [1.0] * len(candidate)}
@@ -84,15 +85,26 @@ def trace(seconds, watts):
 
 
 def test_energy_is_known_when_steady_blocks_agree_and_the_samples_reach_over_them():
-    windows = [[t + 0.5, t + 2.0, 100] for t in range(0, 12, 2)]
+    turns = [[[t + 0.5, t + 2.0, 100]] for t in range(0, 12, 2)]
     steady = trace(14, lambda t: 3.0 + 0.01 * math.sin(t))
     wild = trace(14, lambda t: 3.0 + (t // 2 % 3))
 
-    assert stopping.energy_enough(windows, *steady, ci_rel=0.02)
-    assert not stopping.energy_enough(windows, *wild, ci_rel=0.02)
-    assert not stopping.energy_enough(windows[:4], *steady, ci_rel=0.02), "four blocks are too few"
-    assert not stopping.energy_enough(windows, *trace(9, lambda _: 3.0), ci_rel=0.02), "two have no samples yet"
-    assert not stopping.energy_enough(windows, [], [], ci_rel=0.02)
+    assert stopping.energy_enough(turns, *steady, ci_rel=0.02)
+    assert not stopping.energy_enough(turns, *wild, ci_rel=0.02)
+    assert not stopping.energy_enough(turns[:4], *steady, ci_rel=0.02), "four blocks are too few"
+    assert not stopping.energy_enough(turns, *trace(9, lambda _: 3.0), ci_rel=0.02), "two have no samples yet"
+    assert not stopping.energy_enough(turns, *trace(14, lambda _: 0.0), ci_rel=0.02), "no power is no figure"
+    assert not stopping.energy_enough(turns, [], [], ci_rel=0.02)
+
+
+def test_beside_a_reference_the_energy_is_known_when_its_ratio_is():
+    turns = [[[t + 0.1, t + 1.0, 100], [t + 1.1, t + 2.0, 50]] for t in range(0, 12, 2)]
+    both_rise = trace(14, lambda t: 3.0 + (t // 2 % 3))
+    one_rises = trace(14, lambda t: 3.0 + (t // 1 % 3))
+
+    assert stopping.energy_enough(turns, *both_rise, ci_rel=0.02)
+    assert not stopping.energy_enough(turns, *one_rises, ci_rel=0.02)
+    assert not stopping.energy_enough(turns, *trace(9.9, lambda _: 3.0), ci_rel=0.02), "the fifth reference is not over"
 
 
 def test_a_window_s_energy_is_that_of_the_host():

@@ -14,18 +14,18 @@ from scipy.special import stdtrit
 from pipeline import codec
 from pipeline.between import Spread
 from pipeline.calibration import (
-    PROCESSES,
     TIMES,
     Calibration,
     Checked,
     Conditions,
     Rate,
-    Taken,
+    Unit,
     calibration,
     checked,
     covered,
     different,
     spread_over,
+    units,
 )
 from pipeline.records import Device, Interval, MeasureSettings
 from tests.examples import calibration as example
@@ -34,6 +34,7 @@ from tests.examples import device_facts
 BLOCK = 0.013
 """Standard deviation of a block's log ratio: twenty of them leave 0.3 %."""
 BLOCKS = 20
+PROCESSES = 5
 DEVICE = Device(name="pi4", kind="raspberry-pi-4")
 
 
@@ -53,18 +54,24 @@ def several_processes(rng: np.random.Generator, times: float, between: float) ->
     return ratio(rng.normal(0.0, math.hypot(between, within), PROCESSES))
 
 
-def simulated(seed: int, between: float, measurements: int = 20) -> dict[float, Taken]:
+def simulated(
+    seed: int, between: float, measurements: int = 20, processes: int = PROCESSES
+) -> dict[Unit, list[Interval]]:
     rng = np.random.default_rng(seed)
     return {
-        times: Taken(
-            one=[one_process(rng, times, between) for _ in range(measurements)],
-            several=[several_processes(rng, times, between) for _ in range(measurements)],
-        )
-        for times in TIMES
+        unit: [
+            (one_process if unit.processes == 1 else several_processes)(rng, unit.times, between)
+            for _ in range(measurements)
+        ]
+        for unit in units(processes)
     }
 
 
-def calibrated(taken: dict[float, Taken], **changes: Any) -> Calibration:
+def single(seed: int, between: float) -> dict[float, list[Interval]]:
+    return {unit.times: ratios for unit, ratios in simulated(seed, between, processes=1).items()}
+
+
+def calibrated(taken: dict[Unit, list[Interval]], **changes: Any) -> Calibration:
     conditions = Conditions.of(DEVICE, device_facts(), MeasureSettings())
     return calibration(
         taken, device=DEVICE, conditions=conditions, model="resnet20", date="2026-11-30T10:00:00+00:00", **changes
@@ -83,14 +90,14 @@ def boards() -> list[Calibration]:
 
 @pytest.mark.parametrize("between", [0.003, 0.006, 0.016])
 def test_what_differs_between_processes_is_found_over_all_lengths(between: float) -> None:
-    found = [spread_over({t: of.one for t, of in simulated(seed, between).items()}) for seed in range(40)]
+    found = [spread_over(single(seed, between)) for seed in range(40)]
 
     assert math.sqrt(np.mean([s.between**2 for s in found])) == pytest.approx(between, rel=0.1)
     assert all(19 <= spread.freedom <= 3 * 19 for spread in found)
 
 
 def test_the_variance_between_processes_is_as_uncertain_as_its_degrees_of_freedom_say() -> None:
-    found = [spread_over({t: of.one for t, of in simulated(seed, 0.006).items()}) for seed in range(200)]
+    found = [spread_over(single(seed, 0.006)) for seed in range(200)]
     variances = np.array([spread.total**2 for spread in found])
 
     said = np.sqrt(np.mean([2 * spread.total**4 / spread.freedom for spread in found]))
@@ -98,7 +105,7 @@ def test_the_variance_between_processes_is_as_uncertain_as_its_degrees_of_freedo
 
 
 def test_nothing_between_processes_is_found_where_nothing_is() -> None:
-    found = np.array([spread_over({t: of.one for t, of in simulated(s, 0.0).items()}).between for s in range(60)])
+    found = np.array([spread_over(single(s, 0.0)).between for s in range(60)])
 
     assert 0.3 < np.mean(found == 0.0) < 0.7
     assert found.max() < 0.002
@@ -147,7 +154,7 @@ def test_rates_of_nought_and_of_one_have_an_error_as_well() -> None:
 
 
 def test_a_row_tells_how_wide_the_intervals_are() -> None:
-    found = checked(3.0, 1, [Interval(1.0, 0.99, 1.01), Interval(2.0, 1.94, 2.06)])
+    found = checked(Unit(3.0), [Interval(1.0, 0.99, 1.01), Interval(2.0, 1.94, 2.06)])
 
     assert (found.times, found.measurements, found.half_width) == (3.0, 2, pytest.approx(0.02))
 
@@ -159,6 +166,13 @@ def test_a_calibration_has_every_length_by_its_blocks_widened_and_over_several_p
     assert kinds == [(t, p, w) for p, w in ((1, False), (1, True), (PROCESSES, False)) for t in TIMES]
     assert found.measurements == 5
     assert (found.device, found.kind, found.model, found.invalid) == ("pi4", "raspberry-pi-4", "resnet20", 2)
+
+
+def test_where_everything_is_measured_in_one_process_there_is_no_other_kind() -> None:
+    found = calibrated(simulated(1, 0.006, measurements=5, processes=1))
+
+    assert [(c.times, c.widened) for c in found.checked] == [(t, w) for w in (False, True) for t in TIMES]
+    assert "in one process" in str(found)
 
 
 def test_too_few_measurements_are_no_calibration() -> None:
@@ -208,7 +222,7 @@ def test_another_board_runtime_or_setting_is_named(change: dict[str, Any], words
     then = Conditions.of(DEVICE, device_facts(), MeasureSettings())
     found = replace(example(), conditions=then)
 
-    assert found.fits(then)
+    assert found.misfit(then) is None
     why = found.misfit(replace(then, **change))
     assert why is not None
     assert why.startswith(words)
@@ -217,7 +231,7 @@ def test_another_board_runtime_or_setting_is_named(change: dict[str, Any], words
 def test_settings_that_change_no_figure_do_not_count() -> None:
     then = Conditions.of(DEVICE, device_facts(), MeasureSettings())
 
-    assert replace(example(), conditions=then).fits(replace(then, settings=MeasureSettings(timeout_s=9.0)))
+    assert replace(example(), conditions=then).misfit(replace(then, settings=MeasureSettings(timeout_s=9.0))) is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from pipeline.calibration import Conditions
 from pipeline.errors import OutputError, StoreError
 from pipeline.records import Device, MeasureSettings, SshAddress
 from pipeline.stored_calibrations import (
-    calibration_of,
     known_calibration,
     path_of,
     read_calibration,
@@ -34,7 +32,7 @@ def data() -> Path:
 def test_what_was_stored_is_found_again_and_nothing_lies_beside_it(data: Path) -> None:
     path = store_calibration(PI, calibration())
 
-    assert (read_calibration(PI), calibration_of(PI)) == (calibration(), calibration())
+    assert read_calibration(PI) == calibration()
     assert list(data.rglob("*.*")) == [path]
 
 
@@ -78,20 +76,15 @@ TEXT = json.dumps({"format": 1, "calibration": {"device": "pi4"}})
         ('{"format": 1, "calibration": Infinity}', "no number that can be computed with"),
     ],
 )
-def test_a_damaged_file_is_no_calibration_and_says_what_replaces_it(
-    text: str, words: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_file_is_no_calibration_and_says_what_replaces_it(text: str, words: str) -> None:
     path = store_calibration(PI, calibration())
     path.write_bytes(text.encode("latin-1"))
 
     with pytest.raises(StoreError, match=words) as refused:
         read_calibration(PI)
     assert str(refused.value).endswith("`pipeline devices calibrate pi4` replaces it")
-    with caplog.at_level(logging.WARNING):
-        assert calibration_of(PI) is None
-    assert str(refused.value) in caplog.text
     store_calibration(PI, calibration())
-    assert calibration_of(PI) == calibration()
+    assert read_calibration(PI) == calibration()
 
 
 def test_what_cannot_be_true_is_damaged() -> None:
@@ -128,7 +121,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(data: Path) -> No
 def test_what_would_steer_a_terminal_is_written_out() -> None:
     store_calibration(PI, calibration(model="\x1b[2J"))
 
-    found = calibration_of(PI)
+    found = read_calibration(PI)
     assert found is not None
     assert found.model == "\\x1b[2J"
 
