@@ -12,7 +12,7 @@ from pipeline.base import Base
 from pipeline.bench import Bench
 from pipeline.bundling import recipe_of
 from pipeline.candidates import Builder
-from pipeline.certainty import surely_meets, surely_misses
+from pipeline.certainty import ratios, surely_meets, surely_misses
 from pipeline.context import Context
 from pipeline.doubts import why_invalid
 from pipeline.events import Note, Stage
@@ -249,23 +249,24 @@ class Finals:
     def _tell_of_a_miss(self, full: Artifact) -> None:
         """Say where the fresh measurement of the chosen one lies beyond a target, as that of every second one at it."""
         after = full.after
-        if self._misses(after.measurement, after.size_bytes, after.sparsity) == 0:
-            return
-        ratio = after.measurement.ratio
-        figure = f" ({ratio.value:.3f}× of the base model's latency ± {ratio.half_width:.3f})" if ratio else ""
-        self.context.listen(
-            Note(f"measured afresh, the chosen one is beyond the target{figure}; it was chosen because it met it: so "
-                 "near is it")
-        )  # fmt: skip
+        if self._misses(after.measurement, after.size_bytes, after.sparsity):
+            said = "measured afresh, the chosen one is beyond a target that it met when it was chosen"
+            self.context.listen(Note(f"{said}: {self._measured_beyond(after.measurement)}"))
 
     def _meets(self, measurement: Measurement, size_bytes: int, sparsity: float | None, told: str) -> bool:
         """Return whether a network meets every target as measured beside the base model; if not, ``told`` is said."""
         if self._misses(measurement, size_bytes, sparsity) == 0:
             return True
-        ratio = measurement.ratio
-        latency = f" ({ratio.value:.3f}× of the base model's latency)" if ratio else ""
-        self.context.listen(Note(f"{told}{latency}: left out"))
+        self.context.listen(Note(f"{told} ({self._measured_beyond(measurement) or 'too large'}): left out"))
         return False
+
+    def _measured_beyond(self, measurement: Measurement) -> str:
+        """Return what was measured beyond its target, with how sure it is."""
+        return ", ".join(
+            f"{ratio.value:.3f}× ± {ratio.half_width:.3f} of the base model's {metric}"
+            for metric, ratio in ratios(measurement).items()
+            if metric in self.limits and ratio.value > self.limits[metric]
+        )
 
     def _misses(self, measurement: Measurement, size_bytes: int, sparsity: float | None) -> float:
         size = size_bytes / self.base.figures.size_bytes
