@@ -61,7 +61,8 @@ class Bench:
     def spreads(self) -> dict[Metric, Spread]:
         """How the board's ratios differ from process to process; absent: nobody has measured it.
 
-        By the base model beside itself and, of latency, by the calibration that held for the device when the run began.
+        By the base model beside itself and, of latency, by the calibration that held for the device when the run began,
+        unless the two contradict each other: that one may be of a network that is less, or more, alike.
         """
         processes = self.agent.device.measure.processes
         parts = [self.store.recall(_process(BASE, number)) for number in range(1, processes + 1)]
@@ -69,7 +70,9 @@ class Bench:
         found = {metric: between_processes([part[metric] for part in known if metric in part]) for metric in MEASURED}
         spreads = {metric: spread for metric, spread in found.items() if spread is not None}
         if "latency" in spreads and (calibrated := self.store.get("calibration")):
-            spreads["latency"] += codec.load(Calibration, calibrated).spread
+            of_device = codec.load(Calibration, calibrated).spread
+            if spreads["latency"].agrees(of_device):
+                spreads["latency"] += of_device
         return spreads
 
     def measure(self, built: Built) -> tuple[Measurement, bool]:

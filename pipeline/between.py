@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import fdtr, stdtrit
 
 from pipeline.records import Interval
 
@@ -75,6 +75,24 @@ class Spread:
         half = float(stdtrit(max(1.0, freedom), 0.975)) * math.sqrt(own + between)
         half = max(half, _half_of_logarithm(one))
         return Interval(one.value, one.value * math.exp(-half), one.value * math.exp(half))
+
+    def agrees(self, other: Spread) -> bool:
+        """Return whether two sets of processes may well be of one spread: by an F test at the 5 % level.
+
+        What is within a process may be another one in each, as it is for another length, so the other's processes are
+        compared as they would have spread with this one's blocks.
+
+        >>> small = Spread(total=0.001, within=0.0, freedom=4)
+        >>> small.agrees(Spread(total=0.002, within=0.0, freedom=50)), small.agrees(
+        ...     Spread(total=0.006, within=0.0, freedom=50)
+        ... )
+        (True, False)
+        """
+        expected = other.between**2 + self.within**2
+        if expected == 0 or self.total == 0:
+            return expected == self.total
+        tail = float(fdtr(self.freedom, other.freedom, self.total**2 / expected))
+        return 0.025 <= tail <= 0.975
 
     def __add__(self, other: Spread) -> Spread:
         """Return what two sets of processes of one board say together.

@@ -17,13 +17,12 @@ from typing import Any
 from pipeline import meter_findings
 from pipeline.agent import Agent, Telemetry, open_agent, telemetry_of
 from pipeline.answers import Metered
-from pipeline.calibration import Conditions
 from pipeline.checks import Finding, asked_once, failed, passed
 from pipeline.errors import AgentError, BoardHeldError, DeviceError, MeasureError
 from pipeline.limits import limits_of
 from pipeline.metering import MeterReport, meter_report
 from pipeline.records import Device, DeviceFacts, PowerSettings
-from pipeline.stored_calibrations import Known, known_calibration
+from pipeline.stored_calibrations import Known
 from pipeline.wire import OnEvent
 
 WAIT_S = 5.0
@@ -73,7 +72,7 @@ def examine(device: Device, seconds: float, *, on_event: OnEvent | None = None) 
     except DeviceError as e:
         return failed(device, e)
     with agent:
-        findings = [*passed(agent), _calibration(agent)]
+        findings = [*passed(agent), calibrated(agent.calibration(), agent.device.name)]
         try:
             return [*findings, *diagnosis(watched(agent, seconds))]
         except BoardHeldError as e:
@@ -151,12 +150,6 @@ def calibrated(known: Known, name: str) -> Finding:
         mend = f"end what else runs there, then {command}; until then, intervals are narrower than the truth"
         return Finding("calibration", True, f"{known.calibration}; too few: {short}", mend, warning=True)
     return Finding("calibration", True, str(known.calibration))
-
-
-def _calibration(agent: Agent) -> Finding:
-    device = agent.device
-    now = Conditions.of(device, agent.facts, agent.settings_for(device.measure))
-    return calibrated(known_calibration(device, now), device.name)
 
 
 def _system(seen: Evidence) -> Iterator[Finding]:

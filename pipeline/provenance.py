@@ -7,12 +7,10 @@ import subprocess
 from importlib.metadata import version
 
 from pipeline.agent import Agent
-from pipeline.calibration import Conditions
 from pipeline.context import Context
 from pipeline.events import Listener, Note
 from pipeline.export.format import INPUT
 from pipeline.store import Store
-from pipeline.stored_calibrations import known_calibration
 
 _PACKAGES = (
     "torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "scikit-learn",
@@ -45,8 +43,7 @@ def describe(context: Context) -> None:
 
 def remember_calibration(store: Store, agent: Agent, listen: Listener) -> None:
     """Store what is known of the device's intervals as a run begins; it goes by that to its end."""
-    device = agent.device
-    known = known_calibration(device, Conditions.of(device, agent.facts, agent.settings_for(device.measure)))
+    known = agent.calibration()
     if known.calibration is not None:
         store.set("calibration", known.calibration)
     elif known.why:
