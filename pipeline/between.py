@@ -14,13 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import fdtr, stdtrit
+from scipy.special import fdtr
 
 from pipeline.records import Interval
+from pipeline.stats import student_t, welch
 
-_BLOCKS_FREEDOM = 19.0
-"""Degrees of freedom of an interval that comes from the blocks of one process: twenty blocks."""
-_BLOCKS_T = float(stdtrit(_BLOCKS_FREEDOM, 0.975))
 _MOST = 300.0
 """Half an interval of a logarithm, at most; beyond, its ends are no floats."""
 
@@ -69,12 +67,13 @@ class Spread:
         between = self.between**2 / processes
         if between == 0:
             return one
-        own = (_half_of_logarithm(one) / _BLOCKS_T) ** 2
-        known = (self.total**2 / processes) ** 2 / self.freedom
-        freedom = (own + between) ** 2 / (own**2 / _BLOCKS_FREEDOM + known)
-        half = float(stdtrit(max(1.0, freedom), 0.975)) * math.sqrt(own + between)
-        half = max(half, _half_of_logarithm(one))
-        return Interval(one.value, one.value * math.exp(-half), one.value * math.exp(half))
+        own = (_half_of_logarithm(one) / student_t(one.freedom)) ** 2
+        reliable = (
+            self.freedom * (self.between / self.total) ** 4
+        )  # the error of a difference is that of the larger part
+        freedom = welch([own, between], [one.freedom, reliable])
+        half = max(student_t(freedom) * math.sqrt(own + between), _half_of_logarithm(one))
+        return Interval(one.value, one.value * math.exp(-half), one.value * math.exp(half), freedom)
 
     def agrees(self, other: Spread) -> bool:
         """Return whether two sets of processes may well be of one spread: by an F test at the 5 % level.
@@ -113,12 +112,12 @@ def between_processes(ratios: Sequence[Interval]) -> Spread | None:
 
     >>> found = between_processes([Interval(0.99, 0.98, 1.0), Interval(1.01, 1.0, 1.02)])
     >>> round(found.total, 4), round(found.within, 4), found.freedom
-    (0.0141, 0.0048, 1)
+    (0.0141, 0.0051, 1)
     """
     if len(ratios) < 2:
         return None
     logs = np.log([ratio.value for ratio in ratios])
-    within = [_half_of_logarithm(ratio) / _BLOCKS_T for ratio in ratios]
+    within = [_half_of_logarithm(ratio) / student_t(ratio.freedom) for ratio in ratios]
     return Spread(
         total=float(logs.std(ddof=1)), within=math.sqrt(float(np.square(within).mean())), freedom=len(ratios) - 1
     )
@@ -140,11 +139,12 @@ def mean_of(figures: Sequence[Interval]) -> Interval:
     """
     values, count = np.array([figure.value for figure in figures]), len(figures)
     if count < FEWEST_APART:
-        half = math.hypot(*(figure.half_width for figure in figures)) / count
+        squares = [(figure.half_width / student_t(figure.freedom) / count) ** 2 for figure in figures]
+        error, freedom = math.sqrt(sum(squares)), welch(squares, [figure.freedom for figure in figures])
     else:
-        half = float(stdtrit(count - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(count)
-    value = float(values.mean())
-    return Interval(value, value - half, value + half)
+        error, freedom = float(values.std(ddof=1)) / math.sqrt(count), count - 1
+    value, half = float(values.mean()), student_t(freedom) * error
+    return Interval(value, value - half, value + half, freedom)
 
 
 def log_mean(figures: Sequence[Interval]) -> Interval:
@@ -157,12 +157,12 @@ def log_mean(figures: Sequence[Interval]) -> Interval:
         return figures[0]
     logs = mean_of([_logarithm(figure) for figure in figures])
     value, half = math.exp(logs.value), min(_MOST, logs.half_width)
-    return Interval(round(value, 12), value * math.exp(-half), value * math.exp(half))
+    return Interval(round(value, 12), value * math.exp(-half), value * math.exp(half), logs.freedom)
 
 
 def _logarithm(figure: Interval) -> Interval:
     value, half = math.log(figure.value), _half_of_logarithm(figure)
-    return Interval(value, value - half, value + half)
+    return Interval(value, value - half, value + half, figure.freedom)
 
 
 def _half_of_logarithm(figure: Interval) -> float:

@@ -22,6 +22,8 @@ class Interval:
     value: float
     low: float
     high: float
+    freedom: Annotated[float, Ge(1)] | None = field(default=None, repr=False, compare=False)
+    """Degrees of freedom of the Student's t that it comes from; None: not known, or more than matter."""
 
     @classmethod
     def of_unknown_width(cls, value: float) -> Interval:
@@ -38,7 +40,7 @@ class Interval:
         >>> Interval(2.0, 1.0, 3.0) / 2
         Interval(value=1.0, low=0.5, high=1.5)
         """
-        return Interval(self.value / scale, self.low / scale, self.high / scale)
+        return Interval(self.value / scale, self.low / scale, self.high / scale, self.freedom)
 
     @property
     def half_width(self) -> float:

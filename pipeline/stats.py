@@ -86,7 +86,26 @@ def half_width(figures: Floats, confidence: float = 0.95) -> float:
     if len(figures) < 2:
         return math.inf
     count = effective_count(figures)
-    return float(stdtrit(count - 1, 0.5 + confidence / 2)) * float(figures.std(ddof=1)) / math.sqrt(count)
+    return student_t(count - 1, confidence) * float(figures.std(ddof=1)) / math.sqrt(count)
+
+
+def student_t(freedom: float | None, confidence: float = 0.95) -> float:
+    """Return how many standard errors on either side of a mean hold the truth; None is infinite freedom.
+
+    >>> round(student_t(4), 3), round(student_t(None), 3)
+    (2.776, 1.96)
+    """
+    return float(stdtrit(math.inf if freedom is None else freedom, 0.5 + confidence / 2))
+
+
+def welch(variances: Sequence[float], freedoms: Sequence[float | None]) -> float | None:
+    """Return the degrees of freedom of a sum of independent estimates, by Welch and Satterthwaite; None: infinite.
+
+    >>> welch([1.0, 1.0], [4, 4]), welch([1.0, 0.0], [4, 9]), welch([1.0], [None])
+    (8.0, 4.0, None)
+    """
+    known = sum(variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True) if freedom)
+    return max(1.0, sum(variances) ** 2 / known) if known > 0 else None
 
 
 def effective_count(figures: Floats, regressors: int = 1) -> float:
@@ -117,7 +136,7 @@ def mean_interval(figures: Floats) -> Interval:
     >>> mean_interval(np.array([2.0, 2.0, 2.0]))
     Interval(value=2.0, low=2.0, high=2.0)
     """
-    return around(float(figures.mean()), half_width(figures), figures)
+    return around(float(figures.mean()), half_width(figures), figures, effective_count(figures) - 1)
 
 
 def half_width_beside_drift(figures: Floats) -> float:
@@ -161,11 +180,11 @@ def median_interval(blocks: Sequence[Floats]) -> Interval:
     """
     samples = np.concatenate(blocks)
     medians = np.array([np.median(b) for b in blocks])
-    return around(float(np.median(samples)), half_width(medians), samples)
+    return around(float(np.median(samples)), half_width(medians), samples, effective_count(medians) - 1)
 
 
-def ratio_interval(candidate: Sequence[Floats], reference: Sequence[Floats]) -> Interval:
-    """Return candidate over reference, from pairs of blocks that ran next to each other, with its 95 % interval.
+def ratio_interval(candidate: Sequence[Floats], reference: Sequence[Floats], confidence: float = 0.95) -> Interval:
+    """Return candidate over reference, from pairs of blocks that ran next to each other, with its confidence interval.
 
     What slows the board down for a while slows both blocks of a pair and falls out. The mean is taken of logarithms,
     so that a over b and b over a agree.
@@ -176,11 +195,12 @@ def ratio_interval(candidate: Sequence[Floats], reference: Sequence[Floats]) -> 
     2.0
     """
     pairs = min(len(candidate), len(reference))
-    return ratio_of_logs(np.array([math.log(np.median(candidate[i]) / np.median(reference[i])) for i in range(pairs)]))
+    logs = np.array([math.log(np.median(candidate[i]) / np.median(reference[i])) for i in range(pairs)])
+    return ratio_of_logs(logs, confidence)
 
 
-def ratio_of_logs(logs: Floats) -> Interval:
-    """Return the ratio whose logarithm was found once a pair of blocks, with its 95 % interval.
+def ratio_of_logs(logs: Floats, confidence: float = 0.95) -> Interval:
+    """Return the ratio whose logarithm was found once a pair of blocks, with its confidence interval.
 
     One pair tells nothing of their spread. An interval that no float holds ends at infinity.
 
@@ -189,14 +209,14 @@ def ratio_of_logs(logs: Floats) -> Interval:
     >>> ratio_of_logs(np.log([2.0]))
     Interval(value=2.0, low=0.0, high=4.0)
     """
-    middle, half = float(logs.mean()), half_width(logs)
+    middle, half = float(logs.mean()), half_width(logs, confidence)
     if len(logs) < FEWEST_CORRELATED:
         half *= FEW_PAIRS_WIDER
     if math.isinf(half):
         return Interval.of_unknown_width(_rounded(math.exp(middle)))
     with np.errstate(over="ignore"):
         low, value, high = (_rounded(float(np.exp(end))) for end in (middle - half, middle, middle + half))
-    return Interval(value, low, high)
+    return Interval(value, low, high, effective_count(logs) - 1)
 
 
 def _rounded(figure: float) -> float:
@@ -207,14 +227,16 @@ def _rounded(figure: float) -> float:
 def differ(one: Interval, other: Interval) -> bool:
     """Return whether two figures differ at the 5 % level, by their 95 % intervals.
 
-    The difference of two independent figures has the root of the sum of their squared half-widths as its own; two
-    intervals that overlap a little may well differ (Schenker and Gentleman, The American Statistician 55, 2001).
+    The squared standard errors of two independent figures add up; two intervals that overlap a little may well differ
+    (Schenker and Gentleman, The American Statistician 55, 2001). Degrees of freedom by Welch.
 
     >>> one = Interval(1.0, 0.9, 1.1)
     >>> differ(one, Interval(1.15, 1.05, 1.25)), differ(one, Interval(1.1, 1.0, 1.2))
     (True, False)
     """
-    return abs(one.value - other.value) > math.hypot(one.half_width, other.half_width)
+    freedoms = [one.freedom, other.freedom]
+    squares = [(figure.half_width / student_t(figure.freedom)) ** 2 for figure in (one, other)]
+    return abs(one.value - other.value) > student_t(welch(squares, freedoms)) * math.sqrt(sum(squares))
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +295,8 @@ class PowerTrace:
         return float(np.median(np.diff(self.t_s)))
 
 
-def around(value: float, half: float, samples: Floats) -> Interval:
+def around(value: float, half: float, samples: Floats, freedom: float | None = None) -> Interval:
     """Return the interval around ``value``; where its width is unknown, the range of the samples."""
     if math.isinf(half):
         return Interval(value, float(samples.min()), float(samples.max()))
-    return Interval(value, value - half, value + half)
+    return Interval(value, value - half, value + half, freedom)
