@@ -49,6 +49,16 @@ class Correction:
         """Return how far plans are expected off the line, (plans,), of level indices (plans, groups)."""
         return self._departures.mean(_features(levels))
 
+    def departure_of_pairs(self, rest: NDArray[np.int64], own: NDArray[np.int64], at: NDArray[np.bool_]) -> Array:
+        """Return how far plans put together of two parts are expected off the line, (plans, levels).
+
+        Args:
+            rest: level indices (plans, groups), read where ``at`` is False.
+            own: (levels, groups), read where it is True.
+            at: (groups,).
+        """
+        return self._departures.mean_of_pairs(_features(rest), _features(own), np.tile(at, 2))
+
     def deviation(self, levels: NDArray[np.int64]) -> Array:
         """Return the standard deviation of a plan's measured cost from its predicted one, (plans,)."""
         return self._departures.predict(_features(levels))[1]

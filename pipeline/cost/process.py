@@ -73,6 +73,26 @@ class CostProcess:
         mean: Array = _likeness(features, self._features, self.scales) @ self._weights
         return mean
 
+    def mean_of_pairs(self, rest: Array, own: Array, at: NDArray[np.bool_]) -> Array:
+        """Return the expected values of all features put together of two parts, (plans, levels).
+
+        As ``mean`` of plans · levels rows would, with plans + levels exponentials: the likeness of such features to a
+        measured plan is the product of the likenesses of their parts.
+
+        Args:
+            rest: (plans, features), read where ``at`` is False.
+            own: (levels, features), read where it is True.
+            at: (features,).
+        """
+        if not len(self._features):
+            return np.zeros((len(rest), len(own)))
+        scales, slopes = self.scales, self._features.T @ self._weights
+        linear = (rest[:, ~at] @ slopes[~at])[:, None] + own[:, at] @ slopes[at]
+        of_rest = _nearness(rest[:, ~at], self._features[:, ~at], scales.length)
+        of_own = _nearness(own[:, at], self._features[:, at], scales.length)
+        mean: Array = scales.linear**2 * linear + scales.smooth**2 * (of_rest * self._weights) @ of_own.T
+        return mean
+
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Return the mean and the standard deviation of one measurement's value, (plans,) each."""
         scales = self.scales
@@ -109,11 +129,16 @@ def _scales(logarithms: Array) -> Scales:
 
 def _likeness(one: Array, other: Array, scales: Scales) -> Array:
     """Return the covariance of two sets of plans, (plans, plans)."""
-    together = one @ other.T
-    distances = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * together
-    smooth = scales.smooth**2 * np.exp(-np.maximum(distances, 0.0) / (2 * scales.length**2))
-    likeness: Array = scales.linear**2 * together + smooth
+    nearness = _nearness(one, other, scales.length)
+    likeness: Array = scales.linear**2 * (one @ other.T) + scales.smooth**2 * nearness
     return likeness
+
+
+def _nearness(one: Array, other: Array, length: float) -> Array:
+    """Return how near two sets of plans are, (plans, plans): 1 where they are the same, to 0."""
+    distances = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * one @ other.T
+    nearness: Array = np.exp(-np.maximum(distances, 0.0) / (2 * length**2))
+    return nearness
 
 
 def _noisy(features: Array, scales: Scales) -> Array:

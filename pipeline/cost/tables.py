@@ -105,8 +105,8 @@ def whole_blocks(
     while parent is not None and (parent[around] != around).any():
         around = parent[around]
         takes = takes | (owner[:, None] == around)
-    gone = (levels == _REMOVED) @ takes
-    return np.where(gone, _REMOVED, levels)
+    gone = (levels == _REMOVED).astype(np.float32) @ takes.astype(np.float32)  # BLAS knows floats alone
+    return np.where(gone > 0, _REMOVED, levels)
 
 
 def goes_along(levels: NDArray[np.int64], parent: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -172,9 +172,15 @@ class CostTable:
         expected = self.cost(self.shared.taken_by(plans)) + self.correction.departure(plans)
         return np.maximum(expected, _LEAST_COST)
 
-    def departure(self, levels: NDArray[np.int64]) -> Array:
-        """Return how far plans are predicted to be off what their single cuts add up to (``cost``), (plans,)."""
-        return self.correction.departure(self._whole(levels))
+    def departure_of_pairs(self, rest: NDArray[np.int64], own: NDArray[np.int64], at: NDArray[np.bool_]) -> Array:
+        """Return how far all plans put together of two parts are predicted to be off ``cost``, (plans, levels).
+
+        Args:
+            rest: level indices (plans, groups), read where ``at`` is False.
+            own: (levels, groups), read where it is True.
+            at: (groups,): whether a block goes has to be told by what it is read with.
+        """
+        return self.correction.departure_of_pairs(self._whole(rest), self._whole(own), at)
 
     def uncertainty(self, levels: NDArray[np.int64]) -> Array:
         """Return the standard deviation of plans' measured cost, as a share of the predicted one, (plans,)."""
@@ -226,10 +232,6 @@ class CostModel:
         """
         wanted = {m: table for m, table in self.tables.items() if metrics is None or m in metrics}
         return {metric: table.predict(levels) for metric, table in wanted.items()}
-
-    def departures(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
-        """Return how far each metric's prediction is off what plans' single cuts add up to, (plans,)."""
-        return {metric: table.departure(levels) for metric, table in self.tables.items()}
 
     def uncertainty(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
         """Return each metric's standard deviation as a share of what ``predict`` says, (plans,)."""

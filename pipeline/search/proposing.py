@@ -32,8 +32,6 @@ _GENERATIONS, _PARENTS, _CHILDREN = 6, 50, 200
 """That are bred from proposed plans before one is picked, and how many plans each has."""
 _DRAWN = 200
 """Random plans among those to begin with; also where nothing new is proposed."""
-_BEYOND = 0.02
-"""Plans that are predicted to miss a target by so much of it are looked at too: they may meet it all the same."""
 _BETTER = 0.002
 """So much more reward is better: 0.2 points of accuracy."""
 _LEAST_DOUBT = 1e-6
@@ -52,8 +50,6 @@ class Proposer:
         self.asked: set[tuple[int, ...]] = set()
         self.rewards: dict[tuple[int, ...], float] = {}
         """Of measured plans."""
-        self.beyond: Limits = {m: limit / (1 - problem.margin) * (1 + _BEYOND) for m, limit in problem.limits.items()}
-        """What plans that are looked at may be predicted to cost."""
         self._feasible: list[list[int]] = []
         """Plans that met the targets as measured."""
         self._told: list[tuple[list[int], float]] = []
@@ -98,7 +94,7 @@ class Proposer:
         best = sorted(self.rewards, key=self.rewards.__getitem__, reverse=True)[:_BEST]
         if not best:
             return self.planner.blank(0)
-        return self.in_sight(self.mutants(np.repeat(np.array(best), _MUTANTS, axis=0)))
+        return legalised(self.planner, self.mutants(np.repeat(np.array(best), _MUTANTS, axis=0)))
 
     def mutants(self, plans: Indices) -> Indices:
         """Return plans with one or two groups' levels drawn anew."""
@@ -110,16 +106,6 @@ class Proposer:
         )
         return changed
 
-    def in_sight(self, plans: Indices) -> Indices:
-        """Return plans as near to these as the masks allow, (plans, groups).
-
-        Masks go by what single cuts add up to. How far measured candidates say that a plan is off that sum moves its
-        targets, or networks that are faster than their cuts promise would never be looked at.
-        """
-        departures = self.problem.costs.departures(plans)
-        limits = {metric: limit - departures.get(metric, 0.0) for metric, limit in self.beyond.items()}
-        return legalised(self.planner, plans, limits)
-
     def starts(self) -> Indices:
         """Return plans to breed from: the knapsack's, mutants of the best measured, random ones, (plans, groups)."""
         return np.concatenate([self.knapsack(), self.near_the_best(), draw(self.planner, _DRAWN, self.rng)])
@@ -129,7 +115,7 @@ class Proposer:
         for _ in range(_GENERATIONS):
             plans = np.unique(plans, axis=0)
             parents = plans[self.scores(plans).argsort()[::-1][:_PARENTS]]
-            plans = np.concatenate([parents, self.in_sight(self._children(parents))])
+            plans = np.concatenate([parents, legalised(self.planner, self._children(parents))])
         return plans
 
     def _children(self, parents: Indices) -> Indices:

@@ -27,7 +27,7 @@ import numpy as np
 from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.direct import DirectDqn
 from pipeline.search.network import Learner, one_thread
-from pipeline.search.planning import Array, Indices, Limits, indices
+from pipeline.search.planning import Array, Indices, Limits, indices, legalised
 from pipeline.search.proposing import Proposer
 from pipeline.search.replay import Replay
 from pipeline.search.strategies.random import draw
@@ -73,7 +73,7 @@ class Dqn:
         """Take in a trial; one that failed teaches only not to ask for it again."""
         self._proposer.tell(trial)
         if trial.candidate is not None and trial.reward is not None:
-            self.replay.add_measured(indices(trial.plan), trial.reward)
+            self.replay.add_measured(indices(trial.plan), trial.reward, is_feasible=trial.feasible)
 
     def plan_for(self, limits: Mapping[Metric, float]) -> PruningPlan:
         """Return the plan that the network, as it is now, plays for other targets; nothing is evaluated.
@@ -163,8 +163,8 @@ class Dqn:
         return levels
 
     def _pool(self) -> Indices:
-        """Return the plans from which the next is bred, some of which may miss the target a little."""
-        limits, beyond = self._planner.problem.limits, self._proposer.beyond
+        """Return the plans from which the next is bred, some of which are played for a target a little looser."""
+        limits, beyond = self._planner.problem.limits, self._planner.sight()
         kinds = np.repeat(np.arange(4), [1, 1, _POOL, _POOL])
         played = self._rollout(
             len(kinds),
@@ -172,6 +172,7 @@ class Dqn:
             epsilon=_EPSILON * (kinds == 2),
             temperature=_TEMPERATURE * (kinds == 3),
         )
+        played = legalised(self._planner, played)
         if "warm_start" in self.settings.without:
             return played
         return np.concatenate([played, self._proposer.starts()])
