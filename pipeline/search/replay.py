@@ -1,6 +1,7 @@
 """What the DQN remembers: plans and the targets they were made for, labelled anew whenever the models have learnt.
 
-Sutton & Barto ch. 7 (n-step), Ng et al. 1999 (potential-based rewards)
+Sutton & Barto ch. 7 (n-step), Ng et al. 1999 (potential-based rewards: the later potential discounted, so that the
+best plan stays the best whatever the discount)
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class Replay:
         for i in np.flatnonzero(self._is_measured):
             potentials[i, -1] = self.measured[tuple(plans[i].tolist())]
         self._ends = np.minimum(np.arange(groups) + self._settings.n_step, groups)
-        self._returns = self._summed(np.diff(potentials, axis=1)).astype(np.float32)
+        rewards = self._settings.discount * potentials[:, 1:] - potentials[:, :-1]
+        self._returns = self._summed(rewards).astype(np.float32)
 
     def sample(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Return a batch of transitions, drawn evenly."""

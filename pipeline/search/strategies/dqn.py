@@ -12,8 +12,9 @@ A real evaluation costs seconds, an imagined one microseconds. So plans that com
     5  add greedy, ε-greedy and Boltzmann rollouts to the plans that the control begins with, breed a few generations
        of all, and pick the plan that is most probably better than the best so far and meets the target
 
-As the target is an input, one network plans for all of them: ``plan_for`` plays one that was never searched for. With
-``mode: direct`` none of this is used, see :mod:`pipeline.search.direct`.
+As the target is an input, one network plays for all of them. For one that was never searched for ``plan_for`` takes the
+best by the models, of what the network plays among others: alone it plays worse than the knapsack on the same models.
+With ``mode: direct`` none of this is used, see :mod:`pipeline.search.direct`.
 
     Sutton 1990 (Dyna: imagined episodes), Schaul et al. 2015 (universal value functions: the target as an input)
 """
@@ -25,6 +26,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.records import LEVELS, PruningPlan, Trial
+from pipeline.search.breeding import bred
 from pipeline.search.direct import DirectDqn
 from pipeline.search.network import Learner, one_thread
 from pipeline.search.planning import Array, Indices, Limits, indices, legalised
@@ -42,6 +44,8 @@ _EPSILON, _TEMPERATURE = 0.15, 0.02
 """Of these: share of random levels; and for Boltzmann's, in units of the reward."""
 _TARGETS = (0.35, 0.95)
 """Imagined targets are drawn between these shares of the base model's figure."""
+_MISSED = 1e3
+"""What a missed target costs where only plans that meet it are wanted."""
 _COOLING = 8
 """Bursts over which exploration falls to a quarter."""
 
@@ -76,13 +80,23 @@ class Dqn:
             self.replay.add_measured(indices(trial.plan), trial.reward, is_feasible=trial.feasible)
 
     def plan_for(self, limits: Mapping[Metric, float]) -> PruningPlan:
-        """Return the plan that the network, as it is now, plays for other targets; nothing is evaluated.
+        """Return the plan that the models, as they are now, promise most of for other targets; nothing is evaluated.
+
+        Of what the network plays, of the knapsack's plans and the measured ones, and of what is bred from them.
 
         Args:
             limits: shares of the base model's figures, for the metrics that the search has targets for.
         """
+        planner, told = self._planner, self._proposer
+
+        def worth(plans: Indices) -> Array:
+            return planner.promise(plans, limits=limits) - _MISSED * planner.excess(plans, limits)
+
         with one_thread():
-            return self._planner.plan(self._rollout(1, limits)[0])
+            measured = legalised(planner, np.array([*told.rewards, planner.blank(1)[0]]), limits)
+            known = np.concatenate([self._rollout(1, limits), told.knapsack(limits), measured])
+            plans = bred(planner, known, worth, np.random.default_rng(planner.problem.seed), limits)
+            return planner.plan(plans[worth(plans).argmax()])
 
     # ------------------------------------------------------------ learn
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.search.breeding import bred
 from pipeline.search.planning import Indices, legalised
 from pipeline.search.proposing import Proposer
 from tests.pipeline.search.toys import problem, trial_of
@@ -82,9 +83,9 @@ def test_without_targets_every_plan_counts_in_full() -> None:
 def test_breeding_finds_better_plans_that_the_masks_allow() -> None:
     told = with_measured(proposer(1.0))
     begun = told.near_the_best()
-    bred = told.bred(begun)
-    assert told.scores(bred).max() > told.scores(begun).max()
-    assert told.planner.in_sight(bred).all()
+    plans = bred(told.planner, begun, told.scores, told.rng)
+    assert told.scores(plans).max() > told.scores(begun).max()
+    assert told.planner.in_sight(plans).all()
 
 
 @pytest.mark.parametrize(("off", "stays"), [(0.92, True), (1.0, False)])
