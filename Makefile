@@ -11,9 +11,12 @@ run: install
 
 install: $(VENV)/installed
 
-test: $(VENV)/tested-with lab-packages
-	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
+# Three processes for two cores: much of what the tests over SSH do is waiting.
+TEST_PROCESSES ?= 3
+
+test:
+	$(MAKE) --no-print-directory --jobs=2 lab-packages check
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_OPTIONS)
 
 # What needs no device and no time: style, types, who imports whom, the agent's Python 3.6.
 check: $(VENV)/tested-with
@@ -42,7 +45,7 @@ $(VENV)/tested-with: pyproject.toml | $(VENV)/bin/python
 LAB_PACKAGES := cpio csh debian-archive-keyring fish gcc-aarch64-linux-gnu iproute2 mksh openssh-server \
   qemu-system-arm qemu-user-static sudo tcsh xz-utils zsh
 
-lab-packages:
+lab-packages: | $(VENV)/bin/python  # which may use apt-get, too
 	@dpkg --status $(LAB_PACKAGES) >/dev/null 2>&1 || { \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); \
 	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends \

@@ -9,7 +9,7 @@ any number of channels. Then for all: batch norm re-estimated on 2560 images, te
 without a teacher (SGD 0.01, momentum 0.9, weight decay 1e-4, cosine, batch 128, flipped and cropped), test accuracy.
 The DQN's nets are judged once more with their layers fitted to the base's answers first, on 2048 images without labels,
 as a run does with its finalists. A seed draws the images that a criterion reads, those that are trained on, and their
-order. Means are over the seeds.
+order. Means are over the seeds, and so are standard errors; the test images, which all lines share, are in none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from results import Results, Row, mean, table
+from results import Results, Row, by_images, mean, table
 from testbed import LIKE_PEERS, LIKE_PEERS_IMAGES, some
 from torch import Tensor, fx, nn
 from torch_pruning_peers import PEERS, pruned
@@ -112,7 +112,7 @@ def main() -> None:
             for method, make in _methods(scene, told.peers).items():
                 _judge_theirs(scene, results, method, make, target, limit, told.seeds)
         unpruned = accuracy(scene.base, scene.data.test)
-    _print(told, results, unpruned)
+    _print(told, results, unpruned, len(scene.data.test))
 
 
 def _arguments() -> argparse.Namespace:
@@ -252,7 +252,7 @@ def _latency(rows: list[Row]) -> float:
     return statistics.mean(float(row["latency"]) for row in rows)
 
 
-def _print(told: argparse.Namespace, results: Results, unpruned: float) -> None:
+def _print(told: argparse.Namespace, results: Results, unpruned: float, images: int) -> None:
     print(f"\n{told.model} on {told.data.partition(':')[0]}, unpruned {unpruned:.2%} on the test split")
     for target in told.targets:
         rows = [
@@ -261,6 +261,10 @@ def _print(told: argparse.Namespace, results: Results, unpruned: float) -> None:
         ]
         print(f"\ntarget latency={target:g}x")
         print(table(["", "latency", "MACs", "test before, %", "test after, %", "seeds"], rows))
+    print(f"\n±: standard error over the seeds; all lines share, and no ± shows, {by_images(unpruned, images)}")
+    print(
+        f"if as accurate as the unpruned, up to {by_images(0.5, images)} at 50 %; a latency is measured once a network"
+    )
 
 
 def _line(results: Results, method: str, target: float) -> list[str]:

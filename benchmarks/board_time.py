@@ -4,10 +4,11 @@
 
 The DQN learns from episodes that are played against its models (`imagined`) or from measured candidates alone
 (`direct`), each with the same number of trials. After each trial stands the hypervolume of all candidates so far, as
-`pipeline compare` reads it. Counted are the measurements until it reaches the share of its own final value, of that in
-mode `direct` with the same seed, and of the best of all runs of that seed; and the seconds that the device was busy
-with the last. As in a run, networks of one structure are measured once, and those of single cuts before the search:
-both modes plan with the same ones. Latency as for equal_budget.py, with which it shares what was measured once.
+`pipeline compare` reads it: on the search split, by which they were picked, so it is too large in both modes. Counted
+are the measurements until it reaches the share of its own final value, of that in mode `direct` with the same seed, and
+of the best of all runs of that seed; and the seconds that the device was busy with the last. As in a run, networks of
+one structure are measured once, and those of single cuts before the search: both modes plan with the same ones. Latency
+as for equal_budget.py, with which it shares what was measured once.
 """
 
 from __future__ import annotations
@@ -118,9 +119,10 @@ def _print(bed: Testbed, results: Results, told: argparse.Namespace) -> None:
     )
     percent = f"{told.share:.0%}"
     whose = ("its own", "direct's", "the best")
-    header = ["mode", "hypervolume", *(f"to {percent} of {one}" for one in whose), "busy s", "never"]
+    header = ["mode", "hypervolume, search split", *(f"to {percent} of {one}" for one in whose), "busy s", "never"]
     direct = {row["seed"]: row["hypervolumes"][-1] for row in runs.get("direct", [])}
     print(table(header, [_line(mode, runs[mode], direct, best, told.share) for mode in told.modes]))
+    print("±: standard error over the seeds of the search alone: all share images, and what was measured once")
     if "direct" not in told.modes:
         print(
             "\nno mode `direct` was run" + ("" if "direct" in _modes() else ": this version's run.yaml has no `mode`")

@@ -6,7 +6,8 @@ All groups keep the same share of their channels, so that every criterion gives 
 found by bisection, at which the whole network holds the given part of its MACs (half). No block is removed. A seed
 draws the 512 training images that a criterion may read, and which images are trained on in which order. Batch norm is
 re-estimated on the same images for all before the first accuracy is read. Accuracies are those of one split; means are
-over the seeds, with their standard error. Every result is appended to a file at once, and a stopped benchmark goes on.
+over the seeds, with the standard error over these; that of the images themselves, which all lines share, stands beneath
+the table. Every result is appended to a file at once, and a stopped benchmark goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from results import Results, mean, table
+from results import Results, by_images, mean, table
 from testbed import some
 from torch import Tensor, fx
 
@@ -60,6 +61,9 @@ def main() -> None:
     print(f"{len(space.groups)} groups keep {share:.1%} of their channels: {cut_macs:.1%} of the MACs")
     print(f"trained for {told.epochs:g} epochs on {told.images} images, teacher = unpruned; {told.seeds} seeds\n")
     print(_table(results, told.criteria))
+    best = max(row["after"] for row in results.rows())
+    images = min(told.scored, len(_scored(data, told)))
+    print(f"±: standard error over the seeds; all lines share, and no ± shows, {by_images(best, images)}")
 
 
 _SETTINGS = ("data", "model", "weights", "macs", "images", "epochs", "learning_rate", "split", "scored")

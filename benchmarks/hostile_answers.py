@@ -73,7 +73,7 @@ class Tally:
         self.tracebacks[f"{type(error).__name__} in {Path(place.filename).name}:{place.name}"] += 1
 
 
-def validation_ms(ms: float, seconds: float = 60.0, block_s: float = 0.05) -> tuple[int, float]:
+def validation_ms(ms: float, seconds: float = 60.0, block_s: float = 0.025) -> tuple[int, float]:
     """Return how many inferences a long measurement of a fast model holds, and how long its validation takes."""
     raw = plain("measure").result
     pairs, runs = int(seconds / block_s / 2), int(0.98e3 * block_s / ms)

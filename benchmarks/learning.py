@@ -4,7 +4,7 @@
 
 A toy is solved where the best plan asked for has at least 98 % of the best plan's reward; accuracies are told with a
 noise of one point. The ablations leave out one part each; power is left out of the state on toys whose reward pays for
-power, which does not follow latency there.
+power, which does not follow latency there. ± is the standard error over the toys of a line; lines share their toys.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
+from results import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the toys are the tests'
 
@@ -87,8 +87,8 @@ def _reached(told: Problem, strategy: str) -> float:
 
 def _line(reached: list[float]) -> str:
     solved = sum(share >= SOLVED for share in reached)
-    error = np.std(reached, ddof=1) / np.sqrt(len(reached)) if len(reached) > 1 else 0.0
-    return f"solved {solved} of {len(reached)}; reached {np.mean(reached):.1%} ± {error:.1%} of the best reward"
+    share = mean(reached, scale=100, digits=1, unit=" %")
+    return f"solved {solved} of {len(reached)}; reached {share} of the best reward"
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def main() -> None:
         rows = [results.find(net=name) for name in _nets(bed, told)]
     lines = [[r["net"], f"{r['macs']:.3f}x", mean(r["latency"], digits=3, unit="x")] for r in rows if r]
     print(table(["", "MACs", f"latency, {told.repeats} times"], lines))
+    print("±: standard error over the measurements, each in a process of its own; all on one machine in one session")
 
 
 def _arguments() -> argparse.Namespace:

@@ -7,7 +7,7 @@ candidates with batch norm re-estimated, the other with their layers fitted to t
 are then read both ways on the search split and on the test split, and fine-tuned from both (2 passes over 10,000 images
 without a teacher), fitted anew on more images first, as a run's finalists are. The first table says how good the
 networks are that each search finds, the second how well accuracy on the search split before fine-tuning orders them as
-the test split does after it.
+the test split does after it. Standard errors are over the plans of one search alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from results import Results, Row, mean, table
+from results import Results, Row, by_images, mean, table
 from scipy.stats import spearmanr
 from testbed import LIKE_PEERS, Testbed, add_arguments, config_of, opened
 
@@ -43,7 +43,7 @@ def main() -> None:
         for plan in {plan: None for way in WAYS for plan in plans[way]}:
             if not results.find(what="net", levels=list(plan.levels)):
                 _judge(results, beds, plan)
-    _print(results, plans, told)
+        _print(results, plans, told, len(bed.context.data.test))
 
 
 def _arguments() -> argparse.Namespace:
@@ -98,7 +98,7 @@ def _judge(results: Results, beds: dict[str, Testbed], plan: PruningPlan) -> Non
     print(f"  {beds[WAYS[0]].builder.space.key(plan.levels)}, test: {told}", flush=True)
 
 
-def _print(results: Results, plans: dict[str, list[PruningPlan]], told: argparse.Namespace) -> None:
+def _print(results: Results, plans: dict[str, list[PruningPlan]], told: argparse.Namespace, images: int) -> None:
     nets = {way: [_net(results, plan) for plan in plans[way]] for way in WAYS}
     print(f"\n{told.model} on {told.data.partition(':')[0]}, predicted latency at most {told.target:g}x, test, %")
     header = ["found with", "plans", *(f"{way}, {when}" for way in WAYS for when in ("before", "after"))]
@@ -108,6 +108,10 @@ def _print(results: Results, plans: dict[str, list[PruningPlan]], told: argparse
         for way in WAYS
     ]
     print(table(header, rows))
+    best = max(net[read]["after"] for way in WAYS for net in nets[way] for read in WAYS)
+    print(
+        f"±: standard error over the plans; all share, and no ± shows, {by_images(best, images)}, and the search's seed"
+    )
     every = list({tuple(net["levels"]): net for way in WAYS for net in nets[way]}.values())
     print(f"\nrank correlation among {len(every)} networks: search split before, test split after fine-tuning")
     print(table(["", *(f"after, from {way}" for way in WAYS)], [[way, *_correlations(every, way)] for way in WAYS]))

@@ -40,17 +40,36 @@ class Results:
 
 
 def mean(values: Sequence[float], *, scale: float = 1.0, digits: int = 2, unit: str = "") -> str:
-    """Return mean ± standard error.
+    """Return mean ± standard error over these values alone; values that are all alike have none that could be told.
 
-    >>> mean([0.50, 0.52], scale=100, unit=" %"), mean([0.5]), mean([])
-    ('51.00 ± 1.00 %', '0.50', '–')
+    Nothing that they share is in it: one set of images, one measurement that serves all seeds.
+
+    >>> mean([0.50, 0.52], scale=100, unit=" %"), mean([0.500, 0.501], digits=1), mean([0.5]), mean([])
+    ('51.00 ± 1.00 %', '0.5 ± 0.0005', '0.50', '–')
+    >>> mean([0.5, 0.5, 0.5], scale=100, digits=1, unit=" %")
+    '50.0 % (3 alike)'
     """
     if not values:
         return "–"
     shown = f"{scale * statistics.mean(values):.{digits}f}"
-    if len(values) > 1:
-        shown += f" ± {scale * statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}"
-    return shown + unit
+    if len(values) == 1:
+        return shown + unit
+    if len(set(values)) == 1:
+        return f"{shown}{unit} ({len(values)} alike)"
+    error = scale * statistics.stdev(values) / math.sqrt(len(values))
+    rounded = f"{error:.{digits}f}"
+    return f"{shown} ± {rounded if float(rounded) else f'{error:.1g}'}{unit}"
+
+
+def by_images(accuracy: float, images: int) -> str:
+    """Return the standard error that an accuracy has by the images that it was read on, in points (binomial).
+
+    Networks that were read on the same images share it, so no spread over seeds, plans or methods shows it.
+
+    >>> by_images(0.85, 1000)
+    '± 1.1 points by its 1,000 images'
+    """
+    return f"± {100 * math.sqrt(accuracy * (1 - accuracy) / images):.1f} points by its {images:,} images"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

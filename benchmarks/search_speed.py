@@ -186,6 +186,7 @@ def _print(trials: Sequence[Trial], floors: Sequence[Row]) -> None:
     rows += [line("of cut: layers fitted to it", [row["fit_s"] for row in floors])]
     rows += [line("host together", host), line("measure, on the device", seconds[MEASURE])]
     print(table(["", "ms a trial", "median", "floors"], rows))
+    print("±: standard error over the trials, or over the nets of the floor, of this one run")
     surplus = statistics.mean(host) / floor - 1
     print(f"\nall host work but the forward passes: {surplus:.0%} of them (wanted: {WANTED:.0%} or less)")
 

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--inventory", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     told = parser.parse_args()
-    print(f"{'net':<14}{'whole file':>14}{'skeleton':>12}{'share':>9}{'p50 whole':>12}{'skeleton / whole':>30}")
+    print(f"{'net':<14}{'whole file':>14}{'skeleton':>12}{'share':>9}{'p50 whole':>12}{'skeleton / whole ± 95 %':>30}")
     with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
         for name, classes, shape in NETS:
             torch.manual_seed(0)

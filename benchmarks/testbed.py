@@ -108,17 +108,18 @@ class Testbed:
             return replace(self.bench, limits={}).measure(built)
         return self.taken_for_true(self.shares[built.candidate.key]), False
 
-    def measured_longer(self, plan: PruningPlan) -> float:
+    def measured_longer(self, plan: PruningPlan) -> Interval:
         """Return a plan's latency over the base's, its whole file measured ten times as long as in the search.
 
         What a search calls fast enough may be so by chance, the more so, the more it has measured.
         """
         if self.latency == "predicted":
-            return self.shares[self.builder.space.key(plan.levels)]
+            share = self.shares[self.builder.space.key(plan.levels)]
+            return Interval(share, share, share)
         file = self.context.format.file(self.builder.network(plan))
         found = self.bench.whole(file, f"longer {self.builder.space.key(plan.levels)}", times=10.0)
         assert found.ratio is not None
-        return found.ratio.value
+        return found.ratio
 
     def predicted(self, plan: PruningPlan) -> float:
         """Return the latency of a plan as the cost model puts it together from single cuts, over the base's."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.calibration import Calibration
 from pipeline.records import DeviceFacts, Figures, SearchSpace
 
 
@@ -34,3 +35,5 @@ class BundleFacts:
     config: Mapping[str, Any]
     git: Any
     """What the run knew of its working copy; None where it had none."""
+    calibration: Calibration | None = None
+    """Of the device, as the run began; None where there was none that held."""

@@ -27,6 +27,7 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
         "input": _input(facts),
         "plan": _plan(artifact, facts),
         "device": {"name": facts.device_name, **codec.dump(facts.device)},
+        "calibration": None if facts.calibration is None else codec.dump(facts.calibration),
         "accuracy": _accuracy(artifact, facts),
         "figures": {
             "base": codec.dump(facts.base),

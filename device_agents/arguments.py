@@ -36,7 +36,7 @@ class Measure(NamedTuple):
     warmup_s: float = 0.3
     min_s: float = 1.0
     max_s: float = 10.0
-    block_s: float = 0.05
+    block_s: float = 0.025
     ci_rel: float = 0.02
     idle_s: float = 5.0
     timeout_s: float = 120.0

@@ -1,8 +1,8 @@
 """The method: candidate and reference take turns in one process, and every inference is timed on its own.
 
 Load, wait until the board has cooled to the session's temperature, idle window (only when power is measured), warm-up,
-then blocks of ``block_s`` in turns (see :mod:`device_agents.turns`) until the candidate's latency and energy are exact
-enough, or it is surely slower than anybody wants; then a second, shorter idle window.
+then blocks of ``block_s`` in turns (see :mod:`device_agents.turns`) until the candidate's latency over the reference's
+and its energy are exact enough, or it is surely slower than anybody wants; then a second, shorter idle window.
 
 The result holds raw samples; statistics are the host's:
 

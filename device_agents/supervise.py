@@ -35,14 +35,14 @@ def work(
     """
     with Child("worker", job) as worker:
         deadline = time.monotonic() + timeout_s
-        windows: List[Any] = []
+        turns: List[Any] = []
         guard = memory.Guard(worker.pid, memory_share)
         for message in _messages(worker, deadline, caller, sensor, guard):
             if "event" in message:
                 emit(message)
-            elif "windows" in message:
-                windows += message["windows"]
-                worker.tell({"enough": sensor is None or sensor.enough(windows, message["ci_rel"])})
+            elif "turns" in message:
+                turns += message["turns"]
+                worker.tell({"enough": sensor is None or sensor.enough(turns, message["ci_rel"])})
             elif message["ok"]:
                 return message["result"]
             else:
@@ -72,9 +72,9 @@ class Sensor:
             self.child.wait(_DYING_S)
             raise AgentError(INVALID, "power: the sensor's process " + self.child.last_words())
 
-    def enough(self, windows: List[Any], ci_rel: float) -> bool:
+    def enough(self, turns: List[Any], ci_rel: float) -> bool:
         """Whether the samples so far tell the energy of the blocks well enough."""
-        return stopping.energy_enough(windows, self._times, self._watts, ci_rel)
+        return stopping.energy_enough(turns, self._times, self._watts, ci_rel)
 
     def wait(self, seconds: float) -> None:
         """Take samples in for so long, and do nothing else."""

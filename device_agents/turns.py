@@ -1,4 +1,4 @@
-"""Candidate and reference in turns, block by block, until enough is known of the candidate.
+"""Candidate and reference in turns, block by block, until enough is known of the one over the other.
 
 The order is candidate reference reference candidate …, so that a slow drift of the board touches both alike. When it is
 enough is :mod:`device_agents.stopping`'s to say.
@@ -11,12 +11,10 @@ from device_agents import stopping, telemetry
 from device_agents.arguments import Measure
 from device_agents.progress import EVERY_S, Progress
 
-_EARLY_LOOK_S = 2.0
-"""Nothing is rejected before this, or before the shortest measurement where that is shorter."""
-
 Windows = List[List[float]]
-EnergyEnough = Callable[[Windows], bool]
-"""Told each of the candidate's blocks as [start_s, end_s, inferences], says whether their energy is exact enough."""
+"""Of one turn: each model's block as [start_s, end_s, inferences], the candidate's first."""
+EnergyEnough = Callable[[List[Windows]], bool]
+"""Told the turns since it was last asked, says whether their energy is exact enough."""
 
 
 class Subject:
@@ -96,20 +94,22 @@ class Turns:
                 progress.tell("measure")
                 self._look()
                 subject.time_block(self._asked.block_s)
-            if self._enough(time.monotonic() - start):
+            if self.over(time.monotonic() - start):
                 return
 
-    def _enough(self, elapsed_s: float) -> bool:
+    def over(self, elapsed_s: float) -> bool:
+        """Whether the pairs so far are enough, or the time is up, or the candidate is surely not wanted."""
         asked, candidate = self._asked, self._candidate
         if elapsed_s >= asked.max_s:
             return True
-        if self._reference and asked.reject_above is not None and elapsed_s >= min(asked.min_s, _EARLY_LOOK_S):
-            shares = [a / b for a, b in zip(candidate.medians_ms, self._reference.medians_ms)]
-            self.early = stopping.surely_above(shares, asked.reject_above)
+        reference_ms = self._reference.medians_ms if self._reference else None
+        if reference_ms and asked.reject_above is not None:
+            self.early = stopping.surely_above(candidate.medians_ms, reference_ms, asked.reject_above)
         if self.early:
             return True
         timed = stopping.enough(
             candidate.medians_ms,
+            reference_ms,
             runs=candidate.runs,
             active_s=candidate.active_s,
             min_s=asked.min_s,
@@ -117,11 +117,12 @@ class Turns:
         )
         return timed and (not asked.power.wanted or self._energy_enough(self._new_windows()))
 
-    def _new_windows(self) -> Windows:
-        """Return the candidate's blocks since the last call."""
-        fresh = self._candidate.blocks[self._told :]
+    def _new_windows(self) -> List[Windows]:
+        """Return the turns since the last call."""
+        subjects = [self._candidate] + ([self._reference] if self._reference else [])
+        fresh = zip(*(subject.blocks[self._told :] for subject in subjects))
         self._told = len(self._candidate.blocks)
-        return [[block["start_s"], block["end_s"], len(block["ms"])] for block in fresh]
+        return [[[block["start_s"], block["end_s"], len(block["ms"])] for block in turn] for turn in fresh]
 
     def _look(self) -> None:
         """Take the board's telemetry about once a second."""

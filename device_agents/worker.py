@@ -32,8 +32,8 @@ def _run(job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
         return verify.run(Verify(**arguments), folder, emit)
     asked = Measure(**dict(arguments, power=Power(*arguments["power"])))
 
-    def energy_enough(windows: Windows) -> bool:
-        emit({"windows": windows, "ci_rel": asked.ci_rel})
+    def energy_enough(turns: List[Windows]) -> bool:
+        emit({"turns": turns, "ci_rel": asked.ci_rel})
         return bool(protocol.decode(sys.stdin.buffer.readline())["enough"])
 
     return measure.run(asked, folder, emit, energy_enough)

@@ -10,6 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -17,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import answers
+from pipeline.calibration import Conditions
 from pipeline.errors import AgentError, MeasureError
 from pipeline.limits import CHANNEL_STEPS, limits_of
 from pipeline.measurement import measurement
-from pipeline.recording import as_recorded, on_this_machine
+from pipeline.recording import as_recorded, on_this_machine, read_header
 from pipeline.records import Device, DeviceFacts, Measurement, MeasureSettings, OnnxLimits
 from pipeline.sessions import open_session
+from pipeline.stored_calibrations import Known, known_calibration
 from pipeline.wire import File, OnEvent, Opening, Record, Wire
 
 __all__ = ["Agent", "Format", "Kind", "Telemetry", "open_agent"]
@@ -152,6 +155,14 @@ class Agent:
         """
         return 1 if not self.shared or (self.free_cores and self.power_backend == "null") else 0
 
+    def calibration(self) -> Known:
+        """Return what is known of the device's intervals as it is now; of a recording, what its run went by."""
+        if self.device.recording is not None:
+            found = read_header(Path(self.device.recording)).calibration
+            return Known(found, never=found is None)
+        now = Conditions.of(self.device, self.facts, self.settings_for(self.device.measure))
+        return known_calibration(self.device, now)
+
     def settings_for(self, settings: MeasureSettings) -> MeasureSettings:
         """Return ``settings`` with blocks long enough for a sensor that ``auto`` found.
 
@@ -217,6 +228,7 @@ class Agent:
         start, sent = time.monotonic(), self.bytes_sent
         candidate, base = self._named(model, kind), self._named(*reference) if reference else None
         told = dataclasses.asdict(chosen)
+        del told["processes"]  # each is a request of its own
         band_c, others_cores = told.pop("temperature_band_c"), told.pop("others_cores")
         answer = self._wire.ask(
             answers.Measured,

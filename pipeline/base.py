@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from pipeline import codec
 from pipeline.bench import Bench
+from pipeline.certainty import ratios
 from pipeline.config import RunConfig
 from pipeline.context import Context
 from pipeline.events import Note, Stage
@@ -64,14 +65,9 @@ def measured_shares(
     measurement: Measurement, size: float | None = None, density: float | None = None
 ) -> Mapping[Metric, float]:
     """Return a measured network's figures over the base model's; what was not measured is absent."""
-    shares: dict[Metric, float | None] = {
-        "latency": measurement.ratio.value if measurement.ratio else None,
-        "power": measurement.power_ratio,
-        "energy": measurement.energy_ratio,
-        "size": size,
-        "density": density,
-    }
-    return {metric: share for metric, share in shares.items() if share is not None}
+    counted: dict[Metric, float | None] = {"size": size, "density": density}
+    measured = {metric: ratio.value for metric, ratio in ratios(measurement).items()}
+    return measured | {metric: share for metric, share in counted.items() if share is not None}
 
 
 def may_have_seen(figures: Figures, config: RunConfig) -> bool:
@@ -117,18 +113,21 @@ def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes)
     if known := store.get("base"):
         return codec.load(Figures, known)
     context.listen(Stage("Measure the base model"))
-    measures = measures_of(network, context.example)
+    measures, bench = measures_of(network, context.example), Bench(context.agent, store, probe)
     figures = Figures(
         search_accuracy=accuracy(network, context.data.search, context.config.evaluation.search_images),
         test_accuracy=None, **asdict(measures),
-        size_bytes=size, measurement=Bench(context.agent, store, probe).base(),
+        size_bytes=size, measurement=bench.base(),
     )  # fmt: skip
     store.set("base", figures)
+    store.set("spreads", {metric: codec.dump(spread) for metric, spread in bench.spreads.items()})
     context.listen(
         Note(f"base: {figures.search_accuracy:.1%} on {context.data.name}'s search split, "
              f"{figures.measurement.p50_ms.value:.3g} ms, {measures.parameters:,} parameters, "
              f"{measures.macs / 1e6:.1f} M MACs")
     )  # fmt: skip
+    for metric, spread in bench.spreads.items():
+        context.listen(Note(f"the base model beside itself, {metric}: {spread}"))
     if may_have_seen(figures, context.config):
         context.listen(Note(_SEEN))
     return figures

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from pipeline import quarantine
+from pipeline import codec, quarantine
 from pipeline.agent import Agent, Kind
+from pipeline.between import Spread, between_processes
+from pipeline.calibration import Calibration
 from pipeline.candidates import Built
+from pipeline.certainty import MEASURED, ratios, with_ratios
 from pipeline.doubts import invalid, why_invalid
 from pipeline.errors import DeviceError
 from pipeline.export.format import Probe
+from pipeline.pooling import combined
 from pipeline.records import Measurement, MeasureSettings
 from pipeline.store import Store
 from pipeline.targets import Metric
@@ -19,8 +24,10 @@ from pipeline.targets import Metric
 _log = logging.getLogger(__name__)
 
 BASE = "base"
-_WHOLE = 3.0
-"""Whole files, and candidates once more, are measured so many times as long as in the search."""
+WHOLE = 3.0
+"""What is measured in several processes takes so many times as long together as a candidate in the search."""
+_ROOM = 3.0
+"""Standard deviations between processes by which a candidate has to be too slow to be stopped early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +50,30 @@ class Bench:
     """Targets as shares of the base model's figures: a candidate surely slower is not measured to the end."""
 
     def base(self) -> Measurement:
-        """Return the base model's own figures, by its skeleton.
+        """Return the base model's own figures beside itself, by its skeleton, in several processes.
 
         Raises:
             DeviceError: they stay invalid.
         """
-        return self._required(BASE, lambda settings: self.agent.measure(self.base_probe, "skeleton", settings=settings))
+        return self._required(BASE, lambda settings: self._beside_base(self.base_probe, settings=settings))
+
+    @property
+    def spreads(self) -> dict[Metric, Spread]:
+        """How the board's ratios differ from process to process; absent: nobody has measured it.
+
+        By the base model beside itself and, of latency, by the calibration that held for the device when the run began,
+        unless the two contradict each other: that one may be of a network that is less, or more, alike.
+        """
+        processes = self.agent.device.measure.processes
+        parts = [self.store.recall(_process(BASE, number)) for number in range(1, processes + 1)]
+        known = [ratios(part) for part in parts if part is not None]
+        found = {metric: between_processes([part[metric] for part in known if metric in part]) for metric in MEASURED}
+        spreads = {metric: spread for metric, spread in found.items() if spread is not None}
+        if "latency" in spreads and (calibrated := self.store.get("calibration")):
+            of_device = codec.load(Calibration, calibrated).spread
+            if spreads["latency"].agrees(of_device):
+                spreads["latency"] += of_device
+        return spreads
 
     def measure(self, built: Built) -> tuple[Measurement, bool]:
         """Return a candidate's figures, valid or not, and whether they were known; may be stopped early.
@@ -56,7 +81,9 @@ class Bench:
         Raises:
             MeasureError, DeviceError: as ``Agent.measure``.
         """
-        return self._figures(built.candidate.key, lambda: built.probe, self.limits.get("latency"))
+        limit, spread = self.limits.get("latency"), self.spreads.get("latency")
+        room = math.exp(_ROOM * spread.between) if spread else 1.0
+        return self._figures(built.candidate.key, lambda: built.probe, limit * room if limit else None)
 
     def probe(self, key: str, skeleton: Callable[[], Probe]) -> Measurement | None:
         """Return the figures of the network named ``key``, None where they stay invalid.
@@ -70,25 +97,32 @@ class Bench:
         return None
 
     def again(self, probe: Probe) -> Measurement:
-        """Return a candidate's figures, valid or not, measured once more, as long as whole files are.
+        """Return a candidate's figures, valid or not, measured anew in several processes.
 
         Raises:
             MeasureError, DeviceError: as ``Agent.measure``.
         """
         key = self._key(f"structure {probe.structure} again")
-        if (known := self.store.recall(key)) is not None:
-            return known
-        fresh = self._taken(key, lambda settings: self._beside_base(probe.data, settings=longer(settings, _WHOLE)))
-        self.store.remember(key, fresh)
-        return fresh
+        return self._several(key, lambda settings: self._beside_base(probe.data, settings=settings))
 
-    def whole(self, model: bytes, name: str, *, times: float = _WHOLE, kind: Kind = "onnx") -> Measurement:
-        """Return the figures of a whole model file, measured ``times`` as long as a candidate.
+    def whole(
+        self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: Kind = "onnx"
+    ) -> Measurement:
+        """Return the figures of a whole model file, measured in several processes.
+
+        Args:
+            model: the file.
+            name: what its figures are kept by.
+            looks: how often that is done; what was measured in earlier ones counts as well.
+            times: how long one look is, over a candidate in the search.
+            kind: the file's format.
 
         Raises:
             DeviceError: they stay invalid.
         """
-        return self._required(name, lambda settings: self._beside_base(model, kind, settings=longer(settings, times)))
+        return self._required(
+            name, lambda settings: self._beside_base(model, kind, settings=settings), looks=looks, times=times
+        )
 
     @property
     def tolerant(self) -> bool:
@@ -111,8 +145,10 @@ class Bench:
         if alike is not None and (reject_above is not None or not alike.early):
             self.store.remember(own, alike)
             return alike, True
-        fresh = self._taken(
-            own, lambda settings: self._beside_base(probe.data, settings=settings, reject_above=reject_above)
+        fresh = self._widened(
+            self._taken(
+                own, lambda settings: self._beside_base(probe.data, settings=settings, reject_above=reject_above)
+            )
         )
         self.store.remember(own, fresh)
         if not invalid(fresh.flags):
@@ -125,27 +161,58 @@ class Bench:
         reference: tuple[bytes, Kind] = (self.base_probe, "skeleton")
         return self.agent.measure(model, kind, reference=reference, settings=settings, reject_above=reject_above)
 
-    def _required(self, key: str, measure: Callable[[MeasureSettings], Measurement]) -> Measurement:
+    def _required(
+        self, key: str, measure: Callable[[MeasureSettings], Measurement], *, looks: int = 1, times: float = WHOLE
+    ) -> Measurement:
         """Return valid figures; invalid ones end the run, are not kept, and are taken anew when it is resumed."""
-        known = self.store.recall(key)
-        if known is not None:
-            return known
-        fresh = self._taken(key, measure)
-        if why_invalid(fresh):
-            self.store.forget(_passes(key))
+        found = self._several(key, measure, looks=looks, times=times)
+        if why_invalid(found):
             name = self.agent.device.name
             raise DeviceError(
-                f"{name}: {quarantine.told(fresh)}: {quarantine.explained(fresh)}. Without this measurement ({key}) "
+                f"{name}: {quarantine.told(found)}: {quarantine.explained(found)}. Without this measurement ({key}) "
                 f"the run cannot go on; {quarantine.mend(name, tolerant=self.tolerant)}; then resume the run"
             )
-        self.store.remember(key, fresh)
-        return fresh
+        return found
 
-    def _taken(self, key: str, measure: Callable[[MeasureSettings], Measurement]) -> Measurement:
+    def _several(
+        self, key: str, measure: Callable[[MeasureSettings], Measurement], *, looks: int = 1, times: float = WHOLE
+    ) -> Measurement:
+        """Return what several processes say together, or the first one that stays invalid, which is not kept."""
         told = self.agent.device.measure
+        each = part_of(longer(told, times))
+        parts = []
+        for number in range(1, told.processes * looks + 1):
+            name = _process(key, number)
+            if (part := self.store.recall(name)) is None:
+                part = self._taken(name, measure, each, exact=False)
+                if why_invalid(part):
+                    self.store.forget(_passes(name))
+                    return part
+                self.store.remember(name, part)
+            parts.append(part)
+        return combined(parts, ci_rel=told.ci_rel / times)
+
+    def _widened(self, one: Measurement) -> Measurement:
+        """Return the figures of one process with what differs between processes in the intervals of their ratios."""
+        spreads = self.spreads
+        return with_ratios(
+            one, {m: spreads[m].widened(r, one.processes) if m in spreads else r for m, r in ratios(one).items()}
+        )
+
+    def _taken(
+        self,
+        key: str,
+        measure: Callable[[MeasureSettings], Measurement],
+        told: MeasureSettings | None = None,
+        *,
+        exact: bool = True,
+    ) -> Measurement:
+        settings = told or self.agent.device.measure
         return quarantine.taken(
-            lambda settle_s: measure(replace(told, settle_s=max(told.settle_s, settle_s))),
+            lambda settle_s: measure(replace(settings, settle_s=max(settings.settle_s, settle_s))),
             tolerant=self.tolerant,
+            ci_rel=settings.ci_rel,
+            exact=exact,
             passes=_Stored(self.store, _passes(key)),
         )
 
@@ -169,6 +236,11 @@ def _passes(key: str) -> str:
     return f"{key} pass "
 
 
+def _process(key: str, number: int) -> str:
+    """Return what the figures of one of several processes are kept by; they count from 1."""
+    return f"{key} process {number}"
+
+
 def longer(settings: MeasureSettings, times: float) -> MeasureSettings:
     """Return settings for a measurement ``times`` as long and as exact; the limits on its length move with it.
 
@@ -179,3 +251,17 @@ def longer(settings: MeasureSettings, times: float) -> MeasureSettings:
     max_s = max(settings.max_s, 2 * min_s)
     timeout_s = settings.timeout_s + max_s - settings.max_s
     return replace(settings, min_s=min_s, max_s=max_s, ci_rel=settings.ci_rel / times, timeout_s=timeout_s)
+
+
+def part_of(settings: MeasureSettings) -> MeasureSettings:
+    """Return settings for one of the processes that take as long together, and are as exact.
+
+    >>> part_of(MeasureSettings(min_s=10.0, max_s=60.0, ci_rel=0.01, processes=4)).ci_rel
+    0.02
+    """
+    parts = settings.processes
+    return replace(
+        settings,
+        min_s=settings.min_s / parts, max_s=settings.max_s / parts, ci_rel=settings.ci_rel * math.sqrt(parts),
+        idle_s=settings.idle_s / min(parts, 2),
+    )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploy.facts import BundleFacts
 from pipeline import __version__, codec
+from pipeline.calibration import Calibration
 from pipeline.errors import RunNotFoundError
 from pipeline.pareto import device_costs, non_dominated
 from pipeline.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
@@ -43,7 +44,7 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
 
 def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
     """Return what a bundle says of where its network came from; the space is the one that its round cut."""
-    told = store.required("input")
+    told, calibrated = store.required("input"), store.get("calibration")
     fitting = told.get("fitting") or {}
     return BundleFacts(
         run_id=store.id,
@@ -62,6 +63,7 @@ def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
         versions=store.required("versions"),
         config=store.required("config"),
         git=store.get("git"),
+        calibration=None if calibrated is None else codec.load(Calibration, calibrated),
     )
 
 

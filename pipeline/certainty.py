@@ -1,28 +1,49 @@
-"""Does a measurement settle whether a network meets its targets? Where its interval reaches over one, it does not."""
+"""Does a measurement settle whether a network meets its targets? Where its interval reaches over one, it does not.
+
+One rule for latency, power and energy, each over the base model's. Size and density are counted, not measured.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from pipeline.doubts import IMPRECISE
-from pipeline.records import Measurement
+from pipeline.records import Interval, Measurement
 from pipeline.targets import Metric
 
-_ELECTRIC: frozenset[Metric] = frozenset({"power", "energy"})
+COUNTED: frozenset[Metric] = frozenset({"size", "density"})
+MEASURED: tuple[Metric, ...] = ("latency", "power", "energy")
+
+
+def ratios(measurement: Measurement) -> dict[Metric, Interval]:
+    """Return what was measured over the base model's; what was not is absent."""
+    known: dict[Metric, Interval | None] = {
+        "latency": measurement.ratio, "power": measurement.power_ratio, "energy": measurement.energy_ratio,
+    }  # fmt: skip
+    return {metric: ratio for metric, ratio in known.items() if ratio is not None}
+
+
+def with_ratios(measurement: Measurement, over: Mapping[Metric, Interval]) -> Measurement:
+    """Return a measurement with other figures over the base model's; those that are absent become None."""
+    return replace(
+        measurement, ratio=over.get("latency"), power_ratio=over.get("power"), energy_ratio=over.get("energy")
+    )
 
 
 def surely_meets(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
-    """Return whether a network that met the targets as measured is sure to.
-
-    By the interval of its latency over the base model's; of power and energy, by whether enough was measured.
-    """
-    if limits.keys() & _ELECTRIC and IMPRECISE.keys() & set(measurement.flags):
-        return False
-    ratio = measurement.ratio
-    return "latency" not in limits or (ratio is not None and ratio.high <= limits["latency"])
+    """Return whether a network meets its targets by whole intervals; one whose figure is absent is not met surely."""
+    found = ratios(measurement)
+    return all(metric in found and found[metric].high <= limits[metric] for metric in limits.keys() - COUNTED)
 
 
-def may_meet_latency(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
-    """Return whether a network that missed the latency as measured missed it by less than its interval."""
-    ratio = measurement.ratio
-    return "latency" in limits and ratio is not None and ratio.low <= limits["latency"] < ratio.value
+def surely_misses(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
+    """Return whether a network misses any of its targets by a whole interval."""
+    found = ratios(measurement)
+    return any(found[metric].low > limits[metric] for metric in limits.keys() & found.keys())
+
+
+def may_meet(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
+    """Return whether a network that misses targets as measured misses each by less than its interval."""
+    found = ratios(measurement)
+    missed = [metric for metric in limits.keys() & found.keys() if found[metric].value > limits[metric]]
+    return bool(missed) and all(found[metric].low <= limits[metric] for metric in missed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from pipeline.certainty import may_meet_latency
+from pipeline.certainty import may_meet
 from pipeline.events import Note
 from pipeline.failures import Failures
 from pipeline.finalists import Finals
@@ -18,12 +18,12 @@ from pipeline.targets import Metric
 def pick_finalists(trials: Sequence[Trial], limits: Mapping[Metric, float]) -> list[Trial]:
     """Return the trials that meet the targets, the best reward first, no two of the same network.
 
-    And those that miss the latency by less than their interval: the best networks press against the target, and which
-    side of it such a one was measured on is chance.
+    And those that miss a target by less than their interval: the best networks press against it, and which side of it
+    such a one was measured on is chance.
     """
     met = [
         t for t in trials
-        if t.reward is not None and t.measurement and (t.feasible or may_meet_latency(t.measurement, limits))
+        if t.reward is not None and t.measurement and (t.feasible or may_meet(t.measurement, limits))
     ]  # fmt: skip
     first: dict[str, Trial] = {}
     for trial in sorted(met, key=lambda t: (-(t.reward or 0.0), t.index)):
@@ -86,10 +86,11 @@ def _in_full(finals: Finals, through: Sequence[Trial], failures: Failures) -> Ar
             briefs.append(finals.brief(trial))
     failures.stop_if_systematic(len(through))
     for brief in filter(finals.holds, briefs):
-        with failures.left_out(f"{brief.id}{FULL}"):
-            artifact = finals.full(brief)
-            if finals.holds(artifact):
-                return artifact
+        name = f"{brief.id}{FULL}"
+        with failures.left_out(name):
+            full = finals.full(brief)
+        if name not in failures.found:
+            return full
         failures.stop_if_systematic(1)
     return None
 

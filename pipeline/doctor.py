@@ -1,5 +1,7 @@
 """What `pipeline devices doctor` finds out: all of `check`, then the board and its meter at rest and at work.
 
+How far the board's intervals can be trusted is not measured here, but told where somebody has calibrated it.
+
 The board is held meanwhile, in the modes of a run, so that the doctor sees what a run would see. What it saw is
 ``Evidence``; each verdict is a pure function of that, here for the board, in ``meter_findings`` for the sensor.
 """
@@ -20,6 +22,7 @@ from pipeline.errors import AgentError, BoardHeldError, DeviceError, MeasureErro
 from pipeline.limits import limits_of
 from pipeline.metering import MeterReport, meter_report
 from pipeline.records import Device, DeviceFacts, PowerSettings
+from pipeline.stored_calibrations import Known
 from pipeline.wire import OnEvent
 
 WAIT_S = 5.0
@@ -69,7 +72,7 @@ def examine(device: Device, seconds: float, *, on_event: OnEvent | None = None) 
     except DeviceError as e:
         return failed(device, e)
     with agent:
-        findings = passed(agent)
+        findings = [*passed(agent), calibrated(agent.calibration(), agent.device.name)]
         try:
             return [*findings, *diagnosis(watched(agent, seconds))]
         except BoardHeldError as e:
@@ -134,6 +137,19 @@ def throttling_in_words(bits: int) -> str:
     since = ", ".join(word for bit, (word, _) in _THROTTLING.items() if bits >> (bit + 16) & 1)
     parts = [f"now: {now}"] * bool(now) + [f"since the board started: {since}"] * bool(since)
     return "; ".join(parts) or "never since the board started"
+
+
+def calibrated(known: Known, name: str) -> Finding:
+    """Return the verdict on what is known of a device's intervals; what they widen by is no fault."""
+    command = f"`pipeline devices calibrate {name}`"
+    if known.never:
+        return Finding("calibration", True, f"never; {command} measures how often its intervals hold the truth")
+    if known.calibration is None:
+        return Finding("calibration", True, f"not used: {known.why.partition('; ')[0]}", command, warning=True)
+    if short := known.calibration.short():
+        mend = f"end what else runs there, then {command}; until then, intervals are narrower than the truth"
+        return Finding("calibration", True, f"{known.calibration}; too few: {short}", mend, warning=True)
+    return Finding("calibration", True, str(known.calibration))
 
 
 def _system(seen: Evidence) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from pipeline.records import Measurement
 IMPRECISE: Mapping[str, str] = {
     "noisy": "the interval is wider than was asked for",
     "few_samples": "too few inferences, blocks or power samples for the figures that rest on them",
-    "power_noisy": "the power's interval is wider than was asked for",
+    "power_noisy": "the interval of energy over the base model's, or of power alone, is wider than was asked for",
 }
 INVALIDATING: Mapping[str, str] = {
     "throttled": "the firmware slowed the processor down",

@@ -2,15 +2,17 @@
 
 Other methods measure a reference every k candidates and interpolate. Here it takes turns with each candidate within
 fractions of a second: k is 1, there is nothing to interpolate, and the ratio of the two is free of drift. A candidate's
-drift-corrected latency is that ratio times the base model's own median latency, measured before the search.
+drift-corrected latency is that ratio times the base model's own median latency, measured before the search. Its other
+figures in milliseconds, percentiles and mean, are as drifted as its raw median was, so one factor corrects them all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pipeline.records import Interval, Measurement, Trial
+from pipeline.records import Interval, Measurement, Power, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +56,45 @@ def drift_of(trials: Iterable[Trial]) -> Drift | None:
 def corrected(measurement: Measurement, base: Measurement | None) -> Interval:
     """Return a network's median latency in ms as on a board that had not drifted: ratio times the base model's.
 
-    The interval is the ratio's. Without a reference or a base model it is the latency as measured.
+    Both uncertainties count, the ratio's and the base model's own from process to process. Without a reference or a
+    base model it is the latency as measured.
     """
-    if measurement.ratio is None or base is None:
-        return measurement.p50_ms
-    return measurement.ratio / (1 / base.p50_ms.value)
+    return measurement.p50_ms if base is None else _freed(measurement.p50_ms, measurement.ratio, base.p50_ms)
+
+
+def footing(measurement: Measurement, base: Measurement | None) -> float:
+    """Return the corrected median over the raw one: what other raw milliseconds are multiplied by to stand beside it.
+
+    A raw 99th percentile beside a corrected median may look the faster of the two, where the board had slowed down or
+    sped up since the base model was measured. Without a reference or a base model it is 1: all is as measured.
+    """
+    return corrected(measurement, base).value / measurement.p50_ms.value
+
+
+def corrected_power(measurement: Measurement, base: Measurement | None) -> Power | None:
+    """Return a network's power and energy an inference, free of drift as well: ratios times the base model's.
+
+    The intervals are as that of the latency. What has no ratio, or was not measured by the base model's sensor, is as
+    measured; so are the power at rest and the energy above it.
+    """
+    power, of_base = measurement.power, base.power if base is not None else None
+    if power is None or of_base is None or not same_sensor(power, of_base):
+        return power
+    return replace(
+        power,
+        mean_w=_freed(power.mean_w, measurement.power_ratio, of_base.mean_w),
+        energy_total_mj=_freed(power.energy_total_mj, measurement.energy_ratio, of_base.energy_total_mj),
+    )
+
+
+def same_sensor(one: Power, other: Power) -> bool:
+    """Return whether two figures are a pair; those of two sensors, or one measured and one estimated, are none."""
+    return (one.source, one.scope, one.estimated) == (other.source, other.scope, other.estimated)
+
+
+def _freed(raw: Interval, ratio: Interval | None, base: Interval) -> Interval:
+    if ratio is None:
+        return raw
+    value = ratio.value * base.value
+    half = math.hypot(ratio.half_width * base.value, ratio.value * base.half_width)
+    return Interval(value, value - half, value + half)

@@ -25,7 +25,7 @@
     │   ├── ExportError               the file differs from the network, or the device cannot load it
     │   └── MeasureError              the runtime crashed, hung or refused the file on the device
     ├── ConverterError                a converter of model files cannot be installed or started
-    ├── StoreError                    a run's files are damaged or cannot be written
+    ├── StoreError                    a run's files, or a calibration's, are damaged or cannot be written
     │   └── RunInUseError             exit code 2: another process is writing the run
     └── StoppedError                  exit code 130: the user asked the run to stop; it can be resumed
 
@@ -148,7 +148,7 @@ class ConverterError(PipelineError):
 
 
 class StoreError(PipelineError):
-    """A run's files are damaged or cannot be written."""
+    """A run's files, or a calibration's, are damaged or cannot be written."""
 
 
 class RunInUseError(StoreError):

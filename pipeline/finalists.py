@@ -12,13 +12,12 @@ from pipeline.base import Base
 from pipeline.bench import Bench
 from pipeline.bundling import recipe_of
 from pipeline.candidates import Builder
-from pipeline.certainty import surely_meets
+from pipeline.certainty import ratios, surely_meets, surely_misses
 from pipeline.context import Context
 from pipeline.doubts import why_invalid
 from pipeline.events import Note, Stage
 from pipeline.halving import Rung
 from pipeline.learning import forget, learn
-from pipeline.pooling import pooled
 from pipeline.pruning.measures import measures_of
 from pipeline.pruning.prune import prune
 from pipeline.pruning.recover import Images, accuracy
@@ -32,8 +31,6 @@ from pipeline.weights import weights_bytes
 from pipeline.zoo import default_model
 
 WEIGHTS = "weights.safetensors"
-_SECOND_LOOK = 9.0
-"""A whole file that misses a target is measured again, so many times as long as a candidate in the search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +56,8 @@ class Finals:
     def settled(self, trial: Trial) -> Trial | None:
         """Return a trial that meets every target; None: it misses one.
 
-        Where that is not sure (see ``certainty``), it is measured once more, longer, and both measurements count.
+        Where that is not sure (see ``certainty``), it is measured anew in several processes, and that alone counts:
+        what it was picked by is low by luck.
         """
         assert trial.candidate is not None  # only measured trials become finalists
         assert trial.measurement is not None
@@ -68,7 +66,7 @@ class Finals:
         self.context.stop_if_asked()
         self.context.listen(Stage(f"Measure candidate {trial.index} longer: too near the target to tell"))
         again = self.bench.again(self.builder.probe(trial.plan.levels))
-        measured = trial.measurement if why_invalid(again) else pooled(trial.measurement, again)
+        measured = trial.measurement if why_invalid(again) else again
         told = f"candidate {trial.index} misses the target, measured longer"
         meets = self._meets(measured, trial.candidate.size_bytes, trial.candidate.sparsity, told)
         return replace(trial, measurement=measured) if meets else None
@@ -133,10 +131,16 @@ class Finals:
         # Splits that have been trained on say nothing any more: there the brief one's figures stay.
         validation = brief.validation_accuracy if last else self._validated(network)
         artifact = replace(brief, id=name, validation_accuracy=validation)
-        return self._finished(artifact, network, brief.after.search_accuracy if last else None)
+        full = self._finished(artifact, network, brief.after.search_accuracy if last else None)
+        self._tell_of_a_miss(full)
+        return full
 
     def holds(self, artifact: Artifact) -> bool:
-        """Return whether the whole file meets every target, as measured beside the base model; says so if not."""
+        """Return whether the whole file meets every target, as measured beside the base model; says so if not.
+
+        Asked of a finalist before it is fine-tuned in full. What is measured after that decides nothing any more, so
+        that no luck is in the figures that the user is given.
+        """
         after = artifact.after
         told = f"finalist {artifact.trial} misses the target as a whole file"
         return self._meets(after.measurement, after.size_bytes, after.sparsity, told)
@@ -225,30 +229,44 @@ class Finals:
         return Figures(
             search_accuracy=self.builder.accuracy(network) if search_accuracy is None else search_accuracy,
             test_accuracy=None, **asdict(measures), size_bytes=len(model),
-            measurement=self._measured(model, name, measures.sparsity),
+            measurement=self._measured(model, name),
         )  # fmt: skip
 
-    def _measured(self, model: bytes, name: str, sparsity: float) -> Measurement:
-        """Return the whole file's figures; where they miss a target, a second, longer look counts as well.
+    def _measured(self, model: bytes, name: str) -> Measurement:
+        """Return the whole file's figures; of a finalist that is too near a target to tell, from a second look as well.
 
-        Both looks are pooled: a miss by noise is outweighed, one that is true stays.
+        That is taken whichever side of the target the first one was on: else luck would only ever help.
         """
         self.context.listen(Stage(f"Measure the whole file of {name}"))
         key = f"{self.bench.round}:whole:{name}"
         kind = self.context.agent.device.format
         found = self.bench.whole(model, key, kind=kind)
-        if self._misses(found, len(model), sparsity) == 0:
+        if name.endswith(FULL) or surely_meets(found, self.limits) or surely_misses(found, self.limits):
             return found
-        return pooled(found, self.bench.whole(model, f"{key}:again", times=_SECOND_LOOK, kind=kind))
+        self.context.listen(Stage(f"Measure {name} once more: too near the target to tell"))
+        return self.bench.whole(model, key, looks=2, kind=kind)
+
+    def _tell_of_a_miss(self, full: Artifact) -> None:
+        """Say where the fresh measurement of the chosen one lies beyond a target, as that of every second one at it."""
+        after = full.after
+        if self._misses(after.measurement, after.size_bytes, after.sparsity):
+            said = "measured afresh, the chosen one is beyond a target that it met when it was chosen"
+            self.context.listen(Note(f"{said}: {self._measured_beyond(after.measurement)}"))
 
     def _meets(self, measurement: Measurement, size_bytes: int, sparsity: float | None, told: str) -> bool:
         """Return whether a network meets every target as measured beside the base model; if not, ``told`` is said."""
         if self._misses(measurement, size_bytes, sparsity) == 0:
             return True
-        ratio = measurement.ratio
-        latency = f" ({ratio.value:.3f}× of the base model's latency)" if ratio else ""
-        self.context.listen(Note(f"{told}{latency}: left out"))
+        self.context.listen(Note(f"{told} ({self._measured_beyond(measurement) or 'too large'}): left out"))
         return False
+
+    def _measured_beyond(self, measurement: Measurement) -> str:
+        """Return what was measured beyond its target, with how sure it is."""
+        return ", ".join(
+            f"{ratio.value:.3f}× ± {ratio.half_width:.3f} of the base model's {metric}"
+            for metric, ratio in ratios(measurement).items()
+            if metric in self.limits and ratio.value > self.limits[metric]
+        )
 
     def _misses(self, measurement: Measurement, size_bytes: int, sparsity: float | None) -> float:
         size = size_bytes / self.base.figures.size_bytes

@@ -129,11 +129,21 @@ def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
     step = agent.device.channel_step or 1  # where it is not told, it is measured later
     space = search_space(network, inputs.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
     _require_groups(inputs.config, space)
+    return format_of(inputs, agent, listen)
+
+
+def format_of(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
+    """Return the format in which networks are written for the device, tried out with this one.
+
+    Raises:
+        ModelError: the network cannot be written in it.
+        ConverterError: the format's converter cannot be had.
+    """
     name = agent.device.format
     listen(Stage(f"Write the network as {name}"))
     try:
-        format = open_format(name, network, inputs.example, limits=agent.limits, on_note=_counted(listen))
-        format.file(network)
+        format = open_format(name, inputs.network, inputs.example, limits=agent.limits, on_note=_counted(listen))
+        format.file(inputs.network)
     except ExportError as error:
         raise ModelError(f"{error}; nothing was trained or pruned yet") from error
     return format

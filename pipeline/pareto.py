@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.records import Measurement
+from pipeline.records import Interval, Measurement
 
 
 def non_dominated(costs: Sequence[tuple[float, ...]]) -> list[int]:
@@ -26,22 +26,24 @@ def non_dominated(costs: Sequence[tuple[float, ...]]) -> list[int]:
 def device_costs(accuracies: Sequence[float], measurements: Sequence[Measurement]) -> list[tuple[float, ...]]:
     """Return for each network what it costs: error, latency and, where it was measured, energy.
 
-    Latency is the ratio to the reference where every measurement has one, else the median in ms. Energy counts only
-    where every measurement has it: a network without a figure is neither better nor worse than another.
+    Latency and energy are ratios to the reference where every measurement has them, else in ms and mJ. Energy counts
+    only where every measurement has it: a network without a figure is neither better nor worse than another.
     """
-    paired = all(m.ratio is not None for m in measurements)
-    energies = [_energy(m) for m in measurements]
-    costs: list[tuple[float, ...]] = []
-    for accuracy, measurement, energy in zip(accuracies, measurements, energies, strict=True):
-        ratio = measurement.ratio if paired else None
-        cost = (-accuracy, (ratio or measurement.p50_ms).value)
-        costs.append(cost if energy is None or None in energies else (*cost, energy))
-    return costs
+    latency = _figures([m.ratio for m in measurements]) or _figures([m.p50_ms for m in measurements])
+    energy = _figures([m.energy_ratio for m in measurements]) or _figures([_energy_mj(m) for m in measurements])
+    columns = [[-accuracy for accuracy in accuracies], *filter(None, (latency, energy))]
+    return list(zip(*columns, strict=True))
 
 
 def _at_least_as_good(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True))
 
 
-def _energy(measurement: Measurement) -> float | None:
-    return None if measurement.power is None else measurement.power.energy_total_mj.value
+def _figures(intervals: Sequence[Interval | None]) -> list[float]:
+    """Return the figures of all measurements; none where one lacks its own."""
+    known = [interval.value for interval in intervals if interval is not None]
+    return known if len(known) == len(intervals) else []
+
+
+def _energy_mj(measurement: Measurement) -> Interval | None:
+    return None if measurement.power is None else measurement.power.energy_total_mj

@@ -1,12 +1,20 @@
-"""Two measurements of one network: both count, or the one with fewer doubts."""
+"""Several measurements of one network become one: what they say together, or the one with fewer doubts."""
 
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from pipeline.doubts import why_invalid
-from pipeline.records import Interval, Measurement, Power
+from pipeline.between import log_mean, mean_of
+from pipeline.doubts import IMPRECISE, why_invalid
+from pipeline.energy import FEWEST_POWER_SAMPLES
+from pipeline.measurement import FEWEST_INFERENCES
+from pipeline.records import Measurement, Power
+
+_T = TypeVar("_T")
 
 
 def less_doubtful(first: Measurement, second: Measurement) -> Measurement:
@@ -21,33 +29,56 @@ def less_doubtful(first: Measurement, second: Measurement) -> Measurement:
     )  # fmt: skip
 
 
-def pooled(one: Measurement, other: Measurement) -> Measurement:
-    """Return what two measurements of one network say together, each in proportion to its inferences.
+def combined(parts: Sequence[Measurement], *, ci_rel: float) -> Measurement:
+    """Return what sound measurements of one network, each in a process of its own, say together; all count alike.
 
-    A pooled percentile lies between the two; of p90 and p99 the larger is kept, so that a tail is never hidden.
+    Ratios and medians are geometric means, their intervals come from between the processes (see ``between``): what
+    differs from one to the next is in them. Percentiles and means are weighted by inferences.
+
+    Args:
+        parts: in the order in which they were taken.
+        ci_rel: half-width that was asked for, over the figure.
     """
-    share = one.inferences / (one.inferences + other.inferences)
-    return replace(
-        other,
-        p50_ms=_interval(one.p50_ms, other.p50_ms, share),
-        p90_ms=max(one.p90_ms, other.p90_ms),
-        p99_ms=max(one.p99_ms, other.p99_ms),
-        mean_ms=_mean(one.mean_ms, other.mean_ms, share),
-        inferences=one.inferences + other.inferences,
-        ratio=_interval(one.ratio, other.ratio, share) if one.ratio and other.ratio else None,
-        power=_power(one.power, other.power, share) if one.power and other.power else None,
-        power_ratio=_mean_or_none(one.power_ratio, other.power_ratio, share),
-        energy_ratio=_mean_or_none(one.energy_ratio, other.energy_ratio, share),
-        peak_memory_mb=max(filter(None, (one.peak_memory_mb, other.peak_memory_mb)), default=None),
-        flags=tuple(dict.fromkeys(one.flags + other.flags)),
-        conditions={**one.conditions, **other.conditions, **_tolerated(one, other)},
-        bytes_sent=one.bytes_sent + other.bytes_sent,
-        seconds=one.seconds + other.seconds,
+    if len(parts) == 1:
+        return parts[0]
+    last = parts[-1]
+    whole = replace(
+        last,
+        p50_ms=log_mean([part.p50_ms for part in parts]),
+        p90_ms=_weighted(parts, lambda part: part.p90_ms),
+        p99_ms=_weighted(parts, lambda part: part.p99_ms),
+        mean_ms=_weighted(parts, lambda part: part.mean_ms),
+        inferences=sum(part.inferences for part in parts),
+        processes=sum(part.processes for part in parts),
+        ratio=_all(log_mean, [part.ratio for part in parts]),
+        power=_all(_power, [part.power for part in parts]),
+        power_ratio=_all(log_mean, [part.power_ratio for part in parts]),
+        energy_ratio=_all(log_mean, [part.energy_ratio for part in parts]),
+        peak_memory_mb=_all(max, [part.peak_memory_mb for part in parts]),
+        load_ms=_all(statistics.median, [part.load_ms for part in parts]),
+        reference_p50_ms=_all(statistics.geometric_mean, [part.reference_p50_ms for part in parts]),
+        conditions={**last.conditions, **_tolerated(parts)},
+        bytes_sent=sum(part.bytes_sent for part in parts),
+        seconds=sum(part.seconds for part in parts),
     )
+    return replace(whole, flags=_flags(parts, whole, ci_rel))
 
 
-def _tolerated(one: Measurement, other: Measurement) -> dict[str, list[str]]:
-    flags = sorted({flag for m in (one, other) for flag in m.conditions.get("tolerated", ())})
+def _flags(parts: Sequence[Measurement], whole: Measurement, ci_rel: float) -> tuple[str, ...]:
+    """Return what makes any part useless, and what is imprecise of the whole; each part alone may well be."""
+    flags = [flag for part in parts for flag in part.flags if flag not in IMPRECISE]
+    decisive, power = whole.ratio or whole.p50_ms, whole.power
+    few = whole.inferences < FEWEST_INFERENCES or (power is not None and power.samples < FEWEST_POWER_SAMPLES)
+    flags += ["few_samples"] * few
+    flags += ["noisy"] * (decisive.half_width > ci_rel * decisive.value)
+    if power is not None:
+        decisive = whole.energy_ratio or power.mean_w
+        flags += ["power_noisy"] * (decisive.half_width > ci_rel * decisive.value)
+    return tuple(dict.fromkeys(flags))
+
+
+def _tolerated(parts: Sequence[Measurement]) -> dict[str, list[str]]:
+    flags = sorted({flag for part in parts for flag in part.conditions.get("tolerated", ())})
     return {"tolerated": flags} if flags else {}
 
 
@@ -55,33 +86,23 @@ def _doubts(measurement: Measurement) -> tuple[int, int]:
     return len(why_invalid(measurement)), len(measurement.flags)
 
 
-def _power(one: Power, other: Power, share: float) -> Power:
-    dynamic = (one.energy_dynamic_mj, other.energy_dynamic_mj)
+def _power(parts: Sequence[Power]) -> Power:
     return replace(
-        other,
-        mean_w=_interval(one.mean_w, other.mean_w, share),
-        idle_w=_mean_or_none(one.idle_w, other.idle_w, share),
-        energy_total_mj=_interval(one.energy_total_mj, other.energy_total_mj, share),
-        energy_dynamic_mj=_interval(dynamic[0], dynamic[1], share) if dynamic[0] and dynamic[1] else None,
-        samples=one.samples + other.samples,
+        parts[-1],
+        mean_w=mean_of([part.mean_w for part in parts]),
+        idle_w=_all(statistics.fmean, [part.idle_w for part in parts]),
+        energy_total_mj=mean_of([part.energy_total_mj for part in parts]),
+        energy_dynamic_mj=_all(mean_of, [part.energy_dynamic_mj for part in parts]),
+        samples=sum(part.samples for part in parts),
     )
 
 
-def _interval(one: Interval, other: Interval, share: float) -> Interval:
-    """Return the weighted mean; its interval reaches over both figures, should they be further apart than they say.
-
-    >>> _interval(Interval(1.0, 0.9, 1.1), Interval(3.0, 2.9, 3.1), 0.5)
-    Interval(value=2.0, low=1.0, high=3.0)
-    """
-    value = _mean(one.value, other.value, share)
-    within = math.hypot(share * one.half_width, (1 - share) * other.half_width)
-    half = max(within, abs(one.value - other.value) / 2)
-    return Interval(value, value - half, value + half)
+def _all(together: Callable[[list[_T]], _T], figures: Sequence[_T | None]) -> _T | None:
+    """Return what figures are together; None where a process lacks its own."""
+    known = [figure for figure in figures if figure is not None]
+    return together(known) if len(known) == len(figures) else None
 
 
-def _mean_or_none(one: float | None, other: float | None, share: float) -> float | None:
-    return None if one is None or other is None else _mean(one, other, share)
-
-
-def _mean(one: float, other: float, share: float) -> float:
-    return share * one + (1 - share) * other
+def _weighted(parts: Sequence[Measurement], figure: Callable[[Measurement], float]) -> float:
+    """Return the mean of a figure in ms, by inferences."""
+    return math.fsum(part.inferences * figure(part) for part in parts) / sum(part.inferences for part in parts)

@@ -96,7 +96,7 @@ def cost_tables(space: SearchSpace, probed: Probed, *, size: float = 1.0) -> Cos
         size: parameters of the network as it is cut from over the base model's; below 1 from the second round on.
     """
     owner, parent, figures = owners(space), parents(space), probed.figures
-    tables: dict[Metric, CostTable] = {"latency": _table(space, probed, owner, parent, _latency_ratio)}
+    tables: dict[Metric, CostTable] = {"latency": _table(space, probed, owner, parent, lambda m: m.ratio)}
     if figures and all(m.power_ratio is not None and m.energy_ratio is not None for m in figures.values()):
         tables["power"] = _table(space, probed, owner, parent, lambda m: m.power_ratio)
         tables["energy"] = _table(space, probed, owner, parent, lambda m: m.energy_ratio)
@@ -131,7 +131,7 @@ def _table(
     probed: Probed,
     owner: np.ndarray,
     parent: np.ndarray,
-    ratio: Callable[[Measurement], float | None],
+    ratio: Callable[[Measurement], Interval | None],
 ) -> CostTable:
     uncut = 1.0 if probed.uncut is None else _required(ratio(probed.uncut))
     savings = np.full((len(space.groups), len(LEVELS)), np.nan)
@@ -147,14 +147,10 @@ def _table(
     return CostTable(savings, owner, Shrinking.of(space), whole=uncut, parent=parent)
 
 
-def _required(ratio: float | None) -> float:
+def _required(ratio: Interval | None) -> float:
     if ratio is None:
         raise MeasureError("a single cut came back without its ratio to the base model: nothing can be planned by it")
-    return ratio
-
-
-def _latency_ratio(measurement: Measurement) -> float | None:
-    return measurement.ratio.value if measurement.ratio else None
+    return ratio.value
 
 
 def _shared(space: SearchSpace, i: int) -> bool:

@@ -6,8 +6,11 @@ import platform
 import subprocess
 from importlib.metadata import version
 
+from pipeline.agent import Agent
 from pipeline.context import Context
+from pipeline.events import Listener, Note
 from pipeline.export.format import INPUT
+from pipeline.store import Store
 
 _PACKAGES = (
     "torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "scikit-learn",
@@ -19,6 +22,8 @@ def describe(context: Context) -> None:
     """Store what the run is made of; a resumed run stores it anew, since the device may have been updated."""
     store, data, agent = context.store, context.data, context.agent
     device = agent.device
+    if store.get("facts") is None:
+        remember_calibration(store, agent, context.listen)
     store.set("device", {"name": device.name, "kind": device.kind, "power": agent.power_backend})
     store.set("facts", agent.facts)
     store.set("classes", list(data.classes))
@@ -34,6 +39,15 @@ def describe(context: Context) -> None:
     store.set("seed", context.config.seed)
     store.set("versions", {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}})
     store.set("git", _git_state())
+
+
+def remember_calibration(store: Store, agent: Agent, listen: Listener) -> None:
+    """Store what is known of the device's intervals as a run begins; it goes by that to its end."""
+    known = agent.calibration()
+    if known.calibration is not None:
+        store.set("calibration", known.calibration)
+    elif known.why:
+        listen(Note(f"not used: {known.why}"))
 
 
 def _git_state() -> str | None:

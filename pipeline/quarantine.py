@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from pipeline.doubts import INVALIDATING, why_invalid
-from pipeline.pooling import less_doubtful
+from pipeline.pooling import combined, less_doubtful
 from pipeline.records import Measurement
 
 _log = logging.getLogger(__name__)
@@ -52,21 +52,28 @@ NOWHERE: Passes = _Nowhere()
 """Keeps nothing."""
 
 
-def taken(measure: Take, *, tolerant: bool, passes: Passes = NOWHERE) -> Measurement:
-    """Return a measurement; an imprecise one is taken once more, an invalid one up to ``REPEATS`` times.
+def taken(measure: Take, *, tolerant: bool, ci_rel: float, exact: bool = True, passes: Passes = NOWHERE) -> Measurement:
+    """Return a measurement; an imprecise one is taken once more and both count, an invalid one up to ``REPEATS`` times.
 
     ``why_invalid`` says whether even the best of them is of no use; how often it was taken stands in its conditions.
+
+    Args:
+        measure: takes it.
+        tolerant: the machine is the user's own.
+        ci_rel: half-width that was asked for, over the figure.
+        exact: False: an imprecise one is as good as any, since more of the same network follow.
+        passes: where the passes are kept.
     """
     latest = _pass(measure, 0.0, 1, passes)
     found = _tolerated(latest, tolerant)
     times = 1
-    while times <= REPEATS and _again(found, times):
+    while times <= REPEATS and (why_invalid(found) or (exact and times == 1 and _imprecise(found))):
         passes.remember(times, latest)
         if why := why_invalid(found):
             _log.info("invalid (%s): measuring again, %d of %d", ", ".join(why), times, REPEATS)
         times += 1
         latest = _pass(measure, COOLING_S if why else 0.0, times, passes)
-        found = less_doubtful(found, _tolerated(latest, tolerant))
+        found = _together(found, _tolerated(latest, tolerant), ci_rel)
     return found if times == 1 else replace(found, conditions={**found.conditions, "times_measured": times})
 
 
@@ -102,10 +109,15 @@ def explained(measurement: Measurement) -> str:
     return "; ".join(INVALIDATING[flag] for flag in why_invalid(measurement))
 
 
-def _again(found: Measurement, times: int) -> bool:
-    if why_invalid(found):
-        return True
-    return bool(found.flags) and not found.early and times == 1
+def _imprecise(found: Measurement) -> bool:
+    return bool(found.flags) and not found.early
+
+
+def _together(found: Measurement, latest: Measurement, ci_rel: float) -> Measurement:
+    """Return what two passes say: both of them if both are sound, else the one with fewer doubts."""
+    if why_invalid(found) or why_invalid(latest) or latest.early:
+        return less_doubtful(found, latest)
+    return combined([found, latest], ci_rel=ci_rel)
 
 
 def _tolerated(found: Measurement, tolerant: bool) -> Measurement:

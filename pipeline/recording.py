@@ -2,7 +2,8 @@
 
 A recording is gzip of one JSON object a line; ``zcat`` shows it:
 
-    {"recording": 1, "device": settings, "shared": true or false, "about": what it was made with, "versions": {...}}
+    {"recording": 1, "device": settings, "shared": true or false, "about": what it was made with, "versions": {...},
+     "calibration": the device's, if it had one}
     {"verb": ..., "arguments": {...}, "result": {...}, "structures": {file name: structure}}       one an answer
     {"verb": ..., "arguments": {...}, "failure": {"kind", "message"}, "structures": {...}}         where it failed
 
@@ -32,6 +33,7 @@ from pipeline import codec, regular_file
 from pipeline.answers import Limits
 from pipeline.answers.answer import Record, in_words
 from pipeline.answers.fields import Text, Word
+from pipeline.calibration import Calibration
 from pipeline.errors import InventoryError, StoreError
 from pipeline.printable import printable_values
 from pipeline.records import Device
@@ -69,6 +71,8 @@ class Header:
     about: Mapping[str, Any]
     """What it was made with: seed, targets, ..."""
     versions: Mapping[str, str]
+    calibration: Calibration | None = None
+    """That the run went by, without the device's address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,16 @@ class Answer:
     failure: Failure | None = None
 
 
-def header_of(device: Device, about: Mapping[str, Any], versions: Mapping[str, str]) -> Header:
+def header_of(
+    device: Device, about: Mapping[str, Any], versions: Mapping[str, str], calibration: Calibration | None = None
+) -> Header:
     """Return the header of a recording of ``device``."""
     settings = replace(device, ssh=None, agent_dir=Device(name="", kind="").agent_dir)
-    return Header(device=settings, shared=on_this_machine(device), about=about, versions=versions)
+    if calibration is not None:
+        calibration = replace(calibration, conditions=replace(calibration.conditions, address=None))
+    return Header(
+        device=settings, shared=on_this_machine(device), about=about, versions=versions, calibration=calibration
+    )
 
 
 def on_this_machine(device: Device) -> bool:
@@ -247,6 +257,7 @@ def _plain(header: Header) -> dict[str, Any]:
         "shared": header.shared,
         "about": dict(header.about),
         "versions": dict(header.versions),
+        **({} if header.calibration is None else {"calibration": codec.dump(header.calibration)}),
     }
 
 
@@ -266,11 +277,15 @@ def read_header(path: Path) -> Header:
     try:
         told = _HeaderLine.model_validate(first)
         device = codec.load(Device, printable_values(told.device))
+        calibrated = told.calibration and codec.load(Calibration, printable_values(told.calibration))
     except ValidationError as error:
         raise InventoryError(f"the header of the recording {path} is damaged: {in_words(error)}") from None
     except ValueError as error:
         raise InventoryError(f"the header of the recording {path} is damaged: {codec.problem(error)}") from error
-    return Header(device=device, shared=told.shared, about=printable_values(told.about), versions=told.versions)
+    about = printable_values(told.about)
+    return Header(
+        device=device, shared=told.shared, about=about, versions=told.versions, calibration=calibrated or None
+    )  # fmt: skip
 
 
 def read_answers(path: Path) -> Iterator[Answer]:
@@ -297,6 +312,7 @@ class _HeaderLine(Record):
     shared: bool
     about: dict[Word, Any]
     versions: dict[Word, Word]
+    calibration: dict[str, Any] | None = None
 
 
 class _FailureLine(Record):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, Predicate
+from pydantic import BeforeValidator
 
 LEVELS: tuple[int, ...] = (0, 25, 50, 75, 100)
 """Pruning levels in percent of a group's channels; 100 removes the block around them."""
@@ -20,6 +22,15 @@ class Interval:
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of_unknown_width(cls, value: float) -> Interval:
+        """Return a positive figure of which no more is known: from 0 to twice itself, too wide to be sure of anything.
+
+        >>> Interval.of_unknown_width(0.8)
+        Interval(value=0.8, low=0.0, high=1.6)
+        """
+        return cls(value, 0.0, min(2 * value, sys.float_info.max))
 
     def __truediv__(self, scale: float) -> Interval:
         """Return the interval in another unit.
@@ -40,7 +51,13 @@ class Interval:
         return self.value > 0
 
 
+def _widened(stored: object) -> object:
+    """Return a plain number, which older versions stored, as a figure of unknown width."""
+    return Interval.of_unknown_width(stored) if isinstance(stored, float) else stored
+
+
 Positive = Annotated[Interval, Predicate(lambda interval: interval.positive)]
+PositiveOnceFloat = Annotated[Positive, BeforeValidator(_widened)]
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 """What a record cannot be otherwise; whoever reads stored or sent ones (``codec.load``) is told."""
@@ -87,7 +104,10 @@ class MeasureSettings:
     max_s: float = 10.0
     ci_rel: float = 0.02
     idle_s: float = 5.0
-    block_s: float = 0.05
+    block_s: float = 0.025
+    """At least one inference long. 20 blocks fill ``min_s``: fewer tell too little of how much neighbours are alike."""
+    processes: int = 5
+    """What has to hold for a network, and not for one process of it, is measured in so many, one after the other."""
     threads: int = 1
     affinity: tuple[int, ...] | None = None
     """Cores that the runtime may use; None: all of them. One left free for the sensor is a condition as well."""
@@ -336,9 +356,12 @@ class Measurement:
     ratio: Positive | None
     """Median latency over the reference model's, paired within the same minute; None: no reference ran."""
     power: Power | None
-    power_ratio: float | None = None
-    """Mean power over the reference model's; None: not measured."""
-    energy_ratio: float | None = None
+    processes: int = 1
+    """Each loaded the model anew; the intervals of one that stands for several come from between them."""
+    power_ratio: PositiveOnceFloat | None = None
+    """Mean power over the reference model's, from the same pairs of blocks as ``ratio``; None: not measured."""
+    energy_ratio: PositiveOnceFloat | None = None
+    """Energy an inference, alike."""
     peak_memory_mb: float | None = None
     load_ms: float | None = None
     temperature_c: float | None = None
@@ -352,7 +375,8 @@ class Measurement:
     reference_p50_ms: float | None = None
     """The reference model's median latency beside this one's: how fast the board was just then."""
     early: bool = False
-    """Stopped early because it was surely over the budget: right, but less exact than the others."""
+    """Stopped early because it was surely over the budget: less exact than the others, and near the limit too high on
+    average, since chance decided which of those were stopped."""
     bytes_sent: int = 0
     seconds: float = 0.0
 

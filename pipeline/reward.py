@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pipeline import quarantine
 from pipeline.doubts import why_invalid
 from pipeline.errors import MeasureError
-from pipeline.records import Measurement, Power, SearchSpace
+from pipeline.records import Interval, Measurement, Power, SearchSpace
 from pipeline.targets import Metric
 
 
@@ -134,9 +134,13 @@ def ratios_of(
     if base is not None:
         _require_same_kind(measurement.power, base.power)
     return Ratios(
-        accuracy / base_accuracy, measurement.ratio.value, measurement.power_ratio, measurement.energy_ratio, size,
-        density,
+        accuracy / base_accuracy, measurement.ratio.value, _value(measurement.power_ratio),
+        _value(measurement.energy_ratio), size, density,
     )  # fmt: skip
+
+
+def _value(ratio: Interval | None) -> float | None:
+    return None if ratio is None else ratio.value
 
 
 def _require_same_kind(power: Power | None, base: Power | None) -> None:

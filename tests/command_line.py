@@ -20,6 +20,7 @@ from tests import forked
 REPOSITORY = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-c", "from pipeline.cli import main; main()")
 PATIENCE_S = 240.0
+Started = subprocess.Popen[str] | forked.Running
 
 NETWORK = """
 from torch import nn
@@ -86,7 +87,7 @@ class OnlyLinear(nn.Module):
 INVENTORY = """
 version: 1
 defaults:
-  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, others_cores: 64}
+  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, others_cores: 64}
   channel_step: 4
 devices:
   local: {kind: local, power: null, agent: {dir: AGENT}}
@@ -152,8 +153,12 @@ class Desk:
         self.write(name, "\n".join([*kept, *(f"{key}: {value}" for key, value in changes.items())]) + "\n")
         return name
 
-    def start(self, *arguments: str, command: tuple[str, ...] = COMMAND, **options: Any) -> subprocess.Popen[str]:
-        """Start a command as a shell does."""
+    def start(self, *arguments: str) -> forked.Running:
+        """Start a command that has its libraries already."""
+        return forked.Running(arguments, self.folder, self._environment())
+
+    def start_cold(self, *arguments: str, command: tuple[str, ...] = COMMAND, **options: Any) -> subprocess.Popen[str]:
+        """Start a command in a new interpreter, as a shell does: where how it begins or ends is what counts."""
         return subprocess.Popen(
             [*command, *arguments], cwd=self.folder, env=self._environment(), text=True,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
@@ -173,12 +178,13 @@ class Desk:
 
     def cold(self, *arguments: str) -> Done:
         """Run a command to its end in a new interpreter, which shares nothing with another's: no order, no seed."""
-        return finished(self.start(*arguments))
+        return finished(self.start_cold(*arguments))
 
     def _environment(self) -> dict[str, str]:
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
-        return {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(home), "XDG_CONFIG_HOME": str(home)}
+        own = {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_DATA_HOME": str(home / "data")}
+        return {**os.environ, "PYTHONPATH": str(REPOSITORY), **own}
 
     def done(self, *arguments: str) -> Done:
         """Run a command that has to succeed."""
@@ -186,24 +192,25 @@ class Desk:
         assert result.code == 0, result.err + result.out
         return result
 
-    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+    def begin(self, *arguments: str) -> forked.Running:
         """Start a run and read its progress until the second trial is through."""
         run = self.start("run", "--config", "run.yaml", *arguments)
         read_until(run, "trial 1:")
         return run
 
 
-def finished(process: subprocess.Popen[str]) -> Done:
+def finished(process: Started) -> Done:
     try:
         out, err = process.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
         raise AssertionError(f"did not end: {out} {err}") from None
+    assert process.returncode is not None
     return Done(process.returncode, out, err)
 
 
-def read_until(process: subprocess.Popen[str], words: str) -> str:
+def read_until(process: Started, words: str) -> str:
     """Read standard error up to the line with ``words``; fail if the process ends before."""
     assert process.stderr is not None
     seen = ""
@@ -214,7 +221,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     raise AssertionError(f"ended without {words!r}: {seen}")
 
 
-def agents(process: subprocess.Popen[str], at: str = "--dir") -> list[psutil.Process]:
+def agents(process: Started, at: str = "--dir") -> list[psutil.Process]:
     """The process's children that are agents, or are ``at`` an agent's work."""
     return [child for child in psutil.Process(process.pid).children(recursive=True) if at in _words(child)]
 

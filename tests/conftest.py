@@ -28,6 +28,8 @@ from pipeline.records import Device, MeasureSettings, SshAddress
 
 LONGEST = ("lab", "cli")
 """The folders whose files take minutes with few tests, the longest first."""
+WAITING = "tests/pipeline/sessions/"
+"""The folder whose tests wait for servers, shells and deadlines, and hardly compute."""
 
 
 def pytest_configure() -> None:
@@ -45,12 +47,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under ``pytest -n 2`` a file's tests stay together, and so do all virtual boards, which disturb each other."""
+    """Under ``pytest -n 3`` a file's tests stay together, and so do all virtual boards, which disturb each other.
+
+    The third process begins with what waits, while the others compute.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return "lab" if nodeid.startswith("tests/lab/") else str(super()._split_scope(nodeid))
+
+        def _assign_work_unit(self, node: Any) -> None:
+            waiting = [scope for scope in self.workqueue if scope.startswith(WAITING)]
+            if waiting and self.nodes.index(node) == 2:
+                self.workqueue.move_to_end(waiting[0], last=False)
+            super()._assign_work_unit(node)
 
     config.option.loadscopereorder = False  # by the number of tests: those that take longest would come last
     return Scheduling(config, log)
@@ -217,6 +228,12 @@ def own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIPELINE_LOCK_DIR", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_calibrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test begin with devices that nobody has calibrated, whatever this machine's user has."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 @pytest.fixture

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.between import Spread
+from pipeline.calibration import Calibration, Checked, Conditions, Rate
 from pipeline.records import (
     Artifact,
     Candidate,
+    Device,
     DeviceFacts,
     Figures,
     Group,
     Interval,
     Measurement,
+    MeasureSettings,
     Power,
     PruningPlan,
     SearchSpace,
@@ -159,3 +163,28 @@ def device_facts() -> DeviceFacts:
         governor="performance",
         clock_mhz=1500.0,
     )
+
+
+def calibration(**changes: Any) -> Calibration:
+    """A board whose processes differ by 0.4 %, calibrated with twenty measurements of each kind."""
+    rates = [(False, 1, (0.12, 0.25, 0.41), (0.86, 0.71, 0.55)), (True, 1, (0.04, 0.05, 0.06), (0.95, 0.94, 0.95)),
+             (False, 5, (0.02, 0.03, 0.02), (0.96, 0.95, 0.95))]  # fmt: skip
+    checked = tuple(
+        Checked(
+            times=times, processes=processes, widened=widened, measurements=20, different=Rate(pairs, 0.03),
+            covered=Rate(share, 0.05), half_width=0.009 / times**0.5,
+        )
+        for widened, processes, different, covered in rates
+        for times, pairs, share in zip((1.0, 3.0, 9.0), different, covered, strict=True)
+    )  # fmt: skip
+    conditions = Conditions.of(Device(name="pi4", kind="raspberry-pi-4"), device_facts(), MeasureSettings())
+    fields: dict[str, Any] = {
+        "device": "pi4",
+        "kind": "raspberry-pi-4",
+        "date": "2026-11-30T10:00:00+00:00",
+        "model": "resnet20",
+        "conditions": conditions,
+        "checked": checked,
+        "spread": Spread(total=0.005, within=0.003, freedom=40.0),
+    }
+    return Calibration(**{**fields, **changes})

@@ -9,18 +9,89 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TextIO
 
 LIBRARIES = (
-    "onnxruntime", "plotly.graph_objects", "rich.logging", "sklearn.datasets", "torch._dynamo", "torch.onnx", "typer",
+    "onnx.compose", "onnxruntime", "plotly.graph_objects", "rich.logging", "sklearn.datasets",
+    "sklearn.gaussian_process", "torch._dynamo", "torch.export._trace", "torch.onnx", "typer",
     "pipeline.zoo.torchvision_ops",
 )  # fmt: skip
+"""What takes a run tenths of a second to import; not ``pipeline.cli``, which looks at its output as it is imported."""
 
 _FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload([*LIBRARIES, "pipeline.doctor", "pipeline.run"])
+_FORKING.set_forkserver_preload([*LIBRARIES, "pipeline.doctor", "pipeline.inventory", "pipeline.run"])
+
+
+class Running:
+    """A forked command that a test reads from and sends signals to, as it does to ``subprocess.Popen``."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        ends = [_FORKING.Pipe(duplex=False) for _ in range(2)]
+        writing = [far for _, far in ends]
+        self._process = _FORKING.Process(target=_piped, args=(arguments, folder, environment, *writing))
+        self._process.start()
+        self.stdout, self.stderr = (os.fdopen(os.dup(near.fileno())) for near, _ in ends)
+        for end in (*writing, *(near for near, _ in ends)):
+            end.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        self._readers: list[_Reader] = []
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code; minus the signal's number if one ended it; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return the same."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the same once it has ended."""
+        self._process.join(timeout)
+        if (code := self.returncode) is None:
+            raise subprocess.TimeoutExpired("pipeline", timeout or 0.0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what it has yet to print, output and standard error, and wait for its end."""
+        self._readers = self._readers or [_Reader(self.stdout), _Reader(self.stderr)]
+        self.wait(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+        out, err = (reader.text for reader in self._readers)
+        return out, err
+
+
+class _Reader(threading.Thread):
+    """Reads a stream to its end beside another one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(daemon=True)
+        self.text = ""
+        self._stream = stream
+        self.start()
+
+    def run(self) -> None:
+        with self._stream:
+            self.text = self._stream.read()
 
 
 def run(
@@ -44,6 +115,22 @@ def _command(arguments: Sequence[str], folder: Path, environment: Mapping[str, s
         opened = os.open(path, os.O_RDWR | os.O_CREAT)
         os.dup2(opened, descriptor)
         os.close(opened)
+    _main(arguments, folder, environment)
+
+
+def _piped(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: Connection, err: Connection
+) -> None:
+    for descriptor, pipe in ((1, out), (2, err)):
+        os.dup2(pipe.fileno(), descriptor)
+        pipe.close()
+    opened = os.open(os.devnull, os.O_RDWR)
+    os.dup2(opened, 0)
+    os.close(opened)
+    _main(arguments, folder, environment)
+
+
+def _main(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -48,15 +48,16 @@ class Answers:
         return self.answered - self.needed
 
 
-def begin_or_resume(desk: Desk, moment: Callable[[str], float]) -> Kill | None:
+def begin_or_resume(desk: Desk, moment: Callable[[str], float], *, cold: bool = True) -> Kill | None:
     """Start the run, or go on with it, and kill it; None: it ended by itself before.
 
     Args:
         moment: hears each line of progress, and says after how many seconds more the run is killed; infinity: not yet.
+        cold: whether it is a new interpreter, which has no libraries yet and another order of sets than the last one.
     """
     there = desk.runs.exists() and any(folder.name[0] != "." for folder in desk.runs.iterdir())
     verb = ["run", "--resume", "latest"] if there else ["run", "--config", "run.yaml", "--record"]
-    process = desk.start(*verb)
+    process = desk.start_cold(*verb) if cold else desk.start(*verb)
     stage, seconds = "", moment("")
     timer: threading.Timer | None = None
     assert process.stderr is not None

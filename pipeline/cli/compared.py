@@ -11,23 +11,23 @@ from pipeline.comparing.comparison import Comparison, Group
 from pipeline.comparing.differences import Difference
 from pipeline.comparing.grouping import name_of
 from pipeline.comparing.metrics import LINES, METRICS, Metric
+from pipeline.comparing.regressions import EQUAL, FEWEST_RUNS, Regression
 from pipeline.records import Interval
 from pipeline.report.table import count, decimals
 
 _CAME_OUT = ("test_accuracy", "latency_ratio", "power_w", "energy_mj", "power_estimated_w", "energy_estimated_mj")
 _COST = ("parameters", "macs", "size_bytes", "search_accuracy", "hypervolume", "trials", "seconds")
 _NOTE = (
-    "mean ± standard error [95 % interval of the mean, Student's t]; * a single run: of its test images, or of its "
-    "measurement\nhypervolume: area that the measured networks dominate, latency over the base model's (up to 1) by "
-    "search accuracy (from guessing on)"
+    "mean ± standard error over the seeds [95 % interval of the mean, Student's t]; * a single run: of its test\n"
+    "images, or of its measurement; hypervolume: area that the measured networks dominate, latency over the base\n"
+    "model's (up to 1) by accuracy (from guessing on); it and the best search accuracy are read on the search split,\n"
+    "by which the networks were picked: too high, the more so, the more were tried"
 )
-_TESTS = (
-    "Welch's t (degrees of freedom), two-sided; Holm: over this metric's pairs; g: in pooled standard deviations, "
-    "unbiased"
-)
+_TESTS = "Welch's t (degrees of freedom), two-sided; g: in pooled standard deviations, unbiased; p, Holm: over "
 _LINES = (
-    "intensity: share of each group's channels that is gone, mean over groups; accuracy before fine-tuning; networks "
-    "of one search lean\non each other, so that the intervals are rather too narrow"
+    "intensity: share of each group's channels that is gone, mean over groups; accuracy before fine-tuning, on the\n"
+    "search split; a line a run, since networks of one search lean on each other and are no sample of their own:\n"
+    f"interval and p (from {FEWEST_RUNS} runs on, not adjusted) are Student's t over the runs' slopes"
 )
 
 
@@ -62,6 +62,19 @@ def _print_groups(found: Comparison) -> None:
         out.print(table)
         out.print()
     out.print(_NOTE, style="dim")
+    _print_shared(found)
+
+
+def _print_shared(found: Comparison) -> None:
+    """Say what no spread over seeds shows, since all runs read the same test images."""
+    intervals = [run.intervals.get("test_accuracy") for group in found.groups for run in group.runs]
+    known = [interval.half_width for interval in intervals if interval is not None]
+    if known and any(len(group.runs) > 1 for group in found.groups):
+        out.print(
+            f"all runs read the same test images: ± {100 * max(known):.1f} points of a test accuracy (95 %, Wilson) "
+            "are theirs,\ncommon to all groups and in no figure over seeds",
+            style="dim",
+        )  # fmt: skip
 
 
 def _whole_cell(group: Group, metric: str) -> str:
@@ -99,8 +112,18 @@ def _print_differences(found: Comparison) -> None:
     out.print(table)
     overall = [f"{METRICS[m].label}: F {a.f:.3g}, p {_p(a.p)}" for m, a in found.anova.items() if METRICS[m].shown]
     if overall:
-        out.print("Welch's ANOVA, all groups   " + "   ".join(overall))
-    out.print(_TESTS, style="dim")
+        out.print("Welch's ANOVA, all groups that vary   " + "   ".join(overall))
+    if many and (never := _never_vary(found)):
+        out.print(f"no spread, and so left out of ANOVA and Games-Howell   {never}", markup=False)
+    tests = sum(pair.p_holm is not None for pairs in shown.values() for pair in pairs)
+    family = f"the {tests} test{'s' * (tests != 1)} of this table"
+    post_hoc = "; Games-Howell: over the pairs of one metric" * many
+    out.print(f"{_TESTS}{family}{post_hoc}", style="dim")
+
+
+def _never_vary(found: Comparison) -> str:
+    shown = {METRICS[metric].label: names for metric, names in found.never_vary.items() if METRICS[metric].shown}
+    return "   ".join(f"{label}: {', '.join(names)}" for label, names in shown.items())
 
 
 def _tests(pair: Difference, kind: Metric, many: bool) -> list[str]:
@@ -120,17 +143,24 @@ def _tests(pair: Difference, kind: Metric, many: bool) -> list[str]:
 def _print_lines(found: Comparison) -> None:
     if not any(group.lines for group in found.groups):
         return
-    table = _table("on pruning intensity", "group", "slope, per 10 % [95 %]", "R²", "p", "networks")
+    table = _table("on pruning intensity", "group", "slope, per 10 % [95 %]", "R²", "p", "runs", "networks")
     for name, kind in LINES.items():
         for group in found.groups:
             if (line := group.lines.get(name)) is not None:
-                slope = _change(line.slope / 10, kind, kind.unit)
-                table.add_row(
-                    kind.label, group.name, slope, f"{line.r_squared:.2f}", _p(line.p), str(line.count)
-                )  # fmt: skip
+                table.add_row(kind.label, group.name, *_line(line, kind))
     out.print()
     out.print(table)
     out.print(_LINES, style="dim")
+
+
+def _line(line: Regression, kind: Metric) -> list[str]:
+    mean, interval = line.slope.mean / 10, line.slope.interval
+    if interval is None or line.why_no_p == EQUAL:
+        slope = _with_unit(_plain(mean, kind, mean), kind.unit)
+    else:
+        slope = _change(interval / 10, kind, kind.unit)
+    p = f"none: {line.why_no_p}" if line.why_no_p else _p(line.p)
+    return [slope, f"{line.r_squared:.2f}", p, str(line.slope.count), str(line.count)]
 
 
 def _change(interval: Interval, kind: Metric, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""`pipeline devices`: what is registered, whether it works, what it lacks, and whose host key is trusted."""
+"""`pipeline devices`: what is registered, whether it works, what it lacks, how exact it is, whose key is trusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from pipeline.cli.console import err, out, print_json
-from pipeline.cli.options import Inventory, Json
+from pipeline.cli.options import Data, Inventory, Json, Model
 from pipeline.cli.waiting import told_when_waiting
 from pipeline.errors import DeviceError, HostKeyChangedError, PythonMissingError, UserError
 from pipeline.inventory import load_inventory
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.checks import Finding
     from pipeline.mending import Mend
 
-app = typer.Typer(help="Registered devices: list, trust, check, doctor, setup.", no_args_is_help=True)
+app = typer.Typer(help="Registered devices: list, trust, check, doctor, setup, calibrate.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A device of the inventory.")]
 
@@ -106,6 +106,29 @@ def doctor(
     with err.status(f"watching {name} for {2 * seconds:g} s …"):
         findings = examine(device, seconds, on_event=told_when_waiting())
     _print_findings(findings, json)
+
+
+@app.command()
+def calibrate(
+    name: Name,
+    measurements: Annotated[
+        int | None,
+        typer.Option("--measurements", metavar="N", min=2, help="Of each length and kind; default: 20, or the budget."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="Measure so long at most: 10m, 90s, 1h.")
+    ] = None,
+    model: Model = None,
+    data: Data = None,
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Measure a network beside itself: how often its intervals hold the truth; kept with the device."""
+    from pipeline.cli.calibrating import Asked, calibrate_and_show  # as above
+
+    device = _real(load_inventory(inventory, partial=True).device(name))
+    asked = Asked(device=device, measurements=measurements, budget=budget, model=model, data=data)
+    calibrate_and_show(asked, json=json)
 
 
 @app.command()

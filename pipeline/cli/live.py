@@ -147,7 +147,7 @@ def describe(trial: Trial) -> str:
         put_aside = (trial.failure or "").startswith("quarantined")
         return str(trial.failure) if put_aside else f"failed: {trial.failure}"
     ratio = trial.measurement.ratio
-    latency = f"{trial.measurement.p50_ms.value:.3g} ms" + (f" ({ratio.value:.3f}×)" if ratio else "")
+    latency = f"{ratio.value:.3f}× of base" if ratio else f"{trial.measurement.p50_ms.value:.3g} ms"
     reward = "" if trial.reward is None else f", reward {trial.reward:.3f}"
     doubts = f", in doubt: {' '.join(trial.measurement.flags)}" if trial.measurement.flags else ""
     verdict = "" if trial.feasible else ", misses the target"

@@ -9,16 +9,18 @@ from rich.table import Table
 from pipeline import __version__, plugins, regular_file
 from pipeline.agent import open_agent
 from pipeline.beginning import require_writable
+from pipeline.bench import WHOLE, longer, part_of
 from pipeline.cli.waiting import told_when_waiting
 from pipeline.errors import ModelError, OutputError
 from pipeline.export.format import FORMATS, require_usable
 from pipeline.inventory import load_inventory
+from pipeline.pooling import combined
 from pipeline.recording import Recorder, as_recorded, header_of
 from pipeline.records import Device, Interval, Measurement, Power
 
 
 def profiled(model: Path, device: str, inventory: Path | None, record: Path | None = None) -> Measurement:
-    """Return the measured figures of a file on a registered device; the raw samples go to ``record``.
+    """Return the figures of a file on a registered device, measured in several processes; raw samples go to ``record``.
 
     Raises:
         ModelError: no such file, or none that the device could load.
@@ -34,11 +36,13 @@ def profiled(model: Path, device: str, inventory: Path | None, record: Path | No
     with open_agent(registered, on_event=told_when_waiting(), record=recorder.heard if record else None) as agent:
         require_usable(registered.format, data, agent.limits, shown=str(model))
         agent.hold()
-        measured = agent.measure(data, registered.format)
+        told = agent.settings_for(registered.measure)
+        each = part_of(longer(told, WHOLE))
+        parts = [agent.measure(data, registered.format, settings=each) for _ in range(told.processes)]
     if record is not None:
         recorder.begin(record, header_of(registered, {"model": model.name}, {"pipeline": __version__}))
         recorder.close()
-    return measured
+    return combined(parts, ci_rel=told.ci_rel / WHOLE)
 
 
 def read_model(model: Path, device: Device) -> bytes:
@@ -75,9 +79,9 @@ def table(model: Path, device: str, measurement: Measurement) -> Table:
     m = measurement
     rows.add_row("latency p50", f"{_with_interval(m.p50_ms)} ms")
     rows.add_row("p90, p99, mean", f"{m.p90_ms:.3f}, {m.p99_ms:.3f}, {m.mean_ms:.3f} ms")
-    rows.add_row(
-        "inferences", f"{m.inferences:,} in {m.seconds:.1f} s, {m.runtime}, {m.threads} thread{'s' * (m.threads > 1)}"
-    )
+    processes = f" in {m.processes} processes" if m.processes > 1 else ""
+    threads = f"{m.threads} thread{'s' * (m.threads > 1)}"
+    rows.add_row("inferences", f"{m.inferences:,}{processes} in {m.seconds:.1f} s, {m.runtime}, {threads}")
     if m.power is None:
         rows.add_row("power", "not measured")
         rows.add_row("energy", "not measured")

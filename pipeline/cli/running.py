@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from pipeline import __version__
+from pipeline.agent import Agent
 from pipeline.beginning import begin, require_writable
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.live import view
@@ -89,7 +90,7 @@ def _seen_through(
         if store is None:
             store = stack.enter_context(begin(asked.runs, told, board, asked.inventory))
         if recorder is not None:
-            _begin(recorder, store, told, ready.agent.device)
+            _begin(recorder, store, told, ready.agent)
         target = " ".join(told.target) or "no target"
         what = Text("run ").append(store.id, style="bold")
         err.print(what.append(f": {told.data} on {board.name}, {target}, {told.strategy}"))
@@ -210,12 +211,13 @@ def _recorder(asked: Asked, store: Store | None, stack: ExitStack) -> Recorder |
     return recorder
 
 
-def _begin(recorder: Recorder, store: Store, told: RunConfig, board: Device) -> None:
+def _begin(recorder: Recorder, store: Store, told: RunConfig, agent: Agent) -> None:
     about = {
         "seed": told.seed, "data": told.data, "model": told.model or "default", "strategy": told.strategy,
         "target": " ".join(told.target) or "none", "trials": told.trials, "run": store.id,
     }  # fmt: skip
-    recorder.begin(store.path / FILE_NAME, header_of(board, about, {"pipeline": __version__}))
+    header = header_of(agent.device, about, {"pipeline": __version__}, agent.calibration().calibration)
+    recorder.begin(store.path / FILE_NAME, header)
     store.set("recording", FILE_NAME)
 
 

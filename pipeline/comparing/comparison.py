@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.comparing.differences import Anova, Difference, Summary, anova, differences, summary
+from pipeline.comparing.differences import (
+    Anova,
+    Difference,
+    Summary,
+    adjusted,
+    anova,
+    differences,
+    never_varying,
+    summary,
+)
 from pipeline.comparing.grouping import Grouped, grouped, shared_settings
 from pipeline.comparing.metrics import LINES, METRICS
 from pipeline.comparing.reading import DEVICE, Entry, Point
@@ -38,7 +47,7 @@ class Group:
     metrics: Mapping[str, Summary]
     """Over the seeds; only those that every run of the group has."""
     lines: Mapping[str, Regression]
-    """On pruning intensity, over all networks that these runs measured in their searches."""
+    """On pruning intensity: a line a run, through the networks that its search measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +58,12 @@ class Comparison:
     shared: Mapping[str, str]
     """Settings in which all runs agree."""
     differences: Mapping[str, tuple[Difference, ...]]
-    """By metric, of every two groups of two seeds or more."""
+    """By metric, of every two groups of two seeds or more. Holm's p are adjusted over the pairs of all metrics whose
+    differences are shown; those of the others are no part of the family and have none."""
     anova: Mapping[str, Anova]
-    """By metric, where there are three groups or more."""
+    """By metric, where there are three groups or more that vary."""
+    never_vary: Mapping[str, tuple[str, ...]]
+    """By metric, the groups that ANOVA and Games-Howell leave out because all of their seeds came to one figure."""
     left_out: Mapping[str, str]
     """Run → why it is not compared."""
     warnings: tuple[str, ...]
@@ -66,13 +78,14 @@ def comparison(entries: Sequence[Entry], left_out: Mapping[str, str]) -> Compari
     found, repeated = grouped(entries)
     samples = {metric: _samples(found, metric) for metric in METRICS}
     tested = {metric: _testable(found, metric, of) for metric, of in samples.items()}
-    pairs = {metric: tuple(d for of in parts for d in differences(of)) for metric, parts in tested.items()}
     overall = {metric: anova(parts[0]) for metric, parts in tested.items() if len(parts) == 1}
+    constant = {metric: tuple(n for of in parts for n in never_varying(of)) for metric, parts in tested.items()}
     return Comparison(
         groups=tuple(_group(group, samples) for group in found),
         shared=shared_settings(entries),
-        differences={metric: of for metric, of in pairs.items() if of},
+        differences=_pairs(tested),
         anova={metric: one for metric, one in overall.items() if one is not None},
+        never_vary={metric: names for metric, names in constant.items() if names},
         left_out={**left_out, **repeated},
         warnings=tuple(warnings(found)),
     )
@@ -86,19 +99,26 @@ def warnings(groups: Sequence[Grouped]) -> list[str]:
 def _group(group: Grouped, samples: Mapping[str, Mapping[str, Sequence[float]]]) -> Group:
     runs = (Run(run=e.run, seed=e.seed, figures=e.figures, intervals=e.intervals) for e in group.entries)
     known = {metric: summary(of[group.name]) for metric, of in samples.items() if group.name in of}
-    points = [point for entry in group.entries for point in entry.points if point.intensity is not None]
-    return Group(name=group.name, differs=group.differs, runs=tuple(runs), metrics=known, lines=lines_of(points))
+    lines = lines_of([entry.points for entry in group.entries])
+    return Group(name=group.name, differs=group.differs, runs=tuple(runs), metrics=known, lines=lines)
 
 
-def lines_of(points: Sequence[Point]) -> dict[str, Regression]:
-    """Return the lines of accuracy, latency and power on intensity, where there are enough points with both."""
-    found = {}
-    for name in LINES:
-        both = [(p.intensity, y) for p in points if p.intensity is not None and (y := getattr(p, name)) is not None]
-        line = regression([x for x, _ in both], [y for _, y in both])
-        if line is not None:
-            found[name] = line
-    return found
+def lines_of(runs: Sequence[Sequence[Point]]) -> dict[str, Regression]:
+    """Return the lines of accuracy, latency and power on intensity, where a run has enough points with both."""
+    lines = {name: regression([_both(points, name) for points in runs]) for name in LINES}
+    return {name: line for name, line in lines.items() if line is not None}
+
+
+def _both(points: Sequence[Point], name: str) -> list[tuple[float, float]]:
+    """Return intensity and figure of the points that have both."""
+    return [(p.intensity, y) for p in points if p.intensity is not None and (y := getattr(p, name)) is not None]
+
+
+def _pairs(tested: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> dict[str, tuple[Difference, ...]]:
+    """Return the differences by metric; those that are shown are adjusted as one family."""
+    found = {metric: tuple(d for of in parts for d in differences(of)) for metric, parts in tested.items()}
+    found = {metric: of for metric, of in found.items() if of}
+    return found | adjusted({metric: of for metric, of in found.items() if METRICS[metric].shown})
 
 
 def _samples(groups: Sequence[Grouped], metric: str) -> dict[str, list[float]]:

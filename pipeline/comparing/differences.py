@@ -1,13 +1,14 @@
 """Whether groups of runs differ: Welch's t-test, Welch's ANOVA with Games and Howell's test, Hedges' g, Holm.
 
 A group is a sample of seeds. Nothing here assumes that groups spread alike: some searches are steadier than others.
+One that never varies has no variance to weigh its mean by: it is left out of the ANOVA and of Games and Howell's test.
 
     Welch's t       Welch, Biometrika 34, 1947; the interval of the difference is its own, too
     Welch's ANOVA   Welch, Biometrika 38, 1951: do any of three or more groups differ?
     Games-Howell    Games and Howell, Journal of Educational Statistics 1, 1976: the post-hoc test of that ANOVA
     Hedges' g       Hedges, Journal of Educational Statistics 6, 1981: the difference in pooled standard deviations,
                     its bias for few seeds taken off; its interval by the noncentral t distribution
-    Holm            Scandinavian Journal of Statistics 6, 1979: p adjusted for the number of pairs
+    Holm            Scandinavian Journal of Statistics 6, 1979: p adjusted for the number of tests in a family
 """
 
 from __future__ import annotations
@@ -56,14 +57,15 @@ class Difference:
     p: float | None
     """Welch's t-test, two-sided."""
     p_holm: float | None = None
+    """Adjusted for all tests of a family; None as well where the pair belongs to none."""
     p_games_howell: float | None = None
-    """None as well where there are two groups only."""
+    """Adjusted for the pairs of one metric; None as well where either group never varies, or fewer than three vary."""
     hedges_g: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
 class Anova:
-    """Welch's: whether any of three or more groups differ."""
+    """Welch's: whether any of three or more groups that vary differ."""
 
     f: float
     p: float
@@ -86,22 +88,40 @@ def summary(figures: Sequence[float]) -> Summary:
 
 
 def differences(samples: Mapping[str, Sequence[float]]) -> list[Difference]:
-    """Return the difference of every two groups of two figures or more, in the groups' order; p adjusted over them."""
+    """Return the difference of every two groups of two figures or more, in the groups' order; without Holm's p."""
     able = {name: figures for name, figures in samples.items() if len(figures) > 1}
     found = [_difference(one, other, able[one], able[other]) for one, other in combinations(able, 2)]
-    adjusted = iter(holm([d.p for d in found if d.p is not None]))
-    found = [d if d.p is None else replace(d, p_holm=next(adjusted)) for d in found]
-    post_hoc = _games_howell(able)
+    post_hoc = _games_howell(samples)
     return [replace(d, p_games_howell=post_hoc.get((d.one, d.other))) for d in found]
 
 
 def anova(samples: Mapping[str, Sequence[float]]) -> Anova | None:
-    """Return Welch's ANOVA; None for fewer than three groups of two figures, or where one of them never varies."""
-    able = [figures for figures in samples.values() if len(figures) > 1]
-    if len(able) < 3 or any(_constant(figures) for figures in able):
+    """Return Welch's ANOVA of the groups that vary; None for fewer than three of them."""
+    varying = _varying(samples)
+    if len(varying) < 3:
         return None
-    found = stats.f_oneway(*able, equal_var=False)
+    found = stats.f_oneway(*varying.values(), equal_var=False)
     return Anova(f=float(found.statistic), p=float(found.pvalue))
+
+
+def never_varying(samples: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    """Return the groups of two figures or more that are all equal, in the groups' order.
+
+    >>> never_varying({"one": [2.0, 2.0], "other": [1.0, 2.0], "single": [3.0]})
+    ('one',)
+    """
+    return tuple(name for name, figures in samples.items() if len(figures) > 1 and is_constant(figures))
+
+
+def adjusted(family: Mapping[str, Sequence[Difference]]) -> dict[str, tuple[Difference, ...]]:
+    """Return the differences of several metrics, p adjusted after Holm over all of them together.
+
+    Who reads ten tests looks for those that are significant, whichever metric they are of.
+    """
+    found = iter(holm([d.p for of in family.values() for d in of if d.p is not None]))
+    return {
+        metric: tuple(d if d.p is None else replace(d, p_holm=next(found)) for d in of) for metric, of in family.items()
+    }
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -122,7 +142,7 @@ def hedges_g(one: Sequence[float], other: Sequence[float]) -> Interval | None:
     """Return the effect's size in pooled standard deviations with its 95 % interval; None: neither sample varies."""
     free = len(one) + len(other) - 2
     squares = (len(one) - 1) * statistics.variance(one) + (len(other) - 1) * statistics.variance(other)
-    if _constant(one) and _constant(other):
+    if is_constant(one) and is_constant(other):
         return None
     scale = math.sqrt(len(one) * len(other) / (len(one) + len(other)))
     t = scale * (statistics.fmean(one) - statistics.fmean(other)) / math.sqrt(squares / free)
@@ -139,9 +159,18 @@ def unbiased(free: int) -> float:
     return math.exp(float(gammaln(free / 2) - gammaln((free - 1) / 2))) / math.sqrt(free / 2)
 
 
+def is_constant(figures: Sequence[float]) -> bool:
+    """Return whether all figures are equal, but for what floating point rounds.
+
+    >>> is_constant([0.1 + 0.2, 0.3]), is_constant([0.3, 0.301])
+    (True, False)
+    """
+    return math.isclose(max(figures), min(figures), rel_tol=1e-12)
+
+
 def _difference(one: str, other: str, first: Sequence[float], second: Sequence[float]) -> Difference:
     apart = statistics.fmean(first) - statistics.fmean(second)
-    if _constant(first) and _constant(second):
+    if is_constant(first) and is_constant(second):
         return Difference(
             one=one, other=other, difference=Interval(apart, apart, apart), t=None, degrees=None, p=None, hedges_g=None
         )
@@ -156,11 +185,16 @@ def _difference(one: str, other: str, first: Sequence[float], second: Sequence[f
 
 
 def _games_howell(samples: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], float]:
-    """Return the post-hoc test's p of every two groups; nothing if there are fewer than three, or one never varies."""
-    if len(samples) < 3 or any(_constant(figures) for figures in samples.values()):
+    """Return the post-hoc test's p of every two groups that vary; nothing if there are fewer than three."""
+    varying = _varying(samples)
+    if len(varying) < 3:
         return {}
-    found = stats.tukey_hsd(*samples.values(), equal_var=False).pvalue
-    return {(one, other): float(found[i, j]) for (i, one), (j, other) in combinations(enumerate(samples), 2)}
+    found = stats.tukey_hsd(*varying.values(), equal_var=False).pvalue
+    return {(one, other): float(found[i, j]) for (i, one), (j, other) in combinations(enumerate(varying), 2)}
+
+
+def _varying(samples: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+    return {name: figures for name, figures in samples.items() if len(figures) > 1 and not is_constant(figures)}
 
 
 def _noncentral(t: float, free: int, share: float) -> float:
@@ -174,7 +208,3 @@ def _noncentral(t: float, free: int, share: float) -> float:
     while below(t - reach) < share or below(t + reach) > share:
         reach *= 2
     return float(brentq(lambda shift: below(shift) - share, t - reach, t + reach))
-
-
-def _constant(figures: Sequence[float]) -> bool:
-    return math.isclose(max(figures), min(figures), rel_tol=1e-12)

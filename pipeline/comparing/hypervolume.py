@@ -4,6 +4,9 @@ The hypervolume (Zitzler and Thiele, IEEE Transactions on Evolutionary Computati
 (latency, accuracy) that some network of the front beats in both and that beat the reference point in both. Here that
 point is the base model's own latency (a ratio of 1) at the accuracy of guessing: a network slower than the base model
 or no better than a guess adds nothing. A network as good as perfect in no time at all would make it 1 - guess.
+
+Accuracies are those of the search split, by which the networks of the front were picked: by chance the best of many are
+above what they are worth, so the area is too large, and grows with the number of different networks.
 """
 
 from __future__ import annotations

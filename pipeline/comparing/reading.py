@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from pipeline import codec
 from pipeline.comparing.hypervolume import of_networks
 from pipeline.config import RunConfig
-from pipeline.drift import corrected
+from pipeline.drift import corrected, corrected_power
 from pipeline.errors import UserError
 from pipeline.records import Artifact, DeviceFacts, Figures, Interval, Measurement, SearchSpace, Trial
 from pipeline.reward import channels_gone
@@ -123,16 +123,16 @@ def figures_of(network: Figures, base: Measurement, images: int) -> tuple[dict[s
     """Return what one network came to, by metric, and the intervals that single figures have.
 
     Args:
-        base: the base model's measurement, by which a latency in ms is freed of drift.
+        base: the base model's measurement, by which latency, power and energy are freed of drift.
         images: of the test split.
     """
     measured = network.measurement
     known: dict[str, Interval] = {"latency_ms": corrected(measured, base)}
     if measured.ratio is not None:
         known["latency_ratio"] = measured.ratio
-    if measured.power is not None:
-        kind = "_estimated" if measured.power.estimated else ""
-        known |= {f"power{kind}_w": measured.power.mean_w, f"energy{kind}_mj": measured.power.energy_total_mj}
+    if (power := corrected_power(measured, base)) is not None:
+        kind = "_estimated" if power.estimated else ""
+        known |= {f"power{kind}_w": power.mean_w, f"energy{kind}_mj": power.energy_total_mj}
     figures = {metric: interval.value for metric, interval in known.items()}
     figures |= {"parameters": network.parameters, "macs": network.macs, "size_bytes": network.size_bytes}
     if network.test_accuracy is not None:
@@ -180,7 +180,7 @@ def _point(trial: Trial, space: SearchSpace | None) -> Point | None:
         intensity=sum(gone) / len(gone) if gone else None,
         accuracy=trial.candidate.accuracy,
         latency_ratio=measured.ratio.value,
-        power_ratio=measured.power_ratio,
+        power_ratio=measured.power_ratio.value if measured.power_ratio else None,
     )
 
 

@@ -12,6 +12,7 @@ from html import escape
 from itertools import accumulate
 from typing import Any
 
+from pipeline.drift import corrected
 from pipeline.pareto import non_dominated
 from pipeline.records import Interval, Measurement, PruningPlan, SearchSpace, Trial
 from pipeline.report.contents import Contents
@@ -190,17 +191,17 @@ def seconds(run: Contents) -> Chart | None:
 
 
 class _LatencyAxis:
-    """Latency over the base model's where every trial was paired with it, else milliseconds."""
+    """Latency over the base model's where every trial was paired with it, else milliseconds, free of drift."""
 
     def __init__(self, run: Contents) -> None:
         self._paired = all(t.measurement is not None and t.measurement.ratio is not None for t in run.measured)
-        base = None if run.base is None else run.base.measurement.p50_ms.value
+        self._base = base = None if run.base is None else run.base.measurement
         self.title = "median latency, base model = 1" if self._paired else "median latency in ms"
         share = run.latency_target
-        self.target = share if self._paired or share is None or base is None else share * base
+        self.target = share if self._paired or share is None or base is None else share * base.p50_ms.value
 
     def of(self, measurement: Measurement) -> Interval | None:
-        return measurement.ratio if self._paired else measurement.p50_ms
+        return measurement.ratio if self._paired else corrected(measurement, self._base)
 
     def of_base(self, measurement: Measurement) -> float:
         return 1.0 if self._paired else measurement.p50_ms.value
@@ -273,7 +274,7 @@ def _chosen(run: Contents, axis: _LatencyAxis) -> list[_Trace]:
     ends = [(axis.of(f.measurement), f) for f in (run.chosen.before, run.chosen.after)]
     spots = [(interval.value, figures.search_accuracy) for interval, figures in ends if interval is not None]
     after = run.chosen.after
-    latency = _latency(after.measurement)
+    latency = _latency(run, after.measurement)
     return [
         {
             "type": "scatter",
@@ -330,7 +331,7 @@ def _describe(run: Contents, trial: Trial) -> str:
     if trial.candidate is not None:
         lines.append(f"accuracy {trial.candidate.accuracy:.2%}")
     if trial.measurement is not None:
-        lines.append(_latency(trial.measurement))
+        lines.append(_latency(run, trial.measurement))
         lines += [f"doubt: {escape(flag)}" for flag in trial.measurement.flags]
     if trial.reward is not None:
         terms = ", ".join(f"{escape(name)} {value:+.3f}" for name, value in trial.terms.items())
@@ -338,8 +339,8 @@ def _describe(run: Contents, trial: Trial) -> str:
     return "<br>".join([*lines, *_plan(run, trial)])
 
 
-def _latency(measurement: Measurement) -> str:
-    text = uncertain(measurement.p50_ms, "ms")
+def _latency(run: Contents, measurement: Measurement) -> str:
+    text = uncertain(corrected(measurement, run.base.measurement if run.base else None), "ms")
     return text if measurement.ratio is None else f"{text}, {ratio(measurement.ratio)}"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from pipeline import codec
+from pipeline.calibration import Calibration
 from pipeline.drift import Drift, drift_of
 from pipeline.errors import ConfigError
 from pipeline.records import Artifact, Figures, SearchSpace, Trial
@@ -59,6 +60,8 @@ class Contents:
     front: frozenset[int]
     """Indices of the trials that no other beats."""
     chosen: Artifact | None
+    calibration: Calibration | None = None
+    """Of the device, as the run began; None: nobody had calibrated it as it was."""
     usage: tuple[str, ...] = ()
     """How the device's time was spent, in words, a round each."""
 
@@ -106,6 +109,7 @@ def gather(run: ReadableRun) -> Contents:
         started=run.get("started"),
         seconds=seconds if isinstance(seconds, int | float) else None,
         base=_record(Figures, run.get("base")),
+        calibration=_record(Calibration, run.get("calibration")),
         space=_record(SearchSpace, run.get("space")),
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.drift import corrected
+from pipeline.drift import corrected, corrected_power, footing, same_sensor
 from pipeline.records import Figures, Interval, Measurement, Power, PruningPlan, channel_sparsity
 
 NOT_MEASURED = "not measured"
 NOTE = (
     "Median latency of the pruned network: its ratio to the base model, measured in turns with it, times the base "
-    "model's own, so that the board's drift does not count."
+    "model's own, so that the board's drift does not count. The percentile is moved by the same factor as the median; "
+    "power and energy are found as the median is, where the same sensor measured both."
 )
 """Goes with the table."""
 ZEROS = (
@@ -64,6 +65,7 @@ class Weighed(Protocol):
 def comparison(base: Figures, pruned: Figures) -> list[Row]:
     """Return the last table: accuracy, latency, power, energy, size; ± and [ , ] are 95 % confidence intervals."""
     before, after = base.measurement, pruned.measurement
+    power, p99_ms = corrected_power(after, before), after.p99_ms * footing(after, before)
     rows = [
         _accuracy(base, pruned),
         Row(
@@ -75,11 +77,11 @@ def comparison(base: Figures, pruned: Figures) -> list[Row]:
         Row(
             "Latency, 99th percentile",
             f"{before.p99_ms:.3g} ms",
-            f"{after.p99_ms:.3g} ms",
-            _times(after.p99_ms, before.p99_ms),
+            f"{p99_ms:.3g} ms",
+            _times(p99_ms, before.p99_ms),
         ),
-        Row("Power", _power(before.power), _power(after.power), _power_change(before, after)),
-        Row("Energy an inference", _energy(before.power), _energy(after.power), _energy_change(before, after)),
+        Row("Power", _power(before.power), _power(power), _power_change(before, after)),
+        Row("Energy an inference", _energy(before.power), _energy(power), _energy_change(before, after)),
         *weights(base, pruned),
     ]
     if before.flags or after.flags:
@@ -204,24 +206,19 @@ def _energy(power: Power | None) -> str:
 
 
 def _power_change(before: Measurement, after: Measurement) -> str:
-    if before.power is None or after.power is None or not _same_sensor(before.power, after.power):
+    if before.power is None or after.power is None or not same_sensor(before.power, after.power):
         return ""
     if after.power_ratio is not None:
-        return f"{after.power_ratio:.2f}×"
+        return ratio(after.power_ratio)
     return _times(after.power.mean_w.value, before.power.mean_w.value)
 
 
 def _energy_change(before: Measurement, after: Measurement) -> str:
-    if before.power is None or after.power is None or not _same_sensor(before.power, after.power):
+    if before.power is None or after.power is None or not same_sensor(before.power, after.power):
         return ""
     if after.energy_ratio is not None:
-        return f"{after.energy_ratio:.2f}×"
+        return ratio(after.energy_ratio)
     return _times(after.power.energy_total_mj.value, before.power.energy_total_mj.value)
-
-
-def _same_sensor(before: Power, after: Power) -> bool:
-    """Figures of two sensors, or of one that measures and one that estimates, are no pair."""
-    return (before.source, before.scope, before.estimated) == (after.source, after.scope, after.estimated)
 
 
 def _times(after: float, before: float) -> str:

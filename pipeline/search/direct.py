@@ -56,7 +56,7 @@ class DirectDqn:
         self._episodes.append((states, masks, indices(trial.plan), trial.reward))
         self._accuracy = trial.candidate.accuracy / self._problem.base_accuracy
         if trial.measurement is not None and trial.measurement.power_ratio is not None:
-            self._power = trial.measurement.power_ratio
+            self._power = trial.measurement.power_ratio.value
 
     def _episode(self) -> list[int]:
         share = min(1.0, self._asked / max(1.0, _EXPLORING * self._problem.trials))

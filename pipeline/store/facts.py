@@ -20,6 +20,8 @@ from pydantic import (
 )
 
 from pipeline import codec
+from pipeline.between import Spread
+from pipeline.calibration import Calibration
 from pipeline.records import DeviceFacts, Figures, SearchSpace
 from pipeline.usage import Usage
 
@@ -75,11 +77,12 @@ class _Rung(_Fact):
 
 
 _KINDS: Mapping[str, Any] = {
-    "base": Figures, "base_weights": StrictStr, "channel step": StrictInt, "chosen": StrictStr,
-    "classes": list[StrictStr], "code": dict[str, StrictStr], "config": _Config, "device": _Device,
+    "base": Figures, "base_weights": StrictStr, "calibration": Calibration, "channel step": StrictInt,
+    "chosen": StrictStr, "classes": list[StrictStr], "code": dict[str, StrictStr], "config": _Config, "device": _Device,
     "facts": DeviceFacts, "failure": StrictStr, "finished": StrictStr, "folder": StrictStr, "git": StrictStr,
     "input": _Input, "inventory": StrictStr, "modes": dict[str, Any], "recording": StrictStr, "rung": _Rung,
     "seconds": StrictFloat | StrictInt, "seed": StrictInt, "space": SearchSpace, "splits": _Splits,
+    "spreads": dict[str, Spread],
     "started": StrictStr, "status": StrictStr, "tuning": _Tuning, "usage": Usage, "verified": _Verified,
     "versions": dict[str, StrictStr], "weights file": dict[str, StrictStr], "winner": StrictStr,
 }  # fmt: skip

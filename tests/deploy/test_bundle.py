@@ -19,9 +19,10 @@ from PIL import Image
 
 from deploy.bundle import BundleFacts, verify_bundle, write_bundle
 from pipeline import codec
+from pipeline.calibration import Calibration
 from pipeline.errors import OutputError
 from pipeline.records import Artifact, Figures, PruningPlan
-from tests.examples import artifact, device_facts, figures, measurement, power, pruned_figures, space
+from tests.examples import artifact, calibration, device_facts, figures, measurement, power, pruned_figures, space
 from tests.pipeline.export.tflite.tiny import CONVERTED, tiny
 
 CLASSES = ("dark", "middling", "bright", "dazzling")
@@ -119,7 +120,14 @@ def test_the_manifest_says_all_that_is_needed_to_run_trust_and_repeat_it(model: 
     assert codec.load(Figures, made["figures"]["base"]) == figures()
     assert codec.load(Figures, made["figures"]["after_fine_tuning"]) == pruned_figures()
     assert made["accuracy"]["verified"] == {"device": 0.92, "host": 0.92, "images": 500}
+    assert made["calibration"] is None
     assert (made["seeds"], made["git"]["commit"], made["config"]["model"]) == ({"run": 3}, "abc", "resnet20")
+
+
+def test_the_manifest_says_how_far_the_device_s_intervals_can_be_trusted(model: Path, tmp_path: Path) -> None:
+    folder = write(model, tmp_path / "bundle", facts=make_facts(calibration=calibration()))
+    made = json.loads((folder / "manifest.json").read_text())
+    assert codec.load(Calibration, made["calibration"]) == calibration()
 
 
 def test_a_plan_of_another_round_is_given_by_its_levels_alone(model: Path, tmp_path: Path) -> None:

@@ -112,25 +112,29 @@ def test_a_candidate_that_is_surely_too_slow_is_not_measured_to_the_end(tmp_path
     slow = run(tmp_path, model(ms=3.0, burn=True), **told)
 
     assert slow["early"]
-    assert 5 <= len(slow["candidate"]["blocks"]) < 100
+    assert 8 <= len(slow["candidate"]["blocks"]) < 100
     assert not run(tmp_path, model(ms=1.0, burn=True), **dict(told, max_s=0.5))["early"]
 
 
-def test_with_power_it_goes_on_until_the_energy_is_known_too(tmp_path, model):
+@pytest.mark.parametrize("beside", [False, True])
+def test_with_power_it_goes_on_until_the_energy_is_known_too(tmp_path, model, beside):
     told = []
 
-    def energy_enough(windows):
-        told.append(windows)
+    def energy_enough(turns):
+        told.append(turns)
         return len(told) == 3
 
-    asked = Measure(candidate=model(ms=0.2, burn=True), **dict(QUICK, max_s=5.0), idle_s=0.0, power=Power("rapl"))
+    path = model(ms=0.2, burn=True)
+    reference = path if beside else None
+    asked = Measure(path, reference=reference, **dict(QUICK, max_s=5.0), idle_s=0.0, power=Power("rapl"))
     result = measure.run(asked, str(tmp_path), lambda _: None, energy_enough)
 
     assert len(told) == 3
-    blocks = result["candidate"]["blocks"]
-    assert [window for windows in told for window in windows] == [
-        [b["start_s"], b["end_s"], len(b["ms"])] for b in blocks
-    ], "each block is told once"
+    models = [result[name]["blocks"] for name in ("candidate", "reference") if result[name]]
+    assert len(models) == 1 + beside
+    assert [turn for turns in told for turn in turns] == [
+        [[b["start_s"], b["end_s"], len(b["ms"])] for b in turn] for turn in zip(*models, strict=True)
+    ], "each turn is told once"
 
 
 def test_the_board_is_looked_at_while_it_works_and_the_conditions_are_told(tmp_path, model):

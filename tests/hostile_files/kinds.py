@@ -33,18 +33,21 @@ from device_agents import protocol
 from pipeline import codec
 from pipeline.applying import apply_recipe
 from pipeline.bundling import bundle_facts
+from pipeline.calibration import Conditions
+from pipeline.cli.calibrating import table
 from pipeline.comparing.reading import read
 from pipeline.config import load_config
 from pipeline.inventory import load_inventory
 from pipeline.recipe import Cut, GroupCut, Recipe, read_recipe, to_text
 from pipeline.recording import FILE_NAME, as_recorded, read_answers
-from pipeline.records import Device
+from pipeline.records import Device, Interval, MeasureSettings
 from pipeline.sessions.replay import ReplaySession
 from pipeline.store import Store, as_json
 from pipeline.store.database import NAME
+from pipeline.stored_calibrations import FORMAT, read_file
 from pipeline.zoo import load_data
 from pipeline.zoo.weights import load_weights
-from tests.examples import space
+from tests.examples import calibration, device_facts, space
 from tests.hostile_files.mutations import changed, damaged, text_of
 from tests.pipeline.comparing.stores import finished_run
 
@@ -72,6 +75,20 @@ class Kind:
         path = folder / self.name
         path.write_bytes(content)
         self.read(path)
+
+
+# ---------------------------------------------------------------- a device's calibration
+
+
+def _calibration() -> bytes:
+    return codec.to_text({"format": FORMAT, "calibration": codec.dump(calibration())}).encode()
+
+
+def _calibrated(path: Path) -> object:
+    """Return what the calibration says, whether it holds, and how wide it makes an interval."""
+    found = read_file(path, "pi4")
+    now = Conditions.of(Device(name="pi4", kind="linux"), device_facts(), MeasureSettings())
+    return str(found), found.short(), found.misfit(now), table(found), found.spread.widened(Interval(1.0, 0.9, 1.1))
 
 
 # ---------------------------------------------------------------- a network, its weights, its recipe
@@ -173,7 +190,7 @@ def _usable(path: Path) -> None:
 _INVENTORY = """
 version: 1
 defaults:
-  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2}
+  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2}
   channel_step: &step 4
 groups:
   lab: {devices: [pi, nano], tags: [lab]}
@@ -305,7 +322,8 @@ def _tape(path: Path) -> None:
 def _run() -> bytes:
     with tempfile.TemporaryDirectory() as root:
         told = {"name": "x", "shape": [1, 8, 8], "mean": [0.5], "std": [0.5]}
-        name = finished_run(Path(root), facts={"input": told, "versions": {"torch": "2"}, "space": space()})
+        facts = {"input": told, "versions": {"torch": "2"}, "space": space(), "calibration": calibration()}
+        name = finished_run(Path(root), facts=facts)
         with sqlite3.connect(Path(root) / name / NAME) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             database.execute("PRAGMA journal_mode = DELETE")
@@ -370,6 +388,10 @@ def _unless_refused(use: Callable[[], object]) -> None:
 
 
 KINDS: Mapping[str, Kind] = {
+    "calibration": Kind(
+        _calibration, lambda s: st.one_of(damaged(s), *[changed(json.loads(s)).map(text_of)] * 2), _calibrated,
+        "pi4.json",
+    ),
     "recipe": Kind(
         _recipe, lambda s: st.one_of(damaged(s), *[changed(json.loads(s)).map(text_of)] * 2), _apply, "recipe.json"
     ),

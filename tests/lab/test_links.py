@@ -65,7 +65,7 @@ class Search:
 
     def see_through(self, fault: Callable[[Search], None], until: str) -> Done:
         """Run, with a fault as soon as progress shows these words."""
-        run = self.desk.start("run", "--device", self.link.board.name, "--config", "run.yaml")
+        run = self.desk.start_cold("run", "--device", self.link.board.name, "--config", "run.yaml")
         seen = read_until(run, until)
         fault(self)
         out, err = run.communicate(timeout=PATIENCE_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import onnx
 import pytest
 
 from pipeline.agent import Agent, open_agent
-from pipeline.bench import Bench, longer
+from pipeline.bench import Bench, longer, part_of
 from pipeline.candidates import Built
 from pipeline.doubts import why_invalid
 from pipeline.errors import DeviceError
@@ -42,6 +43,7 @@ def relu() -> bytes:
 def test_figures_in_doubt_are_taken_once_more_and_keep_their_doubts(store: Store, tmp_path: Path) -> None:
     starts: list[object] = []
     device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=replace(QUICK, ci_rel=1e-9))
+    doubtful = Built(candidate(key="relu"), Probe(skeleton(relu()), 1000, "relu"), {})
 
     def on_event(event: Any) -> None:
         if event.get("stage") == "warm-up":
@@ -49,9 +51,10 @@ def test_figures_in_doubt_are_taken_once_more_and_keep_their_doubts(store: Store
 
     with open_agent(device, on_event=on_event) as agent:
         bench = Bench(agent, store, skeleton(relu()))
-        first, second = bench.base(), bench.base()
-    assert first == second
-    assert "noisy" in first.flags
+        first, second = bench.measure(doubtful), bench.measure(doubtful)
+    assert (first[0], True) == second
+    assert "noisy" in first[0].flags
+    assert first[0].processes == 2
     assert len(starts) == 2
 
 
@@ -84,7 +87,7 @@ def calm(raw: dict[str, Any]) -> None:
     raw["before"].pop("cpu_busy_s", None)
     raw["during"] = []
     for turn, net in enumerate(filter(None, (raw["candidate"], raw.get("reference")))):
-        net["blocks"] = [{"start_s": at, "end_s": at + 0.9, "ms": [90.0] * 10} for at in range(turn, 20, 2)]
+        net["blocks"] = [{"start_s": at, "end_s": at + 0.9, "ms": [90.0] * 10} for at in range(turn, 12, 2)]
 
 
 def played(
@@ -93,8 +96,9 @@ def played(
     """A bench whose device answers every question anew, its first ``spoilt`` measurements invalid."""
 
     def three_times(agent: Agent) -> None:
+        each = part_of(longer(agent.device.measure, 3.0))
         for _ in range(3):
-            agent.measure(BASE, "skeleton")
+            agent.measure(BASE, "skeleton", reference=(BASE, "skeleton"), settings=each)
             agent.measure(CUT, "skeleton", reference=(BASE, "skeleton"))
 
     def change(number: int, raw: dict[str, Any]) -> None:
@@ -112,8 +116,8 @@ def test_what_is_known_is_not_measured_again(store: Store, tmp_path: Path) -> No
     for bench, asked in played(tmp_path, store, 0, throttled):
         first = bench.base()
         assert bench.base() == first
-        assert asked.count("measure") == 1
-    assert first.flags == ()
+        assert asked.count("measure") == QUICK.processes
+    assert (first.flags, first.processes) == ((), QUICK.processes)
 
 
 def test_an_invalid_measurement_is_taken_again_and_a_valid_one_stands(store: Store, tmp_path: Path) -> None:
@@ -233,7 +237,8 @@ def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_p
         assert set(told) == {None}
         wide = replace(NARROW, data=BASE, structure="as wide as the base model")
         found: Measurement = bench.measure(Built(candidate(key="64"), wide, {}))[0]
-        assert told[-1] == 0.5
+        assert bench.spreads
+        assert told[-1] == pytest.approx(0.5 * math.exp(3 * bench.spreads["latency"].between))
         assert found.early
         count = len(told)
         assert bench.measure(Built(candidate(key="64 too"), wide, {})) == (found, True)
@@ -254,3 +259,43 @@ def test_a_second_measurement_is_longer_and_holds_for_all_of_a_shape(store: Stor
         assert bench.again(replace(NARROW, data=b"never sent")) == second
     assert second.inferences > first.inferences
     assert second.ratio is not None
+
+
+def test_what_differs_between_processes_is_in_every_interval_of_one_process(store: Store, tmp_path: Path) -> None:
+    """A board whose processes differ by 2 %, while no block differs from the next."""
+
+    def each_process(agent: Agent) -> None:
+        each = part_of(longer(agent.device.measure, 3.0))
+        for _ in range(QUICK.processes):
+            agent.measure(BASE, "skeleton", reference=(BASE, "skeleton"), settings=each)
+        agent.measure(CUT, "skeleton", reference=(BASE, "skeleton"))
+
+    def change(number: int, raw: dict[str, Any]) -> None:
+        calm(raw)
+        factor = (1.02, 0.98, 1.0, 0.5)[number]
+        for block in raw["candidate"]["blocks"]:
+            block["ms"] = [80.0 * factor] * 10
+
+    path = rewritten(recorded(tmp_path, each_process), change)
+    with open_agent(tape(path)) as agent:
+        bench = Bench(agent, store, BASE)
+        base = bench.base()
+        found = bench.measure(BUILT)[0].ratio
+        assert found is not None
+        spread = bench.spreads["latency"]
+    assert (spread.between, spread.freedom) == (pytest.approx(0.02, rel=0.01), 2)
+    assert base.p50_ms.half_width == pytest.approx(4.303 * 0.02 * 80 / math.sqrt(3), rel=0.02)
+    assert math.log(found.high / found.value) == pytest.approx(4.303 * 0.02, rel=0.02)
+
+
+def test_a_second_look_adds_processes_to_those_of_the_first(store: Store, tmp_path: Path) -> None:
+    device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=QUICK)
+    asked: list[str] = []
+    with open_agent(device, record=lambda verb, *_: asked.append(verb)) as agent:
+        bench = Bench(agent, store, BASE)
+        first, second = bench.whole(dense(seed=0), "whole"), bench.whole(dense(seed=0), "whole", looks=2)
+    assert (first.processes, second.processes, asked.count("measure")) == (
+        QUICK.processes,
+        2 * QUICK.processes,
+        2 * QUICK.processes,
+    )

@@ -14,7 +14,7 @@ from pipeline.recipe import RECIPE, Recipe, to_text
 from pipeline.records import Interval, PruningPlan, SearchSpace
 from pipeline.spaces import remember_space
 from pipeline.store import Store
-from tests.examples import artifact, device_facts, figures, measurement, pruned_figures, space
+from tests.examples import artifact, calibration, device_facts, figures, measurement, pruned_figures, space
 
 
 @pytest.fixture
@@ -70,6 +70,9 @@ def test_facts_hold_the_space_of_the_artifact_s_own_round(store: Store) -> None:
     facts = bundle_facts(store, artifact({}, round=2))
     assert facts.space == second
     assert (facts.device_name, facts.seed, facts.input_shape, facts.git) == ("pi", 3, (1, 8, 8), None)
+    assert facts.calibration is None
+    store.set("calibration", calibration())
+    assert bundle_facts(store, artifact({}, round=1)).calibration == calibration()
 
 
 # ---------------------------------------------------------------- recipes

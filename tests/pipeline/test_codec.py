@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline import codec
-from pipeline.records import Artifact, DeviceFacts, Interval, PruningPlan, SearchSpace, Trial
+from pipeline.records import Artifact, DeviceFacts, Interval, Measurement, PruningPlan, SearchSpace, Trial
 from tests.examples import artifact, device_facts, failed_trial, measurement, power, space, trial
 
 
@@ -41,6 +41,25 @@ def test_zeros_come_back_to_the_last_bit_and_tell_networks_of_one_shape_apart() 
     other = space().network_key(replace(plan, zeros=(1 / 3, 1e-9)))
     assert space().network_key(plan) != other
     assert other.startswith(space().key((0, 0)))
+
+
+def test_a_power_over_the_base_of_a_version_that_knew_no_interval_is_read_as_one_of_unknown_width() -> None:
+    plain = codec.dump(measurement(power=power())) | {"power_ratio": 0.8, "energy_ratio": 0.4}
+    found = codec.load(Measurement, plain)
+    assert found.power_ratio == Interval(0.8, 0.0, 1.6)
+    assert found.energy_ratio == Interval(0.4, 0.0, 0.8)
+    assert codec.load(Measurement, codec.from_text(codec.to_text(found))) == found
+
+
+@pytest.mark.parametrize("stored", [0.0, -0.5, "0.5", True, {"value": -1.0, "low": -2.0, "high": 0.0}])
+def test_a_power_over_the_base_that_cannot_be_is_refused(stored: object) -> None:
+    with pytest.raises(ValueError, match="energy_ratio"):
+        codec.load(Measurement, codec.dump(measurement()) | {"energy_ratio": stored})
+
+
+def test_the_largest_figure_of_unknown_width_can_be_written() -> None:
+    found = codec.load(Measurement, codec.dump(measurement()) | {"energy_ratio": 1.7e308})
+    assert codec.from_text(codec.to_text(found))["energy_ratio"]["value"] == 1.7e308
 
 
 @pytest.mark.parametrize("figure", [float("nan"), float("inf")])

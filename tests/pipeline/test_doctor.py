@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from pipeline.agent import Telemetry, open_agent
+from pipeline.calibration import Conditions, Rate
 from pipeline.checks import BOARD, WAY, Finding
-from pipeline.doctor import Evidence, diagnosis, examine
+from pipeline.doctor import Evidence, calibrated, diagnosis, examine
 from pipeline.records import Device, LockSettings, PowerSettings
+from pipeline.stored_calibrations import Known, store_calibration
 from tests.device_agents.boards import FolderBoard
-from tests.examples import device_facts
+from tests.examples import calibration, device_facts
 
 CALM = Telemetry(
     temperature_c=48.0, clock_mhz=1500.0, governor="performance", load=0.1, cpu_busy_s=100.0, cpu_steal_s=0.0,
@@ -134,6 +136,38 @@ def test_a_board_that_says_nothing_is_not_blamed_for_it() -> None:
     assert {f.level for f in found.values()} == {"ok"}
 
 
+# ---------------------------------------------------------------- calibration
+
+
+def test_a_board_that_was_never_calibrated_is_told_how_and_not_blamed() -> None:
+    found = calibrated(Known(None, never=True), "pi4")
+
+    assert found.level == "ok"
+    assert found.detail.startswith("never; `pipeline devices calibrate pi4`")
+
+
+def test_a_calibration_that_holds_is_told_with_its_date_deviation_and_rates() -> None:
+    found = calibrated(Known(calibration()), "pi4")
+
+    assert (found.level, found.detail) == ("ok", str(calibration()))
+
+
+def test_intervals_that_hold_the_truth_too_seldom_are_a_warning() -> None:
+    narrow = [replace(checked, covered=Rate(0.6, 0.1)) for checked in calibration().checked]
+    found = calibrated(Known(calibration(checked=tuple(narrow))), "pi4")
+
+    assert (found.level, "too few: 60.0 % ±10.0 at 1× in one process" in found.detail) == ("warn", True)
+    assert "end what else runs there" in found.mend
+
+
+def test_a_calibration_that_does_not_hold_is_told_with_why() -> None:
+    found = calibrated(Known(None, why="the calibration of 2026-11-30 is of another runtime: a, now b"), "pi4")
+
+    assert found.level == "warn"
+    assert found.detail == "not used: the calibration of 2026-11-30 is of another runtime: a, now b"
+    assert found.mend == "`pipeline devices calibrate pi4`"
+
+
 # ---------------------------------------------------------------- visits
 
 
@@ -155,6 +189,17 @@ def test_without_a_sensor_the_doctor_still_watches_the_board_at_work(board: Fold
     assert (found["throttling"].level, "under-voltage" in found["throttling"].detail) == ("bad", True)
     assert "power is not measured" in found["sensor"].detail
     assert board.governors == {"ondemand"}
+
+
+def test_a_visit_tells_of_the_calibration_as_long_as_it_holds(board: FolderBoard, device: Device) -> None:
+    assert "never" in visited(device)["calibration"].detail
+    with open_agent(device) as agent:
+        now = Conditions.of(device, agent.facts, device.measure)
+    store_calibration(device, calibration(device="here", conditions=now))
+    assert visited(device)["calibration"].detail.startswith("2026-11-30 with resnet20")
+
+    changed = replace(device, measure=replace(device.measure, threads=2))
+    assert "of another number of threads: 1, now 2" in visited(changed)["calibration"].detail
 
 
 def test_a_sensor_is_tested_at_rest_and_at_work(board: FolderBoard, device: Device) -> None:

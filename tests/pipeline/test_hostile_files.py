@@ -9,7 +9,7 @@ import pytest
 from tests.hostile_files.kinds import KINDS
 from tests.hostile_files.trying import tried
 
-EXAMPLES = 46
+EXAMPLES = 42
 """Of each kind, 500 in all; ``benchmarks/hostile_files.py`` tries as many as one likes."""
 
 

@@ -69,8 +69,10 @@ def test_energy_is_power_times_time_an_inference_and_dynamic_takes_idle_off() ->
 
 def test_power_and_energy_are_also_given_over_the_reference() -> None:
     m = measurement(reply(), ci_rel=0.02)
-    assert m.power_ratio == pytest.approx(0.5)
-    assert m.energy_ratio == pytest.approx(0.25, rel=0.01)
+    assert m.power_ratio is not None
+    assert m.energy_ratio is not None
+    assert m.power_ratio.value == pytest.approx(0.5)
+    assert m.energy_ratio.value == pytest.approx(0.25)
 
 
 def test_without_a_sensor_power_is_absent_and_without_a_reference_the_ratio_is() -> None:
@@ -196,6 +198,34 @@ def test_a_wide_interval_is_noisy() -> None:
     assert "noisy" in measurement(raw, ci_rel=0.02).flags
 
 
+def test_power_is_noisy_by_what_is_decided_by_its_ratio_where_there_is_a_reference() -> None:
+    """Watts that jump from pair to pair leave the ratio sharp; those that jump between both blocks of a pair do not."""
+    raw = reply()
+    t, w = np.array(raw["power"]["t_s"]), np.array(raw["power"]["w"])
+    since_first = t - 10.0
+    by_pair = w * (1 + 0.5 * (since_first // 4.2 % 2))
+    by_block = w * (1 + 0.5 * (since_first // 2.1 % 3 == 0))
+    for watts, flags in ((by_pair, ()), (by_block, ("power_noisy",))):
+        told = raw | {"power": raw["power"] | {"w": watts.tolist()}, "idle": []}
+        assert measurement(told, ci_rel=0.02).flags == flags
+        assert measurement(told | {"reference": None}, ci_rel=0.02).flags == ("power_noisy",)
+
+
+def test_beside_a_reference_only_a_wide_ratio_is_noisy() -> None:
+    raw = reply()
+    for i, blocks in enumerate(zip(raw["candidate"]["blocks"], raw["reference"]["blocks"], strict=True)):
+        for block in blocks:
+            block["ms"] = [ms / (1 + i % 3) for ms in block["ms"]]
+    both_slowed = measurement(raw, ci_rel=0.02)
+    assert both_slowed.p50_ms.half_width > 0.02 * both_slowed.p50_ms.value
+    assert "noisy" not in both_slowed.flags
+
+    raw["candidate"] = reply()["candidate"]
+    reference_slowed = measurement(raw, ci_rel=0.02)
+    assert reference_slowed.p50_ms.half_width < 0.02 * reference_slowed.p50_ms.value
+    assert "noisy" in reference_slowed.flags
+
+
 def test_few_runs_are_flagged() -> None:
     raw = reply()
     raw["candidate"]["blocks"] = raw["candidate"]["blocks"][:2]
@@ -239,9 +269,9 @@ def test_a_sensor_too_slow_for_the_blocks_is_flagged() -> None:
 
 def test_a_value_counts_for_the_middle_of_the_time_it_covers() -> None:
     raw = reply()
-    raw["power"]["t_s"] = [t + 0.05 for t in raw["power"]["t_s"]]
+    raw["power"]["t_s"] = [t + 0.15 for t in raw["power"]["t_s"]]
     late = measurement(raw, ci_rel=0.02).power
-    raw["power"]["interval_s"] = 0.1
+    raw["power"]["interval_s"] = 0.3
     centred = measurement(raw, ci_rel=0.02).power
     assert late is not None
     assert centred is not None
@@ -253,6 +283,17 @@ def test_idle_power_that_drifted_is_flagged() -> None:
     raw = reply()
     raw["power"]["w"][-250:] = [1.5] * 250
     assert "idle_drift" in measurement(raw, ci_rel=0.02).flags
+
+
+def test_pairs_that_no_float_holds_the_interval_of_are_refused() -> None:
+    """Two pairs, one of 2e13 J over 1e-12 J, the other the other way round."""
+    raw = reply() | {"idle": []}
+    edges = [(0.0, 2.5e9), (2.5e9, 5e9), (5e9, 7.5e9), (7.5e9, 1e10)]
+    blocks = [{"start_s": start, "end_s": end, "ms": [1.0]} for start, end in edges]
+    raw["candidate"], raw["reference"] = {"blocks": blocks[0::2]}, {"blocks": blocks[1::2]}
+    watts = {"t_s": [0.0, 2.4e9, 2.6e9, 7.4e9, 7.6e9, 1e10], "w": [1e4, 1e4, 4.1e-22, 4.1e-22, 1e4, 1e4]}
+    with pytest.raises(ValueError, match="give no finite high"):
+        measurement(raw | {"power": raw["power"] | watts}, ci_rel=0.02)
 
 
 def empty_blocks(raw: dict[str, Any]) -> None:

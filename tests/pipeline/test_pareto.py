@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from pipeline.pareto import device_costs, non_dominated
+from pipeline.records import Interval
 from tests.examples import measurement, power
 
 
@@ -30,6 +31,13 @@ def test_latency_is_the_ratio_only_where_every_network_has_one() -> None:
     paired, alone = measurement(1.0), measurement(2.0, ratio=None)
     assert device_costs([0.9], [paired])[0][1] == 1.0 / 2.73
     assert [cost[1] for cost in device_costs([0.9, 0.8], [paired, alone])] == [1.0, 2.0]
+
+
+def test_energy_is_the_ratio_only_where_every_network_has_one() -> None:
+    paired = measurement(power=power(2.0), energy_ratio=Interval(0.5, 0.4, 0.6))
+    alone = measurement(power=power(3.0))
+    assert device_costs([0.9], [paired])[0][2] == 0.5
+    assert [cost[2] for cost in device_costs([0.9, 0.8], [paired, alone])] == [2.0 * 1.3, 3.0 * 1.3]
 
 
 def test_energy_counts_only_where_every_network_has_it() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import MeasureError
+from pipeline.records import Interval
 from pipeline.reward import Ratios, Weights, ratios_of, reward, violation
 from tests.examples import measurement, power, space
 
@@ -52,7 +53,9 @@ def test_a_target_whose_figure_was_not_measured_never_counts_as_met() -> None:
 
 
 def test_ratios_are_taken_over_the_base_and_need_a_reference() -> None:
-    taken = ratios_of(0.45, 0.9, 0.3, measurement(power_ratio=0.7, energy_ratio=0.4))
+    taken = ratios_of(
+        0.45, 0.9, 0.3, measurement(power_ratio=Interval(0.7, 0.6, 0.8), energy_ratio=Interval(0.4, 0.3, 0.5))
+    )
     assert (taken.accuracy, taken.size, taken.power, taken.energy) == (0.5, 0.3, 0.7, 0.4)
     with pytest.raises(ValueError, match="without a reference"):
         ratios_of(0.5, 0.9, 1.0, measurement(ratio=None))

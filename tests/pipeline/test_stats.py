@@ -35,9 +35,27 @@ def test_nineteen_of_twenty_intervals_hold_the_true_median_even_when_runs_lean_o
     assert 0.9 <= np.mean([i.low <= 10 <= i.high for i in intervals]) <= 0.98
 
 
-def test_leaning_blocks_are_merged_so_that_their_interval_widens() -> None:
+@pytest.mark.parametrize("correlation", [0.0, 0.2, 0.4, 0.6])
+@pytest.mark.parametrize("count", [20, 40, 60])
+def test_nineteen_of_twenty_intervals_hold_the_mean_of_correlated_blocks(count: int, correlation: float) -> None:
+    random = np.random.default_rng(2)
+    for half_width in (stats.half_width, stats.half_width_beside_drift):
+        drawn = [leaning(count, correlation, random) for _ in range(1500)]
+        held = np.mean([abs(series.mean() - 10) <= half_width(series) for series in drawn])
+        assert 0.93 <= held <= 0.98
+
+
+def test_a_steady_drift_costs_the_mean_s_interval_nothing_although_its_neighbours_are_alike() -> None:
+    series = leaning(30, 0.0, np.random.default_rng(3))
+    drifting = series + np.arange(30)
+    assert stats.half_width_beside_drift(drifting) == pytest.approx(stats.half_width_beside_drift(series))
+    assert stats.half_width_beside_drift(drifting) < 0.1 * stats.half_width(drifting)
+
+
+def test_correlated_blocks_count_for_fewer_so_that_their_interval_widens() -> None:
     series = np.repeat([1.0, 2.0, 1.5, 3.0, 2.5, 1.0], 10)
     independent = np.random.default_rng(0).permutation(series)
+    assert stats.effective_count(series) < 12
     assert stats.half_width(series) > 2 * stats.half_width(independent)
 
 
@@ -67,6 +85,31 @@ def test_the_ratio_of_two_equal_nets_holds_one_and_turns_round_with_its_argument
     assert forth.low < 1 < forth.high
     assert forth.value * back.value == pytest.approx(1)
     assert forth.low * back.high == pytest.approx(1)
+
+
+def test_few_pairs_are_wider_than_their_spread_says() -> None:
+    logs = np.array([0.01, -0.02, 0.02, -0.01, 0.0])
+    few, more = stats.ratio_of_logs(logs), stats.ratio_of_logs(np.tile(logs, 2))
+    assert few.high == pytest.approx(math.exp(stats.FEW_PAIRS_WIDER * stats.half_width(logs)))
+    assert more.high == pytest.approx(math.exp(stats.half_width(np.tile(logs, 2))))
+
+
+@pytest.mark.parametrize("blocks", [0.01, 0.1, 0.5, 0.9, 2.0, 10.0, 100.0])
+def test_in_turns_no_noise_that_decays_makes_the_error_of_few_pairs_much_larger_than_their_spread_says(
+    blocks: float,
+) -> None:
+    """The correlation falls by e over so many blocks: covariances of an Ornstein-Uhlenbeck process's block means."""
+    pairs, fades = 5, 1 - math.exp(-1 / blocks)
+    lags = np.abs(np.subtract.outer(np.arange(2 * pairs), np.arange(2 * pairs)))
+    covariance = np.where(
+        lags == 0, 2 * blocks * (1 - blocks * fades), (blocks * fades) ** 2 * np.exp((1 - lags) / blocks)
+    )
+    turns = np.kron(np.eye(pairs), [1.0, -1.0])
+    turns[1::2] *= -1
+    of_pairs = turns @ covariance @ turns.T
+    true = of_pairs.mean()
+    told = (np.trace(of_pairs) / pairs - true) / (pairs - 1)
+    assert 0.99 < math.sqrt(true / told) < 1.22
 
 
 def test_energy_of_a_ramp_is_its_integral_with_interpolated_edges() -> None:

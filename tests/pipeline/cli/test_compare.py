@@ -51,6 +51,33 @@ def test_tables_say_what_groups_came_to_and_whether_they_differ(
     (row,) = [line for line in lines if line.startswith("test accuracy dqn")]
     assert row.startswith("test accuracy dqn − random 3.0 points [0.7, 5.3] 3.67 (4.0) 0.021 0.021 2.39 [0.")
     assert any(line.startswith("warning fewer than 5 seeds in dqn; random") for line in lines)
+    assert "hypervolume, search split" in shown  # the networks on the front were picked by it
+    assert "all runs read the same test images: ± 3.1 points" in shown  # 400 of them, 89 % right
+    assert not [line for line in lines if line.startswith("best search accuracy dqn")]
+
+
+def test_tests_are_one_family_and_a_slope_is_tested_between_runs(
+    root: Path, two_groups: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = printed(capsys, root, *two_groups)
+    assert "p, Holm: over the 1 test of this table" in shown  # nothing else varies in these runs
+    rows = [" ".join(line.split()) for line in shown.splitlines() if line.startswith("search accuracy ")]
+    assert rows[0] == "search accuracy dqn −4.7 points 0.88 none: equal slopes 3 12"
+    lone = printed(capsys, root, two_groups[0])
+    (row,) = [" ".join(line.split()) for line in lone.splitlines() if line.startswith("search accuracy")]
+    assert row == "search accuracy dqn −4.7 points 0.88 none: 1 run 1 4"
+
+
+def test_a_group_that_never_varies_is_named_and_the_others_are_tested(
+    root: Path, tmp_path: Path, two_groups: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(root, tmp_path / "runs")
+    third = [finished_run(tmp_path / "runs", seed=s, strategy="evolution", accuracy=0.9 + s / 50) for s in range(3)]
+    never = [finished_run(tmp_path / "runs", seed=seed, strategy="uniform", accuracy=0.88) for seed in range(3)]
+    shown = " ".join(printed(capsys, tmp_path / "runs", *two_groups, *third, *never).split())
+    assert "test accuracy: uniform" in shown.partition("left out of ANOVA and Games-Howell ")[2]
+    assert "Welch's ANOVA, all groups that vary test accuracy: F " in shown
+    assert "over the 6 tests of this table; Games-Howell: over the pairs of one metric" in shown
 
 
 def test_json_says_everything_and_csv_has_a_line_a_run(

@@ -39,7 +39,7 @@ def refuse(desk: Desk) -> Desk:
 @pytest.mark.parametrize("after_s", [0.0, 0.4, 1.5])
 def test_a_signal_while_libraries_are_imported_ends_a_run_at_once(refuse: Desk, number: int, after_s: float) -> None:
     here = "import sys; from pipeline.cli import main; print('here', file=sys.stderr, flush=True); main()"
-    run = refuse.start("run", "--config", "run.yaml", command=(COMMAND[0], "-c", here))
+    run = refuse.start_cold("run", "--config", "run.yaml", command=(COMMAND[0], "-c", here))
     read_until(run, "here")  # before that it is Python that starts, not the program
     time.sleep(after_s)
     assert ended(run, number).code in (128 + number, -number)  # the latter: the handler was not there yet
@@ -68,7 +68,7 @@ def test_a_signal_while_a_run_is_made_ready_ends_it_at_once(refuse: Desk, where:
     setting, text = SLOW[where]
     refuse.write("slow.py", text)
     refuse.settings(**({"model": "slow.py:Net"} if setting == "model" else {"data": "dataset:slow.py:Net"}))
-    run = refuse.start("run", "--config", "run.yaml")
+    run = refuse.start_cold("run", "--config", "run.yaml")
     read_until(run, "Load d")
     time.sleep(1.5)
     done = ended(run, signal.SIGTERM)
@@ -84,7 +84,7 @@ def test_a_signal_while_a_board_is_connected_ends_a_run_at_once(refuse: Desk) ->
             "inventory.yaml",
             f"devices: {{pi: {{kind: linux, host: 'pi@127.0.0.1:{port}', ssh: {{connect_timeout_s: 100}}}}}}\n",
         )
-        run = refuse.start("run", "--config", "run.yaml", "--device", "pi")
+        run = refuse.start_cold("run", "--config", "run.yaml", "--device", "pi")
         read_until(run, "Connect to pi")
         time.sleep(0.5)
         assert ended(run, signal.SIGTERM).code == 128 + signal.SIGTERM
@@ -92,7 +92,7 @@ def test_a_signal_while_a_board_is_connected_ends_a_run_at_once(refuse: Desk) ->
 
 
 def test_a_signal_that_is_ignored_from_the_start_stays_ignored(refuse: Desk) -> None:
-    run = refuse.start("devices", "list", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    run = refuse.start_cold("devices", "list", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     run.send_signal(signal.SIGHUP)
     assert finished(run).code == 0
 
@@ -125,21 +125,27 @@ def shell(desk: Desk, verb: str, how: str, folder: Path) -> Done:
     return Done(int((folder / "status").read_text()), done.out, done.err)
 
 
+@pytest.fixture(scope="module")
+def pulled(ran: Desk, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's bundle; only to be read."""
+    folder = tmp_path_factory.mktemp("pulled") / "bundle"
+    ran.done("pull", "latest", "--output", str(folder))
+    return folder
+
+
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize(
     "verb", [*QUICK, *(pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS if verb not in QUICK)]
 )
 @pytest.mark.parametrize("json", ["", "--json"])
 def test_an_output_that_cannot_be_written_ends_a_verb_as_it_ends_the_shells_tools(
-    ran: Desk, verb: str, json: str, how: str, tmp_path: Path
+    ran: Desk, pulled: Path, verb: str, json: str, how: str, tmp_path: Path
 ) -> None:
     if verb.startswith("-") and json:
         pytest.skip("these have no JSON")
     redirection, code, said = HOW[how]
     verb = verb.replace("new", str(tmp_path / "new")).replace("bundle", str(tmp_path / "bundle"))
-    if "model.onnx" in verb:
-        ran.done("pull", "latest", "--output", str(tmp_path / "pulled"))
-        verb = verb.replace("model.onnx", str(tmp_path / "pulled" / "model.onnx"))
+    verb = verb.replace("model.onnx", str(pulled / "model.onnx"))
     done = shell(ran, f"{verb} {json}", redirection, tmp_path)
     if "--resume" in verb:  # of a finished run: an error, whatever the output is
         assert (done.code, "Traceback" in done.err) == (2, False)

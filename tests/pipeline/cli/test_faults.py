@@ -209,7 +209,7 @@ def test_profile_of_a_file_too_new_for_the_device_says_what_it_loads(tmp_path: P
 
 
 def test_a_reader_that_goes_away_causes_no_traceback(ran: Desk) -> None:
-    shown = ran.start("runs", "show", "latest", "--json")
+    shown = ran.start_cold("runs", "show", "latest", "--json")
     assert shown.stdout is not None
     shown.stdout.close()
     assert shown.stderr is not None
@@ -234,7 +234,7 @@ def test_an_interrupted_profile_ends_quietly(ran: Desk) -> None:
     ran.write(
         "slow.yaml", "version: 1\ndevices: {local: {kind: local, measure: {min_s: 200, max_s: 300, timeout_s: 400}}}\n"
     )
-    profile = ran.start("profile", "profiled/model.onnx", "--inventory", "slow.yaml")
+    profile = ran.start_cold("profile", "profiled/model.onnx", "--inventory", "slow.yaml")
     assert eventually(lambda: bool(agents(profile, at="worker")), 60)  # it measures
     profile.send_signal(signal.SIGINT)
     assert profile.wait(60) == 130

@@ -21,7 +21,7 @@ version: 1
 devices:
   local: {kind: local, power: null, channel_step: 4, agent: {dir: AGENT}, measure: MEASURE}
 """
-MEASURE = "{warmup_s: 0.02, min_s: 0.2, max_s: 0.6, block_s: 0.01, ci_rel: 0.2, others_cores: 64}"
+MEASURE = "{warmup_s: 0.02, min_s: 0.2, max_s: 0.6, block_s: 0.01, ci_rel: 0.2, processes: 2, others_cores: 64}"
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_asked_once_to_stop_the_run_finishes_its_trial_and_says_how_to_resume(sl
 def test_asked_twice_the_run_stops_at_once(desk: Desk) -> None:
     long = MEASURE.replace("min_s: 0.2, max_s: 0.6", "min_s: 30, max_s: 40")
     desk.write("inventory.yaml", SLOW.replace("AGENT", str(desk.folder / "agent")).replace("MEASURE", long))
-    run = desk.start("run", "--config", "run.yaml")
+    run = desk.start_cold("run", "--config", "run.yaml")
     read_until(run, "Measure the base model")
     run.send_signal(signal.SIGINT)
     read_until(run, "Ctrl-C again stops at once")
@@ -144,8 +144,9 @@ def test_a_run_killed_at_every_stage_asks_its_board_nothing_twice_and_comes_to_t
         "Load digits", "Train a base model", "Measure the base model", "Measure single cuts", "trial 1:",
         "Fine-tune finalist", "Measure the whole file", "Fine-tune the chosen one",
     )  # fmt: skip
-    for stage in stages:
-        assert begin_or_resume(desk, lambda line, stage=stage: 0.3 if stage in line else math.inf)  # type: ignore[misc]
+    for number, stage in enumerate(stages):
+        soon = lambda line, stage=stage: 0.3 if stage in line else math.inf  # noqa: E731
+        assert begin_or_resume(desk, soon, cold=number % 2 == 0)
     assert begin_or_resume(desk, lambda _: math.inf) is None
     assert answers(desk).twice == 0
     killed, whole = uninterrupted(desk)

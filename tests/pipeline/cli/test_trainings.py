@@ -36,7 +36,7 @@ def weights(desk: Desk) -> dict[str, str]:
 def interrupted(desk: Desk, words: str, number: signal.Signals) -> None:
     """Start the run, or go on with it, and send a signal once a checkpoint of the training ``words`` is there."""
     again = ("--resume", "latest") if desk.runs.exists() else ("--config", "run.yaml")
-    run = desk.start("run", *again)
+    run = desk.start_cold("run", *again)
     read_until(run, words)
     until = time.monotonic() + 60
     while not list(desk.runs.glob("*/checkpoints/*.safetensors")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pipeline.comparing.comparison import Comparison, comparison
 from pipeline.comparing.reading import Entry, read
 from pipeline.comparing.stored_baselines import MAGNITUDE, Baseline, baseline_entries, fact_of, known_baselines, missing
 from pipeline.errors import UserError
-from pipeline.records import PruningPlan
+from pipeline.records import Interval, PruningPlan
 from pipeline.reward import channels_gone
 from pipeline.store import Store
 from tests.examples import measurement, power, pruned_figures, space, trial
@@ -117,8 +118,12 @@ def test_figures_come_with_their_spread_their_tests_and_their_lines(made: Made) 
     assert pair.p is not None
     assert pair.p < 0.05
     assert found.differences["parameters"][0].p is None  # they never vary
-    assert group.lines["accuracy"].count == 12  # four networks a run, each once
-    assert group.lines["accuracy"].slope.high < 0
+    latency = found.differences["latency_ms"][0]
+    assert (latency.p is None, latency.p_holm) == (False, None)  # not shown, and so no part of the family
+    accuracy = group.lines["accuracy"]
+    assert (accuracy.count, accuracy.slope.count) == (12, 3)  # four networks a run, each once
+    assert accuracy.slope.mean < 0
+    assert (accuracy.p, accuracy.why_no_p) == (None, "equal slopes")  # the example's runs measured the same networks
     assert "power_ratio" not in group.lines
 
 
@@ -190,6 +195,16 @@ def test_power_goes_by_whether_it_was_measured(tmp_path: Path) -> None:
     for estimated, name in ((False, "power_w"), (True, "power_estimated_w")):
         network = pruned_figures(measurement=measurement(power=power(estimated=estimated)))
         assert figures_of(network, measurement(2.73), 400)[0][name] == 3.2
+
+
+def test_power_and_energy_stand_on_the_footing_of_latency(tmp_path: Path) -> None:
+    from pipeline.comparing.reading import figures_of
+
+    ratios = {"power_ratio": Interval(0.8, 0.79, 0.81), "energy_ratio": Interval(0.4, 0.39, 0.41)}
+    network = pruned_figures(measurement=measurement(1.0, ratio=Interval(0.5, 0.49, 0.51), power=power(3.5), **ratios))
+    found, intervals = figures_of(network, measurement(2.6, power=power(4.0)), 400)
+    assert [found[name] for name in ("latency_ms", "power_w", "energy_mj")] == pytest.approx([1.3, 3.2, 0.4 * 5.2])
+    assert intervals["power_w"].half_width == pytest.approx(math.hypot(0.01 * 4.0, 0.8 * 0.05))  # as the latency's
 
 
 def test_another_state_of_the_program_is_said(made: Made) -> None:

@@ -1,4 +1,4 @@
-"""Welch, Hedges, Holm, Games and Howell, regressions: by hand, by tables, and by scipy's other ways to them."""
+"""Welch, Hedges, Holm, Games and Howell: by hand, by tables, and by scipy's other ways to them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.comparing.differences import anova, differences, hedges_g, holm, summary, unbiased
-from pipeline.comparing.regressions import regression
+from pipeline.comparing.differences import (
+    adjusted,
+    anova,
+    differences,
+    hedges_g,
+    holm,
+    never_varying,
+    summary,
+    unbiased,
+)
 
 THREE = {"a": [91.1, 91.4, 90.8, 91.2], "b": [90.2, 88.9, 91.0, 89.5, 90.1], "c": [92.0, 91.8, 92.3]}
 
@@ -39,7 +47,8 @@ def test_a_difference_is_what_a_hand_computes() -> None:
     assert found.degrees == pytest.approx(50 / 17)
     assert found.hedges_g is not None
     assert found.hedges_g.value == pytest.approx(-4 / math.sqrt(2.5) * 0.7978846, rel=1e-6)
-    assert (found.p_holm, found.p_games_howell) == (found.p, None)
+    assert found.p_games_howell is None
+    assert adjusted({"metric": [found]})["metric"][0].p_holm == found.p
 
 
 def test_every_pair_agrees_with_scipys_own_tests() -> None:
@@ -54,8 +63,17 @@ def test_every_pair_agrees_with_scipys_own_tests() -> None:
         assert d.p_games_howell == pytest.approx(
             stats.studentized_range.sf(math.sqrt(2) * abs(reference.statistic), 3, reference.df), rel=1e-4
         )
-    p = [d.p for d in found if d.p is not None]
-    assert min(d.p_holm or 0 for d in found) == pytest.approx(3 * min(p))
+
+
+def test_tests_of_several_metrics_are_one_family() -> None:
+    three, two = differences(THREE), differences({"a": THREE["a"], "b": THREE["b"]})
+    found = adjusted({"one": three, "other": two, "none": differences({"a": [1.0, 1.0], "b": [2.0, 2.0]})})
+    assert [d.p_holm for of in found.values() for d in of] == [
+        *holm([d.p or 0 for d in [*three, *two]]), None,
+    ]  # fmt: skip
+    smallest = min(three, key=lambda d: d.p or 0)
+    assert {d.p: d.p_holm for d in found["one"]}[smallest.p] == pytest.approx(4 * (smallest.p or 0))
+    assert all(d.p_holm is None for d in three)  # alone they belong to no family
 
 
 def test_welchs_anova_weighs_each_group_by_how_sure_its_mean_is() -> None:
@@ -96,36 +114,35 @@ def test_the_interval_of_an_effect_begins_at_zero_where_the_pooled_test_is_just_
     assert (turned.low, turned.high) == pytest.approx((-just.high, -just.low))
 
 
+def test_a_group_that_never_varies_is_left_out_and_takes_no_test_from_the_others() -> None:
+    more = {"never": [0.9, 0.9, 0.9], **THREE, "single": [5.0]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = {(d.one, d.other): d for d in differences(more)}
+        assert anova(more) == anova(THREE) is not None
+    alone = {(d.one, d.other): d.p_games_howell for d in differences(THREE)}
+    assert {pair: found[pair].p_games_howell for pair in alone} == alone
+    assert None not in alone.values()
+    assert found["never", "a"].p_games_howell is None
+    assert found["never", "a"].p is not None  # Welch's t has the other's spread
+    assert never_varying(more) == ("never",)
+
+
 def test_groups_that_never_vary_are_not_tested_and_hurt_nobody() -> None:
     same = {"a": [28.0, 28.0, 28.0], "b": [30.0, 30.0], "c": [1.0, 2.0, 3.0], "single": [5.0]}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = {(d.one, d.other): d for d in differences(same)}
-        assert anova(same) is None
+        assert anova(same) is None  # one alone varies
     assert list(found) == [("a", "b"), ("a", "c"), ("b", "c")]  # a single figure has no spread to test with
+    assert [d.p_games_howell for d in found.values()] == [None] * 3
     never = found["a", "b"]
-    assert (never.difference.value, never.t, never.p, never.p_holm, never.hedges_g) == (-2.0, None, None, None, None)
+    assert (never.difference.value, never.t, never.p, never.hedges_g) == (-2.0, None, None, None)
     assert found["a", "c"].degrees == pytest.approx(2.0)  # all of the doubt is the third's
-    assert found["a", "c"].p_holm == pytest.approx(2 * min(found["a", "c"].p or 0, found["b", "c"].p or 0))
+    assert never_varying(same) == ("a", "b")
 
 
 def test_an_effect_far_beyond_doubt_still_has_an_interval() -> None:
     huge = hedges_g([1.0, 1.0001, 0.9999], [0.1, 0.1001, 0.1])
     assert huge is not None
     assert 1000 < huge.low < huge.value < huge.high
-
-
-def test_a_line_is_that_of_anscombes_first_set() -> None:
-    x = [10.0, 8.0, 13.0, 9.0, 11.0, 14.0, 6.0, 4.0, 12.0, 7.0, 5.0]
-    y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68]
-    line = regression(x, y)  # Anscombe, The American Statistician 27, 1973: y = 3 + 0.5 x, R² 0.667, error 0.118
-    assert line is not None
-    assert (line.slope.value, line.intercept, line.r_squared) == pytest.approx((0.5, 3.0, 0.667), abs=5e-4)
-    assert line.slope.half_width == pytest.approx(2.262 * 0.1179, rel=1e-3)
-    assert line.count == 11
-
-
-def test_there_is_no_line_through_too_little() -> None:
-    assert regression([0.1, 0.2], [1.0, 2.0]) is None
-    assert regression([0.3, 0.3, 0.3], [1.0, 2.0, 3.0]) is None
-    assert regression([0.1, 0.2, 0.3], [1.0, 1.0, 1.0]) is None

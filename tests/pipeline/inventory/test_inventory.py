@@ -99,7 +99,7 @@ def test_a_jetson_nano_knows_its_limits_and_its_sensor() -> None:
 
 def test_a_board_without_a_sensor_is_usable_and_measures_in_short_blocks() -> None:
     pi = written("devices: {p: {kind: raspberry-pi-4, host: h}}").device("p")
-    assert (pi.power.backend, pi.measure.block_s) == ("null", 0.05)
+    assert (pi.power.backend, pi.measure.block_s) == ("null", 0.025)
     assert pi.user_groups == ("video",)
 
 
@@ -289,7 +289,7 @@ def test_a_mistake_in_what_all_devices_share_is_everybody_s() -> None:
         ("devices:\n  pi: {host: a, power: {backend: ina219, address: 0x99}}\n", "found 153"),
         (
             "devices:\n  pi: {host: a, measure: {min_s: 5, max_s: 1}}\n",
-            "expected block_s <= min_s <= max_s, found 0.05, 5 and 1 s",
+            "expected block_s <= min_s <= max_s, found 0.025, 5 and 1 s",
         ),
         ("devices:\n  pi: {host: a, ssh: {config: nowhere}}\n", "ssh.config: no such file: nowhere"),
         ("devices:\n  pi: 3\n", "inventory.yaml:2: devices.pi: "),

@@ -47,16 +47,31 @@ def distinct(model: nn.Module) -> nn.Module:
 
 
 def survivors(before: Tensor, after: Tensor) -> list[Tensor]:
-    """Return for each axis which indices of ``before`` are left in ``after``, found by value."""
-    values, places = before.flatten().sort()
-    found = torch.searchsorted(values, after.flatten())
-    assert torch.equal(values[found.clamp(max=len(values) - 1)], after.flatten()), "a value that was not there before"
-    indices = torch.unravel_index(places[found].view_as(after), before.shape)
-    left = [axis.unique() for axis in indices]
-    assert tuple(map(len, left)) == after.shape, "indices were cut crosswise"
-    for axis, wanted in zip(indices, torch.meshgrid(*left, indexing="ij"), strict=True):
-        assert torch.equal(axis, wanted), "indices were cut crosswise or reordered"
+    """Return for each axis which indices of ``before`` are left in ``after``, found by value.
+
+    The first value that is left says through which place of ``before`` the lines lie on which the others are looked up.
+    """
+    first = (before == after.flatten()[0]).nonzero()
+    assert len(first) == 1, "a value that was not there before, or was there twice"
+    left = [_places(_line(before, axis, first[0]), _line(after, axis)) for axis in range(before.dim())]
+    assert all((indices.diff() > 0).all() for indices in left), "indices were cut crosswise or reordered"
+    assert torch.equal(before[torch.meshgrid(*left, indexing="ij")], after), "indices were cut crosswise or reordered"
     return left
+
+
+def _line(tensor: Tensor, axis: int, place: Tensor | None = None) -> Tensor:
+    """Return the values along an axis through a place, or through the first one."""
+    through: list[int | slice] = [0] * tensor.dim() if place is None else place.tolist()
+    through[axis] = slice(None)
+    return tensor[tuple(through)]
+
+
+def _places(values: Tensor, wanted: Tensor) -> Tensor:
+    """Return where each wanted value stands."""
+    ordered, order = values.sort()
+    found = torch.searchsorted(ordered, wanted.contiguous()).clamp(max=len(values) - 1)
+    assert torch.equal(ordered[found], wanted), "a value that was not there before, or was cut crosswise"
+    return order[found]
 
 
 def silenced(base: fx.GraphModule, pruned: fx.GraphModule) -> fx.GraphModule:

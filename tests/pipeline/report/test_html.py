@@ -22,6 +22,7 @@ from pipeline.store import Store
 from pipeline.usage import Usage
 from tests.examples import (
     artifact,
+    calibration,
     device_facts,
     failed_trial,
     figures,
@@ -148,6 +149,14 @@ def test_without_pairs_latency_is_in_milliseconds_and_so_is_the_target(store: St
     pareto = next(chart for chart in charts(gather(store)) if chart.name == "pareto")
     assert pareto.layout["xaxis"]["title"]["text"] == "median latency in ms"
     assert pareto.layout["shapes"][0]["x0"] == pytest.approx(0.5 * 2.73)
+
+
+def test_every_latency_in_milliseconds_is_free_of_drift_as_the_table_is(store: Store, report: Any) -> None:
+    fill(store)  # whose base model takes 2.73 ms
+    store.append(trial(5, measurement=measurement(1.8, ratio=Interval(0.5, 0.49, 0.51), reference_p50_ms=3.6)))
+    assert "1.36 ms ±0.03, 0.50× [0.49, 0.51]" in trace(report(), "pareto", "meets the target")["text"][-1]
+    store.append(trial(6, measurement=measurement(1.5, ratio=None)))
+    assert trace(report(), "pareto", "meets the target")["x"][-2:] == pytest.approx([1.365, 1.5])
 
 
 def test_a_run_without_a_latency_target_has_no_line(store: Store) -> None:
@@ -288,6 +297,12 @@ def test_how_the_devices_time_was_spent_and_its_drift_are_told(store: Store, rep
     page = report()
     assert "device measuring 92.0 %, idle 8.0 %" in page.text
     assert "base model beside 2 trials: 2 → 2.2 ms (+10.0 %)" in page.text
+
+
+def test_the_calibration_of_the_device_is_told_and_that_there_is_none(store: Store, report: Any) -> None:
+    assert "Calibration of the devicenone" in report().text
+    store.set("calibration", calibration())
+    assert f"Calibration of the device{calibration()}" in report().text
 
 
 def test_what_was_put_aside_is_explained_and_drawn_as_no_figure(store: Store, report: Any) -> None:

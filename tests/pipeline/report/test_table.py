@@ -47,6 +47,16 @@ def test_latency_without_a_pair_says_so() -> None:
     assert row("Latency, median", figures(), pruned).change == "0.50×, not paired"
 
 
+def test_a_percentile_stands_on_the_footing_of_its_median() -> None:
+    drifted = measurement(0.584, p99_ms=0.588, ratio=Interval(0.48, 0.479, 0.481))  # the board sped up after the base
+    base, pruned = figures(measurement=measurement(1.233, p99_ms=1.3, ratio=None)), pruned_figures(measurement=drifted)
+    assert row("Latency, median", base, pruned).pruned == "0.59 ms ±0.01"
+    found = row("Latency, 99th percentile", base, pruned)
+    assert (found.base, found.pruned, found.change) == ("1.3 ms", "0.596 ms", "0.46×")  # raw it were 0.588 ms
+    alone = pruned_figures(measurement=measurement(0.584, p99_ms=0.588, ratio=None))
+    assert row("Latency, 99th percentile", base, alone).pruned == "0.588 ms"
+
+
 def test_power_that_nobody_measured_is_not_measured() -> None:
     assert row("Power", figures(), pruned_figures()) == Row("Power", "not measured", "not measured", "")
     only_one = pruned_figures(measurement=measurement(power=power()))
@@ -56,11 +66,12 @@ def test_power_that_nobody_measured_is_not_measured() -> None:
 
 def test_power_names_its_sensor_and_changes_by_the_ratio_of_the_same_session() -> None:
     base = figures(measurement=measurement(2.73, power=power(4.0)))
-    pruned = pruned_figures(measurement=measurement(power=power(3.0), power_ratio=0.81, energy_ratio=0.4))
+    paired = {"power_ratio": Interval(0.812, 0.807, 0.817), "energy_ratio": Interval(0.4, 0.37, 0.43)}
+    pruned = pruned_figures(measurement=measurement(power=power(3.0), **paired))
     assert row("Power", base, pruned) == Row(
-        "Power", "4.00 W ±0.05 (ina219, board)", "3.00 W ±0.05 (ina219, board)", "0.81×"
+        "Power", "4.00 W ±0.05 (ina219, board)", "3.25 W ±0.05 (ina219, board)", "0.812× [0.807, 0.817]"
     )
-    assert row("Energy", base, pruned).change == "0.40×"
+    assert row("Energy", base, pruned).change == "0.40× [0.37, 0.43]"
 
 
 def test_power_without_a_ratio_of_the_session_is_divided() -> None:
@@ -72,7 +83,8 @@ def test_power_without_a_ratio_of_the_session_is_divided() -> None:
 @pytest.mark.parametrize("other", [{"source": "estimated"}, {"scope": "module"}])
 def test_figures_of_two_kinds_of_sensor_are_never_compared(other: dict[str, str]) -> None:
     base = figures(measurement=measurement(2.73, power=power(4.0)))
-    pruned = pruned_figures(measurement=measurement(power=power(3.0, **other), power_ratio=0.75, energy_ratio=0.75))
+    same = Interval(0.75, 0.74, 0.76)
+    pruned = pruned_figures(measurement=measurement(power=power(3.0, **other), power_ratio=same, energy_ratio=same))
     assert (row("Power", base, pruned).change, row("Energy", base, pruned).change) == ("", "")
 
 

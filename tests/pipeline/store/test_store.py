@@ -393,7 +393,7 @@ def test_a_run_is_shown_as_plain_values(store: Store) -> None:
     assert shown["trials"][1]["failure"] == "the runtime crashed"
     assert (shown["pareto"], shown["best"]) == ([1], 1)
     assert shown["artifacts"][0]["files"] == {"model.onnx": "ab" * 32}
-    assert shown["config"] is None
+    assert (shown["config"], shown["calibration"]) == (None, None)
     assert codec.to_text(shown)
 
 
