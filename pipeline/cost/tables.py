@@ -203,11 +203,11 @@ class CostTable:
         """
         return self.correction.line(self.whole - self.shared.saved(taken))
 
-    def learn(self, levels: Sequence[int], measured: float) -> None:
-        """Correct the table by one measured candidate."""
+    def learn(self, levels: Sequence[int], measured: float, deviation: float = 0.0) -> None:
+        """Correct the table by one measured candidate and the standard deviation of its measurement."""
         plan = self._whole(np.array([levels]))
         added_up = self.whole - float(self.shared.saved(self.shared.taken_by(plan))[0])
-        self.correction.learn(plan[0].tolist(), added_up, measured)
+        self.correction.learn(plan[0].tolist(), added_up, measured, deviation)
 
     def _whole(self, levels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return plans, of the first groups or of all, with all groups of removed blocks removed."""
@@ -237,8 +237,14 @@ class CostModel:
         """Return each metric's standard deviation as a share of what ``predict`` says, (plans,)."""
         return {metric: table.uncertainty(levels) for metric, table in self.tables.items()}
 
-    def learn(self, levels: Sequence[int], measured: Mapping[Metric, float]) -> None:
-        """Correct each metric's table by one measured candidate."""
+    def learn(
+        self, levels: Sequence[int], measured: Mapping[Metric, float], deviations: Mapping[Metric, float] | None = None
+    ) -> None:
+        """Correct each metric's table by one measured candidate.
+
+        Args:
+            deviations: standard deviations of the measured shares, where they are known.
+        """
         for metric, value in measured.items():
             if metric in self.tables:
-                self.tables[metric].learn(levels, value)
+                self.tables[metric].learn(levels, value, (deviations or {}).get(metric, 0.0))

@@ -4,6 +4,10 @@ The accuracy model knows an accuracy by its logit's mean and deviation, so both 
 accuracies (delta method), a plan that promised 50 % with a deviation of 0.6 was taken to beat 85 % with 1.0 % instead
 of 0.2 %, and to gain 13 times as much: at both ends of the scale a normal distribution is wider than what is there.
 
+So computed, the two are equally good on toys as far as 32 searches by the control tell (8 groups, 30 evaluations, 0.5x
+and 0.7x, 16 seeds each): 27 by the probability and 24 by the expected gain end within 2 % of the best reward that there
+is; the paired difference is 0.013 ± 0.031 of it at 0.5x and 0.006 ± 0.004 at 0.7x, in favour of the probability.
+
     Kushner 1964 (probability of improvement), Mockus et al. 1978 (expected improvement)
 """
 

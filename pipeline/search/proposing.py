@@ -2,9 +2,7 @@
 
 Shared by the strategies that learn a model of accuracy: the DQN, whose network brings plans of its own, and its
 control, which has none. Proposed plans are bred further, and the next is picked, by one score: the probability that it
-is better than the best plan so far, and meets the targets. By the *expected* improvement, which counts how much better
-too, long shots came first once the best plan was near: on ResNet-20 of plans that promised 35 to 60 % right answers,
-where 85 % were found. None of them came true; 12 of 20 searches ended with the best network, by this score 10 of 10.
+is better than the best plan so far, or by how much it is expected to be (``acquisition``), and meets the targets.
 
     Kushner 1964 (probability of improvement), Gardner et al. 2014 (with constraints), Picheny et al. 2013 (of noisy
     figures)
@@ -55,22 +53,24 @@ class Proposer:
         self._feasible: list[list[int]] = []
         """Plans that met the targets as measured."""
         self._told: list[tuple[list[int], float]] = []
-        self._fitted = 0
+        self._begun: dict[tuple[int, ...], None] = {}
+        """Plans that were asked for and not told yet, in order."""
+        self._fitted: tuple[int, tuple[tuple[int, ...], ...]] = (0, ())
+        """How many were told, and which not yet, when the model was fitted."""
         self._probes = deepest_cuts(self.planner, int(_PROBES * problem.trials))
 
     def ask_probe(self) -> list[int] | None:
         """Return the next probe; None: they are through."""
         if not self._probes:
             return None
-        levels = self._probes.pop(0)
-        self.asked.add(tuple(levels))
-        return levels
+        return self._begin(self._probes.pop(0))
 
     def tell(self, trial: Trial) -> None:
         """Take in a trial; one that failed teaches only not to ask for it again."""
+        levels = indices(trial.plan)
+        self._begun.pop(tuple(levels), None)
         if trial.candidate is None:
             return
-        levels = indices(trial.plan)
         self._told.append((levels, trial.candidate.accuracy))
         if trial.reward is not None:
             self.rewards[tuple(levels)] = trial.reward
@@ -78,10 +78,18 @@ class Proposer:
                 self._feasible.append(levels)
 
     def learn(self) -> None:
-        """Fit the accuracy model to what was told since."""
-        if len(self._told) > self._fitted:
+        """Fit the accuracy model to what was told since; plans that are still being measured count as expected."""
+        known = (len(self._told), tuple(self._begun))
+        if self._told and known != self._fitted:
             self.accuracy.fit(*map(list, zip(*self._told, strict=True)))
-            self._fitted = len(self._told)
+            self.accuracy.believe(known[1])
+            self._fitted = known
+
+    def _begin(self, levels: list[int]) -> list[int]:
+        """Note that a plan was asked for, and return it."""
+        self.asked.add(tuple(levels))
+        self._begun[tuple(levels)] = None
+        return levels
 
     # ------------------------------------------------------------ plans to choose among
 
@@ -113,8 +121,7 @@ class Proposer:
             levels = [int(level) for level in fresh[self.scores(fresh).argmax()]]
         else:
             levels = list(unasked(self.planner, self.asked))
-        self.asked.add(tuple(levels))
-        return levels
+        return self._begin(levels)
 
     def scores(self, plans: Indices) -> Array:
         """Return what plans are worth a trial, (plans,), as a logarithm.

@@ -1,8 +1,8 @@
 """NetAdapt: each iteration saves a little more, by the one cut after which the network answers best.
 
 Yang et al., NetAdapt, ECCV 2018, algorithm 1. In an iteration every group proposes its least cut that is predicted to
-save the step; each proposal is evaluated, and the one with the highest accuracy is kept. As there, the step decays. What
-differs:
+save the step; each proposal is evaluated, and the one with the highest accuracy is kept. As there, the step decays.
+What differs:
 
 - The short fine-tuning of each proposal is left out, as no strategy here trains during the search.
 - The paper runs until it is through: iterations × groups evaluations. Here the trials are given, so that the step is

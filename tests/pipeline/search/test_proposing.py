@@ -100,3 +100,18 @@ def test_a_plan_stays_in_sight_if_its_neighbours_measured_faster_than_their_sing
     table = costs.tables["latency"]
     assert table.cost(table.taken(PLAN))[0] > told.planner.sight()["latency"], "by its single cuts alone it is too slow"
     assert (legalised(told.planner, PLAN) == PLAN).all() == stays
+
+
+def test_a_plan_that_is_still_being_measured_takes_its_neighbours_worth() -> None:
+    told = with_measured(proposer(1.1))
+    for index, cuts in enumerate([(0, 0, 0, 4, 4, 4), (4, 0, 4, 0, 4, 0), (0, 4, 0, 4, 0, 4)], 1):
+        told.tell(trial_of(told.problem, index, told.planner.plan(cuts)))
+    told.learn()
+    begun = told.pick(PLAN)
+    doubt = told.accuracy.predict(np.array([begun]))[1][0]
+    told.learn()
+    assert told.accuracy.predict(np.array([begun]))[1][0] < 0.9 * doubt
+    believed = told.accuracy.predict(np.array([begun]))[1][0]
+    told.tell(replace(trial_of(told.problem, 9, told.planner.plan(begun)), candidate=None, reward=None, failure="gone"))
+    told.learn()
+    assert told.accuracy.predict(np.array([begun]))[1][0] > believed, "nothing came of it, so it is not known"
