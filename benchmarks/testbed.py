@@ -25,6 +25,7 @@ from pipeline.agent import open_agent
 from pipeline.base import Base, make_base, measured_shares
 from pipeline.bench import Bench
 from pipeline.candidates import Builder, Built
+from pipeline.certainty import deviations
 from pipeline.config import EvaluationConfig, RunConfig
 from pipeline.context import Context
 from pipeline.cost.tables import CostModel
@@ -156,7 +157,7 @@ class Testbed:
         for trial in search(picks, self.build, measure, judge, trials=problem.trials, lookahead=lookahead):
             if trial.failure is None and trial.measurement is not None and trial.candidate is not None:
                 shares = measured_shares(trial.measurement, trial.candidate.size_bytes / size)
-                problem.costs.learn(indices(trial.plan), shares)
+                problem.costs.learn(indices(trial.plan), shares, deviations(trial.measurement))
             yield trial
 
     def test_accuracy(self, plan: PruningPlan, settings: FineTuning | None) -> float:

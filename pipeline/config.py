@@ -113,6 +113,8 @@ class DqnConfig(_Section):
     """Gradient steps after each later one; in mode direct after each episode."""
     exploration: float = Field(0.6, ge=0, le=1)
     """Share of random levels in the first imagined episodes; it falls to a quarter."""
+    acquisition: Literal["probability", "expected"] = "probability"
+    """What the next plan is picked by, here and by the control: probability of improvement, expected improvement."""
     without: tuple[Part, ...] = ()
     """Parts to leave out, to learn what they are worth: the mask that keeps targets in reach, imagined targets other
     than the wanted one, the knapsack's and the best plans as examples, power in the state."""

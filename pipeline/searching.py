@@ -13,6 +13,7 @@ from pipeline.agent import Agent
 from pipeline.base import Base, measured_shares
 from pipeline.bench import Bench
 from pipeline.candidates import Builder
+from pipeline.certainty import deviations
 from pipeline.context import Context
 from pipeline.doubts import why_invalid
 from pipeline.errors import MeasureError, TargetError
@@ -130,10 +131,15 @@ class Search:
             if numbered.index not in known:
                 context.store.append(numbered)
             if numbered.failure is None:
-                self.problem.costs.learn(indices(numbered.plan), self._shares(numbered))
+                self._learn(numbered)
             found.append(numbered)
             context.listen(Tried(numbered, replayed=numbered.index in known))
             self._stop_at_failures(found)
+
+    def _learn(self, trial: Trial) -> None:
+        """Correct what plans cost by a candidate, whose figures count by how sure they are."""
+        if trial.measurement is not None:
+            self.problem.costs.learn(indices(trial.plan), self._shares(trial), deviations(trial.measurement))
 
     @contextmanager
     def _usage_kept(self, watch: Watch) -> Iterator[None]:

@@ -4,6 +4,9 @@ How sure an evaluation is depends on what it found: of n images a share p is rig
 1 / (n p (1 − p)) (delta method), at 99 % twenty-five times that at 50 %. With one noise for all, single cuts of a good
 network, which lie near 100 %, made every prediction three times less sure than it was.
 
+That chance is counted anew for each plan, though all are read on the same images and mostly err on the same ones. So
+what was predicted of a ResNet-32 came out twice as unsure as it was; how far past plans were off scales it.
+
 Beside each group's level it sees how much goes in all: of the groups, of the MACs, of the parameters. That more goes is
 worse is so learnt from every plan at once, before each group's own part is known.
 """
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cost.surprise import Surprise
 from pipeline.cost.tables import goes_along, owners, parents
 from pipeline.records import LEVELS, SearchSpace
 
@@ -34,6 +38,11 @@ _IN_ALL = 2.0
 """How many groups' worth a sum over all groups counts. With 30 real evaluations on CIFAR-10, the cost model's latency
 taken for the truth, the DQN's best net at 0.5x has 97.4 ± 0.2 % on ResNet-56 and 90.0 ± 0.0 % on ResNet-20 with the
 sums, 93.8 ± 1.9 % and 89.4 ± 0.3 % without; at 0.7x ResNet-20 shows no difference (3 seeds, before fine-tuning)."""
+
+
+_LEAST_SURPRISE = 0.5
+_LEAST_DEVIATION = 1e-3
+"""Of a logit: where nothing is left to be unsure of, any error is no surprise without end."""
 
 
 class AccuracyModel:
@@ -54,15 +63,21 @@ class AccuracyModel:
         self._process: GaussianProcessRegressor | None = None
         self._tuned_on = 0
         self._mean = 0.0
+        self._believed: GaussianProcessRegressor | None = None
+        """The process with plans that are not told yet."""
+        self._known = 0
+        self.surprise = Surprise(_LEAST_SURPRISE)
+        """How far plans were off what was predicted of them."""
 
     def fit(self, levels: Sequence[Sequence[int]], accuracies: Sequence[float]) -> None:
-        """Learn from level indices (plans, groups) and accuracies (plans,)."""
+        """Learn from level indices (plans, groups) and accuracies (plans,): the last time's, then new ones."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.gaussian_process import GaussianProcessRegressor
 
         groups = len(levels[0])
         features = self._features(np.array([[0] * groups, *levels]))
         targets, noise = self._logit(np.array([self._base, *accuracies]))
+        self._be_surprised(features[self._known + 1 :], targets[self._known + 1 :])
         self._mean = float(targets.mean())
         if self._process is None or len(targets) > _TUNE_AGAIN * self._tuned_on:
             self._process = GaussianProcessRegressor(_kernel(), alpha=noise, random_state=0)
@@ -72,6 +87,35 @@ class AccuracyModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound is a fair answer
             self._process.fit(features, targets - self._mean)
+        self._known, self._believed = len(levels), None
+
+    def believe(self, levels: Sequence[Sequence[int]]) -> None:
+        """Take plans that are not told yet for what is expected of them, until the next fit.
+
+        What is expected of any plan stays; what is near them is no longer worth as much as if they were not begun
+        (Ginsbourger et al. 2010, kriging believer).
+        """
+        from sklearn.gaussian_process import GaussianProcessRegressor
+
+        if self._process is None or not len(levels):
+            return
+        mean = self.mean(np.array(levels))
+        noise = self._logit(accuracy_of(mean))[1]
+        features = np.concatenate([self._process.X_train_, self._features(np.array(levels))])
+        targets = np.concatenate([self._process.y_train_, mean - self._mean])
+        alpha = np.concatenate([self._process.alpha, noise])
+        self._believed = GaussianProcessRegressor(self._process.kernel_, alpha=alpha, optimizer=None)
+        self._believed.fit(features, targets)
+
+    def _be_surprised(self, features: Array, targets: Array) -> None:
+        """Compare new plans with what the process, not told of them, predicts."""
+        if self._process is None or not len(targets):
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a variance of -1e-16 set to 0
+            mean, deviation = self._process.predict(features, return_std=True)
+        for off in (targets - self._mean - mean) / np.maximum(deviation, _LEAST_DEVIATION):
+            self.surprise.note(float(off))
 
     def predict(self, levels: NDArray[np.int64]) -> tuple[Array, Array]:
         """Return mean and standard deviation of the logit, (plans,) each."""
@@ -80,8 +124,9 @@ class AccuracyModel:
             return base - sum(part.sum(1) for part in self._cuts(levels)) * 0.3, np.ones(len(levels))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a variance of -1e-16 set to 0
-            mean, deviation = self._process.predict(self._features(levels), return_std=True)
-        return mean + self._mean, deviation
+            process = self._believed or self._process
+            mean, deviation = process.predict(self._features(levels), return_std=True)
+        return mean + self._mean, deviation * self.surprise.scale
 
     def expected(self, levels: NDArray[np.int64]) -> Array:
         """Return the expected accuracy (the mean's), (plans,)."""

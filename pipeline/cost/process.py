@@ -53,17 +53,24 @@ class CostProcess:
         self._features: Array = np.zeros((0, 0))
         self._weights: Array = np.zeros(0)
         self._factor: Array = np.zeros((0, 0))
+        self._own: Array = np.zeros(0)
+        """Variance that each measurement has by itself."""
         self._tuned_on = 0
         self._overfit = 1.0
         """By how much scales found from few values are too small: a degree of freedom is lost to each of them."""
 
-    def fit(self, features: Array, values: Array) -> None:
-        """Learn ``values``, (plans,), from ``features``, (plans, features), in place of what was learnt before."""
+    def fit(self, features: Array, values: Array, deviations: Array | None = None) -> None:
+        """Learn ``values``, (plans,), from ``features``, (plans, features), in place of what was learnt before.
+
+        Args:
+            deviations: of each measurement by what it says itself, (plans,); the noise that all have comes on top.
+        """
+        self._own = np.zeros(len(values)) if deviations is None else deviations**2
         if len(values) >= max(self._tune_from, 1.2 * self._tuned_on):
             self.scales, self._tuned_on = self._likeliest(features, values), len(values)
             self._overfit = len(values) / (len(values) - _SCALES)
         self._features = features
-        self._factor = np.asarray(np.linalg.cholesky(_noisy(features, self.scales)), dtype=np.float64)
+        self._factor = np.asarray(np.linalg.cholesky(_noisy(features, self.scales, self._own)), dtype=np.float64)
         self._weights = cho_solve((self._factor, True), values)
 
     def mean(self, features: Array) -> Array:
@@ -73,16 +80,42 @@ class CostProcess:
         mean: Array = _likeness(features, self._features, self.scales) @ self._weights
         return mean
 
-    def predict(self, features: Array) -> tuple[Array, Array]:
-        """Return the mean and the standard deviation of one measurement's value, (plans,) each."""
+    def mean_of_pairs(self, rest: Array, own: Array, at: NDArray[np.bool_]) -> Array:
+        """Return the expected values of all features put together of two parts, (plans, levels).
+
+        As ``mean`` of plans · levels rows would, with plans + levels exponentials: the likeness of such features to a
+        measured plan is the product of the likenesses of their parts.
+
+        Args:
+            rest: (plans, features), read where ``at`` is False.
+            own: (levels, features), read where it is True.
+            at: (features,).
+        """
+        if not len(self._features):
+            return np.zeros((len(rest), len(own)))
+        scales, slopes = self.scales, self._features.T @ self._weights
+        linear = (rest[:, ~at] @ slopes[~at])[:, None] + own[:, at] @ slopes[at]
+        of_rest = _nearness(rest[:, ~at], self._features[:, ~at], scales.length)
+        of_own = _nearness(own[:, at], self._features[:, at], scales.length)
+        mean: Array = scales.linear**2 * linear + scales.smooth**2 * (of_rest * self._weights) @ of_own.T
+        return mean
+
+    def predict(self, features: Array, deviation: float | None = None) -> tuple[Array, Array]:
+        """Return the mean and the standard deviation of one measurement's value, (plans,) each.
+
+        Args:
+            deviation: the measurement's own; None: the median of those that were learnt from.
+        """
         scales = self.scales
+        typical = float(np.median(self._own)) if len(self._own) else 0.0
+        own = typical if deviation is None else deviation**2
         variance = scales.linear**2 * (features**2).sum(1) + scales.smooth**2 + scales.noise**2
         if not len(self._features):
-            return np.zeros(len(features)), np.sqrt(variance)
+            return np.zeros(len(features)), np.sqrt(variance + own)
         likeness = _likeness(features, self._features, scales)
         known = solve_triangular(self._factor, likeness.T, lower=True)
         left = np.maximum(variance - (known**2).sum(0), scales.noise**2)
-        return likeness @ self._weights, np.sqrt(left * self._overfit)
+        return likeness @ self._weights, np.sqrt(left * self._overfit + own)
 
     def _likeliest(self, features: Array, values: Array) -> Scales:
         """Return the scales of the highest marginal likelihood within the freedom that they have."""
@@ -91,7 +124,7 @@ class CostProcess:
         bounds = list(zip(prior - width, prior + width, strict=True))
 
         def unlikely(told: Array) -> float:
-            factor = np.linalg.cholesky(_noisy(features, _scales(told)))
+            factor = np.linalg.cholesky(_noisy(features, _scales(told), self._own))
             explained = solve_triangular(factor, values, lower=True)
             doubt = ((told - prior) / width) ** 2  # the prior's own, half a unit at the bounds
             return float((explained**2).sum() / 2 + np.log(np.diag(factor)).sum() + doubt.sum() / 2)
@@ -109,14 +142,19 @@ def _scales(logarithms: Array) -> Scales:
 
 def _likeness(one: Array, other: Array, scales: Scales) -> Array:
     """Return the covariance of two sets of plans, (plans, plans)."""
-    together = one @ other.T
-    distances = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * together
-    smooth = scales.smooth**2 * np.exp(-np.maximum(distances, 0.0) / (2 * scales.length**2))
-    likeness: Array = scales.linear**2 * together + smooth
+    nearness = _nearness(one, other, scales.length)
+    likeness: Array = scales.linear**2 * (one @ other.T) + scales.smooth**2 * nearness
     return likeness
 
 
-def _noisy(features: Array, scales: Scales) -> Array:
+def _nearness(one: Array, other: Array, length: float) -> Array:
+    """Return how near two sets of plans are, (plans, plans): 1 where they are the same, to 0."""
+    distances = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * one @ other.T
+    nearness: Array = np.exp(-np.maximum(distances, 0.0) / (2 * length**2))
+    return nearness
+
+
+def _noisy(features: Array, scales: Scales, own: Array) -> Array:
     noise = max(scales.noise, _LEAST) ** 2 + _JITTER
-    covariance: Array = _likeness(features, features, scales) + noise * np.eye(len(features))
+    covariance: Array = _likeness(features, features, scales) + np.diag(noise + own)
     return covariance

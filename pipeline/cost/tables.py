@@ -105,8 +105,8 @@ def whole_blocks(
     while parent is not None and (parent[around] != around).any():
         around = parent[around]
         takes = takes | (owner[:, None] == around)
-    gone = (levels == _REMOVED) @ takes
-    return np.where(gone, _REMOVED, levels)
+    gone = (levels == _REMOVED).astype(np.float32) @ takes.astype(np.float32)  # BLAS knows floats alone
+    return np.where(gone > 0, _REMOVED, levels)
 
 
 def goes_along(levels: NDArray[np.int64], parent: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -172,9 +172,15 @@ class CostTable:
         expected = self.cost(self.shared.taken_by(plans)) + self.correction.departure(plans)
         return np.maximum(expected, _LEAST_COST)
 
-    def departure(self, levels: NDArray[np.int64]) -> Array:
-        """Return how far plans are predicted to be off what their single cuts add up to (``cost``), (plans,)."""
-        return self.correction.departure(self._whole(levels))
+    def departure_of_pairs(self, rest: NDArray[np.int64], own: NDArray[np.int64], at: NDArray[np.bool_]) -> Array:
+        """Return how far all plans put together of two parts are predicted to be off ``cost``, (plans, levels).
+
+        Args:
+            rest: level indices (plans, groups), read where ``at`` is False.
+            own: (levels, groups), read where it is True.
+            at: (groups,): whether a block goes has to be told by what it is read with.
+        """
+        return self.correction.departure_of_pairs(self._whole(rest), self._whole(own), at)
 
     def uncertainty(self, levels: NDArray[np.int64]) -> Array:
         """Return the standard deviation of plans' measured cost, as a share of the predicted one, (plans,)."""
@@ -197,11 +203,11 @@ class CostTable:
         """
         return self.correction.line(self.whole - self.shared.saved(taken))
 
-    def learn(self, levels: Sequence[int], measured: float) -> None:
-        """Correct the table by one measured candidate."""
+    def learn(self, levels: Sequence[int], measured: float, deviation: float = 0.0) -> None:
+        """Correct the table by one measured candidate and the standard deviation of its measurement."""
         plan = self._whole(np.array([levels]))
         added_up = self.whole - float(self.shared.saved(self.shared.taken_by(plan))[0])
-        self.correction.learn(plan[0].tolist(), added_up, measured)
+        self.correction.learn(plan[0].tolist(), added_up, measured, deviation)
 
     def _whole(self, levels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return plans, of the first groups or of all, with all groups of removed blocks removed."""
@@ -227,16 +233,18 @@ class CostModel:
         wanted = {m: table for m, table in self.tables.items() if metrics is None or m in metrics}
         return {metric: table.predict(levels) for metric, table in wanted.items()}
 
-    def departures(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
-        """Return how far each metric's prediction is off what plans' single cuts add up to, (plans,)."""
-        return {metric: table.departure(levels) for metric, table in self.tables.items()}
-
     def uncertainty(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
         """Return each metric's standard deviation as a share of what ``predict`` says, (plans,)."""
         return {metric: table.uncertainty(levels) for metric, table in self.tables.items()}
 
-    def learn(self, levels: Sequence[int], measured: Mapping[Metric, float]) -> None:
-        """Correct each metric's table by one measured candidate."""
+    def learn(
+        self, levels: Sequence[int], measured: Mapping[Metric, float], deviations: Mapping[Metric, float] | None = None
+    ) -> None:
+        """Correct each metric's table by one measured candidate.
+
+        Args:
+            deviations: standard deviations of the measured shares, where they are known.
+        """
         for metric, value in measured.items():
             if metric in self.tables:
-                self.tables[metric].learn(levels, value)
+                self.tables[metric].learn(levels, value, (deviations or {}).get(metric, 0.0))

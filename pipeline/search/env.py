@@ -15,15 +15,19 @@ from pipeline.search.planning import Planner
 class PruningEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     """Rewards are the differences of what the plan so far promises; ``info`` carries the legal levels.
 
+    For an agent that discounts, the later promise is discounted too (Ng et al. 1999): only then is the plan of the
+    highest return the best plan.
+
     A level that is not legal is replaced by the nearest legal one, which ``info["level"]`` names: agents that know
     ``action_masks()`` never meet this.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it so
 
-    def __init__(self, planner: Planner) -> None:
-        """Play by the rules of ``planner``."""
+    def __init__(self, planner: Planner, discount: float = 1.0) -> None:
+        """Play by the rules of ``planner``, for an agent that discounts so."""
         self.planner = planner
+        self.discount = discount
         self.observation_space = gymnasium.spaces.Box(-5.0, 5.0, (planner.observation_size,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(len(LEVELS))
         self._levels = planner.blank(1)
@@ -48,7 +52,7 @@ class PruningEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         done = self._step == self.planner.groups
         after = (self.planner.promise if done else self.planner.potential)(self._levels)[0]
         info = {"level": LEVELS[level], "action_mask": self.action_masks()}
-        return self._observation(), float(after - before), done, False, info
+        return self._observation(), float(self.discount * after - before), done, False, info
 
     def action_masks(self) -> NDArray[np.int8]:
         """Return 1 for each legal level of the group that is next."""

@@ -2,7 +2,9 @@
 
 Solved by dynamic programming over what is saved, in steps of the saving that is needed (Sinha and Zoltners, The
 Multiple-Choice Knapsack Problem, 1979). Savings and losses are those of single cuts and count as if they added up; of
-real networks they do so only about, so plans of several sums are returned, to be looked at by better models.
+real networks they do so only about, so plans of several sums are returned, to be looked at by better models. Each
+saving is rounded to a step, so the sum of a plan is off by about one percent at thirty groups, by ten at worst: what is
+lightest for a sum is so but for that.
 """
 
 from __future__ import annotations

@@ -2,8 +2,14 @@
 
 A plan grows from the first group to the last. At each step the learner sees the group's features, what the plan so far
 is predicted to have (accuracy, latency, power, relative to the base), the target, and AKPERL's input statistics and
-operating condition. A level is legal where the group has it and the target stays reachable: with every later group cut
-as deep as it goes, the predicted cost must not be over the limit.
+operating condition.
+
+A level is open where the group has it and the target stays in sight: the plan, completed with every later group cut as
+deep as it goes, is predicted to cost no more than ``BEYOND`` over the target. What is predicted is what single cuts
+add up to, and how far measured candidates say that such a plan is off that sum. A completion in sight is so at the next
+group too, so that no plan runs into a dead end, and at the last group the plan itself is judged. A plan is lost
+only if it is predicted to cost less than its completion. All strategies, rollouts, imagined plans and bootstraps go by
+this one mask; a plan that is known whole is in sight or not by its own prediction.
 
 The target is the problem's unless ``limits`` say otherwise, one for all plans or one for each: so a learner that
 imagines plans for many targets knows how to plan for any.
@@ -36,6 +42,8 @@ _SHARES = np.array(LEVELS) / 100
 _PREDICTED = 5
 """Features of the state that a plan's own levels decide."""
 _TARGETS: tuple[Metric, ...] = ("latency", "energy", "power", "size")
+BEYOND = 0.02
+"""Plans that are predicted to miss a target by so much of it are open too: they may meet it all the same."""
 _ROUNDING = 1e-9
 """A cost may be over its limit by as much as sums of floats differ."""
 
@@ -74,6 +82,7 @@ class Planner:
         self.parent = parents(problem.space)
         """For each group the one before it whose removal takes it along, or itself."""
         self._reach = {metric: Reach(table) for metric, table in problem.costs.tables.items()}
+        self._slack = (1 + BEYOND) / (1 - problem.margin)
         self._metrics: set[Metric] = {"latency", "power", *problem.limits}
         """That the state shows, or the reward or a target goes by."""
         self.features = _layer_features(problem)
@@ -87,11 +96,11 @@ class Planner:
     # ------------------------------------------------------------ legal levels
 
     def mask(self, levels: Indices, step: int, limits: Limits | None = None) -> Mask:
-        """Return which levels are legal for group ``step`` of plans decided up to it, (plans, levels)."""
+        """Return which levels are open for group ``step`` of plans decided up to it, (plans, levels)."""
         legal = self.legal(levels, step)
         if "mask" in self._without:
             return legal
-        best = self._lowest_costs(levels, step, limits)
+        best = self._lowest_excess(levels, step, self.sight(limits))
         reachable = legal & (best <= _ROUNDING)
         stuck = ~reachable.any(1)
         if stuck.any():  # nothing reaches the target any more: the deepest cut comes nearest
@@ -101,9 +110,21 @@ class Planner:
 
     def deepest(self, levels: Indices, step: int) -> Indices:
         """Return the level of group ``step`` that brings plans decided up to it nearest to the targets, (plans,)."""
-        costs = self._lowest_costs(levels, step, None)
-        nearest: Indices = np.where(self.legal(levels, step), costs, np.inf).argmin(1)
+        excess = self._lowest_excess(levels, step, self.problem.limits)
+        nearest: Indices = np.where(self.legal(levels, step), excess, np.inf).argmin(1)
         return nearest
+
+    def sight(self, limits: Limits | None = None) -> Limits:
+        """Return the limits up to which plans for a target are looked at: a little beyond it, without the margin."""
+        return {metric: limit * self._slack for metric, limit in self._limits(limits).items()}
+
+    def in_sight(self, levels: Indices, limits: Limits | None = None) -> NDArray[np.bool_]:
+        """Return which whole plans are open, (plans,): legal, and predicted to cost little enough."""
+        rows = np.arange(len(levels))
+        legal = np.all([self.legal(levels, step)[rows, levels[:, step]] for step in range(self.groups)], axis=0)
+        if "mask" not in self._without:
+            legal &= self.excess(levels, self.sight(limits)) == 0
+        return np.asarray(legal)
 
     def excess(self, levels: Indices, limits: Limits | None = None) -> Array:
         """Return by how much whole plans are predicted to exceed the targets, relative to them, (plans,)."""
@@ -130,13 +151,13 @@ class Planner:
             legal[~gone, REMOVE] &= self.owner[step] == step
         return legal
 
-    def _lowest_costs(self, levels: Indices, step: int, limits: Limits | None) -> Array:
-        """Return the worst relative excess over the targets, each level chosen and all later groups cut deepest."""
+    def _lowest_excess(self, levels: Indices, step: int, limits: Limits) -> Array:
+        """Return the worst excess over limits, relative to them, with all later groups cut deepest, (plans, levels)."""
         worst = np.full((len(levels), len(LEVELS)), -np.inf)
-        for metric, limit in self._limits(limits).items():
+        for metric, limit in limits.items():
             if metric in self._reach:
-                lowest = self._reach[metric].lowest(levels, step)
-                worst = np.maximum(worst, lowest / np.reshape(limit, (-1, 1)) - 1)
+                costs = self._reach[metric].completed(levels, step)
+                worst = np.maximum(worst, costs / np.reshape(limit, (-1, 1)) - 1)
         return worst
 
     # ------------------------------------------------------------ what is seen and promised
@@ -241,13 +262,19 @@ class Planner:
 def legalised(planner: Planner, wanted: Indices, limits: Limits | None = None) -> Indices:
     """Return plans as near to the wanted ones as the masks allow, group by group, (plans, groups).
 
-    A block whose first group says that it stays comes back with nothing cut in groups that went with it.
+    Those that are in sight as they are stay so. A block whose first group says that it stays comes back with nothing
+    cut in groups that went with it.
+
+    Args:
+        limits: the targets, one for all plans.
     """
-    levels = planner.blank(len(wanted))
-    wanted = np.where((wanted == REMOVE) & (wanted[:, planner.owner] != REMOVE), 0, wanted)
+    levels = np.where((wanted == REMOVE) & (wanted[:, planner.owner] != REMOVE), 0, wanted)
+    changed = np.flatnonzero(~planner.in_sight(levels, limits))
+    near = planner.blank(len(changed))
     for step in range(planner.groups):
-        distance = np.abs(np.arange(len(LEVELS)) - wanted[:, step, None])
-        levels[:, step] = np.where(planner.mask(levels, step, limits), distance, np.inf).argmin(1)
+        distance = np.abs(np.arange(len(LEVELS)) - levels[changed, step, None])
+        near[:, step] = np.where(planner.mask(near, step, limits), distance, np.inf).argmin(1)
+    levels[changed] = near
     return levels
 
 

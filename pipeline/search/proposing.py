@@ -2,9 +2,7 @@
 
 Shared by the strategies that learn a model of accuracy: the DQN, whose network brings plans of its own, and its
 control, which has none. Proposed plans are bred further, and the next is picked, by one score: the probability that it
-is better than the best plan so far, and meets the targets. By the *expected* improvement, which counts how much better
-too, long shots came first once the best plan was near: on ResNet-20 of plans that promised 35 to 60 % right answers,
-where 85 % were found. None of them came true; 12 of 20 searches ended with the best network, by this score 10 of 10.
+is better than the best plan so far, or by how much it is expected to be (``acquisition``), and meets the targets.
 
     Kushner 1964 (probability of improvement), Gardner et al. 2014 (with constraints), Picheny et al. 2013 (of noisy
     figures)
@@ -17,10 +15,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import log_ndtr
 
-from pipeline.cost.accuracy import AccuracyModel, accuracy_of
+from pipeline.cost.accuracy import AccuracyModel
 from pipeline.records import Trial
+from pipeline.search.acquisition import log_expected_gain, log_probability
+from pipeline.search.breeding import bred, mutants
 from pipeline.search.knapsack import knapsack_plans
-from pipeline.search.planning import REMOVE, Array, Indices, Limits, Outlook, Planner, indices, legalised
+from pipeline.search.planning import Array, Indices, Limits, Outlook, Planner, indices, legalised
 from pipeline.search.strategies.random import draw, unasked
 from pipeline.search.strategy import Problem
 
@@ -28,16 +28,13 @@ _PROBES = 1 / 3
 """Share of the trials that probes may take."""
 _BEST, _MUTANTS = 3, 60
 """Best measured plans whose neighbours are proposed, and how many of each."""
-_GENERATIONS, _PARENTS, _CHILDREN = 6, 50, 200
-"""That are bred from proposed plans before one is picked, and how many plans each has."""
 _DRAWN = 200
 """Random plans among those to begin with; also where nothing new is proposed."""
-_BEYOND = 0.02
-"""Plans that are predicted to miss a target by so much of it are looked at too: they may meet it all the same."""
 _BETTER = 0.002
 """So much more reward is better: 0.2 points of accuracy."""
-_LEAST_DOUBT = 1e-6
-"""Deviation of a reward at least."""
+_LEAST_WORTH = 1e-9
+"""Of accuracy in the reward, so that what accuracy a plan needs is a number."""
+_ACQUISITIONS = {"probability": log_probability, "expected": log_expected_gain}
 
 
 class Proposer:
@@ -49,30 +46,31 @@ class Proposer:
         self.accuracy = AccuracyModel(problem.space, problem.base_accuracy, problem.images)
         self.planner = Planner(problem, self.accuracy, problem.dqn.without)
         self.rng = np.random.default_rng(problem.seed)
+        self._acquisition = problem.dqn.acquisition
         self.asked: set[tuple[int, ...]] = set()
         self.rewards: dict[tuple[int, ...], float] = {}
         """Of measured plans."""
-        self.beyond: Limits = {m: limit / (1 - problem.margin) * (1 + _BEYOND) for m, limit in problem.limits.items()}
-        """What plans that are looked at may be predicted to cost."""
         self._feasible: list[list[int]] = []
         """Plans that met the targets as measured."""
         self._told: list[tuple[list[int], float]] = []
-        self._fitted = 0
+        self._begun: dict[tuple[int, ...], None] = {}
+        """Plans that were asked for and not told yet, in order."""
+        self._fitted: tuple[int, tuple[tuple[int, ...], ...]] = (0, ())
+        """How many were told, and which not yet, when the model was fitted."""
         self._probes = deepest_cuts(self.planner, int(_PROBES * problem.trials))
 
     def ask_probe(self) -> list[int] | None:
         """Return the next probe; None: they are through."""
         if not self._probes:
             return None
-        levels = self._probes.pop(0)
-        self.asked.add(tuple(levels))
-        return levels
+        return self._begin(self._probes.pop(0))
 
     def tell(self, trial: Trial) -> None:
         """Take in a trial; one that failed teaches only not to ask for it again."""
+        levels = indices(trial.plan)
+        self._begun.pop(tuple(levels), None)
         if trial.candidate is None:
             return
-        levels = indices(trial.plan)
         self._told.append((levels, trial.candidate.accuracy))
         if trial.reward is not None:
             self.rewards[tuple(levels)] = trial.reward
@@ -80,10 +78,18 @@ class Proposer:
                 self._feasible.append(levels)
 
     def learn(self) -> None:
-        """Fit the accuracy model to what was told since."""
-        if len(self._told) > self._fitted:
+        """Fit the accuracy model to what was told since; plans that are still being measured count as expected."""
+        known = (len(self._told), tuple(self._begun))
+        if self._told and known != self._fitted:
             self.accuracy.fit(*map(list, zip(*self._told, strict=True)))
-            self._fitted = len(self._told)
+            self.accuracy.believe(known[1])
+            self._fitted = known
+
+    def _begin(self, levels: list[int]) -> list[int]:
+        """Note that a plan was asked for, and return it."""
+        self.asked.add(tuple(levels))
+        self._begun[tuple(levels)] = None
+        return levels
 
     # ------------------------------------------------------------ plans to choose among
 
@@ -98,81 +104,42 @@ class Proposer:
         best = sorted(self.rewards, key=self.rewards.__getitem__, reverse=True)[:_BEST]
         if not best:
             return self.planner.blank(0)
-        return self.in_sight(self.mutants(np.repeat(np.array(best), _MUTANTS, axis=0)))
-
-    def mutants(self, plans: Indices) -> Indices:
-        """Return plans with one or two groups' levels drawn anew."""
-        changed, rows = plans.copy(), np.arange(len(plans))
-        changed[rows, self.rng.integers(0, plans.shape[1], len(rows))] = self.rng.integers(0, REMOVE + 1, len(rows))
-        second = rows[self.rng.random(len(rows)) < 0.5]
-        changed[second, self.rng.integers(0, plans.shape[1], len(second))] = self.rng.integers(
-            0, REMOVE + 1, len(second)
-        )
-        return changed
-
-    def in_sight(self, plans: Indices) -> Indices:
-        """Return plans as near to these as the masks allow, (plans, groups).
-
-        Masks go by what single cuts add up to. How far measured candidates say that a plan is off that sum moves its
-        targets, or networks that are faster than their cuts promise would never be looked at.
-        """
-        departures = self.problem.costs.departures(plans)
-        limits = {metric: limit - departures.get(metric, 0.0) for metric, limit in self.beyond.items()}
-        return legalised(self.planner, plans, limits)
+        return legalised(self.planner, mutants(np.repeat(np.array(best), _MUTANTS, axis=0), self.rng))
 
     def starts(self) -> Indices:
         """Return plans to breed from: the knapsack's, mutants of the best measured, random ones, (plans, groups)."""
         return np.concatenate([self.knapsack(), self.near_the_best(), draw(self.planner, _DRAWN, self.rng)])
 
-    def bred(self, plans: Indices) -> Indices:
-        """Return the last generation bred from plans by their scores, with its parents, (plans, groups)."""
-        for _ in range(_GENERATIONS):
-            plans = np.unique(plans, axis=0)
-            parents = plans[self.scores(plans).argsort()[::-1][:_PARENTS]]
-            plans = np.concatenate([parents, self.in_sight(self._children(parents))])
-        return plans
-
-    def _children(self, parents: Indices) -> Indices:
-        """Return children of two parents each, mutated."""
-        pairs = self.rng.integers(0, len(parents), (_CHILDREN, 2))
-        own = self.rng.random((_CHILDREN, 1)) < 0.5
-        mixed = self.rng.random((_CHILDREN, parents.shape[1])) < 0.5
-        return self.mutants(np.where(own | mixed, parents[pairs[:, 0]], parents[pairs[:, 1]]))
-
     # ------------------------------------------------------------ the choice
 
     def pick(self, pool: Indices) -> list[int]:
         """Return the best plan bred from a pool, (plans, groups), that was not asked for; else any that was not."""
-        fresh = self._not_asked(np.unique(self.bred(pool), axis=0))
+        fresh = self._not_asked(np.unique(bred(self.planner, pool, self.scores, self.rng), axis=0))
         if len(fresh) == 0:
             fresh = self._not_asked(draw(self.planner, _DRAWN, self.rng))
         if len(fresh):
             levels = [int(level) for level in fresh[self.scores(fresh).argmax()]]
         else:
             levels = list(unasked(self.planner, self.asked))
-        self.asked.add(tuple(levels))
-        return levels
+        return self._begin(levels)
 
     def scores(self, plans: Indices) -> Array:
-        """Return what plans are worth a trial, (plans,): logarithms of the probability that they are the best so far.
+        """Return what plans are worth a trial, (plans,), as a logarithm.
 
-        Better than the best of the plans that met the targets, as the models see it now: the highest of many noisy
-        rewards is high by luck. While there is none, better than the least that any of ``plans`` promises: the first
-        one is then surest to meet the targets, and tells the models of deep cuts, which no probe did.
+        The probability that they are better than the best so far, or by how much they are expected to be; times the
+        probability that they meet the targets. What accuracy that takes follows from what else they are to earn.
+
+        The best so far is that of the plans that met the targets, as the models see it now: the highest of many noisy
+        rewards is high by luck. While there is none, it is the least that any of ``plans`` promises: the first one is
+        then surest to meet the targets, and tells the models of deep cuts, which no probe did.
         """
         outlook = self.planner.outlook(plans)
         promised = self.planner.potential(plans, outlook)
         best = self.planner.potential(np.array(self._feasible)).max() if self._feasible else promised.min()
-        doubt = np.maximum(self._doubt(plans), _LEAST_DOUBT)
-        better: Array = log_ndtr((promised - best - _BETTER) / doubt)
-        return better + self._log_likely(plans, outlook)
-
-    def _doubt(self, plans: Indices) -> Array:
-        """Return the standard deviation of plans' rewards, as far as their accuracy is not known, (plans,)."""
+        worth = max(float(np.mean(self.problem.weights.alpha)), _LEAST_WORTH) / self.problem.base_accuracy
+        needed = outlook.accuracy * self.problem.base_accuracy + (best + _BETTER - promised) / worth
         logit, deviation = self.accuracy.predict(plans)
-        share = accuracy_of(logit)
-        doubt: Array = np.mean(self.problem.weights.alpha) * share * (1 - share) * deviation
-        return doubt / self.problem.base_accuracy
+        return _ACQUISITIONS[self._acquisition](logit, deviation, needed) + self._log_likely(plans, outlook)
 
     def _log_likely(self, plans: Indices, outlook: Outlook) -> Array:
         """Return the logarithm of the probability that plans meet the targets as measured, (plans,)."""

@@ -1,4 +1,7 @@
-"""From the levels that a method would like to a plan that meets the targets, cuts no more than they ask, and is new."""
+"""From the levels that a method would like to a plan that meets the targets, cuts no more than they ask, and is new.
+
+A plan that is in sight of the targets (``planning``) is nobody's to change: it may be asked for as it is.
+"""
 
 from __future__ import annotations
 
@@ -63,11 +66,14 @@ class Repair:
         return tuple(levels)
 
     def met(self, wanted: Sequence[float]) -> Levels:
-        """Return a plan within the masks near ``wanted``: groups drawn at random are cut deeper until it is one.
+        """Return a plan in sight near ``wanted``: groups drawn at random are cut deeper until it meets the targets.
 
-        The masks alone would do, but they decide group by group: the last ones would pay for what the first ones wish.
+        One that is in sight stays as it is. The masks alone would do, but they decide group by group: the last ones
+        would pay for what the first ones wish.
         """
         levels = self.nearest(wanted)
+        if self.planner.in_sight(np.array([levels]))[0]:
+            return levels
         excess = self.excess([levels])[0]
         while excess > 0 and (ways := self._ways(levels, range(len(levels)), deeper=True)):
             after = self.excess(list(ways.values()))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pipeline.certainty import may_meet, surely_meets, surely_misses
+from pipeline.certainty import deviations, may_meet, surely_meets, surely_misses
 from pipeline.records import Interval, Measurement
 from pipeline.targets import Metric
 from tests.examples import measurement
@@ -90,3 +91,9 @@ def test_a_figure_of_unknown_width_is_sure_of_nothing() -> None:
     met, missed = (found(energy=Interval.of_unknown_width(value)) for value in (0.4, 0.6))
     assert not surely_meets(met, {"energy": 0.5})
     assert may_meet(missed, {"energy": 0.5})
+
+
+def test_a_figure_counts_by_its_width_and_one_that_was_stopped_early_by_twice_that() -> None:
+    told = found(latency=Interval(0.5, 0.4804, 0.5196), energy=Interval(0.4, -math.inf, math.inf))
+    assert deviations(told) == pytest.approx({"latency": 0.01})
+    assert deviations(replace(told, early=True)) == pytest.approx({"latency": 0.02})

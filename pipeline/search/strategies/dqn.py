@@ -12,8 +12,9 @@ A real evaluation costs seconds, an imagined one microseconds. So plans that com
     5  add greedy, ε-greedy and Boltzmann rollouts to the plans that the control begins with, breed a few generations
        of all, and pick the plan that is most probably better than the best so far and meets the target
 
-As the target is an input, one network plans for all of them: ``plan_for`` plays one that was never searched for. With
-``mode: direct`` none of this is used, see :mod:`pipeline.search.direct`.
+As the target is an input, one network plays for all of them. For one that was never searched for ``plan_for`` takes the
+best by the models, of what the network plays among others: alone it plays worse than the knapsack on the same models.
+With ``mode: direct`` none of this is used, see :mod:`pipeline.search.direct`.
 
     Sutton 1990 (Dyna: imagined episodes), Schaul et al. 2015 (universal value functions: the target as an input)
 """
@@ -25,9 +26,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.records import LEVELS, PruningPlan, Trial
+from pipeline.search.breeding import bred
 from pipeline.search.direct import DirectDqn
 from pipeline.search.network import Learner, one_thread
-from pipeline.search.planning import Array, Indices, Limits, indices
+from pipeline.search.planning import Array, Indices, Limits, indices, legalised
 from pipeline.search.proposing import Proposer
 from pipeline.search.replay import Replay
 from pipeline.search.strategies.random import draw
@@ -42,6 +44,8 @@ _EPSILON, _TEMPERATURE = 0.15, 0.02
 """Of these: share of random levels; and for Boltzmann's, in units of the reward."""
 _TARGETS = (0.35, 0.95)
 """Imagined targets are drawn between these shares of the base model's figure."""
+_MISSED = 1e3
+"""What a missed target costs where only plans that meet it are wanted."""
 _COOLING = 8
 """Bursts over which exploration falls to a quarter."""
 
@@ -73,16 +77,26 @@ class Dqn:
         """Take in a trial; one that failed teaches only not to ask for it again."""
         self._proposer.tell(trial)
         if trial.candidate is not None and trial.reward is not None:
-            self.replay.add_measured(indices(trial.plan), trial.reward)
+            self.replay.add_measured(indices(trial.plan), trial.reward, is_feasible=trial.feasible)
 
     def plan_for(self, limits: Mapping[Metric, float]) -> PruningPlan:
-        """Return the plan that the network, as it is now, plays for other targets; nothing is evaluated.
+        """Return the plan that the models, as they are now, promise most of for other targets; nothing is evaluated.
+
+        Of what the network plays, of the knapsack's plans and the measured ones, and of what is bred from them.
 
         Args:
             limits: shares of the base model's figures, for the metrics that the search has targets for.
         """
+        planner, told = self._planner, self._proposer
+
+        def worth(plans: Indices) -> Array:
+            return planner.promise(plans, limits=limits) - _MISSED * planner.excess(plans, limits)
+
         with one_thread():
-            return self._planner.plan(self._rollout(1, limits)[0])
+            measured = legalised(planner, np.array([*told.rewards, planner.blank(1)[0]]), limits)
+            known = np.concatenate([self._rollout(1, limits), told.knapsack(limits), measured])
+            plans = bred(planner, known, worth, np.random.default_rng(planner.problem.seed), limits)
+            return planner.plan(plans[worth(plans).argmax()])
 
     # ------------------------------------------------------------ learn
 
@@ -163,8 +177,8 @@ class Dqn:
         return levels
 
     def _pool(self) -> Indices:
-        """Return the plans from which the next is bred, some of which may miss the target a little."""
-        limits, beyond = self._planner.problem.limits, self._proposer.beyond
+        """Return the plans from which the next is bred, some of which are played for a target a little looser."""
+        limits, beyond = self._planner.problem.limits, self._planner.sight()
         kinds = np.repeat(np.arange(4), [1, 1, _POOL, _POOL])
         played = self._rollout(
             len(kinds),
@@ -172,6 +186,7 @@ class Dqn:
             epsilon=_EPSILON * (kinds == 2),
             temperature=_TEMPERATURE * (kinds == 3),
         )
+        played = legalised(self._planner, played)
         if "warm_start" in self.settings.without:
             return played
         return np.concatenate([played, self._proposer.starts()])

@@ -1,8 +1,8 @@
-"""NetAdapt: each iteration saves a little more, by the one cut that costs the least accuracy for what it saves.
+"""NetAdapt: each iteration saves a little more, by the one cut after which the network answers best.
 
-Yang et al., NetAdapt, ECCV 2018. In an iteration every group proposes its least cut that is predicted to save the step;
-each proposal is evaluated, and the one with the least accuracy lost per saving is kept. As there, the step decays. What
-differs:
+Yang et al., NetAdapt, ECCV 2018, algorithm 1. In an iteration every group proposes its least cut that is predicted to
+save the step; each proposal is evaluated, and the one with the highest accuracy is kept. As there, the step decays.
+What differs:
 
 - The short fine-tuning of each proposal is left out, as no strategy here trains during the search.
 - The paper runs until it is through: iterations × groups evaluations. Here the trials are given, so that the step is
@@ -10,7 +10,8 @@ differs:
   there. Where the trials do not reach for every group in each iteration, those propose that lost the least for their
   saving when they were last tried; those not tried yet come first, and all at once where that leaves a trial for each
   iteration.
-- Levels are few, so a cut may save far more than its step; where no group alone saves the step, the deepest propose.
+- Levels are few, so a cut may save far more than its step, which as there is no merit of it; where no group alone saves
+  the step, those propose that save at least half of what the deepest cut does.
   The step is one that half of the groups can save, unless the trials are too few: else a handful of large groups
   would propose alone.
 - Trials that are left when the target is met go to neighbours of the best plan.
@@ -61,7 +62,7 @@ class NetAdapt:
     def ask(self) -> PruningPlan:
         """Return the next proposal, of the next iteration where this one is through."""
         while not self._queue and not self._met():
-            self._keep_the_least_loss()
+            self._keep_the_most_accurate()
             if self._met():
                 break
             self._propose()
@@ -85,12 +86,12 @@ class NetAdapt:
 
     # ------------------------------------------------------------ an iteration
 
-    def _keep_the_least_loss(self) -> None:
+    def _keep_the_most_accurate(self) -> None:
         """Go on from the best proposal; one that is not told yet counts where none is."""
         told = [levels for levels in self._proposed if levels in self._accuracy]
         pending = [levels for levels in self._proposed if levels not in self._failed]
         if told:
-            self._now = min(told, key=self._loss_per_saving)
+            self._now = max(told, key=self._accuracy.__getitem__)
         elif pending:
             self._now = pending[0]
         self._proposed = {}

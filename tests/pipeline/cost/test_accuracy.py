@@ -82,6 +82,34 @@ def test_what_it_is_surprised_by_is_as_much_as_it_says_also_beside_single_cuts_n
     assert 0.4 < surprise.std() < 1.5
 
 
+def test_its_doubt_is_scaled_by_how_far_the_plans_before_were_off_what_was_predicted_of_them() -> None:
+    scaled, unscaled = [], []
+    for seed in range(3):
+        told = problem((1,) * 5, seed=seed)
+        plans = np.random.default_rng(seed).permutation(all_plans(told))[:60]
+        accuracy, model = truth(told)(plans), AccuracyModel(told.space, BASE, 1000)
+        for known in range(10, 60):
+            model.fit(plans[:known].tolist(), accuracy[:known].tolist())
+            mean, deviation = model.predict(plans[known : known + 1])
+            share = accuracy[known : known + 1]
+            off = (np.log(share / (1 - share)) - mean) / deviation
+            scaled.extend(off.tolist())
+            unscaled.extend((off * model.surprise.scale).tolist())
+    nearer, farther = (abs(np.log(np.sqrt(np.mean(np.square(part))))) for part in (scaled, unscaled))
+    assert nearer < farther
+    assert nearer < 0.3
+
+
+def test_believing_what_is_expected_moves_no_expectation_and_takes_the_doubt_from_what_is_near() -> None:
+    model, others, _ = fitted(20)
+    before, doubt = model.predict(others)
+    model.believe(others[:1].tolist())
+    after, less = model.predict(others)
+    np.testing.assert_allclose(after, before, atol=0.02)
+    assert less[0] < 0.9 * doubt[0]
+    assert (less <= doubt + 1e-6).all()
+
+
 def test_a_block_that_goes_is_one_change_however_many_groups_it_has() -> None:
     model = AccuracyModel(problem((3, 1)).space, BASE, 1000)
     three, one = model.mean(np.array([[4, 4, 4, 0], [0, 0, 0, 4]]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.cost.surprise import Surprise
 from pipeline.cost.tables import CostTable
 from pipeline.search.reach import Reach
 from tests.pipeline.search.toys import all_plans, problem
@@ -44,6 +45,33 @@ def test_intervals_hold_what_held_out_plans_measure(known: int) -> None:
         low, high = table.interval(plans[known:])
         held.append(np.mean((low <= measured[known:]) & (measured[known:] <= high)))
     assert 0.90 <= np.mean(held) <= 0.99
+
+
+def test_intervals_widen_by_how_far_the_candidates_before_were_off_and_narrow_no_further_than_they_were() -> None:
+    table, plans, measured = world(0)
+    rng = np.random.default_rng(0)
+    for index, (plan, cost) in enumerate(zip(plans[:40].tolist(), measured[:40], strict=True)):
+        table.learn(plan, cost + (0.2 * rng.choice([-1, 1]) if index >= 30 else 0.0))
+    wild = table.correction.surprise.scale
+    assert wild > 1.5
+    doubt = table.uncertainty(plans[40:])
+    table.correction.surprise = Surprise(least=1.0)
+    np.testing.assert_allclose(doubt, wild * table.uncertainty(plans[40:]))
+    for plan in plans[40:60].tolist():
+        table.learn(plan, float(table.predict(np.array([plan]))[0]))
+    assert table.correction.surprise.scale == 1.0
+
+
+def test_a_candidate_counts_by_the_width_of_its_own_measurement() -> None:
+    sure, unsure = world(0)[0], world(0)[0]
+    _, plans, measured = world(0)
+    for table, deviation in ((sure, 0.002), (unsure, 0.2)):
+        for plan, cost in zip(plans[:20].tolist(), measured[:20], strict=True):
+            table.learn(plan, cost, 0.002)
+        table.learn(plans[20].tolist(), measured[20] + 0.1, deviation)
+    before = float(unsure.cost(unsure.taken(plans[20:21]))[0])
+    moved = [float(table.predict(plans[20:21])[0]) - before for table in (sure, unsure)]
+    assert moved[0] > moved[1] + 0.01
 
 
 def test_with_each_candidate_the_doubt_shrinks() -> None:

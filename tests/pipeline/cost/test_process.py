@@ -50,6 +50,16 @@ def test_the_cheap_mean_is_the_same() -> None:
     assert process.mean(features).tolist() == pytest.approx(process.predict(features)[0].tolist())
 
 
+def test_the_mean_of_features_put_together_of_two_parts_is_that_of_the_whole() -> None:
+    features, _, noisy = world(30)
+    process, at = CostProcess(PRIOR), np.array([False, True, False, False, True, True])
+    assert process.mean_of_pairs(features, features[:4], at).tolist() == np.zeros((30, 4)).tolist()
+    process.fit(features, noisy)
+    whole = np.where(at, features[None, :4], features[:, None])
+    expected = process.mean(whole.reshape(-1, 6)).reshape(30, 4)
+    np.testing.assert_allclose(process.mean_of_pairs(features, features[:4], at), expected)
+
+
 def test_values_that_are_all_the_same_are_no_trouble() -> None:
     process = CostProcess(PRIOR)
     process.fit(np.ones((20, 3)), np.full(20, 0.7))

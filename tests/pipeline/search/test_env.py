@@ -34,6 +34,19 @@ def test_the_rewards_of_an_episode_add_up_to_what_the_plan_promises(seed: int) -
     assert total == pytest.approx(planner.promise(levels)[0] - planner.potential(planner.blank(1))[0])
 
 
+def test_whatever_the_discount_returns_order_plans_as_their_promises_do() -> None:
+    planner, discount, steps = env_of().planner, 0.7, 4
+    for levels in ([4, 4, 4, 0], [0, 0, 0, 2], [4, 0, 0, 2]):
+        env, total = PruningEnv(planner, discount), 0.0
+        env.reset()
+        for step, level in enumerate(levels):
+            _, reward, _, _, _ = env.step(np.int64(level))
+            total += discount**step * reward
+        plan = np.array([[LEVELS.index(lv) for lv in env.plan().levels]])
+        wanted = discount**steps * planner.promise(plan)[0] - planner.potential(planner.blank(1))[0]
+        assert total == pytest.approx(wanted)
+
+
 def test_an_illegal_level_becomes_the_nearest_legal_one() -> None:
     env = env_of((0, 0), limit=1.0)  # 16 channels in steps of 16: nothing but 0 is legal at first
     env.reset()

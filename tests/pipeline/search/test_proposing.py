@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.search.breeding import bred
 from pipeline.search.planning import Indices, legalised
 from pipeline.search.proposing import Proposer
 from tests.pipeline.search.toys import problem, trial_of
@@ -82,9 +83,9 @@ def test_without_targets_every_plan_counts_in_full() -> None:
 def test_breeding_finds_better_plans_that_the_masks_allow() -> None:
     told = with_measured(proposer(1.0))
     begun = told.near_the_best()
-    bred = told.bred(begun)
-    assert told.scores(bred).max() > told.scores(begun).max()
-    assert (told.planner.excess(bred, told.beyond) == 0).all()
+    plans = bred(told.planner, begun, told.scores, told.rng)
+    assert told.scores(plans).max() > told.scores(begun).max()
+    assert told.planner.in_sight(plans).all()
 
 
 @pytest.mark.parametrize(("off", "stays"), [(0.92, True), (1.0, False)])
@@ -96,5 +97,21 @@ def test_a_plan_stays_in_sight_if_its_neighbours_measured_faster_than_their_sing
     slower = np.array([[0, 0, 0, 4, 4, 4]])
     for plan, times in ((np.array([[4, 4, 4, 1, 0, 0]]), off), (slower, 2 - off)):
         costs.learn(plan[0].tolist(), {"latency": times * float(costs.predict(plan)["latency"][0])})
-    assert (legalised(told.planner, PLAN, told.beyond) != PLAN).any(), "by its single cuts alone it is too slow"
-    assert (told.in_sight(PLAN) == PLAN).all() == stays
+    table = costs.tables["latency"]
+    assert table.cost(table.taken(PLAN))[0] > told.planner.sight()["latency"], "by its single cuts alone it is too slow"
+    assert (legalised(told.planner, PLAN) == PLAN).all() == stays
+
+
+def test_a_plan_that_is_still_being_measured_takes_its_neighbours_worth() -> None:
+    told = with_measured(proposer(1.1))
+    for index, cuts in enumerate([(0, 0, 0, 4, 4, 4), (4, 0, 4, 0, 4, 0), (0, 4, 0, 4, 0, 4)], 1):
+        told.tell(trial_of(told.problem, index, told.planner.plan(cuts)))
+    told.learn()
+    begun = told.pick(PLAN)
+    doubt = told.accuracy.predict(np.array([begun]))[1][0]
+    told.learn()
+    assert told.accuracy.predict(np.array([begun]))[1][0] < 0.9 * doubt
+    believed = told.accuracy.predict(np.array([begun]))[1][0]
+    told.tell(replace(trial_of(told.problem, 9, told.planner.plan(begun)), candidate=None, reward=None, failure="gone"))
+    told.learn()
+    assert told.accuracy.predict(np.array([begun]))[1][0] > believed, "nothing came of it, so it is not known"

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from pipeline.records import LEVELS
-from pipeline.search.planning import Planner
+from pipeline.search.planning import BEYOND, Planner
 from pipeline.search.strategies import random
 from pipeline.search.strategy import Problem, Strategy
 from tests.pipeline.search.toys import all_plans, optimum, play, problem, trial_of
@@ -55,11 +55,11 @@ def check_no_repeats(strategy: ModuleType) -> None:
 
 
 def check_masks(strategy: ModuleType) -> None:
-    """Every plan is legal and meets the target as predicted; blocks go whole."""
+    """Every plan is legal and in sight of the target; blocks go whole."""
     told = problem((1, 2, 0, 1), trials=14)
     plans = [plan.levels for plan in play(told, strategy.create(told))[0]]
     assert is_legal(told, plans)
-    assert (costs(told, plans) <= 0.5 + 1e-9).all()
+    assert (costs(told, plans) <= 0.5 * (1 + BEYOND) + 1e-9).all()
 
 
 def check_hardships(strategy: ModuleType) -> None:

@@ -11,7 +11,7 @@ from pipeline import plugins
 from pipeline.config import DqnConfig, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.records import LEVELS
-from pipeline.search.planning import Planner, indices
+from pipeline.search.planning import Limits, Planner, indices
 from pipeline.search.strategies import dqn, knapsack, random, surrogate, uniform
 from tests.pipeline.search.toys import QUICK, all_plans, optimum, play, problem, trial_of, truth
 
@@ -133,6 +133,20 @@ def test_measured_plans_stay_in_the_replay_however_much_is_imagined() -> None:
     assert len(strategy.replay.plans) <= 20 + told.trials
 
 
+@pytest.mark.parametrize("feasible", [True, False])
+def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_is_predicted(feasible: bool) -> None:
+    told = problem((1, 1, 1), trials=8)
+    strategy, plan = dqn.Dqn(told), [0, 2, 4]
+    assert not Planner(told).in_sight(np.array([plan]))[0]
+    trial = trial_of(told, 0, Planner(told).plan(plan))
+    strategy.tell(replace(trial, reward=0.9, feasible=feasible))
+    for index in range(1, 8):
+        strategy.tell(trial_of(told, index, strategy.ask()))
+    strategy.replay.label()
+    row = strategy.replay.plans.tolist().index(plan)
+    assert all(strategy.replay.masks[row, step, level] for step, level in enumerate(plan)) == feasible
+
+
 def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     told = problem((1,) * 6, trials=20, dqn=QUICK.model_copy(update={"growth": 1.5}))
     strategy, learnt_at = dqn.Dqn(told), list[int]()
@@ -146,17 +160,24 @@ def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyP
     assert learnt_at == growing
 
 
-def test_one_network_plans_for_targets_that_were_never_searched_for() -> None:
+def test_it_plans_for_targets_that_were_never_searched_for_no_worse_than_the_knapsack_on_the_same_models() -> None:
     told = problem((1, 2, 0, 1, 1), seed=4, trials=16)
     strategy = dqn.Dqn(told)
     play(told, strategy)
-    accuracies = []
+    planner, accuracies = strategy._planner, []
     for limit in (0.4, 0.65, 0.9):
+        limits: Limits = {"latency": limit}
+        before = strategy._rng.bit_generator.state
         plan = strategy.plan_for({"latency": limit})
+        assert strategy.plan_for({"latency": limit}) == plan
+        assert strategy._rng.bit_generator.state == before, "what is asked for next does not depend on it"
         levels = np.array([indices(plan)])
         assert told.costs.tables["latency"].predict(levels)[0] <= limit + 1e-9
+        others = strategy._proposer.knapsack(limits)
+        others = others[planner.excess(others, limits) == 0]
+        assert planner.promise(levels, limits=limits)[0] >= planner.promise(others, limits=limits).max()
         accuracies.append(truth(told)(levels)[0])
-        assert accuracies[-1] >= 0.8 * optimum(replace(told, limits={"latency": limit}))
+        assert accuracies[-1] >= 0.9 * optimum(replace(told, limits={"latency": limit}))
     assert accuracies == sorted(accuracies)
 
 
