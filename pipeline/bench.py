@@ -52,10 +52,13 @@ class Bench:
     def base(self) -> Measurement:
         """Return the base model's own figures beside itself, by its skeleton, in several processes.
 
+        Each is measured as a candidate is: what processes differ by beyond that is in candidates' intervals.
+
         Raises:
             DeviceError: they stay invalid.
         """
-        return self._required(BASE, lambda settings: self._beside_base(self.base_probe, settings=settings))
+        each = self.agent.device.measure
+        return self._required(BASE, lambda settings: self._beside_base(self.base_probe, settings=settings), each)
 
     @property
     def spreads(self) -> dict[Metric, Spread]:
@@ -103,7 +106,8 @@ class Bench:
             MeasureError, DeviceError: as ``Agent.measure``.
         """
         key = self._key(f"structure {probe.structure} again")
-        return self._several(key, lambda settings: self._beside_base(probe.data, settings=settings))
+        each = part_of(longer(self.agent.device.measure, WHOLE))
+        return self._several(key, lambda settings: self._beside_base(probe.data, settings=settings), each)
 
     def whole(
         self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: Kind = "onnx"
@@ -120,8 +124,9 @@ class Bench:
         Raises:
             DeviceError: they stay invalid.
         """
+        each = part_of(longer(self.agent.device.measure, times))
         return self._required(
-            name, lambda settings: self._beside_base(model, kind, settings=settings), looks=looks, times=times
+            name, lambda settings: self._beside_base(model, kind, settings=settings), each, looks=looks
         )
 
     @property
@@ -162,10 +167,10 @@ class Bench:
         return self.agent.measure(model, kind, reference=reference, settings=settings, reject_above=reject_above)
 
     def _required(
-        self, key: str, measure: Callable[[MeasureSettings], Measurement], *, looks: int = 1, times: float = WHOLE
+        self, key: str, measure: Callable[[MeasureSettings], Measurement], each: MeasureSettings, *, looks: int = 1
     ) -> Measurement:
         """Return valid figures; invalid ones end the run, are not kept, and are taken anew when it is resumed."""
-        found = self._several(key, measure, looks=looks, times=times)
+        found = self._several(key, measure, each, looks=looks)
         if why_invalid(found):
             name = self.agent.device.name
             raise DeviceError(
@@ -175,13 +180,11 @@ class Bench:
         return found
 
     def _several(
-        self, key: str, measure: Callable[[MeasureSettings], Measurement], *, looks: int = 1, times: float = WHOLE
+        self, key: str, measure: Callable[[MeasureSettings], Measurement], each: MeasureSettings, *, looks: int = 1
     ) -> Measurement:
         """Return what several processes say together, or the first one that stays invalid, which is not kept."""
-        told = self.agent.device.measure
-        each = part_of(longer(told, times))
         parts = []
-        for number in range(1, told.processes * looks + 1):
+        for number in range(1, each.processes * looks + 1):
             name = _process(key, number)
             if (part := self.store.recall(name)) is None:
                 part = self._taken(name, measure, each, exact=False)
@@ -190,7 +193,7 @@ class Bench:
                     return part
                 self.store.remember(name, part)
             parts.append(part)
-        return combined(parts, ci_rel=told.ci_rel / times)
+        return combined(parts, ci_rel=each.ci_rel)
 
     def _widened(self, one: Measurement) -> Measurement:
         """Return the figures of one process with what differs between processes in the intervals of their ratios."""

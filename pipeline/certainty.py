@@ -16,11 +16,6 @@ from pipeline.targets import Metric
 COUNTED: frozenset[Metric] = frozenset({"size", "density"})
 MEASURED: tuple[Metric, ...] = ("latency", "power", "energy")
 
-_EARLY = 2.0
-"""By how much wider the figure is taken at which a candidate was stopped. It was stopped because it looked slow, so
-some near the limit only looked so: simulated, early figures are off by 1.0 to 1.1 of their deviations (root mean
-square) all together, and by 1.6 to 2.7 within 1 % of the limit."""
-
 
 def ratios(measurement: Measurement) -> dict[Metric, Interval]:
     """Return what was measured over the base model's; what was not is absent."""
@@ -33,11 +28,11 @@ def ratios(measurement: Measurement) -> dict[Metric, Interval]:
 def deviations(measurement: Measurement) -> dict[Metric, float]:
     """Return the standard deviation of each of ``ratios``, by its interval: what it counts with in the cost model.
 
-    That of a figure of unknown width is absent.
+    That of a figure of unknown width is absent. A candidate that was stopped early counts for less: it was stopped
+    because it looked slow, and its interval is the wide one that it was stopped by (``measurement.STOPPED_EARLY``).
     """
-    wider = _EARLY if measurement.early else 1.0
     known = {metric: ratio.half_width for metric, ratio in ratios(measurement).items()}
-    return {metric: wider * half / NORMAL_95 for metric, half in known.items() if math.isfinite(half)}
+    return {metric: half / NORMAL_95 for metric, half in known.items() if math.isfinite(half)}
 
 
 def with_ratios(measurement: Measurement, over: Mapping[Metric, Interval]) -> Measurement:

@@ -66,7 +66,9 @@ def power_of(raw: Powered, blocks: Sequence[Block], idle: Sequence[tuple[float, 
     return power, [name for name, doubtful in doubts.items() if doubtful]
 
 
-def ratios(raw: Powered, blocks: Sequence[Block], reference: Sequence[Block]) -> tuple[Interval, Interval]:
+def ratios(
+    raw: Powered, blocks: Sequence[Block], reference: Sequence[Block], confidence: float = 0.95
+) -> tuple[Interval, Interval]:
     """Return mean power and energy an inference, candidate over reference, from the pairs that latency's comes from.
 
     What drifts moves both blocks of a pair alike and falls out.
@@ -83,12 +85,12 @@ def ratios(raw: Powered, blocks: Sequence[Block], reference: Sequence[Block]) ->
     seconds = np.array([[b.end_s - b.start_s for b in pair] for pair in pairs])
     runs = np.array([[len(b.ms) for b in pair] for pair in pairs])
     _require_some(float((watts * seconds).min()))
-    return _paired(watts), _paired(watts * seconds / runs)
+    return _paired(watts, confidence), _paired(watts * seconds / runs, confidence)
 
 
-def _paired(figures: Floats) -> Interval:
+def _paired(figures: Floats, confidence: float) -> Interval:
     """Return the first column over the second, a pair of blocks a row."""
-    return stats.ratio_of_logs(np.log(figures[:, 0]) - np.log(figures[:, 1]))
+    return stats.ratio_of_logs(np.log(figures[:, 0]) - np.log(figures[:, 1]), confidence)
 
 
 def _trace(raw: Powered) -> PowerTrace:

@@ -69,7 +69,7 @@ def _measurement(
     if answer.power:
         power, doubtful = energy.power_of(answer.power, blocks, answer.idle)
         if reference:
-            power_ratio, energy_ratio = energy.ratios(answer.power, blocks, reference)
+            power_ratio, energy_ratio = energy.ratios(answer.power, blocks, reference, confidence)
         doubtful += ["power_noisy"] * _is_wide(energy_ratio or power.mean_w, ci_rel)  # what is decided by
         flags += [flag for flag in doubtful if not (answer.early and flag in doubts.IMPRECISE)]
     p90, p99 = stats.percentiles(samples, [90, 99])

@@ -42,7 +42,7 @@ def profiled(model: Path, device: str, inventory: Path | None, record: Path | No
     if record is not None:
         recorder.begin(record, header_of(registered, {"model": model.name}, {"pipeline": __version__}))
         recorder.close()
-    return combined(parts, ci_rel=told.ci_rel / WHOLE)
+    return combined(parts, ci_rel=each.ci_rel)
 
 
 def read_model(model: Path, device: Device) -> bytes:

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from pipeline.agent import Agent, open_agent
-from pipeline.bench import Bench, longer, part_of
+from pipeline.bench import Bench, longer
 from pipeline.candidates import Built
 from pipeline.doubts import why_invalid
 from pipeline.errors import DeviceError
@@ -96,9 +96,8 @@ def played(
     """A bench whose device answers every question anew, its first ``spoilt`` measurements invalid."""
 
     def three_times(agent: Agent) -> None:
-        each = part_of(longer(agent.device.measure, 3.0))
         for _ in range(3):
-            agent.measure(BASE, "skeleton", reference=(BASE, "skeleton"), settings=each)
+            agent.measure(BASE, "skeleton", reference=(BASE, "skeleton"))
             agent.measure(CUT, "skeleton", reference=(BASE, "skeleton"))
 
     def change(number: int, raw: dict[str, Any]) -> None:
@@ -265,9 +264,8 @@ def test_what_differs_between_processes_is_in_every_interval_of_one_process(stor
     """A board whose processes differ by 2 %, while no block differs from the next."""
 
     def each_process(agent: Agent) -> None:
-        each = part_of(longer(agent.device.measure, 3.0))
         for _ in range(QUICK.processes):
-            agent.measure(BASE, "skeleton", reference=(BASE, "skeleton"), settings=each)
+            agent.measure(BASE, "skeleton", reference=(BASE, "skeleton"))
         agent.measure(CUT, "skeleton", reference=(BASE, "skeleton"))
 
     def change(number: int, raw: dict[str, Any]) -> None:
