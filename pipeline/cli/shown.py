@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import codec
+from pipeline.between import Spread
 from pipeline.calibration import Calibration
 from pipeline.cli.console import out
 from pipeline.doubts import INVALIDATING, why_invalid
@@ -133,6 +134,8 @@ def _print_device(store: Store, trials: list[Trial]) -> None:
         out.print((f"round {number}: " if len(spent) > 1 else "") + str(usage), markup=False)
     if drift := drift_of(trials):
         out.print(f"drift: {drift}", markup=False)
+    for metric, spread in (store.get("spreads") or {}).items():
+        out.print(f"{metric}: {codec.load(Spread, spread)}", markup=False)
     if calibrated := store.get("calibration"):
         out.print(f"device calibrated {codec.load(Calibration, calibrated)}", markup=False)
 

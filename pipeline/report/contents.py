@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from pipeline import codec
+from pipeline.between import Spread
 from pipeline.calibration import Calibration
 from pipeline.drift import Drift, drift_of
 from pipeline.errors import ConfigError
@@ -62,6 +63,8 @@ class Contents:
     chosen: Artifact | None
     calibration: Calibration | None = None
     """Of the device, as the run began; None: nobody had calibrated it as it was."""
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    """How ratios differ from process to process on the device, by what was measured."""
     usage: tuple[str, ...] = ()
     """How the device's time was spent, in words, a round each."""
 
@@ -110,6 +113,7 @@ def gather(run: ReadableRun) -> Contents:
         seconds=seconds if isinstance(seconds, int | float) else None,
         base=_record(Figures, run.get("base")),
         calibration=_record(Calibration, run.get("calibration")),
+        spreads={metric: codec.load(Spread, told) for metric, told in (run.get("spreads") or {}).items()},
         space=_record(SearchSpace, run.get("space")),
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),

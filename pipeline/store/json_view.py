@@ -11,8 +11,8 @@ from pipeline.store.store import Store
 from pipeline.usage import Usage
 
 _FACTS = (
-    "config", "device", "facts", "seed", "versions", "git", "calibration", "base", "chosen", "seconds", "started",
-    "finished", "recording", "tuning",
+    "config", "device", "facts", "seed", "versions", "git", "calibration", "spreads", "base", "chosen", "seconds",
+    "started", "finished", "recording", "tuning",
 )  # fmt: skip
 
 

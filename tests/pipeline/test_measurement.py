@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.doubts import invalid
-from pipeline.measurement import measurement
+from pipeline.measurement import STOPPED_EARLY, measurement
+from pipeline.stats import student_t
 
 
 def reply(*, candidate_ms: float = 2.0, reference_ms: float | None = 4.0, watts: float = 3.0) -> dict[str, Any]:
@@ -138,6 +140,14 @@ def test_a_candidate_rejected_early_is_not_reproached_with_few_samples() -> None
     raw["candidate"]["blocks"] = raw["candidate"]["blocks"][:3]
     m = measurement(raw, ci_rel=0.001)
     assert (m.early, m.flags) == (True, ())
+    whole = measurement(raw | {"early": False}, ci_rel=0.02)
+    assert m.ratio is not None
+    assert whole.ratio is not None
+    freedom = whole.ratio.freedom
+    wider = student_t(freedom, STOPPED_EARLY) / student_t(freedom)  # looked at again and again
+    assert math.log(m.ratio.high / m.ratio.value) == pytest.approx(
+        wider * math.log(whole.ratio.high / whole.ratio.value)
+    )
     assert measurement(raw | {"early": False}, ci_rel=0.001).flags != ()
 
 
