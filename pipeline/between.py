@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import fdtr
 
 from pipeline.records import Interval
 from pipeline.stats import student_t, welch
@@ -90,6 +89,8 @@ class Spread:
         expected = other.between**2 + self.within**2
         if expected == 0 or self.total == 0:
             return expected == self.total
+        from scipy.special import fdtr  # as in ``stats.student_t``
+
         tail = float(fdtr(self.freedom, other.freedom, self.total**2 / expected))
         return 0.025 <= tail <= 0.975
 

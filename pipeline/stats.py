@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from pipeline.records import Interval
 
@@ -95,6 +94,8 @@ def student_t(freedom: float | None, confidence: float = 0.95) -> float:
     >>> round(student_t(4), 3), round(student_t(None), 3)
     (2.776, 1.96)
     """
+    from scipy.special import stdtrit  # a third of a second, which commands that measure nothing do without
+
     return float(stdtrit(math.inf if freedom is None else freedom, 0.5 + confidence / 2))
 
 
@@ -155,7 +156,7 @@ def half_width_beside_drift(figures: Floats) -> float:
     place = np.arange(count) - (count - 1) / 2
     residual = figures - figures.mean() - place * float(place @ figures) / float(place @ place)
     alike = effective_count(residual, regressors=2)
-    return float(stdtrit(alike - 2, 0.975)) * math.sqrt(float(residual @ residual) / (count - 2) / alike)
+    return student_t(alike - 2) * math.sqrt(float(residual @ residual) / (count - 2) / alike)
 
 
 def half_width_of_sum(shares: Sequence[float], groups: Sequence[Floats]) -> float:
@@ -169,7 +170,7 @@ def half_width_of_sum(shares: Sequence[float], groups: Sequence[Floats]) -> floa
     free = sum(len(group) - 1 for group in groups)
     variance = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / free
     scale = sum(share**2 / len(group) for share, group in zip(shares, groups, strict=True))
-    return float(stdtrit(free, 0.975)) * math.sqrt(variance * scale)
+    return student_t(free) * math.sqrt(variance * scale)
 
 
 def median_interval(blocks: Sequence[Floats]) -> Interval:

@@ -74,8 +74,9 @@ def test_its_children_are_found_with_and_without_psutil(holding, monkeypatch):
     assert eventually(lambda: len(descendants(pid)) == 2)
 
     by_psutil = memory.descendants(pid)
-    monkeypatch.setitem(sys.modules, "psutil", None)  # an import of it fails
-    by_proc = memory.descendants(pid)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "psutil", None)  # an import of it fails
+        by_proc = memory.descendants(pid)
 
     assert set(by_psutil) == set(by_proc) == descendants(pid)
     assert memory.descendants(2**30) == []

@@ -26,7 +26,10 @@ from tests.lab.conftest import device_of, skip_without
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
-MEASURE = {"warmup_s": 0.05, "min_s": 2, "max_s": 4, "block_s": 2, "ci_rel": 0.5, "idle_s": 0.3, "others_cores": 64}
+MEASURE = {
+    "warmup_s": 0.05, "min_s": 2, "max_s": 4, "block_s": 2, "ci_rel": 0.5, "idle_s": 0.3, "processes": 1,
+    "others_cores": 64,
+}  # fmt: skip
 ADDRESS, SHUNT_OHMS = 0x40, 0.1
 HWMON = {"backend": "hwmon", "shunt_ohms": SHUNT_OHMS}
 SHUNT, BUS, CURRENT = 0x01, 0x02, 0x04  # registers, SBOS448; with the driver's calibration, CURRENT equals SHUNT

@@ -19,7 +19,15 @@ from tests.recordings import replaying, told
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
 
-MEASURE = {"warmup_s": 0.02, "min_s": 0.1, "max_s": 0.5, "block_s": 0.02, "ci_rel": 0.5, "others_cores": 64}
+MEASURE = {
+    "warmup_s": 0.02,
+    "min_s": 0.1,
+    "max_s": 0.5,
+    "block_s": 0.02,
+    "ci_rel": 0.5,
+    "processes": 1,
+    "others_cores": 64,
+}
 STEP = 16
 """Of 32 channels: few levels, so that few cuts are measured."""
 FORMATS = {"onnxruntime": "onnx", "tflite": "tflite"}

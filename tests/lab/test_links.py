@@ -37,7 +37,15 @@ class Heavy(Net):
         scores = super().forward(x)
         return scores + self.narrow(self.wide(scores))
 """
-MEASURE = {"warmup_s": 0.02, "min_s": 0.1, "max_s": 0.5, "block_s": 0.02, "ci_rel": 0.5, "others_cores": 64}
+MEASURE = {
+    "warmup_s": 0.02,
+    "min_s": 0.1,
+    "max_s": 0.5,
+    "block_s": 0.02,
+    "ci_rel": 0.5,
+    "processes": 1,
+    "others_cores": 64,
+}
 SSH = {"connect_timeout_s": 3.0, "retries": 2}
 
 

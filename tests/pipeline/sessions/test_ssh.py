@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -165,9 +166,10 @@ def test_a_locked_key_is_taken_from_the_ssh_agent(sshd: Any, tmp_path: Path, mon
 
 
 def test_nobody_there_is_unreachable(sshd: Any) -> None:
-    sshd.stop()
-    with pytest.raises(errors.UnreachableError, match="connection refused; is sshd running"):
-        link.connect(sshd.address(), "board")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen: nobody else can have the port meanwhile
+        with pytest.raises(errors.UnreachableError, match="connection refused; is sshd running"):
+            link.connect(sshd.address(port=taken.getsockname()[1]), "board")
     with pytest.raises(errors.UnreachableError, match="cannot be resolved"):
         link.connect(sshd.address(host="no-such-board.invalid"), "board")
 
