@@ -52,6 +52,10 @@ def within(link: Link, seconds: float, name: str, doing: str) -> Iterator[None]:
         raise _too_long(name, doing, seconds)
 
 
+_RC_ERRORS = 8
+"""Times as many bytes of errors: of those that a login shell's own files print, some arrive behind its first answer."""
+
+
 def output_of(channel: paramiko.Channel, name: str, most_bytes: int = MOST_OUTPUT_BYTES) -> tuple[bytes, bytes]:
     """Return all that a command prints, and all its errors; reads both at once, since a full window stops both.
 
@@ -85,7 +89,7 @@ def _rest_of_errors(channel: paramiko.Channel) -> bytes:
 
 
 def _require_short(out: bytearray, err: bytearray, name: str, most_bytes: int) -> None:
-    if max(len(out), len(err)) > most_bytes:
+    if len(out) > most_bytes or len(err) > _RC_ERRORS * most_bytes:
         said = bytes(max(out, err, key=len)[:80])
         raise AgentError(
             f"{name}: the board prints without end, {most_bytes} bytes and more, before the agent starts: {said!r}; "

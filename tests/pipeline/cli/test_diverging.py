@@ -27,6 +27,7 @@ from tests.command_line import Desk
 from tests.pipeline.cli.listening import Listener
 
 LIMITS = {"latency": 0.5}
+PROCESSES = range(1, MeasureSettings().processes + 1)
 
 
 @pytest.fixture
@@ -51,7 +52,8 @@ def meet(store: Store, trials: Sequence[Trial]) -> None:
         met = took(trial, Interval(0.4, 0.4, 0.4))
         change(store, trial, feasible=True, measurement=met)
         for name in (f"r1t{trial.index}", f"r1t{trial.index}-full"):
-            store.remember(f"1:whole:{name}", met)
+            for process in PROCESSES:
+                store.remember(f"1:whole:{name} process {process}", met)
 
 
 def took(trial: Trial, ratio: Interval) -> Measurement:
@@ -119,7 +121,7 @@ def unsure(store: Store, trial: Trial, again: float) -> None:
         same = ("SELECT key FROM measurements WHERE key LIKE '1:structure %' AND key NOT LIKE '% again%' AND json = "
                 "(SELECT json FROM measurements WHERE key = ?)")  # fmt: skip
         ((structure,),) = database.execute(same, (f"1:{trial.key}",)).fetchall()
-    for process in range(1, MeasureSettings().processes + 1):
+    for process in PROCESSES:
         store.remember(f"{structure} again process {process}", took(trial, Interval(again, again, again)))
     change(store, trial, measurement=took(trial, Interval(0.49, 0.47, 0.51)))
 
