@@ -29,22 +29,23 @@ from testbed import LIKE_PEERS, LIKE_PEERS_IMAGES, some
 from torch import Tensor, fx, nn
 from torch_pruning_peers import PEERS, pruned
 
-from pipeline.agent import Agent, open_agent
 from pipeline.config import RunConfig
-from pipeline.export.onnx import export
-from pipeline.export.skeleton import skeleton
-from pipeline.inventory import load_inventory
-from pipeline.pruning.coupling import coupling
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.measures import weigh
-from pipeline.pruning.prune import cut, kept_channels, prune, surplus
-from pipeline.pruning.ranking import rank
-from pipeline.pruning.reconstruct import Answers, reconstruct
-from pipeline.pruning.recover import BATCH, accuracy, fine_tune, reestimate_batch_norm
-from pipeline.pruning.tracing import trace
-from pipeline.spaces import space_of_round
+from pipeline.data import DataSet, load_data
+from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.export.onnx.exporter import export
+from pipeline.export.onnx.skeleton import skeleton
+from pipeline.models import load_model
+from pipeline.pruning.complexity import weigh
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.importance.ranking import rank
+from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, fine_tune, reestimate_batch_norm
+from pipeline.pruning.reconstruction.reconstruct import Answers, reconstruct
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import cut, kept_channels, prune, surplus
+from pipeline.pruning.trace import trace
 from pipeline.store import Store
-from pipeline.zoo import DataSet, load_data, load_model
+from pipeline.store.spaces import space_of_round
 
 SLACK = 1.01
 HALVINGS = 7

@@ -28,13 +28,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.agent import open_agent
-from pipeline.export.onnx import export
-from pipeline.inventory import load_inventory
+from pipeline.devices.agent_client import open_agent
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.devices.sessions.agent_zipapp import zipapp
+from pipeline.devices.sessions.ssh_connection import connect
+from pipeline.export.onnx.exporter import export
+from pipeline.models.digits_cnn import DigitsCNN
 from pipeline.records import Device
-from pipeline.sessions.link import connect
-from pipeline.sessions.zipapp import zipapp
-from pipeline.zoo.digits_cnn import DigitsCNN
 
 WATCH = """
 import json, os, select, sys, time

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.errors import PipelineError, first_line
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.measures import weigh
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
+from pipeline.models import load_model
+from pipeline.pruning.complexity import weigh
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from pipeline.records import SearchSpace
-from pipeline.zoo import load_model
 
 MODELS = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",

@@ -25,9 +25,9 @@ from rich.table import Table
 from device_agents import stopping
 from device_agents.arguments import Measure
 from device_agents.turns import Subject, Turns
-from pipeline import stats
+from pipeline.measurement import intervals
+from pipeline.measurement.intervals import Floats
 from pipeline.records import MeasureSettings
-from pipeline.stats import Floats
 
 COUNTS = (5, 10, 20, 40, 60)
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6)
@@ -81,7 +81,7 @@ def coverage(series: int, random: np.random.Generator) -> Table:
         cells = []
         for correlation in CORRELATIONS:
             drawn = [autoregressive(count, correlation, random) for _ in range(series)]
-            means, halves = np.array([(abs(s.mean()), stats.half_width(s)) for s in drawn]).T
+            means, halves = np.array([(abs(s.mean()), intervals.half_width(s)) for s in drawn]).T
             cells.append(f"{np.mean(means <= halves):.1%}  {np.mean(halves) / np.sqrt(np.mean(means**2)):.2f}")
         table.add_row(str(count), *cells)
     return table
@@ -96,7 +96,7 @@ def stopped(series: int, random: np.random.Generator) -> Table:
             a, b = (noise * autoregressive(MOST_PAIRS, correlation, random) for _ in range(2))
             pairs, _ = measured(a.tolist(), b.tolist(), None)
             logs = a[:pairs] - b[:pairs]
-            halves.append(stats.half_width(logs))
+            halves.append(intervals.half_width(logs))
             held.append(abs(logs.mean()) <= halves[-1])
             seconds.append(2 * DEFAULTS.block_s * pairs)
         table.add_row(

@@ -21,11 +21,11 @@ from pathlib import Path
 from results import Results, Row, mean, table
 from testbed import Testbed, add_arguments, config_of, opened
 
-from pipeline.comparing.hypervolume import of_networks
+from pipeline.comparison.hypervolume import of_networks
 from pipeline.config import RunConfig
-from pipeline.export.structure import structure
-from pipeline.probing import single_cuts
-from pipeline.pruning.prune import prune
+from pipeline.evaluation.cut_profiling import single_cuts
+from pipeline.export.fingerprint import structure
+from pipeline.pruning.surgery.prune import prune
 from pipeline.records import Trial
 
 IMAGINED = "imagined"

@@ -22,21 +22,21 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from pipeline.agent import open_agent
-from pipeline.cost.tables import CostTable
-from pipeline.export.onnx import export
-from pipeline.export.skeleton import skeleton
-from pipeline.inventory import load_inventory
-from pipeline.probing import Probed, cost_tables, single_cuts
-from pipeline.pruning.coupling import coupling
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.measures import weigh
-from pipeline.pruning.prune import prune
-from pipeline.pruning.ranking import rank
-from pipeline.pruning.tracing import trace
+from pipeline.devices.agent_client import open_agent
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.evaluation.cut_profiling import Probed, cost_tables, single_cuts
+from pipeline.export.onnx.exporter import export
+from pipeline.export.onnx.skeleton import skeleton
+from pipeline.models import load_model
+from pipeline.predictors.cost_model import CostTable
+from pipeline.pruning.complexity import weigh
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.importance.ranking import rank
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from pipeline.records import LEVELS, Measurement, SearchSpace
-from pipeline.staircase import without_plateaus
-from pipeline.zoo import load_model
+from pipeline.run.channel_step import without_plateaus
 
 Array = NDArray[np.float64]
 Levels = tuple[int, ...]

@@ -23,15 +23,16 @@ from testbed import some
 from torch import Tensor, fx
 
 from pipeline import plugins
-from pipeline.pruning.coupling import coupling
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.measures import weigh
-from pipeline.pruning.prune import Ranking, cut
-from pipeline.pruning.ranking import rank
-from pipeline.pruning.recover import BATCH, FineTuning, accuracy, fine_tune, reestimate_batch_norm
-from pipeline.pruning.tracing import trace
+from pipeline.data import DataSet, Split, load_data
+from pipeline.models import load_model
+from pipeline.pruning.complexity import weigh
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.importance.ranking import rank
+from pipeline.pruning.reconstruction.batch_norm import BATCH, FineTuning, accuracy, fine_tune, reestimate_batch_norm
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import Ranking, cut
+from pipeline.pruning.trace import trace
 from pipeline.records import SearchSpace
-from pipeline.zoo import DataSet, Split, load_data, load_model
 
 CRITERIA = "pipeline.pruning.criteria"
 RANKING_IMAGES = 512

@@ -37,7 +37,7 @@ from rich.progress import track
 from rich.table import Table
 
 from device_agents import stopping
-from pipeline.measurement import measurement
+from pipeline.measurement.from_samples import measurement
 from pipeline.records import Interval, Measurement, Power
 
 Floats = NDArray[np.float64]

@@ -33,9 +33,9 @@ from scipy.stats import spearmanr
 from testbed import LIKE_PEERS, LIKE_PEERS_IMAGES, Testbed, add_arguments, config_of, opened
 
 from pipeline import plugins
-from pipeline.choosing import pick_finalists
-from pipeline.inputs import STRATEGIES
 from pipeline.records import PruningPlan, Trial
+from pipeline.run.inputs import STRATEGIES
+from pipeline.run.selection import pick_finalists
 
 BEST = 3
 

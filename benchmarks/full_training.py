@@ -30,21 +30,22 @@ from results import Results, Row, table
 from testbed import Testbed, add_arguments, opened, some
 from torch import fx
 
-from pipeline.candidates import Built
 from pipeline.config import RunConfig
-from pipeline.cost.layers import Shrinking
-from pipeline.cost.tables import CostModel, CostTable, owners
+from pipeline.data import Split, load_data
+from pipeline.evaluation.candidate_builder import Built
 from pipeline.events import Event, Note, Stage, Step
-from pipeline.learning import forget, learn
-from pipeline.pruning.measures import measures_of
-from pipeline.pruning.prune import prune
-from pipeline.pruning.recover import FineTuning, accuracy, fine_tune
+from pipeline.models import load_model
+from pipeline.models.safetensors_io import weights_bytes
+from pipeline.predictors.cost_model import CostModel, CostTable, owners
+from pipeline.predictors.layer_costs import Shrinking
+from pipeline.pruning.complexity import measures_of
+from pipeline.pruning.reconstruction.batch_norm import FineTuning, accuracy, fine_tune
+from pipeline.pruning.surgery.prune import prune
 from pipeline.records import LEVELS, Candidate, Measurement, Trial
+from pipeline.run.training_stage import forget, learn
 from pipeline.store.checkpoints import CheckpointFile
 from pipeline.training.accelerator import open_accelerator
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.weights import weights_bytes
-from pipeline.zoo import Split, load_data, load_model
 
 By = Literal["macs", "channels"]
 

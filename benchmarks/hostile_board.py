@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the boards ar
 
 from hostile_answers import peak_mb, reset_peak_mb
 
-from pipeline import agent
+from pipeline.devices import agent_client
+from pipeline.devices.sessions import ssh
 from pipeline.errors import PipelineError
-from pipeline.sessions import ssh
 from tests.conftest import Sshd
 from tests.hostile_answers import steers
 from tests.hostile_board import ATTACKS, Attack
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS")
     parser.add_argument("--only", default="", metavar="WORDS", help="of the attacks, those whose name holds this")
     told = parser.parse_args()
-    ssh._PROBE_S = ssh._SFTP_S = agent.QUICK_S = told.deadline  # type: ignore[misc]
+    ssh._PROBE_S = ssh._SFTP_S = agent_client.QUICK_S = told.deadline  # type: ignore[misc]
     ssh._SLOWEST_BYTES_A_SECOND = 1_000_000
     ssh._SFTP_SERVERS = ("/nowhere/sftp-server",)  # else it is run by hand, and the board is as good as any
     table = Table("attack", "MB", "seconds", "what the host says", box=None)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the toys are 
 
 from pipeline import plugins
 from pipeline.config import DqnConfig
-from pipeline.inputs import STRATEGIES
+from pipeline.run.inputs import STRATEGIES
 from pipeline.search.strategy import Problem
 from tests.pipeline.search.toys import QUICK, best_reward, play_for_reward, powered, problem
 

@@ -27,14 +27,14 @@ from torch.utils.data import TensorDataset
 from torch_pruning_peers import PEERS, pruned
 
 from pipeline.config import EvaluationConfig, RunConfig
-from pipeline.export.onnx import export
-from pipeline.pruning.measures import weigh
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
+from pipeline.export.onnx.exporter import export
+from pipeline.models import load_model
+from pipeline.pruning.complexity import weigh
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from pipeline.records import PruningPlan
-from pipeline.search.planning import Indices, Planner, indices
+from pipeline.search.planner import Indices, Planner, indices
 from pipeline.search.strategies.random import draw
-from pipeline.zoo import load_model
 
 HALVINGS = 9
 ROUNDS = 8

@@ -24,17 +24,17 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.export.constants import distinct
-from pipeline.export.equality import difference
-from pipeline.export.exporter import exported, opset_of
 from pipeline.export.format import INPUT, OUTPUT
-from pipeline.export.onnx import answers
-from pipeline.export.onnx_parts.composition import Composition, compose
-from pipeline.export.onnx_parts.fragments import Fragments
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
+from pipeline.export.onnx.compose import Composition, compose
+from pipeline.export.onnx.exporter import answers
+from pipeline.export.onnx.operator_export import Fragments
+from pipeline.export.onnx.torch_exporter import exported, opset_of
+from pipeline.export.verify_outputs import difference
+from pipeline.models import load_model
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from pipeline.records import LEVELS, OnnxLimits
-from pipeline.zoo import load_model
 
 NETS = ("resnet20:32", "resnet18:224", "mobilenet_v2:224", "efficientnet_b0:224", "densenet121:224")
 IMAGES = 8

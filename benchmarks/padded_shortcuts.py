@@ -15,16 +15,16 @@ import torch
 from results import table
 from torch import fx
 
-from pipeline.agent import Agent, open_agent
-from pipeline.export.exporter import exported, opset_of
+from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.inventory.load import load_inventory
 from pipeline.export.format import INPUT, OUTPUT
-from pipeline.export.onnx import export
-from pipeline.inventory import load_inventory
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import cut
-from pipeline.pruning.tracing import trace
+from pipeline.export.onnx.exporter import export
+from pipeline.export.onnx.torch_exporter import exported, opset_of
+from pipeline.models import load_model
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import cut
+from pipeline.pruning.trace import trace
 from pipeline.records import OnnxLimits
-from pipeline.zoo import load_model
 
 EXAMPLE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

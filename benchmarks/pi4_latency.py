@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from pipeline.cost.process import NORMAL_95, CostProcess, Scales
+from pipeline.measurement.intervals import NORMAL_95
+from pipeline.predictors.gaussian_process import CostProcess, Scales
 
 Array = NDArray[np.float64]
 

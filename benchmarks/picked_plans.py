@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the toys are the tests'
 
 from pipeline import plugins
-from pipeline.cost.process import NORMAL_95
-from pipeline.inputs import STRATEGIES
-from pipeline.search.planning import indices
+from pipeline.measurement.intervals import NORMAL_95
+from pipeline.run.inputs import STRATEGIES
+from pipeline.search.planner import indices
 from tests.pipeline.search.toys import problem, trial_of
 
 BLOCKS = (1, 2, 0, 1, 2, 1, 0, 2, 1)

@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from pipeline import stats
-from pipeline.agent import open_agent
-from pipeline.export.onnx import export
-from pipeline.export.skeleton import skeleton
-from pipeline.inventory import load_inventory
-from pipeline.pruning.tracing import trace
+from pipeline.devices.agent_client import open_agent
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.export.onnx.exporter import export
+from pipeline.export.onnx.skeleton import skeleton
+from pipeline.measurement.intervals import differ
+from pipeline.models import load_model
+from pipeline.pruning.trace import trace
 from pipeline.records import Interval, Measurement
-from pipeline.zoo import load_model
 
 FIGURES: dict[str, Callable[[Measurement], Interval | None]] = {
     "latency over the base's (what the search uses)": lambda m: m.ratio,
@@ -67,7 +67,7 @@ def main() -> None:
 
 def _row(intervals: list[Interval]) -> tuple[str, ...]:
     values = np.array([interval.value for interval in intervals])
-    pairs = [stats.differ(one, other) for one, other in itertools.combinations(intervals, 2)]
+    pairs = [differ(one, other) for one, other in itertools.combinations(intervals, 2)]
     return (
         f"{values.mean():.4f}",
         f"±{1.96 * values.std(ddof=1) / values.mean():.2%}",

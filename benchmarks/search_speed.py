@@ -29,18 +29,20 @@ from safetensors.torch import load_file
 from torch import Tensor, fx
 
 from pipeline.config import RunConfig
-from pipeline.pruning.coupling import coupling
-from pipeline.pruning.prune import Ranking, kept_channels, prune, surplus
-from pipeline.pruning.ranking import rank
-from pipeline.pruning.reconstruct import Answers, reconstruct
-from pipeline.pruning.recover import BATCH, parts
-from pipeline.pruning.tracing import trace
-from pipeline.recording import FILE_NAME
+from pipeline.data import load_data
+from pipeline.devices.recording import FILE_NAME
+from pipeline.models import load_model
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.importance.ranking import rank
+from pipeline.pruning.reconstruction.batch_norm import BATCH, parts
+from pipeline.pruning.reconstruction.reconstruct import Answers, reconstruct
+from pipeline.pruning.surgery.prune import Ranking, kept_channels, prune, surplus
+from pipeline.pruning.trace import trace
 from pipeline.records import PruningPlan, SearchSpace, Trial
-from pipeline.spaces import space_of_round
-from pipeline.store import Store, usages
+from pipeline.report.run_json import usages
+from pipeline.store import Store
+from pipeline.store.spaces import space_of_round
 from pipeline.training.accelerator import cpu, keep_freed_memory
-from pipeline.zoo import load_data, load_model
 
 STAGES = ("ask", "cut", "accuracy", "export", "weigh")
 """Of the host; what else a trial has in its seconds is told as well."""

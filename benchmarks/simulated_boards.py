@@ -41,8 +41,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the tests tak
 from benchmarks.findings import Coverage, Findings, share
 from benchmarks.virtual_board import Board, Conditions, model_file
 from benchmarks.virtual_run import ABOVE, LIMIT, SEARCHED, Run
-from pipeline.agent import open_agent
-from pipeline.bench import Bench
+from pipeline.devices.agent_client import open_agent
+from pipeline.evaluation.device_bench import Bench
 from pipeline.store import Store
 
 BOARDS: Mapping[str, Conditions] = {

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.agent import open_agent
+from pipeline.devices.agent_client import open_agent
+from pipeline.devices.inventory.load import load_inventory
 from pipeline.export.format import open_format
-from pipeline.inventory import load_inventory
-from pipeline.pruning.tracing import trace
-from pipeline.stats import mean_interval
-from pipeline.zoo import load_model
+from pipeline.measurement.intervals import mean_interval
+from pipeline.models import load_model
+from pipeline.pruning.trace import trace
 
 NETS = (("resnet20", 10, (3, 32, 32)), ("mobilenet_v2", 1000, (3, 224, 224)), ("resnet18", 1000, (3, 224, 224)))
 

@@ -20,33 +20,33 @@ from typing import Literal
 import numpy as np
 import torch
 
-from pipeline import codec, plugins
-from pipeline.agent import open_agent
-from pipeline.base import Base, make_base, measured_shares
-from pipeline.bench import Bench
-from pipeline.candidates import Builder, Built
-from pipeline.certainty import deviations
+from pipeline import plugins, serialization
 from pipeline.config import EvaluationConfig, RunConfig
-from pipeline.context import Context
-from pipeline.cost.tables import CostModel
+from pipeline.data import Split
+from pipeline.devices.agent_client import open_agent
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.evaluation.candidate_builder import Builder, Built
+from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Event, Listener, Note, Step
 from pipeline.export.format import Probe
-from pipeline.inputs import STRATEGIES, load_inputs, require_fit
-from pipeline.inventory import load_inventory
-from pipeline.loop import Measure, search
-from pipeline.posing import problem_of
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.recover import FineTuning, accuracy, fine_tune
+from pipeline.measurement.feasibility import deviations
+from pipeline.models.safetensors_io import weights_bytes
+from pipeline.predictors.cost_model import CostModel
+from pipeline.pruning.reconstruction.batch_norm import FineTuning, accuracy, fine_tune
+from pipeline.pruning.search_space import search_space
 from pipeline.records import Candidate, Interval, Measurement, PruningPlan, Trial
-from pipeline.reward import ratios_of, reward, violation
-from pipeline.rounds import builder_of, space_and_costs
-from pipeline.search.planning import indices
+from pipeline.run.base_model import Base, make_base, measured_shares
+from pipeline.run.channel_step import channel_step
+from pipeline.run.context import Context
+from pipeline.run.inputs import STRATEGIES, load_inputs, require_fit
+from pipeline.run.loop import Measure, search
+from pipeline.run.problem import problem_of
+from pipeline.run.round import builder_of, space_and_costs
+from pipeline.search.planner import indices
+from pipeline.search.reward import ratios_of, reward, violation
 from pipeline.search.strategy import Problem
-from pipeline.staircase import channel_step
 from pipeline.store import Store
 from pipeline.targets import Metric
-from pipeline.weights import weights_bytes
-from pipeline.zoo import Split
 
 Latency = Literal["measured", "predicted"]
 
@@ -101,7 +101,7 @@ class Testbed:
             return built
         needed = self.latency == "measured" and store.recall(f"{self.bench.round}:{key}") is None
         probe = self.builder.probe(plan.levels) if needed else Probe(b"", 0, "")
-        return Built(codec.load(Candidate, known), probe, {})
+        return Built(serialization.load(Candidate, known), probe, {})
 
     def measure(self, built: Built) -> tuple[Measurement, bool]:
         """Return a candidate's figures; measured to the end, whatever the target, so that every search may use them."""

@@ -16,17 +16,17 @@ import time
 import torch
 
 from pipeline.export.constants import constants, distinct
-from pipeline.export.equality import difference
 from pipeline.export.formats.tflite import template_of
-from pipeline.export.tflite.answers import answers
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python
+from pipeline.export.tflite.interpreter import answers
 from pipeline.export.tflite.rewrite import rewrite
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
+from pipeline.export.verify_outputs import difference
+from pipeline.models import load_model
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from pipeline.records import LEVELS
-from pipeline.zoo import load_model
 
 NETS = {"resnet20": 32, "mobilenet_v2": 224, "resnet18": 224, "mobilenet_v3_small": 224, "efficientnet_b0": 96}
 IMAGES = 8

@@ -15,7 +15,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.zoo.cifar_resnet import CifarResNet
+from pipeline.models.cifar_resnet import CifarResNet
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 

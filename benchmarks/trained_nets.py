@@ -19,16 +19,17 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from pipeline import codec
-from pipeline.agent import Agent, open_agent
+from pipeline import serialization
 from pipeline.config import RunConfig
+from pipeline.data import DataSet, load_data
+from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import RunNotFoundError
-from pipeline.export.onnx import export
-from pipeline.inventory import load_inventory
-from pipeline.pruning.tracing import trace
+from pipeline.export.onnx.exporter import export
+from pipeline.models import load_model
+from pipeline.pruning.trace import trace
 from pipeline.records import Artifact, Figures, Interval, Measurement
 from pipeline.store import Store
-from pipeline.zoo import DataSet, load_data, load_model
 
 MODELS = ("resnet20", "resnet56", "cifar_vgg16_bn", "cifar_densenet40", "cifar_mobilenet_v2")
 COLUMNS = (
@@ -100,7 +101,7 @@ def _config(model: str, told: argparse.Namespace) -> Path:
 
 
 def _cells(store: Store, data: DataSet, agent: Agent) -> Sequence[str]:
-    base = codec.load(Figures, store.get("base"))
+    base = serialization.load(Figures, store.get("base"))
     chosen = next(artifact for artifact in store.artifacts() if artifact.chosen)
     pruned = chosen.after
     measured = _side_by_side(store, chosen, data, agent)

@@ -39,8 +39,8 @@ from scipy.signal import lfilter
 from scipy.stats import norm
 
 from device_agents import arguments, cooling, measure, progress, protocol, telemetry
+from pipeline.devices.sessions import OnLine, Zipapp
 from pipeline.records import Device, MeasureSettings, SshAddress
-from pipeline.sessions import OnLine, Zipapp
 
 Floats = NDArray[np.float64]
 

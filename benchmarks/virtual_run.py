@@ -11,18 +11,18 @@ from typing import Any, cast
 
 from benchmarks.findings import Findings
 from benchmarks.virtual_board import Board, Conditions, model_file
-from pipeline.base import Base
-from pipeline.bench import Bench
-from pipeline.candidates import Built
-from pipeline.choosing import choose, pick_finalists
 from pipeline.config import RunConfig
-from pipeline.context import Context
-from pipeline.drift import corrected
+from pipeline.evaluation.candidate_builder import Built
+from pipeline.evaluation.device_bench import Bench
 from pipeline.export.format import Probe
-from pipeline.finalists import WEIGHTS, Finals
-from pipeline.halving import Rung
+from pipeline.measurement.drift import corrected
 from pipeline.records import FULL, Artifact, Candidate, Figures, Interval, Measurement, PruningPlan, Trial
-from pipeline.reward import ratios_of, violation
+from pipeline.run.base_model import Base
+from pipeline.run.context import Context
+from pipeline.run.finalists import WEIGHTS, Finals
+from pipeline.run.selection import choose, pick_finalists
+from pipeline.run.successive_halving import Rung
+from pipeline.search.reward import ratios_of, violation
 
 LIMIT = 0.5
 INSIDE = 0.99 * LIMIT

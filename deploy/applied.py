@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy.folder import MANIFEST, listed, new_folder
 from deploy.formats import FORMATS, model_file
-from pipeline import codec
+from pipeline import serialization
 
 SCHEMA_VERSION = 1
 
@@ -36,5 +36,5 @@ def write_applied(files: Mapping[str, bytes], facts: Mapping[str, Any], output: 
             "model": {"file": model, "format": FORMATS[model].name},
             **facts,
         }
-        (folder / MANIFEST).write_text(codec.to_text(manifest, indent=2) + "\n", encoding="utf-8")
+        (folder / MANIFEST).write_text(serialization.to_text(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest

@@ -12,7 +12,7 @@ from deploy.formats import FORMATS, model_file
 from deploy.manifest import manifest
 from deploy.readme import readme
 from deploy.templates import template
-from pipeline import codec
+from pipeline import serialization
 from pipeline.errors import OutputError
 from pipeline.records import Artifact
 from pipeline.regular_file import LIST_BYTES, is_there, read_text
@@ -44,7 +44,7 @@ def verify_bundle(folder: Path) -> None:
         OutputError: it is no bundle, or files are missing or differ; names them.
     """
     try:
-        written = codec.from_text(read_text(folder / MANIFEST, LIST_BYTES))["files"]
+        written = serialization.from_text(read_text(folder / MANIFEST, LIST_BYTES))["files"]
         expected = {_plain(name): str(entry["sha256"]) for name, entry in written.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{folder} is no bundle: its {MANIFEST} cannot be read ({error}); pull it again") from error
@@ -65,7 +65,7 @@ def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: Bu
     needed = "".join(f"{name}\n" for name in FORMATS[model_file(artifact.files)].packages)
     (folder / "requirements.txt").write_text(needed, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
-    text = codec.to_text(manifest(artifact, facts, listed(folder)), indent=2)
+    text = serialization.to_text(manifest(artifact, facts, listed(folder)), indent=2)
     (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
 
 

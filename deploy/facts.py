@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.calibration import Calibration
+from pipeline.measurement.calibration import Calibration
 from pipeline.records import DeviceFacts, Figures, SearchSpace
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.facts import BundleFacts
 from deploy.formats import FORMATS, model_file
-from pipeline import codec
+from pipeline import serialization
 from pipeline.records import Artifact, Figures, channel_sparsity
 
 SCHEMA_VERSION = 1
@@ -26,13 +26,13 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
         "classes": list(facts.classes),
         "input": _input(facts),
         "plan": _plan(artifact, facts),
-        "device": {"name": facts.device_name, **codec.dump(facts.device)},
-        "calibration": None if facts.calibration is None else codec.dump(facts.calibration),
+        "device": {"name": facts.device_name, **serialization.dump(facts.device)},
+        "calibration": None if facts.calibration is None else serialization.dump(facts.calibration),
         "accuracy": _accuracy(artifact, facts),
         "figures": {
-            "base": codec.dump(facts.base),
-            "before_fine_tuning": codec.dump(artifact.before),
-            "after_fine_tuning": codec.dump(artifact.after),
+            "base": serialization.dump(facts.base),
+            "before_fine_tuning": serialization.dump(artifact.before),
+            "after_fine_tuning": serialization.dump(artifact.after),
             "uncertainty": "low and high bound the 95 % confidence interval of value",
             "channel_sparsity": _channel_sparsity(facts.base, artifact.after),
         },

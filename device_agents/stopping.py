@@ -1,6 +1,6 @@
 """When a measurement is exact enough: a pure rule over what was timed so far.
 
-The interval is the host's own (``pipeline.stats.half_width``), written once more without numpy.
+The interval is the host's own (``pipeline.measurement.intervals.half_width``), written once more without numpy.
 """
 
 import bisect
@@ -21,7 +21,7 @@ HIGHEST_LAG1 = 0.75
 LOWEST_LAG1 = -0.3
 LAG1_ERRORS = 0.8
 FEW_PAIRS_WIDER = 1.1
-"""See ``pipeline.stats``, where the five have the same values."""
+"""See ``pipeline.measurement.intervals``, where the five have the same values."""
 
 Windows = Sequence[Sequence[float]]
 """Of one turn: each model's block as (start_s, end_s, inferences), the candidate's first."""

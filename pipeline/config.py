@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline import typed_yaml
+from pipeline import yaml_files
 from pipeline.errors import ConfigError
 from pipeline.targets import Target, parse_target
 
@@ -216,7 +216,7 @@ class RunConfig(_Section):
     head: Literal["new"] | None = None
     """new: the weights are of other classes; a new last layer is trained on the data, then the whole."""
     data: str = "digits"
-    """A file of pipeline/zoo/data, and what it wants after a colon: digits, cifar10:DIR, imagefolder:DIR, csv:FILE."""
+    """A file of pipeline/data/sources, its argument behind a colon: digits, cifar10:DIR, imagefolder:DIR, csv:FILE."""
     image_size: int | None = Field(None, ge=8)
     """Side in pixels to which image files and PIL images are scaled, and cut at their centre."""
     resize: int | None = Field(None, ge=8)
@@ -343,12 +343,12 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> RunConfig:
         ConfigError: unreadable, unknown key or unfit value, with file, line and the nearest known key.
     """
     given = {key: value for key, value in options.items() if value is not None and value != ()}
-    document = typed_yaml.read(path, ConfigError) if path else None
+    document = yaml_files.read(path, ConfigError) if path else None
     try:
         return RunConfig.model_validate({**(document.data if document else {}), **given})
     except ValidationError as error:
         if document:
-            typed_yaml.validate(document, RunConfig)  # says where in the file, if it is the file's
+            yaml_files.validate(document, RunConfig)  # says where in the file, if it is the file's
         first = error.errors(include_url=False)[0]
         where = "".join(f"--{option}: " for option in first["loc"][:1]).replace("_", "-")
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "should")

@@ -28,7 +28,7 @@ from pipeline.records import Device, MeasureSettings, SshAddress
 
 LONGEST = ("lab", "cli")
 """The folders whose files take minutes with few tests, the longest first."""
-WAITING = "tests/pipeline/sessions/"
+WAITING = "tests/pipeline/devices/sessions/"
 """The folder whose tests wait for servers, shells and deadlines, and hardly compute."""
 
 

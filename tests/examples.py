@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.between import Spread
-from pipeline.calibration import Calibration, Checked, Conditions, Rate
+from pipeline.measurement.between_processes import Spread
+from pipeline.measurement.calibration import Calibration, Checked, Conditions, Rate
 from pipeline.records import (
     Artifact,
     Candidate,

@@ -22,12 +22,13 @@ from typing import TextIO
 LIBRARIES = (
     "onnx.compose", "onnxruntime", "plotly.graph_objects", "rich.logging", "sklearn.datasets",
     "sklearn.gaussian_process", "torch._dynamo", "torch.export._trace", "torch.onnx", "typer",
-    "pipeline.zoo.torchvision_ops",
+    "pipeline.torchvision_compat",
 )  # fmt: skip
 """What takes a run tenths of a second to import; not ``pipeline.cli``, which looks at its output as it is imported."""
 
 _FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload([*LIBRARIES, "pipeline.doctor", "pipeline.inventory", "pipeline.run"])
+_COMMANDS = ("pipeline.devices.diagnostics.doctor", "pipeline.devices.inventory.load", "pipeline.run.runner")
+_FORKING.set_forkserver_preload([*LIBRARIES, *_COMMANDS])
 
 
 class Running:

@@ -18,9 +18,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pipeline.answers import ANSWERS
+from pipeline.devices.sessions.agent_zipapp import zipapp
+from pipeline.devices.sessions.line_protocol import Conversation
 from pipeline.records import Device, LockSettings, MeasureSettings, PowerSettings, SshAddress
-from pipeline.sessions.conversation import Conversation
-from pipeline.sessions.zipapp import zipapp
 
 SETTINGS = MeasureSettings(
     warmup_s=0.0, min_s=0.5, max_s=4.0, block_s=1.0, idle_s=1.0, timeout_s=20.0, others_cores=64.0
@@ -406,22 +406,23 @@ def ask(said: Hostile) -> list[str]:
     Raises:
         PipelineError: as the commands show it in one line.
     """
-    from pipeline import codec, doctor
-    from pipeline.agent import open_agent
-    from pipeline.checks import passed
-    from pipeline.mending import lacking, script
+    from pipeline import serialization
+    from pipeline.devices.agent_client import open_agent
+    from pipeline.devices.diagnostics import doctor
+    from pipeline.devices.diagnostics.check import passed
+    from pipeline.devices.diagnostics.requirements import lacking, script
 
     events: list[Mapping[str, Any]] = []
     with open_agent(BOARD, on_event=events.append, opening=lambda *_: Scripted(said)) as agent:
         if said.verb == "measure":
             measured = agent.measure(b"{}", reference=(b"[]", "onnx"), reject_above=2.0)
-            return [codec.to_text(measured), rendered(measured), str(events)]
+            return [serialization.to_text(measured), rendered(measured), str(events)]
         if said.verb == "verify":
             return [str(agent.verify(b"{}", IMAGES).argmax(1))]
         findings = passed(agent)
         if said.verb == "hello":
             findings += [doctor.Finding(mend.title, True, mend.afterwards) for mend in lacking(agent)]
-            return [*map(str, findings), script(lacking(agent), BOARD), codec.to_text(agent.facts)]
+            return [*map(str, findings), script(lacking(agent), BOARD), serialization.to_text(agent.facts)]
         with_words = findings + doctor.diagnosis(doctor.watched(agent, 1.0, quiet_s=0.0))
         return [finding.detail + finding.mend + finding.name for finding in with_words]
 
@@ -432,7 +433,7 @@ def rendered(measured: Any) -> str:
 
     from rich.console import Console
 
-    from pipeline.cli.profile import table
+    from pipeline.cli.commands.profile import table
 
     file = io.StringIO()
     Console(file=file, width=200, markup=False, emoji=False).print(table(Path("model.onnx"), "board", measured))

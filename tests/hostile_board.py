@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.agent import Agent, open_agent
+from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.sessions import Session, Zipapp, open_session
+from pipeline.devices.sessions.discovery import MARK
+from pipeline.devices.sessions.login_shell import MARK as MARK_OF_SHELL
 from pipeline.records import Device
-from pipeline.sessions import Session, Zipapp, open_session
-from pipeline.sessions.login_shell import MARK as MARK_OF_SHELL
-from pipeline.sessions.probe import MARK
 
 
 @dataclass(frozen=True)

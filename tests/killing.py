@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.recording import FILE_NAME
+from pipeline.devices.recording import FILE_NAME
 from tests.command_line import Desk
 from tests.recordings import told
 

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from pipeline.agent import Agent, open_agent
-from pipeline.recording import FILE_NAME, Recorder, header_of
+from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.recording import FILE_NAME, Recorder, header_of
 from pipeline.records import Device, MeasureSettings
 from tests.command_line import Desk
 

@@ -13,7 +13,7 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli import applying, comparing, devices, runs, tuning
+from pipeline.cli.commands import apply, compare, devices, runs, tune
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
@@ -137,7 +137,7 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure a model file on a device: latency, power, energy, memory, temperature."""
-    from pipeline.cli.profile import profiled, table  # the runtime takes a second to import
+    from pipeline.cli.commands.profile import profiled, table  # the runtime takes a second to import
 
     with err.status(f"measuring {model.name} on {device} …"):
         measurement = profiled(model, device, inventory, record)
@@ -175,7 +175,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Search, fine-tune, export and verify; without options, the built-in example on this machine."""
-    from pipeline.cli.running import Asked, run_and_show  # torch takes seconds to import
+    from pipeline.cli.commands.run import Asked, run_and_show  # torch takes seconds to import
 
     options: dict[str, Any] = {
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
@@ -191,6 +191,6 @@ def run(
 
 # Commands are listed in the order in which they are registered: what comes after a run comes after it.
 app.command()(runs.pull)
-app.command()(applying.apply)
-app.command()(comparing.compare)
-app.command()(tuning.tune)
+app.command()(apply.apply)
+app.command()(compare.compare)
+app.command()(tune.tune)

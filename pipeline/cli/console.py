@@ -34,9 +34,9 @@ err = _console(stderr=True)
 
 def print_json(value: object) -> None:
     """Print a record or plain values as JSON, character by character as it is."""
-    from pipeline import codec  # pydantic takes its time, and most verbs do without
+    from pipeline import serialization  # pydantic takes its time, and most verbs do without
 
-    sys.stdout.write(codec.to_text(value, indent=2) + "\n")
+    sys.stdout.write(serialization.to_text(value, indent=2) + "\n")
 
 
 def print_error(error: PipelineError) -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from pipeline.cli.ending import Ending, to_nowhere
+from pipeline.cli.exits import Ending, to_nowhere
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -29,7 +29,7 @@ class Probe:
     size_bytes: int
     """Of the file that it stands for."""
     structure: str
-    """Of the network, see :mod:`pipeline.export.structure`."""
+    """Of the network, see :mod:`pipeline.export.fingerprint`."""
 
 
 class Format(Protocol):

@@ -12,7 +12,7 @@ from html import escape
 from itertools import accumulate
 from typing import Any
 
-from pipeline.drift import corrected
+from pipeline.measurement.drift import corrected
 from pipeline.pareto import non_dominated
 from pipeline.records import Interval, Measurement, PruningPlan, SearchSpace, Trial
 from pipeline.report.contents import Contents

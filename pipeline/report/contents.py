@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from pipeline import codec
-from pipeline.between import Spread
-from pipeline.calibration import Calibration
-from pipeline.drift import Drift, drift_of
+from pipeline import serialization
 from pipeline.errors import ConfigError
+from pipeline.measurement.between_processes import Spread
+from pipeline.measurement.calibration import Calibration
+from pipeline.measurement.drift import Drift, drift_of
 from pipeline.records import Artifact, Figures, SearchSpace, Trial
+from pipeline.store.device_usage import Usage
 from pipeline.targets import parse_target
-from pipeline.usage import Usage
 
 T = TypeVar("T")
 
@@ -113,11 +113,11 @@ def gather(run: ReadableRun) -> Contents:
         seconds=seconds if isinstance(seconds, int | float) else None,
         base=_record(Figures, run.get("base")),
         calibration=_record(Calibration, run.get("calibration")),
-        spreads={metric: codec.load(Spread, told) for metric, told in (run.get("spreads") or {}).items()},
+        spreads={metric: serialization.load(Spread, told) for metric, told in (run.get("spreads") or {}).items()},
         space=_record(SearchSpace, run.get("space")),
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),
-        usage=tuple(str(codec.load(Usage, told)) for told in _usages(run)),
+        usage=tuple(str(serialization.load(Usage, told)) for told in _usages(run)),
         chosen=next((artifact for artifact in run.artifacts() if artifact.chosen), None),
     )
 
@@ -128,4 +128,4 @@ def _usages(run: ReadableRun) -> list[Any]:
 
 
 def _record(kind: type[T], plain: object) -> T | None:
-    return None if plain is None else codec.load(kind, plain)
+    return None if plain is None else serialization.load(kind, plain)

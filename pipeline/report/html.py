@@ -14,8 +14,8 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from pipeline.doubts import INVALIDATING, why_invalid
 from pipeline.errors import OutputError
+from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.report.charts import Chart, charts
 from pipeline.report.contents import Contents, ReadableRun, gather
 from pipeline.report.cuts import cuts

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.drift import corrected, corrected_power, footing, same_sensor
+from pipeline.measurement.drift import corrected, corrected_power, footing, same_sensor
 from pipeline.records import Figures, Interval, Measurement, Power, PruningPlan, channel_sparsity
 
 NOT_MEASURED = "not measured"

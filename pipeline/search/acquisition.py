@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_ndtr
 
-from pipeline.cost.accuracy import accuracy_of
-from pipeline.search.planning import Array
+from pipeline.predictors.accuracy import accuracy_of
+from pipeline.search.planner import Array
 
 _LEAST_SHARE = 1e-4
 """Accuracies nearer to 0 or 1 have no logit that means anything."""

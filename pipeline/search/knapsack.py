@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cost.tables import within
-from pipeline.search.planning import REMOVE, Array, Indices, Limits, Planner, legalised
+from pipeline.predictors.cost_model import within
+from pipeline.search.planner import REMOVE, Array, Indices, Limits, Planner, legalised
 
 _BINS = 150
 """Steps of what is needed."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from pipeline.records import LEVELS
-from pipeline.search.planning import REMOVE, Array, Indices, Planner, legalised
+from pipeline.search.planner import REMOVE, Array, Indices, Planner, legalised
 from pipeline.search.strategies.random import draw, unasked
 
 Levels = tuple[int, ...]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipeline.config import DqnConfig
-from pipeline.cost.tables import CostModel
-from pipeline.pruning.norms import Norms
-from pipeline.pruning.zeros import Spread
+from pipeline.predictors.cost_model import CostModel
+from pipeline.pruning.importance.filter_norms import Norms
+from pipeline.pruning.surgery.weight_sparsity import Spread
 from pipeline.records import PruningPlan, SearchSpace, Trial
-from pipeline.reward import Weights
+from pipeline.search.reward import Weights
 from pipeline.targets import Metric
 
 

@@ -8,8 +8,7 @@ lock            held while a process writes (lock.py)
 
 from __future__ import annotations
 
-from pipeline.store.json_view import as_json, usages
 from pipeline.store.runs import RunSummary
 from pipeline.store.store import Store
 
-__all__ = ["RunSummary", "Store", "as_json", "usages"]
+__all__ = ["RunSummary", "Store"]

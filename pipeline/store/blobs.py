@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import StoreError
-from pipeline.store.faults import explained
+from pipeline.store.error_translation import explained
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PARTIAL = ".partial-"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.regular_file import WEIGHTS_BYTES, exists, read_bytes
 from pipeline.store.blobs import sync_folder
-from pipeline.store.faults import explained
+from pipeline.store.error_translation import explained
 
 FOLDER = "checkpoints"
 _PARTIAL = ".partial-"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipeline import codec
+from pipeline import serialization
 from pipeline.errors import StoreError
 from pipeline.regular_file import is_there
+from pipeline.store.error_translation import explained
 from pipeline.store.facts import require_kind
-from pipeline.store.faults import explained
 
 NAME = "run.sqlite"
 SCHEMA_VERSION = 1
@@ -97,7 +97,7 @@ class Database:
             require_kind(key, value)
         except ValueError as error:
             raise StoreError(
-                f"{self._path} is damaged: its fact {key!r} cannot be read ({codec.problem(error)})"
+                f"{self._path} is damaged: its fact {key!r} cannot be read ({serialization.problem(error)})"
             ) from error
         return value
 
@@ -155,7 +155,7 @@ def record_from(text: object) -> Any:
     """
     if isinstance(text, str) and len(text) > MOST_RECORD_CHARACTERS:
         raise ValueError(f"it has {len(text)} characters, a record has {MOST_RECORD_CHARACTERS} at most")
-    return codec.from_text(text)
+    return serialization.from_text(text)
 
 
 def _connect(path: Path, mode: str, script: str = "") -> sqlite3.Connection:

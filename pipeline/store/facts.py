@@ -19,11 +19,11 @@ from pydantic import (
     ValidationError,
 )
 
-from pipeline import codec
-from pipeline.between import Spread
-from pipeline.calibration import Calibration
+from pipeline import serialization
+from pipeline.measurement.between_processes import Spread
+from pipeline.measurement.calibration import Calibration
 from pipeline.records import DeviceFacts, Figures, SearchSpace
-from pipeline.usage import Usage
+from pipeline.store.device_usage import Usage
 
 MOST_ROUNDS = 10_000
 
@@ -103,7 +103,7 @@ def require_kind(key: str, value: object) -> None:
         try:
             _adapter(_OF.sub("", key)).validate_python(value)
         except ValidationError as error:
-            raise ValueError(codec.problem(error)) from error
+            raise ValueError(serialization.problem(error)) from error
 
 
 @cache

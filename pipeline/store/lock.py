@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.errors import RunInUseError
-from pipeline.store.faults import explained
+from pipeline.store.error_translation import explained
 
 _NAME = "lock"
 _MOST_SHOWN = 100

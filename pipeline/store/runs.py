@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.devices.recording import REPLAY
 from pipeline.errors import RunNotFoundError, StoreError, nearest
-from pipeline.recording import REPLAY
 from pipeline.regular_file import exists, is_folder, is_there
 from pipeline.store.blobs import sync_folder
 from pipeline.store.database import NAME, Database
-from pipeline.store.faults import explained
+from pipeline.store.error_translation import explained
 from pipeline.store.lock import is_written
 
 RUNNING = "running"

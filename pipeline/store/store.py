@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pipeline import codec
+from pipeline import serialization
 from pipeline.errors import StoreError
 from pipeline.pareto import device_costs, non_dominated
 from pipeline.records import Artifact, Measurement, Trial
@@ -238,14 +238,16 @@ class Store:
 
     def _record(self, kind: type[T], text: str, what: str) -> T:
         try:
-            return codec.load(kind, record_from(text))
+            return serialization.load(kind, record_from(text))
         except ValueError as error:
-            raise StoreError(f"run {self.id} is damaged: its {what} cannot be read ({codec.problem(error)})") from error
+            raise StoreError(
+                f"run {self.id} is damaged: its {what} cannot be read ({serialization.problem(error)})"
+            ) from error
 
 
 def _text(value: object, what: str) -> str:
     try:
-        return codec.to_text(value)
+        return serialization.to_text(value)
     except ValueError as error:
         raise StoreError(f"the {what} cannot be stored: {_first_line(error)}") from error
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from safetensors.torch import load
 from torch import Tensor
 
-from pipeline.weights import tensors_bytes
+from pipeline.models.safetensors_io import tensors_bytes
 
 FORMAT = 1
 _KEY = "training"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.tuning.methods import Method
-from pipeline.tuning.outcome import Objective, Outcome, value_of
+from pipeline.tuning.objective import Objective, Outcome, value_of
+from pipeline.tuning.samplers import Method
 from pipeline.tuning.settings import Number, Settings
 
 _REPEATS = 50

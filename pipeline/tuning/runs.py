@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import codec
-from pipeline.base import measured_shares
-from pipeline.beginning import begin
+from pipeline import serialization
 from pipeline.config import RunConfig
-from pipeline.context import TUNING
 from pipeline.errors import CandidateError, StoppedError, TargetError
 from pipeline.events import Listener
-from pipeline.origin import require_same_origin
 from pipeline.records import Artifact, Device, Figures
-from pipeline.run import Prepared, execute, prepared
-from pipeline.splitting import stored_splits
+from pipeline.run.base_model import measured_shares
+from pipeline.run.context import TUNING
+from pipeline.run.origin import require_same_origin
+from pipeline.run.runner import Prepared, execute, prepared
+from pipeline.run.splitting import stored_splits
 from pipeline.store import Store
+from pipeline.store.new_run import begin
 from pipeline.store.runs import DAMAGED, FINISHED
 from pipeline.tuning.loop import Key, key_of
-from pipeline.tuning.outcome import Outcome
+from pipeline.tuning.objective import Outcome
 from pipeline.tuning.settings import Settings, changed
 
 _FAILED = "failed"
@@ -131,7 +131,7 @@ def outcome_of(store: Store) -> Outcome:
     told, seconds = store.get(TUNING)["settings"], float(store.get("seconds") or 0.0)
     if store.status != FINISHED:
         return Outcome(run=store.id, settings=told, failure=str(store.get("failure")), seconds=seconds)
-    chosen, base = chosen_of(store), codec.load(Figures, store.required("base"))
+    chosen, base = chosen_of(store), serialization.load(Figures, store.required("base"))
     shares = measured_shares(chosen.after.measurement, chosen.after.size_bytes / base.size_bytes)
     return Outcome(
         run=store.id, settings=told, accuracy=chosen.validation_accuracy, latency=shares.get("latency"),
@@ -163,5 +163,5 @@ def _name(base: RunConfig, paths: Iterable[str], board: Device) -> str:
         for section_name in sections:
             section = section[section_name]
         del section[key]
-    what = codec.to_text([alike, sorted(paths), board.name, str(Path.cwd())])
+    what = serialization.to_text([alike, sorted(paths), board.name, str(Path.cwd())])
     return f"tune-{hashlib.sha256(what.encode()).hexdigest()[:6]}"

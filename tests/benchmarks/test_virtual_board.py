@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.virtual_board import Board, Conditions, model_file
 from device_agents import turns
-from pipeline.agent import open_agent
+from pipeline.devices.agent_client import open_agent
 from pipeline.records import Measurement
 
 STILL = Conditions(pair_sd=1e-6, common_sd=1e-6)

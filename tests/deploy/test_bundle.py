@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from deploy.bundle import BundleFacts, verify_bundle, write_bundle
-from pipeline import codec
-from pipeline.calibration import Calibration
+from pipeline import serialization
 from pipeline.errors import OutputError
+from pipeline.measurement.calibration import Calibration
 from pipeline.records import Artifact, Figures, PruningPlan
 from tests.examples import artifact, calibration, device_facts, figures, measurement, power, pruned_figures, space
 from tests.pipeline.export.tflite.tiny import CONVERTED, tiny
@@ -117,8 +117,8 @@ def test_the_manifest_says_all_that_is_needed_to_run_trust_and_repeat_it(model: 
         "name": "block.conv1", "layers": ["block.conv1"], "level": 75, "channels": 16, "kept": 4,
     }  # fmt: skip
     assert (made["device"]["name"], made["device"]["cpu"]) == ("pi", "Cortex-A72")
-    assert codec.load(Figures, made["figures"]["base"]) == figures()
-    assert codec.load(Figures, made["figures"]["after_fine_tuning"]) == pruned_figures()
+    assert serialization.load(Figures, made["figures"]["base"]) == figures()
+    assert serialization.load(Figures, made["figures"]["after_fine_tuning"]) == pruned_figures()
     assert made["accuracy"]["verified"] == {"device": 0.92, "host": 0.92, "images": 500}
     assert made["calibration"] is None
     assert (made["seeds"], made["git"]["commit"], made["config"]["model"]) == ({"run": 3}, "abc", "resnet20")
@@ -127,7 +127,7 @@ def test_the_manifest_says_all_that_is_needed_to_run_trust_and_repeat_it(model: 
 def test_the_manifest_says_how_far_the_device_s_intervals_can_be_trusted(model: Path, tmp_path: Path) -> None:
     folder = write(model, tmp_path / "bundle", facts=make_facts(calibration=calibration()))
     made = json.loads((folder / "manifest.json").read_text())
-    assert codec.load(Calibration, made["calibration"]) == calibration()
+    assert serialization.load(Calibration, made["calibration"]) == calibration()
 
 
 def test_a_plan_of_another_round_is_given_by_its_levels_alone(model: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from device_agents import bootstrap
-from pipeline.sessions.zipapp import zipapp
+from pipeline.devices.sessions.agent_zipapp import zipapp
 from tests.device_agents.harness import Agent, descendants, find_python36
 
 PYTHONS = [pytest.param(sys.executable, id="this python"), pytest.param(find_python36(), id="python 3.6")]

@@ -19,7 +19,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from device_agents import protocol
-from pipeline.agent import Telemetry
+from pipeline.devices.agent_client import Telemetry
 from pipeline.records import DeviceFacts
 from tests.device_agents.harness import Agent, descendants, eventually, running
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-import pipeline.stats
 from device_agents import stopping
 from device_agents.stopping import CENTRAL_95, CENTRAL_998
-from pipeline.stats import PowerTrace
+from pipeline.measurement import intervals
 
 STEADY = [2.0, 2.01, 1.99, 2.0, 2.0, 2.01]
 UNSTEADY = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]
@@ -49,7 +48,7 @@ def test_what_is_enough_for_the_agent_is_as_exact_as_was_asked_for_the_host(pair
     for correlation, spread in itertools.product((0.0, 0.5), (0.01, 0.03, 0.05, 0.07, 0.09)):
         candidate = [math.exp(spread * value) for value in series(pairs, correlation, generator)]
         blocks = [np.array([ms]) for ms in candidate], [np.array([1.0])] * len(candidate)
-        ratio = pipeline.stats.ratio_interval(*blocks)
+        ratio = intervals.ratio_interval(*blocks)
         told = {**ENOUGH, "candidate_ms": candidate, "reference_ms": [1.0] * len(candidate)}
         assert stopping.enough(**told) == (ratio.half_width <= 0.02 * ratio.value)
 
@@ -110,7 +109,7 @@ def test_beside_a_reference_the_energy_is_known_when_its_ratio_is():
 def test_a_window_s_energy_is_that_of_the_host():
     generator = random.Random(5)
     times, watts = trace(5, lambda _: 2.0 + generator.random())
-    host = PowerTrace(np.array(times), np.array(watts))
+    host = intervals.PowerTrace(np.array(times), np.array(watts))
     for start, end in ((0.0, 4.9), (0.013, 0.027), (0.021, 0.029), (1.0, 3.333)):
         assert stopping.trapezoid(start, end, times, watts) == pytest.approx(host.energy_j(start, end))
 
@@ -128,15 +127,15 @@ def test_agent_and_host_find_the_same_interval_in_the_same_figures(level, confid
         for _ in range(20):
             figures = [5.0 + value for value in series(count, correlation, generator)]
             host = np.array(figures)
-            assert stopping.effective_count(figures) == pytest.approx(pipeline.stats.effective_count(host))
-            expected = pipeline.stats.half_width(host, confidence)
+            assert stopping.effective_count(figures) == pytest.approx(intervals.effective_count(host))
+            expected = intervals.half_width(host, confidence)
             assert stopping.half_width(figures, level) == pytest.approx(expected, rel=5e-4)
 
 
 def test_agent_and_host_agree_on_every_number_behind_their_intervals():
     names = ("FEWEST_CORRELATED", "HIGHEST_LAG1", "LOWEST_LAG1", "LAG1_ERRORS")
-    assert [getattr(stopping, name) for name in names] == [getattr(pipeline.stats, name) for name in names]
-    assert stopping.MIN_BLOCKS == pipeline.stats.FEWEST_BLOCKS
+    assert [getattr(stopping, name) for name in names] == [getattr(intervals, name) for name in names]
+    assert stopping.MIN_BLOCKS == intervals.FEWEST_BLOCKS
 
 
 def test_times_of_zero_are_never_exact_and_no_error():

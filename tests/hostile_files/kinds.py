@@ -30,26 +30,27 @@ from torch import nn
 from deploy.bundle import verify_bundle
 from deploy.folder import MANIFEST
 from device_agents import protocol
-from pipeline import codec
-from pipeline.applying import apply_recipe
-from pipeline.bundling import bundle_facts
-from pipeline.calibration import Conditions
-from pipeline.cli.calibrating import table
-from pipeline.comparing.reading import read
+from pipeline import serialization
+from pipeline.cli.commands.calibrate import table
+from pipeline.comparison.run_figures import read
 from pipeline.config import load_config
-from pipeline.inventory import load_inventory
-from pipeline.recipe import Cut, GroupCut, Recipe, read_recipe, to_text
-from pipeline.recording import FILE_NAME, as_recorded, read_answers
+from pipeline.data import load_data
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.devices.recording import FILE_NAME, as_recorded, read_answers
+from pipeline.devices.sessions.replay import ReplaySession
+from pipeline.devices.stored_calibrations import FORMAT, read_file
+from pipeline.measurement.calibration import Conditions
+from pipeline.models.checkpoints import load_weights
+from pipeline.recipes.apply import apply_recipe
+from pipeline.recipes.recipe import Cut, GroupCut, Recipe, read_recipe, to_text
 from pipeline.records import Device, Interval, MeasureSettings
-from pipeline.sessions.replay import ReplaySession
-from pipeline.store import Store, as_json
+from pipeline.report.run_json import as_json
+from pipeline.run.artifact_recipe import bundle_facts
+from pipeline.store import Store
 from pipeline.store.database import NAME
-from pipeline.stored_calibrations import FORMAT, read_file
-from pipeline.zoo import load_data
-from pipeline.zoo.weights import load_weights
 from tests.examples import calibration, device_facts, space
 from tests.hostile_files.mutations import changed, damaged, text_of
-from tests.pipeline.comparing.stores import finished_run
+from tests.pipeline.comparison.stores import finished_run
 
 TFLITE = Path(__file__).parents[1] / "pipeline" / "export" / "tflite" / "tiny.tflite"
 
@@ -81,7 +82,7 @@ class Kind:
 
 
 def _calibration() -> bytes:
-    return codec.to_text({"format": FORMAT, "calibration": codec.dump(calibration())}).encode()
+    return serialization.to_text({"format": FORMAT, "calibration": serialization.dump(calibration())}).encode()
 
 
 def _calibrated(path: Path) -> object:
@@ -180,7 +181,7 @@ def _onnx() -> bytes:
 
 
 def _usable(path: Path) -> None:
-    from pipeline.cli.profile import read_model
+    from pipeline.cli.commands.profile import read_model
 
     read_model(path, Device(name="here", kind="local", format="tflite" if path.suffix == ".tflite" else "onnx"))
 
@@ -271,7 +272,7 @@ _BLOCKS = [[0.001, 0.002], [0.0011, 0.0021]]
 
 
 def _recording() -> bytes:
-    device = codec.dump(Device(name="pi", kind="raspberry-pi-4"))
+    device = serialization.dump(Device(name="pi", kind="raspberry-pi-4"))
     lines: list[Mapping[str, Any]] = [
         {"recording": 1, "device": device, "shared": False, "about": {"seed": 3}, "versions": {"pipeline": "1"}},
         {"verb": "hello", "arguments": {}, "result": _HELLO, "structures": {}},
@@ -361,7 +362,7 @@ def _damaged_run(draw: st.DrawFn, sample: bytes) -> bytes:
 def _stored(path: Path) -> None:
     """List the run, show it as a table and as JSON, and gather what a bundle says of it."""
     from pipeline.cli.console import out
-    from pipeline.cli.shown import print_groups, print_run
+    from pipeline.cli.views.run import print_groups, print_run
 
     out.file = io.StringIO()  # what is shown is of no interest here
     root = path.parent / "runs"
@@ -369,10 +370,10 @@ def _stored(path: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
     folder.mkdir(parents=True)
     path.rename(folder / NAME)
-    codec.to_text([codec.dump(one) for one in Store.list(root)])
+    serialization.to_text([serialization.dump(one) for one in Store.list(root)])
     with Store.open(root, folder.name) as store:
         for use in (
-            lambda: codec.to_text(as_json(store)), lambda: print_run(store), lambda: print_groups(store),
+            lambda: serialization.to_text(as_json(store)), lambda: print_run(store), lambda: print_groups(store),
             lambda: [bundle_facts(store, one) for one in store.artifacts()], lambda: read(store),
         ):  # fmt: skip
             _unless_refused(use)

@@ -11,10 +11,10 @@ import psutil
 import pytest
 import torch
 
-from pipeline.inventory import load_inventory
+from pipeline.data import load_data
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.models.digits_cnn import DigitsCNN
 from pipeline.records import Device
-from pipeline.zoo import load_data
-from pipeline.zoo.digits_cnn import DigitsCNN
 from tests.command_line import Desk
 from tests.lab import arm64_root, userland
 from tests.lab.board import Board

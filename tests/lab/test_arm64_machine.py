@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.agent import open_agent
+from pipeline.devices.agent_client import open_agent
 from pipeline.errors import MeasureError
-from pipeline.export.onnx import answers, export
-from pipeline.export.skeleton import skeleton
+from pipeline.export.onnx.exporter import answers, export
+from pipeline.export.onnx.skeleton import skeleton
 from pipeline.records import Device, OnnxLimits
 from tests.lab import arm64_kernel, machine
 from tests.lab.board import Board

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checks import Finding
-from pipeline.doctor import examine
+from pipeline.devices.diagnostics.check import Finding
+from pipeline.devices.diagnostics.doctor import examine
 from pipeline.records import Device
 from tests.device_agents.boards import FolderBoard
 from tests.lab.i2c_board import INA219, i2c_board

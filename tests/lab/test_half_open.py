@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.agent import open_agent
+from pipeline.devices.agent_client import open_agent
 from tests.command_line import REPOSITORY
 from tests.device_agents.boards import FolderBoard
 from tests.device_agents.harness import eventually
@@ -30,8 +30,8 @@ HOLDER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from pipeline.agent import open_agent
-from pipeline.inventory import load_inventory
+from pipeline.devices.agent_client import open_agent
+from pipeline.devices.inventory import load_inventory
 from pipeline.records import LockSettings
 
 device = load_inventory(Path(sys.argv[1])).device("half-open")

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from device_agents.protocol import BAD_REQUEST, INVALID
-from pipeline.metering import meter_report
-from pipeline.stats import GAP_CYCLES, PowerTrace
+from pipeline.measurement.intervals import GAP_CYCLES, PowerTrace
+from pipeline.measurement.sensor_quality import meter_report
 from tests.device_agents.conftest import archive, python  # noqa: F401 - fixtures
 from tests.device_agents.harness import Agent, descendants
 from tests.lab import fuse_i2c, i2c_board

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import mending
-from pipeline.agent import open_agent
+from pipeline.devices.agent_client import open_agent
+from pipeline.devices.diagnostics import requirements
+from pipeline.devices.diagnostics.requirements import lacking, script
 from pipeline.errors import BoardHeldError
-from pipeline.mending import lacking, script
 from pipeline.records import Device, LockSettings
 from tests.command_line import Desk
 from tests.conftest import SSHD, Sshd
@@ -103,7 +103,7 @@ def test_two_users_of_one_board_keep_out_of_each_other_s_way(server: Sshd, devic
             holder.hold()
             with pytest.raises(BoardHeldError, match="held by "):
                 late.hold()
-        assert mending.run(second, "ls -l /run/lock/pipeline-board.lock\n")[1].startswith(f"-rw-rw-rw- 1 {USER} ")
+        assert requirements.run(second, "ls -l /run/lock/pipeline-board.lock\n")[1].startswith(f"-rw-rw-rw- 1 {USER} ")
 
 
 def test_setup_brings_an_ordinary_user_the_modes_and_nothing_more(board: FolderBoard, device: Device) -> None:
@@ -112,16 +112,16 @@ def test_setup_brings_an_ordinary_user_the_modes_and_nothing_more(board: FolderB
         mends = lacking(agent)
     assert [mend.title.partition(":")[0] for mend in mends] == [f"{USER} may read the sensor", "power modes (governor)"]
 
-    assert mending.may_sudo(device)
-    assert mending.run(device, script(mends, device)) == (0, "")
-    assert mending.run(device, f"sudo rm /etc/sudoers.d/010_{USER}\n")[0] == 0
+    assert requirements.may_sudo(device)
+    assert requirements.run(device, script(mends, device)) == (0, "")
+    assert requirements.run(device, f"sudo rm /etc/sudoers.d/010_{USER}\n")[0] == 0
 
-    assert not mending.may_sudo(device)
+    assert not requirements.may_sudo(device)
     for command in ("id", "/usr/local/sbin/pipeline-board reboot", "/usr/bin/tee /etc/passwd", "sh"):
-        code, _ = mending.run(device, f"sudo {command} </dev/null\n")
+        code, _ = requirements.run(device, f"sudo {command} </dev/null\n")
         assert code != 0, command
     listed = "stat -c '%U:%G %a' /usr/local/sbin/pipeline-board; ls /usr/local/sbin; id -nG\n"
-    assert mending.run(device, listed)[1].split("\n")[:2] == ["root:root 755", "pipeline-board"]
+    assert requirements.run(device, listed)[1].split("\n")[:2] == ["root:root 755", "pipeline-board"]
 
     with open_agent(device) as agent:
         assert "video" in agent.facts.groups
@@ -154,7 +154,7 @@ def test_the_command_line_sets_a_board_up_over_ssh_and_then_finds_nothing_lackin
 ) -> None:
     asked = desk.do("devices", "setup", "board", "--apply")
     assert (asked.code, "nothing was changed" in asked.err) == (1, True)
-    assert mending.run(device, "id -nG; ls /usr/local/sbin\n") == (0, f"{USER}\n")
+    assert requirements.run(device, "id -nG; ls /usr/local/sbin\n") == (0, f"{USER}\n")
 
     applied = desk.done("devices", "setup", "board", "--apply", "--yes")
     assert f"sudo usermod -aG video {USER}" in applied.out
@@ -167,16 +167,16 @@ def test_the_command_line_sets_a_board_up_over_ssh_and_then_finds_nothing_lackin
 
 
 def test_the_command_line_changes_nothing_where_sudo_wants_a_password(desk: Desk, device: Device) -> None:
-    assert mending.run(device, f"sudo rm /etc/sudoers.d/010_{USER}\n")[0] == 0
+    assert requirements.run(device, f"sudo rm /etc/sudoers.d/010_{USER}\n")[0] == 0
     refused = desk.do("devices", "setup", "board", "--apply", "--yes")
     assert refused.code == 1
     assert "board: sudo wants a password there" in refused.error
-    assert mending.run(device, "test ! -e /usr/local/sbin/pipeline-board && id -nG\n") == (0, f"{USER}\n")
+    assert requirements.run(device, "test ! -e /usr/local/sbin/pipeline-board && id -nG\n") == (0, f"{USER}\n")
 
 
 def test_modes_set_by_the_helper_come_back_after_a_kill(board: FolderBoard, device: Device) -> None:
     with open_agent(device) as agent:
-        assert mending.run(device, script(lacking(agent), device))[0] == 0
+        assert requirements.run(device, script(lacking(agent), device))[0] == 0
     with open_agent(device) as agent:
         agent.hold()
         assert board.governors == {"performance"}
@@ -192,16 +192,16 @@ def test_a_script_that_fails_half_way_leaves_no_rule_behind(device: Device) -> N
     broken = text.replace(f"{USER} ALL=(root) NOPASSWD:", f"{USER} ALL=(root NOPASSWD:")
     assert broken != text
 
-    assert mending.run(device, broken)[0] != 0
-    code, rules = mending.run(device, "sudo ls -A /etc/sudoers.d\n")
+    assert requirements.run(device, broken)[0] != 0
+    code, rules = requirements.run(device, "sudo ls -A /etc/sudoers.d\n")
     assert (code, f"010_{USER}" in rules, "pipeline" in rules) == (0, True, False)
-    assert mending.may_sudo(device)
+    assert requirements.may_sudo(device)
 
 
 def test_where_sudo_wants_a_password_nothing_is_tried(device: Device) -> None:
-    assert mending.run(device, f"sudo rm /etc/sudoers.d/010_{USER}\n")[0] == 0
+    assert requirements.run(device, f"sudo rm /etc/sudoers.d/010_{USER}\n")[0] == 0
 
-    assert not mending.may_sudo(device)
+    assert not requirements.may_sudo(device)
 
 
 def agents_of(device: Device) -> list[int]:

@@ -11,10 +11,10 @@ import onnx
 import pytest
 import torch
 
-from pipeline.agent import Agent, open_agent
+from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.errors import ExportError, MeasureError
-from pipeline.export.onnx import answers, export, require_loadable
-from pipeline.export.skeleton import skeleton
+from pipeline.export.onnx.exporter import answers, export, require_loadable
+from pipeline.export.onnx.skeleton import skeleton
 from pipeline.records import Device, MeasureSettings, OnnxLimits
 from tests.device_agents.harness import find_python36
 from tests.lab import cache

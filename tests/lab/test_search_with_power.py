@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.config import RunConfig
 from pipeline.records import Device, MeasureSettings
-from pipeline.run import execute, prepared
+from pipeline.run.runner import execute, prepared
 from pipeline.store import Store
 from tests.command_line import NETWORK
 from tests.lab.i2c_board import INA219, i2c_board

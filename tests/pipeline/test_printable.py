@@ -10,8 +10,8 @@ from rich.console import Console
 
 from pipeline.cli.app import PrintableFormatter
 from pipeline.cli.console import PlainConsole
-from pipeline.cli.live import LiveView
-from pipeline.cli.run_lines import RunLines
+from pipeline.cli.views.live import LiveView
+from pipeline.cli.views.tuning_progress import RunLines
 from pipeline.errors import DeviceError, PipelineError
 from pipeline.events import Stage, Waiting
 from pipeline.printable import printable, printable_lines

@@ -12,18 +12,18 @@ import pytest
 
 from deploy.bundle import verify_bundle
 from deploy.folder import MANIFEST
-from pipeline.cli.profile import read_model
+from pipeline.cli.commands.profile import read_model
 from pipeline.config import load_config
+from pipeline.data import load_data
+from pipeline.data.image_io import FilePool
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.devices.recording import read_header
 from pipeline.errors import PipelineError
-from pipeline.inventory import load_inventory
-from pipeline.recipe import read_recipe
-from pipeline.recording import read_header
+from pipeline.models.checkpoints import load_weights
+from pipeline.models.user_factory import build
+from pipeline.recipes.recipe import read_recipe
 from pipeline.records import Device
 from pipeline.regular_file import LIST_BYTES, UnfitFileError, exists, is_there, opened, read_bytes, read_text
-from pipeline.zoo import load_data
-from pipeline.zoo.factory import build
-from pipeline.zoo.pictures import FilePool
-from pipeline.zoo.weights import load_weights
 from tests.hostile_files.kinds import Net
 
 PATIENCE_S = 5

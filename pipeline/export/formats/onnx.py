@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from pipeline.errors import first_line
-from pipeline.export.equality import TOLERANCE, difference
-from pipeline.export.exporter import opset_of
+from pipeline.export.fingerprint import structure
 from pipeline.export.format import OnNote, Probe
-from pipeline.export.onnx import answers, export, read, whole
-from pipeline.export.onnx_parts.composition import Composition, compose
-from pipeline.export.onnx_parts.fragments import Fragments
+from pipeline.export.onnx.compose import Composition, compose
+from pipeline.export.onnx.exporter import answers, export, read, whole
+from pipeline.export.onnx.operator_export import Fragments
+from pipeline.export.onnx.padded_shortcuts import with_convolutions
+from pipeline.export.onnx.skeleton import skeleton
+from pipeline.export.onnx.torch_exporter import opset_of
 from pipeline.export.refusal import RefusedError
-from pipeline.export.shortcuts import with_convolutions
-from pipeline.export.skeleton import skeleton
-from pipeline.export.structure import structure
+from pipeline.export.verify_outputs import TOLERANCE, difference
 from pipeline.records import OnnxLimits
 
 TRIED_EVERY = 10

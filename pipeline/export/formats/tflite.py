@@ -16,17 +16,17 @@ from torch import Tensor, fx
 
 from pipeline.errors import ModelError
 from pipeline.export.constants import constants, distinct
-from pipeline.export.equality import TOLERANCE, difference, require_equal
+from pipeline.export.fingerprint import structure
 from pipeline.export.format import INPUT, OUTPUT, OnNote, Probe
 from pipeline.export.refusal import RefusedError
-from pipeline.export.structure import structure
 from pipeline.export.tflite import flatbuffer
-from pipeline.export.tflite.answers import answers
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python
+from pipeline.export.tflite.interpreter import answers
 from pipeline.export.tflite.rewrite import rewrite
 from pipeline.export.tflite.skeleton import skeleton
 from pipeline.export.tflite.template import Template, study
+from pipeline.export.verify_outputs import TOLERANCE, difference, require_equal
 from pipeline.records import OnnxLimits
 
 STRUCTURAL = 1e-2

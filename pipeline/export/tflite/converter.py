@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.errors import ConverterError, ExportError, first_line
-from pipeline.export.adaptive_pooling import AdaptivePooling
-from pipeline.export.blame import using
+from pipeline.export.onnx.adaptive_pooling import AdaptivePooling
+from pipeline.export.onnx.fault_localization import using
 from pipeline.export.tflite.environment import VARIABLE
 
 TIMEOUT_S = 1800.0
@@ -23,7 +23,7 @@ TIMEOUT_S = 1800.0
 
 log = logging.getLogger(__name__)
 
-_SCRIPT = Path(__file__).with_name("converting.py")
+_SCRIPT = Path(__file__).with_name("converter_script.py")
 
 
 def convert(python: Path, network: fx.GraphModule, example: Tensor) -> bytes:

@@ -14,8 +14,8 @@ from pipeline.export.constants import Constants
 from pipeline.export.format import INPUT, OUTPUT
 from pipeline.export.refusal import RefusedError
 from pipeline.export.tflite import flatbuffer
+from pipeline.export.tflite.live_operators import Step, survivors
 from pipeline.export.tflite.shapes import Operation, Resolved, Shape, resolve
-from pipeline.export.tflite.survivors import Step, survivors
 from pipeline.export.tflite.template import Template
 
 _NO_OPTIONS = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from pipeline.export.fill import SMALLEST_FILL_BYTES, Fill, deviation, pack
+from pipeline.export.skeleton_container import SMALLEST_FILL_BYTES, Fill, deviation, pack
 from pipeline.export.tflite import flatbuffer
 
 _BUFFER_DATA = 4  # offset of the field ``data`` in the vtable of a Buffer (schema.fbs: its first field)

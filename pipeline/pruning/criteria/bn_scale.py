@@ -6,9 +6,9 @@ Liu et al., Network Slimming, 2017: γ of every batch norm that the unit passes 
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.pruning.coupled import Coupled
 from pipeline.pruning.criteria import l1
-from pipeline.pruning.evidence import Evidence
+from pipeline.pruning.dependency.channel_sets import Coupled
+from pipeline.pruning.importance.evidence import Evidence
 
 DIGITS = 7
 

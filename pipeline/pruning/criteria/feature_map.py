@@ -7,8 +7,8 @@ ends a residual branch, as in the authors' code; a linear layer's single figure 
 import torch
 from torch import Tensor
 
-from pipeline.pruning.coupled import Coupled
-from pipeline.pruning.evidence import Evidence
+from pipeline.pruning.dependency.channel_sets import Coupled
+from pipeline.pruning.importance.evidence import Evidence
 
 DIGITS = 5
 

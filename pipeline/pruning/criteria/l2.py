@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from pipeline.pruning.coupled import Coupled
 from pipeline.pruning.criteria.l1 import magnitudes
-from pipeline.pruning.evidence import Evidence
+from pipeline.pruning.dependency.channel_sets import Coupled
+from pipeline.pruning.importance.evidence import Evidence
 
 DIGITS = 7
 

@@ -7,8 +7,8 @@ activation), with the absolute value for layers whose maps may be negative. Maps
 import torch
 from torch import Tensor
 
-from pipeline.pruning.coupled import Coupled
-from pipeline.pruning.evidence import Evidence
+from pipeline.pruning.dependency.channel_sets import Coupled
+from pipeline.pruning.importance.evidence import Evidence
 
 DIGITS = 5
 

@@ -5,8 +5,8 @@ import hashlib
 import torch
 from torch import Tensor
 
-from pipeline.pruning.coupled import Coupled
-from pipeline.pruning.evidence import Evidence
+from pipeline.pruning.dependency.channel_sets import Coupled
+from pipeline.pruning.importance.evidence import Evidence
 
 DIGITS = 7
 

@@ -11,8 +11,8 @@ image to image. A ResNet-56 at half the MACs keeps 44 % before fine-tuning by it
 import torch
 from torch import Tensor
 
-from pipeline.pruning.coupled import Coupled
-from pipeline.pruning.evidence import Evidence
+from pipeline.pruning.dependency.channel_sets import Coupled
+from pipeline.pruning.importance.evidence import Evidence
 
 DIGITS = 4
 

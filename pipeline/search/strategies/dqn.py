@@ -14,7 +14,7 @@ A real evaluation costs seconds, an imagined one microseconds. So plans that com
 
 As the target is an input, one network plays for all of them. For one that was never searched for ``plan_for`` takes the
 best by the models, of what the network plays among others: alone it plays worse than the knapsack on the same models.
-With ``mode: direct`` none of this is used, see :mod:`pipeline.search.direct`.
+With ``mode: direct`` none of this is used, see :mod:`pipeline.search.dqn.direct`.
 
     Sutton 1990 (Dyna: imagined episodes), Schaul et al. 2015 (universal value functions: the target as an input)
 """
@@ -26,12 +26,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.records import LEVELS, PruningPlan, Trial
-from pipeline.search.breeding import bred
-from pipeline.search.direct import DirectDqn
-from pipeline.search.network import Learner, one_thread
-from pipeline.search.planning import Array, Indices, Limits, indices, legalised
-from pipeline.search.proposing import Proposer
-from pipeline.search.replay import Replay
+from pipeline.search.dqn.direct import DirectDqn
+from pipeline.search.dqn.q_network import Learner, one_thread
+from pipeline.search.dqn.replay_buffer import Replay
+from pipeline.search.genetic import bred
+from pipeline.search.planner import Array, Indices, Limits, indices, legalised
+from pipeline.search.proposer import Proposer
 from pipeline.search.strategies.random import draw
 from pipeline.search.strategy import Problem, Strategy
 from pipeline.targets import Metric

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.records import PruningPlan, Trial
-from pipeline.search.planning import Planner, indices
+from pipeline.search.planner import Planner, indices
 from pipeline.search.repair import Levels, Repair
 from pipeline.search.strategy import Problem
 

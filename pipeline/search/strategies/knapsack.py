@@ -13,8 +13,8 @@ import numpy as np
 
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.knapsack import knapsack_plans
-from pipeline.search.planning import Array, Indices, Planner, indices, legalised
-from pipeline.search.proposing import deepest_cuts
+from pipeline.search.planner import Array, Indices, Planner, indices, legalised
+from pipeline.search.proposer import deepest_cuts
 from pipeline.search.strategies.random import unasked
 from pipeline.search.strategy import Problem
 

@@ -26,7 +26,7 @@ import math
 import numpy as np
 
 from pipeline.records import PruningPlan, Trial
-from pipeline.search.planning import REMOVE, Planner, indices
+from pipeline.search.planner import REMOVE, Planner, indices
 from pipeline.search.repair import Levels, Repair
 from pipeline.search.strategy import Problem
 

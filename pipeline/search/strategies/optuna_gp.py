@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optuna.samplers import GPSampler
 
-from pipeline.search.optuna_ask import OptunaSearch, first_random
+from pipeline.search.optuna_sampler import OptunaSearch, first_random
 from pipeline.search.strategy import Problem
 
 

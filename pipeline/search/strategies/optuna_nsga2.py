@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from optuna.samplers import NSGAIISampler
 
-from pipeline.search.optuna_ask import OptunaSearch
+from pipeline.search.optuna_sampler import OptunaSearch
 from pipeline.search.strategy import Problem
 
 _GENERATIONS, _SMALLEST, _LARGEST = 6, 4, 50

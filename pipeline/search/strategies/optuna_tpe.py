@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from optuna.samplers import TPESampler
 
-from pipeline.search.optuna_ask import OptunaSearch, first_random
+from pipeline.search.optuna_sampler import OptunaSearch, first_random
 from pipeline.search.strategy import Problem
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.search.episodes import Episodes, Game
-from pipeline.search.filter_thresholds import Filters
+from pipeline.search.purl.episodes import Episodes, Game
+from pipeline.search.purl.filter_thresholds import Filters
+from pipeline.search.purl.weight_thresholds import SingleWeights
 from pipeline.search.strategy import Problem
-from pipeline.search.weight_thresholds import SingleWeights
 
 
 def note(config: RunConfig) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from pipeline.records import LEVELS, PruningPlan, Trial
-from pipeline.search.planning import Indices, Limits, Planner
+from pipeline.search.planner import Indices, Limits, Planner
 from pipeline.search.strategy import Problem
 
 _TRIES = 50

@@ -27,9 +27,9 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.cost.tables import whole_blocks
+from pipeline.predictors.cost_model import whole_blocks
 from pipeline.records import LEVELS, PruningPlan, Trial
-from pipeline.search.planning import REMOVE, Array, Indices, Planner, indices
+from pipeline.search.planner import REMOVE, Array, Indices, Planner, indices
 from pipeline.search.repair import Levels, Repair
 from pipeline.search.strategy import Problem
 

@@ -6,8 +6,8 @@ What it finds as well as the DQN is the models' merit; what the DQN finds beyond
 from __future__ import annotations
 
 from pipeline.records import PruningPlan, Trial
-from pipeline.search.network import one_thread
-from pipeline.search.proposing import Proposer
+from pipeline.search.dqn.q_network import one_thread
+from pipeline.search.proposer import Proposer
 from pipeline.search.strategy import Problem
 
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deploy.templates import template
+from pipeline.data import load_data
+from pipeline.data.image_io import FilePool
+from pipeline.data.presets import preset_of
 from pipeline.errors import DataError
-from pipeline.zoo import load_data
-from pipeline.zoo.pictures import FilePool
-from pipeline.zoo.presets import preset_of
-from pipeline.zoo.torchvision_ops import torchvision
+from pipeline.torchvision_compat import torchvision
 
 SIDE = 32
 LEFT, RIGHT = 180, 30

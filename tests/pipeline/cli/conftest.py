@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.pruning.recover import FineTuning, fine_tune
-from pipeline.zoo import load_data
+from pipeline.data import load_data
+from pipeline.pruning.reconstruction.batch_norm import FineTuning, fine_tune
 from tests.command_line import NETWORK, Desk
 
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from deploy.bundle import verify_bundle
-from pipeline.applied import Asked, outcome
-from pipeline.applying import load_pruned
 from pipeline.errors import UserError
-from pipeline.recipe import read_recipe
-from pipeline.zoo import load_model
+from pipeline.models import load_model
+from pipeline.recipes.apply import load_pruned
+from pipeline.recipes.apply_to_checkpoint import Asked, outcome
+from pipeline.recipes.recipe import read_recipe
 from tests.command_line import Desk
 
 
@@ -128,5 +128,5 @@ def test_nothing_is_overwritten(pulled: Desk) -> None:
 def test_the_verb_is_listed_without_importing_torch() -> None:
     import subprocess
 
-    code = "import sys, pipeline.cli.applying; sys.exit('torch' in sys.modules)"
+    code = "import sys, pipeline.cli.commands.apply; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

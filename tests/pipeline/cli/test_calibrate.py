@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.calibration import FEWEST
+from pipeline.measurement.calibration import FEWEST
 from tests.command_line import Desk, finished, read_until
 
 INVENTORY = """

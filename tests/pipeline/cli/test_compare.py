@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.cli.comparing import compare
+from pipeline.cli.commands.compare import compare
 from pipeline.errors import RunNotFoundError, UserError
 from pipeline.store import Store
 from tests.command_line import Desk
-from tests.pipeline.comparing.stores import finished_run
+from tests.pipeline.comparison.stores import finished_run
 
 
 def printed(capsys: pytest.CaptureFixture[str], runs: Path, *names: str, **told: Any) -> str:
@@ -164,8 +164,8 @@ def slowed(desk: Desk, name: str) -> None:
 
     from safetensors.torch import load_file
 
-    from pipeline.export.onnx import export
-    from pipeline.pruning.tracing import trace
+    from pipeline.export.onnx.exporter import export
+    from pipeline.pruning.trace import trace
     from pipeline.records import OnnxLimits
 
     spec = importlib.util.spec_from_file_location("net_of_desk", desk.folder / "net.py")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from device_agents.lock import Lock
-from pipeline.agent import open_agent
+from pipeline.devices.agent_client import open_agent
 from pipeline.records import Device
 from pipeline.store import Store
 from tests.command_line import Desk, finished, read_until

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import codec
-from pipeline.choosing import pick_finalists
+from pipeline import serialization
 from pipeline.config import RunConfig
+from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import CandidateError, StoppedError, TargetError
-from pipeline.inventory import load_inventory
 from pipeline.records import Interval, Measurement, MeasureSettings, Trial
-from pipeline.run import execute, prepared
-from pipeline.splitting import stored_splits
+from pipeline.run.runner import execute, prepared
+from pipeline.run.selection import pick_finalists
+from pipeline.run.splitting import stored_splits
 from pipeline.store import Store
 from pipeline.training.checkpoint import State
 from tests.command_line import Desk
@@ -63,7 +63,7 @@ def took(trial: Trial, ratio: Interval) -> Measurement:
 
 def change(store: Store, trial: Trial, **changes: Any) -> None:
     """Change what a stored trial came to."""
-    text = json.dumps(codec.dump(replace(trial, **changes)))
+    text = json.dumps(serialization.dump(replace(trial, **changes)))
     with sqlite3.connect(store.path / "run.sqlite") as database:
         database.execute("UPDATE trials SET json = ? WHERE number = ?", (text, trial.index))
 

@@ -15,15 +15,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.base import make_base
 from pipeline.config import RunConfig, load_config
-from pipeline.context import Context
+from pipeline.data import load_data
+from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import ConfigError, StoppedError
-from pipeline.inputs import load_inputs
-from pipeline.inventory import load_inventory
-from pipeline.run import Prepared, prepared
+from pipeline.run.base_model import make_base
+from pipeline.run.context import Context
+from pipeline.run.inputs import load_inputs
+from pipeline.run.runner import Prepared, prepared
 from pipeline.store import Store
-from pipeline.zoo import load_data
 from tests.command_line import Desk, finished, read_until
 from tests.pipeline.cli.listening import Listener
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.measurement import measurement
+from pipeline.measurement.from_samples import measurement
 from tests.command_line import INVENTORY, Desk, agents, finished
 from tests.recordings import dense, rewritten, told
 

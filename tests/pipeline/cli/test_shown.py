@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.shown import print_run
+from pipeline.cli.views.run import print_run
 from pipeline.records import Interval
-from pipeline.store import Store, as_json
-from pipeline.usage import Usage
+from pipeline.report.run_json import as_json
+from pipeline.store import Store
+from pipeline.store.device_usage import Usage
 from tests.examples import failed_trial, figures, measurement, trial
 
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.export.equality import difference
+from pipeline.devices.compatibility import limits_of
 from pipeline.export.format import open_format
-from pipeline.limits import limits_of
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
+from pipeline.export.verify_outputs import difference
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.networks import in_order, lively
 
 EQUAL = 1e-5

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import Ranking
-from pipeline.pruning.tracing import trace
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import Ranking
+from pipeline.pruning.trace import trace
 from pipeline.records import SearchSpace
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -13,8 +13,8 @@ from collections import Counter
 import torch
 from torch import Tensor, fx, nn
 
-from pipeline.pruning.coupling import coupling
-from pipeline.pruning.prune import Ranking
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.surgery.prune import Ranking
 from pipeline.records import SearchSpace
 from tests.pipeline.pruning.networks import lively
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.errors import ModelError
-from pipeline.export.onnx import export
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
+from pipeline.export.onnx.exporter import export
+from pipeline.models import load_model
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from pipeline.records import OnnxLimits, SearchSpace
-from pipeline.zoo import load_model
-from pipeline.zoo.torchvision_ops import torchvision
+from pipeline.torchvision_compat import torchvision
 from tests.pipeline.pruning.networks import lively
 from tests.pipeline.pruning.oracle import at_random, distinct, plan, require_widths, silenced
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import ModelError
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.tracing import trace
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.trace import trace
 from pipeline.records import SearchSpace
 from tests.pipeline.pruning.networks import IMAGES
 from tests.pipeline.pruning.toys import TOYS

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pipeline.pruning.coupling import coupling
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
-from pipeline.pruning.trial_cut import disproved_blocks
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.surgery.verify_cut import disproved_blocks
+from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.nested import Unit
 from tests.pipeline.pruning.networks import IMAGES
 from tests.pipeline.pruning.oracle import at_random, distinct, require_widths, silenced

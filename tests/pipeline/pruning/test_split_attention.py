@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.nested import Around, ResNest
 from tests.pipeline.pruning.networks import IMAGES
 from tests.pipeline.pruning.oracle import at_random, distinct, plan, require_widths, silenced

@@ -10,10 +10,10 @@ from safetensors.torch import load, save
 from torch import fx, nn
 
 from pipeline.errors import CutError, ModelError
-from pipeline.export.onnx import export
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
+from pipeline.export.onnx.exporter import export
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from pipeline.records import OnnxLimits, SearchSpace
 from tests.pipeline.pruning.networks import IMAGES
 from tests.pipeline.pruning.oracle import at_random, distinct, plan, require_widths, silenced, survivors

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.pruning.coupling import coupling
-from pipeline.pruning.prune import without
-from pipeline.pruning.tracing import trace
-from pipeline.pruning.trial_cut import disproved
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.surgery.prune import without
+from pipeline.pruning.surgery.verify_cut import disproved
+from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.networks import IMAGES
 from tests.pipeline.pruning.written_otherwise import FOLLOWED, Between
 

@@ -19,7 +19,7 @@ from pipeline.report.contents import gather
 from pipeline.report.html import write_report
 from pipeline.report.table import comparison
 from pipeline.store import Store
-from pipeline.usage import Usage
+from pipeline.store.device_usage import Usage
 from tests.examples import (
     artifact,
     calibration,

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from pipeline.cost.accuracy import accuracy_of
+from pipeline.predictors.accuracy import accuracy_of
 from pipeline.search.acquisition import log_expected_gain, log_probability
 
 CASES = [(0.0, 1.0, 0.85), (0.0, 0.6, 0.85), (0.4, 0.6, 0.85), (1.4, 0.3, 0.85), (2.0, 0.2, 0.85), (4.0, 0.5, 0.99)]

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.search.knapsack import knapsack_plans
-from pipeline.search.planning import REMOVE, Planner
+from pipeline.search.planner import REMOVE, Planner
 from tests.pipeline.search.toys import all_plans, problem
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.search.planning import REMOVE
+from pipeline.search.planner import REMOVE
 from pipeline.search.repair import Repair
 from pipeline.search.strategy import Problem
 from tests.pipeline.search.strategies.peers import planner_of

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import DqnConfig
-from pipeline.cost.tables import CostModel, CostTable, owners, parents, size_savings, whole_blocks
-from pipeline.cost.tables import within as nesting
+from pipeline.predictors.cost_model import CostModel, CostTable, owners, parents, size_savings, whole_blocks
+from pipeline.predictors.cost_model import within as nesting
 from pipeline.records import LEVELS, Group, PruningPlan, SearchSpace, Trial
-from pipeline.reward import Weights
+from pipeline.search.reward import Weights
 from pipeline.search.strategy import Problem, Strategy
 from pipeline.targets import Metric
 from tests.examples import candidate

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import codec
+from pipeline import serialization
 from pipeline.errors import StoreError
 from pipeline.records import Figures, PruningPlan
-from pipeline.store import Store, as_json
+from pipeline.report.run_json import as_json
+from pipeline.store import Store
 from tests.examples import artifact, failed_trial, figures, measurement, power, trial
 
 
@@ -43,7 +44,7 @@ def test_facts_come_back_and_absent_ones_give_the_default(store: Store) -> None:
 
 def test_a_fact_may_be_a_record(store: Store) -> None:
     store.set("base", figures())
-    assert codec.load(Figures, store.get("base")) == figures()
+    assert serialization.load(Figures, store.get("base")) == figures()
 
 
 def test_setting_a_fact_again_replaces_it(store: Store) -> None:
@@ -394,7 +395,7 @@ def test_a_run_is_shown_as_plain_values(store: Store) -> None:
     assert (shown["pareto"], shown["best"]) == ([1], 1)
     assert shown["artifacts"][0]["files"] == {"model.onnx": "ab" * 32}
     assert (shown["config"], shown["calibration"]) == (None, None)
-    assert codec.to_text(shown)
+    assert serialization.to_text(shown)
 
 
 def test_an_empty_run_is_shown_too(store: Store) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import StoppedError
-from pipeline.pruning.recover import accuracy
+from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.training.checkpoint import Checkpoints, State
 from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import Trained, fine_tune

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import CandidateError, ConfigError, DataError
-from pipeline.pruning.recover import accuracy
+from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import fine_tune
 from tests.pipeline.pruning.networks import Chain, Residual, traced

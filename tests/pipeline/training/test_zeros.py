@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import StoppedError
-from pipeline.pruning.recover import accuracy, reestimate_batch_norm
-from pipeline.pruning.zeros import set_to_zero, weights
+from pipeline.pruning.reconstruction.batch_norm import accuracy, reestimate_batch_norm
+from pipeline.pruning.surgery.weight_sparsity import set_to_zero, weights
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import fine_tune

@@ -8,9 +8,9 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.tuning.loop import key_of, tune
-from pipeline.tuning.methods import method_of
-from pipeline.tuning.outcome import Outcome, ranked, value_of
+from pipeline.tuning.objective import Outcome, ranked, value_of
 from pipeline.tuning.ranges import parse_all
+from pipeline.tuning.samplers import method_of
 from pipeline.tuning.settings import Settings
 
 SEARCHED = parse_all(["reward.alpha=0:2", "reward.gamma=0,0.02,0.1", "dqn.n_step=1:5"])

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.errors import ExportError
-from pipeline.export.equality import difference
 from pipeline.export.format import open_format
 from pipeline.export.formats.onnx import TRIED_EVERY, Onnx
-from pipeline.export.onnx import export
-from pipeline.export.onnx_parts.fragments import Fragments
-from pipeline.export.skeleton import skeleton
-from pipeline.pruning.prune import prune
+from pipeline.export.onnx.exporter import export
+from pipeline.export.onnx.operator_export import Fragments
+from pipeline.export.onnx.skeleton import skeleton
+from pipeline.export.verify_outputs import difference
+from pipeline.pruning.surgery.prune import prune
 from pipeline.records import OnnxLimits
 from tests.pipeline.pruning.networks import IMAGES, Concat, InvertedResidual, Residual, studied, traced
 

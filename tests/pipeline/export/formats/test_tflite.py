@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.agent import open_agent
+from pipeline.devices.agent_client import open_agent
 from pipeline.errors import ConverterError, ModelError
 from pipeline.export.format import require_usable
 from pipeline.export.formats.tflite import TFLite, template_of
 from pipeline.export.tflite.flatbuffer import new_buffer, read, write
-from pipeline.pruning.zeros import set_to_zero, weights
+from pipeline.pruning.surgery.weight_sparsity import set_to_zero, weights
 from pipeline.records import Device, MeasureSettings
 from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
 

@@ -5,7 +5,7 @@ from torch import fx
 
 from pipeline.export.constants import constants
 from pipeline.export.tflite.template import Template, study
-from pipeline.pruning.groups import search_space
+from pipeline.pruning.search_space import search_space
 from pipeline.records import SearchSpace
 from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.export.constants import distinct
-from pipeline.pruning.tracing import trace
+from pipeline.pruning.trace import trace
 
 CONVERTED = Path(__file__).with_name("signals.tflite")
 SIGNALS = torch.randn(4, 2, 32, generator=torch.Generator().manual_seed(1))

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ExportError
-from pipeline.export.equality import difference
 from pipeline.export.format import open_format
 from pipeline.export.formats.tflite import TFLite
-from pipeline.export.tflite.answers import answers
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python
 from pipeline.export.tflite.flatbuffer import read
-from pipeline.pruning.prune import prune
-from pipeline.pruning.tracing import trace
+from pipeline.export.tflite.interpreter import answers
+from pipeline.export.verify_outputs import difference
+from pipeline.pruning.surgery.prune import prune
+from pipeline.pruning.trace import trace
 from pipeline.records import OnnxLimits
 from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
 from tests.pipeline.pruning import networks

@@ -7,14 +7,14 @@ from ai_edge_litert import schema_py_generated as schema
 from torch import fx, nn
 
 from pipeline.export.constants import constants
-from pipeline.export.equality import difference
 from pipeline.export.refusal import RefusedError
 from pipeline.export.tflite import flatbuffer
-from pipeline.export.tflite.answers import answers
+from pipeline.export.tflite.interpreter import answers
 from pipeline.export.tflite.rewrite import rewrite
 from pipeline.export.tflite.template import Template, study
-from pipeline.pruning.groups import search_space
-from pipeline.pruning.prune import prune
+from pipeline.export.verify_outputs import difference
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.prune import prune
 from pipeline.records import SearchSpace
 from tests.pipeline.export.tflite import signals
 from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny

@@ -9,7 +9,7 @@ from torch import fx
 from device_agents.skeleton import expand, parse
 from pipeline.export.constants import constants
 from pipeline.export.tflite import flatbuffer
-from pipeline.export.tflite.answers import answers
+from pipeline.export.tflite.interpreter import answers
 from pipeline.export.tflite.rewrite import rewrite
 from pipeline.export.tflite.skeleton import skeleton
 from pipeline.export.tflite.template import Template

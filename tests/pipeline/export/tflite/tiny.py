@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from pipeline.export.constants import distinct
-from pipeline.pruning.tracing import trace
-from pipeline.zoo.cifar_resnet import PaddedShortcut
+from pipeline.models.cifar_resnet import PaddedShortcut
+from pipeline.pruning.trace import trace
 
 CONVERTED = Path(__file__).with_name("tiny.tflite")
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))

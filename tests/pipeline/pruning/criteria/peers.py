@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import CriterionConfig
-from pipeline.pruning.coupling import coupling
-from pipeline.pruning.evidence import Batches, Evidence
-from pipeline.pruning.ranking import combined
-from pipeline.pruning.tracing import trace
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.importance.evidence import Batches, Evidence
+from pipeline.pruning.importance.ranking import combined
+from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.networks import IMAGES
 
 

@@ -8,11 +8,11 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.pruning.coupled import Slice
-from pipeline.pruning.coupling import coupling
 from pipeline.pruning.criteria import taylor
-from pipeline.pruning.evidence import MINIBATCH, Evidence
-from pipeline.pruning.tracing import trace
+from pipeline.pruning.dependency.channel_sets import Slice
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.importance.evidence import MINIBATCH, Evidence
+from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.criteria.peers import Plain, backward, ours, theirs
 from tests.pipeline.pruning.networks import IMAGES, Residual, lively
 

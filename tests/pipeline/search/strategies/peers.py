@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from pipeline.records import LEVELS
-from pipeline.search.planning import BEYOND, Planner
+from pipeline.search.planner import BEYOND, Planner
 from pipeline.search.strategies import random
 from pipeline.search.strategy import Problem, Strategy
 from tests.pipeline.search.toys import all_plans, optimum, play, problem, trial_of

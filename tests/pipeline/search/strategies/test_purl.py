@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from pipeline.config import RunConfig
-from pipeline.cost.tables import CostModel
-from pipeline.pruning.zeros import THRESHOLDS, Spread, density
+from pipeline.predictors.cost_model import CostModel
+from pipeline.pruning.surgery.weight_sparsity import THRESHOLDS, Spread, density
 from pipeline.records import LEVELS, PruningPlan, Trial
-from pipeline.search import filter_thresholds
-from pipeline.search.episodes import Episodes, Move
-from pipeline.search.filter_thresholds import Filters
+from pipeline.search.purl import filter_thresholds
+from pipeline.search.purl.episodes import Episodes, Move
+from pipeline.search.purl.filter_thresholds import Filters
+from pipeline.search.purl.weight_thresholds import SingleWeights
 from pipeline.search.strategies import purl
 from pipeline.search.strategy import Problem
-from pipeline.search.weight_thresholds import SingleWeights
 from tests.examples import candidate
 from tests.pipeline.search.strategies import peers
 from tests.pipeline.search.toys import optimum, play, problem, trial_of

@@ -11,7 +11,7 @@ from pipeline import plugins
 from pipeline.config import DqnConfig, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.records import LEVELS
-from pipeline.search.planning import Limits, Planner, indices
+from pipeline.search.planner import Limits, Planner, indices
 from pipeline.search.strategies import dqn, knapsack, random, surrogate, uniform
 from tests.pipeline.search.toys import QUICK, all_plans, optimum, play, problem, trial_of, truth
 

@@ -1,0 +1,99 @@
+"""`pipeline apply`: cut another checkpoint as a run has cut its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.cli.console import err, out, print_json
+from pipeline.cli.options import Inventory, Json, WeightsKey
+
+if TYPE_CHECKING:
+    from pipeline.recipes.apply_to_checkpoint import Outcome
+
+
+def apply(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe.json, or the folder that pull wrote.")],
+    weights: Annotated[
+        Path,
+        typer.Option(
+            "--weights", metavar="FILE", help="The checkpoint: .pt, .pth, .pth.tar, .ckpt, .th or .safetensors."
+        ),
+    ],
+    weights_key: WeightsKey = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Name, package.module:factory or file.py:factory; default: the recipe's."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="A folder that is new or empty; default: FILE-pruned."),
+    ] = None,
+    rank: Annotated[
+        Literal["recipe", "criterion"],
+        typer.Option(
+            "--rank", help="recipe: the same channels stay; criterion: as many, ranked anew on this checkpoint."
+        ),
+    ] = "recipe",
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="digits, cifar10:DIR, …: re-estimates batch norm and reads the accuracy."),
+    ] = None,
+    format: Annotated[Literal["onnx", "tflite"], typer.Option("--format", help="Of the model file.")] = "onnx",
+    inventory: Inventory = None,  # noqa: ARG001 - every verb takes it, so that a script may pass it always
+    json: Json = False,
+) -> None:
+    """Cut another checkpoint of the same architecture as a recipe says; needs no device."""
+    from deploy.applied import write_applied
+    from deploy.folder import refuse_used
+    from pipeline.store.new_run import require_writable
+
+    folder = output or Path(f"{weights.stem}-pruned")
+    refuse_used(folder, "pruned network")
+    require_writable(folder)
+    from pipeline.recipes.apply_to_checkpoint import Asked, outcome  # torch takes seconds to import
+
+    asked = Asked(
+        recipe=recipe, weights=weights, weights_key=weights_key, model=model, rank=rank, data=data, format=format
+    )
+    with err.status("reading the recipe …") as status:
+        found = outcome(asked, lambda note: status.update(Text(f"{note} …")))
+    manifest = write_applied(found.files, found.facts(), folder)
+    if json:
+        print_json({"folder": str(folder.absolute()), **manifest})
+    else:
+        _print(found, folder)
+
+
+def _print(found: Outcome, folder: Path) -> None:
+    from pipeline.report.table import Row, size, weights
+
+    rows = weights(found.base, found.pruned)
+    rows.append(Row("weights.safetensors", size(found.base.weights_bytes), size(found.pruned.weights_bytes), ""))
+    if seen := found.accuracy:
+        points = f"{100 * (seen.pruned - seen.base):+.2f} points".replace("-", "−")
+        rows.insert(0, Row(f"Accuracy, {seen.images} images", f"{seen.base:.2%}", f"{seen.pruned:.2%}", points))
+    table = Table("", "checkpoint", "pruned", "change", box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(row.measure, row.base, row.pruned, row.change)
+    out.print(table)
+    out.print(_notes(found), style="dim", markup=False)
+    names = ", ".join([*found.files, "manifest.json"])
+    out.print(Text("✓ ", style="green").append(f"{folder}: {names}", style="not bold default"))
+
+
+def _notes(found: Outcome) -> str:
+    whose = "the recipe's channels stay" if found.asked.rank == "recipe" else "channels ranked anew on this checkpoint"
+    if any(cut.zeros for cut in found.recipe.cuts):
+        whose = "zero is as much of each layer as the recipe says, the smallest weights of this checkpoint"
+    same = "the checkpoint is the one that the recipe was made with" if found.same_weights else "another checkpoint"
+    recovery = (
+        "its weights are as they were before the cut: give --data to fit them to it and to read the accuracy"
+        if found.accuracy is None
+        else f"{found.recovery} on training images, accuracy read on the search split; not fine-tuned"
+    )
+    return f"{whose}; {same}\n{recovery}"

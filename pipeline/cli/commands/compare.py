@@ -1,0 +1,156 @@
+"""`pipeline compare`: several runs beside each other, and static baselines beside them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.console import err, print_json
+from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.errors import OutputError, UserError
+from pipeline.regular_file import is_folder
+from pipeline.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.baselines.stored import Baseline
+    from pipeline.comparison.compare import Comparison
+    from pipeline.comparison.run_figures import Entry
+
+
+def compare(
+    run: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Ids, the beginnings of ids, `latest`, or folders of runs.")
+    ],
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="Beside each run: no pruning, L1 magnitude, L1 in training, as fast on its device."
+        ),
+    ] = False,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each run, for other programs.")
+    ] = None,
+    inventory: Inventory = None,
+    runs: Runs = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Compare finished runs: seeds make groups, groups are tested against each other."""
+    from pipeline.comparison.compare import comparison  # scipy takes its time to import
+
+    opened = _distinct(_folder(runs, name) for name in run)
+    if baselines:
+        _make_missing(opened, inventory)
+    entries, left_out, beside = _read(opened, baselines)
+    found = comparison(entries, left_out)
+    if csv_file is not None:
+        _write_csv(found, csv_file)
+    if json:
+        from pipeline import serialization
+
+        made = {name: [serialization.dump(baseline) for baseline in of] for name, of in beside.items()}
+        print_json({**serialization.dump(found), **({"baselines": made} if baselines else {})})
+    else:
+        from pipeline.cli.views.comparison import print_comparison
+
+        print_comparison(found)
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+def _folder(runs: Path, name: str) -> tuple[Path, str]:
+    """Return the folder of runs and the id that a run's name or folder means."""
+    folder = Path(name)
+    if "/" in name and is_folder(folder):
+        runs, name = folder.resolve().parent, folder.resolve().name
+    with Store.open(runs, name) as store:
+        return runs, store.id
+
+
+def _distinct(found: Iterable[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    return list(dict.fromkeys(found))
+
+
+def _read(
+    opened: Sequence[tuple[Path, str]], baselines: bool
+) -> tuple[list[Entry], dict[str, str], dict[str, list[Baseline]]]:
+    """Return the entries, the runs left out with the reason, and each run's baselines.
+
+    Raises:
+        UserError: nothing is left to compare.
+    """
+    from pipeline.baselines.stored import baseline_entries, known_baselines
+    from pipeline.comparison.run_figures import read
+
+    entries: list[Entry] = []
+    left_out: dict[str, str] = {}
+    beside: dict[str, list[Baseline]] = {}
+    for runs, name in opened:
+        with Store.open(runs, name) as store:
+            try:
+                entries.append(own := read(store))
+            except UserError as error:
+                left_out[name] = str(error)
+                continue
+            if baselines:
+                beside[name] = known_baselines(store)
+                entries += baseline_entries(store, own, beside[name])
+                left_out |= {f"{name}, baseline {b.name}": b.why_not for b in beside[name] if b.figures is None}
+    if not entries:
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise UserError(f"there is nothing to compare: {reasons}")
+    return entries, left_out, beside
+
+
+def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) -> None:
+    """Make the baselines that are not in the runs' stores yet; what is finished stays, however this ends."""
+    from pipeline.baselines.stored import missing, require_board, require_cuts
+    from pipeline.cli.commands.run import stored_settings
+    from pipeline.cli.exits import ended_at_once
+    from pipeline.cli.signals import asked_to_stop
+    from pipeline.cli.views.live import view
+    from pipeline.comparison.run_figures import read
+
+    for runs, name in opened:
+        with Store.open(runs, name) as store:
+            try:
+                read(store)
+            except UserError:
+                continue  # it is left out of the comparison, with the reason
+            if not (wanted := missing(store)):
+                continue
+        with Store.open(runs, name, write=True) as store:
+            require_cuts(store)
+            require_board(store)
+            told, board = stored_settings(store, inventory)
+            err.print(f"baselines of run [bold]{name}[/] on {board.name}: {', '.join(wanted)}", markup=True)
+            from pipeline.baselines.static import make_baselines  # torch takes seconds to import
+            from pipeline.run.runner import prepared
+            from pipeline.run.splitting import stored_splits
+
+            with asked_to_stop() as stopping, view() as listen, ExitStack() as stack:
+                with ended_at_once():
+                    ready = stack.enter_context(
+                        prepared(told, board, listen=listen, weights_known=True, splits=stored_splits(store))
+                    )
+                make_baselines(ready, store, listen=listen, stopping=stopping)
+
+
+def _write_csv(found: Comparison, path: Path) -> None:
+    from pipeline.comparison.metrics import METRICS
+
+    known = [metric for metric in METRICS if any(metric in r.figures for g in found.groups for r in g.runs)]
+    try:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            lines = csv.writer(stream)
+            lines.writerow(["group", "run", "seed", *known])
+            for group in found.groups:
+                for one in group.runs:
+                    lines.writerow([group.name, one.run, one.seed, *(one.figures.get(metric, "") for metric in known)])
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}; choose another place") from error

@@ -1,0 +1,277 @@
+"""`pipeline devices`: what is registered, whether it works, what it lacks, how exact it is, whose key is trusted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from pipeline.cli.console import err, out, print_json
+from pipeline.cli.options import Data, Inventory, Json, Model
+from pipeline.cli.views.lock_wait import told_when_waiting
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.devices.sessions import host_keys
+from pipeline.errors import DeviceError, HostKeyChangedError, PythonMissingError, UserError
+from pipeline.records import Device, SshAddress
+
+if TYPE_CHECKING:
+    from pipeline.devices.diagnostics.check import Finding
+    from pipeline.devices.diagnostics.requirements import Mend
+
+app = typer.Typer(help="Registered devices: list, trust, check, doctor, setup, calibrate.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="A device of the inventory.")]
+
+
+@app.command("list")
+def list_devices(inventory: Inventory = None, json: Json = False) -> None:
+    """List the registered devices; nothing is connected."""
+    found = load_inventory(inventory, partial=True)
+    if json:
+        usable = [_as_json(device) for device in found.devices.values()]
+        print_json(usable + [_out_of_use(name, problem) for name, problem in found.unusable.items()])
+        return
+    table = Table("device", "kind", "address", "runtime", "power", "tags", box=None, header_style="bold")
+    for device in found.devices.values():
+        table.add_row(*(str(value) for value in _as_json(device, shown=True).values()))
+    out.print(table)
+    for name, problem in found.unusable.items():
+        out.print("[bold red]✗[/] ", end="", markup=True)
+        out.print(f"{name} is out of use: {problem}", markup=False)
+    out.print(
+        str(found.path or "no inventory.yaml: `pipeline init` writes one to start from"), markup=False, style="dim"
+    )
+
+
+def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
+    ssh = device.ssh
+    address = None if ssh is None else f"{ssh.user + '@' if ssh.user else ''}{ssh.host}:{ssh.port}"
+    power = device.power.backend
+    told = {} if shown else {"recording": device.recording, "problem": None}
+    return {
+        "name": device.name,
+        "kind": device.kind,
+        "address": address or (_without_address(device) if shown else None),
+        "runtime": device.runtime,
+        "power": {"null": "not measured", "auto": "if readable"}.get(power, power) if shown else power,
+        "tags": ", ".join(device.tags) if shown else list(device.tags),
+        **told,
+    }
+
+
+def _out_of_use(name: str, problem: str) -> dict[str, object]:
+    """Return what `devices list --json` says of a device whose entry has a mistake."""
+    unknown = ("kind", "address", "runtime", "power", "recording")
+    return {"name": name, **dict.fromkeys(unknown), "tags": [], "problem": problem}
+
+
+def _real(device: Device) -> Device:
+    """Return a device that there is; what a recorded one lacks is not to be mended on whatever machine plays it."""
+    if device.recording is None:
+        return device
+    raise UserError(f"{device.name} plays the recording {device.recording}: there is no board; name the board itself")
+
+
+def _without_address(device: Device) -> str:
+    return "this machine" if device.recording is None else f"plays {device.recording}"
+
+
+@app.command()
+def check(name: Name, inventory: Inventory = None, json: Json = False) -> None:
+    """Connect and look at python, runtimes, sensor and permissions; each ✗ comes with its mend."""
+    from pipeline.devices.diagnostics.check import check_device  # the agent's statistics take their time to import
+
+    device = load_inventory(inventory, partial=True).device(name)
+    with err.status(f"checking {name} …"):
+        findings = check_device(device)
+    _print_findings(findings, json)
+
+
+@app.command()
+def doctor(
+    name: Name,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1.0, help="How long to watch at rest, and again at work.")
+    ] = 5.0,
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Check, then watch the board and its meter at rest and with all cores at work; findings come with mends."""
+    from pipeline.devices.diagnostics.doctor import examine  # as above
+
+    device = _real(load_inventory(inventory, partial=True).device(name))
+    with err.status(f"watching {name} for {2 * seconds:g} s …"):
+        findings = examine(device, seconds, on_event=told_when_waiting())
+    _print_findings(findings, json)
+
+
+@app.command()
+def calibrate(
+    name: Name,
+    measurements: Annotated[
+        int | None,
+        typer.Option("--measurements", metavar="N", min=2, help="Of each length and kind; default: 20, or the budget."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="Measure so long at most: 10m, 90s, 1h.")
+    ] = None,
+    model: Model = None,
+    data: Data = None,
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Measure a network beside itself: how often its intervals hold the truth; kept with the device."""
+    from pipeline.cli.commands.calibrate import Asked, calibrate_and_show  # as above
+
+    device = _real(load_inventory(inventory, partial=True).device(name))
+    asked = Asked(device=device, measurements=measurements, budget=budget, model=model, data=data)
+    calibrate_and_show(asked, json=json)
+
+
+@app.command()
+def setup(
+    name: Name,
+    apply: Annotated[bool, typer.Option("--apply", help="Run the commands on the board, then check it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Apply without asking.")] = False,
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Print what the board lacks as a shell script to run there, least privilege first; --apply runs it."""
+    from pipeline.devices.diagnostics import requirements  # as above
+
+    device = _real(load_inventory(inventory, partial=True).device(name))
+    with err.status(f"looking at {name} …"):
+        mends = _lacking(device)
+    text = requirements.script(mends, device) if mends else ""
+    answer = {"lacking": [mend.title for mend in mends], "script": text, "applied": False}
+    if not mends:
+        err.print(f"{name} lacks nothing that a command could bring; `pipeline devices doctor {name}` looks closer")
+    elif not json:
+        sys.stdout.write(text)
+    if mends and apply:
+        _apply(device, text, yes)
+        answer["applied"] = True
+        if not json:
+            check(name, inventory)
+    elif mends and not json:
+        err.print(f"to have it done: [bold]pipeline devices setup {name} --apply[/]", markup=True)
+    if json:
+        print_json(answer)
+
+
+def _lacking(device: Device) -> list[Mend]:
+    """Return what the device lacks; a board without Python lacks that first."""
+    from pipeline.devices.agent_client import open_agent
+    from pipeline.devices.diagnostics import requirements
+
+    try:
+        with open_agent(device) as agent:
+            return requirements.lacking(agent)
+    except PythonMissingError as error:
+        return requirements.lacking_python(error, device)
+
+
+def _apply(device: Device, text: str, yes: bool) -> None:
+    """Run the script, if the user says so and the board lets them.
+
+    Raises:
+        DeviceError: sudo wants a password, or a command failed.
+    """
+    from pipeline.devices.diagnostics import requirements
+
+    where = "this machine" if device.ssh is None else f"{device.name} ({device.ssh.host})"
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"Run this on {where}?", err=True)):
+        err.print("nothing was changed; in a script, say --yes")
+        raise typer.Exit(1)
+    if "sudo " in text and not requirements.may_sudo(device):
+        raise DeviceError(
+            f"{device.name}: sudo wants a password there, or is not for this user; log in and run the commands above:"
+            f" pipeline devices setup {device.name} > setup.sh"
+        )
+    with err.status(f"setting up {device.name} …"):
+        code, said = requirements.run(device, text)
+    err.print(said.rstrip(), markup=False, style="dim")
+    if code != 0:
+        raise DeviceError(f"{device.name}: a command ended with {code}, see above; the rest was not run")
+
+
+def _print_findings(findings: list[Finding], json: bool) -> None:
+    """Print the findings; exit with 1 when one of them is bad."""
+    if json:
+        names = ("name", "ok", "level", "detail", "mend")
+        print_json([{name: getattr(finding, name) for name in names} for finding in findings])
+    else:
+        for finding in findings:
+            _print_finding(finding)
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+_SIGNS = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "bad": "[bold red]✗[/]", "skipped": "[dim]–[/]"}
+
+
+def _print_finding(finding: Finding) -> None:
+    out.print(_SIGNS[finding.level], end=" ", markup=True)
+    out.print(f"{finding.name:<14}", end="")
+    out.print(finding.detail, markup=False, style="dim" if finding.ok is None else "")
+    if finding.mend and finding.level in ("warn", "bad"):
+        out.print(f"  {'':<14}[bold]→[/] ", end="", markup=True)
+        out.print(finding.mend, markup=False)
+
+
+@app.command()
+def trust(
+    name: Name,
+    inventory: Inventory = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Store without asking; only where nobody can listen in.")] = False,
+    fingerprint: Annotated[
+        str | None, typer.Option("--fingerprint", metavar="SHA256:…", help="Store only if the device shows this key.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another key that was trusted before.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the host key's SHA-256 fingerprint and, if you say so, store it."""
+    device = _real(load_inventory(inventory, partial=True).device(name))
+    if device.ssh is None:
+        raise UserError(f"{name} is this machine: there is no host key to trust")
+    stored = [
+        _trust(hop, name, yes, fingerprint if hop is device.ssh else None, replace)
+        for hop in host_keys.hops(device.ssh)
+    ]
+    if json:
+        print_json(stored)
+
+
+def _trust(address: SshAddress, name: str, yes: bool, fingerprint: str | None, replace: bool) -> dict[str, object]:
+    from pipeline.devices.sessions.ssh_connection import fetch_host_key  # paramiko takes its time to import
+
+    key = fetch_host_key(address, name)
+    known = host_keys.known(address)
+    err.print(f"{key.host}  {key.type}  [bold]{key.fingerprint}[/]", markup=True)
+    answer: dict[str, object] = {"host": key.host, "type": key.type, "fingerprint": key.fingerprint, "stored": False}
+    if fingerprint and fingerprint != key.fingerprint:
+        raise HostKeyChangedError(
+            f"{name}: the host shows {key.fingerprint}, expected was {fingerprint}; nothing was stored"
+        )
+    if any(old.blob == key.blob for old in known):
+        err.print("trusted already")
+        return answer
+    if known and not replace:
+        raise HostKeyChangedError(
+            f"{name}: the host shows {key.fingerprint}, trusted is {known[0].fingerprint}; if the board was set up "
+            f"anew, `pipeline devices trust {name} --replace`; if not, somebody may be listening in"
+        )
+    err.print("Compare on the board itself:  [bold]ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub[/]", markup=True)
+    if not (yes or fingerprint or _confirmed()):
+        err.print("nothing was stored; in a script, give --fingerprint SHA256:… as the board itself shows it")
+        raise typer.Exit(1)
+    host_keys.store(Path(address.known_hosts), key, replace=bool(known))
+    err.print(f"stored in {address.known_hosts}")
+    return {**answer, "stored": True}
+
+
+def _confirmed() -> bool:
+    return sys.stdin.isatty() and typer.confirm("Is this the key?", err=True)

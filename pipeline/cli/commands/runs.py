@@ -1,0 +1,98 @@
+"""`pipeline runs` and `pipeline pull`: what ran, what was found, and the folder to deploy."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from pipeline import serialization
+from pipeline.cli.console import err, out, print_json
+from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.cli.views.run import print_groups, print_run, table_of
+from pipeline.errors import OutputError
+from pipeline.regular_file import exists, is_folder
+from pipeline.report.run_json import as_json
+from pipeline.store import Store
+
+app = typer.Typer(help="What ran: list, show.", no_args_is_help=True)
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or `latest`.")]
+
+# Every verb takes --inventory, so that a script may pass it always; what is stored does not depend on it.
+
+
+@app.command("list")
+def list_runs(runs: Runs = DEFAULT_RUNS, inventory: Inventory = None, json: Json = False) -> None:  # noqa: ARG001
+    """List the runs, the newest last."""
+    found = Store.list(runs)
+    if json:
+        print_json([serialization.dump(summary) for summary in found])
+        return
+    if not found:
+        out.print(f"no runs in {runs}; `pipeline run` starts one", markup=False)
+        return
+    table = table_of("run", "status", "device", "model", "data", "target", "trials", "best reward")
+    for run in found:
+        best = "" if run.best_reward is None else f"{run.best_reward:.3f}"
+        table.add_row(*map(Text, (run.id, run.status, run.device, run.model or "default", run.data, run.target)),
+                      str(run.trials), best)  # fmt: skip
+    out.print(table)
+    out.print(f"more of one: pipeline runs show {found[-1].id}", style="dim")
+
+
+@app.command()
+def show(
+    run: Run,
+    groups: Annotated[bool, typer.Option("--groups", help="What could be cut, and what stays whole and why.")] = False,
+    runs: Runs = DEFAULT_RUNS,
+    inventory: Inventory = None,  # noqa: ARG001
+    json: Json = False,
+) -> None:
+    """Show a run's trials, its Pareto front and the one that was chosen."""
+    with Store.open(runs, run) as store:
+        if json:
+            print_json(as_json(store))
+        elif groups:
+            print_groups(store)
+        else:
+            print_run(store)
+
+
+def pull(
+    run: Run,
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="A folder that is new or empty.")],
+    artifact: Annotated[str, typer.Option("--artifact", metavar="best|pareto|ID", help="Which network.")] = "best",
+    runs: Runs = DEFAULT_RUNS,
+    inventory: Inventory = None,  # noqa: ARG001
+    json: Json = False,
+) -> None:
+    """Write the deployable bundle: the model file, manifest.json, labels, a runnable example, README."""
+    from deploy.bundle import write_bundle
+    from pipeline.run.artifact_recipe import bundle_facts, picked
+
+    with Store.open(runs, run) as store:
+        chosen = picked(store, artifact)
+        _require_empty(output)
+        folders = {one.id: output / one.id if artifact == "pareto" else output for one in chosen}
+        for one in chosen:
+            files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
+            write_bundle(artifact=one, files=files, facts=bundle_facts(store, one), output=folders[one.id])
+    if json:
+        print_json([{"artifact": name, "folder": str(folder.absolute())} for name, folder in folders.items()])
+        return
+    for name, folder in folders.items():
+        out.print(Text("✓ ", style="green").append(f"{name} → {folder}", style="not bold default"))
+    err.print(f"try it: cd {shlex.quote(str(folders[chosen[0].id]))} && python example.py IMAGE", markup=False)
+
+
+def _require_empty(output: Path) -> None:
+    try:
+        used = exists(output) and (not is_folder(output) or any(output.iterdir()))
+    except OSError as error:
+        raise OutputError(f"{output} cannot be read: {error.strerror}; name a new folder") from error
+    if used:
+        raise OutputError(f"{output} is not an empty folder; name a new one, so that nothing of yours is mixed with it")

@@ -1,0 +1,185 @@
+"""What a stored run looks like in a terminal: trials, artifacts, the table base vs pruned, what could be cut."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import serialization
+from pipeline.cli.console import out
+from pipeline.devices.recording import REPLAY
+from pipeline.measurement.between_processes import Spread
+from pipeline.measurement.calibration import Calibration
+from pipeline.measurement.drift import corrected, drift_of
+from pipeline.measurement.validity import INVALIDATING, why_invalid
+from pipeline.records import Artifact, Figures, SearchSpace, Trial
+from pipeline.report.run_json import usages
+from pipeline.store import Store
+from pipeline.store.spaces import require_plan, space_of_round
+
+_LEGEND = (
+    "★ best reward that meets the target   ◆ Pareto front   ✗ misses the target   ? in doubt   ↯ stopped early\n"
+    "latency: the ratio to the base model, measured in turns with it, times the base model's own: free of drift"
+)
+
+_KEY_WIDTH = 48
+
+
+def print_run(store: Store) -> None:
+    """Print trials, front, artifacts and the table base vs pruned, as far as the run has come."""
+    front = {trial.index for trial in store.pareto()}
+    best = store.best()
+    out.print(f"[bold]{store.id}[/]  {store.status}", markup=True)
+    if failure := store.get("failure"):
+        out.print(str(failure), markup=False, style="red")
+    if (store.get("device") or {}).get("kind") == REPLAY:
+        out.print(
+            f"replayed: {store.get('device')['name']} answers from a recording, no board was measured", markup=False
+        )
+    trials, told = store.trials(), store.get("base")
+    base = None if told is None else serialization.load(Figures, told)
+    if trials:
+        pruned = "zero weights" if any(trial.plan.zeros for trial in trials) else "channels kept"
+        table = table_of("trial", pruned, "accuracy", "latency", "of base", "reward", "")
+        for trial in trials:
+            table.add_row(*_row(trial, base, trial.index in front, best is not None and trial.index == best.index))
+        out.print(table)
+        out.print(_LEGEND, style="dim")
+        _print_reasons(trials)
+    else:
+        out.print("no trials yet")
+    _print_device(store, trials)
+    _print_artifacts(store.artifacts())
+    print_comparison(store)
+    if store.get("recording"):
+        print_recording(store)
+    if store.status in ("interrupted", "failed"):
+        out.print(f"to go on: pipeline run --resume {store.id}", style="dim")
+
+
+def print_recording(store: Store) -> None:
+    """Say where the run's recording is and how it is played back."""
+    path = store.path / str(store.get("recording"))
+    size = f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "missing"
+    out.print(f"recording  {path} ({size}); to play it back, in inventory.yaml:", markup=False)
+    out.print(f"           {store.get('device')['name']}-replayed: {{kind: replay, recording: {path.absolute()}}}",
+              markup=False)  # fmt: skip
+
+
+def print_comparison(store: Store) -> None:
+    """Print the table base vs pruned, once there is a chosen artifact."""
+    from pipeline.report.table import comparison, notes
+
+    chosen = next((a for a in store.artifacts() if a.chosen), None)
+    if chosen is None:
+        return
+    table = table_of("", "base", "pruned", "change")
+    for row in comparison(serialization.load(Figures, store.required("base")), chosen.after):
+        table.add_row(row.measure, row.base, row.pruned, row.change)
+    out.print()
+    out.print(table)
+    for sentence in notes(chosen.plan):
+        out.print(sentence, style="dim")
+    if chosen.device_accuracy is not None and chosen.host_accuracy is not None:
+        out.print(
+            f"verified on the device with {chosen.verified_images} images: {chosen.device_accuracy:.1%} there, "
+            f"{chosen.host_accuracy:.1%} on the host",
+            style="dim",
+        )
+    out.print(f"pruned: {_in_words(store, chosen)}", markup=False, style="dim")
+
+
+def print_groups(store: Store) -> None:
+    """Print what could be cut in the network of the last round."""
+    from pipeline.report.cuts import cuts
+
+    if store.get("space") is None:
+        out.print("not known yet: the run has not come so far")
+        return
+    table = table_of("group of channels", "channels", "levels, %", "MACs", "")
+    for row in cuts(serialization.load(SearchSpace, store.get("space"))):
+        table.add_row(row.name, row.channels, row.levels, row.macs, row.remark)
+    out.print(table)
+    out.print("named for the layer that makes the channels; MACs: of all layers that shrink with them", style="dim")
+
+
+def table_of(*columns: str) -> Table:
+    """Return an empty table as all of the commands' tables look."""
+    return Table(*columns, box=None, header_style="bold", pad_edge=False)
+
+
+def _print_artifacts(artifacts: list[Artifact]) -> None:
+    if not artifacts:
+        return
+    table = table_of("artifact", "trial", "round", "latency of base", "model file", "")
+    for one in artifacts:
+        ratio = one.after.measurement.ratio
+        table.add_row(
+            one.id, str(one.trial), str(one.round), f"{ratio.value:.3f}×" if ratio else "",
+            f"{one.after.size_bytes / 1e3:,.0f} kB", "chosen" if one.chosen else "",
+        )  # fmt: skip
+    out.print()
+    out.print(table)
+
+
+def _print_reasons(trials: list[Trial]) -> None:
+    """Explain the flags of what was put aside, each once."""
+    for flag in dict.fromkeys(f for t in trials if t.failure and t.measurement for f in why_invalid(t.measurement)):
+        out.print(f"{flag}: {INVALIDATING[flag]}", style="dim", markup=False)
+
+
+def _print_device(store: Store, trials: list[Trial]) -> None:
+    """Print how the device's time was spent in the search, and how its speed drifted."""
+    spent = usages(store)
+    for number, usage in spent.items():
+        out.print((f"round {number}: " if len(spent) > 1 else "") + str(usage), markup=False)
+    if drift := drift_of(trials):
+        out.print(f"drift: {drift}", markup=False)
+    for metric, spread in (store.get("spreads") or {}).items():
+        out.print(f"{metric}: {serialization.load(Spread, spread)}", markup=False)
+    if calibrated := store.get("calibration"):
+        out.print(f"device calibrated {serialization.load(Calibration, calibrated)}", markup=False)
+
+
+def _row(trial: Trial, base: Figures | None, on_front: bool, best: bool) -> tuple[str | Text, ...]:
+    if trial.failure is not None or trial.candidate is None or trial.measurement is None:
+        accuracy = f"{trial.candidate.accuracy:.1%}" if trial.candidate else ""
+        reason = trial.failure or "unknown"
+        put_aside = reason.startswith("quarantined")
+        return str(trial.index), _pruned(trial), accuracy, "", "", "", Text(
+            reason if put_aside else f"failed: {reason}", style="yellow" if put_aside else "red"
+        )  # fmt: skip
+    m = trial.measurement
+    marks = {"★": best, "◆": on_front, "✗": not trial.feasible, "?": bool(m.flags), "↯": m.early}
+    return (
+        str(trial.index),
+        _pruned(trial),
+        f"{trial.candidate.accuracy:.1%}",
+        f"{corrected(m, base.measurement if base else None).value:.3g} ms",
+        f"{m.ratio.value:.3f}×" if m.ratio else "",
+        "" if trial.reward is None else f"{trial.reward:.3f}",
+        "".join(mark for mark, holds in marks.items() if holds),
+    )
+
+
+def _pruned(trial: Trial) -> str:
+    """Return what a trial prunes, in a table's cell: the channels that each group keeps, or how many weights are zero.
+
+    A candidate that could not be built has no figure for the latter.
+    """
+    if trial.plan.zeros:
+        return f"{trial.candidate.sparsity:.1%}" if trial.candidate and trial.candidate.sparsity is not None else ""
+    return trial.key if len(trial.key) <= _KEY_WIDTH else f"{trial.key[: _KEY_WIDTH - 1]}…"
+
+
+def _in_words(store: Store, chosen: Artifact) -> str:
+    """Return what was cut; of a later round, what it cut from the network of the round before."""
+    space = space_of_round(store, chosen.round)
+    require_plan(store, space, chosen.plan, f"artifact {chosen.id}")
+    if chosen.plan.zeros:
+        zeros = space.zeros(chosen.plan).items()
+        shares = ", ".join(f"{name.removesuffix('.weight')} {100 * share:.0f} %" for name, share in zeros)
+        return f"single weights, of which are zero: {shares}"
+    cuts = ", ".join(f"{g.name} {level} %" for g, level in zip(space.groups, chosen.plan.levels, strict=True) if level)
+    later = f" (in round {chosen.round}, of what round {chosen.round - 1} had left)" if chosen.round > 1 else ""
+    return (cuts or "nothing") + later

@@ -1,0 +1,1 @@
+"""What a board lacks or does wrong, and the commands that fix it."""

@@ -1,0 +1,210 @@
+"""What `pipeline devices check` finds out: the way to a board and everything a run will need there, step by step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.errors import (
+    AuthenticationError,
+    DeviceError,
+    HostKeyChangedError,
+    HostKeyUnknownError,
+    PythonMissingError,
+    UnreachableError,
+)
+from pipeline.records import Device
+
+LEAST_DISK_MB = 200.0
+LEAST_MEMORY_MB = 400.0
+
+WAY = ("connection", "host key", "login", "python", "agent")
+"""Steps that build on each other: after one fails, the rest is not known."""
+
+BOARD = ("runtime", "sensor", "permissions", "disk", "memory", "holder")
+
+_POSIX_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+"""POSIX.1-2017, 3.437, in Linux' length, less those that begin with a digit, which tools take for a number."""
+_SUDOERS_WORD = re.compile(r"[A-Z][A-Z0-9_]*|Defaults|(User|Runas|Host|Cmnd|Cmd)_Alias")
+"""sudoers(5): an alias or a keyword."""
+
+_SENSOR_GROUPS = {"ina219": "i2c"}
+"""Unix groups that own a sensor's device file on Debian and its kin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One step: whether it is as it should be, what was found, and if not, the mend."""
+
+    name: str
+    ok: bool | None
+    """None: not looked at, because a step before failed."""
+    detail: str
+    mend: str = ""
+    warning: bool = False
+    """It works, but figures or comfort suffer: ``mend`` is worth a look."""
+
+    @property
+    def level(self) -> Literal["ok", "warn", "bad", "skipped"]:
+        """The verdict in a word."""
+        if self.ok is None:
+            return "skipped"
+        return "bad" if not self.ok else "warn" if self.warning else "ok"
+
+
+def check_device(device: Device) -> list[Finding]:
+    """Try everything on ``device`` that a run needs; asks once, without retries. Never raises a DeviceError."""
+    try:
+        agent = open_agent(asked_once(device))
+    except DeviceError as e:
+        return failed(device, e)
+    with agent:
+        return passed(agent)
+
+
+def asked_once(device: Device) -> Device:
+    """Return the device without retries: what fails is to be told, not tried again."""
+    return replace(device, ssh=replace(device.ssh, retries=0)) if device.ssh else device
+
+
+def failed(device: Device, error: DeviceError) -> list[Finding]:
+    """Return what is known where the agent could not be started."""
+    return [*_failed_way(device, error), *_skipped(BOARD, "the agent did not start")]
+
+
+def passed(agent: Agent) -> list[Finding]:
+    """Return what is known of a board whose agent runs."""
+    return [*_good_way(agent), *_board(agent)]
+
+
+def missing_groups(agent: Agent) -> list[str]:
+    """Return the Unix groups that board and sensor need and the user is not in; root needs none."""
+    sensor = _SENSOR_GROUPS.get(agent.power_backend)
+    needed = [*agent.device.user_groups, *([sensor] if sensor else [])]
+    return [] if agent.facts.user == "root" else [g for g in needed if g not in agent.facts.groups]
+
+
+def login_name(agent: Agent) -> str:
+    """Return the name of the user on the board, for a command that root will run there.
+
+    Only a plain POSIX name is one: what else a board says may be more than a word to a shell, or to sudoers, where
+    capitals name an alias, ``ALL`` means everybody, and ``%``, ``#`` and ``+`` begin a group or a number.
+
+    Raises:
+        DeviceError: the board says another name, or none.
+    """
+    user = agent.facts.user
+    if user is None:
+        raise DeviceError(
+            f"{agent.device.name}: the user who logs in has no name on the board, so nothing can be granted to it; "
+            "log in as a user of /etc/passwd"
+        )
+    if not _POSIX_NAME.fullmatch(user) or _SUDOERS_WORD.fullmatch(user):
+        raise DeviceError(
+            f"{agent.device.name}: the board says that its user is called {user!r}, which is no POSIX user name: "
+            "nothing is written for root to run with it; log in as another user, or grant by hand what is missing"
+        )
+    return user
+
+
+def runtime_mend(device: Device) -> str:
+    """Return the command that installs the device's runtime on its kind of board; nothing where none is known."""
+    usual = device.mends.get("runtime", "") if device.runtime == "onnxruntime" else ""
+    return device.mends.get(f"runtime {device.runtime}", usual)
+
+
+def _failed_way(device: Device, error: DeviceError) -> Iterator[Finding]:
+    failed = _step_of(error)
+    at = WAY.index(failed)
+    for name in WAY[:at]:
+        yield Finding(name, True, "not needed: this machine" if device.ssh is None and name != "python" else "ok")
+    problem, _, mend = str(error).partition("; ")
+    yield Finding(failed, False, problem, mend or _mend(device, failed))
+    yield from _skipped(WAY[at + 1 :], f"{failed} failed")
+
+
+def _step_of(error: DeviceError) -> str:
+    """Return the step at which ``error`` stopped us."""
+    steps: dict[type[DeviceError], str] = {
+        UnreachableError: "connection",
+        HostKeyUnknownError: "host key",
+        HostKeyChangedError: "host key",
+        AuthenticationError: "login",
+        PythonMissingError: "python",
+    }
+    return steps.get(type(error), "agent")
+
+
+def _skipped(names: tuple[str, ...], why: str) -> Iterator[Finding]:
+    return (Finding(name, None, f"not looked at: {why}") for name in names)
+
+
+def _good_way(agent: Agent) -> Iterator[Finding]:
+    ssh, facts = agent.device.ssh, agent.facts
+    yield Finding("connection", True, f"{ssh.host}:{ssh.port}" if ssh else "not needed: this machine")
+    yield Finding("host key", True, "trusted" if ssh else "not needed: this machine")
+    yield Finding("login", True, f"user {facts.user}")
+    yield Finding("python", True, f"{facts.python} on {facts.board}")
+    yield Finding("agent", True, f"{facts.agent_sha256[:12]} in {agent.device.agent_dir}")
+
+
+def _board(agent: Agent) -> Iterator[Finding]:
+    yield _runtime(agent)
+    yield _sensor(agent)
+    yield _permissions(agent)
+    yield _room(agent.device, "disk", agent.facts.disk_free_mb, LEAST_DISK_MB, "free")
+    yield _room(agent.device, "memory", agent.facts.memory_mb, LEAST_MEMORY_MB, "installed")
+    yield _holder(agent)
+
+
+def _runtime(agent: Agent) -> Finding:
+    wanted, there = agent.device.runtime, agent.facts.runtimes
+    if wanted in there:
+        limits = agent.limits
+        loads = f"ONNX opset <= {limits.opset}, IR <= {limits.ir}" if agent.device.format == "onnx" else "TFLite"
+        return Finding("runtime", True, f"{wanted} {there[wanted]}: {loads}")
+    found = ", ".join(sorted(there)) or "none"
+    mend = runtime_mend(agent.device) or _mend(agent.device, "runtime")
+    return Finding("runtime", False, f"{wanted} is not installed there; found: {found}", mend)
+
+
+def _sensor(agent: Agent) -> Finding:
+    name = agent.power_backend
+    if name == "null":
+        asked = agent.device.power.backend == "auto"
+        why = f"none can be read (rapl: {agent.facts.sensors.get('rapl')})" if asked else "none, as configured"
+        return Finding("sensor", True, f"{why}; power is not measured")
+    state = agent.facts.sensors.get(name, f"the agent has no sensor {name!r}")
+    return Finding("sensor", state == "ok", f"{name}: {state}", "" if state == "ok" else _mend(agent.device, "sensor"))
+
+
+def _permissions(agent: Agent) -> Finding:
+    missing, user = missing_groups(agent), agent.facts.user
+    if not missing:
+        return Finding("permissions", True, f"user {user} has what it takes")
+    try:
+        mend = f"sudo usermod -aG {','.join(missing)} {login_name(agent)}, then log in again"
+    except DeviceError as error:
+        mend = str(error)
+    return Finding("permissions", False, f"user {user} is not in {', '.join(missing)}", mend)
+
+
+def _room(device: Device, name: str, found_mb: float, least_mb: float, word: str) -> Finding:
+    ok = found_mb >= least_mb
+    detail = f"{found_mb:.0f} MB {word}" + ("" if ok else f", a run wants {least_mb:.0f} MB")
+    usual = {"disk": "make room, or set agent: dir to another disk", "memory": "add swap, or use smaller models"}
+    return Finding(name, ok, detail, "" if ok else device.mends.get(name, usual[name]))
+
+
+def _holder(agent: Agent) -> Finding:
+    holder = agent.facts.holder
+    if holder is None:
+        return Finding("holder", True, "nobody measures on it")
+    return Finding("holder", True, f"held by {holder}", "a run waits for it: see `lock: wait_s`", warning=True)
+
+
+def _mend(device: Device, step: str) -> str:
+    return device.mends.get(step, "see the board's own log; with PIPELINE_LOG=debug set, this command says more")

@@ -1,0 +1,1 @@
+"""The inventory: which boards there are."""

@@ -1,0 +1,1 @@
+"""From a plan to figures: build the candidate, measure it on the device."""

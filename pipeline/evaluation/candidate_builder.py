@@ -1,0 +1,142 @@
+"""From a plan to a candidate: cut or thinned out, its layers fitted to that, accuracy read, weightless probe written.
+
+A pure function of the plan and of what the builder was made with; nothing here knows a device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+
+from torch import Tensor, fx
+
+from pipeline.config import EvaluationConfig, RecoveryConfig
+from pipeline.data import DataSet
+from pipeline.export.format import Format, Probe
+from pipeline.pruning.complexity import measures_of
+from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
+from pipeline.pruning.reconstruction.reconstruct import Answers, reconstruct
+from pipeline.pruning.surgery.prune import Ranking, kept_channels, prune, surplus
+from pipeline.pruning.surgery.weight_sparsity import set_to_zero
+from pipeline.records import Candidate, PruningPlan, SearchSpace
+from pipeline.training.accelerator import cpu
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A candidate, the probe that stands for it on the device, and the seconds that each stage took."""
+
+    candidate: Candidate
+    probe: Probe
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """Everything that turns plans into candidates."""
+
+    base: fx.GraphModule
+    space: SearchSpace
+    ranking: Ranking
+    data: DataSet
+    settings: EvaluationConfig
+    recovery: RecoveryConfig
+    format: Format
+    example: Tensor = field(repr=False)
+    """A few real, normalised images."""
+
+    def network(self, plan: PruningPlan) -> fx.GraphModule:
+        """Return the plan's network as the search judges it: fitted to the cut on a few images; raises CutError."""
+        return self._recovered(plan, lambda: self._answers)
+
+    def finalist(self, plan: PruningPlan) -> fx.GraphModule:
+        """Return the plan's network as fine-tuning begins with it: fitted on more images; raises CutError."""
+        return self._recovered(plan, self._more_answers)
+
+    def fit_as_finalist(self, pruned: fx.GraphModule, units: Mapping[str, Tensor]) -> None:
+        """Fit a network that lost ``units`` of the groups to its cut in place, as fine-tuning begins with it."""
+        self._fit(pruned, units, self._more_answers)
+
+    def _recovered(self, plan: PruningPlan, answers: Callable[[], Answers]) -> fx.GraphModule:
+        pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
+        set_to_zero(pruned, self.space.zeros(plan))
+        if plan.zeros:
+            self._reestimate(pruned)
+        elif any(plan.levels):
+            self._fit(pruned, surplus(self.space, plan.levels, self.ranking), answers)
+        return pruned
+
+    def _fit(self, pruned: fx.GraphModule, units: Mapping[str, Tensor], answers: Callable[[], Answers]) -> None:
+        if self.settings.reconstruction_places:
+            reconstruct(pruned, answers(), kept_channels(self.base, units, self.example))
+        else:
+            self._reestimate(pruned)
+
+    def _reestimate(self, pruned: fx.GraphModule) -> None:
+        reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
+
+    @cached_property
+    def _answers(self) -> Answers:
+        """What the base network's layers answer, to which those of candidates are fitted."""
+        few = min(BATCH, self.settings.batch_norm_images)
+        return self._answered(few, self.settings.reconstruction_places)
+
+    def _more_answers(self) -> Answers:
+        """Return what finalists are fitted to."""
+        told = self.recovery
+        if told.reconstruction_places == 0:
+            return self._answers
+        return self._answered(told.reconstruction_images, told.reconstruction_places)
+
+    def _answered(self, images: int, places: int) -> Answers:
+        return Answers(self.base, self.data.train.batches(BATCH, limit=images), places)
+
+    def accuracy(self, network: fx.GraphModule) -> float:
+        """Return the share of right answers on the search split."""
+        return accuracy(network, self.data.search, self.settings.search_images)
+
+    def probe(self, levels: tuple[int, ...]) -> Probe:
+        """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
+        network = prune(self.base, self.space, levels, self.ranking, self.example)
+        return self.format.probe(network)
+
+    def build(self, plan: PruningPlan) -> Built:
+        """Return the plan's candidate.
+
+        Its accuracy is computed as a fine-tuning is, in half precision where that is faster. On CIFAR's ResNets that
+        moves it by 0.1 points, a tenth of the standard error of 1000 images.
+
+        Raises:
+            CandidateError: the cut or the export failed its check.
+        """
+        clock = _Clock()
+        with cpu().autocast():
+            network = self.network(plan)
+            clock.lap("cut")
+            share = self.accuracy(network)
+            clock.lap("accuracy")
+        probe = self.format.probe(network)
+        clock.lap("export")
+        measures = measures_of(network, self.example)
+        clock.lap("weigh")
+        candidate = Candidate(
+            key=self.space.network_key(plan),
+            accuracy=share,
+            **asdict(measures),
+            size_bytes=probe.size_bytes,
+            probe_bytes=len(probe.data),
+        )
+        return Built(candidate, probe, clock.seconds)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now

@@ -1,0 +1,112 @@
+"""From a model spec such as ``resnet20`` or ``net.py:build`` to a network, with weights where a file is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from pipeline.data.dataset import DataSet
+from pipeline.data.source import unheard
+from pipeline.errors import ModelError, nearest
+from pipeline.events import Listener
+from pipeline.models import user_factory
+from pipeline.models.checkpoints import is_weights_file, load_backbone, load_weights
+from pipeline.models.cifar_resnet import DEPTHS, CifarResNet
+from pipeline.models.digits_cnn import DigitsCNN
+from pipeline.models.heads import replace_head
+
+DIGITS_CNN = "digits-cnn"
+TINY_SIDE = 16
+"""Images up to so many pixels a side suit digits-cnn."""
+SMALL_SIDE = 64
+"""Images up to so many pixels a side suit a CIFAR ResNet, whose first convolution keeps the size."""
+
+
+def load_model(
+    spec: str,
+    *,
+    classes: int,
+    channels: int,
+    weights: Path | None,
+    weights_key: str | None = None,
+    head: Literal["new"] | None = None,
+    listen: Listener = unheard,
+) -> nn.Module:
+    """Build a network in evaluation mode, float32.
+
+    Args:
+        spec: ``digits-cnn``; a CIFAR ResNet (``resnet20``, 32, 44, 56, 110); another network at CIFAR's size
+            (:mod:`pipeline.models.cifar_networks`); a torchvision classification network;
+            ``package.module:factory`` or ``file.py:factory``.
+        classes: outputs of the last layer.
+        channels: of the input; a factory of the user's own is told where it asks for it by a usual name.
+        weights: a checkpoint; None: the network's initial values.
+        weights_key: under which keys of the checkpoint the weights stand; None: the only set that fits.
+        head: ``new``: the weights are of other classes, and the last layer is a new one with random values.
+        listen: hears which weights of the checkpoint were taken.
+
+    Raises:
+        ModelError: unknown, cannot be built, or the weights do not fit.
+    """
+    model = _build(spec, classes, channels).float()
+    if head == "new":
+        name = replace_head(model.eval(), classes)
+        if weights is not None:
+            load_backbone(model, weights, name, key=weights_key, listen=listen)
+    elif weights is not None:
+        load_weights(model, weights, key=weights_key, listen=listen)
+    return model.eval()
+
+
+def dimensions_of(model: nn.Module) -> int | None:
+    """Return along how many dimensions a network's first convolution works: 1 for signals; None: it has none."""
+    first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+    return None if first is None else len(first.kernel_size)
+
+
+def default_model(data: DataSet) -> str:
+    """Return the spec of a network that suits the images' size.
+
+    Raises:
+        ModelError: they are signals, for which there is none.
+    """
+    if data.has_signals:
+        raise ModelError(
+            f"{data.name} is of signals, {data.shape[0]} x {data.shape[1]}, for which there is no usual network; give "
+            "one of your own: --model file.py:FACTORY"
+        )
+    side = max(data.shape[1:])
+    if side <= TINY_SIDE:
+        return DIGITS_CNN
+    return "resnet20" if side <= SMALL_SIDE else "mobilenet_v2"
+
+
+def _build(spec: str, classes: int, channels: int) -> nn.Module:
+    if spec == DIGITS_CNN:
+        return DigitsCNN(classes=classes, channels=channels)
+    if spec in DEPTHS:
+        return CifarResNet(DEPTHS[spec], classes=classes, channels=channels)
+    if ":" in spec:
+        return user_factory.build(spec, classes=classes, channels=channels)
+    return _from_torchvision(spec, classes, channels)
+
+
+def _from_torchvision(name: str, classes: int, channels: int) -> nn.Module:
+    from pipeline.models import cifar_networks, torchvision_models  # a second to import, and only these need it
+
+    if name in cifar_networks.NETWORKS:
+        return cifar_networks.build(name, classes=classes, channels=channels)
+    known = [DIGITS_CNN, *DEPTHS, *cifar_networks.NETWORKS, *torchvision_models.names()]
+    if name in known:
+        return torchvision_models.build(name, classes=classes, channels=channels)
+    if is_weights_file(name):
+        raise ModelError(f"{name} holds weights, not a network; write --model NETWORK --weights {name}")
+    if Path(name).suffix == ".py":
+        raise ModelError(f"{name} does not say which function builds the network; write {name}:FACTORY")
+    raise ModelError(
+        f"unknown model {name!r}{nearest(name, known)}; known are {DIGITS_CNN}, {', '.join(DEPTHS)}, "
+        f"{', '.join(cifar_networks.NETWORKS)}, torchvision's "
+        "classification networks, package.module:factory and file.py:factory"
+    )

@@ -1,0 +1,1 @@
+"""Channel dependency graph: coupled channels as groups."""

@@ -1,0 +1,1 @@
+"""Importance scores of channels and the evidence they rest on."""

@@ -1,0 +1,1 @@
+"""Layers behind a cut, fitted to what they answered before."""

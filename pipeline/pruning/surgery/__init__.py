@@ -1,0 +1,1 @@
+"""Cut channels out of a network and prove that it is still the masked network."""

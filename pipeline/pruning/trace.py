@@ -1,0 +1,154 @@
+"""A model as an editable graph: traced once, so that channels and whole blocks can be taken out of it.
+
+Two ways lead there. Symbolic tracing takes hundredths of a second and comes first. Where it fails, or where operators
+that it could not follow keep more than a tenth of the MACs whole, torch.export is tried, which follows what Python does
+with tensors and takes seconds (``exported`` says how many); the graph of which less stays whole is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.fx.proxy import TraceError
+
+from pipeline.errors import ModelError, first_line
+from pipeline.pruning.complexity import layer_weights
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.tracing.outputs import answer, dropped, keep, require_same, scores
+from pipeline.pruning.tracing.shapes import propagate_shapes
+from pipeline.pruning.tracing.simplify import simplify
+from pipeline.pruning.tracing.source_line import line_of
+from pipeline.pruning.tracing.symbolic import Recorded, recorded
+from pipeline.pruning.tracing.torch_export import exported
+from pipeline.pruning.tracing.unwrap import plain
+
+_WHOLE = 0.1
+"""Share of the MACs that operators which are not followed may keep whole before torch.export is tried."""
+_TRACED = 2
+"""Images that are traced with: one is taken for a size that never changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingNotes:
+    """What a graph leaves out of its model, or could not look into: for the user to know."""
+
+    dropped: tuple[str, ...] = ()
+    """Outputs other than the class scores, as ``output['aux'], 10 an image``."""
+    whole: Mapping[str, str] = field(default_factory=dict)
+    """Modules that are called as a whole, and so cannot be pruned → why they could not be traced."""
+    folded: tuple[str, ...] = ()
+    """Wrappers and parametrizations that were taken off."""
+
+    def sentences(self) -> list[str]:
+        """Return one sentence a note.
+
+        >>> TracingNotes(dropped=("output[1], 10 an image",)).sentences()
+        ['only the class scores are kept, not output[1], 10 an image']
+        """
+        kept = "only the class scores are kept, not "
+        return (
+            [kept + output for output in self.dropped]
+            + [f"{name} stays as it is, it cannot be traced: {reason}" for name, reason in self.whole.items()]
+            + [f"{part} is folded in" for part in self.folded]
+        )
+
+
+def trace(model: nn.Module, example: Tensor, *, classes: int | None = None) -> fx.GraphModule:
+    """Return a copy of ``model`` in eval mode as a graph; parameter names stay what they were.
+
+    Where it answers with several tensors, the class scores stay: the first of shape (N, classes). What was left out
+    stands in ``notes(graph)``.
+
+    Args:
+        model: any ``nn.Module`` whose forward takes one image batch.
+        example: a batch of the input's shape, (N, C, H, W).
+        classes: tells the scores from other outputs of two dimensions.
+
+    Raises:
+        ModelError: the forward pass branches on its data, or does not run on ``example``.
+    """
+    return recordings(model, example, classes=classes)[0]
+
+
+def recordings(model: nn.Module, example: Tensor, *, classes: int | None = None) -> Sequence[fx.GraphModule]:
+    """Return the graphs of a model that were made, best first: a recipe may have been written for the second.
+
+    Args and errors as of ``trace``.
+    """
+    network, folded = plain(model)
+    path = scores(type(network).__name__, answer(network, example), classes)
+    images = example[:_TRACED] if len(example) >= _TRACED else example.repeat_interleave(_TRACED, 0)
+    graphs: list[fx.GraphModule] = []
+    errors: list[ModelError] = []
+    for record in (_symbolic, _exported):
+        try:
+            graph = _finished(record, network, images, example, path, folded)
+        except ModelError as error:
+            errors.append(error)
+            continue
+        graphs.append(graph)
+        if _kept_whole(graph, example) <= _WHOLE:
+            break
+    if not graphs:
+        raise errors[-1]
+    return sorted(graphs, key=lambda graph: _kept_whole(graph, example))
+
+
+def notes(graph: fx.GraphModule) -> TracingNotes:
+    """Return what ``trace`` left out of a graph; copies of it keep the notes."""
+    found: TracingNotes = graph.meta.get("notes", TracingNotes())
+    return found
+
+
+def _finished(
+    record: Callable[[nn.Module, Tensor], Recorded],
+    network: nn.Module,
+    images: Tensor,
+    example: Tensor,
+    path: tuple[str | int, ...],
+    folded: tuple[str, ...],
+) -> fx.GraphModule:
+    """Return a recording that answers with the class scores alone, as the network does."""
+    try:
+        made = record(network, images)
+    except Exception as error:  # whatever a user's forward() raises while it is recorded
+        raise ModelError(f"{type(network).__name__} cannot be traced: {_cause(error)}") from error
+    graph = made.graph
+    simplify(graph)
+    require_same(network, graph, example, path)
+    left_out = dropped(answer(graph, example), path)
+    keep(graph, path)
+    propagate_shapes(graph, example)
+    graph.meta["notes"] = TracingNotes(dropped=left_out, whole=made.whole, folded=folded)
+    return graph
+
+
+def _symbolic(network: nn.Module, images: Tensor) -> Recorded:
+    return recorded(network, images)
+
+
+def _exported(network: nn.Module, images: Tensor) -> Recorded:
+    return Recorded(exported(network, images), {})
+
+
+def _kept_whole(graph: fx.GraphModule, example: Tensor) -> float:
+    """Return the share of the MACs of layers that stay whole because an operator is not followed."""
+    known = coupling(graph, example)
+    layers = layer_weights(graph, example)
+    whole = sum(layers[layer].macs for layer, why in known.refused.items() if layer in layers and why in known.unknown)
+    return whole / max(1, sum(layer.macs for layer in layers.values()))
+
+
+def _cause(error: Exception) -> str:
+    """Return why a network could not be recorded, in a sentence with the line and what to do about it."""
+    line = line_of(error)
+    where = f" ({line})" if line else ""
+    if isinstance(error, (GuardOnDataDependentSymNode, TraceError)):
+        return (
+            f"its forward() branches on values that only an image decides{where}; compute both ways and choose with "
+            "torch.where, or move the check out of forward()"
+        )
+    return f"{first_line(error)}{where}"

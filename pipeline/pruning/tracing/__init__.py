@@ -1,0 +1,1 @@
+"""Record a network's forward pass as a graph of operators."""

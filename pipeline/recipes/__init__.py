@@ -1,0 +1,1 @@
+"""A pruning plan as a file, applied to a network."""

@@ -1,0 +1,227 @@
+"""From a recipe and a checkpoint to a pruned network's files and figures; no device is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, fx, nn
+
+from deploy.manifest import layout
+from pipeline.config import CriterionConfig, EvaluationConfig, RecoveryConfig
+from pipeline.data import DataSet, load_data
+from pipeline.devices.compatibility import limits_of
+from pipeline.errors import DataError, ModelError
+from pipeline.export.format import INPUT, open_format
+from pipeline.models import load_model
+from pipeline.models.safetensors_io import weights_bytes
+from pipeline.pruning.complexity import Measures, measures_of
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.importance.ranking import rank
+from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
+from pipeline.pruning.reconstruction.reconstruct import Answers, reconstruct
+from pipeline.pruning.surgery.prune import Ranking
+from pipeline.pruning.trace import trace
+from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of
+from pipeline.recipes.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
+from pipeline.records import SearchSpace, channel_sparsity
+
+WEIGHTS = "weights.safetensors"
+_EVALUATION, _RECOVERY = EvaluationConfig(), RecoveryConfig()
+"""As many images as a run takes unless it is told otherwise."""
+_EXAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the user wants."""
+
+    recipe: Path
+    """A file, or a pulled bundle's folder."""
+    weights: Path
+    weights_key: str | None = None
+    """Which of several sets of weights in that file."""
+    model: str | None = None
+    """None: the recipe's."""
+    rank: Literal["recipe", "criterion"] = "recipe"
+    """Whose channels stay: the recipe's own, or as many, ranked anew."""
+    data: str | None = None
+    format: str = "onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized(Measures):
+    """A network's measures, and the bytes of its files."""
+
+    size_bytes: int
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Shares of right answers on the search split, before and after."""
+
+    images: int
+    base: float
+    pruned: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of it."""
+
+    recipe: Recipe
+    """With the channels that stayed here, and this checkpoint's sha256."""
+    files: Mapping[str, bytes]
+    base: Sized
+    pruned: Sized
+    accuracy: Accuracy | None
+    asked: Asked
+    told: Recipe
+    """As it was read."""
+
+    @property
+    def same_weights(self) -> bool:
+        """The checkpoint is the one that the recipe was made with."""
+        return self.recipe.weights_sha256 == self.told.weights_sha256
+
+    @property
+    def recovery(self) -> Literal["none", "batch norm re-estimated", "layers fitted to the cut"]:
+        """What was done after the cut; none where there were no images."""
+        if self.accuracy is None:
+            return "none"
+        zeros = any(cut.zeros for cut in self.recipe.cuts)
+        return "batch norm re-estimated" if zeros else "layers fitted to the cut"
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the manifest says of it, as JSON values."""
+        asked, told, seen = self.asked, self.told, self.accuracy
+        return {
+            "classes": told.classes,
+            "input": {
+                "name": INPUT,
+                "shape": list(told.input_shape),
+                "layout": layout(told.input_shape),
+                "type": "float32",
+            },
+            "recipe": {"source": told.source, "rank": asked.rank, "same_weights": self.same_weights},
+            "figures": {
+                "base": asdict(self.base),
+                "pruned": asdict(self.pruned),
+                "channel_sparsity": channel_sparsity(self.base.channels, self.pruned.channels),
+            },
+            "accuracy": None if seen is None else {"data": asked.data, "split": "search", **asdict(seen)},
+            "recovery": self.recovery,
+            "versions": dict(self.recipe.versions),
+        }
+
+
+def outcome(asked: Asked, on_note: Callable[[str], None]) -> Outcome:
+    """Cut the checkpoint as the recipe says.
+
+    Raises:
+        UserError: recipe, model, weights or data cannot be used or do not fit together.
+        CandidateError: the network cannot be cut, or not be written in the format.
+    """
+    recipe = read_recipe(asked.recipe)
+    data = None if asked.data is None else _data(asked.data, recipe)
+    model = load_model(
+        asked.model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=asked.weights,
+        weights_key=asked.weights_key,
+    )  # fmt: skip
+    example = example_of(recipe) if data is None else next(data.train.batches(_EXAMPLES))[0]
+    base = _traced(model, recipe, example)
+    on_note("cutting")
+    applied = apply_recipe(
+        model, recipe, example=example, after_cut=_recovering(data),
+        rank=_ranking(recipe, data, example) if asked.rank == "criterion" else None,
+    )  # fmt: skip
+    on_note(f"writing {asked.format}")
+    format = open_format(asked.format, base, example, limits=limits_of(""), on_note=on_note)
+    file, weights = format.file(applied.network), weights_bytes(applied.network)
+    return Outcome(
+        recipe=applied.recipe,
+        files={f"model.{format.name}": file, WEIGHTS: weights, RECIPE: to_text(applied.recipe).encode()},
+        base=_sized(base, example, format.file(base)),
+        pruned=_sized(applied.network, example, file),
+        accuracy=None if data is None else _accuracy(base, applied.network, data),
+        asked=asked,
+        told=recipe,
+    )
+
+
+def _data(spec: str, recipe: Recipe) -> DataSet:
+    """Return the data set; raises DataError where it is not what the recipe's network takes."""
+    shape, fitting = recipe.input_shape, recipe.fitting or {}
+    square = len(shape) == 3 and shape[1] == shape[2]
+    data = load_data(
+        spec, seed=recipe.seed, image_size=shape[1] if square else None, resize=fitting.get("resize"),
+        interpolation=fitting.get("interpolation"), signals=len(shape) == 2, mean=recipe.mean, std=recipe.std,
+    )  # fmt: skip
+    if data.shape != recipe.input_shape or len(data.classes) != recipe.classes:
+        raise DataError(
+            f"the recipe's network takes images of shape {recipe.input_shape} and knows {recipe.classes} classes; "
+            f"{data.name} has {data.shape} and {len(data.classes)}: give data of the same shape and classes"
+        )
+    return data
+
+
+def _traced(model: nn.Module, recipe: Recipe, example: Tensor) -> fx.GraphModule:
+    network = trace(model, example, classes=recipe.classes)
+    found = tuple(network(example).shape)
+    if found != (len(example), recipe.classes):
+        raise ModelError(
+            f"the model answers {len(example)} images with a tensor of shape {found}; the recipe's has "
+            f"{recipe.classes} classes: give a model with as many outputs"
+        )
+    return network
+
+
+def _recovering(data: DataSet | None) -> AfterCut:
+    """Return who fits a network to its cut; without data it keeps the weights that are left."""
+    if data is None:
+        return lambda *_: None
+
+    def recover(network: fx.GraphModule, before: fx.GraphModule, cut: Cut, kept: Mapping[str, Tensor]) -> None:
+        if cut.zeros:
+            reestimate_batch_norm(network, data.train.batches(BATCH, limit=_EVALUATION.batch_norm_images))
+        else:
+            batches = data.train.batches(BATCH, limit=_RECOVERY.reconstruction_images)
+            reconstruct(network, Answers(before, batches, _RECOVERY.reconstruction_places), kept)
+
+    return recover
+
+
+def _ranking(recipe: Recipe, data: DataSet | None, example: Tensor) -> Rank:
+    """Return who ranks the channels anew, by each cut's criterion as the run did."""
+
+    def ranked(network: fx.GraphModule, space: SearchSpace, cut: Cut) -> Ranking:
+        images = int(cut.options.get("images", _EVALUATION.ranking_images))
+        options = CriterionConfig(**{k: v for k, v in cut.options.items() if k in CriterionConfig.model_fields})
+        batches = [] if data is None else data.train.batches(BATCH, limit=images)
+        groups = coupling(network, example).groups
+        try:
+            return rank(network, space, cut.criterion, groups, batches, options=options, seed=recipe.seed)
+        except DataError as error:
+            if data is not None:
+                raise
+            raise DataError(
+                f"the recipe's criterion, {cut.criterion}, ranks channels by what the network makes of images: add "
+                "--data, or keep the recipe's own channels with --rank recipe"
+            ) from error
+
+    return ranked
+
+
+def _sized(network: fx.GraphModule, example: Tensor, file: bytes) -> Sized:
+    return Sized(
+        **asdict(measures_of(network, example)), size_bytes=len(file), weights_bytes=len(weights_bytes(network))
+    )
+
+
+def _accuracy(base: fx.GraphModule, pruned: fx.GraphModule, data: DataSet) -> Accuracy:
+    limit = _EVALUATION.search_images
+    before, after = (accuracy(network, data.search, limit) for network in (base, pruned))
+    return Accuracy(images=min(limit, len(data.search)), base=before, pruned=after)

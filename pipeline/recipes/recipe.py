@@ -1,0 +1,219 @@
+"""A recipe: what was cut out of a network, as numbers that can be read, checked and cut again; JSON, never a pickle.
+
+It holds no weights: which channels of which groups stayed and which blocks went, in one cut or in several, one after
+another. Replayed on the checkpoint that it was made with, it gives the same network; on another checkpoint of the same
+architecture, a network of the same shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline import serialization
+from pipeline.errors import ConfigError, first_line
+from pipeline.records import SearchSpace
+from pipeline.regular_file import LIST_BYTES, is_folder, read_text
+
+RECIPE = "recipe.json"
+VERSION = 2
+"""Rises with every change that a reader of an earlier version would misread: 2 sets single weights to zero. What is
+written is of the lowest version that says it all."""
+MOST_PIXELS = 2**22
+"""Values of an image: three channels of 1182 x 1182."""
+MOST_CLASSES = 100_000
+
+
+class Order(Protocol):
+    """A group's channels, least important first: a tensor of indices."""
+
+    def tolist(self) -> list[int]:
+        """Return them as numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupCut:
+    """What stayed of one group."""
+
+    name: str
+    layers: tuple[str, ...]
+    """Whose channels they are."""
+    level: int
+    """In percent; 100 removed the block around the group, or one around that."""
+    units: int
+    """How many there were to choose from: the channels, or, where some hang together, the sets of them."""
+    width: int = 1
+    """Channels in each of these sets."""
+    kept: tuple[int, ...]
+    """The units that stayed, by index, ascending; none where the group went with its block."""
+    bypass: str | None = None
+    """The block around the group, by its node in the graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """One surgery: every group of the network that there was before it, in forward order."""
+
+    criterion: str
+    """Who ranked the channels."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the criterion was given: number of images, reduction, normalisation."""
+    step: int
+    """Kept channels were rounded up to a multiple of it."""
+    groups: tuple[GroupCut, ...]
+    zeros: Mapping[str, float] = field(default_factory=dict)
+    """Single weights that became zero, after the cut: a parameter's name → the share of its values, smallest first."""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """A level for each group."""
+        return tuple(group.level for group in self.groups)
+
+    @property
+    def removed_blocks(self) -> tuple[str, ...]:
+        """The blocks that went, by their nodes in the graph."""
+        return tuple(sorted({g.bypass for g in self.groups if g.bypass is not None and not g.kept}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All cuts between a base network and a pruned one, and where they come from."""
+
+    model: str
+    """As it was asked for: a name, package.module:factory or file.py:factory."""
+    classes: int
+    input_shape: tuple[int, ...]
+    """Channels, height, width; of signals channels, samples."""
+    parameters: int
+    """Of the base network."""
+    weights_sha256: str
+    """Of the base network's weights, written as safetensors."""
+    cuts: tuple[Cut, ...]
+    seed: int
+    mean: tuple[float, ...] | None = None
+    """Of each channel, of pixels in [0, 1], with which the network's images are normalised; None: not known."""
+    std: tuple[float, ...] | None = None
+    fitting: Mapping[str, Any] | None = None
+    """How its images are scaled: ``resize``, the shorter side before the centre is cut, and ``interpolation``."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    """Run and artifact, or the recipe that was applied."""
+
+
+def cut_of(
+    space: SearchSpace,
+    levels: tuple[int, ...],
+    ranking: Mapping[str, Order],
+    criterion: str,
+    options: Mapping[str, Any],
+) -> Cut:
+    """Return what a plan cuts: its ``levels`` of ``space``, the channels after ``ranking``."""
+    groups = []
+    for group, level, stay in zip(space.groups, levels, space.kept(levels), strict=True):
+        order = ranking[group.name].tolist()
+        kept = sorted(order[group.units - stay // group.width :])
+        cut = GroupCut(
+            name=group.name, layers=group.layers, level=level if stay else 100, units=group.units, width=group.width,
+            kept=tuple(kept), bypass=group.bypass,
+        )  # fmt: skip
+        groups.append(cut)
+    return Cut(criterion=criterion, options=options, step=space.step, groups=tuple(groups))
+
+
+def to_text(recipe: Recipe) -> str:
+    """Return a recipe as JSON."""
+    plain = serialization.dump(recipe)
+    for cut, told in zip(recipe.cuts, plain["cuts"], strict=True):
+        told["removed_blocks"] = list(cut.removed_blocks)  # for the reader: it follows from the groups
+    version = VERSION if any(cut.zeros for cut in recipe.cuts) else 1
+    return serialization.to_text({"recipe": version, **plain}) + "\n"
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe of a file, or of a pulled bundle's folder.
+
+    Raises:
+        ConfigError: there is none, it is damaged or of a newer version, or its channels make no sense.
+    """
+    folder = is_folder(path)
+    file = path / RECIPE if folder else path
+    try:
+        text = read_text(file, LIST_BYTES)
+    except FileNotFoundError as error:
+        where = f"the folder {path} holds no {RECIPE}" if folder else f"no recipe {path}"
+        raise ConfigError(f"{where}; give a {RECIPE}, or the folder that `pipeline pull` wrote it to") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the recipe {file} cannot be read: {first_line(error)}; pull it again") from error
+    return parse(text, shown=str(file))
+
+
+def parse(text: str, *, shown: str = "the recipe") -> Recipe:
+    """Return the recipe that ``to_text`` wrote; raises like ``read_recipe``."""
+    try:
+        plain = serialization.from_text(text)
+    except ValueError as error:
+        raise ConfigError(f"{shown} is damaged: {first_line(error)}; pull it again") from error
+    version = plain.get("recipe") if isinstance(plain, dict) else None
+    if not isinstance(version, int):
+        raise ConfigError(f'{shown} is no recipe: it does not begin with "recipe": 1; give a {RECIPE}')
+    if version > VERSION:
+        raise ConfigError(
+            f"{shown} is of version {version}, this program reads up to {VERSION}: bring a newer one "
+            "(pip install --upgrade edge-pruning-pipeline)"
+        )
+    try:
+        recipe = serialization.load(Recipe, plain)
+    except ValueError as error:
+        raise ConfigError(f"{shown} is damaged: {serialization.problem(error)}; pull it again") from error
+    _require_images(recipe, shown)
+    for number, cut in enumerate(recipe.cuts, 1):
+        _require_sense(cut, f"{shown}, cut {number}")
+    return recipe
+
+
+def _require_images(recipe: Recipe, shown: str) -> None:
+    """Refuse what no network is fed with: it would be made, to try the cuts, whatever memory it takes."""
+    shape = recipe.input_shape
+    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > MOST_PIXELS:
+        raise ConfigError(
+            f"{shown}: its input_shape is {list(shape)}; expected are channels, height and width, of at most "
+            f"{MOST_PIXELS:,} values: pull it again"
+        )
+    if not 1 <= recipe.classes <= MOST_CLASSES:
+        raise ConfigError(
+            f"{shown}: it has {recipe.classes} classes; expected are 1 to {MOST_CLASSES:,}: pull it again"
+        )
+    for name, values in (("mean", recipe.mean), ("std", recipe.std)):
+        if values is not None and len(values) != shape[0]:
+            raise ConfigError(f"{shown}: {name} has {len(values)} numbers for {shape[0]} channels: pull it again")
+    if recipe.std is not None and min(recipe.std) <= 0:
+        raise ConfigError(f"{shown}: std is {min(recipe.std):g}; expected is more than 0: pull it again")
+
+
+def _require_sense(cut: Cut, shown: str) -> None:
+    for name, share in cut.zeros.items():
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{shown}, zeros of {name!r}: {share!r} is no share; give a number from 0 to 1")
+    names = [group.name for group in cut.groups]
+    if twice := _repeated(names):
+        raise ConfigError(f"{shown}: group {twice[0]!r} stands there twice; each group is cut once")
+    removed = {group.bypass for group in cut.groups if group.level == 100}
+    for group in cut.groups:
+        where = f"{shown}, group {group.name!r}"
+        if beyond := [i for i in group.kept if not 0 <= i < group.units]:
+            raise ConfigError(
+                f"{where}: channel {beyond[0]} is out of range; its {group.units} are 0 to {group.units - 1}"
+            )
+        if twice := _repeated(group.kept):
+            raise ConfigError(f"{where}: channel {twice[0]} is kept twice; name each once")
+        if not group.kept and (group.bypass is None or group.bypass not in removed):
+            raise ConfigError(f"{where} keeps no channel, and no block around it is removed; keep one at least")
+
+
+def _repeated(items: Sequence[Any]) -> list[Any]:
+    counts = Counter(items)
+    return [item for item in items if counts[item] > 1]

@@ -1,0 +1,123 @@
+"""From a run's store to what a bundle is made of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.facts import BundleFacts
+from pipeline import __version__, serialization
+from pipeline.errors import RunNotFoundError
+from pipeline.measurement.calibration import Calibration
+from pipeline.pareto import device_costs, non_dominated
+from pipeline.recipes.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
+from pipeline.records import FULL, Artifact, DeviceFacts, Figures
+from pipeline.store import Store
+from pipeline.store.spaces import space_of_round
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a bundle does without
+    from pipeline.config import RunConfig
+    from pipeline.evaluation.candidate_builder import Builder
+
+
+def picked(store: Store, wanted: str) -> list[Artifact]:
+    """Return the artifacts that ``wanted`` names: ``best``, ``pareto`` (no other is better in everything) or an id.
+
+    Raises:
+        RunNotFoundError: there is none.
+    """
+    artifacts = store.artifacts()
+    if wanted == "best":
+        found = [a for a in artifacts if a.chosen]
+    elif wanted == "pareto":
+        found = _front(artifacts)
+    else:
+        found = [a for a in artifacts if a.id == wanted]
+    if not found:
+        ids = ", ".join(a.id for a in artifacts)
+        there = f"it has: {ids}" if ids else "it has none yet"
+        mend = "" if store.status == "finished" else f"; to go on with it: pipeline run --resume {store.id}"
+        raise RunNotFoundError(f"run {store.id} ({store.status}) has no artifact {wanted!r}; {there}{mend}")
+    return found
+
+
+def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
+    """Return what a bundle says of where its network came from; the space is the one that its round cut."""
+    told, calibrated = store.required("input"), store.get("calibration")
+    fitting = told.get("fitting") or {}
+    return BundleFacts(
+        run_id=store.id,
+        classes=tuple(store.required("classes")),
+        input_name=told["name"],
+        input_shape=tuple(told["shape"]),
+        mean=tuple(told["mean"]),
+        std=tuple(told["std"]),
+        resize=fitting.get("resize"),
+        interpolation=fitting.get("interpolation", "bilinear"),
+        space=space_of_round(store, artifact.round),
+        device=serialization.load(DeviceFacts, store.required("facts")),
+        device_name=store.required("device")["name"],
+        base=serialization.load(Figures, store.required("base")),
+        seed=store.required("seed"),
+        versions=store.required("versions"),
+        config=store.required("config"),
+        git=store.get("git"),
+        calibration=None if calibrated is None else serialization.load(Calibration, calibrated),
+    )
+
+
+def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, config: RunConfig) -> Recipe | None:
+    """Return all cuts between the run's base model and an artifact that is being made.
+
+    Args:
+        builder: of the artifact's round.
+        model: as the user named it.
+
+    None: an earlier round was finished by a version that wrote no recipes.
+    """
+    earlier = _earlier_cuts(store, artifact.round)
+    if earlier is None:
+        return None
+    options = {"images": config.evaluation.ranking_images, **config.criterion_options.model_dump()}
+    plan = artifact.plan
+    cut = cut_of(builder.space, plan.levels, builder.ranking, config.criterion, options)
+    return Recipe(
+        model=portable(model),
+        classes=len(store.required("classes")),
+        input_shape=tuple(store.required("input")["shape"]),
+        parameters=store.required("base")["parameters"],
+        weights_sha256=store.get("base_weights"),
+        cuts=(*earlier, replace(cut, zeros=builder.space.zeros(plan))),
+        seed=store.required("seed"),
+        mean=tuple(store.required("input")["mean"]),
+        std=tuple(store.required("input")["std"]),
+        fitting=store.required("input").get("fitting"),
+        versions={"pipeline": __version__, **store.required("versions")},
+        source=f"run {store.id}, artifact {artifact.id}",
+    )
+
+
+def portable(model: str) -> str:
+    """Return a model's name as it is understood elsewhere: without the folders that its file lies in here.
+
+    >>> portable("/home/me/nets/net.py:make"), portable("resnet20")
+    ('net.py:make', 'resnet20')
+    """
+    file, colon, factory = model.rpartition(":")
+    return f"{Path(file).name}:{factory}" if colon and file.endswith(".py") else model
+
+
+def _earlier_cuts(store: Store, number: int) -> tuple[Cut, ...] | None:
+    if number == 1:
+        return ()
+    before = next(a for a in store.artifacts() if a.id == store.get(f"winner {number - 1}"))
+    return read_recipe(store.blob(before.files[RECIPE])).cuts if RECIPE in before.files else None
+
+
+def _front(all_artifacts: list[Artifact]) -> list[Artifact]:
+    """Return the artifacts that no other beats in everything; one fine-tuned in full replaces its brief one."""
+    in_full = {a.trial for a in all_artifacts if a.id.endswith(FULL)}
+    artifacts = [a for a in all_artifacts if a.id.endswith(FULL) or a.trial not in in_full]
+    costs = device_costs([a.after.search_accuracy for a in artifacts], [a.after.measurement for a in artifacts])
+    return [artifacts[i] for i in non_dominated(costs)]

@@ -1,0 +1,133 @@
+"""The base model: traced, trained where no weights were given, measured; everything else is relative to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from safetensors.torch import load_file
+from torch import fx, nn
+
+from pipeline import serialization
+from pipeline.config import RunConfig
+from pipeline.evaluation.device_bench import Bench
+from pipeline.events import Note, Stage
+from pipeline.measurement.feasibility import ratios
+from pipeline.models.safetensors_io import weights_bytes
+from pipeline.pruning.complexity import measures_of
+from pipeline.pruning.reconstruction.batch_norm import accuracy
+from pipeline.pruning.trace import trace
+from pipeline.records import Figures, Measurement
+from pipeline.run.context import Context
+from pipeline.run.training_stage import forget, learn
+from pipeline.run.transfer_learning import TRAININGS, train_new_head
+from pipeline.targets import Metric, Target
+from pipeline.training.settings import settings_of
+
+_TRAINING = "base"
+_SEEN = (
+    "the base answers every image of the search split right: its weights may have seen these images in their training, "
+    "and then no accuracy here says what it will be on others; give data that they have not seen"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The network as the user brought it, its skeleton, and what it answers and costs on the device."""
+
+    network: fx.GraphModule
+    probe: bytes
+    figures: Figures
+
+    def figure(self, metric: Metric) -> float:
+        """Return a figure in the unit of its target: ms, W, mJ, bytes; ValueError where it was not measured.
+
+        Density is 1: targets count in shares of all of the base model's weights, those that are zero in it as well.
+        """
+        measurement = self.figures.measurement
+        if metric == "density":
+            return 1.0
+        if metric == "latency":
+            return measurement.p50_ms.value
+        if metric == "size":
+            return float(self.figures.size_bytes)
+        if measurement.power is None:
+            raise ValueError(f"{metric} was not measured")
+        return (measurement.power.mean_w if metric == "power" else measurement.power.energy_total_mj).value
+
+    def limits(self, targets: Sequence[Target]) -> dict[Metric, float]:
+        """Return each target's limit as a share of the base model's figure."""
+        return {target.metric: target.share(self.figure(target.metric)) for target in targets}
+
+
+def measured_shares(
+    measurement: Measurement, size: float | None = None, density: float | None = None
+) -> Mapping[Metric, float]:
+    """Return a measured network's figures over the base model's; what was not measured is absent."""
+    counted: dict[Metric, float | None] = {"size": size, "density": density}
+    measured = {metric: ratio.value for metric, ratio in ratios(measurement).items()}
+    return measured | {metric: share for metric, share in counted.items() if share is not None}
+
+
+def may_have_seen(figures: Figures, config: RunConfig) -> bool:
+    """Return whether a base model that was trained elsewhere answers too well for images that it has not seen."""
+    return figures.search_accuracy == 1 and config.weights is not None and config.head is None
+
+
+def make_base(context: Context, model: nn.Module) -> Base:
+    """Return the base model of a new or resumed run; weights and figures are kept in the store."""
+    network = _network(context, model)
+    probe = context.format.probe(network)
+    return Base(network=network, probe=probe.data, figures=_figures(context, network, probe.size_bytes, probe.data))
+
+
+def _network(context: Context, model: nn.Module) -> fx.GraphModule:
+    store = context.store
+    if known := store.get("base_weights"):
+        model.load_state_dict(load_file(store.blob(known)))
+    else:
+        if context.config.head == "new":
+            train_new_head(context, model)
+        elif context.config.weights is None:
+            _train(context, model)
+        elif context.config.base_training.sparsity.l1:
+            context.listen(Note("base_training.sparsity is left out: weights are given, so no base model is trained"))
+        store.set("base_weights", store.put_blob(weights_bytes(model)))
+        for name in (_TRAINING, *TRAININGS):
+            forget(context, name)
+    network = trace(model, context.example, classes=len(context.data.classes))
+    # Reading an accuracy lays weights out like this; a resumed run reads none, and sums must round alike in both.
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _train(context: Context, model: nn.Module) -> None:
+    told = context.config.base_training
+    settings = settings_of(told, epochs=told.epochs, seed=context.config.seed)
+    title = "Train a base model (no weights given)"
+    learn(context, model, context.data.train, settings, name=_TRAINING, title=title)
+
+
+def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes) -> Figures:
+    store = context.store
+    if known := store.get("base"):
+        return serialization.load(Figures, known)
+    context.listen(Stage("Measure the base model"))
+    measures, bench = measures_of(network, context.example), Bench(context.agent, store, probe)
+    figures = Figures(
+        search_accuracy=accuracy(network, context.data.search, context.config.evaluation.search_images),
+        test_accuracy=None, **asdict(measures),
+        size_bytes=size, measurement=bench.base(),
+    )  # fmt: skip
+    store.set("base", figures)
+    store.set("spreads", {metric: serialization.dump(spread) for metric, spread in bench.spreads.items()})
+    context.listen(
+        Note(f"base: {figures.search_accuracy:.1%} on {context.data.name}'s search split, "
+             f"{figures.measurement.p50_ms.value:.3g} ms, {measures.parameters:,} parameters, "
+             f"{measures.macs / 1e6:.1f} M MACs")
+    )  # fmt: skip
+    for metric, spread in bench.spreads.items():
+        context.listen(Note(f"the base model beside itself, {metric}: {spread}"))
+    if may_have_seen(figures, context.config):
+        context.listen(Note(_SEEN))
+    return figures

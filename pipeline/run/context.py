@@ -1,0 +1,61 @@
+"""What every part of a run shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from pipeline.config import RunConfig
+from pipeline.data import DataSet
+from pipeline.devices.agent_client import Agent
+from pipeline.errors import StoppedError
+from pipeline.events import Listener, Step
+from pipeline.export.format import Format
+from pipeline.store import Store
+from pipeline.training.accelerator import Accelerator, open_accelerator
+
+TUNING = "tuning"
+"""The fact that says which tuning a run belongs to, by which settings, and whether it may read the test split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The settings, where results go, the device, the data, and the two lines to whoever started the run."""
+
+    config: RunConfig
+    store: Store
+    agent: Agent
+    data: DataSet
+    example: Tensor
+    """A few real, normalised images."""
+    format: Format
+    """In which networks are written for the device, made ready for the base model."""
+    listen: Listener
+    stopping: Callable[[], bool]
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        """What trains; ConfigError where it is not there."""
+        return open_accelerator(self.config.accelerator)
+
+    @property
+    def compared(self) -> bool:
+        """Whether this run is one of several that are compared by the validation split, which none trains on then."""
+        return self.store.get(TUNING) is not None
+
+    def stop_if_asked(self) -> None:
+        """Raise StoppedError where the user asked to stop."""
+        if self.stopping():
+            raise StoppedError("stopped as asked; everything measured so far is kept")
+
+    def step(self, done: int, note: str = "") -> None:
+        """Say how far the stage has come, unless the user asked to stop."""
+        self.stop_if_asked()
+        self.listen(Step(done, note))
+
+    def train_step(self, step: int, _: int, loss: float) -> None:
+        """Say how far a training has come; what ``fine_tune`` calls after each step."""
+        self.step(step, f"loss {loss:.3f}")

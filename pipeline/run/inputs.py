@@ -1,0 +1,193 @@
+"""What the user brings, checked as a whole before anything is measured or written."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from pipeline import plugins
+from pipeline.config import RunConfig
+from pipeline.data import DataSet, Splits, load_data
+from pipeline.data.presets import preset_of
+from pipeline.devices.agent_client import Agent
+from pipeline.errors import ConfigError, ExportError, ModelError, TargetError, nearest
+from pipeline.events import Listener, Note, Stage, Step
+from pipeline.export.format import Format, open_format
+from pipeline.models import default_model, load_model
+from pipeline.models.load import dimensions_of
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.trace import notes, trace
+from pipeline.records import SearchSpace
+from pipeline.training.accelerator import keep_freed_memory, open_accelerator
+
+STRATEGIES = "pipeline.search.strategies"
+CRITERIA = "pipeline.pruning.criteria"
+
+EXAMPLES = 8
+"""Real images with which networks are traced, checked and compared with their files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Data, and a network that answers it."""
+
+    config: RunConfig
+    data: DataSet
+    model: nn.Module
+    """With the user's weights, or random ones where none were given or the run has its own already."""
+    example: Tensor
+    network: fx.GraphModule
+    """The model, traced with these weights."""
+
+
+def load_inputs(
+    config: RunConfig,
+    *,
+    weights_known: bool = False,
+    splits: Splits | None = None,
+    listen: Listener = lambda _: None,
+) -> Inputs:
+    """Load what the config names and try it out; the same seed gives the same random weights.
+
+    Args:
+        weights_known: the run has stored its base model's weights: the user's file is not needed any more.
+        splits: what the run has stored; None: they are drawn.
+        listen: hears how far a long check of the data has come, and what is skipped.
+
+    Raises:
+        UserError: an unknown name, a GPU that is not there, data that cannot be used or has changed, a network that
+            cannot be traced.
+    """
+    plugins.load(STRATEGIES, config.strategy)
+    plugins.load(CRITERIA, config.criterion)
+    open_accelerator(config.accelerator)
+    keep_freed_memory()
+    torch.manual_seed(config.seed)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    _require_backbone(config, weights_known)
+    data = load_data(
+        config.data, seed=config.seed, image_size=config.side, resize=config.resize,
+        interpolation=config.interpolation, preset=None if splits else preset_of(config.weights, config.model),
+        signals=_takes_signals(config), mean=config.mean, std=config.std, max_corrupt=config.max_corrupt, splits=splits,
+        listen=listen,
+    )  # fmt: skip
+    model = load_model(
+        config.model or default_model(data),
+        classes=len(data.classes),
+        channels=data.shape[0],
+        weights=None if weights_known else config.weights,
+        weights_key=config.weights_key,
+        head=config.head,
+        listen=listen,
+    )
+    if config.weights and not weights_known and data.fitting and data.fitting.resize is None:
+        side = data.fitting.side
+        usual = round(side * 256 / 224)
+        how = f"images are scaled until they just cover {side} x {side}"
+        listen(Note(f"{how}; where the weights were tested on centres of larger ones, say so: resize: {usual}"))
+    example = next(data.train.batches(EXAMPLES))[0]
+    network = trace(model, example, classes=len(data.classes))
+    _require_scores(network, example, data)
+    return Inputs(config=config, data=data, model=model, example=example, network=network)
+
+
+def _takes_signals(config: RunConfig) -> bool | None:
+    """Return whether the network is one of Conv1d; None: it has no convolution, or is not known yet.
+
+    A data set of the user's own may give tensors of two dimensions, which are signals to the one and grey images to the
+    other. How many classes there are is not known before, so the network is built once more for this.
+    """
+    if config.model is None or not config.data.startswith("dataset:"):
+        return None
+    if ":" not in config.model:  # those of the zoo are all for images
+        return False
+    with torch.random.fork_rng(devices=[]):
+        try:
+            dimensions = dimensions_of(load_model(config.model, classes=2, channels=1, weights=None))
+        except ModelError:  # said when it is built for the data
+            return None
+    return None if dimensions is None else dimensions == 1
+
+
+def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
+    """Return the format in which networks are written for the device, tried out with this one.
+
+    Raises:
+        UserError: the device cannot do what was asked, or the network cannot be pruned or written for it; says what
+            to change.
+        ConverterError: the format's converter cannot be had.
+    """
+    _require_sensor(inputs.config, agent)
+    network = inputs.network
+    for sentence in notes(network).sentences():
+        listen(Note(sentence))
+    cuts = inputs.config.cuts
+    step = agent.device.channel_step or 1  # where it is not told, it is measured later
+    space = search_space(network, inputs.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
+    _require_groups(inputs.config, space)
+    return format_of(inputs, agent, listen)
+
+
+def format_of(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
+    """Return the format in which networks are written for the device, tried out with this one.
+
+    Raises:
+        ModelError: the network cannot be written in it.
+        ConverterError: the format's converter cannot be had.
+    """
+    name = agent.device.format
+    listen(Stage(f"Write the network as {name}"))
+    try:
+        format = open_format(name, inputs.network, inputs.example, limits=agent.limits, on_note=_counted(listen))
+        format.file(inputs.network)
+    except ExportError as error:
+        raise ModelError(f"{error}; nothing was trained or pruned yet") from error
+    return format
+
+
+def _require_backbone(config: RunConfig, weights_known: bool) -> None:
+    """Refuse a new last layer on nothing; a network of the user's own may bring its weights by itself."""
+    if config.head == "new" and config.weights is None and not weights_known and ":" not in (config.model or ""):
+        raise ConfigError(
+            "head: new trains a new last layer on a trained network, but no weights are given; add --weights FILE, or "
+            "leave --head out to train everything"
+        )
+
+
+def _counted(listen: Listener) -> Callable[[str], None]:
+    """Return what tells of each piece of a long preparation as one more step."""
+    steps = itertools.count(1)
+    return lambda note: listen(Step(next(steps), note))
+
+
+def _require_scores(network: fx.GraphModule, example: Tensor, data: DataSet) -> None:
+    with torch.inference_mode():
+        found = tuple(network(example).shape)
+    wanted = (len(example), len(data.classes))
+    if found != wanted:
+        raise ModelError(
+            f"the network answers {len(example)} images with a tensor of shape {found}; {data.name} has "
+            f"{wanted[1]} classes, so expected is {wanted}: give the network as many outputs"
+        )
+
+
+def _require_sensor(config: RunConfig, agent: Agent) -> None:
+    for target in config.targets:
+        if target.metric in ("power", "energy") and agent.power_backend == "null":
+            raise TargetError(
+                f"target {target}: {agent.device.name} has no power sensor that can be read; give it one (power: in "
+                f"inventory.yaml; `pipeline devices check {agent.device.name}` says what is missing), or leave the "
+                "target out"
+            )
+
+
+def _require_groups(config: RunConfig, space: SearchSpace) -> None:
+    known = [group.name for group in space.groups]
+    for name in config.reward.layers:
+        if name not in known:
+            raise ConfigError(f"reward.layers: no group {name!r}{nearest(name, known)}; there are: {', '.join(known)}")

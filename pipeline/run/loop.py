@@ -1,0 +1,136 @@
+"""The search: ask, build, measure, reward, tell; one trial after another.
+
+The device is the bottleneck, so with ``lookahead`` the host builds the next candidate while the device measures.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+from pipeline.errors import CandidateError
+from pipeline.evaluation.candidate_builder import Built
+from pipeline.records import Measurement, PruningPlan, Trial
+from pipeline.search.strategy import Strategy
+from pipeline.store.device_usage import Watch
+
+_log = logging.getLogger(__name__)
+
+Build = Callable[[PruningPlan], Built]
+Measure = Callable[[Built], tuple[Measurement, bool]]
+"""Returns the measurement and whether it was known already."""
+Judge = Callable[[Trial], Trial]
+"""Adds reward, terms and feasibility."""
+Begun = tuple[Trial, Future["Outcome"] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of measuring a candidate."""
+
+    measured: tuple[Measurement, bool] | CandidateError
+    seconds: float
+
+
+def search(
+    strategy: Strategy,
+    build: Build,
+    measure: Measure,
+    judge: Judge,
+    *,
+    trials: int,
+    first: int = 0,
+    known: Mapping[int, Trial] | None = None,
+    lookahead: int = 0,
+    stopping: Callable[[], bool] = lambda: False,
+    watch: Watch | None = None,
+) -> Iterator[Trial]:
+    """Yield ``trials`` trials, numbered from ``first``; a failed candidate is a trial with a failure.
+
+    Args:
+        known: trials of an earlier part of this run, by index: told to the strategy, not tried again.
+        lookahead: how many candidates are begun before the last one is through.
+        stopping: True ends the search after the trials that are begun.
+        watch: notes what new trials spend their time on.
+
+    Raises:
+        DeviceError: the device was lost for good; every yielded trial stands.
+    """
+    known, watch = known or {}, watch or Watch()
+    begun: deque[Begun] = deque()
+    device = ThreadPoolExecutor(1, thread_name_prefix="device")
+    try:
+        for index in range(first, first + trials):
+            if stopping():
+                break
+            begun.append(_begin(index, strategy, build, measure, known, device, watch))
+            while len(begun) > lookahead:
+                yield _conclude(begun.popleft(), strategy, judge)
+        while begun:
+            yield _conclude(begun.popleft(), strategy, judge)
+    finally:
+        device.shutdown(cancel_futures=True)  # what is queued behind a lost device would only fail as well
+
+
+def _begin(
+    index: int,
+    strategy: Strategy,
+    build: Build,
+    measure: Measure,
+    known: Mapping[int, Trial],
+    device: ThreadPoolExecutor,
+    watch: Watch,
+) -> Begun:
+    start = time.perf_counter()
+    with watch.doing("ask") if index not in known else nullcontext():
+        plan = strategy.ask()
+    seconds = {"ask": time.perf_counter() - start}
+    if index in known:
+        if known[index].plan != plan:
+            _log.warning("trial %d was another plan before; what was measured then is kept", index)
+        return known[index], None
+    trial = Trial(index=index, plan=plan, key="", seconds=seconds)
+    try:
+        with watch.doing("build"):
+            built = build(plan)
+    except CandidateError as error:
+        return replace(trial, failure=str(error)), None
+    trial = replace(trial, key=built.candidate.key, candidate=built.candidate, seconds={**seconds, **built.seconds})
+    return trial, device.submit(_timed, measure, built, watch)
+
+
+def _timed(measure: Measure, built: Built, watch: Watch) -> Outcome:
+    start = time.perf_counter()
+    try:
+        with watch.doing("measure"):
+            measured: tuple[Measurement, bool] | CandidateError = measure(built)
+    except CandidateError as error:
+        measured = error
+    return Outcome(measured, time.perf_counter() - start)
+
+
+def _conclude(begun: Begun, strategy: Strategy, judge: Judge) -> Trial:
+    trial, pending = begun
+    if pending is not None:
+        outcome = pending.result()
+        trial = _judged(replace(trial, seconds={**trial.seconds, "measure": outcome.seconds}), outcome, judge)
+    # What a failed trial was measured with, if it was, is kept for the record and nobody learns from it.
+    strategy.tell(replace(trial, measurement=None) if trial.failure else trial)
+    return trial
+
+
+def _judged(trial: Trial, outcome: Outcome, judge: Judge) -> Trial:
+    """Return the trial with its verdict; one that is refused a reward keeps its measurement beside the reason."""
+    if isinstance(outcome.measured, CandidateError):
+        return replace(trial, failure=str(outcome.measured))
+    measurement, cached = outcome.measured
+    measured = replace(trial, measurement=measurement, cached=cached)
+    try:
+        return judge(measured)
+    except CandidateError as error:
+        return replace(measured, failure=str(error))

@@ -1,0 +1,58 @@
+"""What a run read of the user's: code and weights, by their SHA-256, so that a resumed run reads the same or none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UserError
+from pipeline.regular_file import WEIGHTS_BYTES, opened
+from pipeline.store import Store
+
+if TYPE_CHECKING:  # torch takes seconds to import, and what has changed is told before
+    from pipeline.config import RunConfig
+
+_CODE, _WEIGHTS = "code", "weights file"
+
+
+def remember_origin(store: Store, config: RunConfig) -> None:
+    """Store what the run has read, unless it was stored when the run began."""
+    from pipeline.user_code import code_of
+
+    if store.get(_CODE) is None:
+        named = [config.model or "", config.data.removeprefix("dataset:") if config.data.startswith("dataset:") else ""]
+        store.set(_CODE, code_of(spec for spec in named if ":" in spec))
+    if store.get(_WEIGHTS) is None and config.weights is not None and store.get("base_weights") is None:
+        path = config.weights.absolute()
+        store.set(_WEIGHTS, {str(path): _sha256(path)})
+
+
+def require_same_origin(store: Store) -> None:
+    """Refuse to go on with a run whose code has changed, or whose weights have, where they would be read again.
+
+    Raises:
+        UserError: says which file, what it was and is, and how to go on.
+    """
+    read_again = {} if store.get("base_weights") is not None else store.get(_WEIGHTS) or {}
+    known: Mapping[str, str] = {**(store.get(_CODE) or {}), **read_again}
+    changed = {path: now for path, digest in known.items() if (now := _sha256(Path(path))) != digest}
+    if not changed:
+        return
+    path, now = next(iter(changed.items()))
+    what = "is gone" if now is None else f"has changed: its SHA-256 was {known[path][:12]}…, and is {now[:12]}…"
+    more = f", and {len(changed) - 1} more have changed" if len(changed) > 1 else ""
+    raise UserError(
+        f"run {store.id} began with another {path}, which {what}{more}; put it back as it was, or start a new run "
+        "with what is there now: pipeline run"
+    )
+
+
+def _sha256(path: Path) -> str | None:
+    """Return a file's SHA-256; None where it cannot be read."""
+    try:
+        with opened(path, WEIGHTS_BYTES) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,60 @@
+"""What a run is made of, stored so that it can be told and made again: device, input, seed, versions, git state."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+
+from pipeline.devices.agent_client import Agent
+from pipeline.events import Listener, Note
+from pipeline.export.format import INPUT
+from pipeline.run.context import Context
+from pipeline.store import Store
+
+_PACKAGES = (
+    "torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "scikit-learn",
+    "paramiko",
+)  # fmt: skip
+
+
+def describe(context: Context) -> None:
+    """Store what the run is made of; a resumed run stores it anew, since the device may have been updated."""
+    store, data, agent = context.store, context.data, context.agent
+    device = agent.device
+    if store.get("facts") is None:
+        remember_calibration(store, agent, context.listen)
+    store.set("device", {"name": device.name, "kind": device.kind, "power": agent.power_backend})
+    store.set("facts", agent.facts)
+    store.set("classes", list(data.classes))
+    fitting = data.fitting and {"resize": data.fitting.resize, "interpolation": data.fitting.interpolation}
+    told = {
+        "name": INPUT,
+        "shape": list(data.shape),
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "fitting": fitting,
+    }
+    store.set("input", told)
+    store.set("seed", context.config.seed)
+    store.set("versions", {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}})
+    store.set("git", _git_state())
+
+
+def remember_calibration(store: Store, agent: Agent, listen: Listener) -> None:
+    """Store what is known of the device's intervals as a run begins; it goes by that to its end."""
+    known = agent.calibration()
+    if known.calibration is not None:
+        store.set("calibration", known.calibration)
+    elif known.why:
+        listen(Note(f"not used: {known.why}"))
+
+
+def _git_state() -> str | None:
+    """Return the commit of the folder that the run was started in, ``-dirty`` with changes; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return described.stdout.strip() or None if described.returncode == 0 else None

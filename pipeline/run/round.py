@@ -1,0 +1,141 @@
+"""One round: find what can be pruned, measure single cuts, search, fine-tune the best, choose one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import fx
+
+from pipeline import plugins
+from pipeline.evaluation.candidate_builder import Builder
+from pipeline.evaluation.cut_profiling import cost_tables, measure_cuts, single_cuts
+from pipeline.evaluation.device_bench import Bench
+from pipeline.events import Note, Stage
+from pipeline.predictors.cost_model import CostModel
+from pipeline.predictors.speedup_diagnosis import why_not_faster
+from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.importance.ranking import rank
+from pipeline.pruning.reconstruction.batch_norm import BATCH
+from pipeline.pruning.search_space import search_space
+from pipeline.pruning.surgery.weight_sparsity import spreads
+from pipeline.records import Artifact, SearchSpace
+from pipeline.run.base_model import Base
+from pipeline.run.channel_step import channel_step, without_plateaus
+from pipeline.run.context import Context
+from pipeline.run.finalists import Finals
+from pipeline.run.inputs import STRATEGIES
+from pipeline.run.problem import problem_of
+from pipeline.run.search_stage import Search
+from pipeline.run.selection import choose, pick_finalists
+from pipeline.store.spaces import remember_space
+from pipeline.targets import Metric
+
+
+def prune_once(
+    context: Context, number: int, base: Base, network: fx.GraphModule, limits: Mapping[Metric, float]
+) -> tuple[fx.GraphModule, Artifact]:
+    """Prune ``network`` (the base, or the last round's winner) towards ``limits``; return the winner and its artifact.
+
+    A round that was finished before the run was resumed is not searched again.
+    """
+    store = context.store
+    context.listen(Stage("Find what can be pruned"))
+    cuts = context.config.cuts
+    step = 1 if "density" in limits else channel_step(context, network, base.probe)
+    space = search_space(network, context.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
+    context.listen(Note(told_of_weights(network, cuts.protect) if "density" in limits else told(space)))
+    builder = builder_of(context, network, space)
+    bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
+    finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
+    winner = next((a for a in store.artifacts() if a.id == store.get(f"winner {number}")), None)
+    if winner is None:
+        remember_space(store, number, space)
+        winner = _search_and_choose(context, base, builder, bench, limits, finals)
+        store.set(f"winner {number}", winner.id)
+    return finals.network(winner), winner
+
+
+def told(space: SearchSpace) -> str:
+    """Return in a sentence how much of a network can be cut, and what stays whole."""
+    cuttable = f"{len(space.groups)} groups of channels can be cut, {sum(100 in g.kept for g in space.groups)} of them "
+    share = sum(space.refused_macs.values()) / space.macs
+    reasons = "; ".join(f"{layer}: {why}" for layer, why in list(space.refused.items())[:3])
+    more = f"; and {len(space.refused) - 3} more" if len(space.refused) > 3 else ""
+    return f"{cuttable}as a whole; {share:.1%} of the MACs stay ({reasons}{more})"
+
+
+def told_of_weights(network: fx.GraphModule, protect: Sequence[str]) -> str:
+    """Return in a sentence how many single weights can become zero."""
+    found = spreads(network, protect)
+    free = [one for one in found if one.below[-1] > one.below[0]]
+    count, total = sum(one.weights for one in free), sum(one.weights for one in found)
+    return f"{count:,} weights of {len(free)} layers can become zero, {count / total:.1%} of all; every channel stays"
+
+
+def limits_of_round(limits: Mapping[Metric, float], number: int, rounds: int) -> dict[Metric, float]:
+    """Return the limits of one of several rounds: equal steps on a logarithmic scale; the last is the target.
+
+    >>> limits_of_round({"latency": 0.25}, 1, 2), limits_of_round({"latency": 0.25}, 2, 2)
+    ({'latency': 0.5}, {'latency': 0.25})
+    """
+    return {metric: limit ** (number / rounds) if limit < 1 else limit for metric, limit in limits.items()}
+
+
+def builder_of(context: Context, network: fx.GraphModule, space: SearchSpace) -> Builder:
+    """Return what turns plans of ``space`` into candidates, channels ranked by the run's criterion."""
+    config, data = context.config, context.data
+    images = data.train.batches(BATCH, limit=config.evaluation.ranking_images)
+    return Builder(
+        base=network, space=space, data=data, settings=config.evaluation, recovery=config.recovery,
+        format=context.format, example=context.example,
+        ranking=rank(
+            network, space, config.criterion, coupling(network, context.example).groups, images,
+            options=config.criterion_options, seed=config.seed,
+        ),
+    )  # fmt: skip
+
+
+def space_and_costs(
+    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float]
+) -> tuple[SearchSpace, CostModel]:
+    """Return the space without the levels that save nothing on this board, and what its plans cost there.
+
+    Where the size counts too, such levels stay: they make the network smaller, if not faster. With a target of density
+    no channel is cut, and nothing is measured.
+    """
+    whole = builder.space
+    if "density" in limits:
+        return whole, CostModel({})
+    context.listen(Stage("Measure single cuts", len(single_cuts(whole))))
+    probed = measure_cuts(whole, bench, builder, context.step)
+    space = whole if "size" in limits else without_plateaus(whole, probed)
+    costs = cost_tables(space, probed, size=space.parameters / base.figures.parameters)
+    for sentence in why_not_faster(space, costs.tables["latency"], base.figure("latency"), unshaped=whole):
+        context.listen(Note(sentence))
+    return space, costs
+
+
+def _search_and_choose(
+    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float], finals: Finals
+) -> Artifact:
+    space, costs = space_and_costs(context, base, builder, bench, limits)
+    remember_space(context.store, bench.round, space)
+    builder = replace(builder, space=space)
+    finals = replace(finals, builder=builder)
+    _introduce(context)
+    problem = problem_of(context, builder, costs, limits, base)
+    search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
+    search.require_reachable()
+    trials = search.trials()
+    artifact = choose(finals, pick_finalists(trials, limits))
+    if artifact is None:
+        raise search.nearest_miss(trials)
+    return artifact
+
+
+def _introduce(context: Context) -> None:
+    """Say what the strategy says of itself by ``note(config)``, which is optional in its file and may return None."""
+    strategy = plugins.load(STRATEGIES, context.config.strategy)
+    if hasattr(strategy, "note") and (sentence := strategy.note(context.config)):
+        context.listen(Note(sentence))

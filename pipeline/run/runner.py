@@ -1,0 +1,140 @@
+"""Composition root: builds what the config names, hands it to the loop, and sees a run through to its artifacts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from torch import fx
+
+from pipeline.config import RunConfig
+from pipeline.data import Splits
+from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.connection import Record
+from pipeline.events import DeviceNews, Listener, Note, Stage, Waiting
+from pipeline.export.format import Format
+from pipeline.pruning.reconstruction.batch_norm import accuracy
+from pipeline.records import Artifact, Device
+from pipeline.report.html import write_report
+from pipeline.run.base_model import Base, make_base
+from pipeline.run.context import TUNING, Context
+from pipeline.run.inputs import Inputs, load_inputs, require_fit
+from pipeline.run.origin import remember_origin
+from pipeline.run.provenance import describe
+from pipeline.run.round import limits_of_round, prune_once
+from pipeline.run.splitting import store_splits
+from pipeline.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Inputs that are known to be good, and the device that is known to suit them."""
+
+    inputs: Inputs
+    agent: Agent
+    format: Format
+
+
+@contextmanager
+def prepared(
+    config: RunConfig,
+    device: Device,
+    *,
+    listen: Listener,
+    weights_known: bool = False,
+    splits: Splits | None = None,
+    record: Record | None = None,
+) -> Iterator[Prepared]:
+    """Load and check everything that the run needs; the device is connected until the block ends.
+
+    Nothing is written before this has succeeded, so a mistake in the input leaves nothing behind.
+
+    Raises:
+        UserError: something brought does not fit.
+        DeviceError: the device cannot be used.
+    """
+    listen(Stage(f"Load {config.data}"))
+    inputs = load_inputs(config, weights_known=weights_known, splits=splits, listen=listen)
+    listen(Stage(f"Connect to {device.name}"))
+    with open_agent(device, on_event=_device_news(listen), record=record) as agent:
+        format = require_fit(inputs, agent, listen)
+        agent.hold()
+        yield Prepared(inputs=inputs, agent=agent, format=format)
+
+
+def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callable[[], bool]) -> None:
+    """See a new or resumed run through: base, rounds, test, report; everything goes into ``store``.
+
+    A run that is one of a tuning's leaves the test split alone, until it is asked for in the fact ``tuning``.
+
+    Raises:
+        PipelineError: what is stored stands, and the run can be resumed.
+    """
+    inputs = ready.inputs
+    context = Context(
+        config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
+        format=ready.format, listen=listen, stopping=stopping,
+    )  # fmt: skip
+    with _timed(store):
+        context.stop_if_asked()
+        describe(context)
+        remember_origin(store, context.config)
+        store_splits(store, context.data)
+        _note_modes(context)
+        base = make_base(context, inputs.model)
+        network, winner = _all_rounds(context, base)
+        if (store.get(TUNING) or {"judged": True})["judged"]:
+            winner = _judged_on_test(context, base, network, winner)
+        store.add_artifact(replace(winner, chosen=True))
+        store.set("chosen", winner.id)
+    store.finish()
+    write_report(store, store.path / "report.html")
+
+
+def _all_rounds(context: Context, base: Base) -> tuple[fx.GraphModule, Artifact]:
+    rounds = context.config.rounds
+    limits = base.limits(context.config.targets)
+    network, winner = prune_once(context, 1, base, base.network, limits_of_round(limits, 1, rounds))
+    for number in range(2, rounds + 1):
+        network, winner = prune_once(context, number, base, network, limits_of_round(limits, number, rounds))
+    return network, winner
+
+
+def _judged_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> Artifact:
+    """Read the test split, this once, for the base and for the winner; return the winner with its figure."""
+    context.listen(Stage("Read the test split, once"))
+    store, test = context.store, context.data.test
+    store.set("base", replace(base.figures, test_accuracy=accuracy(base.network, test)))
+    return replace(winner, after=replace(winner.after, test_accuracy=accuracy(network, test)))
+
+
+def _note_modes(context: Context) -> None:
+    """Store the power modes of the run, and say which of those wanted the board is not in."""
+    modes = context.agent.hold()
+    context.store.set("modes", dict(modes))
+    for mode, why in modes.get("refused", {}).items():
+        context.listen(Note(f"power mode {mode} not set: {why}"))
+
+
+@contextmanager
+def _timed(store: Store) -> Iterator[None]:
+    """Add the seconds of work, however it ends, to those of earlier parts of the run."""
+    start, earlier = time.monotonic(), float(store.get("seconds") or 0.0)
+    try:
+        yield
+    finally:
+        store.set("seconds", earlier + time.monotonic() - start)
+
+
+def _device_news(listen: Listener) -> Callable[[Mapping[str, object]], None]:
+    def on_event(event: Mapping[str, object]) -> None:
+        if event.get("event") == "waiting":
+            holder = event.get("holder")
+            listen(Waiting(str(holder.get("words")) if isinstance(holder, Mapping) else "somebody"))
+            return
+        temperature = event.get("temperature_c")
+        listen(DeviceNews(str(event.get("stage", "")), temperature if isinstance(temperature, float) else None))
+
+    return on_event

@@ -1,0 +1,1 @@
+"""The deep Q-network: its network, its replay buffer."""

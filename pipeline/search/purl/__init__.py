@@ -1,0 +1,1 @@
+"""PuRL: a reward at every step, thresholds of magnitude."""

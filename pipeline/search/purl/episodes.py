@@ -1,0 +1,209 @@
+"""PuRL's episodes: a DQN goes through a network once, picks a threshold at each step, and each step is a trial.
+
+Gupta et al., Learning to Prune Deep Neural Networks via Reinforcement Learning, 2020 (arXiv 2007.04756; no code of
+theirs is public, so that what the paper leaves open is chosen here).
+
+- State: how far the episode is, the accuracy after the last step, how much of the wanted saving is reached.
+- Action: one of 23 thresholds of magnitude; what a threshold means, a ``Game`` says.
+- Reward at every step: −β · (max(1 − A/T_A, 0) + max(1 − P/T_P, 0)), with the accuracy A after the step and T_A the
+  base model's, with P what is saved so far and T_P what the target asks.
+
+The accuracy after every step is what this costs: each plan on the way is an evaluation of its own, and most of them
+are over the target by design; only an episode's last step meets it. Where the trials would not do for five episodes,
+neighbouring places share a step and a threshold. Plans seen before are not evaluated again, and what no whole episode
+fits into at the end goes to neighbours of the best plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.records import PruningPlan, Trial
+from pipeline.search.dqn.q_network import one_thread
+from pipeline.search.planner import Array
+from pipeline.search.strategy import Problem
+
+ACTIONS = 23
+BETA = 5.0
+_DISCOUNT = 0.99
+_EPISODES = 5
+_EXPLORE = 0.6
+"""Share of the trials in which random thresholds become rare."""
+_LEAST_EPSILON = 0.05
+_UPDATES, _BATCH, _RATE, _POLYAK = 20, 32, 3e-3, 0.05
+_STALE = 10
+"""Episodes in a row that lead to nothing new, each with more random thresholds, until chance helps."""
+
+Choices = tuple[int, ...]
+"""A plan, as a number for each place; 0 everywhere prunes nothing."""
+
+
+class Game(Protocol):
+    """What is pruned: the places that an episode goes through, and what a threshold does to them."""
+
+    @property
+    def places(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def opening(self) -> int | None:
+        """The action that the first episode takes at every step; None: it takes random ones."""
+        ...
+
+    def chosen(self, before: Choices, places: Sequence[int], action: int) -> Choices:
+        """Return the plan once a threshold is taken at these places, or the nearest that leaves the target in reach."""
+        ...
+
+    def reached(self, plans: Sequence[Choices]) -> Array:
+        """Return how much of the wanted saving plans reach, (plans,); 1: they meet the target."""
+        ...
+
+    def meets(self, choices: Choices) -> bool:
+        """Return whether a plan meets the target, as planned."""
+        ...
+
+    def fresh(self, near: Choices, asked: Collection[Choices]) -> Choices:
+        """Return a plan near another that meets the target and was not asked for, while there is one."""
+        ...
+
+    def plan(self, choices: Choices) -> PruningPlan:
+        """Return a plan to be tried."""
+        ...
+
+    def choices(self, plan: PruningPlan) -> Choices:
+        """Return what ``plan`` was made of."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One step of an episode; rewarded when both plans' accuracies are known."""
+
+    step: int
+    before: Choices
+    action: int
+    after: Choices
+
+
+class Episodes:
+    """A strategy: plays episodes of a game whose every step is a trial."""
+
+    def __init__(self, problem: Problem, game: Game, rng: np.random.Generator) -> None:
+        """Cut the game's places into steps."""
+        self._problem, self._game, self._rng = problem, game, rng
+        count = min(game.places, max(1, problem.trials // _EPISODES))
+        self.steps: list[list[int]] = [part.tolist() for part in np.array_split(np.arange(game.places), count)]
+        """The places that are decided together, step by step."""
+        self.moves: list[Move] = []
+        self._nothing: Choices = (0,) * game.places
+        self._accuracy: dict[Choices, float] = {self._nothing: problem.base_accuracy}
+        """Of plans that were told; 0 of those that failed."""
+        self._asked: set[Choices] = set()
+        self._step, self._now = 0, self._nothing
+        self._best: tuple[float, Choices] | None = None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(problem.seed)
+            self._online, self._target = _network(), _network()
+        self._target.load_state_dict(self._online.state_dict())
+        self._optimizer = torch.optim.Adam(self._online.parameters(), lr=_RATE)
+
+    def ask(self) -> PruningPlan:
+        """Return the plan after the episode's next step that leads to a new one."""
+        with one_thread():
+            self._learn()
+            choices = self._next_new()
+        self._asked.add(choices)
+        return self._game.plan(choices)
+
+    def tell(self, trial: Trial) -> None:
+        """Take in a plan's accuracy: that of the network after this step."""
+        choices = self._game.choices(trial.plan)
+        failed = trial.reward is None or trial.candidate is None
+        self._accuracy[choices] = 0.0 if failed or trial.candidate is None else trial.candidate.accuracy
+        if trial.reward is not None and self._game.meets(choices):
+            self._best = max((trial.reward, choices), self._best or (trial.reward, choices))
+
+    # ------------------------------------------------------------ act
+
+    def _next_new(self) -> Choices:
+        for played in range(_STALE * len(self.steps)):
+            if self._step == 0 and self._problem.trials - len(self._asked) < len(self.steps):
+                break
+            choices = self._played(least_epsilon=played / (_STALE * len(self.steps)))
+            if choices not in self._asked and any(choices):
+                return choices
+        near = self._best[1] if self._best else self._now
+        return self._game.fresh(near, self._asked)
+
+    def _played(self, least_epsilon: float) -> Choices:
+        """Decide the episode's next places; return the plan so far."""
+        before, step = self._now, self._step
+        action = self._action(least_epsilon)
+        after = self._game.chosen(before, self.steps[step], action)
+        self.moves.append(Move(step, before, action, after))
+        self._step = (step + 1) % len(self.steps)
+        self._now = after if self._step else self._nothing
+        return after
+
+    def _action(self, least_epsilon: float) -> int:
+        if self._game.opening is not None and len(self.moves) < len(self.steps):
+            return self._game.opening
+        gone = len(self._asked) / (_EXPLORE * self._problem.trials)
+        if self._rng.random() < max(_LEAST_EPSILON, least_epsilon, 1 - gone):
+            return int(self._rng.integers(ACTIONS))
+        with torch.no_grad():
+            values: Tensor = self._online(torch.from_numpy(self._states([(self._step, self._now)])))
+        return int(values[0].argmax())
+
+    # ------------------------------------------------------------ learn
+
+    def _learn(self) -> None:
+        """Double Q-learning on all steps whose accuracies are known."""
+        known = [m for m in dict.fromkeys(self.moves) if m.before in self._accuracy and m.after in self._accuracy]
+        if not known:
+            return
+        state = torch.from_numpy(self._states([(m.step, m.before) for m in known]))
+        following = torch.from_numpy(self._states([(m.step + 1, m.after) for m in known]))
+        action = torch.tensor([m.action for m in known])
+        reward = torch.tensor([self._reward(m.after) for m in known], dtype=torch.float32)
+        goes_on = torch.tensor([float(m.step + 1 < len(self.steps)) for m in known])
+        for _ in range(_UPDATES):
+            rows = torch.from_numpy(self._rng.integers(len(known), size=_BATCH))
+            with torch.no_grad():
+                best = self._online(following[rows]).argmax(1, keepdim=True)
+                later = self._target(following[rows]).gather(1, best).squeeze(1)
+            found = self._online(state[rows]).gather(1, action[rows, None]).squeeze(1)
+            loss = nn.functional.smooth_l1_loss(found, reward[rows] + _DISCOUNT * goes_on[rows] * later)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self._target.parameters()), list(self._online.parameters()), _POLYAK)
+
+    def _reward(self, choices: Choices) -> float:
+        accuracy = self._accuracy[choices] / self._problem.base_accuracy
+        return -BETA * (max(1 - accuracy, 0.0) + max(1 - float(self._game.reached([choices])[0]), 0.0))
+
+    def _states(self, at: Sequence[tuple[int, Choices]]) -> NDArray[np.float32]:
+        """Return states, (plans, 3); of a plan that is not told yet, with the accuracy of the one before it."""
+        steps = [step / len(self.steps) for step, _ in at]
+        accuracies = [self._last_known(choices) / self._problem.base_accuracy for _, choices in at]
+        reached = self._game.reached([choices for _, choices in at])
+        return np.stack([steps, accuracies, reached], 1).astype(np.float32)
+
+    def _last_known(self, choices: Choices) -> float:
+        while choices not in self._accuracy:
+            choices = next(m.before for m in reversed(self.moves) if m.after == choices != m.before)
+        return self._accuracy[choices]
+
+
+def _network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, ACTIONS))

@@ -1,0 +1,44 @@
+"""A new run's folder, with all that is needed to go on with it some other day."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.config import RunConfig
+from pipeline.errors import OutputError, StoreError
+from pipeline.records import Device
+from pipeline.store import Store
+from pipeline.store.writable import try_out
+
+
+def begin(runs: Path, told: RunConfig, board: Device, inventory: Path | None, *, note: str = "") -> Store:
+    """Return the open store of a new run.
+
+    Args:
+        note: added to the run's name.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    facts = {
+        "config": told.model_dump(mode="json", by_alias=True),
+        "device": {"name": board.name, "kind": board.kind},
+        "folder": str(Path.cwd()),
+        "inventory": str(inventory.absolute()) if inventory else None,
+    }
+    try:
+        return Store.create(runs, label=f"{told.data.partition(':')[0]}-{board.name} {note}", facts=facts)
+    except StoreError as error:
+        raise OutputError(str(error)) from error
+
+
+def require_writable(folder: Path) -> None:
+    """Try out whether something could be stored, before anything is loaded for it; nothing is left behind.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or has no room.
+    """
+    try:
+        try_out(folder)
+    except StoreError as error:
+        raise OutputError(str(error)) from error

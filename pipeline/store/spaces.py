@@ -1,0 +1,28 @@
+"""Which space a plan belongs to: every round cuts another network, so each has a space of its own in the store."""
+
+from __future__ import annotations
+
+from pipeline import serialization
+from pipeline.errors import StoreError
+from pipeline.records import PruningPlan, SearchSpace
+from pipeline.store import Store
+
+
+def remember_space(store: Store, number: int, space: SearchSpace) -> None:
+    """Store the space of a round; ``space`` alone is the last round's, which holds the chosen network."""
+    store.set(f"space {number}", space)
+    store.set("space", space)
+
+
+def require_plan(store: Store, space: SearchSpace, plan: PruningPlan, what: str) -> None:
+    """Raise StoreError where a stored plan is none of the space that is stored beside it."""
+    try:
+        space.kept(plan.levels)
+        space.zeros(plan)
+    except ValueError as error:
+        raise StoreError(f"run {store.id} is damaged: its {what} does not fit its search space ({error})") from error
+
+
+def space_of_round(store: Store, number: int) -> SearchSpace:
+    """Return the space that a round's plans are made for."""
+    return serialization.load(SearchSpace, store.required(f"space {number}"))

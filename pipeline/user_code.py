@@ -1,0 +1,47 @@
+"""The files of a user's own code that a run rests on: their SHA-256, to tell later whether they are still the same."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline.import_path import NOT_THE_USERS
+from pipeline.regular_file import LIST_BYTES, home_expanded, read_bytes
+
+_HERE = Path(__file__).parent
+
+
+def code_of(specs: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of every file behind import paths that have been imported in this process, by its path.
+
+    These are the module itself, what lies beside it or below, and the other modules of its package; libraries that are
+    installed are not among them, unless the path names one.
+
+    Args:
+        specs: ``package.module:NAME`` or ``file.py:NAME``.
+    """
+    found: dict[str, str] = {}
+    for spec in specs:
+        for file in _files(spec.rpartition(":")[0]):
+            with contextlib.suppress(OSError):  # it is gone since it was imported
+                found[str(file)] = hashlib.sha256(read_bytes(file, LIST_BYTES)).hexdigest()
+    return dict(sorted(found.items()))
+
+
+def _files(place: str) -> Iterator[Path]:
+    """Yield the source files of a module and of the user's modules around it."""
+    is_file = place.endswith(".py")
+    folder = (home_expanded(place).parent if is_file else Path()).resolve()
+    package = place.partition(".")[0]
+    for name, module in list(sys.modules.items()):
+        told = getattr(module, "__file__", None)
+        if not isinstance(told, str) or not told.endswith(".py"):
+            continue
+        file = Path(told).resolve()
+        around = file.is_relative_to(folder) and not any(file.is_relative_to(other) for other in NOT_THE_USERS)
+        of_package = not is_file and name.partition(".")[0] == package and not file.is_relative_to(_HERE)
+        if around or of_package:
+            yield file

@@ -1,0 +1,89 @@
+"""torchvision imports beside whichever torch is there; each case in a fresh interpreter, since imports happen once."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_torchvision_imports_and_its_networks_run():
+    done = run(
+        "import torch\nfrom pipeline.torchvision_compat import torchvision\n"
+        "print(torchvision.models.squeezenet1_1(num_classes=3)(torch.zeros(1, 3, 64, 64)).shape)"
+    )
+    assert done.stdout.strip() == "torch.Size([1, 3])", done.stderr
+
+
+def test_schemas_are_declared_exactly_where_torchvision_alone_does_not_import():
+    alone = run("import torchvision").returncode == 0
+    declared = run("from pipeline.torchvision_compat import DECLARED; print(DECLARED is not None)").stdout.strip()
+    assert declared == str(not alone)
+
+
+def test_operators_that_are_there_already_are_left_alone():
+    """A fitting torchvision registers nms itself; here one that works, written in python, is registered first."""
+    done = run(
+        "import torch, pathlib\n"
+        "own = torch.library.Library('torchvision', 'DEF')\n"
+        "own.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+        "own.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+        "own.impl('nms', lambda dets, scores, iou: scores.argsort(), 'CPU')\n"
+        "from pipeline.torchvision_compat import DECLARED, torchvision\n"
+        "print(DECLARED, torch.ops.torchvision.nms(torch.zeros(2, 4), torch.tensor([2., 1.]), .5).tolist())"
+    )
+    assert done.stdout.strip() == "None [1, 0]", done.stderr
+
+
+def test_every_import_of_torchvision_goes_through_the_module():
+    package = Path(importlib.util.find_spec("pipeline").origin).parent
+    importing = {
+        file.name
+        for file in package.rglob("*.py")
+        for line in file.read_text().splitlines()
+        if line.strip().startswith(("import torchvision", "from torchvision"))
+    }
+    assert importing == {"torchvision_compat.py"}
+
+
+USERS = {
+    "torchvision": "import torchvision",
+    "a part of it": "from torchvision.models import resnet18",
+    "its transforms": "from torchvision.transforms import v2",
+    "a helper beside the file": "import helper",
+    "only when the factory is called": "",
+}
+
+
+@pytest.mark.parametrize("imports", USERS.values(), ids=USERS.keys())
+@pytest.mark.parametrize("kind", ["net", "data"])
+def test_a_users_module_may_import_torchvision_before_anything_else_did(tmp_path, imports, kind):
+    (tmp_path / "helper.py").write_text("from torchvision.ops import Conv2dNormActivation\n")
+    (tmp_path / "mine.py").write_text(
+        f"import torch\n{imports}\n"
+        "def net(num_classes):\n    from torchvision import models\n"
+        "    return models.squeezenet1_1(num_classes=num_classes)\n"
+        "def data():\n    import torchvision.transforms.functional as F\n"
+        "    return [(F.hflip(torch.zeros(3, 8, 8)), i % 2) for i in range(24)]\n"
+    )
+    build = {
+        "net": "from pipeline.models import load_model as f; f('mine.py:net', classes=2, channels=3, weights=None)",
+        "data": "from pipeline.data import load_data as f; f('dataset:mine.py:data')",
+    }
+    done = subprocess.run([sys.executable, "-c", build[kind]], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torchvision_is_imported_only_where_it_is_asked_for():
+    done = run("import sys, pipeline.import_path\nprint('torchvision' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_help_needs_no_torch():
+    done = run("import sys, pipeline.cli.app\nprint([n for n in ('torch', 'torchvision') if n in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
