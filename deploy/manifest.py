@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from deploy.facts import BundleFacts
 from deploy.formats import FORMATS, model_file
 from pipeline import serialization
-from pipeline.records import Artifact, Figures, channel_sparsity
+from pipeline.records import Artifact, Figures, channel_sparsity, layout
 
 SCHEMA_VERSION = 1
 """Rises with every change that a reader of version 1 would misread."""
@@ -47,15 +47,6 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
 def _model(artifact: Artifact) -> dict[str, Any]:
     name = model_file(artifact.files)
     return {"file": name, "format": FORMATS[name].name}
-
-
-def layout(shape: Sequence[int]) -> str:
-    """Return the order of a batch's axes in letters: number, channels, height and width or length.
-
-    >>> layout((3, 224, 224)), layout((1, 128))
-    ('NCHW', 'NCL')
-    """
-    return "NCHW" if len(shape) == 3 else "NCL"
 
 
 def _input(facts: BundleFacts) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch.fx.proxy import TraceError
 from pipeline.errors import ModelError, first_line
 from pipeline.pruning.complexity import layer_weights
 from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.propagation.propagate import RULES
 from pipeline.pruning.tracing.outputs import answer, dropped, keep, require_same, scores
 from pipeline.pruning.tracing.shapes import propagate_shapes
 from pipeline.pruning.tracing.simplify import simplify
@@ -131,7 +132,7 @@ def _symbolic(network: nn.Module, images: Tensor) -> Recorded:
 
 
 def _exported(network: nn.Module, images: Tensor) -> Recorded:
-    return Recorded(exported(network, images), {})
+    return Recorded(exported(network, images, RULES), {})
 
 
 def _kept_whole(graph: fx.GraphModule, example: Tensor) -> float:

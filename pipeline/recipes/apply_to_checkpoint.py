@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from deploy.manifest import layout
 from pipeline.config import CriterionConfig, EvaluationConfig, RecoveryConfig
 from pipeline.data import DataSet, load_data
 from pipeline.devices.compatibility import limits_of
@@ -26,7 +25,7 @@ from pipeline.pruning.surgery.prune import Ranking
 from pipeline.pruning.trace import trace
 from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
-from pipeline.records import SearchSpace, channel_sparsity
+from pipeline.records import SearchSpace, channel_sparsity, layout
 
 WEIGHTS = "weights.safetensors"
 _EVALUATION, _RECOVERY = EvaluationConfig(), RecoveryConfig()

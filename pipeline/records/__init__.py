@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any, Literal
@@ -479,3 +479,12 @@ class Artifact:
     round: int = 1
     validation_accuracy: Share | None = None
     """On the validation split. A training that learns from this split leaves what was read before."""
+
+
+def layout(shape: Sequence[int]) -> str:
+    """Return the order of a batch's axes in letters: number, channels, height and width or length.
+
+    >>> layout((3, 224, 224)), layout((1, 128))
+    ('NCHW', 'NCL')
+    """
+    return "NCHW" if len(shape) == 3 else "NCL"

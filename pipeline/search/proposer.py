@@ -21,7 +21,7 @@ from pipeline.search.acquisition import log_expected_gain, log_probability
 from pipeline.search.genetic import bred, mutants
 from pipeline.search.knapsack import knapsack_plans
 from pipeline.search.planner import Array, Indices, Limits, Outlook, Planner, indices, legalised
-from pipeline.search.strategies.random import draw, unasked
+from pipeline.search.random_plans import draw, unasked
 from pipeline.search.strategy import Problem
 
 _PROBES = 1 / 3

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.records import LEVELS
 from pipeline.search.planner import REMOVE, Array, Indices, Planner, legalised
-from pipeline.search.strategies.random import draw, unasked
+from pipeline.search.random_plans import draw, unasked
 
 Levels = tuple[int, ...]
 """A plan's level indices."""

@@ -20,7 +20,7 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -31,23 +31,23 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
-from pipeline.pruning.dependency.propagation.propagate import RULES
 from pipeline.pruning.tracing.aten import is_rewritten, operator_of, rewritten
 
 
-def exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
+def exported(network: nn.Module, example: Tensor, known: Container[str]) -> fx.GraphModule:
     """Return ``network`` as a graph for any number of images; parameter names stay what they were.
 
     Args:
         network: in eval mode; not changed.
         example: images (N, C, H, W) with N of at least two, since one is taken for a size that never changes.
+        known: names of operators to keep as they are; others are made of simpler ones.
 
     Raises:
         Exception: whatever torch.export raises where forward() cannot be recorded.
     """
     with _quiet(), _symbolic_len(), torch.no_grad():
         program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
-        program = program.run_decompositions(_decompositions())
+        program = program.run_decompositions(_decompositions(known))
     return _Rewriter(network, program).graph_module()
 
 
@@ -78,14 +78,14 @@ def _symbolic_len() -> Iterator[None]:
         builtins.len = own
 
 
-def _decompositions() -> dict[Any, Any]:
-    """Return how operators that neither a rule nor the list of rewrites knows are made of others."""
-    known = torch.export.default_decompositions().items()  # type: ignore[no-untyped-call]
+def _decompositions(known: Container[str]) -> dict[Any, Any]:
+    """Return how operators that are neither known nor rewritten are made of others."""
+    decompositions = torch.export.default_decompositions().items()  # type: ignore[no-untyped-call]
     return {
         target: made
-        for target, made in known
+        for target, made in decompositions
         if isinstance(target, torch._ops.OpOverload)
-        and operator_of(target).strip("_") not in RULES
+        and operator_of(target).strip("_") not in known
         and not is_rewritten(operator_of(target))
     }
 

@@ -32,7 +32,7 @@ from pipeline.search.dqn.replay_buffer import Replay
 from pipeline.search.genetic import bred
 from pipeline.search.planner import Array, Indices, Limits, indices, legalised
 from pipeline.search.proposer import Proposer
-from pipeline.search.strategies.random import draw
+from pipeline.search.random_plans import draw
 from pipeline.search.strategy import Problem, Strategy
 from pipeline.targets import Metric
 

@@ -15,7 +15,7 @@ from pipeline.records import PruningPlan, Trial
 from pipeline.search.knapsack import knapsack_plans
 from pipeline.search.planner import Array, Indices, Planner, indices, legalised
 from pipeline.search.proposer import deepest_cuts
-from pipeline.search.strategies.random import unasked
+from pipeline.search.random_plans import unasked
 from pipeline.search.strategy import Problem
 
 _PROBES = 0.5

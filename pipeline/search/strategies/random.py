@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 
-from pipeline.records import LEVELS, PruningPlan, Trial
-from pipeline.search.planner import Indices, Limits, Planner
+from pipeline.records import PruningPlan, Trial
+from pipeline.search.planner import Planner
+from pipeline.search.random_plans import draw, unasked
 from pipeline.search.strategy import Problem
 
 _TRIES = 50
@@ -32,20 +31,6 @@ class RandomSearch:
 
     def tell(self, trial: Trial) -> None:
         """Learn nothing."""
-
-
-def draw(planner: Planner, plans: int, rng: np.random.Generator, limits: Limits | None = None) -> Indices:
-    """Return random plans within the masks, (plans, groups)."""
-    levels = planner.blank(plans)
-    for step in range(planner.groups):
-        noise = rng.random((plans, len(LEVELS)))
-        levels[:, step] = np.where(planner.mask(levels, step, limits), noise, -1).argmax(1)
-    return levels
-
-
-def unasked(planner: Planner, asked: Collection[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the first plan that was not asked for, in order; the first of all where none is left."""
-    return next((plan for plan in planner.every_plan() if plan not in asked), next(planner.every_plan()))
 
 
 def create(problem: Problem) -> RandomSearch:

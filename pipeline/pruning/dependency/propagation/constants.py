@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from pipeline.pruning.dependency.propagation.call import Call, neutral
-from pipeline.pruning.dependency.propagation.labels import ELEMENTS, Book, NotFollowedError, spread, varying
+from pipeline.pruning.dependency.propagation.labels import (
+    ELEMENTS,
+    Book,
+    Constant,
+    NotFollowedError,
+    Place,
+    spread,
+    varying,
+)
 from pipeline.pruning.dependency.propagation.shape_edits import Literal
-
-Place = tuple[int | str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Constant:
-    """A tensor of one number: along which dimension its channels lie shows when others meet it."""
-
-    node: str
-    places: tuple[Place, ...]
-    """Where each of its sizes is written."""
-    labels: Tensor
 
 
 def filled(call: Call) -> Tensor:

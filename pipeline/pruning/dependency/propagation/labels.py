@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, fx
 
 from pipeline.pruning.dependency.channel_sets import Role
-
-if TYPE_CHECKING:
-    from pipeline.pruning.dependency.propagation.constants import Constant
 
 NEUTRAL = -1
 """The label of values that no channel owns: constants, and results of what mixes all channels."""
@@ -35,6 +32,20 @@ class Axis:
 
     labels: Tensor
     role: Role
+
+
+Place: TypeAlias = tuple[int | str, ...]
+"""Where a number is written among a node's arguments: positions and names, from the outermost inwards."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A tensor of one number: along which dimension its channels lie shows when others meet it."""
+
+    node: str
+    places: tuple[Place, ...]
+    """Where each of its sizes is written."""
+    labels: Tensor
 
 
 @dataclass

@@ -8,17 +8,14 @@ the graph that count channels are noted, to be mended after a cut.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from pipeline.pruning.dependency.propagation.call import Call
-from pipeline.pruning.dependency.propagation.labels import NotFollowedError, spread, varying
+from pipeline.pruning.dependency.propagation.labels import NotFollowedError, Place, spread, varying
 from pipeline.pruning.dependency.propagation.shape_edits import Bounds, Literal, Pieces
-
-Place: TypeAlias = tuple[int | str, ...]
-"""Where an argument stands in a node: see ``Call.place``."""
 
 PLAIN = frozenset(
     """
