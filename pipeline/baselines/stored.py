@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 from pipeline import serialization
 from pipeline.comparison.run_figures import Entry, figures_of, test_images
-from pipeline.devices.recording import REPLAY
 from pipeline.errors import UserError
-from pipeline.records import Figures, Interval
+from pipeline.records import REPLAY, Figures, Interval
 from pipeline.store import Store
 from pipeline.targets import parse_target
 

@@ -36,14 +36,12 @@ from pipeline.answers.fields import Text, Word
 from pipeline.errors import InventoryError, StoreError
 from pipeline.measurement.calibration import Calibration
 from pipeline.printable import printable_values
-from pipeline.records import Device
+from pipeline.records import REPLAY, Device
 
 _log = logging.getLogger(__name__)
 
 FORMAT = 1
 FILE_NAME = "recording.jsonl.gz"
-REPLAY = "replay"
-"""The kind of every device that is played back, whatever its profile is called."""
 
 _PERSONAL = ("owner", "session", "user", "groups")
 """Who held the board and as whom: no business of whoever plays a recording back."""

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.devices.recording import REPLAY
 from pipeline.errors import RunNotFoundError, StoreError, nearest
+from pipeline.records import REPLAY
 from pipeline.regular_file import exists, is_folder, is_there
 from pipeline.store.blobs import sync_folder
 from pipeline.store.database import NAME, Database

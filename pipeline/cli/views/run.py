@@ -7,12 +7,11 @@ from rich.text import Text
 
 from pipeline import serialization
 from pipeline.cli.console import out
-from pipeline.devices.recording import REPLAY
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.measurement.drift import corrected, drift_of
 from pipeline.measurement.validity import INVALIDATING, why_invalid
-from pipeline.records import Artifact, Figures, SearchSpace, Trial
+from pipeline.records import REPLAY, Artifact, Figures, SearchSpace, Trial
 from pipeline.report.run_json import usages
 from pipeline.store import Store
 from pipeline.store.spaces import require_plan, space_of_round
