@@ -30,12 +30,13 @@ from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Event, Listener, Note, Step
 from pipeline.export.format import Probe
 from pipeline.measurement.feasibility import deviations
+from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.models.safetensors_io import weights_bytes
 from pipeline.predictors.cost_model import CostModel
 from pipeline.pruning.reconstruction.batch_norm import FineTuning, accuracy, fine_tune
 from pipeline.pruning.search_space import search_space
 from pipeline.records import Candidate, Interval, Measurement, PruningPlan, Trial
-from pipeline.run.base_model import Base, make_base, measured_shares
+from pipeline.run.base_model import Base, make_base
 from pipeline.run.channel_step import channel_step
 from pipeline.run.context import Context
 from pipeline.run.inputs import STRATEGIES, load_inputs, require_fit
@@ -43,7 +44,7 @@ from pipeline.run.loop import Measure, search
 from pipeline.run.problem import problem_of
 from pipeline.run.round import builder_of, space_and_costs
 from pipeline.search.planner import indices
-from pipeline.search.reward import ratios_of, reward, violation
+from pipeline.search.reward import require_comparable, reward
 from pipeline.search.strategy import Problem
 from pipeline.store import Store
 from pipeline.targets import Metric
@@ -147,17 +148,17 @@ class Testbed:
         def judge(trial: Trial) -> Trial:
             assert trial.candidate is not None
             assert trial.measurement is not None
-            ratios = ratios_of(
-                trial.candidate.accuracy, problem.base_accuracy, trial.candidate.size_bytes / size, trial.measurement
-            )
-            value, terms = reward(ratios, problem.space, trial.plan.levels, problem.weights, limits)
-            return replace(trial, reward=value, terms=terms, feasible=violation(ratios, limits) == 0)
+            require_comparable(trial.measurement)
+            costs = relative_costs(trial.measurement, size=trial.candidate.size_bytes / size)
+            accuracy = trial.candidate.accuracy / problem.base_accuracy
+            value, terms = reward(accuracy, costs, problem.space, trial.plan.levels, problem.weights, limits)
+            return replace(trial, reward=value, terms=terms, feasible=violation(costs, limits) == 0)
 
         picks = plugins.load(STRATEGIES, strategy).create(problem)
         for trial in search(picks, self.build, measure, judge, trials=problem.trials, lookahead=lookahead):
             if trial.failure is None and trial.measurement is not None and trial.candidate is not None:
-                shares = measured_shares(trial.measurement, trial.candidate.size_bytes / size)
-                problem.costs.learn(indices(trial.plan), shares, deviations(trial.measurement))
+                costs = relative_costs(trial.measurement, size=trial.candidate.size_bytes / size)
+                problem.costs.learn(indices(trial.plan), costs.known, deviations(trial.measurement))
             yield trial
 
     def test_accuracy(self, plan: PruningPlan, settings: FineTuning | None) -> float:

@@ -16,13 +16,14 @@ from pipeline.evaluation.candidate_builder import Built
 from pipeline.evaluation.device_bench import Bench
 from pipeline.export.format import Probe
 from pipeline.measurement.drift import corrected
+from pipeline.measurement.relative_costs import relative_costs, violation
+from pipeline.models.safetensors_io import WEIGHTS
 from pipeline.records import FULL, Artifact, Candidate, Figures, Interval, Measurement, PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
-from pipeline.run.finalists import WEIGHTS, Finals
+from pipeline.run.finalists import Finals
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.successive_halving import Rung
-from pipeline.search.reward import ratios_of, violation
 
 LIMIT = 0.5
 INSIDE = 0.99 * LIMIT
@@ -102,7 +103,7 @@ class Run:
     def _trial(self, index: int, share: float) -> Trial:
         built = self._built(share, f"finalist {index}")
         measured = self._search("finalists", f"finalist {index}", share)
-        feasible = violation(ratios_of(1.0, 1.0, 1.0, measured), self.bench.limits) == 0
+        feasible = violation(relative_costs(measured), self.bench.limits) == 0
         return Trial(
             index=index, plan=_plan(index), key=built.candidate.key, candidate=built.candidate, measurement=measured,
             reward=share, feasible=feasible,
@@ -153,7 +154,7 @@ class _Untrained(Finals):
         store, share = self.context.store, FINALISTS[artifact.trial]
         file = model_file(share * json.loads(self.base.probe)["ms"], artifact.id)
         files = {"model.onnx": store.put_blob(file), WEIGHTS: store.put_blob(b"")}
-        done = replace(artifact, files=files, after=_figures(self._measured(file, artifact.id)))
+        done = replace(artifact, files=files, after=_figures(self.artifacts.measure(file, artifact.id)))
         store.add_artifact(done)
         return done
 

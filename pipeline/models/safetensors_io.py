@@ -8,6 +8,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+WEIGHTS = "weights.safetensors"
+"""Name of the file of a pruned network's weights, among an artifact's."""
+
 
 def tensors_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> bytes:
     """Return tensors as a safetensors file, ``about`` in its header; equal tensors give equal bytes.

@@ -15,7 +15,7 @@ from pipeline.devices.compatibility import limits_of
 from pipeline.errors import DataError, ModelError
 from pipeline.export.format import INPUT, open_format
 from pipeline.models import load_model
-from pipeline.models.safetensors_io import weights_bytes
+from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
 from pipeline.pruning.complexity import Measures, measures_of
 from pipeline.pruning.dependency.dependency_graph import coupling
 from pipeline.pruning.importance.ranking import rank
@@ -27,7 +27,6 @@ from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
 from pipeline.records import SearchSpace, channel_sparsity, layout
 
-WEIGHTS = "weights.safetensors"
 _EVALUATION, _RECOVERY = EvaluationConfig(), RecoveryConfig()
 """As many images as a run takes unless it is told otherwise."""
 _EXAMPLES = 8

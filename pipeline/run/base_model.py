@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -13,12 +13,11 @@ from pipeline import serialization
 from pipeline.config import RunConfig
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
-from pipeline.measurement.feasibility import ratios
 from pipeline.models.safetensors_io import weights_bytes
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.pruning.trace import trace
-from pipeline.records import Figures, Measurement
+from pipeline.records import Figures
 from pipeline.run.context import Context
 from pipeline.run.training_stage import forget, learn
 from pipeline.run.transfer_learning import TRAININGS, train_new_head
@@ -59,15 +58,6 @@ class Base:
     def limits(self, targets: Sequence[Target]) -> dict[Metric, float]:
         """Return each target's limit as a share of the base model's figure."""
         return {target.metric: target.share(self.figure(target.metric)) for target in targets}
-
-
-def measured_shares(
-    measurement: Measurement, size: float | None = None, density: float | None = None
-) -> Mapping[Metric, float]:
-    """Return a measured network's figures over the base model's; what was not measured is absent."""
-    counted: dict[Metric, float | None] = {"size": size, "density": density}
-    measured = {metric: ratio.value for metric, ratio in ratios(measurement).items()}
-    return measured | {metric: share for metric, share in counted.items() if share is not None}
 
 
 def may_have_seen(figures: Figures, config: RunConfig) -> bool:

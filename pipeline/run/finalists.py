@@ -1,9 +1,9 @@
-"""From a trial to an artifact: fine-tuned, sent whole, verified and measured on the device."""
+"""Finalists: the best trials of a round, held against the targets once more, trained, made artifacts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from safetensors.torch import load_file
 from torch import fx
@@ -11,26 +11,21 @@ from torch import fx
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
-from pipeline.measurement.feasibility import ratios, surely_meets, surely_misses
+from pipeline.measurement.feasibility import ratios, surely_meets
+from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.measurement.validity import why_invalid
-from pipeline.models import default_model
-from pipeline.models.safetensors_io import weights_bytes
-from pipeline.pruning.complexity import measures_of
+from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
 from pipeline.pruning.reconstruction.batch_norm import Images, accuracy
 from pipeline.pruning.surgery.prune import prune
-from pipeline.recipes.recipe import RECIPE, to_text
 from pipeline.records import FULL, Artifact, Figures, Measurement, PruningPlan, Trial
-from pipeline.run.artifact_recipe import recipe_of
+from pipeline.run.artifact_builder import ArtifactBuilder
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
-from pipeline.run.device_verification import verify
 from pipeline.run.successive_halving import Rung
 from pipeline.run.training_stage import forget, learn
-from pipeline.search.reward import ratios_of, violation
+from pipeline.search.reward import require_comparable
 from pipeline.targets import Metric
 from pipeline.training.settings import FineTuning, settings_of
-
-WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +38,11 @@ class Finals:
     base: Base
     """The teacher, too: the network as the user brought it."""
     limits: Mapping[Metric, float]
+
+    @property
+    def artifacts(self) -> ArtifactBuilder:
+        """What makes trained networks artifacts."""
+        return ArtifactBuilder(context=self.context, builder=self.builder, bench=self.bench, limits=self.limits)
 
     def name(self, trial: Trial) -> str:
         """Return the id of a finalist's artifact, and of its training."""
@@ -108,7 +108,7 @@ class Finals:
             device_accuracy=None, host_accuracy=None, round=self.bench.round,
             validation_accuracy=float(climbed["validation_accuracy"]),
         )  # fmt: skip
-        return self._finished(artifact, self._loaded(trial.plan, climbed["weights"]))
+        return self.artifacts.build(artifact, self._loaded(trial.plan, climbed["weights"]))
 
     def full(self, brief: Artifact) -> Artifact:
         """Return a finalist, fine-tuned in full.
@@ -131,7 +131,7 @@ class Finals:
         # Splits that have been trained on say nothing any more: there the brief one's figures stay.
         validation = brief.validation_accuracy if last else self._validated(network)
         artifact = replace(brief, id=name, validation_accuracy=validation)
-        full = self._finished(artifact, network, brief.after.search_accuracy if last else None)
+        full = self.artifacts.build(artifact, network, brief.after.search_accuracy if last else None)
         self._tell_of_a_miss(full)
         return full
 
@@ -196,56 +196,6 @@ class Finals:
             name=name, title=title, teacher=self.base.network, unseen=unseen, hold_zeros=bool(plan.zeros),
         )  # fmt: skip
 
-    def _finished(self, artifact: Artifact, network: fx.GraphModule, search_accuracy: float | None = None) -> Artifact:
-        """Export, send whole, verify and measure a network; store it as ``artifact``.
-
-        Its accuracy on the search split is read here unless it is given.
-        """
-        store = self.context.store
-        model = self.context.format.file(network)
-        verified = verify(self.context, model)
-        weights = store.put_blob(weights_bytes(network))
-        files = {f"model.{self.context.format.name}": store.put_blob(model), WEIGHTS: weights}
-        done = replace(
-            artifact,
-            files=files | self._recipe(artifact),
-            after=self._figures(network, model, artifact.id, search_accuracy),
-            device_accuracy=verified.on_device,
-            host_accuracy=verified.on_host,
-            verified_images=verified.images,
-        )
-        store.add_artifact(done)
-        forget(self.context, done.id)
-        return done
-
-    def _recipe(self, artifact: Artifact) -> dict[str, str]:
-        """Return the file that says what was cut; none where an earlier round, of an older version, has none."""
-        config, data = self.context.config, self.context.data
-        recipe = recipe_of(self.context.store, self.builder, artifact, config.model or default_model(data), config)
-        return {} if recipe is None else {RECIPE: self.context.store.put_blob(to_text(recipe).encode())}
-
-    def _figures(self, network: fx.GraphModule, model: bytes, name: str, search_accuracy: float | None) -> Figures:
-        measures = measures_of(network, self.builder.example)
-        return Figures(
-            search_accuracy=self.builder.accuracy(network) if search_accuracy is None else search_accuracy,
-            test_accuracy=None, **asdict(measures), size_bytes=len(model),
-            measurement=self._measured(model, name),
-        )  # fmt: skip
-
-    def _measured(self, model: bytes, name: str) -> Measurement:
-        """Return the whole file's figures; of a finalist that is too near a target to tell, from a second look as well.
-
-        That is taken whichever side of the target the first one was on: else luck would only ever help.
-        """
-        self.context.listen(Stage(f"Measure the whole file of {name}"))
-        key = f"{self.bench.round}:whole:{name}"
-        kind = self.context.agent.device.format
-        found = self.bench.whole(model, key, kind=kind)
-        if name.endswith(FULL) or surely_meets(found, self.limits) or surely_misses(found, self.limits):
-            return found
-        self.context.listen(Stage(f"Measure {name} once more: too near the target to tell"))
-        return self.bench.whole(model, key, looks=2, kind=kind)
-
     def _tell_of_a_miss(self, full: Artifact) -> None:
         """Say where the fresh measurement of the chosen one lies beyond a target, as that of every second one at it."""
         after = full.after
@@ -269,8 +219,9 @@ class Finals:
         )
 
     def _misses(self, measurement: Measurement, size_bytes: int, sparsity: float | None) -> float:
+        require_comparable(measurement)
         size = size_bytes / self.base.figures.size_bytes
-        return violation(ratios_of(1.0, 1.0, size, measurement, density=1 - (sparsity or 0.0)), self.limits)
+        return violation(relative_costs(measurement, size=size, sparsity=sparsity), self.limits)
 
 
 def _rung(training: str) -> str:

@@ -28,6 +28,7 @@ from pipeline.run.inputs import STRATEGIES
 from pipeline.run.problem import problem_of
 from pipeline.run.search_stage import Search
 from pipeline.run.selection import choose, pick_finalists
+from pipeline.run.target_check import TargetCheck
 from pipeline.store.spaces import remember_space
 from pipeline.targets import Metric
 
@@ -126,11 +127,13 @@ def _search_and_choose(
     _introduce(context)
     problem = problem_of(context, builder, costs, limits, base)
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
-    search.require_reachable()
+    config = context.config
+    check = TargetCheck(targets=config.targets, rounds=config.rounds, base=base, limits=limits)
+    check.require_reachable(problem, builder, bench)
     trials = search.trials()
     artifact = choose(finals, pick_finalists(trials, limits))
     if artifact is None:
-        raise search.nearest_miss(trials)
+        raise check.nearest_miss(trials)
     return artifact
 
 

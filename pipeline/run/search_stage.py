@@ -1,4 +1,4 @@
-"""One search over one space: whether its targets can be met, the verdict on each trial, what is kept of it."""
+"""Search stage: trials of one space on one device, the verdict on each, what is kept of it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,25 @@ import torch
 
 from pipeline import plugins, serialization
 from pipeline.devices.agent_client import Agent
-from pipeline.errors import MeasureError, TargetError
+from pipeline.errors import MeasureError
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage, Tried
 from pipeline.measurement import retries
 from pipeline.measurement.feasibility import deviations
+from pipeline.measurement.relative_costs import RelativeCosts, relative_costs, violation
 from pipeline.measurement.validity import why_invalid
-from pipeline.pruning.surgery.weight_sparsity import THRESHOLDS, density
-from pipeline.records import Candidate, Trial
-from pipeline.run.base_model import Base, measured_shares
+from pipeline.records import Trial
+from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.inputs import STRATEGIES
 from pipeline.run.loop import search
-from pipeline.search.planner import Indices, Planner, indices
-from pipeline.search.reward import ratios_of, reward, violation
+from pipeline.search.planner import indices
+from pipeline.search.reward import require_comparable, reward
 from pipeline.search.strategy import Problem
 from pipeline.store.device_usage import Usage, Watch
-from pipeline.targets import Metric, Target
+from pipeline.targets import Metric
 
-OVERLAP = 0.35
-"""Share of what single cuts save by themselves that the deepest cut may lack: of a network of 19 µs on a PC, whose
-single cuts added up to all of it, a third was left, what a call costs by itself."""
 FAILURES_IN_A_ROW = 5
 
 
@@ -45,54 +42,6 @@ class Search:
     bench: Bench
     limits: Mapping[Metric, float]
     problem: Problem
-
-    def require_reachable(self) -> None:
-        """Measure the deepest legal cut where the cost tables doubt that it is deep enough.
-
-        Raises:
-            TargetError: even that cut misses a target; says how near it comes.
-        """
-        if self.problem.spreads:
-            self._require_enough_below()
-            return
-        planner = Planner(self.problem)
-        levels = planner.blank(1)
-        for step in range(planner.groups):
-            levels[:, step] = planner.deepest(levels, step)
-        if self._surely_within(levels):
-            return
-        built = self.builder.build(planner.plan(levels[0]))
-        measurement = self.bench.probe(built.candidate.key, lambda: built.probe)
-        if measurement is None:  # nothing is known for sure: the search will tell
-            return
-        shares = measured_shares(measurement, built.candidate.size_bytes / self.base.figures.size_bytes)
-        for metric, limit in self.limits.items():
-            if shares.get(metric, 0.0) > limit:
-                raise TargetError(
-                    f"target {self._told(metric)} cannot be met: cut as deep as this network allows, it still has "
-                    f"{self._shown(metric, shares[metric])} on {self.bench.agent.device.name}, as measured; choose a "
-                    "target above that, or a smaller network"
-                )
-
-    def _require_enough_below(self) -> None:
-        """Require that the highest threshold leaves few enough weights; nothing has to be measured for that."""
-        least = density(self.problem.spreads, [spread.below[-1] for spread in self.problem.spreads])
-        if least > self.limits["density"]:
-            raise TargetError(
-                f"target {self._told('density')} cannot be met: with all weights below {THRESHOLDS[-1]:g} standard "
-                f"deviations of their layer at zero, {self._shown('density', least)} are left; choose a target above "
-                "that, or protect fewer layers (cuts: protect)"
-            )
-
-    def _surely_within(self, levels: Indices) -> bool:
-        """Return whether a plan meets every target even if its groups' savings overlap; those in size never do."""
-        predicted = self.problem.costs.predict(levels)
-        return all(
-            cost + (0.0 if metric == "size" else OVERLAP * (1 - cost)) <= limit
-            for metric, limit in self.problem.limits.items()
-            if metric in predicted
-            for cost in (float(predicted[metric][0]),)
-        )
 
     def trials(self) -> list[Trial]:
         """Return all trials of this round, those of an earlier part of the run included.
@@ -140,7 +89,7 @@ class Search:
     def _learn(self, trial: Trial) -> None:
         """Correct what plans cost by a candidate, whose figures count by how sure they are."""
         if trial.measurement is not None:
-            self.problem.costs.learn(indices(trial.plan), self._shares(trial), deviations(trial.measurement))
+            self.problem.costs.learn(indices(trial.plan), self._costs(trial).known, deviations(trial.measurement))
 
     @contextmanager
     def _usage_kept(self, watch: Watch) -> Iterator[None]:
@@ -165,54 +114,22 @@ class Search:
             message += f" ({retries.explained(last[-1].measurement)}); {mend}"
         raise MeasureError(message)
 
-    def nearest_miss(self, trials: list[Trial]) -> TargetError:
-        """Return the error that says how near the trials came to the targets they all missed, to be raised."""
-        wanted = ", ".join(self._told(metric) for metric in self.limits)
-        allow = "allow more --trials, or a looser target"
-        if met := sum(trial.feasible for trial in trials):
-            return TargetError(f"{met} of {len(trials)} trials met {wanted}, none when measured longer; {allow}")
-        came = []
-        for metric in self.limits:
-            shares = [s for t in trials if not t.failure for s in [self._shares(t).get(metric)] if s]
-            if shares:
-                came.append(self._shown(metric, min(shares)))
-        nearest = f"; the nearest had {', '.join(came)}" if came else ""
-        return TargetError(f"no candidate met {wanted} as measured{nearest}; {allow}")
-
-    def _shares(self, trial: Trial) -> Mapping[Metric, float]:
-        """Return a trial's figures over the base model's; nothing where it was not measured."""
-        if trial.measurement is None or trial.candidate is None:
-            return {}
+    def _costs(self, trial: Trial) -> RelativeCosts:
+        assert trial.candidate is not None  # only what was built and measured has costs
+        assert trial.measurement is not None
         size = trial.candidate.size_bytes / self.base.figures.size_bytes
-        return measured_shares(trial.measurement, size, _density(trial.candidate))
+        return relative_costs(trial.measurement, size=size, sparsity=trial.candidate.sparsity)
 
     def _judge(self, trial: Trial) -> Trial:
         """Return the trial with its reward, terms and whether it meets every target as measured."""
         assert trial.candidate is not None  # the loop judges only what was built and measured
         assert trial.measurement is not None
         base = self.base.figures
-        size = trial.candidate.size_bytes / base.size_bytes
-        ratios = ratios_of(
-            trial.candidate.accuracy, base.search_accuracy, size, trial.measurement, base.measurement,
-            density=_density(trial.candidate),
-        )  # fmt: skip
-        value, terms = reward(ratios, self.problem.space, trial.plan.levels, self.problem.weights, self.limits)
-        return replace(trial, reward=value, terms=terms, feasible=violation(ratios, self.limits) == 0)
-
-    def _told(self, metric: Metric) -> str:
-        """Return a target as the user typed it; of several rounds, with this round's part of the way."""
-        told = next(str(target) for target in self.context.config.targets if target.metric == metric)
-        return told if self.context.config.rounds == 1 else f"{told} ({self.limits[metric]:.3g}x in this round)"
-
-    def _shown(self, metric: Metric, share: float) -> str:
-        if metric == "density":
-            return f"{share:.3g}x of the base model's weights"
-        return f"{share:.3g}x of the base model's {metric} ({_amount(metric, share * self.base.figure(metric))})"
-
-
-def _density(candidate: Candidate) -> float:
-    """Return the share of the weights that are not zero: of all of the base model's, where no channel was cut."""
-    return 1 - (candidate.sparsity or 0.0)
+        require_comparable(trial.measurement, base.measurement)
+        costs, accuracy = self._costs(trial), trial.candidate.accuracy / base.search_accuracy
+        problem, levels = self.problem, trial.plan.levels
+        value, terms = reward(accuracy, costs, problem.space, levels, problem.weights, self.limits)
+        return replace(trial, reward=value, terms=terms, feasible=violation(costs, self.limits) == 0)
 
 
 @contextmanager
@@ -225,12 +142,3 @@ def _beside_measuring(agent: Agent) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _amount(metric: Metric, value: float) -> str:
-    """Return an amount in its target's unit.
-
-    >>> _amount("latency", 3.14159)
-    '3.14ms'
-    """
-    return str(Target(metric, float(f"{value:.3g}"), relative=False)).partition("=")[2]

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 from pipeline.errors import MeasureError
 from pipeline.measurement import retries
+from pipeline.measurement.relative_costs import RelativeCosts, violation
 from pipeline.measurement.validity import why_invalid
-from pipeline.records import Interval, Measurement, Power, SearchSpace
+from pipeline.records import Measurement, Power, SearchSpace
 from pipeline.targets import Metric
 
 
@@ -35,50 +36,37 @@ class Weights:
     violation: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ratios:
-    """A network's figures over the base model's; None: not measured."""
-
-    accuracy: float
-    latency: float
-    power: float | None = None
-    energy: float | None = None
-    size: float = 1.0
-    density: float = 1.0
-    """Weights that are not zero over all of the base model's; counted, never measured."""
-
-    def of(self, metric: Metric) -> float | None:
-        """Return the figure of a target's metric."""
-        known: dict[Metric, float | None] = {
-            "latency": self.latency, "energy": self.energy, "power": self.power, "size": self.size,
-            "density": self.density,
-        }  # fmt: skip
-        return known[metric]
-
-
 def reward(
-    ratios: Ratios, space: SearchSpace, levels: tuple[int, ...], weights: Weights, limits: Mapping[Metric, float]
+    accuracy: float,
+    costs: RelativeCosts,
+    space: SearchSpace,
+    levels: tuple[int, ...],
+    weights: Weights,
+    limits: Mapping[Metric, float],
 ) -> tuple[float, dict[str, float]]:
     """Return the reward and its signed terms, which add up to it.
 
     Args:
+        accuracy: share of right answers over the base model's.
         limits: for each target its limit as a share of the base model's figure.
 
     Raises:
-        MeasureError: a target's figure was not measured.
+        MeasureError: the latency, or a target's figure, was not measured.
     """
+    if costs.latency is None:
+        raise MeasureError("the latency of this candidate was not measured")
     kept = space.kept(levels)
     gone = channels_gone(space, levels)
     shares = [level / 100 if k else 1.0 for level, k in zip(levels, kept, strict=True)]  # a removed block goes whole
     terms = {
-        "accuracy": _mean(weights.alpha) * ratios.accuracy,
+        "accuracy": _mean(weights.alpha) * accuracy,
         "intensity": -_mean(g * i for g, i in zip(weights.gamma, gone, strict=True)),
         "level": -_mean(w * a for w, a in zip(weights.lambda_, shares, strict=True)),
-        "latency": -weights.latency * ratios.latency,
-        "violation": -weights.violation * violation(ratios, limits),
+        "latency": -weights.latency * costs.latency,
+        "violation": -weights.violation * violation(costs, limits),
     }
-    if ratios.power is not None:
-        terms["power"] = -_mean(weights.beta) * ratios.power
+    if costs.power is not None:
+        terms["power"] = -_mean(weights.beta) * costs.power
     return sum(terms.values()), terms
 
 
@@ -87,45 +75,16 @@ def channels_gone(space: SearchSpace, levels: tuple[int, ...]) -> list[float]:
     return [1 - kept / group.channels for kept, group in zip(space.kept(levels), space.groups, strict=True)]
 
 
-def violation(ratios: Ratios, limits: Mapping[Metric, float]) -> float:
-    """Return by how much the limits are exceeded, relative to them; 0: all are met.
-
-    Raises:
-        MeasureError: a target's figure was not measured, so that nobody can say whether it is met.
-
-    >>> violation(Ratios(accuracy=1.0, latency=0.6), {"latency": 0.5})
-    0.2
-    """
-    excess = 0.0
-    for metric, limit in limits.items():
-        figure = ratios.of(metric)
-        if figure is None:
-            raise MeasureError(f"the {metric} of this candidate was not measured, and there is a target for it")
-        excess += max(0.0, figure / limit - 1)
-    return round(excess, 9)
-
-
-def ratios_of(
-    accuracy: float,
-    base_accuracy: float,
-    size: float,
-    measurement: Measurement,
-    base: Measurement | None = None,
-    *,
-    density: float = 1.0,
-) -> Ratios:
-    """Return a measured network's figures over the base model's.
+def require_comparable(measurement: Measurement, base: Measurement | None = None) -> None:
+    """Refuse a measurement that no reward may rest on.
 
     Args:
-        accuracy: share of right answers; ``base_accuracy`` alike.
-        size: bytes over the base model's bytes.
-        measurement: of the network, beside the base model.
-        base: the base model's own measurement, by which targets in watts and joules are read.
-        density: see ``Ratios``.
+        measurement: of a network, beside the base model.
+        base: the base model's own, by which targets in watts and joules are read.
 
     Raises:
         MeasureError: the measurement is invalid, or its power is measured and the base model's estimated, or the other
-            way round: neither may be rewarded.
+            way round.
     """
     if measurement.ratio is None:
         raise ValueError("the measurement ran without a reference")
@@ -133,14 +92,6 @@ def ratios_of(
         raise MeasureError(retries.told(measurement))
     if base is not None:
         _require_same_kind(measurement.power, base.power)
-    return Ratios(
-        accuracy / base_accuracy, measurement.ratio.value, _value(measurement.power_ratio),
-        _value(measurement.energy_ratio), size, density,
-    )  # fmt: skip
-
-
-def _value(ratio: Interval | None) -> float | None:
-    return None if ratio is None else ratio.value
 
 
 def _require_same_kind(power: Power | None, base: Power | None) -> None:

@@ -13,8 +13,8 @@ from pipeline import serialization
 from pipeline.config import RunConfig
 from pipeline.errors import CandidateError, StoppedError, TargetError
 from pipeline.events import Listener
+from pipeline.measurement.relative_costs import relative_costs
 from pipeline.records import Artifact, Device, Figures
-from pipeline.run.base_model import measured_shares
 from pipeline.run.context import TUNING
 from pipeline.run.origin import require_same_origin
 from pipeline.run.runner import Prepared, execute, prepared
@@ -132,10 +132,10 @@ def outcome_of(store: Store) -> Outcome:
     if store.status != FINISHED:
         return Outcome(run=store.id, settings=told, failure=str(store.get("failure")), seconds=seconds)
     chosen, base = chosen_of(store), serialization.load(Figures, store.required("base"))
-    shares = measured_shares(chosen.after.measurement, chosen.after.size_bytes / base.size_bytes)
+    costs = relative_costs(chosen.after.measurement, size=chosen.after.size_bytes / base.size_bytes)
     return Outcome(
-        run=store.id, settings=told, accuracy=chosen.validation_accuracy, latency=shares.get("latency"),
-        energy=shares.get("energy"), size=shares.get("size"), seconds=seconds,
+        run=store.id, settings=told, accuracy=chosen.validation_accuracy, latency=costs.latency,
+        energy=costs.energy, size=costs.size, seconds=seconds,
     )  # fmt: skip
 
 

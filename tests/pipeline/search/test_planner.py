@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.measurement.relative_costs import RelativeCosts
 from pipeline.records import LEVELS
 from pipeline.search.planner import REMOVE, Indices, Planner, indices, legalised
 from pipeline.search.reachability import Reach
-from pipeline.search.reward import Ratios, Weights, reward
+from pipeline.search.reward import Weights, reward
 from pipeline.search.strategies.random import draw
 from pipeline.search.strategy import Problem
 from tests.pipeline.search.toys import all_plans, problem
@@ -183,8 +184,8 @@ def test_what_is_promised_is_what_the_reward_would_be() -> None:
     for levels in all_plans(told):
         plan = planner.plan(levels)
         seen = planner.outlook(levels[None])
-        ratios = Ratios(accuracy=float(seen.accuracy[0]), latency=float(seen.costs["latency"][0]))
-        value, _ = reward(ratios, told.space, plan.levels, weights, told.limits)
+        costs = RelativeCosts(latency=float(seen.costs["latency"][0]))
+        value, _ = reward(float(seen.accuracy[0]), costs, told.space, plan.levels, weights, told.limits)
         assert planner.promise(levels[None])[0] == pytest.approx(value, abs=1e-8)
 
 

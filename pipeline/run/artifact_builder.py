@@ -1,0 +1,83 @@
+"""Artifact builder: a trained network's files, verified and measured on the device, with the recipe of its cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from torch import fx
+
+from pipeline.evaluation.candidate_builder import Builder
+from pipeline.evaluation.device_bench import Bench
+from pipeline.events import Stage
+from pipeline.measurement.feasibility import surely_meets, surely_misses
+from pipeline.models import default_model
+from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
+from pipeline.pruning.complexity import measures_of
+from pipeline.recipes.recipe import RECIPE, to_text
+from pipeline.records import FULL, Artifact, Figures, Measurement
+from pipeline.run.artifact_recipe import recipe_of
+from pipeline.run.context import Context
+from pipeline.run.device_verification import verify
+from pipeline.run.training_stage import forget
+from pipeline.targets import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactBuilder:
+    """Makes a round's artifacts; each finished one is in the store at once."""
+
+    context: Context
+    builder: Builder
+    bench: Bench
+    limits: Mapping[Metric, float]
+
+    def build(self, artifact: Artifact, network: fx.GraphModule, search_accuracy: float | None = None) -> Artifact:
+        """Export a network, send it whole, verify and measure it; store it as ``artifact``.
+
+        Its accuracy on the search split is read here unless it is given.
+        """
+        store = self.context.store
+        model = self.context.format.file(network)
+        verified = verify(self.context, model)
+        weights = store.put_blob(weights_bytes(network))
+        files = {f"model.{self.context.format.name}": store.put_blob(model), WEIGHTS: weights}
+        done = replace(
+            artifact,
+            files=files | self._recipe(artifact),
+            after=self._figures(network, model, artifact.id, search_accuracy),
+            device_accuracy=verified.on_device,
+            host_accuracy=verified.on_host,
+            verified_images=verified.images,
+        )
+        store.add_artifact(done)
+        forget(self.context, done.id)
+        return done
+
+    def measure(self, model: bytes, name: str) -> Measurement:
+        """Return a whole file's figures; of a finalist that is too near a target to tell, from a second look as well.
+
+        That is taken whichever side of the target the first one was on: else luck would only ever help.
+        """
+        self.context.listen(Stage(f"Measure the whole file of {name}"))
+        key = f"{self.bench.round}:whole:{name}"
+        kind = self.context.agent.device.format
+        found = self.bench.whole(model, key, kind=kind)
+        if name.endswith(FULL) or surely_meets(found, self.limits) or surely_misses(found, self.limits):
+            return found
+        self.context.listen(Stage(f"Measure {name} once more: too near the target to tell"))
+        return self.bench.whole(model, key, looks=2, kind=kind)
+
+    def _recipe(self, artifact: Artifact) -> dict[str, str]:
+        """Return the file that says what was cut; none where an earlier round, of an older version, has none."""
+        config, data = self.context.config, self.context.data
+        recipe = recipe_of(self.context.store, self.builder, artifact, config.model or default_model(data), config)
+        return {} if recipe is None else {RECIPE: self.context.store.put_blob(to_text(recipe).encode())}
+
+    def _figures(self, network: fx.GraphModule, model: bytes, name: str, search_accuracy: float | None) -> Figures:
+        measures = measures_of(network, self.builder.example)
+        return Figures(
+            search_accuracy=self.builder.accuracy(network) if search_accuracy is None else search_accuracy,
+            test_accuracy=None, **asdict(measures), size_bytes=len(model),
+            measurement=self.measure(model, name),
+        )  # fmt: skip
