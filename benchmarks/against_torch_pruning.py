@@ -45,6 +45,7 @@ from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import cut, kept_channels, prune, surplus
 from pipeline.pruning.trace import trace
 from pipeline.store import Store
+from pipeline.store.facts import CONFIG
 from pipeline.store.spaces import space_of_round
 
 SLACK = 1.01
@@ -141,7 +142,7 @@ def _run(told: argparse.Namespace, results: Results, target: float, seed: int) -
     wanted = f"latency={target:g}x"
     for name in told.run:
         with Store.open(told.runs, name) as store:
-            config = RunConfig.model_validate(store.get("config"))
+            config = RunConfig.model_validate(store.get(CONFIG))
         if (config.model, config.seed, config.target) == (told.model, seed, (wanted,)):
             return str(results.append(what="run", target=target, seed=seed, run=store.id)["run"])
     options = {

@@ -41,6 +41,7 @@ from pipeline.pruning.trace import trace
 from pipeline.records import PruningPlan, SearchSpace, Trial
 from pipeline.report.run_json import usages
 from pipeline.store import Store
+from pipeline.store.facts import BASE_WEIGHTS, CONFIG
 from pipeline.store.spaces import space_of_round
 from pipeline.training.accelerator import cpu, keep_freed_memory
 
@@ -58,7 +59,7 @@ def main() -> None:
     keep_freed_memory()
     run = told.run or _run(told)
     with Store.open(told.runs, run) as store:
-        config = RunConfig.model_validate(store.get("config"))
+        config = RunConfig.model_validate(store.get(CONFIG))
         trials = [t for t in store.trials() if t.failure is None and t.round == 1 and not t.cached]
         scene, usage = Scene.of(store, config), usages(store).get(1)
         results = Results(told.out, {"run": store.id, "threads": str(told.threads), "nets": str(told.nets)})
@@ -130,7 +131,7 @@ class Scene:
         """Load data and base network anew; which channels a ranking keeps changes no figure here."""
         data, told = load_data(config.data, seed=config.seed), config.evaluation
         model = load_model(str(config.model), classes=len(data.classes), channels=data.shape[0], weights=None)
-        model.load_state_dict(load_file(store.blob(store.get("base_weights"))))
+        model.load_state_dict(load_file(store.blob(store.get(BASE_WEIGHTS))))
         example = next(data.train.batches(8))[0]
         base, space = trace(model, example, classes=len(data.classes)), space_of_round(store, 1)
         few = data.train.batches(BATCH, limit=min(BATCH, told.batch_norm_images))

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from pipeline import plugins, serialization
+from pipeline import plugins
 from pipeline.config import EvaluationConfig, RunConfig
 from pipeline.data import Split
 from pipeline.devices.agent_client import open_agent
@@ -47,6 +47,7 @@ from pipeline.search.planner import indices
 from pipeline.search.reward import require_comparable, reward
 from pipeline.search.strategy import Problem
 from pipeline.store import Store
+from pipeline.store.facts import BASE_WEIGHTS, Fact
 from pipeline.targets import Metric
 
 Latency = Literal["measured", "predicted"]
@@ -56,6 +57,12 @@ LIKE_PEERS = FineTuning(
 )
 """The fine-tuning that all methods are compared under: short, on the labels alone, by a cosine."""
 LIKE_PEERS_IMAGES = 10_000
+
+
+_CANDIDATE = Fact("candidate", Candidate)
+_TEST_ACCURACY = Fact("test", float)
+_CUTS = Fact("single cuts", str)
+"""What the cache keeps beside a run's own facts."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, model: str = "resnet20", weights: str | None = None) -> None:
@@ -95,14 +102,14 @@ class Testbed:
         """Return a plan's candidate; its probe is empty where nothing will be measured."""
         store, key = self.context.store, self.builder.space.key(plan.levels)
         self.shares[key] = self.predicted(plan)
-        known = store.get(f"candidate {key}")
+        known = store.get(_CANDIDATE.of(key))
         if known is None:
             built = self.builder.build(plan)
-            store.set(f"candidate {key}", built.candidate)
+            store.set(_CANDIDATE.of(key), built.candidate)
             return built
         needed = self.latency == "measured" and store.recall(f"{self.bench.round}:{key}") is None
         probe = self.builder.probe(plan.levels) if needed else Probe(b"", 0, "")
-        return Built(serialization.load(Candidate, known), probe, {})
+        return Built(known, probe, {})
 
     def measure(self, built: Built) -> tuple[Measurement, bool]:
         """Return a candidate's figures; measured to the end, whatever the target, so that every search may use them."""
@@ -166,18 +173,19 @@ class Testbed:
 
         The latter begins as a finalist's does. Read once for each network; nothing is chosen by it.
         """
-        name = f"test {self.builder.space.key(plan.levels)}"
+        name = self.builder.space.key(plan.levels)
         if settings:
             told = self.context.config.recovery
             name += f" fitted to {told.reconstruction_images}, {told.reconstruction_places} after {settings}"
-        known = self.context.store.get(name)
+        fact = _TEST_ACCURACY.of(name)
+        known = self.context.store.get(fact)
         if known is None:
             network = self.builder.finalist(plan) if settings else self.builder.network(plan)
             if settings is not None:
                 fine_tune(network, some(self.context.data.train, LIKE_PEERS_IMAGES, settings.seed), settings)
             known = accuracy(network, self.context.data.test)
-            self.context.store.set(name, known)
-        return float(known)
+            self.context.store.set(fact, known)
+        return known
 
     def taken_for_true(self, share: float) -> Measurement:
         """Return a share of the base's latency as if it had been measured, without an error."""
@@ -207,21 +215,21 @@ def opened(
     """
     inputs = load_inputs(config)
     with open_agent(load_inventory(inventory).device("local")) as agent, _kept(cache, config, agent.facts.cpu) as store:
-        if latency == "measured" or not store.get("single cuts"):
+        if latency == "measured" or not store.get(_CUTS):
             agent.hold()
         context = Context(
             config=config, store=store, agent=agent, data=inputs.data, example=inputs.example,
             format=require_fit(inputs, agent, listen), listen=listen, stopping=lambda: False,
         )  # fmt: skip
         if config.weights is None:
-            store.set("base_weights", store.put_blob(weights_bytes(inputs.model)))
+            store.set(BASE_WEIGHTS, store.put_blob(weights_bytes(inputs.model)))
         base = make_base(context, inputs.model)
         bench = Bench(agent, store, base.probe)
         step = channel_step(context, base.network, base.probe)
         whole = builder_of(context, base.network, search_space(base.network, context.example, step=step))
         space, costs = space_and_costs(context, base, whole, bench, {})
         builder = replace(whole, space=space)
-        store.set("single cuts", "measured")
+        store.set(_CUTS, "measured")
         if latency == "predicted":
             agent.close()  # nothing is measured from here on: others may have the machine
         yield Testbed(context=context, base=base, builder=builder, bench=bench, costs=costs, latency=latency)

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from pipeline import serialization
 from pipeline.config import RunConfig
 from pipeline.data import DataSet, load_data
 from pipeline.devices.agent_client import Agent, open_agent
@@ -28,8 +27,9 @@ from pipeline.errors import RunNotFoundError
 from pipeline.export.onnx.exporter import export
 from pipeline.models import load_model
 from pipeline.pruning.trace import trace
-from pipeline.records import Artifact, Figures, Interval, Measurement
+from pipeline.records import Artifact, Interval, Measurement
 from pipeline.store import Store
+from pipeline.store.facts import BASE, BASE_WEIGHTS, CONFIG, SECONDS
 
 MODELS = ("resnet20", "resnet56", "cifar_vgg16_bn", "cifar_densenet40", "cifar_mobilenet_v2")
 COLUMNS = (
@@ -101,7 +101,7 @@ def _config(model: str, told: argparse.Namespace) -> Path:
 
 
 def _cells(store: Store, data: DataSet, agent: Agent) -> Sequence[str]:
-    base = serialization.load(Figures, store.get("base"))
+    base = store.required(BASE)
     chosen = next(artifact for artifact in store.artifacts() if artifact.chosen)
     pruned = chosen.after
     measured = _side_by_side(store, chosen, data, agent)
@@ -113,15 +113,15 @@ def _cells(store: Store, data: DataSet, agent: Agent) -> Sequence[str]:
         f"{base.macs / 1e6:.3g} → {pruned.macs / 1e6:.3g}",
         f"{measured.reference_p50_ms:.3g} → {measured.p50_ms.value:.3g}",
         _with_interval(measured.ratio),
-        f"{store.get('seconds'):.0f}",
+        f"{store.required(SECONDS):.0f}",
     )
 
 
 def _side_by_side(store: Store, chosen: Artifact, data: DataSet, agent: Agent) -> Measurement:
     """Return the pruned file's figures, measured in turns with the base's."""
-    config = RunConfig.model_validate(store.get("config"))
+    config = RunConfig.model_validate(store.get(CONFIG))
     model = load_model(str(config.model), classes=len(data.classes), channels=data.shape[0], weights=None)
-    model.load_state_dict(load_file(store.blob(store.get("base_weights"))))
+    model.load_state_dict(load_file(store.blob(store.get(BASE_WEIGHTS))))
     example = next(data.train.batches(8))[0]
     base = export(trace(model, example, classes=len(data.classes)), example, agent.limits)
     pruned = store.blob(chosen.files["model.onnx"]).read_bytes()

@@ -22,8 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import fx
 
-from pipeline import serialization
-from pipeline.baselines.stored import L1_IN_TRAINING, MAGNITUDE, Baseline, fact_of
+from pipeline.baselines.stored import L1_IN_TRAINING, MAGNITUDE
 from pipeline.baselines.uniform_plans import Kept, Narrowing, above_threshold, from_widest, plans, scales, uniform
 from pipeline.errors import CandidateError, ConfigError, MeasureError, UserError
 from pipeline.evaluation.candidate_builder import Builder
@@ -35,13 +34,14 @@ from pipeline.pruning.dependency.dependency_graph import coupling
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.reconstruction.batch_norm import Images, accuracy
 from pipeline.pruning.surgery.prune import Ranking, cut, surplus_over
-from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace
+from pipeline.records import Artifact, Baseline, Figures, Interval, Measurement, SearchSpace
 from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
 from pipeline.run.runner import Prepared
 from pipeline.run.successive_halving import rungs_of
 from pipeline.run.training_stage import forget, learn
 from pipeline.store import Store
+from pipeline.store.facts import BASELINE, DEVICE_FACTS, SPACE, TRAINED_BASELINE
 from pipeline.training.settings import FineTuning, settings_of
 from pipeline.training.sparsity import penalised
 
@@ -68,13 +68,13 @@ def make_baselines(ready: Prepared, store: Store, *, listen: Listener, stopping:
     base = make_base(context, inputs.model)
     work = _Work(
         context=context, base=base, bench=Bench(context.agent, store, base.probe),
-        space=serialization.load(SearchSpace, store.get("space 1")),
+        space=store.required(SPACE.of(1)),
         chosen=next(artifact for artifact in store.artifacts() if artifact.chosen),
     )  # fmt: skip
     for name, make in ((MAGNITUDE, work.magnitude), (L1_IN_TRAINING, work.l1_in_training)):
         context.stop_if_asked()
-        if store.get(fact_of(name)) is None:
-            store.set(fact_of(name), _or_why_not(name, make))
+        if store.get(BASELINE.of(name)) is None:
+            store.set(BASELINE.of(name), _or_why_not(name, make))
 
 
 def _or_why_not(name: str, make: Callable[[], Baseline]) -> Baseline:
@@ -234,13 +234,13 @@ class _Work:
         store, training = self.context.store, _training(name, stage)
         if settings.epochs == 0:
             return
-        if (weights := store.get(training)) is None:
+        if (weights := store.get(TRAINED_BASELINE.of(training))) is None:
             unseen = images is self.context.data.train
             learn(
                 self.context, network, images, settings,
                 name=training, title=f"Train {name}, {stage}", teacher=self.base.network, unseen=unseen,
             )  # fmt: skip
-            store.set(training, store.put_blob(weights_bytes(network)))
+            store.set(TRAINED_BASELINE.of(training), store.put_blob(weights_bytes(network)))
             forget(self.context, training)
         else:
             network.load_state_dict(load_file(store.blob(weights)))
@@ -249,12 +249,12 @@ class _Work:
 
 def _require_same_board(ready: Prepared, store: Store) -> None:
     """Refuse another board under the run's device's name: its latencies are others."""
-    facts, found = store.get("facts") or {}, ready.agent.facts
-    was, now = (facts.get("board"), facts.get("cpu")), (found.board, found.cpu)
+    facts, found = store.required(DEVICE_FACTS), ready.agent.facts
+    was, now = (facts.board, facts.cpu), (found.board, found.cpu)
     if was != now:
         raise UserError(
             f"{ready.agent.device.name} is another board now than when run {store.id} was made: it was "
-            f"{' '.join(map(str, was))}, found {' '.join(now)}; its baselines have to be measured on the same one"
+            f"{' '.join(was)}, found {' '.join(now)}; its baselines have to be measured on the same one"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.comparison.grouping import Grouped, grouped, shared_settings
 from pipeline.comparison.metrics import LINES, METRICS
 from pipeline.comparison.regressions import Regression, regression
-from pipeline.comparison.run_figures import DEVICE, Entry, Point
+from pipeline.comparison.run_figures import DEVICE_SETTINGS, Entry, Point
 from pipeline.comparison.significance import (
     Anova,
     Difference,
@@ -165,7 +165,9 @@ def _few_seeds(groups: Sequence[Grouped]) -> list[str]:
 
 def _devices(groups: Sequence[Grouped]) -> list[str]:
     first = groups[0].entries[0]
-    differing = [key for key in DEVICE if any(e.settings.get(key) != first.settings.get(key) for e in _all(groups))]
+    differing = [
+        key for key in DEVICE_SETTINGS if any(e.settings.get(key) != first.settings.get(key) for e in _all(groups))
+    ]
     if not differing:
         return []
     return [

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.comparison.run_figures import DEVICE, DQN, Entry
+from pipeline.comparison.run_figures import DEVICE_SETTINGS, DQN, Entry
 from pipeline.errors import UserError
 
 BASELINE = "baseline"
@@ -84,9 +84,9 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the settings in which some of those that they concern differ, those that speak for themselves first."""
     keys = dict.fromkeys(key for each in settings for key in each)
     found = [key for key in keys if len({each.get(key, "") for each in settings if _concerns(key, each)}) > 1]
-    devices = {tuple(each.get(key, "") for key in DEVICE) for each in settings}
+    devices = {tuple(each.get(key, "") for key in DEVICE_SETTINGS) for each in settings}
     if len({name for name, *_ in devices}) == len(devices):  # its name says it all
-        found = [key for key in found if key not in DEVICE[1:]]
+        found = [key for key in found if key not in DEVICE_SETTINGS[1:]]
     return sorted(found, key=lambda key: (_SPEAKING.index(key) if key in _SPEAKING else len(_SPEAKING), key))
 
 

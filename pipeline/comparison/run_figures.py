@@ -11,14 +11,27 @@ from typing import Any
 from pydantic import ValidationError
 from scipy.special import ndtri
 
-from pipeline import serialization
 from pipeline.comparison.hypervolume import of_networks
 from pipeline.config import RunConfig
 from pipeline.errors import UserError
 from pipeline.measurement.drift import corrected, corrected_power
-from pipeline.records import Artifact, DeviceFacts, Figures, Interval, Measurement, SearchSpace, Trial
+from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace, Trial
 from pipeline.search.reward import channels_gone
 from pipeline.store import Store
+from pipeline.store.facts import (
+    BASE,
+    BASE_WEIGHTS,
+    CLASSES,
+    CONFIG,
+    DEVICE,
+    DEVICE_FACTS,
+    GIT,
+    SECONDS,
+    SEED,
+    SPACE,
+    SPLITS,
+    StoredSplits,
+)
 from pipeline.store.runs import FINISHED
 from pipeline.store.spaces import require_plan
 
@@ -26,7 +39,7 @@ NOT_SETTINGS = ("seed", "checkpoint_s")
 """What makes runs repetitions of each other, and what changes no result."""
 DQN = "dqn"
 """The strategy, and the section of its own settings."""
-DEVICE = ("device", "kind of device", "board", "runtime", "sensor")
+DEVICE_SETTINGS = ("device", "kind of device", "board", "runtime", "sensor")
 """Settings that tell devices apart: latency, power and energy are compared where all of them agree."""
 
 
@@ -63,7 +76,7 @@ class Entry:
     @property
     def device(self) -> tuple[str, ...]:
         """What has to agree before two latencies may be compared."""
-        return tuple(self.settings.get(name, "") for name in DEVICE)
+        return tuple(self.settings.get(name, "") for name in DEVICE_SETTINGS)
 
 
 def read(store: Store) -> Entry:
@@ -78,15 +91,15 @@ def read(store: Store) -> Entry:
         raise UserError(f"it is {store.status}, so that no network was chosen yet")
     if chosen.after.test_accuracy is None:
         raise UserError("the test accuracy of its chosen network is missing")
-    base = serialization.load(Figures, store.required("base"))
+    base = store.required(BASE)
     points = points_of(store)
     figures, intervals = figures_of(chosen.after, base.measurement, test_images(store))
     return Entry(
         run=store.id,
-        seed=int(store.get("seed", 0)),
+        seed=store.get(SEED) or 0,
         settings=settings_of(store, chosen),
-        data=str((store.get("splits") or {}).get("checksum", "")),
-        program=str(store.get("git") or ""),
+        data=_splits(store).get("checksum", ""),
+        program=store.get(GIT) or "",
         figures=figures | _of_the_search(store, points),
         intervals=intervals,
         points=points,
@@ -95,7 +108,12 @@ def read(store: Store) -> Entry:
 
 def test_images(store: Store) -> int:
     """Return how many images the test split holds; 0: an older run did not say."""
-    return int((store.get("splits") or {}).get("test", 0))
+    return _splits(store).get("test", 0)
+
+
+def _splits(store: Store) -> StoredSplits:
+    splits = store.get(SPLITS)
+    return StoredSplits() if splits is None else splits
 
 
 def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
@@ -104,7 +122,7 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
     Settings that a newer version added have their defaults; those of a run that this version cannot read stand as the
     run has them, so that runs of one version compare.
     """
-    stored = store.required("config")
+    stored = store.required(CONFIG)
     try:
         told = RunConfig.model_validate(stored).model_dump(mode="json", by_alias=True)
     except ValidationError:
@@ -115,7 +133,7 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
     found["model"] = _file_name(found.get("model")) or "default"
     found["data"] = str(told.get("data")).partition(":")[0]
     if told.get("weights"):
-        found["weights"] = f"{Path(told['weights']).name} ({str(store.get('base_weights'))[:8]})"
+        found["weights"] = f"{Path(told['weights']).name} ({str(store.get(BASE_WEIGHTS))[:8]})"
     return found | _device(store, chosen.after.measurement)
 
 
@@ -160,8 +178,7 @@ def points_of(store: Store) -> tuple[Point, ...]:
 
     The intensity is that of the first round's plans: a later round cuts what an earlier one has left.
     """
-    told = store.get("space 1")
-    space = None if told is None else serialization.load(SearchSpace, told)
+    space = store.get(SPACE.of(1))
     found: dict[tuple[int, str], Point] = {}
     for trial in store.trials():
         if space is not None and trial.round == 1:
@@ -185,26 +202,26 @@ def _point(trial: Trial, space: SearchSpace | None) -> Point | None:
 
 
 def _of_the_search(store: Store, points: tuple[Point, ...]) -> dict[str, float]:
-    best, classes, seconds = store.best(), len(store.get("classes") or ()), store.get("seconds")
+    best, seconds, classes = store.best(), store.get(SECONDS), store.get(CLASSES)
     found = {"trials": float(len(store.trials()))}
     if best is not None and best.candidate is not None:
         found["search_accuracy"] = best.candidate.accuracy
     if classes:
-        found["hypervolume"] = of_networks([(point.latency_ratio, point.accuracy) for point in points], classes)
+        found["hypervolume"] = of_networks([(point.latency_ratio, point.accuracy) for point in points], len(classes))
     if seconds is not None:
-        found["seconds"] = float(seconds)
+        found["seconds"] = seconds
     return found
 
 
 def _device(store: Store, measured: Measurement) -> dict[str, str]:
-    device, told = store.get("device") or {}, store.get("facts")
-    facts = None if told is None else serialization.load(DeviceFacts, told)
+    named, facts = store.get(DEVICE), store.get(DEVICE_FACTS)
+    device: Mapping[str, Any] = {} if named is None else named
     version = facts.runtimes.get(measured.runtime, "") if facts else ""
     values = (
         device.get("name", ""), device.get("kind", ""), (facts.board or facts.cpu) if facts else "",
         f"{measured.runtime} {version}".strip(), device.get("power", ""),
     )  # fmt: skip
-    return dict(zip(DEVICE, map(str, values), strict=True))
+    return dict(zip(DEVICE_SETTINGS, map(str, values), strict=True))
 
 
 def _flat(told: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

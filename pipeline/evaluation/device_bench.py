@@ -20,6 +20,7 @@ from pipeline.measurement.feasibility import MEASURED, ratios, with_ratios
 from pipeline.measurement.validity import invalid, why_invalid
 from pipeline.records import Measurement, MeasureSettings
 from pipeline.store import Store
+from pipeline.store.facts import CALIBRATION
 from pipeline.targets import Metric
 
 _log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Bench:
         known = [ratios(part) for part in parts if part is not None]
         found = {metric: between_processes([part[metric] for part in known if metric in part]) for metric in MEASURED}
         spreads = {metric: spread for metric, spread in found.items() if spread is not None}
-        if "latency" in spreads and (calibrated := self.store.get("calibration")):
+        if "latency" in spreads and (calibrated := self.store.get(CALIBRATION)):
             of_device = serialization.load(Calibration, calibrated).spread
             if spreads["latency"].agrees(of_device):
                 spreads["latency"] += of_device

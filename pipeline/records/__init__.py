@@ -15,11 +15,13 @@ from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceF
 from pipeline.records.result import (
     FULL,
     Artifact,
+    Baseline,
     Candidate,
     Figures,
     Measurement,
     Power,
     Trial,
+    VerifiedAccuracy,
     channel_sparsity,
     layout,
 )
@@ -29,6 +31,7 @@ __all__ = [
     "LEVELS",
     "REPLAY",
     "Artifact",
+    "Baseline",
     "Candidate",
     "Count",
     "Device",
@@ -49,6 +52,7 @@ __all__ = [
     "Share",
     "SshAddress",
     "Trial",
+    "VerifiedAccuracy",
     "channel_sparsity",
     "layout",
 ]

@@ -169,3 +169,29 @@ def layout(shape: Sequence[int]) -> str:
     ('NCHW', 'NCL')
     """
     return "NCHW" if len(shape) == 3 else "NCL"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedAccuracy:
+    """Shares of right answers to the same images; None: the device could not be asked."""
+
+    on_device: float | None
+    on_host: float | None
+    images: int
+    """Real images that both answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """A static baseline of a run: another way to cut the same network."""
+
+    name: str
+    figures: Figures | None
+    """None: no plan of this kind is fast enough."""
+    limit: Interval | None = None
+    """The latency ratio of the run's own network, measured in the same session; None: nothing had to be as fast."""
+    share: float | None = None
+    """Of each group's channels, or of all units together, that was to stay."""
+    channels: Mapping[str, int] | None = None
+    """Group → channels that stay."""
+    why_not: str = ""

@@ -4,42 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from pipeline import serialization
 from pipeline.errors import ConfigError
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.measurement.drift import Drift, drift_of
 from pipeline.records import Artifact, Figures, SearchSpace, Trial
+from pipeline.store import Store
 from pipeline.store.device_usage import Usage
+from pipeline.store.facts import (
+    BASE,
+    CALIBRATION,
+    CONFIG,
+    DEVICE,
+    DEVICE_FACTS,
+    SECONDS,
+    SEED,
+    SPACE,
+    SPREADS,
+    STARTED,
+    USAGE,
+    VERSIONS,
+)  # fmt: skip
 from pipeline.targets import parse_target
-
-T = TypeVar("T")
-
-
-class ReadableRun(Protocol):
-    """A run as the report reads it; ``pipeline.store.Store`` is one."""
-
-    @property
-    def id(self) -> str:
-        """Its name."""
-
-    @property
-    def status(self) -> str:
-        """How it stands."""
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return a fact as JSON values."""
-
-    def trials(self) -> list[Trial]:
-        """Return every trial."""
-
-    def pareto(self) -> list[Trial]:
-        """Return the trials that no other beats."""
-
-    def artifacts(self) -> list[Artifact]:
-        """Return the networks that are ready to deploy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,34 +86,34 @@ class Contents:
         return None
 
 
-def gather(run: ReadableRun) -> Contents:
+def gather(run: Store) -> Contents:
     """Read a run, at whatever stage it is."""
-    seconds = run.get("seconds")
+    config, device, facts, versions = run.get(CONFIG), run.get(DEVICE), run.get(DEVICE_FACTS), run.get(VERSIONS)
+    spreads = run.get(SPREADS)
     return Contents(
         id=run.id,
         status=run.status,
-        config=run.get("config", {}),
-        device=run.get("device", {}),
-        facts=run.get("facts", {}),
-        versions=run.get("versions", {}),
-        seed=run.get("seed"),
-        started=run.get("started"),
-        seconds=seconds if isinstance(seconds, int | float) else None,
-        base=_record(Figures, run.get("base")),
-        calibration=_record(Calibration, run.get("calibration")),
-        spreads={metric: serialization.load(Spread, told) for metric, told in (run.get("spreads") or {}).items()},
-        space=_record(SearchSpace, run.get("space")),
+        config=config or {},
+        device=device or {},
+        facts={} if facts is None else DEVICE_FACTS.plain(facts),
+        versions=versions or {},
+        seed=run.get(SEED),
+        started=run.get(STARTED),
+        seconds=run.get(SECONDS),
+        base=run.get(BASE),
+        calibration=run.get(CALIBRATION),
+        spreads=spreads or {},
+        space=run.get(SPACE),
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),
-        usage=tuple(str(serialization.load(Usage, told)) for told in _usages(run)),
+        usage=tuple(str(usage) for usage in usages(run).values()),
         chosen=next((artifact for artifact in run.artifacts() if artifact.chosen), None),
     )
 
 
-def _usages(run: ReadableRun) -> list[Any]:
-    rounds = range(1, int(run.get("config", {}).get("rounds") or 1) + 1)
-    return [told for number in rounds if (told := run.get(f"usage {number}")) is not None]
-
-
-def _record(kind: type[T], plain: object) -> T | None:
-    return None if plain is None else serialization.load(kind, plain)
+def usages(run: Store) -> dict[int, Usage]:
+    """Return how the device's time was spent in each round's search, as far as the run has come."""
+    config = run.get(CONFIG)
+    rounds = range(1, (1 if config is None else config.get("rounds", 1)) + 1)
+    found = {number: run.get(USAGE.of(number)) for number in rounds}
+    return {number: usage for number, usage in found.items() if usage is not None}

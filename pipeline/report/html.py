@@ -17,12 +17,13 @@ from plotly.offline import get_plotlyjs
 from pipeline.errors import OutputError
 from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.report.charts import Chart, charts
-from pipeline.report.contents import Contents, ReadableRun, gather
+from pipeline.report.contents import Contents, gather
 from pipeline.report.cuts import cuts
 from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison, notes
+from pipeline.store import Store
 
 
-def write_report(store: ReadableRun, path: Path) -> None:
+def write_report(store: Store, path: Path) -> None:
     """Write a run's page to ``path``, at whatever stage the run is.
 
     Raises:

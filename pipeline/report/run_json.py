@@ -7,12 +7,31 @@ from typing import Any
 
 from pipeline import serialization
 from pipeline.measurement.drift import Drift, drift_of
+from pipeline.report.contents import usages
+from pipeline.store import Store
 from pipeline.store.device_usage import Usage
-from pipeline.store.store import Store
+from pipeline.store.facts import (
+    BASE,
+    CALIBRATION,
+    CHOSEN,
+    CONFIG,
+    DEVICE,
+    DEVICE_FACTS,
+    FINISHED_AT,
+    GIT,
+    RECORDING,
+    SECONDS,
+    SEED,
+    SPREADS,
+    STARTED,
+    TUNING,
+    VERSIONS,
+    Fact,
+)  # fmt: skip
 
-_FACTS = (
-    "config", "device", "facts", "seed", "versions", "git", "calibration", "spreads", "base", "chosen", "seconds",
-    "started", "finished", "recording", "tuning",
+_SHOWN: tuple[Fact[Any], ...] = (
+    CONFIG, DEVICE, DEVICE_FACTS, SEED, VERSIONS, GIT, CALIBRATION, SPREADS, BASE, CHOSEN, SECONDS, STARTED,
+    FINISHED_AT, RECORDING, TUNING,
 )  # fmt: skip
 
 
@@ -22,7 +41,7 @@ def as_json(store: Store) -> dict[str, Any]:
     return {
         "id": store.id,
         "status": store.status,
-        **{key: store.get(key) for key in _FACTS},
+        **{fact.key: _plain(store, fact) for fact in _SHOWN},
         "usage": {str(number): _usage(usage) for number, usage in usages(store).items()},
         "drift": _drift(store),
         "trials": [serialization.dump(trial) for trial in store.trials()],
@@ -32,11 +51,9 @@ def as_json(store: Store) -> dict[str, Any]:
     }
 
 
-def usages(store: Store) -> dict[int, Usage]:
-    """Return how the device's time was spent in each round's search, as far as the run has come."""
-    rounds = range(1, int((store.get("config") or {}).get("rounds") or 1) + 1)
-    found = {number: store.get(f"usage {number}") for number in rounds}
-    return {number: serialization.load(Usage, usage) for number, usage in found.items() if usage is not None}
+def _plain(store: Store, fact: Fact[Any]) -> Any:
+    value = store.get(fact)
+    return None if value is None else fact.plain(value)
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -7,13 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.facts import BundleFacts
-from pipeline import __version__, serialization
+from pipeline import __version__
 from pipeline.errors import RunNotFoundError
-from pipeline.measurement.calibration import Calibration
 from pipeline.pareto import device_costs, non_dominated
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
-from pipeline.records import FULL, Artifact, DeviceFacts, Figures
+from pipeline.records import FULL, Artifact
 from pipeline.store import Store
+from pipeline.store.facts import (
+    BASE,
+    BASE_WEIGHTS,
+    CALIBRATION,
+    CLASSES,
+    CONFIG,
+    DEVICE,
+    DEVICE_FACTS,
+    GIT,
+    INPUT,
+    SEED,
+    VERSIONS,
+    WINNER,
+)
 from pipeline.store.spaces import space_of_round
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a bundle does without
@@ -44,11 +57,12 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
 
 def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
     """Return what a bundle says of where its network came from; the space is the one that its round cut."""
-    told, calibrated = store.required("input"), store.get("calibration")
+    told, classes, versions = store.required(INPUT), store.required(CLASSES), store.required(VERSIONS)
+    config = store.required(CONFIG)
     fitting = told.get("fitting") or {}
     return BundleFacts(
         run_id=store.id,
-        classes=tuple(store.required("classes")),
+        classes=tuple(classes),
         input_name=told["name"],
         input_shape=tuple(told["shape"]),
         mean=tuple(told["mean"]),
@@ -56,14 +70,14 @@ def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
         resize=fitting.get("resize"),
         interpolation=fitting.get("interpolation", "bilinear"),
         space=space_of_round(store, artifact.round),
-        device=serialization.load(DeviceFacts, store.required("facts")),
-        device_name=store.required("device")["name"],
-        base=serialization.load(Figures, store.required("base")),
-        seed=store.required("seed"),
-        versions=store.required("versions"),
-        config=store.required("config"),
-        git=store.get("git"),
-        calibration=None if calibrated is None else serialization.load(Calibration, calibrated),
+        device=store.required(DEVICE_FACTS),
+        device_name=store.required(DEVICE)["name"],
+        base=store.required(BASE),
+        seed=store.required(SEED),
+        versions=versions,
+        config=dict(config),
+        git=store.get(GIT),
+        calibration=store.get(CALIBRATION),
     )
 
 
@@ -80,20 +94,21 @@ def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, co
     if earlier is None:
         return None
     options = {"images": config.evaluation.ranking_images, **config.criterion_options.model_dump()}
-    plan = artifact.plan
+    plan, of_input = artifact.plan, store.required(INPUT)
+    classes, versions = store.required(CLASSES), store.required(VERSIONS)
     cut = cut_of(builder.space, plan.levels, builder.ranking, config.criterion, options)
     return Recipe(
         model=portable(model),
-        classes=len(store.required("classes")),
-        input_shape=tuple(store.required("input")["shape"]),
-        parameters=store.required("base")["parameters"],
-        weights_sha256=store.get("base_weights"),
+        classes=len(classes),
+        input_shape=tuple(of_input["shape"]),
+        parameters=store.required(BASE).parameters,
+        weights_sha256=store.required(BASE_WEIGHTS),
         cuts=(*earlier, replace(cut, zeros=builder.space.zeros(plan))),
-        seed=store.required("seed"),
-        mean=tuple(store.required("input")["mean"]),
-        std=tuple(store.required("input")["std"]),
-        fitting=store.required("input").get("fitting"),
-        versions={"pipeline": __version__, **store.required("versions")},
+        seed=store.required(SEED),
+        mean=tuple(of_input["mean"]),
+        std=tuple(of_input["std"]),
+        fitting=of_input.get("fitting"),
+        versions={"pipeline": __version__, **versions},
         source=f"run {store.id}, artifact {artifact.id}",
     )
 
@@ -111,7 +126,7 @@ def portable(model: str) -> str:
 def _earlier_cuts(store: Store, number: int) -> tuple[Cut, ...] | None:
     if number == 1:
         return ()
-    before = next(a for a in store.artifacts() if a.id == store.get(f"winner {number - 1}"))
+    before = next(a for a in store.artifacts() if a.id == store.get(WINNER.of(number - 1)))
     return read_recipe(store.blob(before.files[RECIPE])).cuts if RECIPE in before.files else None
 
 

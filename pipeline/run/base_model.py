@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import fx, nn
 
-from pipeline import serialization
 from pipeline.config import RunConfig
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
+from pipeline.measurement.between_processes import Spread
 from pipeline.models.safetensors_io import weights_bytes
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.reconstruction.batch_norm import accuracy
@@ -21,6 +21,7 @@ from pipeline.records import Figures
 from pipeline.run.context import Context
 from pipeline.run.training_stage import forget, learn
 from pipeline.run.transfer_learning import TRAININGS, train_new_head
+from pipeline.store.facts import BASE, BASE_WEIGHTS, SPREADS
 from pipeline.targets import Metric, Target
 from pipeline.training.settings import settings_of
 
@@ -74,7 +75,7 @@ def make_base(context: Context, model: nn.Module) -> Base:
 
 def _network(context: Context, model: nn.Module) -> fx.GraphModule:
     store = context.store
-    if known := store.get("base_weights"):
+    if known := store.get(BASE_WEIGHTS):
         model.load_state_dict(load_file(store.blob(known)))
     else:
         if context.config.head == "new":
@@ -83,7 +84,7 @@ def _network(context: Context, model: nn.Module) -> fx.GraphModule:
             _train(context, model)
         elif context.config.base_training.sparsity.l1:
             context.listen(Note("base_training.sparsity is left out: weights are given, so no base model is trained"))
-        store.set("base_weights", store.put_blob(weights_bytes(model)))
+        store.set(BASE_WEIGHTS, store.put_blob(weights_bytes(model)))
         for name in (_TRAINING, *TRAININGS):
             forget(context, name)
     network = trace(model, context.example, classes=len(context.data.classes))
@@ -100,8 +101,8 @@ def _train(context: Context, model: nn.Module) -> None:
 
 def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes) -> Figures:
     store = context.store
-    if known := store.get("base"):
-        return serialization.load(Figures, known)
+    if known := store.get(BASE):
+        return known
     context.listen(Stage("Measure the base model"))
     measures, bench = measures_of(network, context.example), Bench(context.agent, store, probe)
     figures = Figures(
@@ -109,8 +110,9 @@ def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes)
         test_accuracy=None, **asdict(measures),
         size_bytes=size, measurement=bench.base(),
     )  # fmt: skip
-    store.set("base", figures)
-    store.set("spreads", {metric: serialization.dump(spread) for metric, spread in bench.spreads.items()})
+    store.set(BASE, figures)
+    spreads: dict[str, Spread] = {metric: spread for metric, spread in bench.spreads.items()}  # noqa: C416
+    store.set(SPREADS, spreads)
     context.listen(
         Note(f"base: {figures.search_accuracy:.1%} on {context.data.name}'s search split, "
              f"{figures.measurement.p50_ms.value:.3g} ms, {measures.parameters:,} parameters, "

@@ -22,6 +22,7 @@ from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import cut
 from pipeline.records import Group, Interval, SearchSpace
 from pipeline.run.context import Context
+from pipeline.store.facts import CHANNEL_STEP
 
 _KEY = "channel step"
 COARSEST = 32
@@ -41,13 +42,13 @@ def channel_step(context: Context, network: fx.GraphModule, base_probe: bytes) -
     agent, store = context.agent, context.store
     if agent.device.channel_step is not None:
         return agent.device.channel_step
-    known = store.get(_KEY) or (store.get("space") or {}).get("step")  # a run that was begun before steps were measured
+    known = store.get(CHANNEL_STEP)
     if known is None:
         context.listen(Stage("Find the board's channel step"))
         known = _measured(context, network, Bench(agent, store, base_probe))
         context.listen(Note(f"channels are kept in steps of {known}, as measured on {agent.device.name}"))
-        store.set(_KEY, known)
-    return int(known)
+        store.set(CHANNEL_STEP, known)
+    return known
 
 
 def found_step(saves: Callable[[int], float | None], first: int) -> int:

@@ -15,9 +15,9 @@ from pipeline.errors import StoppedError
 from pipeline.events import Listener, Step
 from pipeline.export.format import Format
 from pipeline.store import Store
+from pipeline.store.facts import TUNING
 from pipeline.training.accelerator import Accelerator, open_accelerator
 
-TUNING = "tuning"
 """The fact that says which tuning a run belongs to, by which settings, and whether it may read the test split."""
 
 

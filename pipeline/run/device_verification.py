@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 
-from pipeline import serialization
 from pipeline.errors import ExportError, MeasureError
 from pipeline.events import Note, Stage
+from pipeline.records import VerifiedAccuracy
 from pipeline.run.context import Context
+from pipeline.store.facts import VERIFIED
 
 ACCURACY_TOLERANCE = 0.002
 """The device may differ from the host by so much of the verified images."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """Shares of right answers to the same images; None: the device could not be asked."""
-
-    on_device: float | None
-    on_host: float | None
-    images: int
-    """Real images that both answered."""
-
-
-def verify(context: Context, model: bytes) -> Verified:
+def verify(context: Context, model: bytes) -> VerifiedAccuracy:
     """Let the device answer real images with a whole file, once in a run, and compare it with the host.
 
     A recording holds the outputs of its own files alone; a network that another machine trained to other weights is
@@ -34,15 +24,15 @@ def verify(context: Context, model: bytes) -> Verified:
         ExportError: they differ by more than the tolerance.
         MeasureError: the device cannot load or run the file.
     """
-    fact = f"verified {sha256(model).hexdigest()}"
+    fact = VERIFIED.of(sha256(model).hexdigest())
     if known := context.store.get(fact):
-        return serialization.load(Verified, known)
+        return known
     verified = _verified(context, model)
     context.store.set(fact, verified)
     return verified
 
 
-def _verified(context: Context, model: bytes) -> Verified:
+def _verified(context: Context, model: bytes) -> VerifiedAccuracy:
     images, labels = next(context.data.val.batches(context.config.recovery.verify_images))
     context.listen(Stage(f"Verify on the device with {len(labels)} images"))
     try:
@@ -51,7 +41,7 @@ def _verified(context: Context, model: bytes) -> Verified:
         if context.agent.device.recording is None:
             raise
         context.listen(Note(f"not verified: {error}"))
-        return Verified(None, None, 0)
+        return VerifiedAccuracy(None, None, 0)
     right_there = there_said.argmax(1) == labels.numpy()
     right_here = context.format.answers(model, images.numpy()).argmax(1) == labels.numpy()
     there, here = float(right_there.mean()), float(right_here.mean())
@@ -60,4 +50,4 @@ def _verified(context: Context, model: bytes) -> Verified:
             f"the device answers {there:.1%} of {len(labels)} images right, the host {here:.1%}, with the same "
             "file; its runtime computes something else: try another version of it"
         )
-    return Verified(there, here, len(labels))
+    return VerifiedAccuracy(there, here, len(labels))

@@ -24,6 +24,7 @@ from pipeline.run.context import Context
 from pipeline.run.successive_halving import Rung
 from pipeline.run.training_stage import forget, learn
 from pipeline.search.reward import require_comparable
+from pipeline.store.facts import RUNG, TrainedRung
 from pipeline.targets import Metric
 from pipeline.training.settings import FineTuning, settings_of
 
@@ -78,15 +79,15 @@ class Finals:
         """
         context, name = self.context, self.training(trial, rungs, number)
         context.stop_if_asked()
-        if known := context.store.get(_rung(name)):
-            return float(known["validation_accuracy"])
+        if known := context.store.get(RUNG.of(name)):
+            return known["validation_accuracy"]
         network = self._before(trial, rungs, number)
         which = f", rung {number + 1} of {len(rungs)}" if len(rungs) > 1 else ""
         title = f"Fine-tune finalist {trial.index}{which}"
         self._train(name, network, trial.plan, context.data.train, rungs[number].settings, title)
         scored = self._validated(network)
         weights = context.store.put_blob(weights_bytes(network))
-        context.store.set(_rung(name), {"weights": weights, "validation_accuracy": scored})
+        context.store.set(RUNG.of(name), TrainedRung(weights=weights, validation_accuracy=scored))
         forget(context, name)
         return scored
 
@@ -97,7 +98,7 @@ class Finals:
             return known
         assert trial.candidate is not None  # only measured trials become finalists
         assert trial.measurement is not None
-        found, climbed = trial.candidate, self.context.store.get(_rung(name))
+        found, climbed = trial.candidate, self.context.store.required(RUNG.of(name))
         before = Figures(
             search_accuracy=found.accuracy, test_accuracy=None, parameters=found.parameters, macs=found.macs,
             size_bytes=found.size_bytes, measurement=trial.measurement, channels=found.channels,
@@ -106,7 +107,7 @@ class Finals:
         artifact = Artifact(
             id=name, trial=trial.index, plan=trial.plan, key=trial.key, files={}, before=before, after=before,
             device_accuracy=None, host_accuracy=None, round=self.bench.round,
-            validation_accuracy=float(climbed["validation_accuracy"]),
+            validation_accuracy=climbed["validation_accuracy"],
         )  # fmt: skip
         return self.artifacts.build(artifact, self._loaded(trial.plan, climbed["weights"]))
 
@@ -161,7 +162,7 @@ class Finals:
         if number == 0:
             self.context.listen(Stage(f"Cut finalist {trial.index} and fit its layers"))
             return self.builder.finalist(trial.plan)
-        before = self.context.store.get(_rung(self.training(trial, rungs, number - 1)))
+        before = self.context.store.required(RUNG.of(self.training(trial, rungs, number - 1)))
         return self._loaded(trial.plan, before["weights"])
 
     def _loaded(self, plan: PruningPlan, weights: str) -> fx.GraphModule:
@@ -222,8 +223,3 @@ class Finals:
         require_comparable(measurement)
         size = size_bytes / self.base.figures.size_bytes
         return violation(relative_costs(measurement, size=size, sparsity=sparsity), self.limits)
-
-
-def _rung(training: str) -> str:
-    """Return the fact in which a rung's weights and score are stored."""
-    return f"rung {training}"

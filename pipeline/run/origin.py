@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
 from pipeline.regular_file import WEIGHTS_BYTES, opened
 from pipeline.store import Store
+from pipeline.store.facts import BASE_WEIGHTS, CODE, WEIGHTS_FILE
 
 if TYPE_CHECKING:  # torch takes seconds to import, and what has changed is told before
     from pipeline.config import RunConfig
-
-_CODE, _WEIGHTS = "code", "weights file"
 
 
 def remember_origin(store: Store, config: RunConfig) -> None:
     """Store what the run has read, unless it was stored when the run began."""
     from pipeline.user_code import code_of
 
-    if store.get(_CODE) is None:
+    if store.get(CODE) is None:
         named = [config.model or "", config.data.removeprefix("dataset:") if config.data.startswith("dataset:") else ""]
-        store.set(_CODE, code_of(spec for spec in named if ":" in spec))
-    if store.get(_WEIGHTS) is None and config.weights is not None and store.get("base_weights") is None:
+        store.set(CODE, code_of(spec for spec in named if ":" in spec))
+    if store.get(WEIGHTS_FILE) is None and config.weights is not None and store.get(BASE_WEIGHTS) is None:
         path = config.weights.absolute()
-        store.set(_WEIGHTS, {str(path): _sha256(path)})
+        digests = {str(path): _sha256(path)}
+        store.set(WEIGHTS_FILE, digests)
 
 
 def require_same_origin(store: Store) -> None:
@@ -35,13 +34,14 @@ def require_same_origin(store: Store) -> None:
     Raises:
         UserError: says which file, what it was and is, and how to go on.
     """
-    read_again = {} if store.get("base_weights") is not None else store.get(_WEIGHTS) or {}
-    known: Mapping[str, str] = {**(store.get(_CODE) or {}), **read_again}
+    read_again = {} if store.get(BASE_WEIGHTS) is not None else store.get(WEIGHTS_FILE) or {}
+    code = store.get(CODE)
+    known = {**(code or {}), **read_again}
     changed = {path: now for path, digest in known.items() if (now := _sha256(Path(path))) != digest}
     if not changed:
         return
     path, now = next(iter(changed.items()))
-    what = "is gone" if now is None else f"has changed: its SHA-256 was {known[path][:12]}…, and is {now[:12]}…"
+    what = "is gone" if now is None else f"has changed: its SHA-256 was {str(known[path])[:12]}…, and is {now[:12]}…"
     more = f", and {len(changed) - 1} more have changed" if len(changed) > 1 else ""
     raise UserError(
         f"run {store.id} began with another {path}, which {what}{more}; put it back as it was, or start a new run "

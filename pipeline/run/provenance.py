@@ -8,9 +8,21 @@ from importlib.metadata import version
 
 from pipeline.devices.agent_client import Agent
 from pipeline.events import Listener, Note
-from pipeline.export.format import INPUT
+from pipeline.export.format import INPUT as INPUT_NAME
 from pipeline.run.context import Context
 from pipeline.store import Store
+from pipeline.store.facts import (
+    CALIBRATION,
+    CLASSES,
+    DEVICE,
+    DEVICE_FACTS,
+    GIT,
+    INPUT,
+    SEED,
+    VERSIONS,
+    Input,
+    NamedDevice,
+)
 
 _PACKAGES = (
     "torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "scikit-learn",
@@ -22,30 +34,28 @@ def describe(context: Context) -> None:
     """Store what the run is made of; a resumed run stores it anew, since the device may have been updated."""
     store, data, agent = context.store, context.data, context.agent
     device = agent.device
-    if store.get("facts") is None:
+    if store.get(DEVICE_FACTS) is None:
         remember_calibration(store, agent, context.listen)
-    store.set("device", {"name": device.name, "kind": device.kind, "power": agent.power_backend})
-    store.set("facts", agent.facts)
-    store.set("classes", list(data.classes))
-    fitting = data.fitting and {"resize": data.fitting.resize, "interpolation": data.fitting.interpolation}
-    told = {
-        "name": INPUT,
-        "shape": list(data.shape),
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "fitting": fitting,
-    }
-    store.set("input", told)
-    store.set("seed", context.config.seed)
-    store.set("versions", {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}})
-    store.set("git", _git_state())
+    store.set(DEVICE, NamedDevice(name=device.name, kind=device.kind, power=agent.power_backend))
+    store.set(DEVICE_FACTS, agent.facts)
+    store.set(CLASSES, list(data.classes))
+    fitted = data.fitting
+    stored = Input(
+        name=INPUT_NAME, shape=list(data.shape), mean=list(data.mean), std=list(data.std),
+        fitting=None if fitted is None else {"resize": fitted.resize, "interpolation": fitted.interpolation},
+    )  # fmt: skip
+    store.set(INPUT, stored)
+    store.set(SEED, context.config.seed)
+    store.set(VERSIONS, {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}})
+    if (git := _git_state()) is not None:
+        store.set(GIT, git)
 
 
 def remember_calibration(store: Store, agent: Agent, listen: Listener) -> None:
     """Store what is known of the device's intervals as a run begins; it goes by that to its end."""
     known = agent.calibration()
     if known.calibration is not None:
-        store.set("calibration", known.calibration)
+        store.set(CALIBRATION, known.calibration)
     elif known.why:
         listen(Note(f"not used: {known.why}"))
 

@@ -29,6 +29,7 @@ from pipeline.run.problem import problem_of
 from pipeline.run.search_stage import Search
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.target_check import TargetCheck
+from pipeline.store.facts import WINNER
 from pipeline.store.spaces import remember_space
 from pipeline.targets import Metric
 
@@ -49,11 +50,11 @@ def prune_once(
     builder = builder_of(context, network, space)
     bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
     finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
-    winner = next((a for a in store.artifacts() if a.id == store.get(f"winner {number}")), None)
+    winner = next((a for a in store.artifacts() if a.id == store.get(WINNER.of(number))), None)
     if winner is None:
         remember_space(store, number, space)
         winner = _search_and_choose(context, base, builder, bench, limits, finals)
-        store.set(f"winner {number}", winner.id)
+        store.set(WINNER.of(number), winner.id)
     return finals.network(winner), winner
 
 

@@ -19,13 +19,14 @@ from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.records import Artifact, Device
 from pipeline.report.html import write_report
 from pipeline.run.base_model import Base, make_base
-from pipeline.run.context import TUNING, Context
+from pipeline.run.context import Context
 from pipeline.run.inputs import Inputs, load_inputs, require_fit
 from pipeline.run.origin import remember_origin
 from pipeline.run.provenance import describe
 from pipeline.run.round import limits_of_round, prune_once
 from pipeline.run.splitting import store_splits
 from pipeline.store import Store
+from pipeline.store.facts import BASE, CHOSEN, MODES, SECONDS, TUNING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +86,11 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         _note_modes(context)
         base = make_base(context, inputs.model)
         network, winner = _all_rounds(context, base)
-        if (store.get(TUNING) or {"judged": True})["judged"]:
+        tuning = store.get(TUNING)
+        if tuning is None or tuning["judged"]:
             winner = _judged_on_test(context, base, network, winner)
         store.add_artifact(replace(winner, chosen=True))
-        store.set("chosen", winner.id)
+        store.set(CHOSEN, winner.id)
     store.finish()
     write_report(store, store.path / "report.html")
 
@@ -106,14 +108,14 @@ def _judged_on_test(context: Context, base: Base, network: fx.GraphModule, winne
     """Read the test split, this once, for the base and for the winner; return the winner with its figure."""
     context.listen(Stage("Read the test split, once"))
     store, test = context.store, context.data.test
-    store.set("base", replace(base.figures, test_accuracy=accuracy(base.network, test)))
+    store.set(BASE, replace(base.figures, test_accuracy=accuracy(base.network, test)))
     return replace(winner, after=replace(winner.after, test_accuracy=accuracy(network, test)))
 
 
 def _note_modes(context: Context) -> None:
     """Store the power modes of the run, and say which of those wanted the board is not in."""
     modes = context.agent.hold()
-    context.store.set("modes", dict(modes))
+    context.store.set(MODES, dict(modes))
     for mode, why in modes.get("refused", {}).items():
         context.listen(Note(f"power mode {mode} not set: {why}"))
 
@@ -121,11 +123,11 @@ def _note_modes(context: Context) -> None:
 @contextmanager
 def _timed(store: Store) -> Iterator[None]:
     """Add the seconds of work, however it ends, to those of earlier parts of the run."""
-    start, earlier = time.monotonic(), float(store.get("seconds") or 0.0)
+    start, earlier = time.monotonic(), store.get(SECONDS) or 0.0
     try:
         yield
     finally:
-        store.set("seconds", earlier + time.monotonic() - start)
+        store.set(SECONDS, earlier + time.monotonic() - start)
 
 
 def _device_news(listen: Listener) -> Callable[[Mapping[str, object]], None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pipeline import plugins, serialization
+from pipeline import plugins
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import MeasureError
 from pipeline.evaluation.candidate_builder import Builder
@@ -26,7 +26,8 @@ from pipeline.run.loop import search
 from pipeline.search.planner import indices
 from pipeline.search.reward import require_comparable, reward
 from pipeline.search.strategy import Problem
-from pipeline.store.device_usage import Usage, Watch
+from pipeline.store.device_usage import Watch
+from pipeline.store.facts import USAGE
 from pipeline.targets import Metric
 
 FAILURES_IN_A_ROW = 5
@@ -94,14 +95,14 @@ class Search:
     @contextmanager
     def _usage_kept(self, watch: Watch) -> Iterator[None]:
         """Store how the device's time was spent, however the search ends; earlier parts of the run are added."""
-        key = f"usage {self.bench.round}"
+        fact = USAGE.of(self.bench.round)
         try:
             yield
         finally:
             usage = watch.usage(shared=self.context.agent.lookahead == 0)
             if usage is not None:
-                earlier = self.context.store.get(key)
-                self.context.store.set(key, serialization.load(Usage, earlier) + usage if earlier else usage)
+                earlier = self.context.store.get(fact)
+                self.context.store.set(fact, earlier + usage if earlier else usage)
 
     def _stop_at_failures(self, found: list[Trial]) -> None:
         last = found[-FAILURES_IN_A_ROW:]

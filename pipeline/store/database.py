@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pipeline import serialization
 from pipeline.errors import StoreError
 from pipeline.regular_file import is_there
 from pipeline.store.error_translation import explained
-from pipeline.store.facts import require_kind
+from pipeline.store.facts import Fact
+
+T = TypeVar("T")
 
 NAME = "run.sqlite"
 SCHEMA_VERSION = 1
@@ -85,21 +87,20 @@ class Database:
         with explained(self._path):
             self._connection.execute(statement, values)
 
-    def fact(self, key: str) -> Any:
+    def fact(self, fact: Fact[T]) -> T | None:
         """Return a fact, None where it is absent.
 
         Raises:
             StoreError: what stands there is no JSON, or no such fact.
         """
-        rows = self.rows("SELECT json FROM facts WHERE key = ?", key)
+        rows = self.rows("SELECT json FROM facts WHERE key = ?", fact.key)
         try:
-            value = record_from(rows[0][0]) if rows else None
-            require_kind(key, value)
+            plain = record_from(rows[0][0]) if rows else None
+            return None if plain is None else fact.read(plain)
         except ValueError as error:
             raise StoreError(
-                f"{self._path} is damaged: its fact {key!r} cannot be read ({serialization.problem(error)})"
+                f"{self._path} is damaged: its fact {fact.key!r} cannot be read ({serialization.problem(error)})"
             ) from error
-        return value
 
     def require_sound(self) -> None:
         """Read the file through, which takes a millisecond a megabyte.

@@ -1,111 +1,195 @@
-"""What each fact of a run has to be: a stored run is a file like any other, and may be damaged or somebody else's."""
+"""Facts: every key of a run's store, with the type of what stands there. Nobody else makes one up.
+
+A stored run is a file like any other, and may be damaged or somebody else's: a fact is checked as it is read.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, Generic, NotRequired, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, with_config
+from pydantic_core import PydanticSerializationError
+from typing_extensions import TypedDict
 
-from pipeline import serialization
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
-from pipeline.records import DeviceFacts, Figures, SearchSpace
+from pipeline.records import Baseline, DeviceFacts, Figures, SearchSpace, VerifiedAccuracy
 from pipeline.store.device_usage import Usage
 
+T = TypeVar("T")
+
 MOST_ROUNDS = 10_000
+_OTHERS_TOO = ConfigDict(extra="allow")
 
 
-class _Fact(BaseModel):
-    """A fact of several values; others may stand beside them."""
+@dataclass(frozen=True, slots=True)
+class Fact(Generic[T]):
+    """One key, and the type of its value; absent reads as None.
 
-    model_config = ConfigDict(extra="allow")
+    >>> SECONDS.read(12.5), WINNER.of(2).key
+    (12.5, 'winner 2')
+    >>> SECONDS.read("long")
+    Traceback (most recent call last):
+    pydantic_core._pydantic_core.ValidationError: ...
+    """
+
+    key: str
+    kind: type[T]
+
+    def of(self, which: object) -> Fact[T]:
+        """Return the fact of one round, one training or one file."""
+        return Fact(f"{self.key} {which}", self.kind)
+
+    def read(self, plain: object) -> T:
+        """Return the value that ``plain`` JSON stands for; raise ValueError where it is none of this fact."""
+        value: T = _adapter_of(self.kind).validate_python(plain)
+        return value
+
+    def plain(self, value: T) -> Any:
+        """Return a value as plain JSON; raise ValueError where it is not of the fact's type."""
+        try:
+            return _adapter_of(self.kind).dump_python(value, mode="json", warnings="error")
+        except PydanticSerializationError as error:
+            raise ValueError(str(error)) from error
 
 
-class _Config(_Fact):
-    data: StrictStr = ""
-    model: StrictStr | None = None
-    weights: StrictStr | None = None
-    target: list[StrictStr] | StrictStr = ""
-    rounds: StrictInt = Field(1, ge=1, le=MOST_ROUNDS)
+def _adapter_of(kind: Any) -> TypeAdapter[Any]:
+    return _adapter(kind)
 
 
-class _Device(_Fact):
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Building one takes milliseconds. Text stays text and a number a number; records read what JSON has of them."""
+    return TypeAdapter(kind, config=ConfigDict(strict=True)) if kind in (str, int, float) else TypeAdapter(kind)
+
+
+# ---------------------------------------------------------------- values of several fields
+
+
+@with_config(_OTHERS_TOO)
+class Config(TypedDict):
+    """A run's settings as they were written, of whatever version: ``RunConfig`` reads them."""
+
+    data: NotRequired[StrictStr]
+    model: NotRequired[StrictStr | None]
+    weights: NotRequired[StrictStr | None]
+    target: NotRequired[list[StrictStr] | StrictStr]
+    rounds: NotRequired[Annotated[StrictInt, Field(ge=1, le=MOST_ROUNDS)]]
+
+
+@with_config(_OTHERS_TOO)
+class NamedDevice(TypedDict):
+    """The device as the inventory names it, and the sensor that it was measured with."""
+
     name: StrictStr
-    kind: StrictStr = ""
+    kind: NotRequired[StrictStr]
+    power: NotRequired[StrictStr | None]
 
 
-class _Input(_Fact):
+@with_config(_OTHERS_TOO)
+class Input(TypedDict):
+    """What the network takes: its input's name, the shape without the batch, how it is normalised and fitted."""
+
     name: StrictStr
     shape: list[StrictInt]
     mean: list[StrictFloat | StrictInt]
     std: list[StrictFloat | StrictInt]
+    fitting: NotRequired[dict[str, Any] | None]
 
 
-class _Splits(_Fact):
-    checksum: StrictStr = ""
-    test: StrictInt = 0
+@with_config(_OTHERS_TOO)
+class StoredSplits(TypedDict):
+    """Where the splits lie, of how many images they are, and how many each has."""
+
+    blob: NotRequired[StrictStr]
+    images: NotRequired[StrictInt]
+    checksum: NotRequired[StrictStr]
+    train: NotRequired[StrictInt]
+    search: NotRequired[StrictInt]
+    val: NotRequired[StrictInt]
+    test: NotRequired[StrictInt]
 
 
-class _Tuning(_Fact):
+@with_config(_OTHERS_TOO)
+class Tuning(TypedDict):
+    """Which tuning a run belongs to, what it tried, and whether the run may read the test split."""
+
     of: StrictStr
     settings: dict[str, StrictFloat | StrictInt]
     judged: StrictBool
 
 
-class _Verified(_Fact):
-    on_device: StrictFloat | StrictInt | None
-    on_host: StrictFloat | StrictInt | None
-    images: StrictInt
+class TrainedRung(TypedDict):
+    """A finalist's weights after a rung of training, and its accuracy on the validation split."""
 
-
-class _Rung(_Fact):
     weights: StrictStr
     validation_accuracy: StrictFloat | StrictInt
 
 
-_KINDS: Mapping[str, Any] = {
-    "base": Figures, "base_weights": StrictStr, "calibration": Calibration, "channel step": StrictInt,
-    "chosen": StrictStr, "classes": list[StrictStr], "code": dict[str, StrictStr], "config": _Config, "device": _Device,
-    "facts": DeviceFacts, "failure": StrictStr, "finished": StrictStr, "folder": StrictStr, "git": StrictStr,
-    "input": _Input, "inventory": StrictStr, "modes": dict[str, Any], "recording": StrictStr, "rung": _Rung,
-    "seconds": StrictFloat | StrictInt, "seed": StrictInt, "space": SearchSpace, "splits": _Splits,
-    "spreads": dict[str, Spread],
-    "started": StrictStr, "status": StrictStr, "tuning": _Tuning, "usage": Usage, "verified": _Verified,
-    "versions": dict[str, StrictStr], "weights file": dict[str, StrictStr], "winner": StrictStr,
-}  # fmt: skip
-"""By the fact's name, less the round, the training or the file that it is of."""
-_OF = re.compile(r" \d+$|(?<=^rung) .*$|(?<=^verified) .*$")
+# ---------------------------------------------------------------- what a run began with
 
+STARTED = Fact("started", str)
+"""ISO time."""
+FINISHED_AT = Fact("finished", str)
+"""ISO time; absent while the run can go on."""
+STATUS = Fact("status", str)
+FAILURE = Fact("failure", str)
+"""Why the run cannot go on, in a sentence."""
+SECONDS = Fact("seconds", float)
+"""Of work, pauses taken off."""
+CONFIG = Fact("config", Config)
+FOLDER = Fact("folder", str)
+"""In which the run was started."""
+INVENTORY = Fact("inventory", str)
+"""The file that was named; absent: the default one."""
+RECORDING = Fact("recording", str)
+"""Name of the file of the board's answers, in the run's folder."""
+TUNING = Fact("tuning", Tuning)
+CODE = Fact("code", dict[str, str])
+"""The user's files that were imported → their SHA-256."""
+WEIGHTS_FILE = Fact("weights file", dict[str, str | None])
+"""The user's checkpoint → its SHA-256."""
+SEED = Fact("seed", int)
+VERSIONS = Fact("versions", dict[str, str])
+GIT = Fact("git", str)
+"""Commit of the folder in which the run was started."""
 
-def require_kind(key: str, value: object) -> None:
-    """Raise ValueError where a fact is not what facts of its name are; None is none yet, and unknown ones are free.
+# ---------------------------------------------------------------- data and device
 
-    >>> require_kind("winner 2", "r2t5")
-    >>> require_kind("seconds", "long")
-    Traceback (most recent call last):
-    ValueError: float: Input should be a valid number
-    """
-    kind = _KINDS.get(_OF.sub("", key))
-    if kind is not None and value is not None:
-        try:
-            _adapter(_OF.sub("", key)).validate_python(value)
-        except ValidationError as error:
-            raise ValueError(serialization.problem(error)) from error
+SPLITS = Fact("splits", StoredSplits)
+SKIPPED = Fact("skipped", list[str])
+"""Images that could not be read."""
+CLASSES = Fact("classes", list[str])
+INPUT = Fact("input", Input)
+DEVICE = Fact("device", NamedDevice)
+DEVICE_FACTS = Fact("facts", DeviceFacts)
+MODES = Fact("modes", dict[str, Any])
+"""Power modes that the board was put into, and those that it refused."""
+CALIBRATION = Fact("calibration", Calibration)
+SPREADS = Fact("spreads", dict[str, Spread])
+"""How far processes differ, by metric, as the base model beside itself showed."""
+CHANNEL_STEP = Fact("channel step", int)
 
+# ---------------------------------------------------------------- what came of it
 
-@cache
-def _adapter(name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_KINDS[name])
+BASE = Fact("base", Figures)
+BASE_WEIGHTS = Fact("base_weights", str)
+"""Blob of the base model's weights."""
+SPACE = Fact("space", SearchSpace)
+"""``of(number)`` a round's; by itself the last round's, which holds the chosen network."""
+USAGE = Fact("usage", Usage)
+"""``of(number)`` a round's search."""
+RUNG = Fact("rung", TrainedRung)
+"""``of(name)`` a finalist's training."""
+WINNER = Fact("winner", str)
+"""``of(number)`` a round's artifact."""
+VERIFIED = Fact("verified", VerifiedAccuracy)
+"""``of(sha256)`` a model file."""
+CHOSEN = Fact("chosen", str)
+"""The artifact to deploy."""
+BASELINE = Fact("baseline", Baseline)
+"""``of(name)`` a static baseline."""
+TRAINED_BASELINE = Fact("baseline-weights", str)
+"""``of(stage)`` a baseline's training: the blob of its weights."""

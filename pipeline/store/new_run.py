@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, StoreError
 from pipeline.records import Device
 from pipeline.store import Store
+from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY, Fact, NamedDevice
 from pipeline.store.writable import try_out
 
 
@@ -20,12 +22,13 @@ def begin(runs: Path, told: RunConfig, board: Device, inventory: Path | None, *,
     Raises:
         OutputError: the folder cannot be written.
     """
-    facts = {
-        "config": told.model_dump(mode="json", by_alias=True),
-        "device": {"name": board.name, "kind": board.kind},
-        "folder": str(Path.cwd()),
-        "inventory": str(inventory.absolute()) if inventory else None,
+    facts: dict[Fact[Any], object] = {
+        CONFIG: told.model_dump(mode="json", by_alias=True),
+        DEVICE: NamedDevice(name=board.name, kind=board.kind),
+        FOLDER: str(Path.cwd()),
     }
+    if inventory is not None:
+        facts[INVENTORY] = str(inventory.absolute())
     try:
         return Store.create(runs, label=f"{told.data.partition(':')[0]}-{board.name} {note}", facts=facts)
     except StoreError as error:

@@ -20,6 +20,7 @@ from pipeline.regular_file import exists, is_folder, is_there
 from pipeline.store.blobs import sync_folder
 from pipeline.store.database import NAME, Database
 from pipeline.store.error_translation import explained
+from pipeline.store.facts import CONFIG, DEVICE, FINISHED_AT, SECONDS, STARTED, STATUS
 from pipeline.store.lock import is_written
 
 RUNNING = "running"
@@ -155,7 +156,7 @@ def _checked(root: Path, run: RunSummary) -> RunSummary:
 
 def read_status(database: Database, folder: Path) -> str:
     """Return how the run stands: one that says it is running, but that nobody writes, was interrupted."""
-    status = str(database.fact("status") or RUNNING)
+    status = database.fact(STATUS) or RUNNING
     return INTERRUPTED if status == RUNNING and not is_written(folder) else status
 
 
@@ -179,18 +180,18 @@ def _summary_or_damaged(folder: Path) -> RunSummary:
 
 
 def _summary(database: Database, folder: Path) -> RunSummary:
-    config = database.fact("config")
-    config = config if isinstance(config, Mapping) else {}
+    stored = database.fact(CONFIG)
+    config: Mapping[str, Any] = {} if stored is None else stored
     trials, best, last = database.rows(
         "SELECT count(*), max(CASE WHEN feasible THEN reward END), max(at) FROM trials",
     )[0]
     status = read_status(database, folder)
-    started, finished, worked = (database.fact(key) for key in ("started", "finished", "seconds"))
+    started, finished, worked = database.fact(STARTED), database.fact(FINISHED_AT), database.fact(SECONDS)
     end = datetime.now(UTC).isoformat() if status == RUNNING else finished or last
     return RunSummary(
         id=folder.name,
         status=status,
-        device=_device(database.fact("device") or config.get("device")),
+        device=_device(database.fact(DEVICE) or config.get("device")),
         model=_in_words(config.get("model")),
         data=_in_words(config.get("data")),
         target=_in_words(config.get("target") or config.get("targets")),
@@ -198,7 +199,7 @@ def _summary(database: Database, folder: Path) -> RunSummary:
         best_reward=best,
         started=started,
         finished=finished,
-        seconds=worked if isinstance(worked, float) and status != RUNNING else _seconds_between(started, end),
+        seconds=worked if worked is not None and status != RUNNING else _seconds_between(started, end),
         settings=bool(config),
     )
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline import serialization
 from pipeline.errors import StoreError
 from pipeline.records import PruningPlan, SearchSpace
 from pipeline.store import Store
+from pipeline.store.facts import SPACE
 
 
 def remember_space(store: Store, number: int, space: SearchSpace) -> None:
     """Store the space of a round; ``space`` alone is the last round's, which holds the chosen network."""
-    store.set(f"space {number}", space)
-    store.set("space", space)
+    store.set(SPACE.of(number), space)
+    store.set(SPACE, space)
 
 
 def require_plan(store: Store, space: SearchSpace, plan: PruningPlan, what: str) -> None:
@@ -25,4 +25,4 @@ def require_plan(store: Store, space: SearchSpace, plan: PruningPlan, what: str)
 
 def space_of_round(store: Store, number: int) -> SearchSpace:
     """Return the space that a round's plans are made for."""
-    return serialization.load(SearchSpace, store.required(f"space {number}"))
+    return store.required(SPACE.of(number))

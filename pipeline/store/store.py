@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from pipeline.records import Artifact, Measurement, Trial
 from pipeline.store import checkpoints, runs
 from pipeline.store.blobs import Blobs
 from pipeline.store.database import Database, record_from
+from pipeline.store.facts import FINISHED_AT, STARTED, STATUS, Fact
 from pipeline.store.lock import WriterLock
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class Store:
     # ------------------------------------------------------------ open and close
 
     @classmethod
-    def create(cls, root: Path, *, label: str, facts: Mapping[str, object] | None = None) -> Store:
+    def create(cls, root: Path, *, label: str, facts: Mapping[Fact[Any], object] | None = None) -> Store:
         """Begin a run under ``root``; whoever sees its folder sees its ``facts``, too.
 
         Raises:
@@ -51,8 +52,8 @@ class Store:
             lock = WriterLock(new)
             undo.callback(lock.release)
             with cls(new, Database.create(new), None) as begun:
-                for key, value in {"started": _now(), "status": runs.RUNNING, **(facts or {})}.items():
-                    begun.set(key, value)
+                for fact, value in {STARTED: _now(), STATUS: runs.RUNNING, **(facts or {})}.items():
+                    begun.set(fact, value)
             folder = runs.published(new, label)
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             store = cls(folder, Database.open(folder, write=True), lock)
@@ -120,27 +121,31 @@ class Store:
 
     def finish(self, status: str = runs.FINISHED) -> None:
         """Say how and when the run ended."""
-        self.set("finished", _now())
-        self.set("status", status)
+        self.set(FINISHED_AT, _now())
+        self.set(STATUS, status)
 
-    def set(self, key: str, value: object) -> None:
-        """Store a fact: a record or anything that JSON can say; replaces an older one.
+    def set(self, fact: Fact[T], value: T) -> None:
+        """Store a fact; replaces an older one.
 
         Raises:
             StoreError: JSON cannot say it; nan and infinity are such.
         """
-        self._database.write("INSERT OR REPLACE INTO facts VALUES (?, ?)", key, _text(value, f"fact {key!r}"))
+        text = _text(value, f"fact {fact.key!r}", fact.plain)
+        self._database.write("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact.key, text)
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return a fact as plain JSON values (``codec.load`` makes a record of them)."""
-        value = self._database.fact(key)
-        return default if value is None else value
+    def get(self, fact: Fact[T]) -> T | None:
+        """Return a fact; None where it is absent.
 
-    def required(self, key: str) -> Any:
+        Raises:
+            StoreError: what stands there is no such fact.
+        """
+        return self._database.fact(fact)
+
+    def required(self, fact: Fact[T]) -> T:
         """Return a fact that a run which has come so far has; raise StoreError where it is missing."""
-        value = self._database.fact(key)
+        value = self._database.fact(fact)
         if value is None:
-            raise StoreError(f"run {self.id} is damaged: its fact {key!r} is missing; move its folder away")
+            raise StoreError(f"run {self.id} is damaged: its fact {fact.key!r} is missing; move its folder away")
         return value
 
     # ------------------------------------------------------------ trials and measurements
@@ -232,9 +237,9 @@ class Store:
     def _resume(self) -> None:
         self._blobs.sweep()
         checkpoints.sweep(self._folder / checkpoints.FOLDER)
-        if self.get("status") != runs.FINISHED:
-            self.set("status", runs.RUNNING)
-            self._database.write("DELETE FROM facts WHERE key = 'finished'")
+        if self.get(STATUS) != runs.FINISHED:
+            self.set(STATUS, runs.RUNNING)
+            self._database.write("DELETE FROM facts WHERE key = ?", FINISHED_AT.key)
 
     def _record(self, kind: type[T], text: str, what: str) -> T:
         try:
@@ -245,9 +250,9 @@ class Store:
             ) from error
 
 
-def _text(value: object, what: str) -> str:
+def _text(value: T, what: str, plain: Callable[[T], object] = serialization.dump) -> str:
     try:
-        return serialization.to_text(value)
+        return serialization.to_text(plain(value))
     except ValueError as error:
         raise StoreError(f"the {what} cannot be stored: {_first_line(error)}") from error
 

@@ -15,11 +15,11 @@ from pipeline.errors import CandidateError, StoppedError, TargetError
 from pipeline.events import Listener
 from pipeline.measurement.relative_costs import relative_costs
 from pipeline.records import Artifact, Device, Figures
-from pipeline.run.context import TUNING
 from pipeline.run.origin import require_same_origin
 from pipeline.run.runner import Prepared, execute, prepared
 from pipeline.run.splitting import stored_splits
 from pipeline.store import Store
+from pipeline.store.facts import BASE, BASE_WEIGHTS, CONFIG, FAILURE, SECONDS, TUNING, Tuning
 from pipeline.store.new_run import begin
 from pipeline.store.runs import DAMAGED, FINISHED
 from pipeline.tuning.loop import Key, key_of
@@ -81,7 +81,7 @@ class TunedRuns:
             try:
                 execute(ready, store, listen=listen, stopping=stopping)
             except (TargetError, CandidateError) as error:
-                store.set("failure", str(error))
+                store.set(FAILURE, str(error))
                 store.finish(_FAILED)
             return outcome_of(store)
 
@@ -89,8 +89,9 @@ class TunedRuns:
         """Let one run, the best, read the test split; return its artifact's figures."""
         with Store.open(self.runs, run, write=True) as store:
             if chosen_of(store).after.test_accuracy is None:
-                store.set(TUNING, {**store.get(TUNING), "judged": True})
-                told = RunConfig.model_validate(store.get("config"))
+                tuning = store.required(TUNING)
+                store.set(TUNING, Tuning(of=tuning["of"], settings=tuning["settings"], judged=True))
+                told = RunConfig.model_validate(store.required(CONFIG))
                 with self._prepared(told, store, listen, weights_known=True) as ready:
                     execute(ready, store, listen=listen, stopping=stopping)
             return chosen_of(store).after
@@ -103,9 +104,9 @@ class TunedRuns:
 
     def _begun(self, told: RunConfig, settings: Settings, base_model: Path | None) -> Store:
         store = begin(self.runs, told, self.board, self.inventory, note=self.name)
-        store.set(TUNING, {"of": self.name, "settings": dict(settings), "judged": False})
+        store.set(TUNING, Tuning(of=self.name, settings=dict(settings), judged=False))
         if base_model is not None:
-            store.set("base_weights", store.put_blob(base_model))
+            store.set(BASE_WEIGHTS, store.put_blob(base_model))
         self._known[key_of(settings)] = store.id
         return store
 
@@ -122,16 +123,16 @@ class TunedRuns:
 
 
 def _weights(store: Store) -> Path | None:
-    known = store.get("base_weights")
+    known = store.get(BASE_WEIGHTS)
     return None if known is None else store.blob(known)
 
 
 def outcome_of(store: Store) -> Outcome:
     """Return what came of a run that is over."""
-    told, seconds = store.get(TUNING)["settings"], float(store.get("seconds") or 0.0)
+    told, seconds = store.required(TUNING)["settings"], store.get(SECONDS) or 0.0
     if store.status != FINISHED:
-        return Outcome(run=store.id, settings=told, failure=str(store.get("failure")), seconds=seconds)
-    chosen, base = chosen_of(store), serialization.load(Figures, store.required("base"))
+        return Outcome(run=store.id, settings=told, failure=str(store.get(FAILURE)), seconds=seconds)
+    chosen, base = chosen_of(store), store.required(BASE)
     costs = relative_costs(chosen.after.measurement, size=chosen.after.size_bytes / base.size_bytes)
     return Outcome(
         run=store.id, settings=told, accuracy=chosen.validation_accuracy, latency=costs.latency,

@@ -48,6 +48,7 @@ from pipeline.report.run_json import as_json
 from pipeline.run.artifact_recipe import bundle_facts
 from pipeline.store import Store
 from pipeline.store.database import NAME
+from pipeline.store.facts import CALIBRATION, INPUT, SPACE, VERSIONS
 from tests.examples import calibration, device_facts, space
 from tests.hostile_files.mutations import changed, damaged, text_of
 from tests.pipeline.comparison.stores import finished_run
@@ -323,7 +324,7 @@ def _tape(path: Path) -> None:
 def _run() -> bytes:
     with tempfile.TemporaryDirectory() as root:
         told = {"name": "x", "shape": [1, 8, 8], "mean": [0.5], "std": [0.5]}
-        facts = {"input": told, "versions": {"torch": "2"}, "space": space(), "calibration": calibration()}
+        facts = {INPUT: told, VERSIONS: {"torch": "2"}, SPACE: space(), CALIBRATION: calibration()}
         name = finished_run(Path(root), facts=facts)
         with sqlite3.connect(Path(root) / name / NAME) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

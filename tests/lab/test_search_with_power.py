@@ -16,6 +16,7 @@ from pipeline.config import RunConfig
 from pipeline.records import Device, MeasureSettings
 from pipeline.run.runner import execute, prepared
 from pipeline.store import Store
+from pipeline.store.facts import CONFIG
 from tests.command_line import NETWORK
 from tests.lab.i2c_board import INA219, i2c_board
 from tests.lab.ina219_chip import Ina219Chip
@@ -106,7 +107,7 @@ def test_energy_is_a_target_a_term_of_the_reward_and_a_figure_with_an_interval(d
         prepared(config, device, listen=heard.append) as ready,
         Store.create(tmp_path / "runs", label="power") as store,
     ):
-        store.set("config", config.model_dump(mode="json", by_alias=True))
+        store.set(CONFIG, config.model_dump(mode="json", by_alias=True))
         execute(ready, store, listen=heard.append, stopping=lambda: False)
         chosen = next(a for a in store.artifacts() if a.chosen)
         trials = [t for t in store.trials() if t.measurement]

@@ -17,9 +17,9 @@ from pipeline.regular_file import is_folder
 from pipeline.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.baselines.stored import Baseline
     from pipeline.comparison.compare import Comparison
     from pipeline.comparison.run_figures import Entry
+    from pipeline.records import Baseline
 
 
 def compare(

@@ -31,6 +31,7 @@ from pipeline.regular_file import exists
 from pipeline.report.run_json import as_json
 from pipeline.run.origin import require_same_origin
 from pipeline.store import Store
+from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, FAILURE, FOLDER, INVENTORY, RECORDING
 from pipeline.store.new_run import begin, require_writable
 from pipeline.store.runs import FINISHED
 
@@ -81,7 +82,7 @@ def _seen_through(
             from pipeline.run.runner import execute, prepared  # takes seconds: what was mistyped is told before
             from pipeline.run.splitting import stored_splits
 
-            weights_known = store is not None and store.get("base_weights") is not None
+            weights_known = store is not None and store.get(BASE_WEIGHTS) is not None
             recorder = _recorder(asked, store, stack)
             record = recorder.heard if recorder else None
             splits = None if store is None else stored_splits(store)
@@ -134,7 +135,8 @@ def _reopened(asked: Asked) -> tuple[Store, RunConfig, Device]:
         if store.status == FINISHED:
             _write_missing_report(store)
             raise UserError(f"run {store.id} is finished; `pipeline pull {store.id} --output DIR` writes its bundle")
-        name = (store.get("device") or {}).get("name")
+        device = store.get(DEVICE)
+        name = None if device is None else device["name"]
         if name is not None and asked.device not in (None, name):
             raise UserError(
                 f"run {store.id} measured on {name}; figures of {asked.device} cannot be compared with them"
@@ -164,12 +166,13 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
         UserError: the run ended before they were stored, another version stored them, the device is not in the
             inventory any more, or the user's code has changed.
     """
-    told, name = store.get("config"), (store.get("device") or {}).get("name")
-    if told is None or name is None:
+    told, device = store.get(CONFIG), store.get(DEVICE)
+    if told is None or device is None:
         raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
     require_same_origin(store)
-    remembered = store.get("inventory")
-    board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(name)
+    remembered = store.get(INVENTORY)
+    board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(device["name"])
+    folder = store.get(FOLDER)
     try:
         config = RunConfig.model_validate(told)
     except ValidationError as error:
@@ -178,7 +181,7 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
             f"run {store.id} began with settings of another version of this program ({where}: "
             f"{error.errors()[0]['msg']}); go on with that version, or start a new run"
         ) from error
-    return _from_folder(config, Path(store.get("folder") or "")), board
+    return _from_folder(config, Path(folder or "")), board
 
 
 def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
@@ -199,7 +202,7 @@ def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
 
 def _recorder(asked: Asked, store: Store | None, stack: ExitStack) -> Recorder | None:
     """Return what hears the board's answers, where they are to be kept; a resumed run goes on as it began."""
-    recorded = store is not None and store.get("recording") is not None
+    recorded = store is not None and store.get(RECORDING) is not None
     if asked.record and store is not None and not recorded:
         raise UserError(
             f"run {store.id} began without --record, so that half of it could never be played back; leave "
@@ -219,7 +222,7 @@ def _begin(recorder: Recorder, store: Store, told: RunConfig, agent: Agent) -> N
     }  # fmt: skip
     header = header_of(agent.device, about, {"pipeline": __version__}, agent.calibration().calibration)
     recorder.begin(store.path / FILE_NAME, header)
-    store.set("recording", FILE_NAME)
+    store.set(RECORDING, FILE_NAME)
 
 
 # ---------------------------------------------------------------- the end
@@ -228,7 +231,7 @@ def _begin(recorder: Recorder, store: Store, told: RunConfig, agent: Agent) -> N
 def _note_the_end(store: Store, error: PipelineError) -> None:
     """Say that the run failed where its input is to blame; else it reads as interrupted."""
     if isinstance(error, UserError):
-        store.set("failure", str(error))
+        store.set(FAILURE, str(error))
         store.finish("failed")
 
 
@@ -244,6 +247,6 @@ def _print_end(store: Store, runs: Path, json: bool) -> None:
     print_comparison(store)
     out.print()
     out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
-    if store.get("recording"):
+    if store.get(RECORDING):
         print_recording(store)
     out.print(f"next    [bold]pipeline pull {store.id} --output my-model{_where(runs)}[/]", markup=True)

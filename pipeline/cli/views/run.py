@@ -11,9 +11,10 @@ from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.measurement.drift import corrected, drift_of
 from pipeline.measurement.validity import INVALIDATING, why_invalid
-from pipeline.records import REPLAY, Artifact, Figures, SearchSpace, Trial
-from pipeline.report.run_json import usages
+from pipeline.records import REPLAY, Artifact, Figures, Trial
+from pipeline.report.contents import usages
 from pipeline.store import Store
+from pipeline.store.facts import BASE, CALIBRATION, DEVICE, FAILURE, RECORDING, SPACE, SPREADS
 from pipeline.store.spaces import require_plan, space_of_round
 
 _LEGEND = (
@@ -29,13 +30,11 @@ def print_run(store: Store) -> None:
     front = {trial.index for trial in store.pareto()}
     best = store.best()
     out.print(f"[bold]{store.id}[/]  {store.status}", markup=True)
-    if failure := store.get("failure"):
+    if failure := store.get(FAILURE):
         out.print(str(failure), markup=False, style="red")
-    if (store.get("device") or {}).get("kind") == REPLAY:
-        out.print(
-            f"replayed: {store.get('device')['name']} answers from a recording, no board was measured", markup=False
-        )
-    trials, told = store.trials(), store.get("base")
+    if (device := store.get(DEVICE)) and device.get("kind") == REPLAY:
+        out.print(f"replayed: {device['name']} answers from a recording, no board was measured", markup=False)
+    trials, told = store.trials(), store.get(BASE)
     base = None if told is None else serialization.load(Figures, told)
     if trials:
         pruned = "zero weights" if any(trial.plan.zeros for trial in trials) else "channels kept"
@@ -50,7 +49,7 @@ def print_run(store: Store) -> None:
     _print_device(store, trials)
     _print_artifacts(store.artifacts())
     print_comparison(store)
-    if store.get("recording"):
+    if store.get(RECORDING):
         print_recording(store)
     if store.status in ("interrupted", "failed"):
         out.print(f"to go on: pipeline run --resume {store.id}", style="dim")
@@ -58,10 +57,10 @@ def print_run(store: Store) -> None:
 
 def print_recording(store: Store) -> None:
     """Say where the run's recording is and how it is played back."""
-    path = store.path / str(store.get("recording"))
+    path = store.path / str(store.get(RECORDING))
     size = f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "missing"
     out.print(f"recording  {path} ({size}); to play it back, in inventory.yaml:", markup=False)
-    out.print(f"           {store.get('device')['name']}-replayed: {{kind: replay, recording: {path.absolute()}}}",
+    out.print(f"           {store.required(DEVICE)['name']}-replayed: {{kind: replay, recording: {path.absolute()}}}",
               markup=False)  # fmt: skip
 
 
@@ -73,7 +72,7 @@ def print_comparison(store: Store) -> None:
     if chosen is None:
         return
     table = table_of("", "base", "pruned", "change")
-    for row in comparison(serialization.load(Figures, store.required("base")), chosen.after):
+    for row in comparison(store.required(BASE), chosen.after):
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print()
     out.print(table)
@@ -92,11 +91,12 @@ def print_groups(store: Store) -> None:
     """Print what could be cut in the network of the last round."""
     from pipeline.report.cuts import cuts
 
-    if store.get("space") is None:
+    space = store.get(SPACE)
+    if space is None:
         out.print("not known yet: the run has not come so far")
         return
     table = table_of("group of channels", "channels", "levels, %", "MACs", "")
-    for row in cuts(serialization.load(SearchSpace, store.get("space"))):
+    for row in cuts(space):
         table.add_row(row.name, row.channels, row.levels, row.macs, row.remark)
     out.print(table)
     out.print("named for the layer that makes the channels; MACs: of all layers that shrink with them", style="dim")
@@ -134,9 +134,9 @@ def _print_device(store: Store, trials: list[Trial]) -> None:
         out.print((f"round {number}: " if len(spent) > 1 else "") + str(usage), markup=False)
     if drift := drift_of(trials):
         out.print(f"drift: {drift}", markup=False)
-    for metric, spread in (store.get("spreads") or {}).items():
+    for metric, spread in (store.get(SPREADS) or {}).items():
         out.print(f"{metric}: {serialization.load(Spread, spread)}", markup=False)
-    if calibrated := store.get("calibration"):
+    if calibrated := store.get(CALIBRATION):
         out.print(f"device calibrated {serialization.load(Calibration, calibrated)}", markup=False)
 
 

@@ -16,6 +16,7 @@ import torch
 from pipeline.cli.commands.compare import compare
 from pipeline.errors import RunNotFoundError, UserError
 from pipeline.store import Store
+from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, SEED
 from tests.command_line import Desk
 from tests.pipeline.comparison.stores import finished_run
 
@@ -123,7 +124,7 @@ def test_an_unfinished_run_is_left_out_with_the_reason_and_alone_is_an_error(
 
 
 def test_baselines_of_a_recording_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = finished_run(tmp_path, facts={"device": {"name": "pi", "kind": "replay"}})
+    name = finished_run(tmp_path, facts={DEVICE: {"name": "pi", "kind": "replay"}})
     with pytest.raises(UserError, match="played back from a recording"):
         printed(capsys, tmp_path, name, baselines=True)
 
@@ -139,9 +140,9 @@ def test_baselines_of_a_run_that_set_weights_to_zero_are_refused(
 def test_baselines_of_a_run_of_another_version_are_refused_in_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = finished_run(tmp_path, facts={"device": {"name": "local", "kind": "local"}})
+    name = finished_run(tmp_path, facts={DEVICE: {"name": "local", "kind": "local"}})
     with Store.open(tmp_path, name, write=True) as store:
-        store.set("config", {**store.get("config"), "forgotten": 3})
+        store.set(CONFIG, {**store.get(CONFIG), "forgotten": 3})
     with pytest.raises(UserError, match=r"settings of another version of this program \(forgotten: "):
         printed(capsys, tmp_path, name, baselines=True)
 
@@ -154,7 +155,7 @@ def stored(ran: Desk, new_desk: Callable[[], Desk]) -> Desk:
     shutil.copytree(run, desk.runs / run.name)
     shutil.copytree(run, desk.runs / "20991231-000000-other")
     with Store.open(desk.runs, "20991231", write=True) as store:
-        store.set("seed", 1)
+        store.set(SEED, 1)
     return desk
 
 
@@ -175,7 +176,7 @@ def slowed(desk: Desk, name: str) -> None:
     spec.loader.exec_module(module)
     network = module.Net(10)
     with Store.open(desk.runs, name, write=True) as store:
-        network.load_state_dict(load_file(store.blob(store.get("base_weights"))))
+        network.load_state_dict(load_file(store.blob(store.get(BASE_WEIGHTS))))
         images = torch.zeros(2, 1, 8, 8)
         file = export(trace(network, images), images, OnnxLimits(13, 7))
         chosen = next(a for a in store.artifacts() if a.chosen)

@@ -11,6 +11,7 @@ from device_agents.lock import Lock
 from pipeline.devices.agent_client import open_agent
 from pipeline.records import Device
 from pipeline.store import Store
+from pipeline.store.facts import MODES
 from tests.command_line import Desk, finished, read_until
 from tests.device_agents.boards import FolderBoard
 from tests.hostile_answers import steers
@@ -182,6 +183,6 @@ def test_a_run_keeps_the_modes_that_it_ran_in_and_puts_them_back(desk: Desk, boa
     assert board.governors == {"ondemand"}
     (run_id,) = [entry.name for entry in desk.runs.iterdir() if entry.is_dir()]
     with Store.open(desk.runs, run_id) as store:
-        modes = store.get("modes")
+        modes = store.get(MODES)
     assert modes["applied"] == {"governor": "performance"}
     assert "nvpmodel" in modes["refused"]["nvpmodel"]

@@ -22,6 +22,7 @@ from pipeline.run.runner import execute, prepared
 from pipeline.run.selection import pick_finalists
 from pipeline.run.splitting import stored_splits
 from pipeline.store import Store
+from pipeline.store.facts import CHOSEN, CONFIG
 from pipeline.training.checkpoint import State
 from tests.command_line import Desk
 from tests.pipeline.cli.listening import Listener
@@ -77,7 +78,7 @@ def finals(store: Store) -> Store:
 
 
 def go_on(store: Store, listener: Listener, **recovery: Any) -> None:
-    told = RunConfig.model_validate(store.get("config"))
+    told = RunConfig.model_validate(store.get(CONFIG))
     config = told.model_copy(update={"recovery": told.recovery.model_copy(update={"min_steps": 8, **recovery})})
     board = load_inventory(Path("inventory.yaml")).device("local")
     with prepared(config, board, listen=listener, weights_known=True, splits=stored_splits(store)) as ready:
@@ -98,7 +99,7 @@ def test_a_finalist_that_diverges_is_left_out_and_the_next_takes_its_turn(store:
     (told,) = [note for note in listener.notes if "left out" in note]
     assert told.startswith(f"finalist r1t{first} failed and is left out: training diverged: the ")
     assert "lower the learning rate (now 0.03)" in told
-    assert store.get("chosen") in [f"r1t{other}-full" for other in others]
+    assert store.get(CHOSEN) in [f"r1t{other}-full" for other in others]
     assert not (store.path / "checkpoints").exists()
 
 

@@ -12,13 +12,14 @@ from pipeline.records import Interval
 from pipeline.report.run_json import as_json
 from pipeline.store import Store
 from pipeline.store.device_usage import Usage
+from pipeline.store.facts import BASE, CONFIG, USAGE
 from tests.examples import failed_trial, figures, measurement, trial
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.create(tmp_path, label="shown") as made:
-        made.set("base", figures(measurement=measurement(2.0, ratio=None)))
+        made.set(BASE, figures(measurement=measurement(2.0, ratio=None)))
         yield made
 
 
@@ -58,10 +59,10 @@ def test_latencies_are_shown_free_of_drift(store: Store, shown: Callable[[], str
 
 
 def test_how_the_devices_time_was_spent_is_shown_for_each_round(store: Store, shown: Callable[[], str]) -> None:
-    store.set("config", {"rounds": 2})
+    store.set(CONFIG, {"rounds": 2})
     for number in (1, 2):
         store.set(
-            f"usage {number}",
+            USAGE.of(number),
             Usage(wall_s=10, measuring_s=9.2, asking_s=0.3, building_s=0.5, rest_s=0, shared=False),
         )
     assert "round 2: device measuring 92.0 %, idle 8.0 % (ask 3.0, build 5.0, rest 0.0)" in shown()

@@ -8,6 +8,8 @@ from typing import Any
 from pipeline.config import RunConfig
 from pipeline.records import Interval, PruningPlan
 from pipeline.store import Store
+from pipeline.store import facts as facts_of
+from pipeline.store.facts import BASE, CONFIG, DEVICE, DEVICE_FACTS, GIT, SECONDS, SEED, SPACE, SPLITS, Fact
 from tests.examples import artifact, candidate, device_facts, figures, measurement, pruned_figures, space, trial
 
 CLASSES = 10
@@ -19,7 +21,7 @@ def finished_run(
     seed: int = 0,
     accuracy: float | None = 0.925,
     latency_ratio: float = 0.5,
-    facts: dict[str, Any] | None = None,
+    facts: dict[Fact[Any], Any] | None = None,
     finished: bool = True,
     **settings: Any,
 ) -> str:
@@ -27,14 +29,14 @@ def finished_run(
     config = RunConfig.model_validate({"data": "digits", "seed": seed, **settings})
     chosen = Interval(latency_ratio, latency_ratio - 0.01, latency_ratio + 0.01)
     with Store.create(root, label=f"seed {seed}") as store:
-        known = {
-            "config": config.model_dump(mode="json", by_alias=True), "seed": seed, "space 1": space(),
-            "device": {"name": "pi", "kind": "raspberry-pi-4", "power": "null"}, "facts": device_facts(),
-            "base": figures(), "classes": [str(i) for i in range(CLASSES)], "seconds": 60.0 + seed, "git": "abc",
-            "splits": {"checksum": "d1", "test": 400, "images": 1797},
+        known: dict[Fact[Any], Any] = {
+            CONFIG: config.model_dump(mode="json", by_alias=True), SEED: seed, SPACE.of(1): space(),
+            DEVICE: {"name": "pi", "kind": "raspberry-pi-4", "power": "null"}, DEVICE_FACTS: device_facts(),
+            BASE: figures(), facts_of.CLASSES: [str(i) for i in range(CLASSES)], SECONDS: 60.0 + seed, GIT: "abc",
+            SPLITS: {"checksum": "d1", "test": 400, "images": 1797},
         }  # fmt: skip
-        for key, value in {**known, **(facts or {})}.items():
-            store.set(key, value)
+        for fact, value in {**known, **(facts or {})}.items():
+            store.set(fact, value)
         plans = {(25, 0): 0.9, (50, 50): 0.8, (75, 75): 0.6, (0, 100): 0.7}
         for index, (levels, share) in enumerate(plans.items()):
             ratio = Interval(share, share - 0.01, share + 0.01)

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.baselines.stored import MAGNITUDE, Baseline, baseline_entries, fact_of, known_baselines, missing
+from pipeline.baselines.stored import MAGNITUDE, baseline_entries, known_baselines, missing
 from pipeline.comparison.compare import Comparison, comparison
 from pipeline.comparison.run_figures import Entry, read
 from pipeline.errors import UserError
-from pipeline.records import Interval, PruningPlan
+from pipeline.records import Baseline, Interval, PruningPlan
 from pipeline.search.reward import channels_gone
 from pipeline.store import Store
+from pipeline.store.facts import BASE_WEIGHTS, BASELINE, CONFIG, DEVICE, GIT, SPLITS
 from tests.examples import measurement, power, pruned_figures, space, trial
 from tests.pipeline.comparison.stores import finished_run
 
@@ -79,14 +80,14 @@ def test_a_setting_that_only_some_runs_have_sets_them_apart(made: Made) -> None:
 def test_settings_of_another_version_are_taken_as_they_are(tmp_path: Path) -> None:
     name = finished_run(tmp_path)
     with Store.open(tmp_path, name, write=True) as store:
-        store.set("config", {**store.get("config"), "forgotten": {"key": 3}})
+        store.set(CONFIG, {**store.get(CONFIG), "forgotten": {"key": 3}})
         assert read(store).settings["forgotten.key"] == "3"
 
 
 def test_weights_count_by_their_content_and_files_by_their_names(made: Made) -> None:
-    one = made(seed=0, weights="a/net.pt", model="/home/one/net.py:Net", facts={"base_weights": "12345678ff"})
-    two = made(seed=1, weights="/b/net.pt", model="net.py:Net", facts={"base_weights": "12345678ff"})
-    other = made(seed=0, weights="a/net.pt", model="net.py:Net", facts={"base_weights": "99999999ff"})
+    one = made(seed=0, weights="a/net.pt", model="/home/one/net.py:Net", facts={BASE_WEIGHTS: "12345678ff"})
+    two = made(seed=1, weights="/b/net.pt", model="net.py:Net", facts={BASE_WEIGHTS: "12345678ff"})
+    other = made(seed=0, weights="a/net.pt", model="net.py:Net", facts={BASE_WEIGHTS: "99999999ff"})
     assert [group.name for group in compared(one, two, other).groups] == [
         "weights net.pt (12345678)", "weights net.pt (99999999)",
     ]  # fmt: skip
@@ -161,13 +162,13 @@ def test_too_few_seeds_are_said_and_a_single_one_is_not_tested(
 
 
 def test_another_data_set_is_refused(made: Made) -> None:
-    other = made(facts={"splits": {"checksum": "d2", "test": 400}})
+    other = made(facts={SPLITS: {"checksum": "d2", "test": 400}})
     with pytest.raises(UserError, match="cannot be compared: their data differs"):
         compared(made(), other)
 
 
 def test_latency_is_tested_within_a_device_only(made: Made) -> None:
-    nano = {"device": {"name": "nano", "kind": "jetson-nano", "power": "null"}}
+    nano = {DEVICE: {"name": "nano", "kind": "jetson-nano", "power": "null"}}
     runs, others = repeated(made(), 3), repeated(made(facts=nano), 3, 0.6)
     found = compared(*runs, *others)
     assert "test_accuracy" in found.differences
@@ -208,7 +209,7 @@ def test_power_and_energy_stand_on_the_footing_of_latency(tmp_path: Path) -> Non
 
 
 def test_another_state_of_the_program_is_said(made: Made) -> None:
-    found = compared(made(seed=0), made(seed=1, facts={"git": "def-dirty"}))
+    found = compared(made(seed=0), made(seed=1, facts={GIT: "def-dirty"}))
     assert any("different states of the program (abc, def-dirty)" in warning for warning in found.warnings)
 
 
@@ -231,8 +232,8 @@ def test_stored_baselines_stand_beside_their_runs_as_groups(tmp_path: Path) -> N
         with Store.open(tmp_path, name, write=True) as store:
             assert missing(store) == ["magnitude", "l1-in-training"]
             cut = pruned_figures(test_accuracy=0.90 + seed / 200)
-            store.set(fact_of(MAGNITUDE), Baseline(name=MAGNITUDE, figures=cut, share=0.5, channels={"conv1": 8}))
-            store.set(fact_of("l1-in-training"), Baseline(name="l1-in-training", figures=None, why_not="too slow"))
+            store.set(BASELINE.of(MAGNITUDE), Baseline(name=MAGNITUDE, figures=cut, share=0.5, channels={"conv1": 8}))
+            store.set(BASELINE.of("l1-in-training"), Baseline(name="l1-in-training", figures=None, why_not="too slow"))
             assert missing(store) == []
             own = read(store)
             entries += [own, *baseline_entries(store, own, known_baselines(store))]

@@ -20,6 +20,7 @@ from pipeline.report.html import write_report
 from pipeline.report.table import comparison
 from pipeline.store import Store
 from pipeline.store.device_usage import Usage
+from pipeline.store.facts import BASE, CALIBRATION, CONFIG, DEVICE, DEVICE_FACTS, SECONDS, SEED, SPACE, USAGE, VERSIONS
 from tests.examples import (
     artifact,
     calibration,
@@ -82,21 +83,19 @@ def report(store: Store, tmp_path: Path):
 
 
 def fill(store: Store, **config: Any) -> None:
-    store.set(
-        "config", {"model": "resnet20", "data": "cifar10:/data", "target": ["size=1MB", "latency=0.5x"], **config}
-    )
-    store.set("device", {"name": "pi", "kind": "raspberry-pi-4"})
-    store.set("facts", device_facts())
-    store.set("versions", {"torch": "2.13.0"})
-    store.set("seed", 0)
-    store.set("space", space())
-    store.set("base", figures())
+    store.set(CONFIG, {"model": "resnet20", "data": "cifar10:/data", "target": ["size=1MB", "latency=0.5x"], **config})
+    store.set(DEVICE, {"name": "pi", "kind": "raspberry-pi-4"})
+    store.set(DEVICE_FACTS, device_facts())
+    store.set(VERSIONS, {"torch": "2.13.0"})
+    store.set(SEED, 0)
+    store.set(SPACE, space())
+    store.set(BASE, figures())
     store.append(trial(1, accuracy=0.95, p50_ms=2.0, feasible=False, reward=0.2))
     store.append(trial(2, accuracy=0.90, p50_ms=1.0, reward=0.5))
     store.append(failed_trial(3))
     store.append(trial(4, accuracy=0.85, p50_ms=1.1, reward=0.4))
     store.add_artifact(artifact({"model.onnx": "ab" * 32}))
-    store.set("seconds", 60.0)
+    store.set(SECONDS, 60.0)
 
 
 def trace(page: Page, chart: str, name: str) -> dict[str, Any]:
@@ -176,7 +175,7 @@ def test_of_single_weights_it_says_how_many_of_each_layer_are_left_and_that_zero
 ) -> None:
     fill(store)
     assert "Zero weights make no dense runtime faster" not in report().text
-    store.set("space", replace(space(), weights={"conv1.weight": 40, "fc.weight": 1000}))
+    store.set(SPACE, replace(space(), weights={"conv1.weight": 40, "fc.weight": 1000}))
     store.add_artifact(artifact({}, plan=PruningPlan(levels=(0, 0), zeros=(0.75, 0.0))))
     page = report()
     levels = page.figures["levels"]
@@ -210,7 +209,7 @@ def test_time_is_summed_by_stage_and_the_rest_is_named(store: Store, report: Any
 
 def test_measured_power_stands_in_the_table(store: Store, report: Any) -> None:
     fill(store)
-    store.set("base", figures(measurement=measurement(2.73, power=power(4.0))))
+    store.set(BASE, figures(measurement=measurement(2.73, power=power(4.0))))
     store.add_artifact(artifact({}, after=pruned_figures(measurement=measurement(power=power(3.0)))))
     text = report().text
     assert "3.00 W ±0.05 (ina219, board)" in text
@@ -258,10 +257,10 @@ def test_an_artifact_of_another_round_leaves_the_levels_out(store: Store, report
 
 def test_names_from_outside_are_shown_and_never_become_markup(store: Store, report: Any) -> None:
     fill(store, model=HOSTILE, data=HOSTILE, target=[HOSTILE], strategy=HOSTILE)
-    store.set("device", {"name": HOSTILE})
-    store.set("versions", {HOSTILE: HOSTILE})
+    store.set(DEVICE, {"name": HOSTILE})
+    store.set(VERSIONS, {HOSTILE: HOSTILE})
     hostile_space = replace(space(), groups=tuple(replace(g, name=HOSTILE + g.name) for g in space().groups))
-    store.set("space", hostile_space)
+    store.set(SPACE, hostile_space)
     store.append(failed_trial(7, HOSTILE))
     store.append(trial(8, key=HOSTILE, terms={HOSTILE: 1.0}, seconds={HOSTILE: 1.0}))
     flagged = measurement(flags=(HOSTILE,), ratio=Interval(0.5, 0.4, 0.6))
@@ -291,7 +290,7 @@ def test_a_report_that_cannot_be_written_says_where(store: Store, tmp_path: Path
 
 
 def test_how_the_devices_time_was_spent_and_its_drift_are_told(store: Store, report: Any) -> None:
-    store.set("usage 1", Usage(wall_s=10, measuring_s=9.2, asking_s=0.3, building_s=0.5, rest_s=0, shared=False))
+    store.set(USAGE.of(1), Usage(wall_s=10, measuring_s=9.2, asking_s=0.3, building_s=0.5, rest_s=0, shared=False))
     store.append(trial(90, measurement=measurement(reference_p50_ms=2.0)))
     store.append(trial(91, measurement=measurement(reference_p50_ms=2.2)))
     page = report()
@@ -301,7 +300,7 @@ def test_how_the_devices_time_was_spent_and_its_drift_are_told(store: Store, rep
 
 def test_the_calibration_of_the_device_is_told_and_that_there_is_none(store: Store, report: Any) -> None:
     assert "Calibration of the devicenone" in report().text
-    store.set("calibration", calibration())
+    store.set(CALIBRATION, calibration())
     assert f"Calibration of the device{calibration()}" in report().text
 
 

@@ -13,6 +13,19 @@ from pipeline.recipes.recipe import RECIPE, Recipe, to_text
 from pipeline.records import Interval, PruningPlan, SearchSpace
 from pipeline.run.artifact_recipe import bundle_facts, picked, recipe_of
 from pipeline.store import Store
+from pipeline.store.facts import (
+    BASE,
+    BASE_WEIGHTS,
+    CALIBRATION,
+    CLASSES,
+    CONFIG,
+    DEVICE,
+    DEVICE_FACTS,
+    INPUT,
+    SEED,
+    VERSIONS,
+    WINNER,
+)
 from pipeline.store.spaces import remember_space
 from tests.examples import artifact, calibration, device_facts, figures, measurement, pruned_figures, space
 
@@ -58,20 +71,20 @@ def test_facts_hold_the_space_of_the_artifact_s_own_round(store: Store) -> None:
     first, second = space(), replace(space(), step=8)
     remember_space(store, 1, first)
     remember_space(store, 2, second)
-    store.set("input", {"name": "image", "shape": [1, 8, 8], "mean": [0.3], "std": [0.2]})
-    store.set("classes", ["0", "1"])
-    store.set("facts", device_facts())
-    store.set("device", {"name": "pi"})
-    store.set("base", figures())
-    store.set("seed", 3)
-    store.set("versions", {"torch": "2"})
-    store.set("config", {"trials": 3})
+    store.set(INPUT, {"name": "image", "shape": [1, 8, 8], "mean": [0.3], "std": [0.2]})
+    store.set(CLASSES, ["0", "1"])
+    store.set(DEVICE_FACTS, device_facts())
+    store.set(DEVICE, {"name": "pi"})
+    store.set(BASE, figures())
+    store.set(SEED, 3)
+    store.set(VERSIONS, {"torch": "2"})
+    store.set(CONFIG, {"trials": 3})
     assert bundle_facts(store, artifact({}, round=1)).space == first
     facts = bundle_facts(store, artifact({}, round=2))
     assert facts.space == second
     assert (facts.device_name, facts.seed, facts.input_shape, facts.git) == ("pi", 3, (1, 8, 8), None)
     assert facts.calibration is None
-    store.set("calibration", calibration())
+    store.set(CALIBRATION, calibration())
     assert bundle_facts(store, artifact({}, round=1)).calibration == calibration()
 
 
@@ -94,12 +107,12 @@ def recipe_in(store: Store, *, round: int) -> Recipe | None:
 
 @pytest.fixture
 def described(store: Store) -> Store:
-    store.set("classes", ["0", "1"])
-    store.set("input", {"name": "image", "shape": [1, 8, 8], "mean": [0.3], "std": [0.2]})
-    store.set("base", figures())
-    store.set("base_weights", "ab" * 32)
-    store.set("seed", 3)
-    store.set("versions", {"torch": "2"})
+    store.set(CLASSES, ["0", "1"])
+    store.set(INPUT, {"name": "image", "shape": [1, 8, 8], "mean": [0.3], "std": [0.2]})
+    store.set(BASE, figures())
+    store.set(BASE_WEIGHTS, "ab" * 32)
+    store.set(SEED, 3)
+    store.set(VERSIONS, {"torch": "2"})
     return store
 
 
@@ -118,7 +131,7 @@ def test_a_later_rounds_recipe_begins_with_the_cuts_of_the_rounds_before(describ
     first = recipe_in(described, round=1)
     assert first is not None
     described.add_artifact(artifact({RECIPE: described.put_blob(to_text(first).encode())}, id="r1t1-full"))
-    described.set("winner 1", "r1t1-full")
+    described.set(WINNER.of(1), "r1t1-full")
     second = recipe_in(described, round=2)
     assert second is not None
     assert second.cuts == (*first.cuts, *first.cuts)
@@ -126,5 +139,5 @@ def test_a_later_rounds_recipe_begins_with_the_cuts_of_the_rounds_before(describ
 
 def test_after_a_round_that_wrote_no_recipe_there_is_none(described: Store) -> None:
     described.add_artifact(artifact({}, id="r1t1-full"))
-    described.set("winner 1", "r1t1-full")
+    described.set(WINNER.of(1), "r1t1-full")
     assert recipe_in(described, round=2) is None

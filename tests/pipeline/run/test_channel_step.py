@@ -16,6 +16,7 @@ from pipeline.records import Device, Interval, SearchSpace
 from pipeline.run.channel_step import channel_step, found_step, without_plateaus
 from pipeline.run.context import Context
 from pipeline.store import Store
+from pipeline.store.facts import CHANNEL_STEP
 from tests.examples import measurement
 from tests.pipeline.pruning.networks import IMAGES, Chain, traced
 from tests.pipeline.search.toys import problem
@@ -107,7 +108,7 @@ def test_a_run_measures_its_step_once_and_one_that_the_user_set_never(context: C
         ratio = 0.6 if step >= 4 else 1.0
         context.store.remember(f"1:step {step}", measurement(ratio=Interval(ratio, ratio, ratio)))
     assert channel_step(context, traced(Chain), b"base") == 4
-    assert context.store.get("channel step") == 4
+    assert context.store.get(CHANNEL_STEP) == 4
     assert channel_step(context, NOT_ASKED, b"base") == 4
     context.agent.device = replace(context.agent.device, channel_step=2)
     assert channel_step(context, NOT_ASKED, b"base") == 2

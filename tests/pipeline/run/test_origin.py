@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.models.user_factory import build
 from pipeline.run.origin import remember_origin, require_same_origin
 from pipeline.store import Store
+from pipeline.store.facts import BASE_WEIGHTS, CODE, WEIGHTS_FILE
 from pipeline.user_code import code_of
 
 NET = """
@@ -76,15 +77,15 @@ def test_a_run_whose_code_or_weights_have_changed_is_refused(store: Store, own: 
 
 def test_weights_that_are_not_read_again_may_change(store: Store, own: Path) -> None:
     (own / "net.pt").unlink()
-    store.set("base_weights", "0" * 64)
+    store.set(BASE_WEIGHTS, "0" * 64)
     require_same_origin(store)
 
 
 def test_what_a_run_began_with_is_kept_when_it_is_resumed(store: Store, own: Path) -> None:
-    before = store.get("code"), store.get("weights file")
+    before = store.get(CODE), store.get(WEIGHTS_FILE)
     (own / "net.py").write_text("changed = True\n")
     remember_origin(store, RunConfig(model=f"{own}/net.py:Net", weights=own / "net.pt"))
-    assert (store.get("code"), store.get("weights file")) == before
+    assert (store.get(CODE), store.get(WEIGHTS_FILE)) == before
 
 
 def test_a_run_of_an_older_version_which_stored_none_goes_on(tmp_path: Path) -> None:

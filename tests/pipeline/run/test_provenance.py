@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import serialization
 from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.devices.stored_calibrations import store_calibration
 from pipeline.events import Event, Note
@@ -16,6 +15,7 @@ from pipeline.measurement.calibration import Calibration, Conditions
 from pipeline.records import Device
 from pipeline.run.provenance import remember_calibration
 from pipeline.store import Store
+from pipeline.store.facts import CALIBRATION
 from tests.examples import calibration
 
 
@@ -44,7 +44,7 @@ def test_a_run_keeps_the_calibration_that_holds_for_its_device(store: Store, age
     known = calibrated(agent)
     remember_calibration(store, agent, heard.append)
 
-    assert serialization.load(Calibration, store.get("calibration")) == known
+    assert store.get(CALIBRATION) == known
     assert heard == []
 
 
@@ -53,7 +53,7 @@ def test_one_that_does_not_hold_is_not_kept_and_the_user_is_told_why(store: Stor
     calibrated(agent, runtime="null 0")
     remember_calibration(store, agent, heard.append)
 
-    assert store.get("calibration") is None
+    assert store.get(CALIBRATION) is None
     assert [type(event) for event in heard] == [Note]
     assert str(heard[0]).count("not used: the calibration of 2026-11-30 is of another runtime: null 0, now null") == 1
 
@@ -62,4 +62,4 @@ def test_without_one_there_is_nothing_to_keep_or_to_tell(store: Store, agent: Ag
     heard: list[Event] = []
     remember_calibration(store, agent, heard.append)
 
-    assert (store.get("calibration"), heard) == (None, [])
+    assert (store.get(CALIBRATION), heard) == (None, [])

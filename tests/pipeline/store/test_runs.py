@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import RunNotFoundError, StoreError
 from pipeline.store import RunSummary, Store
 from pipeline.store.database import NAME, Database
+from pipeline.store.facts import CONFIG, DEVICE, SECONDS
 from pipeline.store.runs import new_folder, published
 from tests.examples import failed_trial, trial
 
@@ -75,8 +76,8 @@ def test_a_misspelt_name_brings_up_the_nearest(tmp_path: Path) -> None:
 
 def test_the_summary_says_what_ran_and_how_it_went(tmp_path: Path) -> None:
     with Store.create(tmp_path, label="x") as store:
-        store.set("config", {"model": "resnet20", "data": "cifar10:/data", "target": ["latency=0.5x", "size=1MB"]})
-        store.set("device", {"name": "pi", "kind": "raspberry-pi-4"})
+        store.set(CONFIG, {"model": "resnet20", "data": "cifar10:/data", "target": ["latency=0.5x", "size=1MB"]})
+        store.set(DEVICE, {"name": "pi", "kind": "raspberry-pi-4"})
         store.append(trial(1, reward=0.3))
         store.append(trial(2, reward=0.8, feasible=False))
         store.append(failed_trial(3))
@@ -101,7 +102,7 @@ def test_an_interrupted_run_lasted_until_its_last_trial(tmp_path: Path) -> None:
 
 def test_a_resumed_run_took_the_seconds_it_worked_not_those_it_slept(tmp_path: Path) -> None:
     with Store.create(tmp_path, label="x") as store:
-        store.set("seconds", 42.5)
+        store.set(SECONDS, 42.5)
         store.finish()
     assert Store.list(tmp_path)[0].seconds == 42.5
 
@@ -130,7 +131,7 @@ def test_other_folders_and_files_are_no_runs(tmp_path: Path) -> None:
 
 
 def begun(root: Path, label: str = "digits-local") -> str:
-    with Store.create(root, label=label, facts={"config": {"data": "digits"}}) as store:
+    with Store.create(root, label=label, facts={CONFIG: {"data": "digits"}}) as store:
         return store.id
 
 
@@ -159,7 +160,7 @@ def somebody_elses(folder: Path) -> None:
 
 
 def garbled(folder: Path) -> None:
-    with Store.create(folder.parent, label="garbled", facts={"config": {"data": "digits" * 3000}}) as store:
+    with Store.create(folder.parent, label="garbled", facts={CONFIG: {"data": "digits" * 3000}}) as store:
         store.path.rename(folder)
     content = bytearray((folder / NAME).read_bytes())
     content[3 * 4096 :] = b"\xff" * (len(content) - 3 * 4096)
@@ -206,6 +207,6 @@ def test_a_run_that_is_killed_while_it_is_made_leaves_no_run(tmp_path: Path) -> 
 
 
 def test_whoever_sees_a_new_run_sees_its_settings(tmp_path: Path) -> None:
-    with Store.create(tmp_path, label="x", facts={"config": {"data": "digits"}}) as store:
+    with Store.create(tmp_path, label="x", facts={CONFIG: {"data": "digits"}}) as store:
         (listed,) = Store.list(tmp_path)
         assert (listed.id, listed.data, listed.status) == (store.id, "digits", "running")

@@ -16,9 +16,10 @@ import pytest
 
 from pipeline import serialization
 from pipeline.errors import StoreError
-from pipeline.records import Figures, PruningPlan
+from pipeline.records import PruningPlan
 from pipeline.report.run_json import as_json
 from pipeline.store import Store
+from pipeline.store.facts import BASE, CHOSEN, CONFIG, FINISHED_AT, SECONDS, SEED, STARTED
 from tests.examples import artifact, failed_trial, figures, measurement, power, trial
 
 
@@ -36,27 +37,26 @@ def reopen(store: Store, *, write: bool = False) -> Store:
 
 
 def test_facts_come_back_and_absent_ones_give_the_default(store: Store) -> None:
-    store.set("config", {"model": "resnet20", "target": ("latency=0.5x",)})
-    assert store.get("config") == {"model": "resnet20", "target": ["latency=0.5x"]}
-    assert store.get("seed") is None
-    assert store.get("seed", 0) == 0
+    store.set(CONFIG, {"model": "resnet20", "target": ["latency=0.5x"]})
+    assert store.get(CONFIG) == {"model": "resnet20", "target": ["latency=0.5x"]}
+    assert store.get(SEED) is None
 
 
 def test_a_fact_may_be_a_record(store: Store) -> None:
-    store.set("base", figures())
-    assert serialization.load(Figures, store.get("base")) == figures()
+    store.set(BASE, figures())
+    assert store.get(BASE) == figures()
 
 
 def test_setting_a_fact_again_replaces_it(store: Store) -> None:
-    store.set("chosen", "a1")
-    store.set("chosen", "a2")
-    assert store.get("chosen") == "a2"
+    store.set(CHOSEN, "a1")
+    store.set(CHOSEN, "a2")
+    assert store.get(CHOSEN) == "a2"
 
 
 @pytest.mark.parametrize("value", [float("nan"), {"model": Path("x")}], ids=["nan", "path"])
 def test_a_fact_that_json_cannot_say_is_refused_by_name(store: Store, value: object) -> None:
     with pytest.raises(StoreError, match="the fact 'seconds' cannot be stored"):
-        store.set("seconds", value)
+        store.set(SECONDS, value)
 
 
 def test_trials_come_back_whole_and_by_index(store: Store) -> None:
@@ -141,10 +141,10 @@ def test_a_failed_run_is_running_again_when_somebody_goes_on_with_it(store: Stor
     store.close()
     with reopen(store) as reader:
         assert reader.status == "failed"
-        assert reader.get("finished") > reader.get("started")
+        assert reader.get(FINISHED_AT) > reader.get(STARTED)
     with reopen(store, write=True) as again:
         assert again.status == "running"
-        assert again.get("finished") is None
+        assert again.get(FINISHED_AT) is None
 
 
 def test_a_finished_run_stays_finished_even_when_it_is_opened_to_write(store: Store) -> None:
@@ -152,7 +152,7 @@ def test_a_finished_run_stays_finished_even_when_it_is_opened_to_write(store: St
     store.close()
     with reopen(store, write=True) as again:
         assert again.status == "finished"
-        assert again.get("finished") is not None
+        assert again.get(FINISHED_AT) is not None
 
 
 def test_a_second_writer_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_second_writer_is_not_told_to_kill_what_is_no_process(tmp_path: Path, 
 
 def test_a_reader_may_not_write(store: Store) -> None:
     with reopen(store) as reader, pytest.raises(StoreError, match="opened for reading"):
-        reader.set("chosen", "a1")
+        reader.set(CHOSEN, "a1")
 
 
 def test_a_reader_sees_every_trial_the_writer_has_stored_while_it_writes(store: Store) -> None:
@@ -351,7 +351,7 @@ def test_a_blob_on_a_full_disk_leaves_nothing_behind(small_disk: Path) -> None:
         with pytest.raises(StoreError, match=r"no room left to write .*blobs"):
             store.put_blob(b"x" * 4_000_000)
         assert list((store.path / "blobs").iterdir()) == []
-        store.set("still", "alive")
+        store.set(CHOSEN, "alive")
 
 
 def test_a_run_that_cannot_begin_for_want_of_room_leaves_no_folder(small_disk: Path) -> None:
@@ -380,7 +380,7 @@ def test_a_read_only_folder_can_be_read_but_not_written(small_disk: Path, make_r
 
 
 def test_a_run_is_shown_as_plain_values(store: Store) -> None:
-    store.set("base", figures())
+    store.set(BASE, figures())
     store.append(trial(1, measurement=measurement(power=power())))
     store.append(failed_trial(2))
     store.add_artifact(artifact({"model.onnx": "ab" * 32}))
