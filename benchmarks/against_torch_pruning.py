@@ -37,10 +37,10 @@ from pipeline.export.onnx.exporter import export
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.models import load_model
 from pipeline.pruning.complexity import weigh
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, fine_tune, reestimate_batch_norm
-from pipeline.pruning.reconstruction.reconstruct import Answers, reconstruct
+from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import cut, kept_channels, prune, surplus
 from pipeline.pruning.trace import trace
@@ -87,7 +87,7 @@ class Scene:
         """Fit a net's layers to what the base answers, as a run does with its finalists."""
         told = RunConfig().recovery
         images = self.data.train.batches(BATCH, limit=told.reconstruction_images)
-        reconstruct(net, Answers(self.base, images, told.reconstruction_places), kept)
+        reconstruct(net, TargetActivations(self.base, images, told.reconstruction_places), kept)
 
     def judged(self, net: fx.GraphModule, seed: int) -> dict[str, float]:
         """Return a net's share of MACs, and its test accuracy before and after the fine-tuning."""
@@ -173,7 +173,7 @@ def _judge_ours(scene: Scene, results: Results, runs: Path, run: str, target: fl
         plan = next(artifact.plan for artifact in store.artifacts() if artifact.chosen)
         space = space_of_round(store, 1)
     images = scene.data.train.batches(BATCH, limit=RANKING_IMAGES)
-    ranking = rank(scene.base, space, plan.criterion, coupling(scene.base, scene.example).groups, images)
+    ranking = rank(scene.base, space, plan.criterion, dependency_graph(scene.base, scene.example).groups, images)
     for method in (OURS, FITTED):
         net = prune(scene.base, space, plan.levels, ranking, scene.example)
         if method == FITTED:
@@ -195,7 +195,7 @@ def _methods(scene: Scene, peers: list[str]) -> dict[str, Make]:
 
 def _uniform(scene: Scene) -> Make:
     space = search_space(scene.base, scene.example, step=1)
-    ranking = rank(scene.base, space, "l1", coupling(scene.base, scene.example).groups, [])
+    ranking = rank(scene.base, space, "l1", dependency_graph(scene.base, scene.example).groups, [])
 
     def make(ratio: float, _: int) -> fx.GraphModule:
         kept = {g.name: g.width * max(1, round((1 - ratio) * g.units)) for g in space.groups}

@@ -30,7 +30,7 @@ from pipeline.export.onnx.skeleton import skeleton
 from pipeline.models import load_model
 from pipeline.predictors.cost_model import CostTable
 from pipeline.pruning.complexity import weigh
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
@@ -55,7 +55,7 @@ def main() -> None:
     with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
         agent.hold()
         space = search_space(network, example, step=told.step or agent.channel_step)
-        ranking = rank(network, space, "l1", coupling(network, example).groups, [])
+        ranking = rank(network, space, "l1", dependency_graph(network, example).groups, [])
         probe = skeleton(export(network, example, agent.limits))
 
         def measured(levels: Levels) -> tuple[Measurement, float]:

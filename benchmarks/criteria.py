@@ -26,7 +26,7 @@ from pipeline import plugins
 from pipeline.data import DataSet, Split, load_data
 from pipeline.models import load_model
 from pipeline.pruning.complexity import weigh
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.reconstruction.batch_norm import BATCH, FineTuning, accuracy, fine_tune, reestimate_batch_norm
 from pipeline.pruning.search_space import search_space
@@ -129,7 +129,7 @@ def _ranking(
     base: fx.GraphModule, space: SearchSpace, data: DataSet, example: Tensor, criterion: str, seed: int
 ) -> Ranking:
     images = some(data.train, RANKING_IMAGES, seed).batches(BATCH)
-    return rank(base, space, criterion, coupling(base, example).groups, images, seed=seed)
+    return rank(base, space, criterion, dependency_graph(base, example).groups, images, seed=seed)
 
 
 def _scored(data: DataSet, told: argparse.Namespace) -> Split:

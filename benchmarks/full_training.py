@@ -42,7 +42,7 @@ from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.reconstruction.batch_norm import FineTuning, accuracy, fine_tune
 from pipeline.pruning.surgery.prune import prune
 from pipeline.records import LEVELS, Candidate, Measurement, Trial
-from pipeline.run.training_stage import forget, learn
+from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
 from pipeline.store.checkpoints import CheckpointFile
 from pipeline.training.accelerator import open_accelerator
 from pipeline.training.checkpoint import Checkpoints
@@ -155,7 +155,7 @@ def _trained(bed: Testbed, told: argparse.Namespace) -> dict[str, object]:
     settings = FineTuning(epochs=told.epochs, learning_rate=told.learning_rate, warmup=0.05, seed=told.seed)
     net = bed.builder.finalist(best.plan)
     cut = _test(bed, net, told)
-    learn(
+    train_with_checkpoints(
         context, net, _some(images, told), settings, name=f"full {best.key} {told.epochs:g} {told.seed}",
         title=f"Train the pruned net, {told.epochs:g} epochs", teacher=bed.base.network, unseen=told.weights is None,
     )  # fmt: skip
@@ -165,7 +165,7 @@ def _trained(bed: Testbed, told: argparse.Namespace) -> dict[str, object]:
         "levels": best.plan.levels, "macs": found.macs, "channels": found.channels, "parameters": found.parameters,
         "search": best.candidate.accuracy if best.candidate else None,
     }  # fmt: skip
-    forget(context, f"full {best.key} {told.epochs:g} {told.seed}")
+    discard_checkpoint(context, f"full {best.key} {told.epochs:g} {told.seed}")
     return row
 
 

@@ -32,10 +32,10 @@ from pipeline.config import RunConfig
 from pipeline.data import load_data
 from pipeline.devices.recording import FILE_NAME
 from pipeline.models import load_model
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.reconstruction.batch_norm import BATCH, parts
-from pipeline.pruning.reconstruction.reconstruct import Answers, reconstruct
+from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
 from pipeline.pruning.surgery.prune import Ranking, kept_channels, prune, surplus
 from pipeline.pruning.trace import trace
 from pipeline.records import PruningPlan, SearchSpace, Trial
@@ -123,7 +123,7 @@ class Scene:
     example: Tensor
     images: Sequence[Tensor]
     """On which accuracy is read, in batches, normalised."""
-    answers: Answers
+    answers: TargetActivations
     """Of the base network to the images on which layers are fitted to the cut."""
 
     @classmethod
@@ -136,9 +136,9 @@ class Scene:
         base, space = trace(model, example, classes=len(data.classes)), space_of_round(store, 1)
         few = data.train.batches(BATCH, limit=min(BATCH, told.batch_norm_images))
         return cls(
-            base, space, rank(base, space, "l1", coupling(base, example).groups, []), example,
+            base, space, rank(base, space, "l1", dependency_graph(base, example).groups, []), example,
             [part for images, _ in data.search.batches(BATCH, limit=told.search_images) for part in parts(images)],
-            Answers(base, few, told.reconstruction_places),
+            TargetActivations(base, few, told.reconstruction_places),
         )  # fmt: skip
 
     def floor(self, plan: PruningPlan) -> dict[str, float]:

@@ -41,7 +41,7 @@ from pipeline.run.channel_step import channel_step
 from pipeline.run.context import Context
 from pipeline.run.inputs import STRATEGIES, load_inputs, require_fit
 from pipeline.run.loop import Measure, search
-from pipeline.run.problem import problem_of
+from pipeline.run.problem import build_problem
 from pipeline.run.round import builder_of, space_and_costs
 from pipeline.search.planner import indices
 from pipeline.search.reward import require_comparable, reward
@@ -137,7 +137,7 @@ class Testbed:
     def problem(self, limits: Mapping[Metric, float], **told: object) -> Problem:
         """Return what a strategy may know before its first trial; ``told`` replaces settings of the run."""
         context = replace(self.context, config=self.context.config.model_copy(update=told))
-        return problem_of(context, self.builder, copy.deepcopy(self.costs), limits, self.base)
+        return build_problem(context, self.builder, copy.deepcopy(self.costs), limits, self.base)
 
     def search(
         self, strategy: str, *, trials: int, seed: int, limits: Mapping[Metric, float], lookahead: int, **told: object

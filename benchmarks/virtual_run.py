@@ -130,12 +130,12 @@ class Run:
 class _Untrained(Finals):
     """Finals whose networks nobody trains: everything that is measured and decided is the run's own."""
 
-    def climb(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
+    def train_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
         """Return the accuracy: the slower, the better."""
         del rungs, number
         return FINALISTS[trial.index]
 
-    def brief(self, trial: Trial) -> Artifact:
+    def fine_tune_short(self, trial: Trial) -> Artifact:
         """Return a finalist, its whole file measured."""
         assert trial.measurement is not None
         before = _figures(trial.measurement)
@@ -146,7 +146,7 @@ class _Untrained(Finals):
             )
         )  # fmt: skip
 
-    def full(self, brief: Artifact) -> Artifact:
+    def fine_tune_full(self, brief: Artifact) -> Artifact:
         """Return a finalist as if it had been trained in full."""
         return self._whole(replace(brief, id=f"{brief.id}{FULL}"))
 

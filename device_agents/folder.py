@@ -18,7 +18,7 @@ _FIRST_OF_PEOPLE = 1000
 
 
 class FolderError(Exception):
-    """Others than its user can change the folder; says which, how, and what mends it."""
+    """Others than its user can change the folder; says which, how, and what fixes it."""
 
 
 def secure(path: str, make: bool = True) -> str:

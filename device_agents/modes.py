@@ -1,6 +1,6 @@
 """Power modes: the cpufreq governor, nvpmodel, jetson_clocks; set where this user may, and put back as they were.
 
-A mode that cannot be set is no error: it is ``refused``, with why and what would mend it. Without root, the one way to
+A mode that cannot be set is no error: it is ``refused``, with why and what would fix it. Without root, the one way to
 set any is the root-owned helper that `pipeline devices setup` installs; see ``HELPER``.
 
 What was there is written down (see ``state.py``) before anything is changed, and putting back starts from that file, so
@@ -27,7 +27,7 @@ _KNOWN = "governor, nvpmodel, jetson_clocks"
 
 
 class RefusedError(Exception):
-    """A mode cannot be set; says why and what mends it."""
+    """A mode cannot be set; says why and what fixes it."""
 
 
 def apply(wanted: Dict[str, Any], state: State) -> Tuple[Dict[str, Any], Dict[str, str]]:

@@ -1,4 +1,4 @@
-"""How the board feels right now, read from /proc and /sys; None where the board does not say."""
+"""Current telemetry, read from /proc and /sys; None where the board does not say."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a run is told: run.yaml and the command line's options, typed, each with a sentence."""
+"""Run settings: run.yaml and the command line's options, typed, each with a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that can go wrong and is expected to, as one tree.
+"""Expected errors, as one tree.
 
     PipelineError                     exit code 1
     ├── UserError                     exit code 2: what was typed or written has to change
@@ -29,7 +29,7 @@
     │   └── RunInUseError             exit code 2: another process is writing the run
     └── StoppedError                  exit code 130: the user asked the run to stop; it can be resumed
 
-A message says what was wrong, what was found, what would be right and, where it can, the command that mends it.
+A message says what was wrong, what was found, what would be right and, where it can, the command that fixes it.
 """
 
 from __future__ import annotations

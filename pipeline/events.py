@@ -1,4 +1,4 @@
-"""What a run says while it runs; whoever listens decides how to show it."""
+"""Events of a run; listeners decide how to show them."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceNews:
-    """How the device feels while it measures."""
+class DeviceTelemetry:
+    """Telemetry of the device while it measures."""
 
     stage: str
     temperature_c: float | None
@@ -54,5 +54,9 @@ class Waiting:
     holder: str
 
 
-Event = Stage | Step | Tried | Note | DeviceNews | Waiting
+Event = Stage | Step | Tried | Note | DeviceTelemetry | Waiting
 Listener = Callable[[Event], None]
+
+
+def unheard(event: Event) -> None:
+    """Hear an event and tell nobody."""

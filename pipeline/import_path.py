@@ -52,6 +52,22 @@ def imported(spec: str, error: type[UserError], thing: str) -> Iterator[Any]:
         yield getattr(module, name)
 
 
+def load_module(file: str, holds: str, error: type[UserError]) -> ModuleType:
+    """Import a file that has to hold a function of that name; what it imports may lie beside it.
+
+    Raises:
+        UserError: of the class ``error``: there is no such file, it cannot be imported, or has no such function.
+    """
+    path = home_expanded(file)
+    if not is_there(path):
+        raise error(f"{'no regular file' if exists(path) else 'no such file'}: {file}; give the path of a .py file")
+    with _importable(path.parent):
+        module = _import(file, True, error)
+    if not callable(getattr(module, holds, None)):
+        raise error(f"{file} has no function {holds}, which is what is called; see docs/extending")
+    return module
+
+
 def called(factory: Callable[..., Any], spec: str, error: type[UserError], told: Mapping[str, object]) -> Any:
     """Return what the user's factory or class returns for the arguments ``told``.
 
@@ -67,7 +83,7 @@ def called(factory: Callable[..., Any], spec: str, error: type[UserError], told:
     try:
         return factory(**told)
     except (Exception, SystemExit) as reason:  # a user's factory may raise anything
-        raise error(f"{spec} raised {said(reason)}; mend it, or name another") from reason
+        raise error(f"{spec} raised {said(reason)}; fix it, or name another") from reason
 
 
 def parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -106,7 +122,7 @@ def _import(place: str, is_file: bool, error: type[UserError]) -> ModuleType:
     try:
         return _import_file(home_expanded(place)) if is_file else importlib.import_module(place)
     except (Exception, SystemExit) as reason:  # a user's module may raise anything
-        raise error(f"{place} cannot be imported: {said(reason)}; mend it, or name FILE.py:FACTORY") from reason
+        raise error(f"{place} cannot be imported: {said(reason)}; fix it, or name FILE.py:FACTORY") from reason
 
 
 def _import_file(file: Path) -> ModuleType:

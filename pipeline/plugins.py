@@ -1,33 +1,75 @@
-"""The folder is the registry: a plugin is a module, its file name is what the user types."""
+"""Plugins: a folder is the registry, a module's file name is what the user types.
+
+Beside the modules that ship, a plugin is a file of the user's own, named by its path (``--strategy mine.py``), or an
+entry point of an installed package in the group ``edge_pruning.strategies``, ``.criteria``, ``.sources``, ``.formats``.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 from pipeline.errors import ConfigError, nearest
+from pipeline.import_path import load_module
+from pipeline.regular_file import home_expanded
+
+_HOLDS = {"strategies": "create", "criteria": "scores", "sources": "load", "formats": "open_format"}
+"""Package's last name → the function that each of its plugins has."""
+_GROUP = "edge_pruning"
 
 
 def names(package: str) -> list[str]:
-    """Return the plugins in ``package``, sorted; no plugin is imported.
+    """Return the plugins in ``package`` and those of installed packages, sorted; no plugin is imported.
 
     >>> names("pipeline.pruning.criteria")[:2]
     ['bn_scale', 'feature_map']
     """
     paths = importlib.import_module(package).__path__
-    return sorted(m.name.lstrip("_") for m in pkgutil.iter_modules(paths) if not m.name.startswith("_"))
+    shipped = {m.name.lstrip("_") for m in pkgutil.iter_modules(paths) if not m.name.startswith("_")}
+    return sorted(shipped | _installed(_kind(package)).keys())
 
 
 def load(package: str, name: str) -> ModuleType:
-    """Import the plugin ``name`` (dashes count as underscores).
+    """Import the plugin ``name``: one that ships (dashes count as underscores), an entry point, or a ``.py`` file.
 
     Raises:
-        ConfigError: there is no such plugin; names the nearest one.
+        ConfigError: there is no such plugin (names the nearest one), it cannot be imported, or lacks its function.
     """
-    known = names(package)
-    module = name.replace("-", "_")
+    kind = _kind(package)
+    if is_file(name):
+        return _of_file(str(home_expanded(name).absolute()), kind)
+    known, module = names(package), name.replace("-", "_")
     if module not in known:
-        kind = package.rpartition(".")[2]
-        raise ConfigError(f"no {name!r} among the {kind}{nearest(module, known)}; there are: {', '.join(known)}")
+        raise ConfigError(
+            f"no {name!r} among the {kind}{nearest(module, known)}; there are: {', '.join(known)}; or name a .py file"
+        )
+    if module in _installed(kind):
+        found: ModuleType = _installed(kind)[module].load()
+        return found
     return importlib.import_module(f"{package}.{module}")
+
+
+def is_file(name: str) -> bool:
+    """Return whether a plugin is named by the path of its file.
+
+    >>> is_file("folder/mine.py"), is_file("netadapt")
+    (True, False)
+    """
+    return name.endswith(".py")
+
+
+@cache
+def _of_file(path: str, kind: str) -> ModuleType:
+    return load_module(path, _HOLDS[kind], ConfigError)
+
+
+@cache
+def _installed(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"{_GROUP}.{kind}")}
+
+
+def _kind(package: str) -> str:
+    return package.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Records to JSON and back, without loss: what is written can be read, and a figure that is no number is refused."""
+"""Serialization: records to JSON and back without loss; nan and infinity are refused."""
 
 from __future__ import annotations
 

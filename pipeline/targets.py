@@ -1,4 +1,4 @@
-"""What a pruned network has to meet: latency=0.5x, energy=20mJ, size=300kB, density=0.2x, as constraints."""
+"""Targets: latency=0.5x, energy=20mJ, size=300kB, density=0.2x, as constraints."""
 
 from __future__ import annotations
 

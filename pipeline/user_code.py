@@ -1,4 +1,4 @@
-"""The files of a user's own code that a run rests on: their SHA-256, to tell later whether they are still the same."""
+"""User code behind a run: SHA-256 of its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML read into pydantic models, where every mistake is told with its file, its line and the nearest known key."""
+"""YAML files as pydantic models; mistakes are reported with file, line and nearest known key."""
 
 from __future__ import annotations
 

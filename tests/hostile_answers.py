@@ -409,8 +409,8 @@ def ask(said: Hostile) -> list[str]:
     from pipeline import serialization
     from pipeline.devices.agent_client import open_agent
     from pipeline.devices.diagnostics import doctor
-    from pipeline.devices.diagnostics.check import passed
-    from pipeline.devices.diagnostics.requirements import lacking, script
+    from pipeline.devices.diagnostics.check import findings_with_agent
+    from pipeline.devices.diagnostics.requirements import missing_requirements, script
 
     events: list[Mapping[str, Any]] = []
     with open_agent(BOARD, on_event=events.append, opening=lambda *_: Scripted(said)) as agent:
@@ -419,12 +419,12 @@ def ask(said: Hostile) -> list[str]:
             return [serialization.to_text(measured), rendered(measured), str(events)]
         if said.verb == "verify":
             return [str(agent.verify(b"{}", IMAGES).argmax(1))]
-        findings = passed(agent)
+        findings = findings_with_agent(agent)
         if said.verb == "hello":
-            findings += [doctor.Finding(mend.title, True, mend.afterwards) for mend in lacking(agent)]
-            return [*map(str, findings), script(lacking(agent), BOARD), serialization.to_text(agent.facts)]
-        with_words = findings + doctor.diagnosis(doctor.watched(agent, 1.0, quiet_s=0.0))
-        return [finding.detail + finding.mend + finding.name for finding in with_words]
+            findings += [doctor.Finding(fix.title, True, fix.afterwards) for fix in missing_requirements(agent)]
+            return [*map(str, findings), script(missing_requirements(agent), BOARD), serialization.to_text(agent.facts)]
+        with_words = findings + doctor.diagnosis(doctor.observe(agent, 1.0, quiet_s=0.0))
+        return [finding.detail + finding.fix + finding.name for finding in with_words]
 
 
 def rendered(measured: Any) -> str:

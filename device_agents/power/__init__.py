@@ -2,7 +2,7 @@
 
 A plugin has two functions:
 
-check(options) -> str       "ok", or why it cannot be used here and what mends it; quick, and leaves nothing behind
+check(options) -> str       "ok", or why it cannot be used here and what fixes it; quick, and leaves nothing behind
 open(options) -> Sensor     raises SensorError
 
 and a Sensor has
@@ -36,7 +36,7 @@ MOST_W, LEAST_W = 1e4, -100.0
 
 
 class SensorError(Exception):
-    """A sensor cannot be used, or its value cannot be trusted; says what mends it."""
+    """A sensor cannot be used, or its value cannot be trusted; says what fixes it."""
 
 
 class OddReadingError(SensorError):

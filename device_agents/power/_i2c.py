@@ -79,7 +79,7 @@ class I2cBus:
 
 
 def explain(error: OSError, path: str, bus: int, address: int) -> str:
-    """Return in words why the chip cannot be reached, and the mend."""
+    """Return in words why the chip cannot be reached, and the fix."""
     if error.errno == errno.ENOENT:
         return "%s is missing: switch I2C on (sudo raspi-config nonint do_i2c 0) and reboot" % path
     if error.errno in (errno.EACCES, errno.EPERM):

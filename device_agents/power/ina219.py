@@ -187,8 +187,8 @@ def power_w(bus_word: int, shunt_word: int, shunt_ohms: float, range_v: int = 16
     if abs(shunt) >= _SHUNT_FULL_SCALE:
         raise SensorError("the INA219 overflowed: more than %.2f A; use a smaller shunt" % (0.32 / shunt_ohms))
     if bus >= _BUS_FULL_SCALE[range_v]:
-        mend = "write `range_v: 32`" if range_v == 16 else "the chip bears 26 V at most: use another sensor"
-        raise SensorError("the INA219 overflowed: a supply of %d V or more; %s" % (range_v, mend))
+        fix = "write `range_v: 32`" if range_v == 16 else "the chip bears 26 V at most: use another sensor"
+        raise SensorError("the INA219 overflowed: a supply of %d V or more; %s" % (range_v, fix))
     if shunt < _BACKWARDS:
         raise OddReadingError(
             "the current through the INA219 runs backwards: swap VIN+ (the supply) and VIN- (the board)"

@@ -47,8 +47,8 @@ def open_runtime(name: str) -> Tuple[Any, str]:
     """Return the runtime's module and version, its library imported; BAD_REQUEST when this board cannot use it."""
     runtime = plugins.load("device_agents.runtimes", name)
     if runtime.installed() is None:
-        mend = getattr(runtime, "INSTALL", "pip install " + name)
-        raise AgentError(BAD_REQUEST, "runtime %s is not installed for this python: %s" % (name, mend))
+        fix = getattr(runtime, "INSTALL", "pip install " + name)
+        raise AgentError(BAD_REQUEST, "runtime %s is not installed for this python: %s" % (name, fix))
     try:
         return runtime, runtime.version()
     except Exception as error:  # a broken library raises what it likes while it is imported

@@ -1,4 +1,4 @@
-"""An answer of the agent as a frozen record: validated against what was asked, or refused in a sentence."""
+"""An agent's answer as a frozen record, validated against the request."""
 
 from __future__ import annotations
 

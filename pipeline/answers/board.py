@@ -1,4 +1,4 @@
-"""What a board says of itself: its facts, its state, what holding it brought, and what goes on meanwhile."""
+"""Answers about the board: facts, telemetry, lock and progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fields that answers are made of: each with its type, its unit and the range beyond which it cannot be true."""
+"""Fields of answers: type, unit and plausible range of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large an answer may be, by what was asked: checked on its bytes, before anything is made of them."""
+"""Size limits of answers, by request; checked on the bytes, before they are decoded."""
 
 from __future__ import annotations
 

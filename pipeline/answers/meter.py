@@ -1,4 +1,4 @@
-"""The answer to ``meter``: a sensor's raw samples at rest and under load, or no sensor and just the load."""
+"""The answer to ``meter``: a sensor's raw samples idle and under load, or that there is no sensor."""
 
 from __future__ import annotations
 

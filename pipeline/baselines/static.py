@@ -1,4 +1,4 @@
-"""Static baselines beside a finished run: pruned without a search, as fast as its network, fine-tuned as it was.
+"""Static baselines of a finished run: pruned without a search to the run's latency, fine-tuned alike.
 
 none            the base model as it is
 magnitude       the same share of every group, by L1; the largest share that is fast enough
@@ -30,7 +30,7 @@ from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Listener, Note, Stage
 from pipeline.models.safetensors_io import weights_bytes
 from pipeline.pruning.complexity import measures_of
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.reconstruction.batch_norm import Images, accuracy
 from pipeline.pruning.surgery.prune import Ranking, cut, surplus_over
@@ -39,7 +39,7 @@ from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
 from pipeline.run.runner import Prepared
 from pipeline.run.successive_halving import rungs_of
-from pipeline.run.training_stage import forget, learn
+from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
 from pipeline.store import Store
 from pipeline.store.facts import BASELINE, DEVICE_FACTS, SPACE, TRAINED_BASELINE
 from pipeline.training.settings import FineTuning, settings_of
@@ -119,7 +119,7 @@ class _Work:
         return uniform(self.space, self.context.config.cuts.minimum)
 
     def _ranking(self, network: fx.GraphModule, criterion: str) -> Ranking:
-        return rank(network, self.space, criterion, coupling(network, self.context.example).groups, [])
+        return rank(network, self.space, criterion, dependency_graph(network, self.context.example).groups, [])
 
     def _builder(self, network: fx.GraphModule, ranking: Ranking) -> Builder:
         context, config = self.context, self.context.config
@@ -236,12 +236,12 @@ class _Work:
             return
         if (weights := store.get(TRAINED_BASELINE.of(training))) is None:
             unseen = images is self.context.data.train
-            learn(
+            train_with_checkpoints(
                 self.context, network, images, settings,
                 name=training, title=f"Train {name}, {stage}", teacher=self.base.network, unseen=unseen,
             )  # fmt: skip
             store.set(TRAINED_BASELINE.of(training), store.put_blob(weights_bytes(network)))
-            forget(self.context, training)
+            discard_checkpoint(self.context, training)
         else:
             network.load_state_dict(load_file(store.blob(weights)))
         network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

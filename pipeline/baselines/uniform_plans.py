@@ -1,4 +1,4 @@
-"""Static plans, from wide to narrow: the same share of every group, or what a global threshold leaves.
+"""Uniform and global-threshold baselines: one share for every group, or one threshold for all units.
 
 None of them looks at the device but for its channel step, to which kept channels are rounded up as the search's are.
 """
@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline.config import CriterionConfig
 from pipeline.pruning.criteria import bn_scale
 from pipeline.pruning.dependency.channel_sets import Coupled
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.evidence import Evidence
 from pipeline.pruning.importance.ranking import combined
 from pipeline.records import Group, SearchSpace
@@ -85,7 +85,7 @@ def from_widest(found: Sequence[tuple[float, Kept]], fits: Callable[[Kept], bool
 
 def scales(network: fx.GraphModule, space: SearchSpace, example: Tensor) -> dict[str, Tensor] | None:
     """Return each unit's mean batch norm scale by group, (units,); None where some group has no batch norm."""
-    groups = {group.name: coupling(network, example).groups[group.name] for group in space.groups}
+    groups = {group.name: dependency_graph(network, example).groups[group.name] for group in space.groups}
     evidence = Evidence(network, groups.values(), [])
     if not all(_has_norm(group, evidence) for group in groups.values()):
         return None

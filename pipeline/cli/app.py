@@ -137,10 +137,14 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure a model file on a device: latency, power, energy, memory, temperature."""
-    from pipeline.cli.commands.profile import profiled, table  # the runtime takes a second to import
+    from pipeline import api  # the runtime takes a second to import
+    from pipeline.cli.commands.profile import table
+    from pipeline.cli.views.lock_wait import told_when_waiting
 
     with err.status(f"measuring {model.name} on {device} …"):
-        measurement = profiled(model, device, inventory, record)
+        measurement = api.profile(
+            model, device=device, inventory=inventory, record=record, on_event=told_when_waiting()
+        )
     if json:
         print_json(measurement)
     else:

@@ -1,4 +1,4 @@
-"""Ends that are no fault of the program's: a signal, or an output that nobody reads or that is full.
+"""Exit codes of interrupted commands: a signal, a closed pipe, a full disk.
 
 Imports the standard library alone: a signal may come while the rest is being imported.
 """

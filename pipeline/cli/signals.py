@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, a termination signal or a hung-up terminal once asks, twice stops at once."""
+"""Signal handling: the first Ctrl-C, SIGTERM or SIGHUP asks to stop, the second stops at once."""
 
 from __future__ import annotations
 

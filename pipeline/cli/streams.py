@@ -1,4 +1,4 @@
-"""Standard output and error that end a command as the shell's tools end: quietly, and with their exit status.
+"""Standard streams that end a command as the shell's tools end: quietly, with their exit status.
 
 Standard output carries the result: where it cannot be written, the command has failed. Standard error carries progress:
 where nobody can read that, the work goes on.

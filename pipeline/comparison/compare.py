@@ -1,4 +1,4 @@
-"""Groups of runs beside each other: what they came to, what differs, what pruning costs, and what to be wary of."""
+"""Comparison of groups of runs: figures, differences, regressions, warnings."""
 
 from __future__ import annotations
 

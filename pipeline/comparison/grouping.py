@@ -1,4 +1,4 @@
-"""Which runs repeat each other: groups that differ in nothing but the seed, named by what sets them apart."""
+"""Groups of repeated runs: those that differ in nothing but the seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One figure for a whole Pareto front: the area that it dominates, in latency ratio and accuracy; exact.
+"""Hypervolume of a Pareto front in latency ratio and accuracy; exact.
 
 The hypervolume (Zitzler and Thiele, IEEE Transactions on Evolutionary Computation 3, 1999) is the area of all pairs
 (latency, accuracy) that some network of the front beats in both and that beat the reference point in both. Here that

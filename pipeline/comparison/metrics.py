@@ -1,4 +1,4 @@
-"""What runs are compared in: each metric with its words, its unit, and whether it depends on the device."""
+"""Metrics of a comparison: words, unit, and whether they depend on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a channel that goes costs and brings: straight lines of accuracy, latency, power on pruning intensity.
+"""Linear regression of accuracy, latency and power on pruning intensity, run by run.
 
 A line a run, and the run is the sample: a search picks its next network by those before it and all of them are read on
 the same images, so networks of one run are no independent points. Of simulated groups of 3 to 10 runs of 60 networks,

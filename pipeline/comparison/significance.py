@@ -1,4 +1,4 @@
-"""Whether groups of runs differ: Welch's t-test, Welch's ANOVA with Games and Howell's test, Hedges' g, Holm.
+"""Significance tests between groups of runs: Welch's t and ANOVA, Games-Howell, Hedges' g, Holm.
 
 A group is a sample of seeds. Nothing here assumes that groups spread alike: some searches are steadier than others.
 One that never varies has no variance to weigh its mean by: it is left out of the ANOVA and of Games and Howell's test.

@@ -1,4 +1,4 @@
-"""Which image files can be read: tried once, and remembered until a file changes, so that no run fails half-way."""
+"""Decode check: which image files can be read, cached until a file changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files that somebody has sorted into splits, as a source: broken ones left out, the splits' meaning settled.
+"""Lists of image files by split, as a source; unreadable ones left out.
 
 With both ``test`` and ``val``, both are what their names say; with one of them, that one is the test split, as with
 ImageNet, whose test labels nobody has; with neither, a part of ``train`` is held out.

@@ -13,11 +13,11 @@ from pipeline.data import sources
 from pipeline.data.dataset import DataSet, Split
 from pipeline.data.pools import Pool
 from pipeline.data.presets import Preset
-from pipeline.data.source import Source, SourceOptions, unheard
+from pipeline.data.source import Source, SourceOptions
 from pipeline.data.splits import Splits, checksum, content, image_count
 from pipeline.data.stratify import draw
 from pipeline.errors import DataError, nearest
-from pipeline.events import Listener
+from pipeline.events import Listener, unheard
 from pipeline.regular_file import home_expanded, is_folder
 
 TEST_SHARE = 0.2
@@ -105,7 +105,7 @@ def load_data(
 def _source(spec: str, options: SourceOptions) -> Source:
     kind, _, argument = spec.partition(":")
     known = [name.replace("_", "-") for name in plugins.names(sources.__name__)]
-    if kind not in known:
+    if kind not in known and not plugins.is_file(kind):
         folder = f"; for a folder of images write imagefolder:{spec}" if is_folder(home_expanded(spec)) else ""
         raise DataError(f"unknown data {kind!r}{nearest(kind, known)}{folder}; there are: {', '.join(known)}")
     source: Source = plugins.load(sources.__name__, kind).load(argument, options)

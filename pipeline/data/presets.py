@@ -1,4 +1,4 @@
-"""How images were made ready for the networks whose weights torchvision publishes."""
+"""Preprocessing presets of torchvision's published weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a data source's file gives: images, labels, classes and how to normalise, not yet split."""
+"""Data sources: images, labels, classes and normalisation of a data set, before it is split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.data.image_io import Fitting
 from pipeline.data.pools import Pool
 from pipeline.data.presets import Preset
 from pipeline.errors import DataError
-from pipeline.events import Event, Listener, Note
+from pipeline.events import Listener, Note, unheard
 from pipeline.regular_file import exists, home_expanded, is_folder
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -22,10 +22,6 @@ NAMED = 3
 """How many images an error names."""
 NOTED = 10
 """How many skipped images a note names; the run stores all of them."""
-
-
-def unheard(event: Event) -> None:
-    """Hear an event and tell nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +54,7 @@ class SourceOptions:
         if len(corrupt) > allowed:
             reason = f"; the first: {why}" if why else ""
             raise DataError(
-                f"{len(corrupt)} of {images} images cannot be read ({listed(corrupt, NAMED)}){reason}; mend them or "
+                f"{len(corrupt)} of {images} images cannot be read ({listed(corrupt, NAMED)}){reason}; fix them or "
                 "take them out, or let so many be skipped: "
                 f"max_corrupt: {len(corrupt)} in run.yaml (now {self.max_corrupt:g})"
             )

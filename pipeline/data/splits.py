@@ -1,4 +1,4 @@
-"""Which image is in which split: drawn once, stored with the run, and refused where the data has changed since."""
+"""Splits: drawn once, stored with the run, refused where the data has changed since."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw a part of a data set that holds each class in its share, the same on every machine."""
+"""Stratified sampling, the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The items of a user's data set: each (image, label) read once and checked, kept where all fit into memory.
+"""Items of a torch Dataset: each (image, label) read and checked once, cached where all fit into memory.
 
 An image is a PIL image or a tensor, channels x height x width, and kept as bytes. A signal is a tensor, channels x
 samples, and kept as the numbers that it holds. A tensor of two dimensions may as well be a grey image, height x width:
@@ -148,7 +148,7 @@ def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
         if count > EVERY and not position % EVERY:
             options.listen(Step(position, part))
     if shape is None:
-        raise DataError(f"none of the {count} {part} items can be read ({skipped[0]}); mend the data set")
+        raise DataError(f"none of the {count} {part} items can be read ({skipped[0]}); fix the data set")
     kept = None if images is None else images[: len(positions)]
     return Items(dataset, positions, labels, shape, kept, kind, skipped, fitted)
 

@@ -1,4 +1,4 @@
-"""What the host can ask of an agent, in records: who are you, hold the board, measure this, verify that."""
+"""Agent client: the requests that an agent answers, as methods that return records."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _BUILDS_ENGINES = ("tensorrt",)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """How the board feels right now; None where it does not say."""
+    """Current telemetry; None where the board does not say."""
 
     temperature_c: float | None = None
     clock_mhz: float | None = None
@@ -279,7 +279,7 @@ class Agent:
         return answer.rows
 
     def telemetry(self) -> Telemetry:
-        """Return how the board feels right now."""
+        """Return the current telemetry."""
         return telemetry_of(self._wire.ask(answers.Telemetry, QUICK_S))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a board's runtime loads and which widths suit its processor, where the inventory does not say."""
+"""Device compatibility: opset and IR limits of a runtime, channel alignment of a processor."""
 
 from __future__ import annotations
 

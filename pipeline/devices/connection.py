@@ -1,4 +1,4 @@
-"""One agent, asked one request at a time, and asked again when the way to it breaks.
+"""Connection to one agent: one request at a time, repeated on a new session when the link breaks.
 
 A request says all that the agent needs and changes nothing but its cache of files, so a request that was cut off is
 simply asked again in a new session. What makes a session ours, such as holding the board, is the ``greeting``: it

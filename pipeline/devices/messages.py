@@ -1,4 +1,4 @@
-"""Lines of the wire as messages: decoded without ever growing beyond what was asked for, and of a known shape."""
+"""Messages of the wire: JSON lines of bounded size and known shape."""
 
 from __future__ import annotations
 

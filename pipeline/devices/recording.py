@@ -1,4 +1,4 @@
-"""A board's raw answers, kept so that a whole search can be played back without the board.
+"""Recordings: a board's raw answers in a file, from which a search can be played back.
 
 A recording is gzip of one JSON object a line; ``zcat`` shows it:
 

@@ -64,15 +64,15 @@ def read_file(path: Path, name: str) -> Calibration:
     Raises:
         StoreError: it cannot be read, is damaged, another version's or another device's; says how to replace it.
     """
-    mend = f"`pipeline devices calibrate {name}` replaces it"
+    fix = f"`pipeline devices calibrate {name}` replaces it"
     try:
         found = _calibration(serialization.from_text(regular_file.read_text(path)))
     except OSError as error:
-        raise StoreError(f"{name}'s calibration {path} cannot be read: {error.strerror}; {mend}") from error
+        raise StoreError(f"{name}'s calibration {path} cannot be read: {error.strerror}; {fix}") from error
     except ValueError as error:
-        raise StoreError(f"{name}'s calibration {path} is damaged: {serialization.problem(error)}; {mend}") from error
+        raise StoreError(f"{name}'s calibration {path} is damaged: {serialization.problem(error)}; {fix}") from error
     if found.device != name:
-        raise StoreError(f"{path} is no calibration of {name}, but of {found.device}; {mend}")
+        raise StoreError(f"{path} is no calibration of {name}, but of {found.device}; {fix}")
     return found
 
 

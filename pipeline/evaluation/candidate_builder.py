@@ -1,4 +1,4 @@
-"""From a plan to a candidate: cut or thinned out, its layers fitted to that, accuracy read, weightless probe written.
+"""Candidate builder: cut the network, reconstruct its layers, read its accuracy, write its weightless probe.
 
 A pure function of the plan and of what the builder was made with; nothing here knows a device.
 """
@@ -17,7 +17,7 @@ from pipeline.data import DataSet
 from pipeline.export.format import Format, Probe
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
-from pipeline.pruning.reconstruction.reconstruct import Answers, reconstruct
+from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
 from pipeline.pruning.surgery.prune import Ranking, kept_channels, prune, surplus
 from pipeline.pruning.surgery.weight_sparsity import set_to_zero
 from pipeline.records import Candidate, PruningPlan, SearchSpace
@@ -59,7 +59,7 @@ class Builder:
         """Fit a network that lost ``units`` of the groups to its cut in place, as fine-tuning begins with it."""
         self._fit(pruned, units, self._more_answers)
 
-    def _recovered(self, plan: PruningPlan, answers: Callable[[], Answers]) -> fx.GraphModule:
+    def _recovered(self, plan: PruningPlan, answers: Callable[[], TargetActivations]) -> fx.GraphModule:
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         set_to_zero(pruned, self.space.zeros(plan))
         if plan.zeros:
@@ -68,7 +68,9 @@ class Builder:
             self._fit(pruned, surplus(self.space, plan.levels, self.ranking), answers)
         return pruned
 
-    def _fit(self, pruned: fx.GraphModule, units: Mapping[str, Tensor], answers: Callable[[], Answers]) -> None:
+    def _fit(
+        self, pruned: fx.GraphModule, units: Mapping[str, Tensor], answers: Callable[[], TargetActivations]
+    ) -> None:
         if self.settings.reconstruction_places:
             reconstruct(pruned, answers(), kept_channels(self.base, units, self.example))
         else:
@@ -78,20 +80,20 @@ class Builder:
         reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
 
     @cached_property
-    def _answers(self) -> Answers:
+    def _answers(self) -> TargetActivations:
         """What the base network's layers answer, to which those of candidates are fitted."""
         few = min(BATCH, self.settings.batch_norm_images)
         return self._answered(few, self.settings.reconstruction_places)
 
-    def _more_answers(self) -> Answers:
+    def _more_answers(self) -> TargetActivations:
         """Return what finalists are fitted to."""
         told = self.recovery
         if told.reconstruction_places == 0:
             return self._answers
         return self._answered(told.reconstruction_images, told.reconstruction_places)
 
-    def _answered(self, images: int, places: int) -> Answers:
-        return Answers(self.base, self.data.train.batches(BATCH, limit=images), places)
+    def _answered(self, images: int, places: int) -> TargetActivations:
+        return TargetActivations(self.base, self.data.train.batches(BATCH, limit=images), places)
 
     def accuracy(self, network: fx.GraphModule) -> float:
         """Return the share of right answers on the search split."""

@@ -1,4 +1,4 @@
-"""The probes behind the cost tables: single cuts, one group at one level each, measured beside the base model."""
+"""Per-group sensitivity on the device: one group pruned at a time, as a look-up table of savings."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ def _require_enough(figures: Mapping[Cut, Measurement], cuts: Mapping[Cut, tuple
 
 def _unplannable(bench: Bench, what: str) -> DeviceError:
     name = bench.agent.device.name
-    mend = retries.mend(name, tolerant=bench.tolerant)
-    return DeviceError(f"{name}: {what}: nothing can be planned by that; {mend}; then start a new run")
+    fix = retries.fix_hint(name, tolerant=bench.tolerant)
+    return DeviceError(f"{name}: {what}: nothing can be planned by that; {fix}; then start a new run")
 
 
 def _table(

@@ -1,4 +1,4 @@
-"""One device, one base model: what is sent is measured beside the base, and nothing is measured twice."""
+"""Device bench: measures candidates beside the base model, each structure once."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Bench:
         found, _ = self._figures(key, skeleton)
         if not why_invalid(found):
             return found
-        _log.warning("%s: %s (%s)", key, retries.told(found), retries.explained(found))
+        _log.warning("%s: %s (%s)", key, retries.describe_quarantine(found), retries.explain_flags(found))
         return None
 
     def again(self, probe: Probe) -> Measurement:
@@ -174,10 +174,10 @@ class Bench:
         """Return valid figures; invalid ones end the run, are not kept, and are taken anew when it is resumed."""
         found = self._several(key, measure, each, looks=looks)
         if why_invalid(found):
-            name = self.agent.device.name
+            name, why = self.agent.device.name, retries.explain_flags(found)
             raise DeviceError(
-                f"{name}: {retries.told(found)}: {retries.explained(found)}. Without this measurement ({key}) "
-                f"the run cannot go on; {retries.mend(name, tolerant=self.tolerant)}; then resume the run"
+                f"{name}: {retries.describe_quarantine(found)}: {why}. Without this measurement ({key}) the run cannot "
+                f"go on; {retries.fix_hint(name, tolerant=self.tolerant)}; then resume the run"
             )
         return found
 
@@ -213,7 +213,7 @@ class Bench:
         exact: bool = True,
     ) -> Measurement:
         settings = told or self.agent.device.measure
-        return retries.taken(
+        return retries.measure_with_retries(
             lambda settle_s: measure(replace(settings, settle_s=max(settings.settle_s, settle_s))),
             tolerant=self.tolerant,
             ci_rel=settings.ci_rel,

@@ -1,4 +1,4 @@
-"""Measures a network beside itself for a calibration: as long as in the search, three and nine times as long.
+"""A/A test: a network measured beside itself, as long as in the search, three and nine times as long.
 
 Lengths and kinds follow each other in rounds, each of which begins with another one, so that whatever the board drifts
 by in an hour falls on all of them alike.
@@ -129,7 +129,7 @@ def _parts(agent: Agent, probe: bytes, unit: Unit, stopping: Callable[[], bool])
     for _ in range(unit.processes):
         if stopping():
             raise StoppedError("stopped as asked")
-        part = retries.taken(
+        part = retries.measure_with_retries(
             lambda settle_s: agent.measure(
                 probe, "skeleton", reference=(probe, "skeleton"),
                 settings=replace(settings, settle_s=max(settings.settle_s, settle_s)),
@@ -144,8 +144,8 @@ def _parts(agent: Agent, probe: bytes, unit: Unit, stopping: Callable[[], bool])
 def _not_now(agent: Agent, last: Measurement) -> DeviceError:
     name = agent.device.name
     return DeviceError(
-        f"{name}: {_INVALID} measurements in a row were invalid, the last {retries.told(last)}: "
-        f"{retries.explained(last)}; {retries.mend(name, tolerant=agent.shared)}; then calibrate it again"
+        f"{name}: {_INVALID} measurements in a row were invalid, the last {retries.describe_quarantine(last)}: "
+        f"{retries.explain_flags(last)}; {retries.fix_hint(name, tolerant=agent.shared)}; then calibrate it again"
     )
 
 

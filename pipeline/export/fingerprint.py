@@ -1,4 +1,4 @@
-"""What a network computes, weights aside: networks of one structure take the same time and power on a device.
+"""Structure fingerprint: networks that differ in weights alone share it, and their latency.
 
 The same channels cut in other places is another structure; one block removed or another of the same shape beside it is
 the same. So a board measures once what many plans come to.

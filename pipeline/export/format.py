@@ -1,4 +1,4 @@
-"""What a format of model files can do; each is one file in ``formats``, named as the inventory names it."""
+"""Model formats: the interface of the files in ``formats``, named as the inventory names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What says that a shorter way to a file cannot be gone; the longer one is gone then."""
+"""The fast way to a file does not apply; a full export is made instead."""
 
 
 class RefusedError(Exception):

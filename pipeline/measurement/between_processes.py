@@ -1,4 +1,4 @@
-"""What differs from process to process on a board, beyond what one process can see of itself.
+"""Between-process variance: what one process cannot see of itself.
 
 A network that is loaded anew lies elsewhere in memory, on other pages and cores, and is a little faster or slower for
 as long as its process lives: the spread of blocks within one process knows nothing of it, however long it runs. The

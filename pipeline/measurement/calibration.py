@@ -1,4 +1,4 @@
-"""How far a device's intervals can be trusted, by one network measured beside itself: its true ratio is 1 (A/A).
+"""Calibration of a device's intervals by A/A measurements, whose true ratio is 1.
 
 Ninety-five in a hundred intervals should hold the 1, and about one pair of measurements in twenty should differ at the
 5 % level, although nothing does. Both are counted for measurements as long as the search's, three and nine times as
@@ -155,7 +155,7 @@ class Calibration:
     spread: Annotated[Spread, Predicate(_is_sound)]
     """From process to process, over all lengths."""
     invalid: Annotated[int, Ge(0)] = 0
-    """Measurements that were put aside, because something else was going on."""
+    """Quarantined measurements: something else was going on."""
 
     @property
     def measurements(self) -> int:
@@ -216,7 +216,7 @@ def calibration(
         conditions: what held meanwhile.
         model: the network's name.
         date: when that was.
-        invalid: measurements that were put aside.
+        invalid: quarantined measurements.
 
     Raises:
         ValueError: there are fewer, so that nothing is known of what they differ by.

@@ -1,4 +1,4 @@
-"""Several measurements of one network become one: what they say together, or the one with fewer doubts."""
+"""Combining measurements: one figure from several processes or repetitions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.records import Measurement, Power
 _T = TypeVar("_T")
 
 
-def less_doubtful(first: Measurement, second: Measurement) -> Measurement:
+def select_more_valid(first: Measurement, second: Measurement) -> Measurement:
     """Return the measurement with fewer doubts, the second of equals; what both cost is added up.
 
     What makes a measurement useless counts before what makes it imprecise. Which one is taken depends on the doubts

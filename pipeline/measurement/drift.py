@@ -1,4 +1,4 @@
-"""How a board's speed drifted over a run, by the base model, which is measured beside every candidate.
+"""Drift of a board's speed over a run, by the base model beside every candidate.
 
 Other methods measure a reference every k candidates and interpolate. Here it takes turns with each candidate within
 fractions of a second: k is 1, there is nothing to interpolate, and the ratio of the two is free of drift. A candidate's

@@ -1,4 +1,4 @@
-"""Power and energy an inference, alone and over the reference's, from a sensor's samples beside timed blocks."""
+"""Power and energy per inference, absolute and over the reference's, from sensor samples beside timed blocks."""
 
 from __future__ import annotations
 

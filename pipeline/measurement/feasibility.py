@@ -1,4 +1,4 @@
-"""Does a measurement settle whether a network meets its targets? Where its interval reaches over one, it does not.
+"""Feasibility under uncertainty: does an interval settle whether a target is met?
 
 One rule for latency, power and energy, each over the base model's. Size and density are counted, not measured.
 """
@@ -42,19 +42,19 @@ def with_ratios(measurement: Measurement, over: Mapping[Metric, Interval]) -> Me
     )
 
 
-def surely_meets(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
+def certainly_meets(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
     """Return whether a network meets its targets by whole intervals; one whose figure is absent is not met surely."""
     found = ratios(measurement)
     return all(metric in found and found[metric].high <= limits[metric] for metric in limits.keys() - COUNTED)
 
 
-def surely_misses(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
+def certainly_misses(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
     """Return whether a network misses any of its targets by a whole interval."""
     found = ratios(measurement)
     return any(found[metric].low > limits[metric] for metric in limits.keys() & found.keys())
 
 
-def may_meet(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
+def possibly_meets(measurement: Measurement, limits: Mapping[Metric, float]) -> bool:
     """Return whether a network that misses targets as measured misses each by less than its interval."""
     found = ratios(measurement)
     missed = [metric for metric in limits.keys() & found.keys() if found[metric].value > limits[metric]]

@@ -1,4 +1,4 @@
-"""The agent's raw samples become a ``Measurement``: every statistic and every doubt about it is computed here.
+"""Measurements from raw samples: every statistic and every validity flag is computed here.
 
 What the agent returns is documented in its ``measure.py``; what of it is believed says ``answers.measured``. Here
 ValueError is raised for what only the statistics show: no power while a model ran, figures beyond any float.

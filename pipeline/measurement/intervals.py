@@ -1,6 +1,6 @@
-"""How sure a measured figure is: percentiles, intervals from batch means, paired ratios, energy from power samples.
+"""Confidence intervals of autocorrelated samples.
 
-Single runs on one board lean on their neighbours: clocks, caches and the governor change slowly. The textbook's
+Successive runs on one board are autocorrelated: clocks, caches and the governor change slowly. The textbook's
 sd/sqrt(n) over single runs is then several times too small. So intervals come from *blocks* of consecutive runs
 (batch means: Law & Kelton, Simulation Modeling and Analysis, section 9.5.3): one figure a block, Student's t over the
 blocks, and blocks that are still correlated count for fewer.

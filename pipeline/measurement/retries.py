@@ -1,4 +1,4 @@
-"""What becomes of an invalid measurement: it is taken again, twice at most, and then put aside, never silently used.
+"""Retries and quarantine: invalid measurements are repeated, then set aside.
 
 Whoever measures on the machine that they work on shares it with everything else that runs there. Candidate and base
 model take turns within fractions of a second, so what slows the whole machine slows both alike: the ratio stays true,
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from pipeline.measurement.combining import combined, less_doubtful
+from pipeline.measurement.combining import combined, select_more_valid
 from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.records import Measurement
 
@@ -52,7 +52,9 @@ NOWHERE: Passes = _Nowhere()
 """Keeps nothing."""
 
 
-def taken(measure: Take, *, tolerant: bool, ci_rel: float, exact: bool = True, passes: Passes = NOWHERE) -> Measurement:
+def measure_with_retries(
+    measure: Take, *, tolerant: bool, ci_rel: float, exact: bool = True, passes: Passes = NOWHERE
+) -> Measurement:
     """Return a measurement; an imprecise one is taken once more and both count, an invalid one up to ``REPEATS`` times.
 
     ``why_invalid`` says whether even the best of them is of no use; how often it was taken stands in its conditions.
@@ -82,7 +84,7 @@ def _pass(measure: Take, settle_s: float, number: int, passes: Passes) -> Measur
     return measure(settle_s) if known is None else known
 
 
-def told(measurement: Measurement) -> str:
+def describe_quarantine(measurement: Measurement) -> str:
     """Return what happened to a measurement of no use.
 
     >>> told(Measurement(p50_ms=None, p90_ms=1, p99_ms=1, mean_ms=1, inferences=1, ratio=None, power=None,
@@ -94,17 +96,17 @@ def told(measurement: Measurement) -> str:
     return f"quarantined: {', '.join(why_invalid(measurement))}, measured {often}"
 
 
-def mend(name: str, *, tolerant: bool) -> str:
+def fix_hint(name: str, *, tolerant: bool) -> str:
     """Return what to do about a device that gives nothing but invalid measurements."""
     if tolerant:
         return (
             "something else keeps this machine too busy or too hot: close other programs, plug a laptop in, measure "
             "without power (`power: null` in inventory.yaml), or on a board (--device NAME)"
         )
-    return f"`pipeline devices doctor {name}` finds out what disturbs it, and says how to mend it"
+    return f"`pipeline devices doctor {name}` finds out what disturbs it, and says how to fix it"
 
 
-def explained(measurement: Measurement) -> str:
+def explain_flags(measurement: Measurement) -> str:
     """Return what the invalidating flags mean, in words."""
     return "; ".join(INVALIDATING[flag] for flag in why_invalid(measurement))
 
@@ -116,7 +118,7 @@ def _imprecise(found: Measurement) -> bool:
 def _together(found: Measurement, latest: Measurement, ci_rel: float) -> Measurement:
     """Return what two passes say: both of them if both are sound, else the one with fewer doubts."""
     if why_invalid(found) or why_invalid(latest) or latest.early:
-        return less_doubtful(found, latest)
+        return select_more_valid(found, latest)
     return combined([found, latest], ci_rel=ci_rel)
 
 

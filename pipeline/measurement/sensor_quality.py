@@ -1,4 +1,4 @@
-"""How good a meter is, from the agent's raw samples: its real refresh interval, noise, gaps, and the supply's voltage.
+"""Sensor quality: refresh rate, noise and gaps of a power sensor.
 
 What the agent returns is documented in its ``meter.py``; what of it is believed says ``answers.meter``.
 """
@@ -45,7 +45,7 @@ class MeterReport:
     noise_rel: float
     """The same over the mean at rest."""
     lag1: float
-    """How much neighbouring samples at rest lean on each other, 0 to 1."""
+    """Lag-1 autocorrelation of samples at rest, 0 to 1."""
     rest_v: float | None
     load_v: float | None
     """The lower 5 % of the supply's voltage under load: an average would hide the dips that throttle a board."""

@@ -1,8 +1,8 @@
-"""Why a measurement may be wrong: what each flag means, and which of them make a figure useless.
+"""Validity flags of a measurement: imprecise or invalid.
 
 An *imprecise* figure is right, but its interval is wide or it rests on few samples. An *invalid* one was taken while
 something else was going on: it would teach the search a falsehood, so it is repeated, and if that does not help it is
-put aside.
+quarantined.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ INVALIDATING: Mapping[str, str] = {
 ODD_READINGS = 0.05
 """Of a sensor's readings, those that were dropped as impossible: more, and what is left may be a choice of its own."""
 CLOCK_DROP = 0.10
-"""A smaller fall is a turbo clock's breathing, and candidate and reference share it, block by block. Steps under
+"""A smaller fall is a normal turbo-clock fluctuation, and candidate and reference share it, block by block. Steps under
 throttling are larger: 1500 to 1000 MHz on a Raspberry Pi 4."""
 TEMPERATURE_RISE_C = 10.0
 OTHERS_BESIDE_POWER = 0.5

@@ -1,4 +1,4 @@
-"""Find a network's weights inside whatever a training script has saved around them.
+"""Checkpoint formats: find the state dict inside what training scripts save.
 
 A checkpoint is read as one flat list of tensors, each under the path of keys that leads to it,
 ``model_ema.conv1.weight``. A set of weights is a prefix of these paths under which every tensor of the network stands.

@@ -1,4 +1,4 @@
-"""Read a state dict from a checkpoint and put it into a network, or say exactly what does not fit.
+"""Checkpoints: read a state dict and load it, or say exactly what does not fit.
 
 Files are never unpickled into objects: ``torch.load(weights_only=True)`` and safetensors read numbers only. Where in a
 file the network's weights stand, ``checkpoints`` finds out.
@@ -21,9 +21,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from pipeline.data.source import unheard
 from pipeline.errors import ModelError, nearest
-from pipeline.events import Listener, Note
+from pipeline.events import Listener, Note, unheard
 from pipeline.models.checkpoint_formats import Found, UnreadableError, distinct, entries, is_called, sets_of_weights
 from pipeline.models.heads import find_head
 from pipeline.regular_file import WEIGHTS_BYTES, is_there, opened

@@ -8,9 +8,8 @@ from typing import Literal
 from torch import nn
 
 from pipeline.data.dataset import DataSet
-from pipeline.data.source import unheard
 from pipeline.errors import ModelError, nearest
-from pipeline.events import Listener
+from pipeline.events import Listener, unheard
 from pipeline.models import user_factory
 from pipeline.models.checkpoints import is_weights_file, load_backbone, load_weights
 from pipeline.models.cifar_resnet import DEPTHS, CifarResNet

@@ -1,4 +1,4 @@
-"""What accuracy a plan will have before fine-tuning: a Gaussian process on the logit of the real evaluations.
+"""Accuracy model: a Gaussian process on the logit of evaluated plans' accuracies.
 
 How sure an evaluation is depends on what it found: of n images a share p is right, so the logit's variance is about
 1 / (n p (1 − p)) (delta method), at 99 % twenty-five times that at 50 %. With one noise for all, single cuts of a good

@@ -1,4 +1,4 @@
-"""What a plan will cost on this board: savings of single cuts as measured, put together, corrected by candidates.
+"""Cost model of plans on a device: measured single-cut savings, corrected by measured candidates.
 
 A single cut's saving (one group at one level, the rest whole) is measured by a probe. It is spread over the layers
 that shrink with the group, by their weight. Savings in different layers add up; in one layer a group takes a share of

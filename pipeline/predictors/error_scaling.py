@@ -1,4 +1,4 @@
-"""How far predictions were off lately, in their own standard deviations: what the next one's deviation is scaled by.
+"""Error scaling: predicted deviations scaled by recent standardised errors.
 
 A plan is compared with what was predicted of it before it was measured. Searches ask for plans because they are
 predicted to be good, so those predictions err more than others do, and by more than a model knows from the rest.

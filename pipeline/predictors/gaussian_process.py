@@ -1,4 +1,4 @@
-"""A cost as the sum of what its features cost, and a smooth part beside it: a Gaussian process that knows its error.
+"""Gaussian process with a linear part: a cost as a sum over features plus a smooth residual.
 
 Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), equations 2.25, 2.26 (prediction) and 5.8
 (the scales are those of the highest marginal likelihood).

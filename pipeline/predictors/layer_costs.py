@@ -1,4 +1,4 @@
-"""Where savings lie: a layer costs what it reads times what it makes; groups take from either side of it."""
+"""Layer costs: a layer's savings by its input and output channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What measured candidates change in a table: a straight line for all plans, and each plan's own departure from it.
+"""Residuals of the cost tables: a linear correction for all plans, and each plan's own departure.
 
 The line is for what is asked of networks that are not decided yet, since it never turns round: more taken never costs
 more. A whole plan's departure is a Gaussian process of its levels; it also says how far off a prediction may be. Each

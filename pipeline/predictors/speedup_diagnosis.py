@@ -1,4 +1,4 @@
-"""When a network does not get faster on a board, and why: said before a search is spent on it.
+"""Speed-up diagnosis: why a network does not get faster on a device, told before a search is spent on it.
 
 Compares what single cuts save in time with what they take in MACs and in weights (roofline: Williams, Waterman and
 Patterson, "Roofline: An Insightful Visual Performance Model", 2009). A pure function of space and tables.

@@ -1,4 +1,4 @@
-"""What may be cut: groups of coupled channels with their legal levels, and what stays whole and why."""
+"""Search space: groups of coupled channels with their legal levels, and what stays whole and why."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.pruning.complexity import Weight, layer_weights, weigh
 from pipeline.pruning.dependency.block_groups import home
 from pipeline.pruning.dependency.channel_sets import Coupled, owner
-from pipeline.pruning.dependency.dependency_graph import Coupling, coupling
+from pipeline.pruning.dependency.dependency_graph import Coupling, dependency_graph
 from pipeline.pruning.dependency.residual_blocks import Block
-from pipeline.pruning.surgery.verify_cut import disproved, disproved_blocks
+from pipeline.pruning.surgery.verify_cut import disproved_blocks, find_violations
 from pipeline.pruning.surgery.weight_sparsity import weights as weight_tensors
 from pipeline.records import LEVELS, Group, SearchSpace
 
@@ -40,9 +40,9 @@ def search_space(
         ModelError: nothing in the model can be cut.
         ConfigError: a pattern fits no layer.
     """
-    known = coupling(model, example)
+    known = dependency_graph(model, example)
     _require_fits([*protect, *(minimum or {})], known, model)
-    wrong = disproved(model, example)
+    wrong = find_violations(model, example)
     weights = layer_weights(model, example)
     kept_whole = _blocks_that_stay(known, disproved_blocks(model, example), protect)
     blocks = [block for block in known.blocks if block.name not in kept_whole]

@@ -1,4 +1,4 @@
-"""A model as an editable graph: traced once, so that channels and whole blocks can be taken out of it.
+"""Tracing: a model as an editable graph, by symbolic tracing or torch.export.
 
 Two ways lead there. Symbolic tracing takes hundredths of a second and comes first. Where it fails, or where operators
 that it could not follow keep more than a tenth of the MACs whole, torch.export is tried, which follows what Python does
@@ -16,7 +16,7 @@ from torch.fx.proxy import TraceError
 
 from pipeline.errors import ModelError, first_line
 from pipeline.pruning.complexity import layer_weights
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.dependency.propagation.propagate import RULES
 from pipeline.pruning.tracing.outputs import answer, dropped, keep, require_same, scores
 from pipeline.pruning.tracing.shapes import propagate_shapes
@@ -24,7 +24,7 @@ from pipeline.pruning.tracing.simplify import simplify
 from pipeline.pruning.tracing.source_line import line_of
 from pipeline.pruning.tracing.symbolic import Recorded, recorded
 from pipeline.pruning.tracing.torch_export import exported
-from pipeline.pruning.tracing.unwrap import plain
+from pipeline.pruning.tracing.unwrap import unwrap
 
 _WHOLE = 0.1
 """Share of the MACs that operators which are not followed may keep whole before torch.export is tried."""
@@ -79,7 +79,7 @@ def recordings(model: nn.Module, example: Tensor, *, classes: int | None = None)
 
     Args and errors as of ``trace``.
     """
-    network, folded = plain(model)
+    network, folded = unwrap(model)
     path = scores(type(network).__name__, answer(network, example), classes)
     images = example[:_TRACED] if len(example) >= _TRACED else example.repeat_interleave(_TRACED, 0)
     graphs: list[fx.GraphModule] = []
@@ -137,7 +137,7 @@ def _exported(network: nn.Module, images: Tensor) -> Recorded:
 
 def _kept_whole(graph: fx.GraphModule, example: Tensor) -> float:
     """Return the share of the MACs of layers that stay whole because an operator is not followed."""
-    known = coupling(graph, example)
+    known = dependency_graph(graph, example)
     layers = layer_weights(graph, example)
     whole = sum(layers[layer].macs for layer, why in known.refused.items() if layer in layers and why in known.unknown)
     return whole / max(1, sum(layer.macs for layer in layers.values()))

@@ -1,4 +1,4 @@
-"""A recipe applied: the same cuts in another checkpoint of the same architecture, or in the same one again."""
+"""Recipe application: the same cuts in another checkpoint of the same architecture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.errors import ModelError
 from pipeline.models.checkpoints import load_weights
 from pipeline.models.safetensors_io import weights_bytes
-from pipeline.pruning.dependency.dependency_graph import Coupling, coupling
+from pipeline.pruning.dependency.dependency_graph import Coupling, dependency_graph
 from pipeline.pruning.surgery.prune import Ranking, kept_channels, without
 from pipeline.pruning.surgery.weight_sparsity import set_to_zero
 from pipeline.pruning.trace import recordings
@@ -61,7 +61,7 @@ def apply_recipe(
     network, weights = _traced(model, recipe, images), sha256(weights_bytes(model)).hexdigest()
     cuts: list[Cut] = []
     for number, cut in enumerate(recipe.cuts, 1):
-        _require_same(coupling(network, images), cut, f"cut {number} of {len(recipe.cuts)}")
+        _require_same(dependency_graph(network, images), cut, f"cut {number} of {len(recipe.cuts)}")
         if number == 1:  # the groups say better what is other
             _require_parameters(network, recipe)
         told = cut if rank is None else _ranked_anew(cut, rank(network, _space(cut), cut))
@@ -82,7 +82,7 @@ def _traced(model: nn.Module, recipe: Recipe, images: Tensor) -> fx.GraphModule:
     differences: list[ModelError] = []
     for graph in graphs:
         try:
-            _require_same(coupling(graph, images), recipe.cuts[0], f"cut 1 of {len(recipe.cuts)}")
+            _require_same(dependency_graph(graph, images), recipe.cuts[0], f"cut 1 of {len(recipe.cuts)}")
         except ModelError as error:
             differences.append(error)
         else:

@@ -1,4 +1,4 @@
-"""From a recipe and a checkpoint to a pruned network's files and figures; no device is asked."""
+"""`pipeline apply`: from a recipe and a checkpoint to a pruned network's files; no device is asked."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.export.format import INPUT, open_format
 from pipeline.models import load_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
 from pipeline.pruning.complexity import Measures, measures_of
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
-from pipeline.pruning.reconstruction.reconstruct import Answers, reconstruct
+from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
 from pipeline.pruning.surgery.prune import Ranking
 from pipeline.pruning.trace import trace
 from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of
@@ -33,7 +33,7 @@ _EXAMPLES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ApplyRequest:
     """What the user wants."""
 
     recipe: Path
@@ -67,7 +67,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class AppliedCheckpoint:
     """What came of it."""
 
     recipe: Recipe
@@ -76,7 +76,7 @@ class Outcome:
     base: Sized
     pruned: Sized
     accuracy: Accuracy | None
-    asked: Asked
+    asked: ApplyRequest
     told: Recipe
     """As it was read."""
 
@@ -116,7 +116,7 @@ class Outcome:
         }
 
 
-def outcome(asked: Asked, on_note: Callable[[str], None]) -> Outcome:
+def apply_to_checkpoint(asked: ApplyRequest, on_note: Callable[[str], None]) -> AppliedCheckpoint:
     """Cut the checkpoint as the recipe says.
 
     Raises:
@@ -139,7 +139,7 @@ def outcome(asked: Asked, on_note: Callable[[str], None]) -> Outcome:
     on_note(f"writing {asked.format}")
     format = open_format(asked.format, base, example, limits=limits_of(""), on_note=on_note)
     file, weights = format.file(applied.network), weights_bytes(applied.network)
-    return Outcome(
+    return AppliedCheckpoint(
         recipe=applied.recipe,
         files={f"model.{format.name}": file, WEIGHTS: weights, RECIPE: to_text(applied.recipe).encode()},
         base=_sized(base, example, format.file(base)),
@@ -187,7 +187,7 @@ def _recovering(data: DataSet | None) -> AfterCut:
             reestimate_batch_norm(network, data.train.batches(BATCH, limit=_EVALUATION.batch_norm_images))
         else:
             batches = data.train.batches(BATCH, limit=_RECOVERY.reconstruction_images)
-            reconstruct(network, Answers(before, batches, _RECOVERY.reconstruction_places), kept)
+            reconstruct(network, TargetActivations(before, batches, _RECOVERY.reconstruction_places), kept)
 
     return recover
 
@@ -199,7 +199,7 @@ def _ranking(recipe: Recipe, data: DataSet | None, example: Tensor) -> Rank:
         images = int(cut.options.get("images", _EVALUATION.ranking_images))
         options = CriterionConfig(**{k: v for k, v in cut.options.items() if k in CriterionConfig.model_fields})
         batches = [] if data is None else data.train.batches(BATCH, limit=images)
-        groups = coupling(network, example).groups
+        groups = dependency_graph(network, example).groups
         try:
             return rank(network, space, cut.criterion, groups, batches, options=options, seed=recipe.seed)
         except DataError as error:

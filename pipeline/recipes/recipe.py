@@ -45,7 +45,7 @@ class GroupCut:
     level: int
     """In percent; 100 removed the block around the group, or one around that."""
     units: int
-    """How many there were to choose from: the channels, or, where some hang together, the sets of them."""
+    """How many there were to choose from: the channels, or, where some are coupled, the sets of them."""
     width: int = 1
     """Channels in each of these sets."""
     kept: tuple[int, ...]

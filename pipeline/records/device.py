@@ -109,7 +109,7 @@ class Device:
     tags: tuple[str, ...] = ()
     user_groups: tuple[str, ...] = ()
     """Unix groups that the user must be in on a board of this kind."""
-    mends: Mapping[str, str] = field(default_factory=dict)
+    fixes: Mapping[str, str] = field(default_factory=dict)
     """What to do on a board of this kind when a check fails: the check's name → a command or a sentence."""
 
 

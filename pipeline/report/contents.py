@@ -1,4 +1,4 @@
-"""What a report tells, read out of a run once, so that everything drawn from it is a pure function."""
+"""Report contents: everything a report shows, read from a run once."""
 
 from __future__ import annotations
 

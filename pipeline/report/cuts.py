@@ -1,4 +1,4 @@
-"""What could be cut and what stays whole, group by group, as rows of text: for terminal and page."""
+"""Groups and uncut layers as rows of text, for terminal and page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as the plain values that ``runs show --json`` prints."""
+"""JSON of a run, as `runs show --json` prints it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base against pruned, figure by figure, each with its unit and how sure it is: for terminal, page and bundle."""
+"""Table of base against pruned, each figure with its unit and interval."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from torch import fx
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
-from pipeline.measurement.feasibility import surely_meets, surely_misses
+from pipeline.measurement.feasibility import certainly_meets, certainly_misses
 from pipeline.models import default_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
 from pipeline.pruning.complexity import measures_of
@@ -19,7 +19,7 @@ from pipeline.records import FULL, Artifact, Figures, Measurement
 from pipeline.run.artifact_recipe import recipe_of
 from pipeline.run.context import Context
 from pipeline.run.device_verification import verify
-from pipeline.run.training_stage import forget
+from pipeline.run.training_stage import discard_checkpoint
 from pipeline.targets import Metric
 
 
@@ -51,7 +51,7 @@ class ArtifactBuilder:
             verified_images=verified.images,
         )
         store.add_artifact(done)
-        forget(self.context, done.id)
+        discard_checkpoint(self.context, done.id)
         return done
 
     def measure(self, model: bytes, name: str) -> Measurement:
@@ -63,7 +63,7 @@ class ArtifactBuilder:
         key = f"{self.bench.round}:whole:{name}"
         kind = self.context.agent.device.format
         found = self.bench.whole(model, key, kind=kind)
-        if name.endswith(FULL) or surely_meets(found, self.limits) or surely_misses(found, self.limits):
+        if name.endswith(FULL) or certainly_meets(found, self.limits) or certainly_misses(found, self.limits):
             return found
         self.context.listen(Stage(f"Measure {name} once more: too near the target to tell"))
         return self.bench.whole(model, key, looks=2, kind=kind)

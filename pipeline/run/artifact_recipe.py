@@ -1,4 +1,4 @@
-"""From a run's store to what a bundle is made of."""
+"""Artifact selection and recipes: what a bundle is made of, read from a run's store."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
     if not found:
         ids = ", ".join(a.id for a in artifacts)
         there = f"it has: {ids}" if ids else "it has none yet"
-        mend = "" if store.status == "finished" else f"; to go on with it: pipeline run --resume {store.id}"
-        raise RunNotFoundError(f"run {store.id} ({store.status}) has no artifact {wanted!r}; {there}{mend}")
+        fix = "" if store.status == "finished" else f"; to go on with it: pipeline run --resume {store.id}"
+        raise RunNotFoundError(f"run {store.id} ({store.status}) has no artifact {wanted!r}; {there}{fix}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The base model: traced, trained where no weights were given, measured; everything else is relative to it."""
+"""Base model: traced, trained where no weights are given, measured; every ratio is over it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.pruning.trace import trace
 from pipeline.records import Figures
 from pipeline.run.context import Context
-from pipeline.run.training_stage import forget, learn
+from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
 from pipeline.run.transfer_learning import TRAININGS, train_new_head
 from pipeline.store.facts import BASE, BASE_WEIGHTS, SPREADS
 from pipeline.targets import Metric, Target
@@ -86,7 +86,7 @@ def _network(context: Context, model: nn.Module) -> fx.GraphModule:
             context.listen(Note("base_training.sparsity is left out: weights are given, so no base model is trained"))
         store.set(BASE_WEIGHTS, store.put_blob(weights_bytes(model)))
         for name in (_TRAINING, *TRAININGS):
-            forget(context, name)
+            discard_checkpoint(context, name)
     network = trace(model, context.example, classes=len(context.data.classes))
     # Reading an accuracy lays weights out like this; a resumed run reads none, and sums must round alike in both.
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -96,7 +96,7 @@ def _train(context: Context, model: nn.Module) -> None:
     told = context.config.base_training
     settings = settings_of(told, epochs=told.epochs, seed=context.config.seed)
     title = "Train a base model (no weights given)"
-    learn(context, model, context.data.train, settings, name=_TRAINING, title=title)
+    train_with_checkpoints(context, model, context.data.train, settings, name=_TRAINING, title=title)
 
 
 def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes) -> Figures:

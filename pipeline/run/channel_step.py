@@ -1,4 +1,4 @@
-"""The board's staircase: how many channels cost as much as one, and which levels save nothing there.
+"""Channel step: the alignment of channel counts that the device computes at once (latency staircase).
 
 Runtimes compute channels in blocks, and where a block is begun it is paid whole: latency over width is a staircase
 (Radu et al., "Performance Aware Convolutional Neural Network Channel Pruning for Embedded GPUs", 2020). The step is

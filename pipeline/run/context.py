@@ -1,4 +1,4 @@
-"""What every part of a run shares."""
+"""Run context: what every part of a run shares."""
 
 from __future__ import annotations
 

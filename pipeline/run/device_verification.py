@@ -1,4 +1,4 @@
-"""Whether a whole file answers on the device as it does on the host."""
+"""Device verification: a whole file answers on the device as on the host."""
 
 from __future__ import annotations
 

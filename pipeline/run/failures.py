@@ -1,4 +1,4 @@
-"""Finalists that fail: each is left out and said; where all fail alike it is not theirs, and the run ends."""
+"""Failed finalists: each is left out and named; where all fail alike, the run ends."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch import fx
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
-from pipeline.measurement.feasibility import ratios, surely_meets
+from pipeline.measurement.feasibility import certainly_meets, ratios
 from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.measurement.validity import why_invalid
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
@@ -22,7 +22,7 @@ from pipeline.run.artifact_builder import ArtifactBuilder
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.successive_halving import Rung
-from pipeline.run.training_stage import forget, learn
+from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
 from pipeline.search.reward import require_comparable
 from pipeline.store.facts import RUNG, TrainedRung
 from pipeline.targets import Metric
@@ -54,7 +54,7 @@ class Finals:
         last = number == len(rungs) - 1
         return self.name(trial) if last else f"{self.name(trial)}-rung{number + 1}"
 
-    def settled(self, trial: Trial) -> Trial | None:
+    def confirm(self, trial: Trial) -> Trial | None:
         """Return a trial that meets every target; None: it misses one.
 
         Where that is not sure (see ``certainty``), it is measured anew in several processes, and that alone counts:
@@ -62,7 +62,7 @@ class Finals:
         """
         assert trial.candidate is not None  # only measured trials become finalists
         assert trial.measurement is not None
-        if surely_meets(trial.measurement, self.limits):
+        if certainly_meets(trial.measurement, self.limits):
             return trial
         self.context.stop_if_asked()
         self.context.listen(Stage(f"Measure candidate {trial.index} longer: too near the target to tell"))
@@ -72,7 +72,7 @@ class Finals:
         meets = self._meets(measured, trial.candidate.size_bytes, trial.candidate.sparsity, told)
         return replace(trial, measurement=measured) if meets else None
 
-    def climb(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
+    def train_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
         """Train a finalist by one rung, the rungs before being over; return its accuracy on the validation split.
 
         Its weights are stored; a rung that was finished before the run was resumed is not trained again.
@@ -88,10 +88,10 @@ class Finals:
         scored = self._validated(network)
         weights = context.store.put_blob(weights_bytes(network))
         context.store.set(RUNG.of(name), TrainedRung(weights=weights, validation_accuracy=scored))
-        forget(context, name)
+        discard_checkpoint(context, name)
         return scored
 
-    def brief(self, trial: Trial) -> Artifact:
+    def fine_tune_short(self, trial: Trial) -> Artifact:
         """Return a finalist that has climbed all rungs, its whole file verified and measured on the device."""
         name = self.name(trial)
         if known := self._known(name):
@@ -111,7 +111,7 @@ class Finals:
         )  # fmt: skip
         return self.artifacts.build(artifact, self._loaded(trial.plan, climbed["weights"]))
 
-    def full(self, brief: Artifact) -> Artifact:
+    def fine_tune_full(self, brief: Artifact) -> Artifact:
         """Return a finalist, fine-tuned in full.
 
         In the last round on everything but the test split. On the training split alone before that, because a later
@@ -136,7 +136,7 @@ class Finals:
         self._tell_of_a_miss(full)
         return full
 
-    def holds(self, artifact: Artifact) -> bool:
+    def meets_targets(self, artifact: Artifact) -> bool:
         """Return whether the whole file meets every target, as measured beside the base model; says so if not.
 
         Asked of a finalist before it is fine-tuned in full. What is measured after that decides nothing any more, so
@@ -192,7 +192,7 @@ class Finals:
     ) -> None:
         if settings.epochs == 0:
             return
-        learn(
+        train_with_checkpoints(
             self.context, network, images, settings,
             name=name, title=title, teacher=self.base.network, unseen=unseen, hold_zeros=bool(plan.zeros),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the user brings, checked as a whole before anything is measured or written."""
+"""Run inputs: model, data, weights and targets, checked before anything is measured or written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search: ask, build, measure, reward, tell; one trial after another.
+"""Search loop: ask, build, measure, judge, tell; one trial after another.
 
 The device is the bottleneck, so with ``lookahead`` the host builds the next candidate while the device measures.
 """

@@ -1,12 +1,14 @@
-"""What a run read of the user's: code and weights, by their SHA-256, so that a resumed run reads the same or none."""
+"""Origin of a run: SHA-256 of the user's code and weights, so that a resumed run reads the same."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
+from pipeline.plugins import is_file
 from pipeline.regular_file import WEIGHTS_BYTES, opened
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS, CODE, WEIGHTS_FILE
@@ -20,12 +22,22 @@ def remember_origin(store: Store, config: RunConfig) -> None:
     from pipeline.user_code import code_of
 
     if store.get(CODE) is None:
-        named = [config.model or "", config.data.removeprefix("dataset:") if config.data.startswith("dataset:") else ""]
-        store.set(CODE, code_of(spec for spec in named if ":" in spec))
+        store.set(CODE, code_of(_user_code(config)))
     if store.get(WEIGHTS_FILE) is None and config.weights is not None and store.get(BASE_WEIGHTS) is None:
         path = config.weights.absolute()
         digests = {str(path): _sha256(path)}
         store.set(WEIGHTS_FILE, digests)
+
+
+def _user_code(config: RunConfig) -> Iterator[str]:
+    """Yield the import paths of the user's own code: ``file.py:NAME`` or ``package.module:NAME``."""
+    kind, _, place = config.data.partition(":")
+    for name in (config.strategy, config.criterion, kind):
+        if is_file(name):
+            yield f"{name}:"
+    for spec in (config.model or "", place if kind == "dataset" else ""):
+        if ":" in spec:
+            yield spec
 
 
 def require_same_origin(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""What a strategy is told before the first trial: the space, what plans cost, what there is to see of the network."""
+"""Search problem: space, cost model, targets and reward, as handed to a strategy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pipeline.config import RunConfig
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.predictors.cost_model import CostModel
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.filter_norms import filter_norms
 from pipeline.pruning.surgery.weight_sparsity import spreads
 from pipeline.records import SearchSpace
@@ -21,7 +21,7 @@ PLANNING_MARGIN = 0.01
 """Plans are made for targets this much tighter, so that noise does not push a good one over the limit."""
 
 
-def problem_of(
+def build_problem(
     context: Context, builder: Builder, costs: CostModel, limits: Mapping[Metric, float], base: Base
 ) -> Problem:
     """Return everything that a strategy may know of ``builder``'s network and space.
@@ -49,7 +49,7 @@ def problem_of(
         dqn=config.dqn,
         mode=config.mode,
         margin=PLANNING_MARGIN,
-        norms=filter_norms(builder.base, builder.space, coupling(builder.base, context.example).groups),
+        norms=filter_norms(builder.base, builder.space, dependency_graph(builder.base, context.example).groups),
         spreads=spreads(builder.base, config.cuts.protect) if "density" in limits else (),
     )
 

@@ -1,4 +1,4 @@
-"""What a run is made of, stored so that it can be told and made again: device, input, seed, versions, git state."""
+"""Provenance of a run: device, input, seed, versions, git state."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
 from pipeline.predictors.cost_model import CostModel
 from pipeline.predictors.speedup_diagnosis import why_not_faster
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.reconstruction.batch_norm import BATCH
 from pipeline.pruning.search_space import search_space
@@ -25,7 +25,7 @@ from pipeline.run.channel_step import channel_step, without_plateaus
 from pipeline.run.context import Context
 from pipeline.run.finalists import Finals
 from pipeline.run.inputs import STRATEGIES
-from pipeline.run.problem import problem_of
+from pipeline.run.problem import build_problem
 from pipeline.run.search_stage import Search
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.target_check import TargetCheck
@@ -46,7 +46,7 @@ def prune_once(
     cuts = context.config.cuts
     step = 1 if "density" in limits else channel_step(context, network, base.probe)
     space = search_space(network, context.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
-    context.listen(Note(told_of_weights(network, cuts.protect) if "density" in limits else told(space)))
+    context.listen(Note(describe_weights(network, cuts.protect) if "density" in limits else describe_space(space)))
     builder = builder_of(context, network, space)
     bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
     finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
@@ -58,7 +58,7 @@ def prune_once(
     return finals.network(winner), winner
 
 
-def told(space: SearchSpace) -> str:
+def describe_space(space: SearchSpace) -> str:
     """Return in a sentence how much of a network can be cut, and what stays whole."""
     cuttable = f"{len(space.groups)} groups of channels can be cut, {sum(100 in g.kept for g in space.groups)} of them "
     share = sum(space.refused_macs.values()) / space.macs
@@ -67,7 +67,7 @@ def told(space: SearchSpace) -> str:
     return f"{cuttable}as a whole; {share:.1%} of the MACs stay ({reasons}{more})"
 
 
-def told_of_weights(network: fx.GraphModule, protect: Sequence[str]) -> str:
+def describe_weights(network: fx.GraphModule, protect: Sequence[str]) -> str:
     """Return in a sentence how many single weights can become zero."""
     found = spreads(network, protect)
     free = [one for one in found if one.below[-1] > one.below[0]]
@@ -92,7 +92,7 @@ def builder_of(context: Context, network: fx.GraphModule, space: SearchSpace) ->
         base=network, space=space, data=data, settings=config.evaluation, recovery=config.recovery,
         format=context.format, example=context.example,
         ranking=rank(
-            network, space, config.criterion, coupling(network, context.example).groups, images,
+            network, space, config.criterion, dependency_graph(network, context.example).groups, images,
             options=config.criterion_options, seed=config.seed,
         ),
     )  # fmt: skip
@@ -126,7 +126,7 @@ def _search_and_choose(
     builder = replace(builder, space=space)
     finals = replace(finals, builder=builder)
     _introduce(context)
-    problem = problem_of(context, builder, costs, limits, base)
+    problem = build_problem(context, builder, costs, limits, base)
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
     config = context.config
     check = TargetCheck(targets=config.targets, rounds=config.rounds, base=base, limits=limits)

@@ -1,4 +1,4 @@
-"""Composition root: builds what the config names, hands it to the loop, and sees a run through to its artifacts."""
+"""Composition root: builds what the config names and runs it to its artifacts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.data import Splits
 from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.devices.connection import Record
-from pipeline.events import DeviceNews, Listener, Note, Stage, Waiting
+from pipeline.events import DeviceTelemetry, Listener, Note, Stage, Waiting
 from pipeline.export.format import Format
 from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.records import Artifact, Device
@@ -137,6 +137,6 @@ def _device_news(listen: Listener) -> Callable[[Mapping[str, object]], None]:
             listen(Waiting(str(holder.get("words")) if isinstance(holder, Mapping) else "somebody"))
             return
         temperature = event.get("temperature_c")
-        listen(DeviceNews(str(event.get("stage", "")), temperature if isinstance(temperature, float) else None))
+        listen(DeviceTelemetry(str(event.get("stage", "")), temperature if isinstance(temperature, float) else None))
 
     return on_event

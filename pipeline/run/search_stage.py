@@ -48,7 +48,7 @@ class Search:
         """Return all trials of this round, those of an earlier part of the run included.
 
         Raises:
-            MeasureError: several candidates in a row failed: something is wrong that no other plan mends.
+            MeasureError: several candidates in a row failed: something is wrong that no other plan fixes.
             StoppedError: the user asked to stop.
         """
         context, number = self.context, self.bench.round
@@ -111,8 +111,8 @@ class Search:
         message = f"{FAILURES_IN_A_ROW} candidates failed in a row, the last with: {last[-1].failure}"
         if all(trial.measurement is not None and why_invalid(trial.measurement) for trial in last):
             assert last[-1].measurement is not None  # all of them have one
-            mend = retries.mend(self.bench.agent.device.name, tolerant=self.bench.tolerant)
-            message += f" ({retries.explained(last[-1].measurement)}); {mend}"
+            fix = retries.fix_hint(self.bench.agent.device.name, tolerant=self.bench.tolerant)
+            message += f" ({retries.explain_flags(last[-1].measurement)}); {fix}"
         raise MeasureError(message)
 
     def _costs(self, trial: Trial) -> RelativeCosts:

@@ -1,4 +1,4 @@
-"""After the search: which candidates become finalists, and which of these is deployed."""
+"""Selection: which candidates become finalists, and which finalist is deployed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from pipeline.events import Note
-from pipeline.measurement.feasibility import may_meet
+from pipeline.measurement.feasibility import possibly_meets
 from pipeline.records import FULL, Artifact, Trial
 from pipeline.run.failures import Failures
 from pipeline.run.finalists import Finals
 from pipeline.run.successive_halving import Rung, cost, rungs_of
-from pipeline.run.training_stage import forget
+from pipeline.run.training_stage import discard_checkpoint
 from pipeline.targets import Metric
 
 
@@ -23,7 +23,7 @@ def pick_finalists(trials: Sequence[Trial], limits: Mapping[Metric, float]) -> l
     """
     met = [
         t for t in trials
-        if t.reward is not None and t.measurement and (t.feasible or may_meet(t.measurement, limits))
+        if t.reward is not None and t.measurement and (t.feasible or possibly_meets(t.measurement, limits))
     ]  # fmt: skip
     first: dict[str, Trial] = {}
     for trial in sorted(met, key=lambda t: (-(t.reward or 0.0), t.index)):
@@ -54,7 +54,7 @@ def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
     if best is None and failures.found:
         raise failures.none_left()
     for name in failures.found:  # only now: a run that ends here is resumed with what it has trained
-        forget(context, name)
+        discard_checkpoint(context, name)
     return best
 
 
@@ -67,7 +67,7 @@ def _best(
         scores: dict[int, float] = {}
         for trial in batch:
             with failures.left_out(finals.training(trial, rungs, number)):
-                scores[trial.index] = finals.climb(trial, rungs, number)
+                scores[trial.index] = finals.train_rung(trial, rungs, number)
         failures.stop_if_systematic(len(batch))
         through = sorted((t for t in batch if t.index in scores), key=lambda t: -scores[t.index])
         if len(scores) > 1:
@@ -83,12 +83,12 @@ def _in_full(finals: Finals, through: Sequence[Trial], failures: Failures) -> Ar
     briefs: list[Artifact] = []
     for trial in through:
         with failures.left_out(finals.name(trial)):
-            briefs.append(finals.brief(trial))
+            briefs.append(finals.fine_tune_short(trial))
     failures.stop_if_systematic(len(through))
-    for brief in filter(finals.holds, briefs):
+    for brief in filter(finals.meets_targets, briefs):
         name = f"{brief.id}{FULL}"
         with failures.left_out(name):
-            full = finals.full(brief)
+            full = finals.fine_tune_full(brief)
         if name not in failures.found:
             return full
         failures.stop_if_systematic(1)
@@ -107,7 +107,7 @@ def _settled(finals: Finals, ranked: Sequence[Trial], failures: Failures) -> Ite
     for trial in ranked:
         name, settled = finals.name(trial), None
         with failures.left_out(name, ends_a_row=False):
-            settled = finals.settled(trial)
+            settled = finals.confirm(trial)
         if name in failures.found:
             failures.stop_if_systematic(1)
         elif settled is not None:

@@ -1,4 +1,4 @@
-"""A run's splits in its store: drawn once, so that a resumed run trains, searches and tests on the same images."""
+"""Stored splits: drawn once, so that a resumed run trains, searches and tests on the same images."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class TargetCheck:
             self._require_enough_below(problem)
             return
         planner = Planner(problem)
-        levels = planner.blank(1)
+        levels = planner.empty_plans(1)
         for step in range(planner.groups):
             levels[:, step] = planner.deepest(levels, step)
         if _surely_within(problem, levels):

@@ -1,4 +1,4 @@
-"""A training as a part of a run: shown, stopped when asked to, noted on the disk, begun again where it was."""
+"""Training stage: a training with progress, checkpoints and resumption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import Trained, fine_tune
 
 
-def learn(
+def train_with_checkpoints(
     context: Context,
     model: nn.Module,
     images: Images,
@@ -45,7 +45,7 @@ def learn(
     _say(context, went)
 
 
-def forget(context: Context, name: str) -> None:
+def discard_checkpoint(context: Context, name: str) -> None:
     """Remove the checkpoint of a training whose weights are stored."""
     context.store.checkpoint(name).remove()
 

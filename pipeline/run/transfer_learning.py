@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.models import find_head
 from pipeline.run.context import Context
-from pipeline.run.training_stage import learn
+from pipeline.run.training_stage import train_with_checkpoints
 from pipeline.training.settings import FineTuning, settings_of
 
 _HEAD, _WHOLE = "head", "whole"
@@ -56,4 +56,4 @@ def _others_frozen(model: nn.Module, head: str) -> Iterator[None]:
 def _learn(context: Context, model: nn.Module, settings: FineTuning, name: str, title: str) -> None:
     images = context.data.train
     if settings.steps(len(images)):
-        learn(context, model, images, settings, name=name, title=title)
+        train_with_checkpoints(context, model, images, settings, name=name, title=title)

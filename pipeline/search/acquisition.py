@@ -1,4 +1,4 @@
-"""What a plan is worth a trial, of its accuracy's logit: probability of improvement, expected improvement.
+"""Acquisition functions on the accuracy's logit: probability of improvement, expected improvement.
 
 The accuracy model knows an accuracy by its logit's mean and deviation, so both are computed there. Carried over to
 accuracies (delta method), a plan that promised 50 % with a deviation of 0.6 was taken to beat 85 % with 1.0 % instead

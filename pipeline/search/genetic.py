@@ -1,4 +1,4 @@
-"""Plans bred from plans: mutants and children of two, generation by generation, the best kept as parents."""
+"""Genetic operators: mutation and crossover of plans, with truncation selection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _GENERATIONS, _PARENTS, _CHILDREN = 6, 50, 200
 """And how many plans each generation has."""
 
 
-def bred(
+def evolve(
     planner: Planner,
     plans: Indices,
     worth: Callable[[Indices], Array],

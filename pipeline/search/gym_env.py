@@ -30,7 +30,7 @@ class PruningEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         self.discount = discount
         self.observation_space = gymnasium.spaces.Box(-5.0, 5.0, (planner.observation_size,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(len(LEVELS))
-        self._levels = planner.blank(1)
+        self._levels = planner.empty_plans(1)
         self._step = 0
 
     def reset(
@@ -38,7 +38,7 @@ class PruningEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Begin a plan that cuts nothing."""
         super().reset(seed=seed, options=options)
-        self._levels = self.planner.blank(1)
+        self._levels = self.planner.empty_plans(1)
         self._step = 0
         return self._observation(), {"action_mask": self.action_masks()}
 
@@ -50,7 +50,7 @@ class PruningEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._levels[0, self._step] = level
         self._step += 1
         done = self._step == self.planner.groups
-        after = (self.planner.promise if done else self.planner.potential)(self._levels)[0]
+        after = (self.planner.predicted_reward if done else self.planner.potential)(self._levels)[0]
         info = {"level": LEVELS[level], "action_mask": self.action_masks()}
         return self._observation(), float(self.discount * after - before), done, False, info
 

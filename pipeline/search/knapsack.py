@@ -1,4 +1,4 @@
-"""The multiple-choice knapsack: of each group one level, so that enough is saved and as little as possible is lost.
+"""Multiple-choice knapsack: one level a group, enough saved, as little lost as possible.
 
 Solved by dynamic programming over what is saved, in steps of the saving that is needed (Sinha and Zoltners, The
 Multiple-Choice Knapsack Problem, 1979). Savings and losses are those of single cuts and count as if they added up; of
@@ -33,14 +33,14 @@ def knapsack_plans(planner: Planner, loss: Array, limits: Limits | None = None) 
         limits: the targets, one each; the problem's where there are none.
     """
     cuts = planner.single_cuts()
-    costs = planner.problem.costs.predict(np.concatenate([planner.blank(1), cuts.reshape(-1, planner.groups)]))
+    costs = planner.problem.costs.predict(np.concatenate([planner.empty_plans(1), cuts.reshape(-1, planner.groups)]))
     needs = []
     for metric, limit in (planner.problem.limits if limits is None else limits).items():
         needed = float(costs[metric][0] - limit) if metric in costs else 0.0
         if needed > 0:
             needs.append((costs[metric][0] - costs[metric][1:]).reshape(cuts.shape[:2]) / needed)
     if not needs:
-        return planner.blank(1)
+        return planner.empty_plans(1)
     ways = [*needs, np.minimum.reduce(needs)] if len(needs) > 1 else needs
     plans = np.concatenate(
         [_lightest(savings, loss, planner.options(), planner.owner, planner.parent) for savings in ways]

@@ -1,4 +1,4 @@
-"""Planning layer by layer, many plans at once: the state at each step, the legal levels, what a plan promises.
+"""Planner: the MDP over layers, vectorised over plans: states, legal levels, predicted rewards.
 
 A plan grows from the first group to the last. At each step the learner sees the group's features, what the plan so far
 is predicted to have (accuracy, latency, power, relative to the base), the target, and AKPERL's input statistics and
@@ -49,7 +49,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Predictions:
     """What is predicted of plans, (plans,) each."""
 
     costs: Mapping[Metric, Array]
@@ -87,9 +87,9 @@ class Planner:
         """That the state shows, or the reward or a target goes by."""
         self.features = _layer_features(problem)
         """Each group's own, all about one in size, (groups, features)."""
-        self.observation_size = self.observe(self.blank(1), 0).shape[1]
+        self.observation_size = self.observe(self.empty_plans(1), 0).shape[1]
 
-    def blank(self, plans: int) -> Indices:
+    def empty_plans(self, plans: int) -> Indices:
         """Return ``plans`` plans that cut nothing yet, (plans, groups)."""
         return np.zeros((plans, self.groups), dtype=np.int64)
 
@@ -118,7 +118,7 @@ class Planner:
         """Return the limits up to which plans for a target are looked at: a little beyond it, without the margin."""
         return {metric: limit * self._slack for metric, limit in self._limits(limits).items()}
 
-    def in_sight(self, levels: Indices, limits: Limits | None = None) -> NDArray[np.bool_]:
+    def can_meet(self, levels: Indices, limits: Limits | None = None) -> NDArray[np.bool_]:
         """Return which whole plans are open, (plans,): legal, and predicted to cost little enough."""
         rows = np.arange(len(levels))
         legal = np.all([self.legal(levels, step)[rows, levels[:, step]] for step in range(self.groups)], axis=0)
@@ -162,18 +162,18 @@ class Planner:
 
     # ------------------------------------------------------------ what is seen and promised
 
-    def outlook(self, levels: Indices, limits: Limits | None = None) -> Outlook:
+    def predictions(self, levels: Indices, limits: Limits | None = None) -> Predictions:
         """Return what is predicted of plans; what is not decided yet counts as whole."""
         costs = self.problem.costs.predict(levels, self._metrics)
         accuracy = self.accuracy.expected(levels) / self.problem.base_accuracy
-        return Outlook(costs, accuracy, self._excess(costs, len(levels), limits))
+        return Predictions(costs, accuracy, self._excess(costs, len(levels), limits))
 
-    def judged(self, outlook: Outlook, limits: Limits) -> Outlook:
+    def judged(self, outlook: Predictions, limits: Limits) -> Predictions:
         """Return what is predicted of plans as it looks towards other targets."""
         return replace(outlook, excess=self._excess(outlook.costs, len(outlook.accuracy), limits))
 
     def observe(
-        self, levels: Indices, step: int, outlook: Outlook | None = None, limits: Limits | None = None
+        self, levels: Indices, step: int, outlook: Predictions | None = None, limits: Limits | None = None
     ) -> Array:
         """Return the state before group ``step`` is decided, (plans, features); after the last: of the whole plan.
 
@@ -181,7 +181,7 @@ class Planner:
             outlook: of the same plans towards the same limits, where it is known already.
         """
         problem, plans = self.problem, len(levels)
-        seen = outlook or self.outlook(levels, limits)
+        seen = outlook or self.predictions(levels, limits)
         wanted = self._limits(limits)
         layer = self.features[min(step, self.groups - 1)]
         constants = [
@@ -203,14 +203,14 @@ class Planner:
         clipped: Array = np.clip(state, -5.0, 5.0)
         return clipped
 
-    def potential(self, levels: Indices, outlook: Outlook | None = None) -> Array:
+    def potential(self, levels: Indices, outlook: Predictions | None = None) -> Array:
         """Return the reward that plans promise, (plans,): predicted where nothing is measured yet.
 
         The difference between two steps is the reward of the step between them (PuRL's reward at every step), so that
         the rewards of an episode add up to the plan's own and the best plan stays the best.
         """
         weights = self.problem.weights
-        seen = outlook or self.outlook(levels)
+        seen = outlook or self.predictions(levels)
         whole = whole_blocks(levels, self.owner, self.parent)
         gone = 1 - self._kept[np.arange(self.groups), whole]
         value = np.mean(weights.alpha) * seen.accuracy - weights.latency * seen.costs["latency"]
@@ -220,9 +220,11 @@ class Planner:
             value = value - np.mean(weights.beta) * seen.costs["power"]
         return np.asarray(value)
 
-    def promise(self, levels: Indices, outlook: Outlook | None = None, limits: Limits | None = None) -> Array:
+    def predicted_reward(
+        self, levels: Indices, outlook: Predictions | None = None, limits: Limits | None = None
+    ) -> Array:
         """Return the predicted reward of whole plans, violations included, (plans,)."""
-        seen = outlook or self.outlook(levels, limits)
+        seen = outlook or self.predictions(levels, limits)
         return self.potential(levels, seen) - self.problem.weights.violation * seen.excess
 
     def single_cuts(self) -> Indices:
@@ -253,7 +255,7 @@ class Planner:
         if step == self.groups:
             yield tuple(levels)
             return
-        begun = self.blank(1)
+        begun = self.empty_plans(1)
         begun[0, :step] = levels
         for level in np.flatnonzero(self.mask(begun, step)[0]).tolist():
             yield from self.every_plan((*levels, level))
@@ -269,8 +271,8 @@ def legalised(planner: Planner, wanted: Indices, limits: Limits | None = None) -
         limits: the targets, one for all plans.
     """
     levels = np.where((wanted == REMOVE) & (wanted[:, planner.owner] != REMOVE), 0, wanted)
-    changed = np.flatnonzero(~planner.in_sight(levels, limits))
-    near = planner.blank(len(changed))
+    changed = np.flatnonzero(~planner.can_meet(levels, limits))
+    near = planner.empty_plans(len(changed))
     for step in range(planner.groups):
         distance = np.abs(np.arange(len(LEVELS)) - levels[changed, step, None])
         near[:, step] = np.where(planner.mask(near, step, limits), distance, np.inf).argmin(1)

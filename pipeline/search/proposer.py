@@ -1,4 +1,4 @@
-"""Which plan to evaluate next: probes of single cuts first, then by what models promise and by what they do not know.
+"""Proposer: which plan to evaluate next, by single-cut probes, then by the acquisition function.
 
 Shared by the strategies that learn a model of accuracy: the DQN, whose network brings plans of its own, and its
 control, which has none. Proposed plans are bred further, and the next is picked, by one score: the probability that it
@@ -18,9 +18,9 @@ from scipy.special import log_ndtr
 from pipeline.predictors.accuracy import AccuracyModel
 from pipeline.records import Trial
 from pipeline.search.acquisition import log_expected_gain, log_probability
-from pipeline.search.genetic import bred, mutants
+from pipeline.search.genetic import evolve, mutants
 from pipeline.search.knapsack import knapsack_plans
-from pipeline.search.planner import Array, Indices, Limits, Outlook, Planner, indices, legalised
+from pipeline.search.planner import Array, Indices, Limits, Planner, Predictions, indices, legalised
 from pipeline.search.random_plans import draw, unasked
 from pipeline.search.strategy import Problem
 
@@ -99,22 +99,22 @@ class Proposer:
         logits = self.accuracy.mean(cuts.reshape(-1, self.planner.groups)).reshape(cuts.shape[:2])
         return knapsack_plans(self.planner, logits[:, :1] - logits, limits)
 
-    def near_the_best(self) -> Indices:
+    def incumbent_neighbours(self) -> Indices:
         """Return mutants of the best measured plans, made legal again by the masks, (plans, groups)."""
         best = sorted(self.rewards, key=self.rewards.__getitem__, reverse=True)[:_BEST]
         if not best:
-            return self.planner.blank(0)
+            return self.planner.empty_plans(0)
         return legalised(self.planner, mutants(np.repeat(np.array(best), _MUTANTS, axis=0), self.rng))
 
     def starts(self) -> Indices:
         """Return plans to breed from: the knapsack's, mutants of the best measured, random ones, (plans, groups)."""
-        return np.concatenate([self.knapsack(), self.near_the_best(), draw(self.planner, _DRAWN, self.rng)])
+        return np.concatenate([self.knapsack(), self.incumbent_neighbours(), draw(self.planner, _DRAWN, self.rng)])
 
     # ------------------------------------------------------------ the choice
 
     def pick(self, pool: Indices) -> list[int]:
         """Return the best plan bred from a pool, (plans, groups), that was not asked for; else any that was not."""
-        fresh = self._not_asked(np.unique(bred(self.planner, pool, self.scores, self.rng), axis=0))
+        fresh = self._not_asked(np.unique(evolve(self.planner, pool, self.scores, self.rng), axis=0))
         if len(fresh) == 0:
             fresh = self._not_asked(draw(self.planner, _DRAWN, self.rng))
         if len(fresh):
@@ -133,7 +133,7 @@ class Proposer:
         rewards is high by luck. While there is none, it is the least that any of ``plans`` promises: the first one is
         then surest to meet the targets, and tells the models of deep cuts, which no probe did.
         """
-        outlook = self.planner.outlook(plans)
+        outlook = self.planner.predictions(plans)
         promised = self.planner.potential(plans, outlook)
         best = self.planner.potential(np.array(self._feasible)).max() if self._feasible else promised.min()
         worth = max(float(np.mean(self.problem.weights.alpha)), _LEAST_WORTH) / self.problem.base_accuracy
@@ -141,7 +141,7 @@ class Proposer:
         logit, deviation = self.accuracy.predict(plans)
         return _ACQUISITIONS[self._acquisition](logit, deviation, needed) + self._log_likely(plans, outlook)
 
-    def _log_likely(self, plans: Indices, outlook: Outlook) -> Array:
+    def _log_likely(self, plans: Indices, outlook: Predictions) -> Array:
         """Return the logarithm of the probability that plans meet the targets as measured, (plans,)."""
         doubts = self.problem.costs.uncertainty(plans)
         likely = np.zeros(len(plans))

@@ -1,4 +1,4 @@
-"""Random plans that keep the target reachable, and the first that nobody has asked for."""
+"""Random plans that keep the target reachable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.search.planner import Indices, Limits, Planner
 
 def draw(planner: Planner, plans: int, rng: np.random.Generator, limits: Limits | None = None) -> Indices:
     """Return random plans within the masks, (plans, groups)."""
-    levels = planner.blank(plans)
+    levels = planner.empty_plans(plans)
     for step in range(planner.groups):
         noise = rng.random((plans, len(LEVELS)))
         levels[:, step] = np.where(planner.mask(levels, step, limits), noise, -1).argmax(1)

@@ -1,4 +1,4 @@
-"""What a plan that is decided up to a group will cost with all later groups cut as deep as they go.
+"""Reachability: the cost of a partial plan with all later groups cut as deep as allowed.
 
 By the straight line that is the lowest cost within reach: more taken never costs more. What candidates have taught
 beyond the line is known of whole plans alone, so this completion is priced as the plan that it is, departure included.

@@ -1,4 +1,4 @@
-"""From the levels that a method would like to a plan that meets the targets, cuts no more than they ask, and is new.
+"""Plan repair: the nearest plan that meets the targets and was not asked for yet.
 
 A plan that is in sight of the targets (``planning``) is nobody's to change: it may be asked for as it is.
 """
@@ -72,7 +72,7 @@ class Repair:
         would pay for what the first ones wish.
         """
         levels = self.nearest(wanted)
-        if self.planner.in_sight(np.array([levels]))[0]:
+        if self.planner.can_meet(np.array([levels]))[0]:
             return levels
         excess = self.excess([levels])[0]
         while excess > 0 and (ways := self._ways(levels, range(len(levels)), deeper=True)):

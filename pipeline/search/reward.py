@@ -1,4 +1,4 @@
-"""Pure: accuracy, measurement and plan in, reward and its terms out; and the targets that a plan has to meet.
+"""Reward and its terms, a pure function of accuracy, measurement and plan.
 
 R = α·A − β·P − γ·I − λ·|a| − latency·L − violation·V, after AKPERL (α, β, γ, λ; global and per layer), with
 
@@ -89,7 +89,7 @@ def require_comparable(measurement: Measurement, base: Measurement | None = None
     if measurement.ratio is None:
         raise ValueError("the measurement ran without a reference")
     if why_invalid(measurement):
-        raise MeasureError(retries.told(measurement))
+        raise MeasureError(retries.describe_quarantine(measurement))
     if base is not None:
         _require_same_kind(measurement.power, base.power)
 

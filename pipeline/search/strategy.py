@@ -1,4 +1,4 @@
-"""What a strategy is: asked for a plan, told what came of it."""
+"""Strategy interface: ask for a plan, tell what came of it."""
 
 from __future__ import annotations
 

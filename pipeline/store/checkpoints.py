@@ -1,4 +1,4 @@
-"""Where a training that is under way notes how far it has come: one file each, replaced whole or not at all."""
+"""Training checkpoints: one file a training, replaced atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a search's time was spent, seen from the device: measuring, waiting for the host, or idle.
+"""Device usage of a search: measuring, waiting for the host, idle.
 
 *Idle* is time in which no measurement ran and one could have. What could have depends on where the device is.
 

@@ -1,4 +1,4 @@
-"""What SQLite and the operating system complain of, said in one line with what to do: always a StoreError."""
+"""Errors of SQLite and the operating system, translated into StoreError with what to do."""
 
 from __future__ import annotations
 

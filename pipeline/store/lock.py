@@ -1,4 +1,4 @@
-"""One writer a run: an exclusive lock that the kernel frees when its process ends, however it ends."""
+"""Writer lock: one process writes a run; the kernel frees the lock when it ends."""
 
 from __future__ import annotations
 

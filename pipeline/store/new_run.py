@@ -1,4 +1,4 @@
-"""A new run's folder, with all that is needed to go on with it some other day."""
+"""New runs: a folder with everything that a later resume needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY, Fact, NamedD
 from pipeline.store.writable import try_out
 
 
-def begin(runs: Path, told: RunConfig, board: Device, inventory: Path | None, *, note: str = "") -> Store:
+def create_run(runs: Path, told: RunConfig, board: Device, inventory: Path | None, *, note: str = "") -> Store:
     """Return the open store of a new run.
 
     Args:

@@ -1,4 +1,4 @@
-"""The folder of runs: making a name, finding a run by it, one line about each."""
+"""Runs folder: names, look-up by id or prefix, summaries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which space a plan belongs to: every round cuts another network, so each has a space of its own in the store."""
+"""Search spaces of a run's rounds, and plans that have to fit them."""
 
 from __future__ import annotations
 

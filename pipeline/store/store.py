@@ -1,4 +1,4 @@
-"""One run on the disk: appended to while it goes on, read by anybody at any time, resumed after a crash."""
+"""Run store: appended to while a run goes on, readable at any time, resumed after a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a folder can be written: tried out, which permissions, mounts, quotas and full disks all answer."""
+"""Write test of a folder: permissions, mounts, quotas and full disks all show in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What computes a training: a GPU where there is one, or the processor, each in the precision that it is fast in."""
+"""Accelerators: a GPU or the processor, each in the precision that it is fast in."""
 
 from __future__ import annotations
 

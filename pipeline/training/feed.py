@@ -1,4 +1,4 @@
-"""Shuffled, augmented batches without end, whose place can be kept and found again."""
+"""Batch feed: endless shuffled, augmented batches whose position can be stored and restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training minimises: cross entropy with the labels, mixed with the teacher's softened answers."""
+"""Training loss: cross entropy, mixed with distillation from the teacher's softened outputs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def require_finite(value: float, what: str, images: Tensor, step: int, settings:
         return
     if not torch.isfinite(images).all():
         raise DataError(
-            f"images in the batch of step {step} hold values that are not finite (nan or infinity); mend the data, and "
+            f"images in the batch of step {step} hold values that are not finite (nan or infinity); fix the data, and "
             "look for a standard deviation of 0 among what they are normalised with"
         )
     raise CandidateError(

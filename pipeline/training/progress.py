@@ -1,4 +1,4 @@
-"""How far a training has come: all that it changes under way, written as a state and begun again from one.
+"""Training progress: the state that a checkpoint holds.
 
 A state holds weights, momentum, the generators' states, the place in the shuffled pass, and what early stopping knows;
 the learning rate is a function of the step.

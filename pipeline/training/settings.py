@@ -1,4 +1,4 @@
-"""How a network is trained: every figure that its result depends on, beside the data and the seed's draws."""
+"""Training settings: every hyper-parameter that a result depends on."""
 
 from __future__ import annotations
 

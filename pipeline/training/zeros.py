@@ -1,4 +1,4 @@
-"""Weights that were set to zero stay zero while the others are trained."""
+"""Sparsity mask: weights that are zero stay zero during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop of a tuning: ask for settings, run them, tell what came of it; no settings are run twice."""
+"""Tuning loop: ask for settings, run them, tell the outcome; no settings run twice."""
 
 from __future__ import annotations
 

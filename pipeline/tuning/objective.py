@@ -1,4 +1,4 @@
-"""What came of one run, and by which of its figures runs are compared: never by the reward, never on the test split."""
+"""Tuning objective: the figure by which runs are compared; never the reward, never the test split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--search PATH=VALUES` means: a range between two numbers, or some numbers to choose from."""
+"""Search ranges of `--search PATH=VALUES`: an interval, or a list of numbers."""
 
 from __future__ import annotations
 

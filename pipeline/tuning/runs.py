@@ -1,4 +1,4 @@
-"""The runs of one tuning: each is found again by its settings, gone on with, or begun; only the best reads the test."""
+"""Runs of a tuning: found by their settings, resumed or begun; only the best reads the test split."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.run.runner import Prepared, execute, prepared
 from pipeline.run.splitting import stored_splits
 from pipeline.store import Store
 from pipeline.store.facts import BASE, BASE_WEIGHTS, CONFIG, FAILURE, SECONDS, TUNING, Tuning
-from pipeline.store.new_run import begin
+from pipeline.store.new_run import create_run
 from pipeline.store.runs import DAMAGED, FINISHED
 from pipeline.tuning.loop import Key, key_of
 from pipeline.tuning.objective import Outcome
@@ -103,7 +103,7 @@ class TunedRuns:
         return prepared(told, self.board, listen=listen, weights_known=weights_known, splits=splits)
 
     def _begun(self, told: RunConfig, settings: Settings, base_model: Path | None) -> Store:
-        store = begin(self.runs, told, self.board, self.inventory, note=self.name)
+        store = create_run(self.runs, told, self.board, self.inventory, note=self.name)
         store.set(TUNING, Tuning(of=self.name, settings=dict(settings), judged=False))
         if base_model is not None:
             store.set(BASE_WEIGHTS, store.put_blob(base_model))

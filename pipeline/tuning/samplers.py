@@ -1,4 +1,4 @@
-"""Who suggests the next settings: a grid, one after the other, or Optuna, by what the runs before have shown."""
+"""Samplers of settings: a grid, or Optuna."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which settings of a run are numbers, by dotted path, and a run's settings with some of them changed."""
+"""Numeric settings of a run, by dotted path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent's folder is its user's alone, however it is reached, or it is refused with what mends it."""
+"""The agent's folder is its user's alone, however it is reached, or it is refused with what fixes it."""
 
 import os
 import stat

@@ -170,7 +170,7 @@ def test_a_link_laid_in_its_place_is_not_followed(path, tmp_path):
     assert victim.read_text() == "precious"
 
 
-def test_a_folder_that_is_not_there_is_what_to_mend(tmp_path):
+def test_a_folder_that_is_not_there_is_what_to_fix(tmp_path):
     with pytest.raises(AgentError, match=r"cannot make .*: No such file or directory; .*/missing has to be mode 1777"):
         Lock(str(tmp_path / "missing" / "board.lock")).take("ann")
 

@@ -131,7 +131,7 @@ def test_what_cannot_be_put_back_now_stays_remembered(board, state, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything; the lab tries an ordinary user")
-def test_without_the_right_it_is_refused_with_the_command_that_mends_it(board, state):
+def test_without_the_right_it_is_refused_with_the_command_that_fixes_it(board, state):
     for path in board.root.glob("sys/**/scaling_governor"):
         path.chmod(0o444)
 

@@ -1,6 +1,6 @@
 """Boards on links of their own: a network namespace with an sshd each, joined to this machine by a veth pair.
 
-A link can be slow, cut and mended; a board can lose its power and get it back. All of it hangs on one process a board:
+A link can be slow, cut and fixed; a board can lose its power and get it back. All of it hangs on one process a board:
 when that goes, the namespace goes, and both ends of the cable with it.
 """
 
@@ -109,7 +109,7 @@ class LinkedBoard:
         """Pull the cable: nothing gets through, and nobody is told."""
         self._inside("ip", "link", "set", self._far, "down")
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         """Plug the cable in again."""
         self._inside("ip", "link", "set", self._far, "up")
 
@@ -144,7 +144,7 @@ class LinkedBoard:
 
     def power_on(self) -> None:
         """Boot the board: its disk is as it was left."""
-        self.mend()
+        self.fix()
         start = START.format(sshd=SSHD, config=shlex.quote(str(self.folder / "sshd_config")))
         own = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "sh", "-c", start)
         with (self.folder / "log").open("ab") as log:

@@ -76,7 +76,7 @@ def flow(board: Board, volts: float, amperes: float) -> None:
     as_root(board, f"set -e\n{script}")
 
 
-def mended(board: Board, said: str) -> None:
+def fixed(board: Board, said: str) -> None:
     """Do as root what a message tells the user to do."""
     (command,) = re.findall(r"echo \S+ \| sudo tee \S+", said)
     as_root(board, command.replace("sudo ", ""))
@@ -104,14 +104,14 @@ def tidy(board: Board) -> Iterator[None]:
     board.assert_tidy()
 
 
-def test_the_driver_s_default_shunt_is_refused_with_the_command_that_mends_it(board: Board, device: Device) -> None:
+def test_the_driver_s_default_shunt_is_refused_with_the_command_that_fixes_it(board: Board, device: Device) -> None:
     as_root(board, f"echo {DEFAULT_UOHM} > {SHUNT_RESISTOR}")
     flow(board, volts=5.0, amperes=0.2)
     assert int(board.run("cat", CURRENT_MA)) == 2000  # ten times what flows
     with open_agent(device) as agent:
         said = agent.facts.sensors["hwmon"]
     assert "0.01 ohm, the inventory says 0.1" in said
-    mended(board, said)
+    fixed(board, said)
     assert int(board.run("cat", CURRENT_MA)) == 200
     with open_agent(device) as agent:
         assert agent.facts.sensors["hwmon"] == "ok"

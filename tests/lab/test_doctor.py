@@ -105,11 +105,11 @@ def test_a_supply_that_gives_way_under_load_is_found_before_a_run_is_spoilt(
     found = visit(device)["supply"]
 
     assert (found.level, "under 4.63 V a Raspberry Pi throttles" in found.detail) == ("bad", True)
-    assert "a 0.02 Ω shunt instead of 0.1 Ω, which takes 0.12 V" in found.mend
+    assert "a 0.02 Ω shunt instead of 0.1 Ω, which takes 0.12 V" in found.fix
 
 
 def test_a_shunt_that_is_not_the_inventory_s_is_found(device: Device) -> None:
     wrong = replace(device.power, options={**device.power.options, "shunt_ohms": 0.005})
     found = visit(replace(device, power=wrong))["watts"]
 
-    assert (found.level, "read the breakout's resistor" in found.mend) == ("bad", True)
+    assert (found.level, "read the breakout's resistor" in found.fix) == ("bad", True)

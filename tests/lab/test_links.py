@@ -91,7 +91,7 @@ def cut_in_mid_upload(search: Search) -> None:
         time.sleep(0.02)
     search.link.cut()
     time.sleep(CUT_S)
-    search.link.mend()
+    search.link.fix()
 
 
 def power_off(search: Search) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.devices.agent_client import open_agent
 from pipeline.devices.diagnostics import requirements
-from pipeline.devices.diagnostics.requirements import lacking, script
+from pipeline.devices.diagnostics.requirements import missing_requirements, script
 from pipeline.errors import BoardHeldError
 from pipeline.records import Device, LockSettings
 from tests.command_line import Desk
@@ -109,11 +109,11 @@ def test_two_users_of_one_board_keep_out_of_each_other_s_way(server: Sshd, devic
 def test_setup_brings_an_ordinary_user_the_modes_and_nothing_more(board: FolderBoard, device: Device) -> None:
     with open_agent(device) as agent:
         assert "`pipeline devices setup`" in agent.hold()["refused"]["governor"]
-        mends = lacking(agent)
-    assert [mend.title.partition(":")[0] for mend in mends] == [f"{USER} may read the sensor", "power modes (governor)"]
+        fixes = missing_requirements(agent)
+    assert [fix.title.partition(":")[0] for fix in fixes] == [f"{USER} may read the sensor", "power modes (governor)"]
 
     assert requirements.may_sudo(device)
-    assert requirements.run(device, script(mends, device)) == (0, "")
+    assert requirements.run(device, script(fixes, device)) == (0, "")
     assert requirements.run(device, f"sudo rm /etc/sudoers.d/010_{USER}\n")[0] == 0
 
     assert not requirements.may_sudo(device)
@@ -125,7 +125,7 @@ def test_setup_brings_an_ordinary_user_the_modes_and_nothing_more(board: FolderB
 
     with open_agent(device) as agent:
         assert "video" in agent.facts.groups
-        assert lacking(agent) == []
+        assert missing_requirements(agent) == []
         assert agent.hold() == {"applied": FAST, "refused": {}}
         assert board.governors == {"performance"}
     assert eventually(lambda: board.governors == {"ondemand"})
@@ -176,7 +176,7 @@ def test_the_command_line_changes_nothing_where_sudo_wants_a_password(desk: Desk
 
 def test_modes_set_by_the_helper_come_back_after_a_kill(board: FolderBoard, device: Device) -> None:
     with open_agent(device) as agent:
-        assert requirements.run(device, script(lacking(agent), device))[0] == 0
+        assert requirements.run(device, script(missing_requirements(agent), device))[0] == 0
     with open_agent(device) as agent:
         agent.hold()
         assert board.governors == {"performance"}
@@ -188,7 +188,7 @@ def test_modes_set_by_the_helper_come_back_after_a_kill(board: FolderBoard, devi
 
 def test_a_script_that_fails_half_way_leaves_no_rule_behind(device: Device) -> None:
     with open_agent(device) as agent:
-        text = script(lacking(agent), device)
+        text = script(missing_requirements(agent), device)
     broken = text.replace(f"{USER} ALL=(root) NOPASSWD:", f"{USER} ALL=(root NOPASSWD:")
     assert broken != text
 

@@ -13,7 +13,7 @@ from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import Inventory, Json, WeightsKey
 
 if TYPE_CHECKING:
-    from pipeline.recipes.apply_to_checkpoint import Outcome
+    from pipeline.recipes.apply_to_checkpoint import AppliedCheckpoint
 
 
 def apply(
@@ -55,13 +55,13 @@ def apply(
     folder = output or Path(f"{weights.stem}-pruned")
     refuse_used(folder, "pruned network")
     require_writable(folder)
-    from pipeline.recipes.apply_to_checkpoint import Asked, outcome  # torch takes seconds to import
+    from pipeline.recipes.apply_to_checkpoint import ApplyRequest, apply_to_checkpoint  # torch takes seconds to import
 
-    asked = Asked(
+    asked = ApplyRequest(
         recipe=recipe, weights=weights, weights_key=weights_key, model=model, rank=rank, data=data, format=format
     )
     with err.status("reading the recipe …") as status:
-        found = outcome(asked, lambda note: status.update(Text(f"{note} …")))
+        found = apply_to_checkpoint(asked, lambda note: status.update(Text(f"{note} …")))
     manifest = write_applied(found.files, found.facts(), folder)
     if json:
         print_json({"folder": str(folder.absolute()), **manifest})
@@ -69,7 +69,7 @@ def apply(
         _print(found, folder)
 
 
-def _print(found: Outcome, folder: Path) -> None:
+def _print(found: AppliedCheckpoint, folder: Path) -> None:
     from pipeline.report.table import Row, size, weights
 
     rows = weights(found.base, found.pruned)
@@ -86,7 +86,7 @@ def _print(found: Outcome, folder: Path) -> None:
     out.print(Text("✓ ", style="green").append(f"{folder}: {names}", style="not bold default"))
 
 
-def _notes(found: Outcome) -> str:
+def _notes(found: AppliedCheckpoint) -> str:
     whose = "the recipe's channels stay" if found.asked.rank == "recipe" else "channels ranked anew on this checkpoint"
     if any(cut.zeros for cut in found.recipe.cuts):
         whose = "zero is as much of each layer as the recipe says, the smallest weights of this checkpoint"

@@ -19,7 +19,7 @@ from pipeline.records import Device, SshAddress
 
 if TYPE_CHECKING:
     from pipeline.devices.diagnostics.check import Finding
-    from pipeline.devices.diagnostics.requirements import Mend
+    from pipeline.devices.diagnostics.requirements import Fix
 
 app = typer.Typer(help="Registered devices: list, trust, check, doctor, setup, calibrate.", no_args_is_help=True)
 
@@ -69,7 +69,7 @@ def _out_of_use(name: str, problem: str) -> dict[str, object]:
 
 
 def _real(device: Device) -> Device:
-    """Return a device that there is; what a recorded one lacks is not to be mended on whatever machine plays it."""
+    """Return a device that there is; what a recorded one lacks is not to be fixed on whatever machine plays it."""
     if device.recording is None:
         return device
     raise UserError(f"{device.name} plays the recording {device.recording}: there is no board; name the board itself")
@@ -81,7 +81,7 @@ def _without_address(device: Device) -> str:
 
 @app.command()
 def check(name: Name, inventory: Inventory = None, json: Json = False) -> None:
-    """Connect and look at python, runtimes, sensor and permissions; each ✗ comes with its mend."""
+    """Connect and look at python, runtimes, sensor and permissions; each ✗ comes with its fix."""
     from pipeline.devices.diagnostics.check import check_device  # the agent's statistics take their time to import
 
     device = load_inventory(inventory, partial=True).device(name)
@@ -99,7 +99,7 @@ def doctor(
     inventory: Inventory = None,
     json: Json = False,
 ) -> None:
-    """Check, then watch the board and its meter at rest and with all cores at work; findings come with mends."""
+    """Check, then watch the board and its meter at rest and with all cores at work; findings come with fixes."""
     from pipeline.devices.diagnostics.doctor import examine  # as above
 
     device = _real(load_inventory(inventory, partial=True).device(name))
@@ -144,34 +144,34 @@ def setup(
 
     device = _real(load_inventory(inventory, partial=True).device(name))
     with err.status(f"looking at {name} …"):
-        mends = _lacking(device)
-    text = requirements.script(mends, device) if mends else ""
-    answer = {"lacking": [mend.title for mend in mends], "script": text, "applied": False}
-    if not mends:
+        fixes = _lacking(device)
+    text = requirements.script(fixes, device) if fixes else ""
+    answer = {"lacking": [fix.title for fix in fixes], "script": text, "applied": False}
+    if not fixes:
         err.print(f"{name} lacks nothing that a command could bring; `pipeline devices doctor {name}` looks closer")
     elif not json:
         sys.stdout.write(text)
-    if mends and apply:
+    if fixes and apply:
         _apply(device, text, yes)
         answer["applied"] = True
         if not json:
             check(name, inventory)
-    elif mends and not json:
+    elif fixes and not json:
         err.print(f"to have it done: [bold]pipeline devices setup {name} --apply[/]", markup=True)
     if json:
         print_json(answer)
 
 
-def _lacking(device: Device) -> list[Mend]:
+def _lacking(device: Device) -> list[Fix]:
     """Return what the device lacks; a board without Python lacks that first."""
     from pipeline.devices.agent_client import open_agent
     from pipeline.devices.diagnostics import requirements
 
     try:
         with open_agent(device) as agent:
-            return requirements.lacking(agent)
+            return requirements.missing_requirements(agent)
     except PythonMissingError as error:
-        return requirements.lacking_python(error, device)
+        return requirements.missing_python(error, device)
 
 
 def _apply(device: Device, text: str, yes: bool) -> None:
@@ -201,7 +201,7 @@ def _apply(device: Device, text: str, yes: bool) -> None:
 def _print_findings(findings: list[Finding], json: bool) -> None:
     """Print the findings; exit with 1 when one of them is bad."""
     if json:
-        names = ("name", "ok", "level", "detail", "mend")
+        names = ("name", "ok", "level", "detail", "fix")
         print_json([{name: getattr(finding, name) for name in names} for finding in findings])
     else:
         for finding in findings:
@@ -217,9 +217,9 @@ def _print_finding(finding: Finding) -> None:
     out.print(_SIGNS[finding.level], end=" ", markup=True)
     out.print(f"{finding.name:<14}", end="")
     out.print(finding.detail, markup=False, style="dim" if finding.ok is None else "")
-    if finding.mend and finding.level in ("warn", "bad"):
+    if finding.fix and finding.level in ("warn", "bad"):
         out.print(f"  {'':<14}[bold]→[/] ", end="", markup=True)
-        out.print(finding.mend, markup=False)
+        out.print(finding.fix, markup=False)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from pipeline import __version__
+from pipeline.api import note_failure
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.signals import StartUp, asked_to_stop
@@ -26,13 +27,14 @@ from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.recording import FILE_NAME, Recorder, header_of
 from pipeline.errors import ConfigError, PipelineError, UserError
 from pipeline.events import Stage
+from pipeline.plugins import is_file
 from pipeline.records import Device
 from pipeline.regular_file import exists
 from pipeline.report.run_json import as_json
 from pipeline.run.origin import require_same_origin
 from pipeline.store import Store
-from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, FAILURE, FOLDER, INVENTORY, RECORDING
-from pipeline.store.new_run import begin, require_writable
+from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, FOLDER, INVENTORY, RECORDING
+from pipeline.store.new_run import create_run, require_writable
 from pipeline.store.runs import FINISHED
 
 
@@ -90,7 +92,7 @@ def _seen_through(
                 prepared(told, board, listen=listen, weights_known=weights_known, splits=splits, record=record)
             )
         if store is None:
-            store = stack.enter_context(begin(asked.runs, told, board, asked.inventory))
+            store = stack.enter_context(create_run(asked.runs, told, board, asked.inventory))
         if recorder is not None:
             _begin(recorder, store, told, ready.agent)
         target = " ".join(told.target) or "no target"
@@ -99,7 +101,7 @@ def _seen_through(
         try:
             execute(ready, store, listen=listen, stopping=stopping)
         except PipelineError as error:
-            _note_the_end(store, error)
+            note_failure(store, error)
             err.print(f"to go on: [bold]pipeline run --resume {store.id}{_where(asked.runs)}[/]", markup=True)
             raise
     return store
@@ -188,8 +190,13 @@ def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
     """Return the settings with relative paths as they were meant: from the folder in which the run was started."""
     kind, colon, place = told.data.partition(":")
     changed: dict[str, Any] = {}
-    if place and not place.startswith("~") and (kind != "dataset" or ".py:" in place):
+    if is_file(kind) and not kind.startswith("~"):
+        changed["data"] = f"{folder / kind}{colon}{place}"
+    elif place and not place.startswith("~") and (kind != "dataset" or ".py:" in place):
         changed["data"] = f"{kind}{colon}{folder / place}"
+    for setting in ("strategy", "criterion"):
+        if is_file(name := getattr(told, setting)) and not name.startswith("~"):
+            changed[setting] = str(folder / name)
     if told.weights is not None:
         changed["weights"] = folder / told.weights
     if told.model and ".py:" in told.model and not told.model.startswith("~"):
@@ -226,13 +233,6 @@ def _begin(recorder: Recorder, store: Store, told: RunConfig, agent: Agent) -> N
 
 
 # ---------------------------------------------------------------- the end
-
-
-def _note_the_end(store: Store, error: PipelineError) -> None:
-    """Say that the run failed where its input is to blame; else it reads as interrupted."""
-    if isinstance(error, UserError):
-        store.set(FAILURE, str(error))
-        store.finish("failed")
 
 
 def _where(runs: Path) -> str:

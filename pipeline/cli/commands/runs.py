@@ -13,8 +13,6 @@ from pipeline import serialization
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
 from pipeline.cli.views.run import print_groups, print_run, table_of
-from pipeline.errors import OutputError
-from pipeline.regular_file import exists, is_folder
 from pipeline.report.run_json import as_json
 from pipeline.store import Store
 
@@ -71,28 +69,12 @@ def pull(
     json: Json = False,
 ) -> None:
     """Write the deployable bundle: the model file, manifest.json, labels, a runnable example, README."""
-    from deploy.bundle import write_bundle
-    from pipeline.run.artifact_recipe import bundle_facts, picked
+    from pipeline import api
 
-    with Store.open(runs, run) as store:
-        chosen = picked(store, artifact)
-        _require_empty(output)
-        folders = {one.id: output / one.id if artifact == "pareto" else output for one in chosen}
-        for one in chosen:
-            files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
-            write_bundle(artifact=one, files=files, facts=bundle_facts(store, one), output=folders[one.id])
+    folders = api.pull(run, output, artifact=artifact, runs=runs)
     if json:
         print_json([{"artifact": name, "folder": str(folder.absolute())} for name, folder in folders.items()])
         return
     for name, folder in folders.items():
         out.print(Text("✓ ", style="green").append(f"{name} → {folder}", style="not bold default"))
-    err.print(f"try it: cd {shlex.quote(str(folders[chosen[0].id]))} && python example.py IMAGE", markup=False)
-
-
-def _require_empty(output: Path) -> None:
-    try:
-        used = exists(output) and (not is_folder(output) or any(output.iterdir()))
-    except OSError as error:
-        raise OutputError(f"{output} cannot be read: {error.strerror}; name a new folder") from error
-    if used:
-        raise OutputError(f"{output} is not an empty folder; name a new one, so that nothing of yours is mixed with it")
+    err.print(f"try it: cd {shlex.quote(str(next(iter(folders.values()))))} && python example.py IMAGE", markup=False)

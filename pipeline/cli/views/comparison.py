@@ -1,4 +1,4 @@
-"""What `pipeline compare` prints on a terminal: groups, differences, lines, and what to be wary of."""
+"""Terminal view of a comparison: groups, differences, regressions, warnings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOTE = (
 _TESTS = "Welch's t (degrees of freedom), two-sided; g: in pooled standard deviations, unbiased; p, Holm: over "
 _LINES = (
     "intensity: share of each group's channels that is gone, mean over groups; accuracy before fine-tuning, on the\n"
-    "search split; a line a run, since networks of one search lean on each other and are no sample of their own:\n"
+    "search split; a line a run, since networks of one search are correlated, and no independent sample:\n"
     f"interval and p (from {FEWEST_RUNS} runs on, not adjusted) are Student's t over the runs' slopes"
 )
 

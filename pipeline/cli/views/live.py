@@ -1,4 +1,4 @@
-"""What a run looks like while it runs: a live view on a terminal, plain lines elsewhere."""
+"""Live view of a run: a display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from pipeline.cli.console import err
-from pipeline.events import DeviceNews, Event, Listener, Note, Stage, Step, Tried, Waiting
+from pipeline.events import DeviceTelemetry, Event, Listener, Note, Stage, Step, Tried, Waiting
 from pipeline.records import Trial
 
 
@@ -74,7 +74,7 @@ class LiveView:
                 self._take(trial)
             case Note(text):
                 err.print(f"  {text}", markup=False)
-            case DeviceNews(_, temperature_c):
+            case DeviceTelemetry(_, temperature_c):
                 self._temperature_c = temperature_c or self._temperature_c
             case Waiting(holder) if self._task is not None:
                 self._progress.update(self._task, note=f"waiting: the board is held by {holder}")
@@ -137,7 +137,7 @@ class PlainLines:
                 if not self._waiting or time.monotonic() - self._said >= self._EVERY_S:
                     self._waiting, self._said = True, time.monotonic()
                     err.print(f"  waiting: the board is held by {holder}", markup=False)
-            case DeviceNews():
+            case DeviceTelemetry():
                 pass
 
 

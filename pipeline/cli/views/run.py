@@ -1,4 +1,4 @@
-"""What a stored run looks like in a terminal: trials, artifacts, the table base vs pruned, what could be cut."""
+"""Terminal view of a stored run: trials, artifacts, base against pruned, groups."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _print_artifacts(artifacts: list[Artifact]) -> None:
 
 
 def _print_reasons(trials: list[Trial]) -> None:
-    """Explain the flags of what was put aside, each once."""
+    """Explain the flags of quarantined measurements, each once."""
     for flag in dict.fromkeys(f for t in trials if t.failure and t.measurement for f in why_invalid(t.measurement)):
         out.print(f"{flag}: {INVALIDATING[flag]}", style="dim", markup=False)
 

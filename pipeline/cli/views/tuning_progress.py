@@ -1,4 +1,4 @@
-"""What many runs look like while they run: one line for each, and of the one under way where it is."""
+"""Progress of a tuning: one line for each run, and the stage of the current one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `pipeline devices check` finds out: the way to a board and everything a run will need there, step by step."""
+"""Device check: the connection and everything a run needs on the board, step by step."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _SENSOR_GROUPS = {"ina219": "i2c"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One step: whether it is as it should be, what was found, and if not, the mend."""
+    """One step: whether it is as it should be, what was found, and if not, the fix."""
 
     name: str
     ok: bool | None
     """None: not looked at, because a step before failed."""
     detail: str
-    mend: str = ""
+    fix: str = ""
     warning: bool = False
-    """It works, but figures or comfort suffer: ``mend`` is worth a look."""
+    """It works, but figures or comfort suffer: ``fix`` is worth a look."""
 
     @property
     def level(self) -> Literal["ok", "warn", "bad", "skipped"]:
@@ -58,24 +58,24 @@ class Finding:
 def check_device(device: Device) -> list[Finding]:
     """Try everything on ``device`` that a run needs; asks once, without retries. Never raises a DeviceError."""
     try:
-        agent = open_agent(asked_once(device))
+        agent = open_agent(without_retries(device))
     except DeviceError as e:
-        return failed(device, e)
+        return findings_without_agent(device, e)
     with agent:
-        return passed(agent)
+        return findings_with_agent(agent)
 
 
-def asked_once(device: Device) -> Device:
+def without_retries(device: Device) -> Device:
     """Return the device without retries: what fails is to be told, not tried again."""
     return replace(device, ssh=replace(device.ssh, retries=0)) if device.ssh else device
 
 
-def failed(device: Device, error: DeviceError) -> list[Finding]:
+def findings_without_agent(device: Device, error: DeviceError) -> list[Finding]:
     """Return what is known where the agent could not be started."""
     return [*_failed_way(device, error), *_skipped(BOARD, "the agent did not start")]
 
 
-def passed(agent: Agent) -> list[Finding]:
+def findings_with_agent(agent: Agent) -> list[Finding]:
     """Return what is known of a board whose agent runs."""
     return [*_good_way(agent), *_board(agent)]
 
@@ -110,20 +110,20 @@ def login_name(agent: Agent) -> str:
     return user
 
 
-def runtime_mend(device: Device) -> str:
+def runtime_fix(device: Device) -> str:
     """Return the command that installs the device's runtime on its kind of board; nothing where none is known."""
-    usual = device.mends.get("runtime", "") if device.runtime == "onnxruntime" else ""
-    return device.mends.get(f"runtime {device.runtime}", usual)
+    usual = device.fixes.get("runtime", "") if device.runtime == "onnxruntime" else ""
+    return device.fixes.get(f"runtime {device.runtime}", usual)
 
 
 def _failed_way(device: Device, error: DeviceError) -> Iterator[Finding]:
-    failed = _step_of(error)
-    at = WAY.index(failed)
+    step = _step_of(error)
+    at = WAY.index(step)
     for name in WAY[:at]:
         yield Finding(name, True, "not needed: this machine" if device.ssh is None and name != "python" else "ok")
-    problem, _, mend = str(error).partition("; ")
-    yield Finding(failed, False, problem, mend or _mend(device, failed))
-    yield from _skipped(WAY[at + 1 :], f"{failed} failed")
+    problem, _, fix = str(error).partition("; ")
+    yield Finding(step, False, problem, fix or _fix(device, step))
+    yield from _skipped(WAY[at + 1 :], f"{step} failed")
 
 
 def _step_of(error: DeviceError) -> str:
@@ -167,8 +167,8 @@ def _runtime(agent: Agent) -> Finding:
         loads = f"ONNX opset <= {limits.opset}, IR <= {limits.ir}" if agent.device.format == "onnx" else "TFLite"
         return Finding("runtime", True, f"{wanted} {there[wanted]}: {loads}")
     found = ", ".join(sorted(there)) or "none"
-    mend = runtime_mend(agent.device) or _mend(agent.device, "runtime")
-    return Finding("runtime", False, f"{wanted} is not installed there; found: {found}", mend)
+    fix = runtime_fix(agent.device) or _fix(agent.device, "runtime")
+    return Finding("runtime", False, f"{wanted} is not installed there; found: {found}", fix)
 
 
 def _sensor(agent: Agent) -> Finding:
@@ -178,7 +178,7 @@ def _sensor(agent: Agent) -> Finding:
         why = f"none can be read (rapl: {agent.facts.sensors.get('rapl')})" if asked else "none, as configured"
         return Finding("sensor", True, f"{why}; power is not measured")
     state = agent.facts.sensors.get(name, f"the agent has no sensor {name!r}")
-    return Finding("sensor", state == "ok", f"{name}: {state}", "" if state == "ok" else _mend(agent.device, "sensor"))
+    return Finding("sensor", state == "ok", f"{name}: {state}", "" if state == "ok" else _fix(agent.device, "sensor"))
 
 
 def _permissions(agent: Agent) -> Finding:
@@ -186,17 +186,17 @@ def _permissions(agent: Agent) -> Finding:
     if not missing:
         return Finding("permissions", True, f"user {user} has what it takes")
     try:
-        mend = f"sudo usermod -aG {','.join(missing)} {login_name(agent)}, then log in again"
+        fix = f"sudo usermod -aG {','.join(missing)} {login_name(agent)}, then log in again"
     except DeviceError as error:
-        mend = str(error)
-    return Finding("permissions", False, f"user {user} is not in {', '.join(missing)}", mend)
+        fix = str(error)
+    return Finding("permissions", False, f"user {user} is not in {', '.join(missing)}", fix)
 
 
 def _room(device: Device, name: str, found_mb: float, least_mb: float, word: str) -> Finding:
     ok = found_mb >= least_mb
     detail = f"{found_mb:.0f} MB {word}" + ("" if ok else f", a run wants {least_mb:.0f} MB")
     usual = {"disk": "make room, or set agent: dir to another disk", "memory": "add swap, or use smaller models"}
-    return Finding(name, ok, detail, "" if ok else device.mends.get(name, usual[name]))
+    return Finding(name, ok, detail, "" if ok else device.fixes.get(name, usual[name]))
 
 
 def _holder(agent: Agent) -> Finding:
@@ -206,5 +206,5 @@ def _holder(agent: Agent) -> Finding:
     return Finding("holder", True, f"held by {holder}", "a run waits for it: see `lock: wait_s`", warning=True)
 
 
-def _mend(device: Device, step: str) -> str:
-    return device.mends.get(step, "see the board's own log; with PIPELINE_LOG=debug set, this command says more")
+def _fix(device: Device, step: str) -> str:
+    return device.fixes.get(step, "see the board's own log; with PIPELINE_LOG=debug set, this command says more")

@@ -1,4 +1,4 @@
-"""What `pipeline devices doctor` finds out: all of `check`, then the board and its meter at rest and at work.
+"""Device doctor: all of `check`, then the board and its power sensor idle and under load.
 
 How far the board's intervals can be trusted is not measured here, but told where somebody has calibrated it.
 
@@ -19,7 +19,7 @@ from pipeline.devices.agent_client import Agent, Telemetry, open_agent, telemetr
 from pipeline.devices.compatibility import limits_of
 from pipeline.devices.connection import OnEvent
 from pipeline.devices.diagnostics import sensor_findings
-from pipeline.devices.diagnostics.check import Finding, asked_once, failed, passed
+from pipeline.devices.diagnostics.check import Finding, findings_with_agent, findings_without_agent, without_retries
 from pipeline.devices.stored_calibrations import Known
 from pipeline.errors import AgentError, BoardHeldError, DeviceError, MeasureError
 from pipeline.measurement.sensor_quality import MeterReport, meter_report
@@ -44,7 +44,7 @@ _THROTTLING: Mapping[int, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Observation:
     """What was seen of one board."""
 
     device: Device
@@ -66,22 +66,22 @@ class Evidence:
 
 def examine(device: Device, seconds: float, *, on_event: OnEvent | None = None) -> list[Finding]:
     """Check ``device``, then watch it for ``seconds`` at rest and as long at work. Never raises a DeviceError."""
-    patient = replace(asked_once(device), lock=replace(device.lock, wait_s=min(WAIT_S, device.lock.wait_s)))
+    patient = replace(without_retries(device), lock=replace(device.lock, wait_s=min(WAIT_S, device.lock.wait_s)))
     try:
         agent = open_agent(patient, on_event=on_event)
     except DeviceError as e:
-        return failed(device, e)
+        return findings_without_agent(device, e)
     with agent:
-        findings = [*passed(agent), calibrated(agent.calibration(), agent.device.name)]
+        findings = [*findings_with_agent(agent), calibrated(agent.calibration(), agent.device.name)]
         try:
-            return [*findings, *diagnosis(watched(agent, seconds))]
+            return [*findings, *diagnosis(observe(agent, seconds))]
         except BoardHeldError as e:
             return [*findings, Finding("watch", False, str(e).partition("; ")[0], "try again when the board is free")]
         except (DeviceError, ValueError) as e:
             return [*findings, Finding("watch", False, str(e), "`PIPELINE_LOG=debug` says more")]
 
 
-def watched(agent: Agent, seconds: float, quiet_s: float = QUIET_S) -> Evidence:
+def observe(agent: Agent, seconds: float, quiet_s: float = QUIET_S) -> Observation:
     """Hold the board and watch it.
 
     Raises:
@@ -94,7 +94,7 @@ def watched(agent: Agent, seconds: float, quiet_s: float = QUIET_S) -> Evidence:
     second, quiet_s = agent.telemetry(), time.monotonic() - start
     answer, report, error = _at_work(agent, seconds)
     states = {name: telemetry_of(getattr(answer, name)) for name in ("before", "during", "after")}
-    return Evidence(
+    return Observation(
         device=device, facts=agent.facts, held=held, quiet_s=quiet_s, quiet=(first, second), threads=agent.facts.cores,
         report=report, meter_error=error, **states,
     )  # fmt: skip
@@ -117,7 +117,7 @@ def _at_work(agent: Agent, seconds: float) -> tuple[Metered, MeterReport | None,
     return agent.meter(seconds, agent.facts.cores), None, error
 
 
-def diagnosis(seen: Evidence) -> list[Finding]:
+def diagnosis(seen: Observation) -> list[Finding]:
     """Return every verdict on what was seen."""
     return [
         *_system(seen), *_limits(seen), *_modes(seen), *_others(seen), *_room(seen), *_temperature(seen),
@@ -147,23 +147,23 @@ def calibrated(known: Known, name: str) -> Finding:
     if known.calibration is None:
         return Finding("calibration", True, f"not used: {known.why.partition('; ')[0]}", command, warning=True)
     if short := known.calibration.short():
-        mend = f"end what else runs there, then {command}; until then, intervals are narrower than the truth"
-        return Finding("calibration", True, f"{known.calibration}; too few: {short}", mend, warning=True)
+        fix = f"end what else runs there, then {command}; until then, intervals are narrower than the truth"
+        return Finding("calibration", True, f"{known.calibration}; too few: {short}", fix, warning=True)
     return Finding("calibration", True, str(known.calibration))
 
 
-def _system(seen: Evidence) -> Iterator[Finding]:
+def _system(seen: Observation) -> Iterator[Finding]:
     facts, device = seen.facts, seen.device
     known = (facts.system, f"kernel {facts.kernel}", facts.libc, facts.l4t and f"L4T {facts.l4t}", facts.machine)
     detail = ", ".join(part for part in known if part)
     if facts.machine in ("armv7l", "armv6l") and device.runtime == "onnxruntime":
-        mend = "install the 64-bit system, or use `runtime: tflite`"
-        yield Finding("system", False, f"{detail}: there is no onnxruntime wheel for a 32-bit system", mend)
+        fix = "install the 64-bit system, or use `runtime: tflite`"
+        yield Finding("system", False, f"{detail}: there is no onnxruntime wheel for a 32-bit system", fix)
     else:
         yield Finding("system", True, detail)
 
 
-def _limits(seen: Evidence) -> Iterator[Finding]:
+def _limits(seen: Observation) -> Iterator[Finding]:
     """What the inventory promises of the runtime, against what its version loads."""
     version = seen.facts.runtimes.get("onnxruntime")
     if seen.device.runtime != "onnxruntime" or version is None:
@@ -173,15 +173,15 @@ def _limits(seen: Evidence) -> Iterator[Finding]:
     if opset > loads.opset or ir > loads.ir:
         allowed, loaded = f"opset {opset}, IR {ir}", f"opset {loads.opset}, IR {loads.ir}"
         detail = f"the inventory allows ONNX {allowed}; onnxruntime {version} there loads {loaded}"
-        mend = f"`onnx: {{max_opset: {loads.opset}, max_ir: {loads.ir}}}`, or leave it out"
-        yield Finding("format", False, detail, mend)
+        fix = f"`onnx: {{max_opset: {loads.opset}, max_ir: {loads.ir}}}`, or leave it out"
+        yield Finding("format", False, detail, fix)
 
 
-def _modes(seen: Evidence) -> Iterator[Finding]:
+def _modes(seen: Observation) -> Iterator[Finding]:
     for mode, why in seen.held.get("refused", {}).items():
-        mend = "" if "pipeline devices setup" in why else f"change `modes: {mode}` in the inventory, or leave it out"
-        mend = mend or f"pipeline devices setup {seen.device.name} --apply"
-        yield Finding(f"mode {mode}", True, f"not set: {why}", mend, warning=True)
+        fix = "" if "pipeline devices setup" in why else f"change `modes: {mode}` in the inventory, or leave it out"
+        fix = fix or f"pipeline devices setup {seen.device.name} --apply"
+        yield Finding(f"mode {mode}", True, f"not set: {why}", fix, warning=True)
     for mode, value in seen.held.get("applied", {}).items():
         yield Finding(f"mode {mode}", True, f"{value}, while a run holds the board")
     clock = f" at {seen.during.clock_mhz:.0f} MHz under load" if seen.during.clock_mhz else ""
@@ -189,14 +189,14 @@ def _modes(seen: Evidence) -> Iterator[Finding]:
     if governor is None:
         yield Finding("clock", True, f"the kernel shows no governor{clock and ','}{clock}")
     elif governor != "performance" and "performance" in offered and "governor" not in seen.device.modes:
-        mend = f"`modes: {{governor: performance}}` in the inventory, then `pipeline devices setup {seen.device.name}`"
+        fix = f"`modes: {{governor: performance}}` in the inventory, then `pipeline devices setup {seen.device.name}`"
         detail = f"governor {governor}{clock}: the clock moves, and so do the figures"
-        yield Finding("clock", True, detail, mend, warning=True)
+        yield Finding("clock", True, detail, fix, warning=True)
     else:
         yield Finding("clock", True, f"governor {governor}{clock}")
 
 
-def _others(seen: Evidence) -> Iterator[Finding]:
+def _others(seen: Observation) -> Iterator[Finding]:
     first, last = seen.quiet
     if first.cpu_busy_s is None or last.cpu_busy_s is None:
         yield Finding("others", True, "the board does not say how busy it is")
@@ -211,7 +211,7 @@ def _others(seen: Evidence) -> Iterator[Finding]:
         yield Finding("others", True, detail)
 
 
-def _room(seen: Evidence) -> Iterator[Finding]:
+def _room(seen: Observation) -> Iterator[Finding]:
     free_mb, swap_mb = seen.quiet[1].memory_free_mb, seen.facts.swap_mb
     if free_mb is None:
         return
@@ -222,7 +222,7 @@ def _room(seen: Evidence) -> Iterator[Finding]:
         yield Finding("free memory", True, detail)
 
 
-def _temperature(seen: Evidence) -> Iterator[Finding]:
+def _temperature(seen: Observation) -> Iterator[Finding]:
     rest, load = seen.quiet[1].temperature_c, seen.during.temperature_c
     if rest is None or load is None:
         yield Finding("temperature", True, "the board does not say")
@@ -232,20 +232,20 @@ def _temperature(seen: Evidence) -> Iterator[Finding]:
     yield Finding("temperature", load < TOO_HOT_C, detail, "a heat sink or a fan" if hot else "", warning=hot)
 
 
-def _throttling(seen: Evidence) -> Iterator[Finding]:
+def _throttling(seen: Observation) -> Iterator[Finding]:
     """Bits that are set now, or came up during the load, spoil figures; older ones are a warning."""
     before, *later = (_bits(state.throttled) for state in (seen.quiet[0], seen.during, seen.after))
     if before is None:
         if seen.facts.board.startswith("Raspberry Pi"):
-            mend = "put the user into the group video: `pipeline devices setup` does; or install `vcgencmd`"
-            yield Finding("throttling", True, "unknown: vcgencmd does not answer", mend, warning=True)
+            fix = "put the user into the group video: `pipeline devices setup` does; or install `vcgencmd`"
+            yield Finding("throttling", True, "unknown: vcgencmd does not answer", fix, warning=True)
         return
     seen_bits = 0
     for bits in later:
         seen_bits |= bits or 0
     bad = seen_bits & 0xF | (seen_bits & ~before) >> 16
     bits = seen_bits | before
-    causes = [mend for bit, (_, mend) in _THROTTLING.items() if (bits | bits >> 16) >> bit & 1]
+    causes = [fix for bit, (_, fix) in _THROTTLING.items() if (bits | bits >> 16) >> bit & 1]
     detail = throttling_in_words(bits) + (" (under the doctor's load)" if bad else "")
     yield Finding("throttling", not bad, detail, "; ".join(dict.fromkeys(causes)), warning=bool(bits))
 

@@ -1,4 +1,4 @@
-"""What a board still lacks, as commands for its own shell: printed to be looked at and pasted, or run over SSH.
+"""Missing requirements of a board, as shell commands: printed to be pasted, or run over SSH.
 
 Least privilege: two Unix groups for the sensors, and for power modes one root-owned program with fixed verbs
 (``templates/pipeline-board.sh``) beside one sudoers line for it alone. A program that takes a path, such as
@@ -16,7 +16,7 @@ from functools import cache
 from importlib import resources
 
 from pipeline.devices.agent_client import Agent
-from pipeline.devices.diagnostics.check import login_name, missing_groups, runtime_mend
+from pipeline.devices.diagnostics.check import login_name, missing_groups, runtime_fix
 from pipeline.errors import DeviceError, PythonMissingError
 from pipeline.printable import printable, printable_lines
 from pipeline.records import Device
@@ -33,7 +33,7 @@ _END = "END_OF_PIPELINE_BOARD"
 
 
 @dataclass(frozen=True, slots=True)
-class Mend:
+class Fix:
     """One thing that a board lacks, and the shell lines that bring it."""
 
     title: str
@@ -42,7 +42,7 @@ class Mend:
     """What a person still has to do."""
 
 
-def lacking(agent: Agent) -> list[Mend]:
+def missing_requirements(agent: Agent) -> list[Fix]:
     """Return what this board lacks for what its inventory entry asks of it.
 
     Raises:
@@ -51,22 +51,22 @@ def lacking(agent: Agent) -> list[Mend]:
     return [*_groups(agent), *_sensor(agent), *_runtime(agent), *_helper(agent)]
 
 
-def lacking_python(error: PythonMissingError, device: Device) -> list[Mend]:
-    """Return the mend for a board on which the agent cannot even start."""
-    return [Mend(str(error).partition("; ")[0], (device.mends.get("python", "sudo apt-get install -y python3"),))]
+def missing_python(error: PythonMissingError, device: Device) -> list[Fix]:
+    """Return the fix for a board on which the agent cannot even start."""
+    return [Fix(str(error).partition("; ")[0], (device.fixes.get("python", "sudo apt-get install -y python3"),))]
 
 
-def script(mends: Sequence[Mend], device: Device) -> str:
-    """Return the mends as one shell script with a comment before each; it stops at the first failure.
+def script(fixes: Sequence[Fix], device: Device) -> str:
+    """Return the fixes as one shell script with a comment before each; it stops at the first failure.
 
     Args:
         device: for the title.
     """
     lines = [f"# What {printable(device.name)} lacks; run this on the board, as the user who logs in there.", "set -eu"]
-    for number, mend in enumerate(mends, 1):
-        lines += ["", f"# {number}. {printable(mend.title)}", *mend.commands]  # on one line: a comment ends with it
-        if mend.afterwards:
-            lines.append(f"# Then: {printable(mend.afterwards)}")
+    for number, fix in enumerate(fixes, 1):
+        lines += ["", f"# {number}. {printable(fix.title)}", *fix.commands]  # on one line: a comment ends with it
+        if fix.afterwards:
+            lines.append(f"# Then: {printable(fix.afterwards)}")
     return "\n".join(lines) + "\n"
 
 
@@ -105,13 +105,13 @@ def helper() -> bytes:
 # ---------------------------------------------------------------- what may be lacking
 
 
-def _groups(agent: Agent) -> list[Mend]:
+def _groups(agent: Agent) -> list[Fix]:
     missing = missing_groups(agent)
     if not missing:
         return []
     user = login_name(agent)
     return [
-        Mend(
+        Fix(
             f"{user} may read the sensor: joins {', '.join(missing)}",
             (f"sudo usermod -aG {','.join(missing)} {user}",),
             "log in again; groups count from the next login on",
@@ -119,26 +119,26 @@ def _groups(agent: Agent) -> list[Mend]:
     ]
 
 
-def _sensor(agent: Agent) -> list[Mend]:
+def _sensor(agent: Agent) -> list[Fix]:
     state = agent.facts.sensors.get(agent.power_backend, "")
     if agent.power_backend == "null" or state == "ok":
         return []
     if agent.power_backend == "ina219" and "is missing" in state and agent.facts.board.startswith("Raspberry Pi"):
-        return [Mend("the I2C bus is switched on", ("sudo raspi-config nonint do_i2c 0",))]
-    command = agent.device.mends.get("sensor", "")
+        return [Fix("the I2C bus is switched on", ("sudo raspi-config nonint do_i2c 0",))]
+    command = agent.device.fixes.get("sensor", "")
     if agent.power_backend == "rapl" and "cannot read" in state and _is_command(command):
-        return [Mend("the processor's energy counter may be read", (command,))]
+        return [Fix("the processor's energy counter may be read", (command,))]
     return []  # wiring, addresses, another driver: `devices doctor` says what; no command wires a board
 
 
-def _runtime(agent: Agent) -> list[Mend]:
-    command = runtime_mend(agent.device)
+def _runtime(agent: Agent) -> list[Fix]:
+    command = runtime_fix(agent.device)
     if agent.device.runtime in agent.facts.runtimes or not _is_command(command):
         return []
-    return [Mend(f"the runtime {agent.device.runtime} is installed", (command,))]
+    return [Fix(f"the runtime {agent.device.runtime} is installed", (command,))]
 
 
-def _helper(agent: Agent) -> list[Mend]:
+def _helper(agent: Agent) -> list[Fix]:
     """The helper that sets power modes, where modes are wanted and the user is not root."""
     wanted = [mode for mode, value in agent.device.modes.items() if value is not None and value is not False]
     current = hashlib.sha256(helper()).hexdigest()
@@ -148,7 +148,7 @@ def _helper(agent: Agent) -> list[Mend]:
     line = shlex.quote(f"{user} ALL=(root) NOPASSWD: {HELPER}")
     new_helper, new_line = f"{HELPER}.new", "/etc/sudoers.d/.pipeline-board.new"
     return [
-        Mend(
+        Fix(
             f"power modes ({', '.join(wanted)}): a root-owned program with fixed verbs, which {user} may run as root",
             (
                 f"sudo tee {new_helper} >/dev/null <<'{_END}'",
@@ -168,7 +168,7 @@ def _helper(agent: Agent) -> list[Mend]:
 
 
 def _is_command(text: str) -> bool:
-    """Whether a profile's mend can be run: one that only advises is a comment or no shell line at all."""
+    """Whether a profile's fix can be run: one that only advises is a comment or no shell line at all."""
     return bool(text) and not text.lstrip().startswith("#")
 
 

@@ -1,4 +1,4 @@
-"""What a meter's test means: is it the right shunt and rail, quick and quiet enough, and does the supply hold?"""
+"""Findings about a power sensor: shunt, rail, rate, noise, supply voltage under load."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def findings(device: Device, facts: DeviceFacts, report: MeterReport | None, err
     """Yield the verdicts on the meter; none where the device has no sensor."""
     if error is not None:
         yield Finding(
-            "meter", False, error, device.mends.get("sensor", "check the wiring and `power` in the inventory")
+            "meter", False, error, device.fixes.get("sensor", "check the wiring and `power` in the inventory")
         )
     if report is None:
         return
@@ -46,8 +46,8 @@ def _kind(report: MeterReport) -> Finding:
             "meter", True, f"{detail}; an estimate, not a measurement", "wire an INA219 to measure", warning=True
         )
     if report.dropped > ODD_READINGS * (report.samples + report.dropped):
-        mend = "check the wiring, and that no other program sets or reads the same sensor"
-        return Finding("meter", True, detail, mend, warning=True)
+        fix = "check the wiring, and that no other program sets or reads the same sensor"
+        return Finding("meter", True, detail, fix, warning=True)
     return Finding("meter", True, detail)
 
 
@@ -58,11 +58,11 @@ def _level(device: Device, report: MeterReport) -> Finding:
     if report.scope == "board" and not low <= report.rest_w <= high:
         shunt = device.power.options.get("shunt_ohms")
         told = f"shunt_ohms is {shunt:g}" if isinstance(shunt, (int, float)) else "shunt_ohms is not written"
-        mend = f"{told}: read the breakout's resistor (R100 is 0.1, R010 is 0.01) and write that into the inventory"
-        return Finding("watts", False, f"{detail}: no such board draws that", mend)
+        fix = f"{told}: read the breakout's resistor (R100 is 0.1, R010 is 0.01) and write that into the inventory"
+        return Finding("watts", False, f"{detail}: no such board draws that", fix)
     if not report.follows:
-        mend = "the sensor is not in this board's supply, or another rail is: check wiring and `power: rail`"
-        return Finding("watts", False, f"{detail}: it does not follow the load", mend)
+        fix = "the sensor is not in this board's supply, or another rail is: check wiring and `power: rail`"
+        return Finding("watts", False, f"{detail}: it does not follow the load", fix)
     return Finding("watts", True, detail)
 
 
@@ -71,24 +71,21 @@ def _rate(device: Device, report: MeterReport) -> Finding:
     detail = f"a new value every {every_s * 1e3:.0f} ms, read every {report.sample_s * 1e3:.0f} ms"
     wanted_s = VALUES_PER_BLOCK * every_s
     if report.gaps:
-        mend = "another program may read the same sensor, or the board is busy: end it"
+        fix = "another program may read the same sensor, or the board is busy: end it"
         return Finding(
-            "rate", True, f"{detail}; {report.gaps} gaps, up to {report.longest_gap_s:.2f} s", mend, warning=True
+            "rate", True, f"{detail}; {report.gaps} gaps, up to {report.longest_gap_s:.2f} s", fix, warning=True
         )
     if report.refresh_s is None:
-        mend = "a sensor that always says the same is stuck, or too coarse for this board"
-        return Finding("rate", False, "the value hardly ever changes", mend)
+        fix = "a sensor that always says the same is stuck, or too coarse for this board"
+        return Finding("rate", False, "the value hardly ever changes", fix)
     if wanted_s > max(device.measure.block_s, SLOW_S * VALUES_PER_BLOCK):
-        mend = f"`measure: {{block_s: {wanted_s:.0f}, min_s: {5 * wanted_s:.0f}}}` in the inventory"
-        return Finding("rate", True, f"{detail}: too few values in a block", mend, warning=True)
+        fix = f"`measure: {{block_s: {wanted_s:.0f}, min_s: {5 * wanted_s:.0f}}}` in the inventory"
+        return Finding("rate", True, f"{detail}: too few values in a block", fix, warning=True)
     return Finding("rate", True, detail)
 
 
 def _noise(report: MeterReport) -> Finding:
-    detail = (
-        f"±{report.noise_w * 1e3:.0f} mW at rest ({report.noise_rel:.1%}); a value leans on the one before it by"
-        f" {report.lag1:.2f}"
-    )
+    detail = f"±{report.noise_w * 1e3:.0f} mW at rest ({report.noise_rel:.1%}); lag-1 autocorrelation {report.lag1:.2f}"
     if report.noise_rel > NOISY:
         return Finding("noise", True, detail, "shorten the sensor's wires, or average more", warning=True)
     return Finding("noise", True, detail)
@@ -100,13 +97,13 @@ def _supply(device: Device, facts: DeviceFacts, report: MeterReport) -> Iterator
     drop_v = report.rest_v - report.load_v
     detail = f"{report.rest_v:.2f} V at rest, {report.load_v:.2f} V at work"
     pi = facts.board.startswith("Raspberry Pi")
-    mend = _stronger(device, report)
+    fix = _stronger(device, report)
     if pi and report.load_v < ALARM_V:
-        yield Finding("supply", False, f"{detail}: under {ALARM_V} V a Raspberry Pi throttles", mend)
+        yield Finding("supply", False, f"{detail}: under {ALARM_V} V a Raspberry Pi throttles", fix)
     elif pi and report.load_v < LOW_V:
-        yield Finding("supply", True, f"{detail}: close to the {ALARM_V} V at which a Pi throttles", mend, warning=True)
+        yield Finding("supply", True, f"{detail}: close to the {ALARM_V} V at which a Pi throttles", fix, warning=True)
     elif drop_v > DROP * report.rest_v:
-        yield Finding("supply", True, f"{detail}: it gives way", mend, warning=True)
+        yield Finding("supply", True, f"{detail}: it gives way", fix, warning=True)
     else:
         yield Finding("supply", True, detail)
 

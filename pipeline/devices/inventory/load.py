@@ -31,7 +31,7 @@ FILE_NAME = "inventory.yaml"
 POWER_MEASURE: dict[str, float] = {"block_s": 2.0, "min_s": 10.0, "max_s": 60.0, "idle_s": 6.0, "timeout_s": 300.0}
 """How long to measure where a sensor is named, unless somebody says otherwise.
 
-Power samples of one board lean on their neighbours (lag-1 correlation about 0.9 on a Jetson Nano's 100 Hz trace),
+Power samples of one board are autocorrelated (lag-1 correlation about 0.9 on a Jetson Nano's 100 Hz trace),
 so only windows of two seconds and more are near enough to independent; MLPerf Tiny asks for runs of 10 s.
 """
 
@@ -62,8 +62,8 @@ class Inventory:
             raise InventoryError(self.unusable[name])
         known = [*self.devices, *self.unusable]
         there = f"{self.path} has: {', '.join(known)}" if self.path else f"there is no {FILE_NAME}, only: local"
-        mend = f"add it under `devices:` in {self.path}" if self.path else "write one with `pipeline init`"
-        raise InventoryError(f"no device {name!r}{nearest(name, known)}; {there}; {mend}")
+        fix = f"add it under `devices:` in {self.path}" if self.path else "write one with `pipeline init`"
+        raise InventoryError(f"no device {name!r}{nearest(name, known)}; {there}; {fix}")
 
 
 def load_inventory(path: Path | None = None, *, partial: bool = False) -> Inventory:
@@ -217,7 +217,7 @@ class _Builder:
             recording=self._recording(name, profile, settings),
             tags=tuple(settings["tags"]),
             user_groups=tuple(profile.user_groups),
-            mends=dict(profile.mends),
+            fixes=dict(profile.fixes),
             **{f"agent_{k}" if k == "dir" else k: v for k, v in agent.items()},
             **{k: settings[k] for k in plain if k in settings},
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 """Without control characters: the agent is started by one line."""
@@ -145,7 +145,7 @@ class Profile(Settings):
     summary: str
     session: Literal["local", "ssh", "replay"] = "ssh"
     user_groups: list[str] = []
-    mends: dict[str, str] = {}
+    fixes: dict[str, str] = Field(default={}, validation_alias=AliasChoices("fixes", "mends"))
 
 
 class Group(Settings):

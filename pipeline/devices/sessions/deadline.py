@@ -1,4 +1,4 @@
-"""One deadline and one bound for whatever is done over a connection, however the board drips or floods."""
+"""One deadline and one byte limit for an operation on a connection."""
 
 from __future__ import annotations
 

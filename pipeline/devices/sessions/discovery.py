@@ -1,4 +1,4 @@
-"""The first look at a board: which python runs, where the agent's folder is, whether the agent is there already.
+"""Board discovery: which Python runs, where the agent's folder is, whether the agent is there.
 
 Runs before there is an agent, so it is a few lines of shell around a few lines of Python 3.6, in one script.
 """
@@ -110,9 +110,9 @@ def parse(device: Device, status: int, out: str, err: str) -> Board:
     _, mark, answer = out.rpartition(MARK)
     if not mark:
         if status == _NO_PYTHON:
-            mend = device.mends.get("python", "sudo apt-get install -y python3")
+            fix = device.fixes.get("python", "sudo apt-get install -y python3")
             tried = ", ".join(_candidates(device))
-            raise PythonMissingError(f"{device.name}: no Python 3.6 or newer there; tried {tried}; install one: {mend}")
+            raise PythonMissingError(f"{device.name}: no Python 3.6 or newer there; tried {tried}; install one: {fix}")
         said = (err or out)[-_SAID_CHARACTERS:].strip().splitlines()[-1:] or ["nothing"]
         raise AgentError(f"{device.name}: the board's shell ended with {status} and said {said[0]!r}")
     found = _answer(device, answer.partition("\n")[0])

@@ -1,4 +1,4 @@
-"""One line there, lines back, under one deadline: what both kinds of session do with their byte streams."""
+"""Line protocol: one request line, answer lines until the reply, under one deadline."""
 
 from __future__ import annotations
 

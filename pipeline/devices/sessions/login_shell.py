@@ -1,4 +1,4 @@
-"""What a user's login shell gets: a constant line that every shell passes on; all else goes over stdin, to ``sh``.
+"""Login shells: a constant command line that every shell passes on; scripts go over stdin, to ``sh``.
 
 sshd hands a command to the user's login shell, and shells differ in what they make of it: csh takes no newline inside
 quotes and expands ``!`` there, fish has backslashes of its own. So scripts and paths are read by a plain ``sh``. What

@@ -1,4 +1,4 @@
-"""A board that was recorded: every request is answered with what the board answered then, and nothing is made up.
+"""Replay session: answers every request from a recording; makes nothing up.
 
 A measurement is looked up by what was measured, never by when: the candidate, the reference, the runtime and how it was
 measured. Several answers to one question come in their recorded order, and the last one stays; what failed on the board

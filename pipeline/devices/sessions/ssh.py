@@ -1,4 +1,4 @@
-"""The agent on a board behind SSH: probed, uploaded when it is not there, run on one channel; files go by SFTP."""
+"""SSH session: discovers the board, uploads the agent, runs it on one channel; files go by SFTP."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class SshSession:
             try:
                 return second()
             except FOREIGN as also_why:
-                raise (why if self._quiet else also_why) from None  # what sshd's own way lacks is what to mend
+                raise (why if self._quiet else also_why) from None  # what sshd's own way lacks is what to fix
 
     def _subsystem(self) -> paramiko.SFTPClient:
         channel = self._link.transport.open_session(timeout=_SFTP_S)

@@ -1,4 +1,4 @@
-"""Which layer it is that cannot be written, or whose answers a file does not give: named by looking at each alone."""
+"""Fault localization: the layer that cannot be exported, or whose exported answers differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written of an ONNX file so far: operators, and constants, each once."""
+"""ONNX graph builder: operators and constants of a file, each constant once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The walk along a traced network that writes each operation as ONNX operators."""
+"""Graph writer: walks a traced network and writes each operation as ONNX operators."""
 
 from __future__ import annotations
 

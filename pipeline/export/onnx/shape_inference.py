@@ -1,4 +1,4 @@
-"""What each operation of a network gives, in shapes alone: the network run with tensors that hold no values."""
+"""Shape inference: the network run on meta tensors."""
 
 from __future__ import annotations
 

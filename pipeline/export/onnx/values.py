@@ -1,4 +1,4 @@
-"""What an operation gives: a tensor, a number, or tuples of them."""
+"""Values of operations: tensors, numbers, or tuples of them."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Coupled:
     name: str
     """The root layer: the first in forward order that makes these channels."""
     units: int
-    """How many can go one by one. One is one channel of the root layer, or several where they hang together."""
+    """How many can go one by one. One is one channel of the root layer, or several that are coupled."""
     slices: tuple[Slice, ...]
 
     def total(self, part: Slice, values: Tensor) -> Tensor:

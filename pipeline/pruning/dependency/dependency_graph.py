@@ -1,4 +1,4 @@
-"""Which channels hang together: units that can go one by one, as groups of units that lie in the same weights."""
+"""Channel dependency graph: coupled channels as groups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEY = "coupling"
 
 @dataclass(frozen=True, eq=False)
 class Coupling:
-    """How the channels of one network hang together."""
+    """The channel dependency graph of one network."""
 
     groups: Couplings
     refused: dict[str, str]
@@ -57,8 +57,8 @@ class Coupling:
         return self
 
 
-def coupling(network: fx.GraphModule, example: Tensor) -> Coupling:
-    """Return how the channels of a traced network hang together; kept with the network, whose weights do not matter."""
+def dependency_graph(network: fx.GraphModule, example: Tensor) -> Coupling:
+    """Return the channel dependency graph of a traced network; kept with the network, whose weights do not matter."""
     if _KEY not in network.meta:
         network.meta[_KEY] = _followed(network, example)
     known: Coupling = network.meta[_KEY]
@@ -71,7 +71,7 @@ def forget(network: fx.GraphModule) -> None:
 
 
 def _followed(network: fx.GraphModule, example: Tensor) -> Coupling:
-    """Return how channels hang together; grouped convolutions none of whose groups can go are cut within these.
+    """Return the dependency graph; grouped convolutions none of whose groups can go are cut within these.
 
     So split attention can be cut, which adds its groups up (Zhang et al., "ResNeSt", 2020): none of them goes alone.
     """

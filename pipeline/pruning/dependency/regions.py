@@ -1,4 +1,4 @@
-"""What goes with a value: the part of a traced network that only leads to one place, and the layers within it."""
+"""Regions of a graph: nodes that lead to one place only, and the layers among them."""
 
 from __future__ import annotations
 

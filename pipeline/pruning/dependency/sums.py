@@ -1,4 +1,4 @@
-"""Sums of several values, as a traced network writes them: additions of additions, or a stack that is summed."""
+"""Sums of several values: nested additions, or a stack that is summed."""
 
 from __future__ import annotations
 

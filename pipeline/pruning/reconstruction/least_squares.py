@@ -1,4 +1,4 @@
-"""Least squares with a pull: how a layer's weights have to change so that its answers miss less of what they should be.
+"""Ridge regression: the smallest change of a layer's weights that restores its outputs.
 
 Ridge regression (Hoerl and Kennard 1970) on the change, so that weights stay near what they are where little is known.
 """

@@ -1,4 +1,4 @@
-"""After the cut, without any training: each layer behind it is fitted to what it answered in the whole network.
+"""Layer-wise least-squares reconstruction after a cut, without labels (He et al. 2017).
 
 Layer by layer, in forward order, on a few images without labels: what a layer reads has changed, so its weights are
 fitted by least squares to the answers that it gave before, in the channels that are left. A layer that ends a residual
@@ -35,7 +35,7 @@ _MOST_KEPT = 2**27
 """Numbers that the whole network's layers answer at their places, half a gigabyte."""
 
 
-class Answers:
+class TargetActivations:
     """What a whole network's layers answer to some images, at places that are drawn at random and stay the same."""
 
     def __init__(self, network: fx.GraphModule, batches: Iterable[Batch], places: int) -> None:
@@ -70,7 +70,7 @@ class Answers:
         self.places[node.name], self.values[node.name] = places, at(values, places)
 
 
-def reconstruct(network: fx.GraphModule, answers: Answers, kept: Mapping[str, Tensor]) -> None:
+def reconstruct(network: fx.GraphModule, answers: TargetActivations, kept: Mapping[str, Tensor]) -> None:
     """Fit the layers of a cut network behind the cuts, in place.
 
     Args:
@@ -119,7 +119,7 @@ class _Recorder(fx.Interpreter):
 class _Reconstruction(fx.Interpreter):
     """Runs a cut network; a layer that reads something else than it did is fitted before it runs."""
 
-    def __init__(self, network: fx.GraphModule, answers: Answers, kept: Mapping[str, Tensor]) -> None:
+    def __init__(self, network: fx.GraphModule, answers: TargetActivations, kept: Mapping[str, Tensor]) -> None:
         super().__init__(network)
         self.extra_traceback = False  # else it writes the node into our messages
         self._answers, self._kept = answers, kept

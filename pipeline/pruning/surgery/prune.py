@@ -1,4 +1,4 @@
-"""The surgery: take channels and blocks out of a traced network, and check that what is left is what was planned."""
+"""Pruning surgery: removes channels and blocks from a traced network, and checks its widths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from pipeline.errors import CutError, first_line
 from pipeline.pruning.dependency.channel_sets import owner
-from pipeline.pruning.dependency.dependency_graph import Coupling, coupling, forget
+from pipeline.pruning.dependency.dependency_graph import Coupling, dependency_graph, forget
 from pipeline.pruning.dependency.residual_blocks import remove_blocks
 from pipeline.pruning.surgery.slice_weights import shrink
 from pipeline.pruning.tracing.shapes import propagate_shapes, shape
@@ -56,7 +56,7 @@ def without(
     Raises:
         CutError: as ``cut``.
     """
-    known = coupling(model, example)
+    known = dependency_graph(model, example)
     alive = _alive(known, units)
     pruned = copy.deepcopy(model)
     forget(pruned)
@@ -70,7 +70,7 @@ def without(
 
 def kept_channels(model: fx.GraphModule, units: Mapping[str, Tensor], example: Tensor) -> dict[str, Tensor]:
     """Return which output channels of each layer are left without some units of its groups, by the layer's name."""
-    known = coupling(model, example)
+    known = dependency_graph(model, example)
     alive = _alive(known, units)
     return {
         owner(tensor): torch.nonzero(alive[sets]).flatten()

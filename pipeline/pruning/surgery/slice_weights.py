@@ -1,4 +1,4 @@
-"""Take positions out of weights: of every slice that holds a channel which goes."""
+"""Weight slicing: removes the slices of weights that hold pruned channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def shrink(network: fx.GraphModule, known: Coupling, alive: Tensor) -> None:
     """Take what is not alive out of ``network``, in place; weights that went with a block are passed over.
 
     Args:
-        known: how the channels of the network hang together that this one is a copy of.
+        known: the dependency graph of the network that this one is a copy of.
         alive: whether each set of channels stays, bool, (sets,).
     """
     tensors = _by_name(network)

@@ -1,6 +1,6 @@
-"""The proof: the cut network answers as the whole one does that ignores the channels which went.
+"""Numerical check of a cut: the pruned network equals the masked network.
 
-How channels hang together follows from rules, and a rule may be wrong about an operator of tomorrow. So before anything
+Which channels are coupled follows from rules, and a rule may be wrong about an operator of tomorrow. So before anything
 is pruned, half of every group is cut at once: first the weights that read these channels are set to zero, then the
 channels are cut. Both networks must give the same answers; where they do not, the groups at fault are found by halving.
 So it is with blocks, those within blocks first: without them, the network answers as one that gets zeros from them.
@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from pipeline.errors import CutError
 from pipeline.pruning.dependency.block_groups import home
 from pipeline.pruning.dependency.channel_sets import Coupled
-from pipeline.pruning.dependency.dependency_graph import Coupling, coupling
+from pipeline.pruning.dependency.dependency_graph import Coupling, dependency_graph
 from pipeline.pruning.dependency.residual_blocks import Block
 from pipeline.pruning.dependency.sums import as_written
 from pipeline.pruning.surgery.prune import without
@@ -28,16 +28,16 @@ _ROUNDING = 1e-5
 """Of the answers: float32's rounding over a deep network."""
 
 
-def disproved(network: fx.GraphModule, example: Tensor) -> dict[str, str]:
-    """Return the groups that cannot be cut as they are thought to hang together, with the reason; usually none."""
-    known = coupling(network, example)
+def find_violations(network: fx.GraphModule, example: Tensor) -> dict[str, str]:
+    """Return the groups that cannot be cut as they are thought to be coupled, with the reason; usually none."""
+    known = dependency_graph(network, example)
     names = [name for name, group in known.groups.items() if group.units > 1]
     return _search(names, lambda some: _compare(network, known, some, example[:1]))
 
 
 def disproved_blocks(network: fx.GraphModule, example: Tensor) -> dict[str, str]:
     """Return the blocks that cannot go as it is thought that they can, with the reason; usually none."""
-    known, wrong = coupling(network, example), dict[str, str]()
+    known, wrong = dependency_graph(network, example), dict[str, str]()
     left = [block for block in known.blocks if not block.separable]
     by_name = {block.name: block for block in left}
     while left:

@@ -1,4 +1,4 @@
-"""Single weights set to zero, the smallest first: unstructured magnitude pruning, which leaves every shape as it is.
+"""Unstructured magnitude pruning: the smallest weights become zero, every shape stays.
 
 Gupta et al. 2020 (PuRL, arXiv 2007.04756) take the weights whose magnitude is below a threshold, in multiples of the
 standard deviation σ of their layer's weights. Weights are the parameters of two and more dimensions, as everywhere

@@ -1,4 +1,4 @@
-"""ATen operators written as the public functions that symbolic tracing records: one vocabulary for all that follows.
+"""ATen operators rewritten as public torch functions: one vocabulary for all rules.
 
 torch.export leaves some 200 overloads of core operators. Those whose arguments stand as in the public function of the
 same name stay (``operators.operator_name`` knows them by that name). The closed list here is of the others: views and

@@ -1,4 +1,4 @@
-"""What a node of a traced network does, in one word, whether it was written as a function, a method or a module."""
+"""Operator names: one word for a node, be it a function, a method or a module."""
 
 from __future__ import annotations
 

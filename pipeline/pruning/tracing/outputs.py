@@ -1,4 +1,4 @@
-"""What a network answers: its tensors by the keys that lead to them, the class scores among them."""
+"""Outputs of a network: tensors by the keys that lead to them, the class scores among them."""
 
 from __future__ import annotations
 

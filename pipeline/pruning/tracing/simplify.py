@@ -1,4 +1,4 @@
-"""Operators of a recorded graph that say nothing, or say again what another has said: exporters drop them as well."""
+"""Graph simplification: identity and repeated operators removed, as exporters do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in the user's code an operator of a graph comes from: the layer, and the line of forward()."""
+"""Source location of an operator: the layer, and the line of the user's forward()."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network as symbolic tracing records it: quick, exact about modules, blind to what Python does with tensors."""
+"""Symbolic tracing: quick, exact about modules, blind to Python over tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch.fx's tracer for networks as people write them: sizes are known where forward() asks, the rest stays symbolic.
+"""torch.fx tracer: sizes are concrete where forward() asks for them, the rest stays symbolic.
 
 Where forward() needs a number (a branch, ``range``, ``len``, ``int``), it is computed for the example, as long as it
 follows from sizes alone; everything else is recorded, so that a view of ``x.size(1)`` still fits after a cut. What

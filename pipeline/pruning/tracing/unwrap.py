@@ -1,4 +1,4 @@
-"""A network without its wrappings: what only serves training or several GPUs is folded into plain weights."""
+"""Unwrapping: parametrizations, weight norm and DataParallel wrappers folded into plain weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
 from pipeline.errors import ModelError, first_line
 
 
-def plain(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+def unwrap(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """Return a copy in eval mode without wrappers and reparametrised weights, and what was taken off, in words.
 
     Taken off are ``torch.compile``, ``DataParallel``, parametrizations (``weight_norm``, ``spectral_norm``, whatever

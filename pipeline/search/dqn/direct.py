@@ -1,4 +1,4 @@
-"""AKPERL as its document describes it: a DQN whose every episode is evaluated and measured; nothing is imagined.
+"""Direct DQN, as AKPERL describes it: every episode is evaluated and measured.
 
 State: the accuracy and power that were measured last (of the base model before anything was), the input's mean and
 variance, and which layer is next. Action: 0, 25, 50, 75 or 100 % of it. Reward, at the end of an episode alone:
@@ -37,7 +37,7 @@ class DirectDqn:
         """States and legal levels of episodes that are not told yet, (groups + 1, ...)."""
         self._episodes: list[tuple[Array, Mask, list[int], float]] = []
         """With their levels and what they earned."""
-        self._learner = Learner(self._state(self._planner.blank(1), 0).shape[0], problem.dqn, problem.seed)
+        self._learner = Learner(self._state(self._planner.empty_plans(1), 0).shape[0], problem.dqn, problem.seed)
         self._asked = 0
 
     def ask(self) -> PruningPlan:
@@ -61,7 +61,7 @@ class DirectDqn:
     def _episode(self) -> list[int]:
         share = min(1.0, self._asked / max(1.0, _EXPLORING * self._problem.trials))
         epsilon = 1.0 - (1.0 - _LEAST_EPSILON) * share
-        levels, states, masks = self._planner.blank(1), [], []
+        levels, states, masks = self._planner.empty_plans(1), [], []
         for step in range(self._planner.groups):
             states.append(self._state(levels, step))
             masks.append(self._planner.legal(levels, step)[0])

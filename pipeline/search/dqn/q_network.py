@@ -1,4 +1,4 @@
-"""The Q network and how it learns: double, dueling, its target following slowly.
+"""Q-network: double and dueling, with a Polyak-averaged target network.
 
 van Hasselt et al. 2016 (double), Wang et al. 2016 (dueling), Lillicrap et al. 2016 (Polyak averaging)
 """

@@ -1,4 +1,4 @@
-"""What the DQN remembers: plans and the targets they were made for, labelled anew whenever the models have learnt.
+"""Replay buffer: plans and their targets, relabelled when the models have learnt.
 
 Sutton & Barto ch. 7 (n-step), Ng et al. 1999 (potential-based rewards: the later potential discounted, so that the
 best plan stays the best whatever the discount)
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.config import DqnConfig
 from pipeline.records import LEVELS
-from pipeline.search.planner import Array, Indices, Limits, Mask, Outlook, Planner
+from pipeline.search.planner import Array, Indices, Limits, Mask, Planner, Predictions
 
 
 class Replay:
@@ -25,7 +25,7 @@ class Replay:
         self._planner, self._settings = planner, settings
         self._metrics = tuple(planner.problem.limits)
         self._wanted = np.array([planner.problem.limits[metric] for metric in self._metrics])
-        self.plans: Indices = planner.blank(0)
+        self.plans: Indices = planner.empty_plans(0)
         self._goals: Array = np.zeros((0, len(self._metrics)))
         self._is_measured = np.zeros(0, dtype=bool)
         self._is_feasible = np.zeros(0, dtype=bool)
@@ -69,7 +69,7 @@ class Replay:
         met = np.flatnonzero(self._is_feasible)[:, None]  # whatever is predicted of them
         self.masks[met, np.arange(groups), plans[met[:, 0]]] = True
         potentials = np.stack([planner.potential(p, o) for _, (p, o) in seen], 1)
-        potentials[:, -1] = planner.promise(plans, parts[-1])
+        potentials[:, -1] = planner.predicted_reward(plans, parts[-1])
         for i in np.flatnonzero(self._is_measured):
             potentials[i, -1] = self.measured[tuple(plans[i].tolist())]
         self._ends = np.minimum(np.arange(groups) + self._settings.n_step, groups)
@@ -102,11 +102,11 @@ class Replay:
         self.plans, self._goals = self.plans[rows], self._goals[rows]
         self._is_measured, self._is_feasible = self._is_measured[rows], self._is_feasible[rows]
 
-    def _outlook(self, levels: Indices, goals: Array) -> Outlook:
+    def _outlook(self, levels: Indices, goals: Array) -> Predictions:
         """Return the planner's outlook; of plans that stand here many times, as beginnings do, it is asked once."""
         multipliers = np.random.default_rng(0).integers(1, 2**62, levels.shape[1]) | 1
         _, first, back = np.unique(levels @ multipliers, return_index=True, return_inverse=True)
-        known = _rows(self._planner.outlook(levels[first]), back)
+        known = _rows(self._planner.predictions(levels[first]), back)
         return self._planner.judged(known, self.limits(goals))
 
     def _summed(self, rewards: Array) -> Array:
@@ -118,6 +118,6 @@ class Replay:
         )
 
 
-def _rows(outlook: Outlook, rows: slice | Indices) -> Outlook:
+def _rows(outlook: Predictions, rows: slice | Indices) -> Predictions:
     costs = {metric: values[rows] for metric, values in outlook.costs.items()}
-    return Outlook(costs, outlook.accuracy[rows], outlook.excess[rows])
+    return Predictions(costs, outlook.accuracy[rows], outlook.excess[rows])

@@ -1,4 +1,4 @@
-"""The edge-aware DQN: it learns mostly from imagined episodes, for any target, and asks for what it is not sure of.
+"""Model-based DQN (Dyna): simulated episodes, goal-conditioned, uncertainty-aware acquisition.
 
 A real evaluation costs seconds, an imagined one microseconds. So plans that come back measured refit two models
 (accuracy: a Gaussian process; cost: the board's tables), and the network plays a burst of episodes against them:
@@ -29,7 +29,7 @@ from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.dqn.direct import DirectDqn
 from pipeline.search.dqn.q_network import Learner, one_thread
 from pipeline.search.dqn.replay_buffer import Replay
-from pipeline.search.genetic import bred
+from pipeline.search.genetic import evolve
 from pipeline.search.planner import Array, Indices, Limits, indices, legalised
 from pipeline.search.proposer import Proposer
 from pipeline.search.random_plans import draw
@@ -90,12 +90,12 @@ class Dqn:
         planner, told = self._planner, self._proposer
 
         def worth(plans: Indices) -> Array:
-            return planner.promise(plans, limits=limits) - _MISSED * planner.excess(plans, limits)
+            return planner.predicted_reward(plans, limits=limits) - _MISSED * planner.excess(plans, limits)
 
         with one_thread():
-            measured = legalised(planner, np.array([*told.rewards, planner.blank(1)[0]]), limits)
+            measured = legalised(planner, np.array([*told.rewards, planner.empty_plans(1)[0]]), limits)
             known = np.concatenate([self._rollout(1, limits), told.knapsack(limits), measured])
-            plans = bred(planner, known, worth, np.random.default_rng(planner.problem.seed), limits)
+            plans = evolve(planner, known, worth, np.random.default_rng(planner.problem.seed), limits)
             return planner.plan(plans[worth(plans).argmax()])
 
     # ------------------------------------------------------------ learn
@@ -112,7 +112,7 @@ class Dqn:
             self._remember(settings.first_imagined // 2, draw_blindly=True)
         self.imagine(settings.first_imagined // 2 if first else settings.imagined)
         if "warm_start" not in settings.without:
-            examples = np.concatenate([self._proposer.knapsack(), self._proposer.near_the_best()])
+            examples = np.concatenate([self._proposer.knapsack(), self._proposer.incumbent_neighbours()])
             self.replay.add(examples, self.replay.goals(len(examples)))
         if len(self.replay.plans) == 0:  # nothing imagined, nothing measured
             self._remember(_VECTOR, draw_blindly=True)
@@ -163,7 +163,7 @@ class Dqn:
             epsilon: share of the levels that are drawn at random.
             temperature: of Boltzmann's draws among the others, by Gumbel's trick; 0 is greedy.
         """
-        levels = self._planner.blank(plans)
+        levels = self._planner.empty_plans(plans)
         epsilon, temperature = np.reshape(epsilon, (-1, 1)), np.reshape(temperature, (-1, 1))
         for step in range(self._planner.groups):
             mask = self._planner.mask(levels, step, limits)

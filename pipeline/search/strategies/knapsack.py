@@ -1,4 +1,4 @@
-"""Sensitivity, knapsack, swaps: what single cuts lose is measured, the best sum is solved for, then improved by pairs.
+"""Sensitivity analysis and multiple-choice knapsack, then pairwise swaps.
 
 No model learns here: losses in logits of accuracy count as if they added up, and where they do not, only the swaps,
 each of which is evaluated, can tell. Li et al. 2017 (Pruning Filters for Efficient ConvNets) read sensitivities so; a

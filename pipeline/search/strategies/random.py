@@ -1,4 +1,4 @@
-"""Random levels among those that keep the target reachable: the control that every learner has to beat."""
+"""Random search among levels that keep the target reachable: the control of every learner."""
 
 from __future__ import annotations
 

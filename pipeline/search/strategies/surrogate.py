@@ -1,4 +1,4 @@
-"""The DQN's honest control: the same models, probes, breeding and choice, but no network that brings plans of its own.
+"""Control of the DQN: the same models, evolution and acquisition, without the network.
 
 What it finds as well as the DQN is the models' merit; what the DQN finds beyond it is the DQN's.
 """

@@ -1,4 +1,4 @@
-"""The same level everywhere, from shallow to deep: what a user would try by hand."""
+"""Uniform pruning: the same level everywhere, from shallow to deep."""
 
 from __future__ import annotations
 

@@ -51,11 +51,11 @@ def test_a_driver_s_default_shunt_is_refused_until_somebody_confirms_it(chips):
     assert hwmon.check({**options, "shunt_ohms": 0.01}) == "ok"
 
 
-def test_a_driver_that_computes_with_another_shunt_is_refused_with_the_command_that_mends_it(chips):
+def test_a_driver_that_computes_with_another_shunt_is_refused_with_the_command_that_fixes_it(chips):
     options = chips(hwmon2={**INA219, "shunt_resistor": 10000})
 
-    mend = f"echo 100000 | sudo tee {options['root']}/hwmon2/shunt_resistor"
-    assert mend in hwmon.check({**options, "shunt_ohms": 0.1})
+    fix = f"echo 100000 | sudo tee {options['root']}/hwmon2/shunt_resistor"
+    assert fix in hwmon.check({**options, "shunt_ohms": 0.1})
 
 
 @pytest.mark.parametrize(

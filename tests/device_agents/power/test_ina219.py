@@ -331,7 +331,7 @@ def test_closing_lets_go_of_the_bus():
 
 
 @pytest.mark.parametrize(
-    ("number", "mend"),
+    ("number", "fix"),
     [
         (errno.ENOENT, "raspi-config"),
         (errno.EACCES, "usermod -aG i2c"),
@@ -341,8 +341,8 @@ def test_closing_lets_go_of_the_bus():
         (errno.ETIMEDOUT, "failed"),
     ],
 )
-def test_each_way_not_to_reach_the_chip_has_its_mend(number, mend):
-    assert mend in explain(OSError(number, "why"), "/dev/i2c-1", 1, 0x41)
+def test_each_way_not_to_reach_the_chip_has_its_fix(number, fix):
+    assert fix in explain(OSError(number, "why"), "/dev/i2c-1", 1, 0x41)
 
 
 def test_a_machine_without_the_bus_is_told_so():

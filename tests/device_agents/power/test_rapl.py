@@ -91,7 +91,7 @@ def test_a_broken_counter_is_named(tmp_path, zones):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_a_counter_for_root_only_is_told_with_the_mend(tmp_path, zones):
+def test_a_counter_for_root_only_is_told_with_the_fix(tmp_path, zones):
     zones("intel-rapl:0", 7)
     (tmp_path / "intel-rapl:0" / "energy_uj").chmod(0)
 

@@ -16,7 +16,7 @@ from deploy.bundle import verify_bundle
 from pipeline.errors import UserError
 from pipeline.models import load_model
 from pipeline.recipes.apply import load_pruned
-from pipeline.recipes.apply_to_checkpoint import Asked, outcome
+from pipeline.recipes.apply_to_checkpoint import ApplyRequest, apply_to_checkpoint
 from pipeline.recipes.recipe import read_recipe
 from tests.command_line import Desk
 
@@ -105,14 +105,14 @@ def test_what_does_not_fit_is_named(pulled: Desk, changes: dict[str, str], said:
     told = json.loads((pulled.folder / "bundle/recipe.json").read_text())
     told["cuts"][0]["criterion"] = "taylor"
     pulled.write("images.json", json.dumps(told))
-    asked = Asked(
+    asked = ApplyRequest(
         recipe=pulled.folder / changes.get("recipe", "bundle"),
         weights=pulled.folder / changes.get("weights", "other.pt"),
         model=f"{pulled.folder / 'net.py'}:{changes.get('model', 'Net')}", data=changes.get("data"),
         rank="criterion" if "rank" in changes else "recipe",
     )  # fmt: skip
     with pytest.raises(UserError, match=said):
-        outcome(asked, lambda _: None)
+        apply_to_checkpoint(asked, lambda _: None)
 
 
 def test_nothing_is_overwritten(pulled: Desk) -> None:

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_told_and_replaced(calibrated: Desk) -> None:
 
     assert finding["level"] == "warn"
     assert f"not used: local's calibration {path} is damaged" in finding["detail"]
-    assert finding["mend"] == "`pipeline devices calibrate local`"
+    assert finding["fix"] == "`pipeline devices calibrate local`"
 
 
 def doctored(desk: Desk) -> dict[str, Any]:

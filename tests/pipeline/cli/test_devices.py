@@ -21,7 +21,7 @@ KIND = """
 summary: a board that lacks a runtime
 session: local
 runtime: other
-mends: {"runtime other": "echo brought > FOLDER/brought; echo it was brought", sensor: "# buy one"}
+fixes: {"runtime other": "echo brought > FOLDER/brought; echo it was brought", sensor: "# buy one"}
 """
 
 
@@ -35,7 +35,7 @@ def lacking(tmp_path: Path) -> Desk:
     return desk
 
 
-def test_doctor_tells_what_is_good_doubtful_and_bad_each_with_its_mend(board: FolderBoard, tmp_path: Path) -> None:
+def test_doctor_tells_what_is_good_doubtful_and_bad_each_with_its_fix(board: FolderBoard, tmp_path: Path) -> None:
     board.program("vcgencmd", "#!/bin/sh\necho throttled=0x50005\n")
     desk = Desk(tmp_path / "desk")
     done = desk.do("devices", "doctor", "local", "--seconds", "1")
@@ -140,7 +140,7 @@ def test_devices_list_says_of_a_replayed_device_which_file_it_plays(tape: Desk) 
 
 
 @pytest.mark.parametrize("verb", ["setup", "doctor", "trust"])
-def test_a_recording_is_no_board_to_be_mended_watched_or_trusted(tape: Desk, verb: str) -> None:
+def test_a_recording_is_no_board_to_be_fixed_watched_or_trusted(tape: Desk, verb: str) -> None:
     refused = tape.do("devices", verb, "tape")
     assert refused.code == 2
     assert "tape plays the recording recording.jsonl.gz: there is no board" in refused.error

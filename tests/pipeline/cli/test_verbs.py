@@ -83,7 +83,7 @@ def test_devices_check_passes_on_this_machine(tmp_path: Path) -> None:
     assert "✓ runtime" in desk.done("devices", "check", "local").out
 
 
-def test_devices_check_fails_with_the_mend_where_a_runtime_is_missing(tmp_path: Path) -> None:
+def test_devices_check_fails_with_the_fix_where_a_runtime_is_missing(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.write("inventory.yaml", "version: 1\ndevices: {local: {kind: local, runtime: tensorrt}}\n")
     checked = desk.do("devices", "check", "local")

@@ -71,7 +71,7 @@ def test_sound_images_are_not_opened_again_until_they_change(folder, monkeypatch
     assert opened == [files[4], files[9]]
 
 
-def test_what_is_broken_is_looked_at_again_so_that_a_mended_file_counts(folder):
+def test_what_is_broken_is_looked_at_again_so_that_a_fixed_file_counts(folder):
     file = folder / "cat" / "3.jpg"
     good = file.read_bytes()
     cut(file)

@@ -15,7 +15,7 @@ from pipeline.evaluation.candidate_builder import Builder
 from pipeline.export.format import open_format
 from pipeline.models import default_model, load_model
 from pipeline.pruning.complexity import sparsity, weigh
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.pruning.search_space import search_space
@@ -37,7 +37,7 @@ def builder() -> Builder:
     base = trace(lively(model), example)
     space = search_space(base, example, step=8)
     return Builder(
-        base=base, space=space, ranking=rank(base, space, "l1", coupling(base, example).groups, []),
+        base=base, space=space, ranking=rank(base, space, "l1", dependency_graph(base, example).groups, []),
         data=data, example=example,
         settings=EvaluationConfig(batch_norm_images=64, search_images=100), recovery=RecoveryConfig(),
         format=open_format("onnx", base, example, limits=OnnxLimits(13, 7)),

@@ -202,7 +202,7 @@ def test_without_valid_figures_of_the_base_model_the_run_ends_and_says_what_to_d
     for bench, _ in played(tmp_path, store, 3, throttled):
         with pytest.raises(DeviceError, match=said):
             bench.base()
-    assert store.recall("base") is None  # once the board is mended, a resumed run measures it
+    assert store.recall("base") is None  # once the board is fixed, a resumed run measures it
 
 
 def test_on_the_users_own_machine_other_load_is_tolerated_and_named(store: Store, tmp_path: Path) -> None:

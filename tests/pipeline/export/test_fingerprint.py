@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from pipeline.export.fingerprint import structure
 from pipeline.models import load_model
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
@@ -22,7 +22,7 @@ def test_of_equal_blocks_it_does_not_matter_which_one_goes_or_is_cut() -> None:
     example = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     base = trace(load_model("resnet20", classes=10, channels=3, weights=None), example, classes=10)
     space = search_space(base, example, step=4)
-    ranking = rank(base, space, "l1", coupling(base, example).groups, [])
+    ranking = rank(base, space, "l1", dependency_graph(base, example).groups, [])
 
     def cut(**levels: int) -> str:
         wanted = tuple(levels.get(group.layers[0].replace(".", "_"), 0) for group in space.groups)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from pipeline.measurement.combining import combined, less_doubtful
+from pipeline.measurement.combining import combined, select_more_valid
 from pipeline.measurement.validity import why_invalid
 from pipeline.records import Interval, Measurement
 from tests.examples import measurement, power
@@ -89,20 +89,20 @@ def test_power_and_energy_over_the_reference_pool_as_latency_does() -> None:
 
 def test_of_two_measurements_the_one_with_fewer_doubts_is_taken_whatever_its_figures() -> None:
     clean, doubtful = measurement(2.0), measurement(1.0, flags=("throttled",))
-    assert less_doubtful(doubtful, clean).p50_ms == clean.p50_ms
-    assert less_doubtful(clean, doubtful).p50_ms == clean.p50_ms
-    assert less_doubtful(doubtful, measurement(3.0, flags=("noisy",))).p50_ms.value == 3.0
+    assert select_more_valid(doubtful, clean).p50_ms == clean.p50_ms
+    assert select_more_valid(clean, doubtful).p50_ms == clean.p50_ms
+    assert select_more_valid(doubtful, measurement(3.0, flags=("noisy",))).p50_ms.value == 3.0
 
 
 def test_what_a_second_measurement_cost_is_added() -> None:
-    again = less_doubtful(measurement(flags=("noisy",)), measurement(bytes_sent=0))
+    again = select_more_valid(measurement(flags=("noisy",)), measurement(bytes_sent=0))
     assert again.bytes_sent == 4200
     assert again.seconds == 5.0
 
 
 def test_what_is_invalid_counts_before_what_is_imprecise() -> None:
     imprecise = measurement(1.0, flags=("noisy", "few_samples", "power_noisy"))
-    assert less_doubtful(imprecise, measurement(2.0, flags=("throttled",))).flags == imprecise.flags
+    assert select_more_valid(imprecise, measurement(2.0, flags=("throttled",))).flags == imprecise.flags
 
 
 def test_what_was_tolerated_in_either_look_is_tolerated_in_both_together() -> None:

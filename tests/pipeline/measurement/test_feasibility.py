@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.measurement.feasibility import deviations, may_meet, surely_meets, surely_misses
+from pipeline.measurement.feasibility import certainly_meets, certainly_misses, deviations, possibly_meets
 from pipeline.records import Interval, Measurement
 from pipeline.targets import Metric
 from tests.examples import measurement
@@ -30,26 +30,26 @@ def found(**ratios: Interval | None) -> Measurement:
 @pytest.mark.parametrize("metric", MEASURED)
 @pytest.mark.parametrize(("high", "sure"), [(0.5, True), (0.501, False), (math.inf, False), (math.nan, False)])
 def test_a_target_is_met_surely_where_the_whole_interval_meets_it(metric: Metric, high: float, sure: bool) -> None:
-    assert surely_meets(found(**{metric: Interval(0.49, 0.48, high)}), {metric: 0.5}) == sure
+    assert certainly_meets(found(**{metric: Interval(0.49, 0.48, high)}), {metric: 0.5}) == sure
 
 
 @pytest.mark.parametrize("flag", ["noisy", "few_samples", "power_noisy", "competing_load"])
 def test_flags_say_nothing_of_the_side_of_a_target(flag: str) -> None:
-    assert surely_meets(measurement(energy_ratio=UNDER, flags=(flag,)), {"energy": 0.5})
+    assert certainly_meets(measurement(energy_ratio=UNDER, flags=(flag,)), {"energy": 0.5})
 
 
 def test_size_and_density_are_counted_and_need_no_measurement() -> None:
     for limits in ({"size": 0.5}, {"density": 0.1}):
-        assert surely_meets(found(), limits)
-        assert not surely_misses(found(), limits)
-        assert not may_meet(found(), limits)
+        assert certainly_meets(found(), limits)
+        assert not certainly_misses(found(), limits)
+        assert not possibly_meets(found(), limits)
 
 
 @pytest.mark.parametrize("metric", MEASURED)
 def test_what_was_not_measured_is_neither_met_nor_missed_surely(metric: Metric) -> None:
-    assert not surely_meets(found(), {metric: 0.5})
-    assert not surely_misses(found(), {metric: 0.5})
-    assert not may_meet(found(), {metric: 0.5})
+    assert not certainly_meets(found(), {metric: 0.5})
+    assert not certainly_misses(found(), {metric: 0.5})
+    assert not possibly_meets(found(), {metric: 0.5})
 
 
 @pytest.mark.parametrize("metric", MEASURED)
@@ -60,10 +60,10 @@ def test_a_target_that_was_missed_by_less_than_the_interval_may_be_met(
     metric: Metric, value: float, low: float, may: bool
 ) -> None:
     measured = found(**{metric: Interval(value, low, 0.51)})
-    assert may_meet(measured, {metric: 0.5}) == may
-    assert surely_misses(measured, {metric: 0.5}) == (low > 0.5)
+    assert possibly_meets(measured, {metric: 0.5}) == may
+    assert certainly_misses(measured, {metric: 0.5}) == (low > 0.5)
     other: Metric = "power" if metric == "latency" else "latency"
-    assert not may_meet(measured, {other: 0.5})
+    assert not possibly_meets(measured, {other: 0.5})
 
 
 @pytest.mark.parametrize(
@@ -81,15 +81,15 @@ def test_of_several_targets_the_worst_counts(
 ) -> None:
     limits: dict[Metric, float] = {"latency": 0.5, "energy": 0.5}
     for measured in (found(latency=latency, energy=energy), found(latency=energy, energy=latency)):
-        assert (surely_meets(measured, limits), surely_misses(measured, limits), may_meet(measured, limits)) == (
-            meets, misses, may,
-        )  # fmt: skip
+        assert certainly_meets(measured, limits) == meets
+        assert certainly_misses(measured, limits) == misses
+        assert possibly_meets(measured, limits) == may
 
 
 def test_a_figure_of_unknown_width_is_sure_of_nothing() -> None:
     met, missed = (found(energy=Interval.of_unknown_width(value)) for value in (0.4, 0.6))
-    assert not surely_meets(met, {"energy": 0.5})
-    assert may_meet(missed, {"energy": 0.5})
+    assert not certainly_meets(met, {"energy": 0.5})
+    assert possibly_meets(missed, {"energy": 0.5})
 
 
 def test_a_figure_counts_by_its_width() -> None:

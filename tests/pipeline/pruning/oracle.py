@@ -13,7 +13,7 @@ from collections import Counter
 import torch
 from torch import Tensor, fx, nn
 
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.surgery.prune import Ranking
 from pipeline.records import SearchSpace
 from tests.pipeline.pruning.networks import lively
@@ -92,7 +92,7 @@ def require_widths(
     base: fx.GraphModule, pruned: nn.Module, space: SearchSpace, levels: tuple[int, ...], images: Tensor
 ) -> None:
     """Every layer that is left has lost what its groups have lost; a layer may be in several, and hold units twice."""
-    groups = coupling(base, images).groups
+    groups = dependency_graph(base, images).groups
     lost = Counter[str]()
     for group, kept in zip(space.groups, space.kept(levels), strict=True):
         for part in groups[group.name].slices:

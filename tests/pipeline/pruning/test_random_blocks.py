@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.surgery.verify_cut import disproved_blocks
@@ -90,7 +90,7 @@ class WithZeros(fx.Interpreter):
 def expected(base: fx.GraphModule, pruned: fx.GraphModule, gone: set[str]) -> Tensor:
     """The uncut network's answers without what was cut, with zeros in the place of blocks that went."""
     places: dict[str, set[int | None]] = {}
-    for block in coupling(base, IMAGES).blocks:
+    for block in dependency_graph(base, IMAGES).blocks:
         if block.name in gone:
             places.setdefault(block.node, set()).add(block.place)
     return WithZeros(silenced(base, pruned), places).run(IMAGES)

@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError, CutError, ModelError
 from pipeline.models import load_model
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.search_space import kept_channels, search_space
 from pipeline.pruning.surgery.prune import prune
@@ -158,7 +158,7 @@ def test_torchvisions_networks_can_be_cut_at_every_level(name: str) -> None:
     model = trace(load_model(name, classes=10, channels=3, weights=None), images)
     space = search_space(model, images, step=8)
     assert len(space.refused) == 1  # the classifier
-    ranking = rank(model, space, "l1", coupling(model, images).groups, [])
+    ranking = rank(model, space, "l1", dependency_graph(model, images).groups, [])
     generator = torch.Generator().manual_seed(0)
     plans = [
         tuple(max(g.levels) for g in space.groups),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.surgery.prune import without
-from pipeline.pruning.surgery.verify_cut import disproved
+from pipeline.pruning.surgery.verify_cut import find_violations
 from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.networks import IMAGES
 from tests.pipeline.pruning.written_otherwise import FOLLOWED, Between
@@ -17,9 +17,9 @@ from tests.pipeline.pruning.written_otherwise import FOLLOWED, Between
 def test_channels_can_go_one_by_one_however_forward_is_written(name: str) -> None:
     done, reads, units = FOLLOWED[name]
     model = trace(Between(done, reads), IMAGES)
-    known = coupling(model, IMAGES)
+    known = dependency_graph(model, IMAGES)
     assert sum(group.units for group in known.groups.values() if "conv" in known.makers[group.name]) == units
-    assert disproved(model, IMAGES) == {}
+    assert find_violations(model, IMAGES) == {}
     pruned = without(model, {g: torch.arange(c.units // 2) for g, c in known.groups.items()}, (), IMAGES)
     assert pruned.conv.out_channels <= 12
     assert pruned(IMAGES).shape == (4, 5)

@@ -31,7 +31,7 @@ def test_the_rewards_of_an_episode_add_up_to_what_the_plan_promises(seed: int) -
         total += reward
     planner = env.planner
     levels = np.array([[LEVELS.index(lv) for lv in env.plan().levels]])
-    assert total == pytest.approx(planner.promise(levels)[0] - planner.potential(planner.blank(1))[0])
+    assert total == pytest.approx(planner.predicted_reward(levels)[0] - planner.potential(planner.empty_plans(1))[0])
 
 
 def test_whatever_the_discount_returns_order_plans_as_their_promises_do() -> None:
@@ -43,7 +43,7 @@ def test_whatever_the_discount_returns_order_plans_as_their_promises_do() -> Non
             _, reward, _, _, _ = env.step(np.int64(level))
             total += discount**step * reward
         plan = np.array([[LEVELS.index(lv) for lv in env.plan().levels]])
-        wanted = discount**steps * planner.promise(plan)[0] - planner.potential(planner.blank(1))[0]
+        wanted = discount**steps * planner.predicted_reward(plan)[0] - planner.potential(planner.empty_plans(1))[0]
         assert total == pytest.approx(wanted)
 
 

@@ -43,9 +43,9 @@ def test_of_blocks_within_blocks_the_best_plan_is_found_too() -> None:
 def test_plans_meet_several_targets_at_once_and_other_targets_than_the_problems() -> None:
     told = problem((1, 1, 2), limits={"latency": 0.6, "size": 0.5})
     planner = Planner(told)
-    assert planner.in_sight(knapsack_plans(planner, planner.gone())).all()
+    assert planner.can_meet(knapsack_plans(planner, planner.gone())).all()
     tight = {"latency": 0.5, "size": 0.4}
-    assert planner.in_sight(knapsack_plans(planner, planner.gone(), tight), tight).all()
+    assert planner.can_meet(knapsack_plans(planner, planner.gone(), tight), tight).all()
 
 
 def test_nothing_is_cut_where_nothing_is_asked() -> None:

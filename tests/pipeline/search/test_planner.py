@@ -46,7 +46,7 @@ def test_plans_within_the_masks_are_in_sight_of_the_target_wherever_a_plan_is(
 def test_the_masks_let_every_plan_through_that_is_in_sight_of_the_target_and_no_other(blocks: tuple[int, ...]) -> None:
     told = problem(blocks, limits={"latency": 0.7})
     planner, plans = planner_of(told), all_plans(told)
-    within = {tuple(p) for p in plans[planner.in_sight(plans)].tolist()}
+    within = {tuple(p) for p in plans[planner.can_meet(plans)].tolist()}
     if within:
         found = list(planner.every_plan())
         assert set(found) == within
@@ -60,7 +60,7 @@ def test_with_blocks_within_blocks_the_masks_let_every_plan_through_that_is_in_s
 ) -> None:
     told = problem(blocks, within=within, limits={"latency": limit})
     planner, plans = planner_of(told), all_plans(told)
-    wanted = sorted(map(tuple, plans[planner.in_sight(plans)].tolist()))
+    wanted = sorted(map(tuple, plans[planner.can_meet(plans)].tolist()))
     if wanted:
         assert sorted(planner.every_plan()) == wanted
         assert excess_of(planner, draw(planner, 60, np.random.default_rng(0))) == 0.0
@@ -91,7 +91,7 @@ def test_the_masks_follow_what_whole_candidates_teach_of_the_costs() -> None:
         told.costs.learn([1 if x < REMOVE else x for x in deep[:3]] + [0], {"latency": 0.9})
     planner = planner_of(told)
     plans = draw(planner, 50, np.random.default_rng(0))
-    assert planner.in_sight(plans).all() == planner.in_sight(all_plans(told)).any()
+    assert planner.can_meet(plans).all() == planner.can_meet(all_plans(told)).any()
 
 
 def taught(told: Problem, seed: int) -> Planner:
@@ -112,14 +112,14 @@ def test_the_masks_know_of_departures_from_what_single_cuts_add_up_to(
     """No plan is let through that is out of sight, whatever was decided first, and hardly one is lost."""
     told = problem(blocks, within=within, limits={"latency": limit}, margin=0.01)
     planner, plans = taught(told, 0), all_plans(told)
-    wanted = set(map(tuple, plans[planner.in_sight(plans)].tolist()))
+    wanted = set(map(tuple, plans[planner.can_meet(plans)].tolist()))
     found = list(planner.every_plan())
     table = told.costs.tables["latency"]
     by_cuts = plans[table.cost(table.taken(plans)) <= planner.sight()["latency"]]
     assert limit < 0.6 or set(map(tuple, by_cuts.tolist())) != wanted, "departures change nothing here"
     assert set(found) <= wanted
     assert len(found) == len(set(found)) >= 0.95 * len(wanted)
-    assert planner.in_sight(draw(planner, 60, np.random.default_rng(0))).all()
+    assert planner.can_meet(draw(planner, 60, np.random.default_rng(0))).all()
 
 
 @pytest.mark.parametrize(("blocks", "within"), [((1, 2, 0, 1), {}), ((1, 1, 2, 0), {1: 0, 2: 1})])
@@ -143,8 +143,8 @@ def test_a_plan_in_sight_is_nobodys_to_change() -> None:
     told = problem((1, 2, 0, 1), limits={"latency": 0.6}, margin=0.01)
     planner, plans = taught(told, 0), all_plans(told)
     near = legalised(planner, plans)
-    assert ((near == plans).all(1) == planner.in_sight(plans)).all()
-    assert planner.in_sight(near).all()
+    assert ((near == plans).all(1) == planner.can_meet(plans)).all()
+    assert planner.can_meet(near).all()
 
 
 def test_out_of_reach_the_masks_lead_to_the_nearest_plan() -> None:
@@ -152,7 +152,7 @@ def test_out_of_reach_the_masks_lead_to_the_nearest_plan() -> None:
     planner = planner_of(told)
     nearest = planner.excess(all_plans(told)).min()
     assert planner.excess(draw(planner, 10, np.random.default_rng(0))) == pytest.approx(nearest)
-    levels = planner.blank(1)
+    levels = planner.empty_plans(1)
     for step in range(planner.groups):
         levels[:, step] = planner.deepest(levels, step)
     assert planner.excess(levels)[0] == pytest.approx(nearest)
@@ -172,7 +172,7 @@ def test_without_targets_every_legal_plan_is_open() -> None:
 
 def test_a_removed_block_takes_its_followers_along() -> None:
     planner = planner_of(problem((2, 0), limits={}))
-    levels = planner.blank(2)
+    levels = planner.empty_plans(2)
     levels[0, 0] = REMOVE
     assert planner.mask(levels, 1).tolist() == [[False] * 4 + [True], [True] + [False] * 4]
 
@@ -183,10 +183,10 @@ def test_what_is_promised_is_what_the_reward_would_be() -> None:
     planner = planner_of(told)
     for levels in all_plans(told):
         plan = planner.plan(levels)
-        seen = planner.outlook(levels[None])
+        seen = planner.predictions(levels[None])
         costs = RelativeCosts(latency=float(seen.costs["latency"][0]))
         value, _ = reward(float(seen.accuracy[0]), costs, told.space, plan.levels, weights, told.limits)
-        assert planner.promise(levels[None])[0] == pytest.approx(value, abs=1e-8)
+        assert planner.predicted_reward(levels[None])[0] == pytest.approx(value, abs=1e-8)
 
 
 def test_the_state_says_the_target_the_input_and_what_is_predicted_and_stays_in_bounds() -> None:

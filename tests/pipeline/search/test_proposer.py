@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.search.genetic import bred
+from pipeline.search.genetic import evolve
 from pipeline.search.planner import Indices, legalised
 from pipeline.search.proposer import Proposer
 from tests.pipeline.search.toys import problem, trial_of
@@ -82,10 +82,10 @@ def test_without_targets_every_plan_counts_in_full() -> None:
 
 def test_breeding_finds_better_plans_that_the_masks_allow() -> None:
     told = with_measured(proposer(1.0))
-    begun = told.near_the_best()
-    plans = bred(told.planner, begun, told.scores, told.rng)
+    begun = told.incumbent_neighbours()
+    plans = evolve(told.planner, begun, told.scores, told.rng)
     assert told.scores(plans).max() > told.scores(begun).max()
-    assert told.planner.in_sight(plans).all()
+    assert told.planner.can_meet(plans).all()
 
 
 @pytest.mark.parametrize(("off", "stays"), [(0.92, True), (1.0, False)])

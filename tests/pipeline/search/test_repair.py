@@ -20,7 +20,7 @@ def test_what_is_in_sight_stays_and_what_does_not_is_cut_deeper_until_it_does(bl
     repair, plans = repair_of(told), all_plans(told)
     for wanted in map(tuple, plans.tolist()):
         met = repair.met(wanted)
-        if repair.planner.in_sight(np.array([wanted]))[0]:
+        if repair.planner.can_meet(np.array([wanted]))[0]:
             assert met == wanted
         else:
             assert all(after >= before for after, before in zip(met, wanted, strict=True))
@@ -71,7 +71,7 @@ def test_with_blocks_within_blocks_plans_are_met_and_tightened_within_the_masks(
     for wanted in known:
         met = repair.met(wanted)
         assert {met, repair.tightened(met)} <= known
-        assert repair.planner.in_sight(np.array([met, repair.tightened(met)])).all()
+        assert repair.planner.can_meet(np.array([met, repair.tightened(met)])).all()
 
 
 def test_fresh_gives_every_plan_before_it_repeats_one() -> None:

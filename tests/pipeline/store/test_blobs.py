@@ -38,7 +38,7 @@ def test_equal_content_is_one_file(blobs: Blobs, tmp_path: Path) -> None:
     assert len([f for f in (tmp_path / "blobs").rglob("*") if f.is_file()]) == 1
 
 
-def test_putting_a_damaged_blob_again_mends_it(blobs: Blobs) -> None:
+def test_putting_a_damaged_blob_again_fixes_it(blobs: Blobs) -> None:
     name = blobs.put(b"model")
     blobs.path(name).write_bytes(b"rotten")
     blobs.put(b"model")

@@ -1,4 +1,4 @@
-"""What is noted while channels are followed: which labels hang together, which stay, where they lie in the weights."""
+"""Symbolic channel propagation: labels of channels, which are coupled, which are frozen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ELEMENTS = 1 << 20
 """Of a weight or constant that are followed one by one at most."""
 
 Edit = Callable[[fx.GraphModule, Callable[[Tensor], Tensor]], None]
-"""Mends a cut network's literals; is given which of some labels are still there, as booleans."""
+"""Fixes a cut network's literals; is given which of some labels are still there, as booleans."""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 What is left of a tensor after a cut has to be a box again, so its labels may differ along one dimension alone; where a
 view makes them differ along several, as a channel shuffle does, labels are tied along all but one of these. Numbers in
-the graph that count channels are noted, to be mended after a cut.
+the graph that count channels are noted, to be fixed after a cut.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def plain(call: Call) -> Tensor:
 
 
 def sized(call: Call) -> Tensor:
-    """View, reshape or unflatten: sizes that count channels are mended after a cut."""
+    """View, reshape or unflatten: sizes that count channels are fixed after a cut."""
     labels = call.labels.reshape(call.shape)
     places = dict(enumerate(_size_places(call)))
     movable = [d for d in varying(labels) if not _is_fixed(call, places.get(d))]
@@ -255,7 +255,7 @@ def _with_sizes_noted(call: Call, labels: Tensor, places: Mapping[int, Place | N
 
 
 def _is_fixed(call: Call, place: Place | None) -> bool:
-    """Return whether the size that is written there is a number: it can be mended, but who computes others may not."""
+    """Return whether the size that is written there is a number: it can be fixed, but who computes others may not."""
     return place is not None and isinstance(call.written(place), int) and call.written(place) != -1
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.devices.agent_client import Telemetry, open_agent
 from pipeline.devices.diagnostics.check import BOARD, WAY, Finding
-from pipeline.devices.diagnostics.doctor import Evidence, calibrated, diagnosis, examine
+from pipeline.devices.diagnostics.doctor import Observation, calibrated, diagnosis, examine
 from pipeline.devices.stored_calibrations import Known, store_calibration
 from pipeline.measurement.calibration import Conditions, Rate
 from pipeline.records import Device, LockSettings, PowerSettings
@@ -24,12 +24,12 @@ CALM = Telemetry(
 PI = Device(name="pi4", kind="raspberry-pi-4")
 
 
-def seen(**changes: Any) -> Evidence:
+def seen(**changes: Any) -> Observation:
     facts = replace(
         device_facts(), board="Raspberry Pi 4 Model B Rev 1.4", governors="ondemand,performance", swap_mb=100.0
     )
     return replace(
-        Evidence(
+        Observation(
             device=PI, facts=facts, held={"applied": {}, "refused": {}}, quiet_s=1.0, quiet=(CALM, CALM), before=CALM,
             during=CALM, after=CALM, threads=4,
         ),
@@ -37,9 +37,9 @@ def seen(**changes: Any) -> Evidence:
     )  # fmt: skip
 
 
-def verdicts(evidence: Evidence) -> dict[str, Finding]:
+def verdicts(evidence: Observation) -> dict[str, Finding]:
     findings = diagnosis(evidence)
-    assert all(f.mend for f in findings if f.level in ("warn", "bad"))
+    assert all(f.fix for f in findings if f.level in ("warn", "bad"))
     return {f.name: f for f in findings}
 
 
@@ -63,14 +63,14 @@ def test_throttling_is_told_in_words_and_is_bad_when_the_load_brings_it_up(
     found = verdicts(seen(quiet=(quiet, quiet), during=replace(CALM, throttled=during)))["throttling"]
 
     assert (found.level, words in found.detail) == (level, True)
-    assert ("supply" in found.mend) == ("under-voltage" in found.detail)
+    assert ("supply" in found.fix) == ("under-voltage" in found.detail)
 
 
 def test_a_pi_that_does_not_tell_of_its_throttling_is_told_how_to() -> None:
     mute = replace(CALM, throttled=None)
     found = verdicts(seen(quiet=(mute, mute), during=mute, after=mute))["throttling"]
 
-    assert (found.level, "group video" in found.mend) == ("warn", True)
+    assert (found.level, "group video" in found.fix) == ("warn", True)
 
 
 def test_other_boards_have_no_throttling_bits_to_miss() -> None:
@@ -84,8 +84,8 @@ def test_a_governor_that_moves_the_clock_is_told_with_the_line_for_the_inventory
     found = verdicts(seen(during=replace(CALM, governor="ondemand", clock_mhz=1500.0)))["clock"]
 
     assert (found.level, "governor ondemand at 1500 MHz" in found.detail) == ("warn", True)
-    assert "`modes: {governor: performance}`" in found.mend
-    assert "pipeline devices setup pi4" in found.mend
+    assert "`modes: {governor: performance}`" in found.fix
+    assert "pipeline devices setup pi4" in found.fix
 
 
 def test_modes_are_told_as_the_board_took_them() -> None:
@@ -99,8 +99,8 @@ def test_modes_are_told_as_the_board_took_them() -> None:
     found = verdicts(seen(held=held))
 
     assert [found[f"mode {mode}"].level for mode in ("governor", "nvpmodel", "jetson_clocks")] == ["ok", "warn", "warn"]
-    assert "inventory" in found["mode nvpmodel"].mend
-    assert found["mode jetson_clocks"].mend == "pipeline devices setup pi4 --apply"
+    assert "inventory" in found["mode nvpmodel"].fix
+    assert found["mode jetson_clocks"].fix == "pipeline devices setup pi4 --apply"
 
 
 @pytest.mark.parametrize(("celsius", "level"), [(60.0, "ok"), (78.0, "warn"), (90.0, "bad")])
@@ -121,7 +121,7 @@ def test_what_the_inventory_promises_beyond_the_runtime_is_told() -> None:
     found = verdicts(seen(facts=facts, device=replace(PI, onnx_max_opset=17)))["format"]
 
     assert (found.level, "opset 15" in found.detail) == ("bad", True)
-    assert "max_opset: 15, max_ir: 8" in found.mend
+    assert "max_opset: 15, max_ir: 8" in found.fix
 
 
 def test_a_32_bit_system_is_told_before_anybody_looks_for_a_wheel() -> None:
@@ -157,7 +157,7 @@ def test_intervals_that_hold_the_truth_too_seldom_are_a_warning() -> None:
     found = calibrated(Known(calibration(checked=tuple(narrow))), "pi4")
 
     assert (found.level, "too few: 60.0 % ±10.0 at 1× in one process" in found.detail) == ("warn", True)
-    assert "end what else runs there" in found.mend
+    assert "end what else runs there" in found.fix
 
 
 def test_a_calibration_that_does_not_hold_is_told_with_why() -> None:
@@ -165,7 +165,7 @@ def test_a_calibration_that_does_not_hold_is_told_with_why() -> None:
 
     assert found.level == "warn"
     assert found.detail == "not used: the calibration of 2026-11-30 is of another runtime: a, now b"
-    assert found.mend == "`pipeline devices calibrate pi4`"
+    assert found.fix == "`pipeline devices calibrate pi4`"
 
 
 # ---------------------------------------------------------------- visits

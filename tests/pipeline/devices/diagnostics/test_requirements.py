@@ -14,13 +14,13 @@ import pytest
 from pipeline.devices.agent_client import Agent
 from pipeline.devices.diagnostics import requirements
 from pipeline.devices.diagnostics.check import _board
-from pipeline.devices.diagnostics.requirements import Mend, lacking, script
+from pipeline.devices.diagnostics.requirements import Fix, missing_requirements, script
 from pipeline.devices.inventory.load import kinds, load_inventory
 from pipeline.errors import DeviceError, PythonMissingError
 from pipeline.records import Device, DeviceFacts, PowerSettings
 from tests.examples import device_facts
 
-PI = Device(name="pi4", kind="raspberry-pi-4", user_groups=("video",), mends={"runtime": "pip install onnxruntime"})
+PI = Device(name="pi4", kind="raspberry-pi-4", user_groups=("video",), fixes={"runtime": "pip install onnxruntime"})
 FACTS = replace(
     device_facts(), board="Raspberry Pi 4 Model B Rev 1.4", user="ann", groups=("ann", "video"),
     runtimes={"onnxruntime": "1.19.2"},
@@ -35,8 +35,8 @@ def of(device: Device, facts: DeviceFacts) -> Agent:
 
 
 def as_text(device: Device = PI, facts: DeviceFacts = FACTS) -> str:
-    mends = lacking(of(device, facts))
-    return script(mends, device) if mends else ""
+    fixes = missing_requirements(of(device, facts))
+    return script(fixes, device) if fixes else ""
 
 
 def test_a_board_that_has_everything_gets_no_script() -> None:
@@ -59,7 +59,7 @@ def test_i2c_is_switched_on_where_the_bus_is_missing() -> None:
 
 
 def test_a_pc_s_energy_counter_is_opened_only_where_it_is_closed() -> None:
-    pc = Device(name="pc", kind="local", power=PowerSettings(backend="rapl"), mends={"sensor": "sudo chmod a+r it"})
+    pc = Device(name="pc", kind="local", power=PowerSettings(backend="rapl"), fixes={"sensor": "sudo chmod a+r it"})
     closed, absent = ({"rapl": state} for state in ("cannot read /sys/it: kernels keep it for root", "no package zone"))
 
     assert "\nsudo chmod a+r it\n" in as_text(pc, replace(FACTS, sensors=closed))
@@ -70,7 +70,7 @@ def test_a_missing_runtime_is_installed_by_the_profile_s_command_unless_that_is_
     without = replace(FACTS, runtimes={})
 
     assert "\npip install onnxruntime\n" in as_text(facts=without)
-    assert as_text(replace(PI, mends={"runtime": "# none for this python"}), without) == ""
+    assert as_text(replace(PI, fixes={"runtime": "# none for this python"}), without) == ""
     assert as_text(replace(PI, runtime="tflite"), without) == ""
 
 
@@ -108,7 +108,7 @@ def test_a_user_whose_name_is_no_posix_name_gets_no_command_that_root_would_run(
         with pytest.raises(DeviceError, match="no POSIX user name: nothing is written for root to run"):
             as_text(replace(PI, modes={"governor": "performance"}), facts)
     (finding,) = (f for f in _board(of(PI, replace(FACTS, user=user, groups=()))) if f.name == "permissions")
-    assert "usermod" not in finding.mend
+    assert "usermod" not in finding.fix
 
 
 @pytest.mark.parametrize("user", ["ann", "pi", "_apt", "Ann", "ann.lee", "a-b_c9", "a" * 32])
@@ -125,7 +125,7 @@ def test_a_user_without_a_name_is_not_called_none() -> None:
 
 
 def test_a_title_ends_with_its_comment() -> None:
-    text = script([Mend("one\nreboot\r\nreboot", ("true",), "log in\nreboot")], PI)
+    text = script([Fix("one\nreboot\r\nreboot", ("true",), "log in\nreboot")], PI)
 
     assert [line for line in text.splitlines() if not line.startswith("#")] == ["set -eu", "", "true"]
 
@@ -141,25 +141,25 @@ def test_every_script_is_one_that_a_shell_can_read() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(kinds()))
-def test_every_mend_of_a_profile_is_a_line_that_a_shell_can_read(kind: str, tmp_path: Path) -> None:
+def test_every_fix_of_a_profile_is_a_line_that_a_shell_can_read(kind: str, tmp_path: Path) -> None:
     inventory = tmp_path / "inventory.yaml"
     more = {"replay": ", recording: x.jsonl", "local": ""}.get(kind, ", host: 10.0.0.1")
     inventory.write_text(f"version: 1\ndevices:\n  board: {{kind: {kind}{more}}}\n")
-    for text in load_inventory(inventory).device("board").mends.values():
+    for text in load_inventory(inventory).device("board").fixes.values():
         assert subprocess.run(["sh", "-n", "-c", text], check=False).returncode == 0, text
 
 
 def test_without_python_that_comes_first() -> None:
-    (mend,) = requirements.lacking_python(PythonMissingError("pi4: no Python 3.6 there; tried python3"), PI)
+    (fix,) = requirements.missing_python(PythonMissingError("pi4: no Python 3.6 there; tried python3"), PI)
 
-    assert mend == Mend("pi4: no Python 3.6 there", ("sudo apt-get install -y python3",))
+    assert fix == Fix("pi4: no Python 3.6 there", ("sudo apt-get install -y python3",))
 
 
 # ---------------------------------------------------------------- run for real
 
 
 def harmless(folder: Path, *more: str) -> str:
-    return script([Mend("a file", (f"echo done > {folder}/done", "sudo true", "echo said so", *more))], PI)
+    return script([Fix("a file", (f"echo done > {folder}/done", "sudo true", "echo said so", *more))], PI)
 
 
 def test_a_script_runs_on_this_machine_and_what_it_says_comes_back(tmp_path: Path) -> None:

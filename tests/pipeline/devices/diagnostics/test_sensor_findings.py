@@ -26,7 +26,7 @@ DEVICE = Device(
 
 def verdicts(report: MeterReport | None, error: str | None = None) -> dict[str, Finding]:
     found = list(findings(DEVICE, FACTS, report, error))
-    assert all(f.mend for f in found if f.level in ("warn", "bad"))
+    assert all(f.fix for f in found if f.level in ("warn", "bad"))
     return {f.name: f for f in found}
 
 
@@ -36,7 +36,7 @@ def test_a_good_meter_has_nothing_but_ticks_and_says_what_it_measured() -> None:
     assert {f.level for f in found.values()} == {"ok"}
     assert found["watts"].detail == "2.90 W at rest, 5.80 W with all cores at work"
     assert "a new value every 18 ms" in found["rate"].detail
-    assert "leans on the one before it by 0.40" in found["noise"].detail
+    assert "lag-1 autocorrelation 0.40" in found["noise"].detail
 
 
 @pytest.mark.parametrize(("dropped", "level"), [(3, "ok"), (60, "warn")])
@@ -50,7 +50,7 @@ def test_readings_that_could_not_be_true_are_told_and_many_of_them_are_a_warning
 def test_watts_that_no_board_draws_mean_another_shunt(rest_w: float) -> None:
     found = verdicts(replace(GOOD, rest_w=rest_w, load_w=2 * rest_w))["watts"]
 
-    assert (found.level, "shunt_ohms is 0.1" in found.mend, "R010 is 0.01" in found.mend) == ("bad", True, True)
+    assert (found.level, "shunt_ohms is 0.1" in found.fix, "R010 is 0.01" in found.fix) == ("bad", True, True)
 
 
 def test_a_sensor_that_does_not_follow_the_load_is_bad() -> None:
@@ -68,9 +68,9 @@ def test_voltage_under_load_is_held_against_the_pi_s_alarm(volts: float, level: 
 
 
 def test_a_large_shunt_is_told_with_what_it_takes_away() -> None:
-    mend = verdicts(replace(GOOD, load_w=9.0, load_v=4.5))["supply"].mend
+    fix = verdicts(replace(GOOD, load_w=9.0, load_v=4.5))["supply"].fix
 
-    assert "a 0.02 Ω shunt instead of 0.1 Ω, which takes 0.20 V at this load" in mend
+    assert "a 0.02 Ω shunt instead of 0.1 Ω, which takes 0.20 V at this load" in fix
 
 
 def test_a_supply_of_another_board_is_judged_by_how_much_it_gives_way() -> None:
@@ -98,8 +98,8 @@ def test_a_slow_stuck_or_halting_meter_is_told(change: dict[str, float], level: 
     assert (found.level, words in found.detail) == (level, True)
 
 
-def test_a_slow_meter_s_mend_is_the_block_that_suits_it() -> None:
-    assert "block_s: 5, min_s: 25" in verdicts(replace(GOOD, refresh_s=0.5))["rate"].mend
+def test_a_slow_meter_s_fix_is_the_block_that_suits_it() -> None:
+    assert "block_s: 5, min_s: 25" in verdicts(replace(GOOD, refresh_s=0.5))["rate"].fix
 
 
 def test_noise_and_estimates_are_told() -> None:

@@ -94,7 +94,7 @@ def test_a_jetson_nano_knows_its_limits_and_its_sensor() -> None:
     assert (nano.onnx_max_opset, nano.onnx_max_ir, nano.channel_step) == (13, 8, 8)
     assert nano.power.backend == "tegrastats"
     assert nano.power.options == {"rail": "POM_5V_IN", "interval_ms": 20}
-    assert "onnxruntime==1.10.0" in nano.mends["runtime"]
+    assert "onnxruntime==1.10.0" in nano.fixes["runtime"]
 
 
 def test_a_board_without_a_sensor_is_usable_and_measures_in_short_blocks() -> None:

@@ -180,7 +180,7 @@ def test_what_is_no_file_in_the_agent_s_place_is_replaced(opened: Any, tmp_path:
     assert not file.is_symlink()
 
 
-def test_a_folder_that_others_may_write_to_is_refused_with_what_mends_it(opened: Any, tmp_path: Path) -> None:
+def test_a_folder_that_others_may_write_to_is_refused_with_what_fixes_it(opened: Any, tmp_path: Path) -> None:
     (tmp_path / "agent").mkdir()
     (tmp_path / "agent").chmod(0o777)
     with pytest.raises(errors.AgentError, match=r"cannot use the agent's folder: others may .*: chmod go-w \S+/agent;"):

@@ -103,7 +103,7 @@ def test_what_is_no_onnx_file_is_told_in_one_line() -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_weights_in_a_file_outside_are_refused_with_the_way_to_mend_it(tmp_path: Path) -> None:
+def test_weights_in_a_file_outside_are_refused_with_the_way_to_fix_it(tmp_path: Path) -> None:
     weight = numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])
     scores = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import CriterionConfig
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.evidence import Batches, Evidence
 from pipeline.pruning.importance.ranking import combined
 from pipeline.pruning.trace import trace
@@ -47,7 +47,7 @@ def ours(
 ) -> Tensor:
     """Our score of each unit of the group that ``root`` is the first to make."""
     network = trace(model, IMAGES)
-    group = coupling(network, IMAGES).groups[root]
+    group = dependency_graph(network, IMAGES).groups[root]
     return combined(criterion.scores(group, Evidence(network, [group], batches)), options or CriterionConfig())
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pipeline.pruning.criteria import taylor
 from pipeline.pruning.dependency.channel_sets import Slice
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.evidence import MINIBATCH, Evidence
 from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.criteria.peers import Plain, backward, ours, theirs
@@ -68,7 +68,7 @@ class Louder(Evidence):
 def test_batch_norms_gradients_count_where_torch_pruning_passes_them_over() -> None:
     model = lively(Plain(norm=True))
     network = trace(model, IMAGES)
-    group = coupling(network, IMAGES).groups["conv"]
+    group = dependency_graph(network, IMAGES).groups["conv"]
     once, loud = (taylor.scores(group, kind(network, [group], [(IMAGES, LABELS)])) for kind in (Evidence, Louder))
     parts = Evidence(network, [group], []).parameters(group, "makes", "scales")
     assert [part.tensor for part in parts] == ["conv.weight", "bn.bias", "bn.weight"]

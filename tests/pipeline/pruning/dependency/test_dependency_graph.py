@@ -1,4 +1,4 @@
-"""Which channels hang together, operator by operator; and the proof that finds a rule which is wrong."""
+"""Which channels are coupled, operator by operator; and the proof that finds a rule which is wrong."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.dependency.propagation import elementwise, follow
 from pipeline.pruning.dependency.propagation.labels import NotFollowedError
 from pipeline.pruning.dependency.propagation.propagate import RULES
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import without
-from pipeline.pruning.surgery.verify_cut import disproved
+from pipeline.pruning.surgery.verify_cut import find_violations
 from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.networks import IMAGES, Concat, Residual, Reversed, Tied, traced
 
@@ -67,9 +67,9 @@ FOLLOWED: dict[str, tuple[Callable[[Tensor], Tensor], int, int]] = {
 def test_channels_are_followed_and_what_is_cut_is_what_would_be_ignored(name: str) -> None:
     done, reads, units = FOLLOWED[name]
     model = trace(Between(done, reads), IMAGES)
-    known = coupling(model, IMAGES)
+    known = dependency_graph(model, IMAGES)
     assert sum(group.units for group in known.groups.values() if "conv" in known.makers[group.name]) == units
-    assert disproved(model, IMAGES) == {}
+    assert find_violations(model, IMAGES) == {}
     pruned = without(model, {g: torch.arange(c.units // 2) for g, c in known.groups.items()}, (), IMAGES)
     assert pruned.conv.out_channels < 8
 
@@ -87,27 +87,29 @@ STAYS = {
 @pytest.mark.parametrize("name", STAYS)
 def test_what_cannot_be_followed_stays_whole_with_the_reason_and_the_rest_can_go(name: str) -> None:
     done, reason = STAYS[name]
-    known = coupling(trace(Between(done), IMAGES), IMAGES)
+    known = dependency_graph(trace(Between(done), IMAGES), IMAGES)
     assert list(known.groups) == ["reader"]
     assert reason in known.refused["conv"]
 
 
 def test_an_operator_of_the_users_own_is_not_trusted_for_its_name() -> None:
-    known = coupling(trace(Between(lambda x: relu(x)), IMAGES), IMAGES)
+    known = dependency_graph(trace(Between(lambda x: relu(x)), IMAGES), IMAGES)
     assert "flip mixes its channels" in known.refused["conv"]
 
 
 def test_a_wrong_rule_is_found_by_the_proof_and_only_its_group_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RULES, "flip", elementwise.unary)  # flip(1) does not keep each channel in its place
     model = traced(Reversed)
-    assert set(coupling(model, IMAGES).groups) == {"conv1", "conv2"}
-    assert disproved(model, IMAGES) == {"conv1": "cut, it gives another network than one that ignores its channels"}
+    assert set(dependency_graph(model, IMAGES).groups) == {"conv1", "conv2"}
+    assert find_violations(model, IMAGES) == {
+        "conv1": "cut, it gives another network than one that ignores its channels"
+    }
 
 
 def test_weights_that_two_layers_share_are_cut_once_and_stay_shared() -> None:
     model = traced(Tied)
-    known = coupling(model, IMAGES)
-    assert disproved(model, IMAGES) == {}
+    known = dependency_graph(model, IMAGES)
+    assert find_violations(model, IMAGES) == {}
     name = next(iter(known.groups))
     pruned = without(model, {name: torch.arange(known.groups[name].units // 2)}, (), IMAGES)
     assert pruned.first.weight is pruned.second.weight
@@ -116,16 +118,16 @@ def test_weights_that_two_layers_share_are_cut_once_and_stay_shared() -> None:
 
 def test_what_is_known_stays_with_the_network_and_not_with_what_is_cut_from_it() -> None:
     model = traced(Residual)
-    known = coupling(model, IMAGES)
-    assert coupling(copy.deepcopy(model), IMAGES) is known
+    known = dependency_graph(model, IMAGES)
+    assert dependency_graph(copy.deepcopy(model), IMAGES) is known
     name = next(iter(known.groups))
     pruned = without(model, {name: torch.arange(2)}, (), IMAGES)
-    assert coupling(pruned, IMAGES) is not known
-    assert coupling(pruned, IMAGES).groups[name].units == known.groups[name].units - 2
+    assert dependency_graph(pruned, IMAGES) is not known
+    assert dependency_graph(pruned, IMAGES).groups[name].units == known.groups[name].units - 2
 
 
 def test_the_same_network_gives_the_same_groups_each_time() -> None:
-    first, second = (coupling(traced(Concat), IMAGES) for _ in range(2))
+    first, second = (dependency_graph(traced(Concat), IMAGES) for _ in range(2))
     assert list(first.groups) == list(second.groups)
     for name, group in first.groups.items():
         for a, b in zip(group.slices, second.groups[name].slices, strict=True):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.errors import CutError
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune, without
 from pipeline.pruning.surgery.verify_cut import disproved_blocks
@@ -167,7 +167,7 @@ def test_a_recipe_of_an_earlier_version_may_remove_all_branches_of_an_inner_sum_
 
 def test_a_block_that_is_not_what_it_is_taken_for_is_found_out_and_stays() -> None:
     _, graph, _, _ = built("nested")
-    known = coupling(graph, IMAGES)
+    known = dependency_graph(graph, IMAGES)
     inner, outer = sorted(known.blocks, key=lambda block: len(block.layers))
     assert disproved_blocks(graph, IMAGES) == {}
     wrong = replace(inner, place=1 - (inner.place or 0))  # it would take the shortcut away, and leave the branch
@@ -195,7 +195,7 @@ class Weighted(nn.Module):
 
 def test_what_is_no_plain_sum_is_left_alone_and_the_image_is_never_cut_off() -> None:
     graph = trace(Weighted().eval(), IMAGES)
-    assert coupling(graph, IMAGES).blocks == ()
+    assert dependency_graph(graph, IMAGES).blocks == ()
     assert not [g.name for g in search_space(graph, IMAGES, step=4).groups if 100 in g.kept]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.filter_norms import filter_norms
 from pipeline.pruning.search_space import search_space
 from tests.pipeline.pruning.networks import IMAGES, Residual, traced
@@ -12,7 +12,7 @@ from tests.pipeline.pruning.networks import IMAGES, Residual, traced
 def test_the_norm_of_a_unit_is_that_of_all_filters_that_make_it() -> None:
     network = traced(Residual)
     space = search_space(network, IMAGES, step=1)
-    couplings = coupling(network, IMAGES)
+    couplings = dependency_graph(network, IMAGES)
     norms = filter_norms(network, space, couplings.groups)
     for group, found in zip(space.groups, norms, strict=True):
         layers = couplings.makers[group.name]

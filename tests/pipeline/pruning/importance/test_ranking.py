@@ -13,7 +13,7 @@ from pipeline import plugins
 from pipeline.config import CriterionConfig, load_config
 from pipeline.errors import ConfigError, DataError, ModelError
 from pipeline.pruning.dependency.channel_sets import Coupled, Slice
-from pipeline.pruning.dependency.dependency_graph import coupling
+from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
 from pipeline.pruning.surgery.prune import Ranking
 from pipeline.pruning.trace import trace
@@ -37,7 +37,7 @@ OF_WEIGHTS = ("bn_scale", "fpgm", "l1", "l2", "random")
 
 
 def ranked(model: fx.GraphModule, space: SearchSpace, criterion: str, batches=BATCHES, **settings) -> Ranking:
-    return rank(model, space, criterion, coupling(model, IMAGES).groups, batches, **settings)
+    return rank(model, space, criterion, dependency_graph(model, IMAGES).groups, batches, **settings)
 
 
 @cache

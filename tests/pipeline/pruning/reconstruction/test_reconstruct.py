@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from pipeline.errors import DataError
 from pipeline.pruning.reconstruction.batch_norm import reestimate_batch_norm
-from pipeline.pruning.reconstruction.reconstruct import Answers, reconstruct
+from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
 from pipeline.pruning.surgery.prune import Ranking, kept_channels, prune, surplus
 from pipeline.pruning.trace import trace
 from pipeline.records import SearchSpace
@@ -74,8 +74,8 @@ def error(network: fx.GraphModule, whole: fx.GraphModule) -> float:
         return float((network(MANY) - whole(MANY)).square().mean())
 
 
-def answers(whole: fx.GraphModule, *batches: Tensor, places: int = PLACES) -> Answers:
-    return Answers(whole, [(images, torch.zeros(len(images))) for images in batches or (MANY,)], places)
+def answers(whole: fx.GraphModule, *batches: Tensor, places: int = PLACES) -> TargetActivations:
+    return TargetActivations(whole, [(images, torch.zeros(len(images))) for images in batches or (MANY,)], places)
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
@@ -208,7 +208,7 @@ def test_a_layer_that_reads_much_is_looked_at_in_fewer_places() -> None:
 
 def test_without_images_there_is_nothing_to_fit_to() -> None:
     with pytest.raises(DataError, match="without images"):
-        Answers(studied(Chain)[0], [], PLACES)
+        TargetActivations(studied(Chain)[0], [], PLACES)
 
 
 def test_one_image_is_too_few_where_a_norm_sees_one_value_a_channel() -> None:

@@ -137,7 +137,7 @@ def test_measured_plans_stay_in_the_replay_however_much_is_imagined() -> None:
 def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_is_predicted(feasible: bool) -> None:
     told = problem((1, 1, 1), trials=8)
     strategy, plan = dqn.Dqn(told), [0, 2, 4]
-    assert not Planner(told).in_sight(np.array([plan]))[0]
+    assert not Planner(told).can_meet(np.array([plan]))[0]
     trial = trial_of(told, 0, Planner(told).plan(plan))
     strategy.tell(replace(trial, reward=0.9, feasible=feasible))
     for index in range(1, 8):
@@ -175,7 +175,9 @@ def test_it_plans_for_targets_that_were_never_searched_for_no_worse_than_the_kna
         assert told.costs.tables["latency"].predict(levels)[0] <= limit + 1e-9
         others = strategy._proposer.knapsack(limits)
         others = others[planner.excess(others, limits) == 0]
-        assert planner.promise(levels, limits=limits)[0] >= planner.promise(others, limits=limits).max()
+        assert (
+            planner.predicted_reward(levels, limits=limits)[0] >= planner.predicted_reward(others, limits=limits).max()
+        )
         accuracies.append(truth(told)(levels)[0])
         assert accuracies[-1] >= 0.9 * optimum(replace(told, limits={"latency": limit}))
     assert accuracies == sorted(accuracies)

@@ -1,0 +1,228 @@
+"""Public API: what a notebook or a script needs, in the command line's words.
+
+import pipeline
+
+measured = pipeline.profile("model.onnx", device="pi4")
+run = pipeline.prune(device="pi4", model="my_net.py:make", weights="my_net.pt", target="latency=20ms")
+pipeline.pull(run.id, "my-model")
+network = pipeline.load_pruned("my-model", MyNet())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import __version__, plugins, regular_file
+from pipeline.config import load_config
+from pipeline.devices.agent_client import open_agent
+from pipeline.devices.inventory.load import Inventory, load_inventory
+from pipeline.devices.recording import Recorder, as_recorded, header_of
+from pipeline.errors import ModelError, OutputError, PipelineError, UserError
+from pipeline.evaluation.device_bench import WHOLE, longer, part_of
+from pipeline.events import Listener, unheard
+from pipeline.export.format import FORMATS, require_usable
+from pipeline.measurement.combining import combined
+from pipeline.records import Device, Measurement
+from pipeline.store import Store
+from pipeline.store.facts import FAILURE
+from pipeline.store.new_run import create_run, require_writable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pipeline.comparison.compare import Comparison
+
+__all__ = ["Inventory", "compare", "load_inventory", "load_pruned", "open_run", "profile", "prune", "pull"]
+
+RUNS = Path("runs")
+
+
+def profile(
+    model: Path | str,
+    *,
+    device: str = "local",
+    inventory: Path | None = None,
+    record: Path | None = None,
+    on_event: Callable[[Mapping[str, object]], None] = lambda _: None,
+) -> Measurement:
+    """Return the figures of a model file on a registered device, measured in several fresh processes.
+
+    Args:
+        record: a new file for the raw samples, from which they can be played back.
+        on_event: hears what the agent says meanwhile, such as who holds the board.
+
+    Raises:
+        ModelError: no such file, or none that the device could load.
+        DeviceError, MeasureError: the device or its runtime failed.
+    """
+    file, registered = Path(model), as_recorded(load_inventory(inventory, partial=True).device(device))
+    data = _model_file(file, registered)
+    if record is not None:
+        if regular_file.exists(record):
+            raise OutputError(f"{record} is there already; give --record the name of a new file")
+        require_writable(record.parent)
+    recorder = Recorder()
+    with open_agent(registered, on_event=on_event, record=recorder.heard if record else None) as agent:
+        require_usable(registered.format, data, agent.limits, shown=str(file))
+        agent.hold()
+        settings = agent.settings_for(registered.measure)
+        each = part_of(longer(settings, WHOLE))
+        parts = [agent.measure(data, registered.format, settings=each) for _ in range(settings.processes)]
+    if record is not None:
+        recorder.begin(record, header_of(registered, {"model": file.name}, {"pipeline": __version__}))
+        recorder.close()
+    return combined(parts, ci_rel=each.ci_rel)
+
+
+def prune(
+    *,
+    device: str = "local",
+    config: Path | None = None,
+    inventory: Path | None = None,
+    runs: Path = RUNS,
+    listen: Listener = unheard,
+    stopping: Callable[[], bool] = lambda: False,
+    **settings: Any,
+) -> Store:
+    """Search, fine-tune, export and verify, as `pipeline run` does; return the finished run, opened for reading.
+
+    Args:
+        config: a run.yaml; ``settings`` beat it.
+        runs: folder that holds the runs.
+        listen: hears every stage and trial.
+        stopping: asked between trials; True ends the run so that `pipeline run --resume` goes on with it.
+        settings: by the names of run.yaml: model, weights, data, target, trials, strategy, ...
+
+    Raises:
+        UserError: something brought does not fit, or no candidate meets the target.
+        DeviceError: the device cannot be used.
+    """
+    from pipeline.run.runner import execute, prepared  # torch takes seconds to import
+
+    target = settings.get("target")
+    asked = {**settings, **({"target": (target,)} if isinstance(target, str) else {})}
+    chosen = load_config(config, asked)
+    board = load_inventory(inventory, partial=True).device(device)
+    require_writable(runs)
+    with prepared(chosen, board, listen=listen) as ready, create_run(runs, chosen, board, inventory) as store:
+        try:
+            execute(ready, store, listen=listen, stopping=stopping)
+        except PipelineError as error:
+            note_failure(store, error)
+            raise
+        name = store.id
+    return Store.open(runs, name)
+
+
+def note_failure(store: Store, error: PipelineError) -> None:
+    """Say that a run failed where its input is to blame; else it reads as interrupted, and can be resumed."""
+    if isinstance(error, UserError):
+        store.set(FAILURE, str(error))
+        store.finish("failed")
+
+
+def open_run(run: str = "latest", *, runs: Path = RUNS) -> Store:
+    """Open a run for reading, by its id, the beginning of one, or ``latest``.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        StoreError: it is damaged.
+    """
+    return Store.open(runs, run)
+
+
+def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path = RUNS) -> dict[str, Path]:
+    """Write deployable bundles: the model file, manifest.json, labels, a runnable example, README.
+
+    Args:
+        output: a folder that is new or empty.
+        artifact: ``best``, an artifact's id, or ``pareto``: all that no other beats, a folder each.
+
+    Returns:
+        Artifact's id → its folder.
+
+    Raises:
+        RunNotFoundError: there is no such run or artifact.
+        OutputError: the folder is not empty or cannot be written.
+    """
+    from deploy.bundle import write_bundle
+    from pipeline.run.artifact_recipe import bundle_facts, picked
+
+    folder = Path(output)
+    with Store.open(runs, run) as store:
+        chosen = picked(store, artifact)
+        _require_empty(folder)
+        folders = {one.id: folder / one.id if artifact == "pareto" else folder for one in chosen}
+        for one in chosen:
+            files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
+            write_bundle(artifact=one, files=files, facts=bundle_facts(store, one), output=folders[one.id])
+    return folders
+
+
+def compare(names: Iterable[str], *, runs: Path = RUNS) -> Comparison:
+    """Compare finished runs: seeds make groups, groups are tested against each other.
+
+    Raises:
+        UserError: a run has no result, or runs cannot be compared.
+    """
+    from pipeline.comparison.compare import comparison  # scipy takes its time to import
+    from pipeline.comparison.run_figures import read
+
+    entries = []
+    for name in dict.fromkeys(names):
+        with Store.open(runs, name) as store:
+            entries.append(read(store))
+    return comparison(entries, {})
+
+
+def load_pruned(bundle: Path | str, model: nn.Module | None = None) -> nn.Module:
+    """Return the pruned network of a pulled bundle, in eval mode.
+
+    Args:
+        model: a network of the same architecture, whatever its weights; None: built by the name in the recipe.
+
+    Raises:
+        ConfigError: the folder holds no recipe.
+        ModelError: the model is of another architecture.
+    """
+    from pipeline.models import load_model
+    from pipeline.models.safetensors_io import WEIGHTS
+    from pipeline.recipes import apply
+    from pipeline.recipes.recipe import read_recipe
+
+    folder = Path(bundle)
+    recipe = read_recipe(folder)
+    if model is None:
+        model = load_model(recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=None)
+    return apply.load_pruned(model, recipe, folder / WEIGHTS)
+
+
+def _model_file(model: Path, device: Device) -> bytes:
+    """Return a model file's content.
+
+    Raises:
+        ModelError: no such file, none that the device accepts, or a damaged one.
+    """
+    said = model.suffix.removeprefix(".").lower()
+    if said in plugins.names(FORMATS) and said != device.format:  # a name that says no format is believed
+        raise ModelError(
+            f"{model} is of format {said}, but {device.name} runs {device.format} files (runtime {device.runtime}); "
+            "name a device whose runtime loads it"
+        )
+    try:
+        data = regular_file.read_bytes(model, regular_file.MODEL_BYTES)
+    except OSError as error:
+        raise ModelError(f"{model}: {error.strerror}; give the path of a model file") from error
+    require_usable(device.format, data, None, shown=str(model))
+    return data
+
+
+def _require_empty(output: Path) -> None:
+    try:
+        used = regular_file.exists(output) and (not regular_file.is_folder(output) or any(output.iterdir()))
+    except OSError as error:
+        raise OutputError(f"{output} cannot be read: {error.strerror}; name a new folder") from error
+    if used:
+        raise OutputError(f"{output} is not an empty folder; name a new one, so that nothing of yours is mixed with it")
