@@ -24,7 +24,7 @@ import contextlib
 import gc
 import os
 import time
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
 from device_agents import board, telemetry
 from device_agents.arguments import Measure
@@ -40,20 +40,32 @@ _WARM_UP_RUNS = 5
 _IDLE_AFTER_S = 4.0
 
 
-def run(asked: Measure, folder: str, emit: Emit, energy_enough: EnergyEnough = lambda _: True) -> Dict[str, Any]:
+def run(
+    asked: Measure,
+    folder: str,
+    emit: Emit,
+    energy_enough: EnergyEnough = lambda _: True,
+    reference_first: bool = False,
+) -> Dict[str, Any]:
     """Measure ``asked.candidate``, and ``asked.reference`` beside it; both are paths here.
 
     Args:
         energy_enough: asks whoever reads the sensor; not asked when no power is wanted.
+        reference_first: the reference is loaded before the candidate (see ``work.py``).
 
     Raises:
         AgentError: REFUSED for whatever the runtime raises, INVALID for outputs that are not finite.
     """
     progress = Progress(emit)
     runtime, version = open_runtime(asked.runtime)
+    own_mb = telemetry.rss_mb()
     with refusals():
-        candidate = Subject(runtime, asked.candidate, asked)
-        reference = Subject(runtime, asked.reference, asked) if asked.reference else None
+        if asked.reference and reference_first:
+            reference = Subject(runtime, asked.reference, asked)  # type: Optional[Subject]
+            candidate = Subject(runtime, asked.candidate, asked)
+        else:
+            candidate = Subject(runtime, asked.candidate, asked)
+            reference = Subject(runtime, asked.reference, asked) if asked.reference else None
     subjects = [candidate] + ([reference] if reference else [])
     settled = settle(asked.settle_below_c, asked.settle_s, progress)
     before, start_s, own_before_s = telemetry.now(folder), time.monotonic(), _own_cpu_s()
@@ -80,13 +92,18 @@ def run(asked: Measure, folder: str, emit: Emit, energy_enough: EnergyEnough = l
         "wall_s": round(end_s - start_s, 3),
         "own_cpu_s": round(own_after_s - own_before_s, 3),
         "cores": board.cores(),
-        "peak_rss_mb": candidate.peak_rss_mb,
+        "peak_rss_mb": _peak_mb(own_mb, candidate),
         "runtime": "%s %s" % (asked.runtime, version),
         "threads": asked.threads,
         "conditions": dict(
             {"affinity": asked.affinity, "spinning": asked.spinning}, **dict(getattr(candidate.model, "about", {}))
         ),
     }
+
+
+def _peak_mb(own_mb: Optional[float], candidate: Subject) -> Optional[float]:
+    """Return the most memory of a process that loads the candidate alone: ours, and what loading it has added."""
+    return None if own_mb is None or candidate.added_mb is None else own_mb + candidate.added_mb
 
 
 @contextlib.contextmanager

@@ -107,11 +107,30 @@ def disk_free_mb(folder: str) -> float:
 
 
 def peak_rss_mb(root: str = ROOT) -> Optional[float]:
-    """Return the most memory that this process ever held.
+    """Return the most memory that this process held since ``reset_peak_rss``.
 
     From VmHWM: getrusage's maximum is inherited over fork and exec, and so may be the parent's.
     """
-    found = re.search(r"^VmHWM:\s*(\d+) kB", text_under(root, "proc/self/status") or "", re.M)
+    return _status_mb("VmHWM", root)
+
+
+def rss_mb(root: str = ROOT) -> Optional[float]:
+    """Return the memory that this process holds."""
+    return _status_mb("VmRSS", root)
+
+
+def reset_peak_rss() -> bool:
+    """Let the peak begin at what is held now; return whether the kernel does that (proc(5), clear_refs, since 4.0)."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return False
+    return True
+
+
+def _status_mb(name: str, root: str) -> Optional[float]:
+    found = re.search(r"^%s:\s*(\d+) kB" % name, text_under(root, "proc/self/status") or "", re.M)
     return int(found.group(1)) / 1024 if found else None
 
 

@@ -21,11 +21,13 @@ class Subject:
     """One model under measurement, loaded, with the blocks timed so far."""
 
     def __init__(self, runtime: Any, path: str, asked: Measure) -> None:
+        before_mb = telemetry.rss_mb() if telemetry.reset_peak_rss() else None
         start = time.perf_counter()
         self.model = runtime.load(path, asked.conditions, asked.seed)
         self.load_ms = (time.perf_counter() - start) * 1e3
         self.model.step()
-        self.peak_rss_mb = telemetry.peak_rss_mb()
+        peak_mb = telemetry.peak_rss_mb()
+        self.added_mb = None if before_mb is None or peak_mb is None else max(0.0, peak_mb - before_mb)
         self.blocks: List[Dict[str, Any]] = []
         self.medians_ms: List[float] = []
         self.active_s = 0.0

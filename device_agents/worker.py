@@ -36,7 +36,7 @@ def _run(job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
         emit({"turns": turns, "ci_rel": asked.ci_rel})
         return bool(protocol.decode(sys.stdin.buffer.readline())["enough"])
 
-    return measure.run(asked, folder, emit, energy_enough)
+    return measure.run(asked, folder, emit, energy_enough, job["reference_first"])
 
 
 def pin(cores: Optional[List[int]]) -> None:

@@ -58,7 +58,7 @@ def profile(
         DeviceError, MeasureError: the device or its runtime failed.
     """
     file, registered = Path(model), as_recorded(load_inventory(inventory, partial=True).device(device))
-    data = _model_file(file, registered)
+    data = read_model_file(file, registered)
     if record is not None:
         if regular_file.exists(record):
             raise OutputError(f"{record} is there already; give --record the name of a new file")
@@ -199,7 +199,7 @@ def load_pruned(bundle: Path | str, model: nn.Module | None = None) -> nn.Module
     return apply.load_pruned(model, recipe, folder / WEIGHTS)
 
 
-def _model_file(model: Path, device: Device) -> bytes:
+def read_model_file(model: Path, device: Device) -> bytes:
     """Return a model file's content.
 
     Raises:

@@ -143,3 +143,12 @@ def test_the_board_is_looked_at_while_it_works_and_the_conditions_are_told(tmp_p
     assert result["during"][0].keys() == result["before"].keys()
     assert result["conditions"] == {"affinity": None, "spinning": False}
     assert result["own_cpu_s"] > 0.04
+
+
+def test_the_reference_can_be_loaded_first_and_memory_is_still_the_candidate_s_alone(tmp_path, model):
+    asked = Measure(**{"candidate": model(ms=0.5), "reference": model(ms=1.5), **QUICK})
+    first, swapped = (measure.run(asked, str(tmp_path), [].append, reference_first=swap) for swap in (False, True))
+    assert [min(block["ms"]) >= 1.5 for block in swapped["reference"]["blocks"]] == [True] * len(
+        swapped["reference"]["blocks"]
+    )
+    assert swapped["peak_rss_mb"] == pytest.approx(first["peak_rss_mb"], rel=0.1)

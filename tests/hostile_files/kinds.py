@@ -182,9 +182,9 @@ def _onnx() -> bytes:
 
 
 def _usable(path: Path) -> None:
-    from pipeline.cli.commands.profile import read_model
+    from pipeline.api import read_model_file
 
-    read_model(path, Device(name="here", kind="local", format="tflite" if path.suffix == ".tflite" else "onnx"))
+    read_model_file(path, Device(name="here", kind="local", format="tflite" if path.suffix == ".tflite" else "onnx"))
 
 
 # ---------------------------------------------------------------- YAML

@@ -32,7 +32,7 @@ def test_a_finished_run_is_opened_and_compared(tmp_path: Path) -> None:
     with pipeline.open_run(names[0], runs=tmp_path) as run:
         assert run.id == names[0]
     found = pipeline.compare(names, runs=tmp_path)
-    assert [len(group.entries) for group in found.groups] == [2]
+    assert [len(group.runs) for group in found.groups] == [2]
 
 
 def test_mistakes_are_errors_that_say_what_is_wrong(tmp_path: Path) -> None:

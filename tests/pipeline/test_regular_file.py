@@ -12,7 +12,7 @@ import pytest
 
 from deploy.bundle import verify_bundle
 from deploy.folder import MANIFEST
-from pipeline.cli.commands.profile import read_model
+from pipeline.api import read_model_file
 from pipeline.config import load_config
 from pipeline.data import load_data
 from pipeline.data.image_io import FilePool
@@ -79,7 +79,7 @@ ODD = (
 
 def _model(kind: str) -> Callable[[Path], object]:
     format = "tflite" if kind == "tflite" else "onnx"
-    return lambda path: read_model(path, Device(name="here", kind="local", format=format))  # type: ignore[arg-type]
+    return lambda path: read_model_file(path, Device(name="here", kind="local", format=format))  # type: ignore[arg-type]
 
 
 READERS: dict[str, Callable[[Path], object]] = {

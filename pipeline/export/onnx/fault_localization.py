@@ -20,7 +20,7 @@ from pipeline.export.onnx.torch_exporter import NEWEST, exported, quiet
 from pipeline.export.onnx.values import Value, mapped
 from pipeline.export.verify_outputs import TOLERANCE
 
-_NOT_THE_USERS = re.compile(r"[/\\](?:(?:site|dist)-packages[/\\]torch[/\\]|pipeline[/\\]pruning[/\\]tracer\.py)")
+_NOT_THE_USERS = re.compile(r"[/\\](?:(?:site|dist)-packages[/\\]torch[/\\]|pipeline[/\\]pruning[/\\])")
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
 _OPERATOR = re.compile(r"operator '?(?:aten::|prim::)?(\w+)'?")
 

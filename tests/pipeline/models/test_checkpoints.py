@@ -15,7 +15,7 @@ from pipeline.models.checkpoints import load_weights
 
 
 def resnet(weights=None, classes=10, spec="resnet20", **options):
-    return load_model(spec, classes=classes, channels=3, weights=checkpoints, **options)
+    return load_model(spec, classes=classes, channels=3, weights=weights, **options)
 
 
 @pytest.fixture

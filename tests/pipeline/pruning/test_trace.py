@@ -189,9 +189,7 @@ def test_dropout_does_nothing_once_traced_although_the_model_was_training() -> N
 
 
 def test_a_forward_that_branches_on_its_input_is_told_what_to_change() -> None:
-    with pytest.raises(
-        ModelError, match=r"Branching cannot be traced: .*branches on values.*test_tracing.py:\d+.*where"
-    ):
+    with pytest.raises(ModelError, match=r"Branching cannot be traced: .*branches on values.*test_trace.py:\d+.*where"):
         trace(Branching(), IMAGES)
 
 
@@ -283,7 +281,7 @@ def test_what_would_be_recorded_wrongly_is_refused_with_the_cause(kind: type[nn.
 
 
 def test_an_error_of_the_users_own_is_told_with_its_line() -> None:
-    with pytest.raises(ModelError, match=r"Fussy does not run on an input .*: give less \(test_tracing.py:\d+\)"):
+    with pytest.raises(ModelError, match=r"Fussy does not run on an input .*: give less \(test_trace.py:\d+\)"):
         trace(Fussy(), IMAGES)
 
 

@@ -150,7 +150,7 @@ def test_a_fresh_process_loads_them_back_bit_for_bit(tmp_path: Path) -> None:
         torch.set_num_threads(threads)
     done = subprocess.run(
         [sys.executable, "-c", FRESH, *(str(tmp_path / name) for name in SHAPES)],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

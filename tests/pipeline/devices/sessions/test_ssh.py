@@ -299,10 +299,10 @@ def test_a_folder_that_others_may_write_to_is_refused_before_anything_goes_over(
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder to somebody else")
 @pytest.mark.parametrize("link", [False, True])
 def test_a_folder_of_somebody_else_s_is_refused_by_name(sshd: Any, opened: Any, link: bool) -> None:
-    theirs = sshd.folder / ("theirs" if ssh_connection else "agent")
+    theirs = sshd.folder / ("theirs" if link else "agent")
     theirs.mkdir(mode=0o700)
     os.chown(theirs, 65534, 65534)
-    if ssh_connection:
+    if link:
         (sshd.folder / "agent").symlink_to(theirs)
     with pytest.raises(errors.AgentError, match=f"cannot use the agent's folder .*: {theirs} belongs to nobody"):
         opened(sshd.device())

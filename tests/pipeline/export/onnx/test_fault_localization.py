@@ -100,7 +100,7 @@ def test_an_export_that_fails_says_nothing_of_torchs_graph_and_asks_for_no_suppo
 
 def test_the_layer_that_uses_an_operator_of_the_converters_is_found_by_its_name() -> None:
     graph = trace(built(lambda x: torch.fft.fft2(x).real), IMAGES)
-    assert re.fullmatch(r"layer '2' \(Block, .*test_blame.py:\d+\)", using(graph, IMAGES[:1], "fft") or "")
+    assert re.fullmatch(r"layer '2' \(Block, .*test_fault_localization.py:\d+\)", using(graph, IMAGES[:1], "fft") or "")
     assert using(graph, IMAGES[:1], "complex64") == using(graph, IMAGES[:1], "fft")
     assert using(graph, IMAGES[:1], "frexp") is None
 
