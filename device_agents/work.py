@@ -37,8 +37,8 @@ class Work:
     def _is_next_swapped(self) -> bool:
         """Return whether the reference is loaded first: in every second process.
 
-        A model that is loaded first is slower than the same one loaded second, 0.25 % of 1 ms on an x86-64, by where its
-        memory lies. Swapped, that is a part of what processes differ by, and cancels over several.
+        A model that is loaded first is slower than the same one loaded second (0.25 % of 1 ms on an x86-64), by where
+        its memory lies. Swapped, that is a part of what processes differ by, and cancels over several.
         """
         self._measured += 1
         return self._measured % 2 == 0
