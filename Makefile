@@ -1,9 +1,10 @@
-# Two commands: `make run` sets up and runs the embedded default, `make test` sets up and runs every check.
+# Two commands: `make run` sets up and runs the embedded default, `make test` sets up and runs every check. `make quick` is for
+# after each change: no root, no network, a minute and a half.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test install check lab-packages clean
+.PHONY: run test quick install check lab-packages clean
 .DELETE_ON_ERROR:
 
 run: install
@@ -18,13 +19,23 @@ test:
 	$(MAKE) --no-print-directory --jobs=2 lab-packages check
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_OPTIONS)
 
-# What needs no device and no time: style, types, who imports whom, the agent's Python 3.6.
+# What starts agents, servers and whole commands is left to `make test`.
+NOT_QUICK := tests/lab tests/device_agents tests/pipeline/cli tests/pipeline/devices/sessions tests/pipeline/evaluation \
+  tests/pipeline/devices/test_agent_client.py tests/pipeline/devices/test_hostile_answers.py \
+  tests/pipeline/devices/test_holding_a_board.py tests/pipeline/devices/diagnostics/test_doctor.py \
+  tests/pipeline/test_torchvision_compat.py
+
+quick: $(VENV)/tested-with
+	$(BIN)/python -m pytest -n 2 -m "not slow and not sshd" $(NOT_QUICK:%=--ignore %) $(PYTEST_OPTIONS)
+
+# What needs no device and no time: style, types, who imports whom, the agent's Python 3.6, the documents' site.
 check: $(VENV)/tested-with
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vermin --target=3.6- --violations --no-tips --eval-annotations device_agents
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
