@@ -11,16 +11,25 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str, *arguments: object) -> str:
+BRIEF = """
+defaults:
+  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, others_cores: 64}
+  channel_step: 8
+devices: {local: {kind: local}}
+"""
+
+
+def run(name: str, *arguments: object, folder: Path) -> str:
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
 
 
 @pytest.mark.slow
 def test_a_network_of_ones_own_is_pruned_pulled_loaded_back_and_its_run_read(tmp_path: Path) -> None:
-    said = run("own_network.py", tmp_path)
+    (tmp_path / "inventory.yaml").write_text(BRIEF)
+    said = run("own_network.py", "example", folder=tmp_path)
     assert "answers of the pruned network: (1, 10)" in said
-    listed = run("figures_of_a_run.py", tmp_path / "runs")
+    listed = run("figures_of_a_run.py", "example/runs", folder=tmp_path)
     assert "on the Pareto front" in listed
     assert "chosen: r1t" in listed
 

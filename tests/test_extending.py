@@ -32,8 +32,9 @@ def desk(tmp_path: Path) -> Desk:
 def test_a_strategy_and_a_criterion_of_ones_own_search_and_rank(desk: Desk) -> None:
     desk.write("hill_climbing.py", example("strategy.md", "python"))
     desk.write("weight_spread.py", example("criterion.md", "python"))
+    desk.settings(weights="null", trials="3", base_training="{epochs: 0.5}", target="size=0.95x")
     own = ("--strategy", "hill_climbing.py", "--criterion", "weight_spread.py")
-    ran = desk.done("run", *own, "--data", "digits", "--trials", "3", "--target", "latency=0.99x", "--json").json
+    ran = desk.done("run", "--config", "run.yaml", *own, "--json").json
     assert (ran["status"], len(ran["trials"])) == ("finished", 3)
     assert {trial["plan"]["criterion"] for trial in ran["trials"]} == {"weight_spread.py"}
 

@@ -87,8 +87,9 @@ def _pass(measure: Take, settle_s: float, number: int, passes: Passes) -> Measur
 def describe_quarantine(measurement: Measurement) -> str:
     """Return what happened to a measurement of no use.
 
-    >>> told(Measurement(p50_ms=None, p90_ms=1, p99_ms=1, mean_ms=1, inferences=1, ratio=None, power=None,
-    ...                  flags=("throttled",), conditions={"times_measured": 3}))  # type: ignore[arg-type]
+    >>> found = Measurement(p50_ms=None, p90_ms=1, p99_ms=1, mean_ms=1, inferences=1, ratio=None, power=None,
+    ...                     flags=("throttled",), conditions={"times_measured": 3})  # type: ignore[arg-type]
+    >>> describe_quarantine(found)
     'quarantined: throttled, measured 3 times'
     """
     times = measurement.conditions.get("times_measured", 1)

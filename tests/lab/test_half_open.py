@@ -31,7 +31,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from pipeline.devices.agent_client import open_agent
-from pipeline.devices.inventory import load_inventory
+from pipeline.devices.inventory.load import load_inventory
 from pipeline.records import LockSettings
 
 device = load_inventory(Path(sys.argv[1])).device("half-open")

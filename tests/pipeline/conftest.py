@@ -22,14 +22,6 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderBoard:
     return board
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tests' own cache folder: nothing that they find sound is remembered for the user."""
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    return folder
-
-
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Torch computes on one thread: sums then round alike each time."""

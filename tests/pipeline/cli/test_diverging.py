@@ -136,7 +136,7 @@ def test_a_candidate_that_may_miss_the_target_is_measured_longer_before_it_is_tr
     (told,) = [note for note in listener.notes if "left out" in note]
     assert told.startswith(f"candidate {best.index} misses the target, measured longer (0.530×")
     assert not any(f"r1t{best.index}" in name for name in rung_by_rung(finals))
-    assert finals.get("chosen") == f"r1t{second.index}-full"
+    assert finals.get(CHOSEN) == f"r1t{second.index}-full"
     (first, _) = finals.artifacts()
     assert first.before.measurement.ratio is not None
     assert first.before.measurement.ratio.value == pytest.approx(0.45)  # what it was picked by is low by luck
@@ -170,9 +170,9 @@ def test_the_better_half_goes_on_and_only_whole_files_of_the_last_rung_are_measu
     assert (len(first), len(last)) == (4, 2)
     assert min(scores[f"{name}-rung1"] for name in last) >= scores[first[2]]
     artifacts = {artifact.id: artifact for artifact in finals.artifacts()}
-    assert set(artifacts) == {*last, finals.get("chosen")}
+    assert set(artifacts) == {*last, finals.get(CHOSEN)}
     assert {name: artifacts[name].validation_accuracy for name in last} == {name: scores[name] for name in last}
-    assert scores[finals.get("chosen").removesuffix("-full")] == max(scores[name] for name in last)
+    assert scores[(finals.get(CHOSEN) or "").removesuffix("-full")] == max(scores[name] for name in last)
     assert any("4 × " in note and ", then 2 × " in note for note in listener.notes)
     assert not (finals.path / "checkpoints").exists()
 

@@ -24,6 +24,7 @@ from pipeline.run.context import Context
 from pipeline.run.inputs import load_inputs
 from pipeline.run.runner import Prepared, prepared
 from pipeline.store import Store
+from pipeline.store.facts import BASE_WEIGHTS
 from tests.command_line import Desk, finished, read_until
 from tests.pipeline.cli.listening import Listener
 
@@ -112,7 +113,7 @@ def test_a_transfer_that_is_stopped_goes_on_in_either_training(ready: Prepared, 
                 based(ready, torn, Listener(stop_in=stage))
         assert [path.stem for path in sorted((torn.path / "checkpoints").iterdir())] == ["head", "whole"]
         based(ready, torn, last)
-        assert torn.get("base_weights") == straight.get("base_weights")
+        assert torn.get(BASE_WEIGHTS) == straight.get(BASE_WEIGHTS)
         assert not (torn.path / "checkpoints").exists()
     assert sum("went on from its checkpoint at step" in note for note in last.notes) == 2
     assert sum("kept are the weights of step" in note for note in whole.notes) == 2  # early stopping, in both
