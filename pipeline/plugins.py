@@ -27,9 +27,7 @@ def names(package: str) -> list[str]:
     >>> names("pipeline.pruning.criteria")[:2]
     ['bn_scale', 'feature_map']
     """
-    paths = importlib.import_module(package).__path__
-    shipped = {m.name.lstrip("_") for m in pkgutil.iter_modules(paths) if not m.name.startswith("_")}
-    return sorted(shipped | _installed(_kind(package)).keys())
+    return sorted(_shipped(package) | _installed(_kind(package)).keys())
 
 
 def load(package: str, name: str) -> ModuleType:
@@ -46,10 +44,10 @@ def load(package: str, name: str) -> ModuleType:
         raise ConfigError(
             f"no {name!r} among the {kind}{nearest(module, known)}; there are: {', '.join(known)}; or name a .py file"
         )
-    if module in _installed(kind):
-        found: ModuleType = _installed(kind)[module].load()
-        return found
-    return importlib.import_module(f"{package}.{module}")
+    if module in _shipped(package):
+        return importlib.import_module(f"{package}.{module}")
+    found: ModuleType = _installed(kind)[module].load()
+    return found
 
 
 def is_file(name: str) -> bool:
@@ -61,6 +59,11 @@ def is_file(name: str) -> bool:
     return name.endswith(".py")
 
 
+def _shipped(package: str) -> set[str]:
+    paths = importlib.import_module(package).__path__
+    return {module.name for module in pkgutil.iter_modules(paths) if not module.name.startswith("_")}
+
+
 @cache
 def _of_file(path: str, kind: str) -> ModuleType:
     return load_module(path, _HOLDS[kind], ConfigError)
@@ -68,7 +71,7 @@ def _of_file(path: str, kind: str) -> ModuleType:
 
 @cache
 def _installed(kind: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"{_GROUP}.{kind}")}
+    return {point.name.replace("-", "_"): point for point in entry_points(group=f"{_GROUP}.{kind}")}
 
 
 def _kind(package: str) -> str:

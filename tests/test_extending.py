@@ -67,7 +67,7 @@ def test_an_installed_package_brings_plugins_by_entry_points(tmp_path: Path, mon
     about = tmp_path / "mine-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[edge_pruning.strategies]\nhill_climbing = my_strategy\n")
+    (about / "entry_points.txt").write_text("[edge_pruning.strategies]\nhill-climbing = my_strategy\n")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     plugins._installed.cache_clear()

@@ -282,7 +282,8 @@ def spread_over(ratios: Mapping[float, Sequence[Interval]]) -> Spread:
     """Return how ratios spread from process to process, by measurements of several lengths, one process each.
 
     A length counts in proportion to the time that was spent on it: the longer a measurement, the less of its spread
-    is noise within the process. Degrees of freedom of a weighted sum of variances: Satterthwaite, as in ``between``.
+    is noise within the process. Degrees of freedom of a weighted sum of variances: Satterthwaite, as in
+    ``between_processes``.
 
     >>> one = [Interval(0.99, 0.98, 1.0), Interval(1.01, 1.0, 1.02)]
     >>> spread_over({1.0: one, 3.0: one}).freedom

@@ -32,8 +32,9 @@ def select_more_valid(first: Measurement, second: Measurement) -> Measurement:
 def combined(parts: Sequence[Measurement], *, ci_rel: float) -> Measurement:
     """Return what sound measurements of one network, each in a process of its own, say together; all count alike.
 
-    Ratios and medians are geometric means, their intervals come from between the processes (see ``between``): what
-    differs from one to the next is in them. Percentiles and means are weighted by inferences.
+    Ratios and medians are geometric means, their intervals come from between the processes (see
+    ``between_processes``): what differs from one to the next is in them. Percentiles and means are weighted by
+    inferences.
 
     Args:
         parts: in the order in which they were taken.

@@ -29,7 +29,7 @@ def deviations(measurement: Measurement) -> dict[Metric, float]:
     """Return the standard deviation of each of ``ratios``, by its interval: what it counts with in the cost model.
 
     That of a figure of unknown width is absent. A candidate that was stopped early counts for less: it was stopped
-    because it looked slow, and its interval is the wide one that it was stopped by (``measurement.STOPPED_EARLY``).
+    because it looked slow, and its interval is the wide one that it was stopped by (``from_samples.STOPPED_EARLY``).
     """
     known = {metric: ratio.half_width for metric, ratio in ratios(measurement).items()}
     return {metric: half / NORMAL_95 for metric, half in known.items() if math.isfinite(half)}

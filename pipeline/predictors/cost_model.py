@@ -3,7 +3,7 @@
 A single cut's saving (one group at one level, the rest whole) is measured by a probe. It is spread over the layers
 that shrink with the group, by their weight. Savings in different layers add up; in one layer a group takes a share of
 what it reads or of what it makes, because a layer's time goes with the product of both. What error is left is learnt
-from the candidates measured so far, and so is how large it still is (``correction``).
+from the candidates measured so far, and so is how large it still is (``residuals``).
 """
 
 from __future__ import annotations

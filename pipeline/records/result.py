@@ -79,7 +79,7 @@ class Candidate:
     probe_bytes: int
     """Of the skeleton that stands for it during the search."""
     peak_activation_bytes: int | None = None
-    """Of the activations that are alive together; how it is counted says pruning.measures. None: an older run's."""
+    """Of the activations that are alive together; how it is counted says pruning.complexity. None: an older run's."""
     channels: Count | None = None
     """Output channels of all its layers."""
     sparsity: Share | None = None
@@ -118,7 +118,7 @@ class Figures:
     size_bytes: Count
     measurement: Measurement
     peak_activation_bytes: int | None = None
-    """Of the activations that are alive together; how it is counted says pruning.measures. None: an older run's."""
+    """Of the activations that are alive together; how it is counted says pruning.complexity. None: an older run's."""
     channels: Count | None = None
     """Output channels of all its layers."""
     sparsity: Share | None = None
@@ -130,7 +130,7 @@ FULL = "-full"
 
 
 def channel_sparsity(base: int, pruned: int) -> float:
-    """Return the share of ``base`` channels that are gone where ``pruned`` are left; counted by pruning.measures.
+    """Return the share of ``base`` channels that are gone where ``pruned`` are left; counted by pruning.complexity.
 
     >>> channel_sparsity(base=64, pruned=48)
     0.25

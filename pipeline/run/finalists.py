@@ -57,8 +57,8 @@ class Finals:
     def confirm(self, trial: Trial) -> Trial | None:
         """Return a trial that meets every target; None: it misses one.
 
-        Where that is not sure (see ``certainty``), it is measured anew in several processes, and that alone counts:
-        what it was picked by is low by luck.
+        Where that is not sure (see ``measurement.feasibility``), it is measured anew in several processes, and that
+        alone counts: what it was picked by is low by luck.
         """
         assert trial.candidate is not None  # only measured trials become finalists
         assert trial.measurement is not None

@@ -35,10 +35,10 @@ def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
     """Return the artifact to deploy: of the finalists that meet the targets as whole files the most accurate.
 
     A candidate too near a target to tell is measured longer before it becomes a finalist.
-    Finalists are fine-tuned by rungs (see ``halving``) and compared on the validation split; whole files are measured
-    of those in the last rung; the best of these is fine-tuned in full. One that fails, because its training diverges
-    or the device refuses its file, is left out. Only if none of them meets the targets do the next best candidates get
-    their turn. None: no candidate does.
+    Finalists are fine-tuned by rungs (see ``successive_halving``) and compared on the validation split; whole files
+    are measured of those in the last rung; the best of these is fine-tuned in full. One that fails, because its
+    training diverges or the device refuses its file, is left out. Only if none of them meets the targets do the next
+    best candidates get their turn. None: no candidate does.
 
     Raises:
         CandidateError: none is left, and not only because of the targets; or all that were tried fail alike.

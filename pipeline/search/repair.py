@@ -1,6 +1,6 @@
 """Plan repair: the nearest plan that meets the targets and was not asked for yet.
 
-A plan that is in sight of the targets (``planning``) is nobody's to change: it may be asked for as it is.
+A plan that is in sight of the targets (``planner``) is nobody's to change: it may be asked for as it is.
 """
 
 from __future__ import annotations

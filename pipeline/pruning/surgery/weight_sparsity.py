@@ -2,7 +2,7 @@
 
 Gupta et al. 2020 (PuRL, arXiv 2007.04756) take the weights whose magnitude is below a threshold, in multiples of the
 standard deviation σ of their layer's weights. Weights are the parameters of two and more dimensions, as everywhere
-(``pruning.measures``): biases and batch norms stay. What a plan holds is the share of a layer that a threshold meant.
+(``pruning.complexity``): biases and batch norms stay. What a plan holds is the share of a layer that a threshold meant.
 """
 
 from __future__ import annotations
