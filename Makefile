@@ -1,5 +1,5 @@
 # Two commands: `make run` sets up and runs the embedded default, `make test` sets up and runs every check. `make quick` is for
-# after each change: no root, no network, a minute and a half.
+# after each change: no root, no network, three and a half minutes on two cores.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
