@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.companions import companions
 from deploy.facts import BundleFacts
 from deploy.folder import MANIFEST, explained, file_sha256, listed, new_folder
-from deploy.formats import FORMATS, model_file
+from deploy.formats import model_file
 from deploy.manifest import manifest
 from deploy.readme import readme
-from deploy.templates import template
 from pipeline import serialization
 from pipeline.errors import OutputError
 from pipeline.records import Artifact
@@ -60,10 +60,8 @@ def verify_bundle(folder: Path) -> None:
 
 def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts) -> None:
     _copy_files(folder, artifact, files)
-    (folder / "labels.txt").write_text("".join(f"{_one_line(name)}\n" for name in facts.classes), encoding="utf-8")
-    (folder / "example.py").write_text(template("example.py"), encoding="utf-8")
-    needed = "".join(f"{name}\n" for name in FORMATS[model_file(artifact.files)].packages)
-    (folder / "requirements.txt").write_text(needed, encoding="utf-8")
+    for name, text in companions(model_file(artifact.files), facts.classes).items():
+        (folder / name).write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
     text = serialization.to_text(manifest(artifact, facts, listed(folder)), indent=2)
     (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
@@ -87,7 +85,3 @@ def _plain(name: str) -> str:
     if name != Path(name).name or name in ("", ".", "..", MANIFEST):
         raise ValueError(f"{name!r} is no file's name")
     return name
-
-
-def _one_line(name: str) -> str:
-    return " ".join(name.split())

@@ -11,14 +11,11 @@ from pipeline.records import DeviceFacts, Figures, SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BundleFacts:
-    """Where the network comes from and how it is fed."""
+class NetworkInput:
+    """How a network is fed."""
 
-    run_id: str
-    classes: tuple[str, ...]
-    """In the order of the network's outputs."""
-    input_name: str
-    input_shape: tuple[int, ...]
+    name: str
+    shape: tuple[int, ...]
     """Channels, height, width; of signals channels, samples."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -26,6 +23,16 @@ class BundleFacts:
     resize: int | None = None
     """Shorter side of an image before its centre is cut; None: it just covers the shape."""
     interpolation: str = "bilinear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleFacts:
+    """Where the network comes from and how it is fed."""
+
+    run_id: str
+    classes: tuple[str, ...]
+    """In the order of the network's outputs."""
+    input: NetworkInput
     space: SearchSpace
     device: DeviceFacts
     device_name: str

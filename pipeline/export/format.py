@@ -17,6 +17,9 @@ FORMATS = "pipeline.export.formats"
 INPUT, OUTPUT = "image", "scores"
 """What a file calls its input and its output."""
 
+FLOAT32, INT8 = "float32", "int8"
+"""Precisions that a format writes."""
+
 OnNote = Callable[[str], None]
 """Hears what takes its time, a line at a time."""
 
@@ -29,7 +32,9 @@ class Probe:
     size_bytes: int
     """Of the file that it stands for."""
     structure: str
-    """Of the network, see :mod:`pipeline.export.fingerprint`."""
+    """Of the network, see :mod:`pipeline.export.fingerprint`, and of its precision."""
+    int8_operators: int = 0
+    """That the device has to compute in INT8."""
 
 
 class Format(Protocol):
@@ -38,6 +43,10 @@ class Format(Protocol):
     @property
     def name(self) -> str:
         """What the format is called in an inventory, and how its files' names end."""
+
+    @property
+    def precision(self) -> str:
+        """In which its files compute: ``float32`` or ``int8``."""
 
     def file(self, network: fx.GraphModule) -> bytes:
         """Return a network as one file for batches of one image, batch norm folded, its answers checked.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.facts import BundleFacts
+from deploy.facts import BundleFacts, NetworkInput
 from pipeline import __version__
 from pipeline.errors import RunNotFoundError
 from pipeline.pareto import device_costs, non_dominated
@@ -63,12 +63,14 @@ def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
     return BundleFacts(
         run_id=store.id,
         classes=tuple(classes),
-        input_name=told["name"],
-        input_shape=tuple(told["shape"]),
-        mean=tuple(told["mean"]),
-        std=tuple(told["std"]),
-        resize=fitting.get("resize"),
-        interpolation=fitting.get("interpolation", "bilinear"),
+        input=NetworkInput(
+            name=told["name"],
+            shape=tuple(told["shape"]),
+            mean=tuple(told["mean"]),
+            std=tuple(told["std"]),
+            resize=fitting.get("resize"),
+            interpolation=fitting.get("interpolation", "bilinear"),
+        ),
         space=space_of_round(store, artifact.round),
         device=store.required(DEVICE_FACTS),
         device_name=store.required(DEVICE)["name"],

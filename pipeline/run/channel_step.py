@@ -17,6 +17,7 @@ from torch import fx
 from pipeline.evaluation.cut_profiling import Probed
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
+from pipeline.export.format import FLOAT32
 from pipeline.pruning.complexity import weigh
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import cut
@@ -104,13 +105,14 @@ def saves_nothing(before: Interval, after: Interval, expected: float) -> bool:
 
 
 def _shaped(space: SearchSpace, probed: Probed, i: int) -> Group:
-    group = space.groups[i]
+    group, uncut = space.groups[i], probed.latency(space, i, 0)
     cuts = [level for level in group.levels if level != 100]
     legal = {0: group.kept[0]}
     last = 0
     for level in cuts[1:]:
         before, after = (probed.latency(space, i, one) for one in (last, level))
         expected = (group.kept[last] - group.kept[level]) / group.channels * group.macs / space.macs
+        expected *= uncut.value if uncut else 1.0
         if level == cuts[-1] or before is None or after is None or not saves_nothing(before, after, expected):
             legal[level] = group.kept[level]
             last = level
@@ -120,7 +122,7 @@ def _shaped(space: SearchSpace, probed: Probed, i: int) -> Group:
 def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
     cuts = context.config.cuts
     space = search_space(network, context.example, step=1, protect=cuts.protect, minimum=cuts.minimum)
-    whole = weigh(network, context.example).macs
+    whole, uncut = weigh(network, context.example).macs, _uncut(context, network, bench)
 
     def saves(step: int) -> float | None:
         context.stop_if_asked()
@@ -129,9 +131,17 @@ def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
         found = bench.probe(f"step {step}", lambda: context.format.probe(narrow))
         if found is None or found.ratio is None or macs == whole:
             return None
-        return (1 - found.ratio.value) / (1 - macs / whole)
+        return (1 - found.ratio.value / uncut) / (1 - macs / whole)
 
     return found_step(saves, min(COARSEST, context.agent.channel_step))
+
+
+def _uncut(context: Context, network: fx.GraphModule, bench: Bench) -> float:
+    """Return the latency over the base model's before anything is cut; it is the base's own unless it is INT8."""
+    if context.format.precision == FLOAT32:
+        return 1.0
+    found = bench.probe("uncut", lambda: context.format.probe(network))
+    return found.ratio.value if found is not None and found.ratio is not None else 1.0
 
 
 def _narrowed(space: SearchSpace, step: int) -> Mapping[str, int]:

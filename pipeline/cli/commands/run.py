@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.text import Text
 
 from pipeline import __version__
@@ -27,13 +26,12 @@ from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.recording import FILE_NAME, Recorder, header_of
 from pipeline.errors import ConfigError, PipelineError, UserError
 from pipeline.events import Stage
-from pipeline.plugins import is_file
 from pipeline.records import Device
 from pipeline.regular_file import exists
 from pipeline.report.run_json import as_json
-from pipeline.run.origin import require_same_origin
+from pipeline.run.stored_settings import stored_settings
 from pipeline.store import Store
-from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, FOLDER, INVENTORY, RECORDING
+from pipeline.store.facts import BASE_WEIGHTS, DEVICE, RECORDING
 from pipeline.store.new_run import create_run, require_writable
 from pipeline.store.runs import FINISHED
 
@@ -156,52 +154,6 @@ def _write_missing_report(store: Store) -> None:
 
         write_report(store, path)
         err.print(f"wrote {path}, which was missing", markup=False)
-
-
-def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, Device]:
-    """Return the settings that a run began with, and its device as the inventory has it now.
-
-    Args:
-        inventory: None: the one that the run was started with.
-
-    Raises:
-        UserError: the run ended before they were stored, another version stored them, the device is not in the
-            inventory any more, or the user's code has changed.
-    """
-    told, device = store.get(CONFIG), store.get(DEVICE)
-    if told is None or device is None:
-        raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
-    require_same_origin(store)
-    remembered = store.get(INVENTORY)
-    board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(device["name"])
-    folder = store.get(FOLDER)
-    try:
-        config = RunConfig.model_validate(told)
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(
-            f"run {store.id} began with settings of another version of this program ({where}: "
-            f"{error.errors()[0]['msg']}); go on with that version, or start a new run"
-        ) from error
-    return _from_folder(config, Path(folder or "")), board
-
-
-def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
-    """Return the settings with relative paths as they were meant: from the folder in which the run was started."""
-    kind, colon, place = told.data.partition(":")
-    changed: dict[str, Any] = {}
-    if is_file(kind) and not kind.startswith("~"):
-        changed["data"] = f"{folder / kind}{colon}{place}"
-    elif place and not place.startswith("~") and (kind != "dataset" or ".py:" in place):
-        changed["data"] = f"{kind}{colon}{folder / place}"
-    for setting in ("strategy", "criterion"):
-        if is_file(name := getattr(told, setting)) and not name.startswith("~"):
-            changed[setting] = str(folder / name)
-    if told.weights is not None:
-        changed["weights"] = folder / told.weights
-    if told.model and ".py:" in told.model and not told.model.startswith("~"):
-        changed["model"] = str(folder / told.model)
-    return told if folder == Path.cwd() else told.model_copy(update=changed)
 
 
 # ---------------------------------------------------------------- the recording
