@@ -63,6 +63,9 @@ class CutsConfig(_Section):
 
     protect: tuple[str, ...] = ()
     """Layers that stay whole, by name or pattern: layer1.*"""
+    step: Literal["measure", "processor"] = "measure"
+    """What kept channels are rounded up to, where the inventory does not say: the step that this network shows on the
+    board, or the one that its processor's vectors suggest, unmeasured and some twenty seconds sooner."""
     minimum: Mapping[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Pattern of a layer's name → channels that it keeps at least; a whole block may still go."""
 
@@ -339,8 +342,19 @@ class RunConfig(_Section):
         return tuple(parse_target(text) for text in self.target)
 
 
-def load_config(path: Path | None, options: Mapping[str, Any]) -> RunConfig:
+QUICK: Mapping[str, Any] = {
+    "trials": 10,
+    "cuts": {"step": "processor"},
+    "recovery": {"finalists": 2, "epochs": 1.0, "min_steps": 80},
+}
+"""What ``--quick`` puts below run.yaml and the options: a first look in minutes, not the best that can be had."""
+
+
+def load_config(path: Path | None, options: Mapping[str, Any], *, quick: bool = False) -> RunConfig:
     """Return run.yaml with the command line's ``options`` (None: not given) over it.
+
+    Args:
+        quick: ``QUICK`` lies below both.
 
     Raises:
         ConfigError: unreadable, unknown key or unfit value, with file, line and the nearest known key.
@@ -348,7 +362,8 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> RunConfig:
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     document = yaml_files.read(path, ConfigError) if path else None
     try:
-        return RunConfig.model_validate({**(document.data if document else {}), **given})
+        written = {**(document.data if document else {}), **given}
+        return RunConfig.model_validate(_over(QUICK, written) if quick else written)
     except ValidationError as error:
         if document:
             yaml_files.validate(document, RunConfig)  # says where in the file, if it is the file's
@@ -357,3 +372,16 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> RunConfig:
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
         found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
         raise ConfigError(f"{where}{problem}{found}") from error
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``below`` with what ``above`` says in its place, sections setting by setting.
+
+    >>> _over({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}})
+    {'a': {'b': 4, 'c': 2}, 'd': 3}
+    """
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], Mapping) and isinstance(above[key], Mapping):
+            merged[key] = _over(below[key], above[key])
+    return merged

@@ -176,6 +176,12 @@ def run(
     record: Annotated[
         bool, typer.Option("--record", help="Keep the board's raw samples, so that the run can be played back.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: few trials, short fine-tuning; other settings still count.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Write the bundle there when the run has ended.")
+    ] = None,
     inventory: Inventory = None,
     runs: Runs = DEFAULT_RUNS,
     json: Json = False,
@@ -190,7 +196,7 @@ def run(
     }  # fmt: skip
     asked = Asked(
         device=device, config=config, options=options, epochs=epochs, resume=resume, inventory=inventory, runs=runs,
-        record=record,
+        record=record, quick=quick, output=output,
     )  # fmt: skip
     run_and_show(asked, json=json)
 

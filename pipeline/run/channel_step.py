@@ -23,7 +23,7 @@ from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import cut
 from pipeline.records import Group, Interval, SearchSpace
 from pipeline.run.context import Context
-from pipeline.store.facts import CHANNEL_STEP
+from pipeline.store.facts import CHANNEL_STEP, PRECISION
 
 _KEY = "channel step"
 COARSEST = 32
@@ -37,12 +37,18 @@ _DEVIATIONS = 1.96
 def channel_step(context: Context, network: fx.GraphModule, base_probe: bytes) -> int:
     """Return what kept channels are rounded up to: as the inventory says, else as measured, once in a run.
 
+    Where the run does without that measurement (``cuts: {step: processor}``), it is what the processor suggests.
+
     Raises:
         DeviceError, MeasureError: as ``Bench.probe``.
     """
     agent, store = context.agent, context.store
     if agent.device.channel_step is not None:
         return agent.device.channel_step
+    if context.config.cuts.step == "processor":
+        suggested = min(COARSEST, agent.channel_step)
+        context.listen(Note(f"channels are kept in steps of {suggested}, as {agent.device.name}'s processor suggests"))
+        return suggested
     known = store.get(CHANNEL_STEP)
     if known is None:
         context.listen(Stage("Find the board's channel step"))
@@ -122,7 +128,7 @@ def _shaped(space: SearchSpace, probed: Probed, i: int) -> Group:
 def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
     cuts = context.config.cuts
     space = search_space(network, context.example, step=1, protect=cuts.protect, minimum=cuts.minimum)
-    whole, uncut = weigh(network, context.example).macs, _uncut(context, network, bench)
+    whole, uncut = weigh(network, context.example).macs, _uncut(context)
 
     def saves(step: int) -> float | None:
         context.stop_if_asked()
@@ -136,12 +142,13 @@ def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
     return found_step(saves, min(COARSEST, context.agent.channel_step))
 
 
-def _uncut(context: Context, network: fx.GraphModule, bench: Bench) -> float:
-    """Return the latency over the base model's before anything is cut; it is the base's own unless it is INT8."""
-    if context.format.precision == FLOAT32:
+def _uncut(context: Context) -> float:
+    """Return the latency over the base model's before anything is cut: 1, or in INT8 what was decided by."""
+    decision = context.store.get(PRECISION)
+    if decision is None or decision.precision == FLOAT32 or decision.base is None:
         return 1.0
-    found = bench.probe("uncut", lambda: context.format.probe(network))
-    return found.ratio.value if found is not None and found.ratio is not None else 1.0
+    ratio = decision.base.measurement.ratio
+    return 1.0 if ratio is None else ratio.value
 
 
 def _narrowed(space: SearchSpace, step: int) -> Mapping[str, int]:

@@ -26,6 +26,7 @@ from pipeline.run.origin import remember_origin
 from pipeline.run.precision import base_accuracy_as_decided, with_precision
 from pipeline.run.provenance import describe
 from pipeline.run.round import limits_of_round, prune_once
+from pipeline.run.sample_input import write_sample
 from pipeline.run.splitting import store_splits
 from pipeline.store import Store
 from pipeline.store.facts import BASE, CHOSEN, MODES, PRECISION, SECONDS, TUNING
@@ -95,6 +96,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         store.add_artifact(replace(winner, chosen=True))
         store.set(CHOSEN, winner.id)
     store.finish()
+    write_sample(context.data, store.path)
     write_report(store, store.path / "report.html")
 
 
