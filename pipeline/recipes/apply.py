@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.errors import ModelError
 from pipeline.models.checkpoints import load_weights
 from pipeline.models.safetensors_io import weights_bytes
-from pipeline.pruning.dependency.dependency_graph import Coupling, dependency_graph
+from pipeline.pruning.dependency.dependency_graph import DependencyGraph, dependency_graph
 from pipeline.pruning.surgery.prune import Ranking, kept_channels, without
 from pipeline.pruning.surgery.weight_sparsity import set_to_zero
 from pipeline.pruning.trace import recordings
@@ -162,7 +162,7 @@ def _require_parameters(network: fx.GraphModule, recipe: Recipe) -> None:
         )
 
 
-def _require_same(here: Coupling, cut: Cut, shown: str) -> None:
+def _require_same(here: DependencyGraph, cut: Cut, shown: str) -> None:
     """Raise ModelError unless the network has the groups, of as many channels, and the blocks that the recipe cuts."""
     blocks = {block.name for block in here.blocks}
     differences = [difference for group in cut.groups for difference in _differences(here, group)]
@@ -175,7 +175,7 @@ def _require_same(here: Coupling, cut: Cut, shown: str) -> None:
         )
 
 
-def _differences(here: Coupling, told: GroupCut) -> Iterable[str]:
+def _differences(here: DependencyGraph, told: GroupCut) -> Iterable[str]:
     """Yield what is other about a group; its name is its first layer's."""
     group = here.groups.get(told.name)
     if group is None:
