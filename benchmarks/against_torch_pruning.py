@@ -72,24 +72,24 @@ class Scene:
     base: fx.GraphModule
     example: Tensor
     agent: Agent
-    probe: bytes
+    skeleton: bytes
     """The base model's skeleton."""
 
     def latency(self, net: fx.GraphModule) -> float:
         """Return a net's median latency over the base's, taking turns."""
         settings = replace(self.agent.device.measure, min_s=LONGER_S)
-        file = export(net, self.example, self.agent.limits)
-        found = self.agent.measure(file, "onnx", reference=(self.probe, "skeleton"), settings=settings)
+        file = export(net, self.example, self.agent.onnx_support)
+        found = self.agent.measure(file, "onnx", reference=(self.skeleton, "skeleton"), settings=settings)
         assert found.ratio is not None
         return found.ratio.value
 
     def fit(self, net: fx.GraphModule, kept: Mapping[str, Tensor]) -> None:
         """Fit a net's layers to what the base answers, as a run does with its finalists."""
-        told = RunConfig().recovery
+        told = RunConfig().fine_tuning
         images = self.data.train.batches(BATCH, limit=told.reconstruction_images)
-        reconstruct(net, TargetActivations(self.base, images, told.reconstruction_places), kept)
+        reconstruct(net, TargetActivations(self.base, images, told.reconstruction_samples), kept)
 
-    def judged(self, net: fx.GraphModule, seed: int) -> dict[str, float]:
+    def retarget(self, net: fx.GraphModule, seed: int) -> dict[str, float]:
         """Return a net's share of MACs, and its test accuracy before and after the fine-tuning."""
         train, test = self.data.train, self.data.test
         reestimate_batch_norm(net, train.batches(BATCH, limit=BATCH_NORM_IMAGES))
@@ -161,8 +161,8 @@ def _scene(told: argparse.Namespace, agent: Agent) -> Scene:
     model = load_model(told.model, classes=len(data.classes), channels=data.shape[0], weights=told.weights)
     example = next(data.train.batches(8))[0]
     base = trace(model, example, classes=len(data.classes))
-    probe = skeleton(export(base, example, agent.limits))
-    return Scene(data=data, model=model, base=base, example=example, agent=agent, probe=probe)
+    weightless = skeleton(export(base, example, agent.onnx_support))
+    return Scene(data=data, model=model, base=base, example=example, agent=agent, skeleton=weightless)
 
 
 def _judge_ours(scene: Scene, results: Results, runs: Path, run: str, target: float, seed: int) -> None:
@@ -178,7 +178,7 @@ def _judge_ours(scene: Scene, results: Results, runs: Path, run: str, target: fl
         net = prune(scene.base, space, plan.levels, ranking, scene.example)
         if method == FITTED:
             scene.fit(net, kept_channels(scene.base, surplus(space, plan.levels, ranking), scene.example))
-        _note(results, method, target, seed, latency=scene.latency(net), **scene.judged(net, seed))
+        _note(results, method, target, seed, latency=scene.latency(net), **scene.retarget(net, seed))
 
 
 def _methods(scene: Scene, peers: list[str]) -> dict[str, Make]:
@@ -214,7 +214,7 @@ def _judge_theirs(
         return
     for seed in range(seeds):
         if not results.find(what="net", method=method, target=target, seed=seed):
-            judged = scene.judged(make(found["ratio"], seed), seed)
+            judged = scene.retarget(make(found["ratio"], seed), seed)
             _note(results, method, target, seed, latency=found["latency"], **judged)
 
 

@@ -123,7 +123,7 @@ def _watched(device: Device, seconds: float) -> list[Process]:
     torch.manual_seed(0)
     with open_agent(device) as agent, _watch(device) as stop:
         agent.hold()
-        model = export(DigitsCNN(classes=10, channels=1).eval(), torch.randn(2, 1, 8, 8), agent.limits)
+        model = export(DigitsCNN(classes=10, channels=1).eval(), torch.randn(2, 1, 8, 8), agent.onnx_support)
         # No interval is as narrow as that, so it goes on to the end; and no idle windows, in which nothing runs.
         agent.measure(model, settings=replace(device.measure, min_s=seconds, max_s=seconds, ci_rel=1e-6, idle_s=0.0))
         seen = stop()

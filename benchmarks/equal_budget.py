@@ -3,7 +3,7 @@
     python benchmarks/equal_budget.py --data cifar10:DIR --model resnet20 --weights FILE [--fine-tune]
 
 An evaluation is what it is in a run: cut, layers behind the cuts fitted to what they answered on 256 images, accuracy
-on 1000 images of the search split, latency measured beside the base model. With --reconstruction-places 0 batch norm
+on 1000 images of the search split, latency measured beside the base model. With --reconstruction-samples 0 batch norm
 is re-estimated on those images, and no layer is fitted. What was evaluated once is kept on disk and serves every
 strategy and seed; networks that a run might train count if they meet the target when they are measured ten times as
 long. A strategy knows how many trials it has, so each budget is a search of its own. Told are means over the seeds: of
@@ -75,7 +75,7 @@ class Line:
 
 def main() -> None:
     told = _arguments()
-    names = ("data", "model", "weights", "criterion", "reconstruction_places", "latency", "lookahead")
+    names = ("data", "model", "weights", "criterion", "reconstruction_samples", "latency", "lookahead")
     results = Results(told.out, {name: str(getattr(told, name)) for name in names})
     with opened(config_of(told), told.cache, told.latency, told.inventory) as bed:
         for target, budget, seed, strategy in itertools.product(

@@ -33,7 +33,7 @@ from torch import fx
 from pipeline.config import RunConfig
 from pipeline.data import Split, load_data
 from pipeline.evaluation.candidate_builder import Built
-from pipeline.events import Event, Note, Stage, Step
+from pipeline.events import Event, Note, Stage, StageProgress
 from pipeline.models import load_model
 from pipeline.models.safetensors_io import weights_bytes
 from pipeline.predictors.cost_model import CostModel, CostTable, owners
@@ -109,7 +109,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _tell(event: Event) -> None:
-    if isinstance(event, Step) and event.done % TOLD_EVERY == 0 and "loss" in event.note:
+    if isinstance(event, StageProgress) and event.done % TOLD_EVERY == 0 and "loss" in event.note:
         print(f"  step {event.done}, {event.note}", flush=True)
     elif isinstance(event, (Stage, Note)):
         print(f"  {event.name if isinstance(event, Stage) else event.text}", flush=True)
@@ -133,7 +133,7 @@ def _trained_base(told: argparse.Namespace) -> Path:
     fine_tune(
         model, _some(data.train, told), settings, checkpoints=Checkpoints(slot=slot),
         accelerator=open_accelerator(told.accelerator),
-        on_step=lambda step, _, loss: _tell(Step(step, f"loss {loss:.3f}")),
+        on_step=lambda step, _, loss: _tell(StageProgress(step, f"loss {loss:.3f}")),
     )  # fmt: skip
     file.write_bytes(weights_bytes(model))
     slot.remove()

@@ -34,14 +34,14 @@ def main() -> None:
     torch.set_num_threads(1)
     strategy = _told(told.groups)
     settings = strategy.settings
-    _timed(f"{told.episodes} imagined episodes", lambda: strategy.imagine(told.episodes))
+    _timed(f"{told.episodes} imagined episodes", lambda: strategy.simulate(told.episodes))
     _timed(f"{len(strategy.replay.plans)} plans of the replay labelled anew", strategy.replay.label)
     _timed(f"{settings.updates} updates of {settings.batch_size}", lambda: strategy.update(settings.updates))
 
 
 def _told(groups: int) -> Dqn:
     """Return a DQN that was told of random plans; its network is hardly trained, which takes no part in time."""
-    toy = problem((1,) * groups, trials=2, dqn=DqnConfig(first_imagined=2 * MEASURED, first_updates=1))
+    toy = problem((1,) * groups, trials=2, dqn=DqnConfig(first_simulated_episodes=2 * MEASURED, first_updates=1))
     strategy, drawn = Dqn(toy), RandomSearch(toy)
     for index in range(MEASURED):
         strategy.tell(trial_of(toy, index, drawn.ask()))

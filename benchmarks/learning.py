@@ -32,13 +32,13 @@ LIMIT = 0.7
 TRIALS = 30
 ABLATIONS: dict[str, dict[str, object]] = {
     "whole": {},
-    "without the mask": {"without": ("mask",)},
-    "without imagination": {"first_imagined": 0, "imagined": 0},
-    "without imagined targets": {"without": ("goals",)},
-    "without warm start": {"without": ("warm_start",)},
+    "without the mask": {"ablate": ("mask",)},
+    "without imagination": {"first_simulated_episodes": 0, "simulated_episodes": 0},
+    "without imagined targets": {"ablate": ("goals",)},
+    "without warm start": {"ablate": ("warm_start",)},
     "3-step returns": {"n_step": 3},
 }
-POWER: dict[str, dict[str, object]] = {"whole": {}, "without power in the state": {"without": ("power",)}}
+POWER: dict[str, dict[str, object]] = {"whole": {}, "without power in the state": {"ablate": ("power",)}}
 
 
 def main() -> None:

@@ -146,9 +146,9 @@ def _most_kept(planner: Planner, plans: Indices) -> PruningPlan:
 
 def _latency(bed: Testbed, net: fx.GraphModule) -> float:
     agent = bed.context.agent
-    file = export(net, bed.context.example, agent.limits)
+    file = export(net, bed.context.example, agent.onnx_support)
     settings = replace(agent.device.measure, min_s=LONGER_S)
-    found = agent.measure(file, "onnx", reference=(bed.base.probe, "skeleton"), settings=settings)
+    found = agent.measure(file, "onnx", reference=(bed.base.skeleton, "skeleton"), settings=settings)
     assert found.ratio is not None
     return found.ratio.value
 

@@ -24,7 +24,7 @@ from pipeline.models import load_model
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import cut
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 
 EXAMPLE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -46,8 +46,8 @@ def main() -> None:
 
 
 def _row(agent: Agent, network: fx.GraphModule) -> list[str]:
-    plain, limits = _plain(network, agent.limits), agent.limits
-    found = agent.measure(export(network, EXAMPLE, limits), "onnx", reference=(plain, "onnx"))
+    plain, support = _plain(network, agent.onnx_support), agent.onnx_support
+    found = agent.measure(export(network, EXAMPLE, support), "onnx", reference=(plain, "onnx"))
     assert found.ratio is not None
     assert found.reference_p50_ms is not None
     return [
@@ -56,10 +56,10 @@ def _row(agent: Agent, network: fx.GraphModule) -> list[str]:
     ]  # fmt: skip
 
 
-def _plain(network: fx.GraphModule, limits: OnnxLimits) -> bytes:
+def _plain(network: fx.GraphModule, support: OnnxSupport) -> bytes:
     """Return torch's export as it comes."""
-    model = exported(network, (EXAMPLE[:1],), opset_of(limits), [INPUT], [OUTPUT])
-    model.ir_version = min(model.ir_version, limits.ir)
+    model = exported(network, (EXAMPLE[:1],), opset_of(support), [INPUT], [OUTPUT])
+    model.ir_version = min(model.ir_version, support.ir)
     data: bytes = model.SerializeToString()
     return data
 

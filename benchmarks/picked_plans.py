@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def _surprises(world: World, strategy: str, trials: int) -> NDArray[np.float64]:
-    """Return by how many predicted deviations each picked plan was off, probes of single cuts left out, (plans,)."""
+    """Return by how many predicted deviations each picked plan was off, single cuts left out, (plans,)."""
     told = replace(world.problem, trials=trials)
     picks, table, off = plugins.load(STRATEGIES, strategy).create(told), told.costs.tables["latency"], []
     for index in range(trials):

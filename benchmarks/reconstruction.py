@@ -31,7 +31,7 @@ WAYS = ("batch norm", "layers fitted")
 
 def main() -> None:
     told = _arguments()
-    names = ("data", "model", "weights", "criterion", "reconstruction_places", "target", "trials", "plans", "strategy")
+    names = ("data", "model", "weights", "criterion", "reconstruction_samples", "target", "trials", "plans", "strategy")
     results = Results(told.out, {name: str(getattr(told, name)) for name in names})
     with (
         opened(config_of(told), told.cache, "predicted", told.inventory) as bed,
@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
 
 def _with_batch_norm_alone(bed: Testbed, store: Store) -> Testbed:
     """Return the same network and the same cuts, judged without fitting layers; its figures go into ``store``."""
-    settings = bed.builder.settings.model_copy(update={"reconstruction_places": 0})
+    settings = bed.builder.settings.model_copy(update={"reconstruction_samples": 0})
     return replace(
         bed, builder=replace(bed.builder, settings=settings), context=replace(bed.context, store=store), shares={}
     )

@@ -98,7 +98,7 @@ def _run(told: argparse.Namespace) -> str:
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     with tempfile.TemporaryDirectory() as folder:
         config, inventory = Path(folder) / "run.yaml", Path(folder) / "inventory.yaml"
-        config.write_text(json.dumps({"recovery": {"finalists": 1, "finalist_epochs": 0, "epochs": 0}}))
+        config.write_text(json.dumps({"fine_tuning": {"finalists": 1, "finalist_epochs": 0, "epochs": 0}}))
         run = [sys.executable, "-m", "pipeline", "run", *arguments, "--config", str(config)]
         subprocess.run([*run, "--record"], check=True)
         with Store.open(told.runs, "latest") as store:
@@ -138,7 +138,7 @@ class Scene:
         return cls(
             base, space, rank(base, space, "l1", dependency_graph(base, example).groups, []), example,
             [part for images, _ in data.search.batches(BATCH, limit=told.search_images) for part in parts(images)],
-            TargetActivations(base, few, told.reconstruction_places),
+            TargetActivations(base, few, told.reconstruction_samples),
         )  # fmt: skip
 
     def floor(self, plan: PruningPlan) -> dict[str, float]:

@@ -27,8 +27,8 @@ from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.evaluation.candidate_builder import Builder, Built
 from pipeline.evaluation.device_bench import Bench
-from pipeline.events import Event, Listener, Note, Step
-from pipeline.export.format import Probe
+from pipeline.events import Event, Listener, Note, StageProgress
+from pipeline.export.format import Skeleton
 from pipeline.measurement.feasibility import deviations
 from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.models.safetensors_io import weights_bytes
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, model: str = "resnet20", w
     parser.add_argument("--weights", type=Path, required=weights is None, help=weights)
     parser.add_argument("--criterion", default=RunConfig().criterion, help="that ranks the channels")
     parser.add_argument(
-        "--reconstruction-places", type=int, default=RunConfig().evaluation.reconstruction_places,
+        "--reconstruction-samples", type=int, default=RunConfig().evaluation.reconstruction_samples,
         help="of each layer's answers, to which layers behind a cut are fitted; 0: batch norm alone is re-estimated",
     )  # fmt: skip
     parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="folder of what was measured once")
@@ -99,7 +99,7 @@ class Testbed:
     """Predicted latency of candidates by key, where predictions count as the truth."""
 
     def build(self, plan: PruningPlan) -> Built:
-        """Return a plan's candidate; its probe is empty where nothing will be measured."""
+        """Return a plan's candidate; its skeleton is empty where nothing will be measured."""
         store, key = self.context.store, self.builder.space.key(plan.levels)
         self.shares[key] = self.predicted(plan)
         known = store.get(_CANDIDATE.of(key))
@@ -108,8 +108,8 @@ class Testbed:
             store.set(_CANDIDATE.of(key), built.candidate)
             return built
         needed = self.latency == "measured" and store.recall(f"{self.bench.round}:{key}") is None
-        probe = self.builder.probe(plan.levels) if needed else Probe(b"", 0, "")
-        return Built(known, probe, {})
+        weightless = self.builder.skeleton(plan.levels) if needed else Skeleton(b"", 0, "")
+        return Built(known, weightless, {})
 
     def measure(self, built: Built) -> tuple[Measurement, bool]:
         """Return a candidate's figures; measured to the end, whatever the target, so that every search may use them."""
@@ -175,8 +175,8 @@ class Testbed:
         """
         name = self.builder.space.key(plan.levels)
         if settings:
-            told = self.context.config.recovery
-            name += f" fitted to {told.reconstruction_images}, {told.reconstruction_places} after {settings}"
+            told = self.context.config.fine_tuning
+            name += f" fitted to {told.reconstruction_images}, {told.reconstruction_samples} after {settings}"
         fact = _TEST_ACCURACY.of(name)
         known = self.context.store.get(fact)
         if known is None:
@@ -201,7 +201,7 @@ def _tell(event: Event) -> None:
     """Say what is measured before the first search."""
     if isinstance(event, Note):
         print(f"  {event.text}", file=sys.stderr, flush=True)
-    elif isinstance(event, Step) and event.done % 10 == 0:
+    elif isinstance(event, StageProgress) and event.done % 10 == 0:
         print(f"  {event.done} single cuts are known", file=sys.stderr, flush=True)
 
 
@@ -224,8 +224,8 @@ def opened(
         if config.weights is None:
             store.set(BASE_WEIGHTS, store.put_blob(weights_bytes(inputs.model)))
         base = make_base(context, inputs.model)
-        bench = Bench(agent, store, base.probe)
-        step = channel_step(context, base.network, base.probe)
+        bench = Bench(agent, store, base.skeleton)
+        step = channel_step(context, base.network, base.skeleton)
         whole = builder_of(context, base.network, search_space(base.network, context.example, step=step))
         space, costs = space_and_costs(context, base, whole, bench, {})
         builder = replace(whole, space=space)
@@ -239,7 +239,7 @@ def config_of(told: argparse.Namespace) -> RunConfig:
     """Return the run that the arguments describe."""
     return RunConfig(
         data=told.data, model=told.model, weights=told.weights, criterion=told.criterion, threads=told.threads,
-        evaluation=EvaluationConfig(reconstruction_places=told.reconstruction_places),
+        evaluation=EvaluationConfig(reconstruction_samples=told.reconstruction_samples),
     )  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def _config(model: str, told: argparse.Namespace) -> Path:
         {
             "model": model, "data": told.data, "target": told.target, "trials": told.trials, "seed": told.seed,
             "threads": told.threads, "base_training": {"epochs": told.base_epochs},
-            "recovery": {"epochs": told.epochs},
+            "fine_tuning": {"epochs": told.epochs},
         }
     )  # fmt: skip
     path: Path = told.runs / f"{model}.yaml"
@@ -123,7 +123,7 @@ def _side_by_side(store: Store, chosen: Artifact, data: DataSet, agent: Agent) -
     model = load_model(str(config.model), classes=len(data.classes), channels=data.shape[0], weights=None)
     model.load_state_dict(load_file(store.blob(store.get(BASE_WEIGHTS))))
     example = next(data.train.batches(8))[0]
-    base = export(trace(model, example, classes=len(data.classes)), example, agent.limits)
+    base = export(trace(model, example, classes=len(data.classes)), example, agent.onnx_support)
     pruned = store.blob(chosen.files["model.onnx"]).read_bytes()
     settings = replace(agent.device.measure, min_s=3.0)
     return agent.measure(pruned, "onnx", reference=(base, "onnx"), settings=settings)

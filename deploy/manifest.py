@@ -51,14 +51,14 @@ def _model(artifact: Artifact) -> dict[str, Any]:
 
 def _input(facts: BundleFacts) -> dict[str, Any]:
     shape = facts.input_shape
-    told = {"name": facts.input_name, "shape": list(shape), "layout": layout(shape), "type": "float32"}
+    tensor = {"name": facts.input_name, "shape": list(shape), "layout": layout(shape), "type": "float32"}
     normalisation = {"mean": list(facts.mean), "std": list(facts.std)}
     if len(shape) == 2:
         formula = {"formula": "(value - mean) / std, each channel for itself"}
-        return {**told, "kind": "signal", "normalisation": {**normalisation, **formula}}
+        return {**tensor, "kind": "signal", "normalisation": {**normalisation, **formula}}
     first = "scaled to cover the shape" if facts.resize is None else f"its shorter side scaled to {facts.resize}"
     return {
-        **told,
+        **tensor,
         "kind": "image",
         "upright": "turned as EXIF says",
         "depth": "8 bits; of 16 the upper 8, of floats from 0 to 1 the nearest; transparency is left out",

@@ -65,7 +65,7 @@ def profile(
         require_writable(record.parent)
     recorder = Recorder()
     with open_agent(registered, on_event=on_event, record=recorder.heard if record else None) as agent:
-        require_usable(registered.format, data, agent.limits, shown=str(file))
+        require_usable(registered.format, data, agent.onnx_support, shown=str(file))
         agent.hold()
         settings = agent.settings_for(registered.measure)
         each = part_of(longer(settings, WHOLE))

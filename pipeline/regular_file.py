@@ -87,7 +87,7 @@ def exists(path: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a path names a regular file; False where it cannot be told, as of names that are too long."""
+    """Return whether a path names a regular file; False where that cannot be known, as of names that are too long."""
     try:
         return stat.S_ISREG(_status(path).st_mode)
     except OSError:

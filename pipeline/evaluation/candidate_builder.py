@@ -1,4 +1,4 @@
-"""Candidate builder: cut the network, reconstruct its layers, read its accuracy, write its weightless probe.
+"""Candidate builder: cut the network, reconstruct its layers, read its accuracy, write its skeleton.
 
 A pure function of the plan and of what the builder was made with; nothing here knows a device.
 """
@@ -12,9 +12,9 @@ from functools import cached_property
 
 from torch import Tensor, fx
 
-from pipeline.config import EvaluationConfig, RecoveryConfig
+from pipeline.config import EvaluationConfig, FineTuningConfig
 from pipeline.data import DataSet
-from pipeline.export.format import Format, Probe
+from pipeline.export.format import Format, Skeleton
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
@@ -26,10 +26,10 @@ from pipeline.training.accelerator import cpu
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A candidate, the probe that stands for it on the device, and the seconds that each stage took."""
+    """A candidate, the skeleton that stands for it on the device, and the seconds that each stage took."""
 
     candidate: Candidate
-    probe: Probe
+    skeleton: Skeleton
     seconds: dict[str, float]
 
 
@@ -42,7 +42,7 @@ class Builder:
     ranking: Ranking
     data: DataSet
     settings: EvaluationConfig
-    recovery: RecoveryConfig
+    fine_tuning: FineTuningConfig
     format: Format
     example: Tensor = field(repr=False)
     """A few real, normalised images."""
@@ -71,7 +71,7 @@ class Builder:
     def _fit(
         self, pruned: fx.GraphModule, units: Mapping[str, Tensor], answers: Callable[[], TargetActivations]
     ) -> None:
-        if self.settings.reconstruction_places:
+        if self.settings.reconstruction_samples:
             reconstruct(pruned, answers(), kept_channels(self.base, units, self.example))
         else:
             self._reestimate(pruned)
@@ -83,14 +83,14 @@ class Builder:
     def _answers(self) -> TargetActivations:
         """What the base network's layers answer, to which those of candidates are fitted."""
         few = min(BATCH, self.settings.batch_norm_images)
-        return self._answered(few, self.settings.reconstruction_places)
+        return self._answered(few, self.settings.reconstruction_samples)
 
     def _more_answers(self) -> TargetActivations:
         """Return what finalists are fitted to."""
-        told = self.recovery
-        if told.reconstruction_places == 0:
+        settings = self.fine_tuning
+        if settings.reconstruction_samples == 0:
             return self._answers
-        return self._answered(told.reconstruction_images, told.reconstruction_places)
+        return self._answered(settings.reconstruction_images, settings.reconstruction_samples)
 
     def _answered(self, images: int, places: int) -> TargetActivations:
         return TargetActivations(self.base, self.data.train.batches(BATCH, limit=images), places)
@@ -99,10 +99,10 @@ class Builder:
         """Return the share of right answers on the search split."""
         return accuracy(network, self.data.search, self.settings.search_images)
 
-    def probe(self, levels: tuple[int, ...]) -> Probe:
+    def skeleton(self, levels: tuple[int, ...]) -> Skeleton:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
         network = prune(self.base, self.space, levels, self.ranking, self.example)
-        return self.format.probe(network)
+        return self.format.skeleton(network)
 
     def build(self, plan: PruningPlan) -> Built:
         """Return the plan's candidate.
@@ -119,7 +119,7 @@ class Builder:
             clock.lap("cut")
             share = self.accuracy(network)
             clock.lap("accuracy")
-        probe = self.format.probe(network)
+        skeleton = self.format.skeleton(network)
         clock.lap("export")
         measures = measures_of(network, self.example)
         clock.lap("weigh")
@@ -127,10 +127,10 @@ class Builder:
             key=self.space.network_key(plan),
             accuracy=share,
             **asdict(measures),
-            size_bytes=probe.size_bytes,
-            probe_bytes=len(probe.data),
+            size_bytes=skeleton.size_bytes,
+            probe_bytes=len(skeleton.data),
         )
-        return Built(candidate, probe, clock.seconds)
+        return Built(candidate, skeleton, clock.seconds)
 
 
 class _Clock:

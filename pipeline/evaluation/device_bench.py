@@ -11,7 +11,7 @@ from pipeline import serialization
 from pipeline.devices.agent_client import Agent, Kind
 from pipeline.errors import DeviceError
 from pipeline.evaluation.candidate_builder import Built
-from pipeline.export.format import Probe
+from pipeline.export.format import Skeleton
 from pipeline.measurement import retries
 from pipeline.measurement.between_processes import Spread, between_processes
 from pipeline.measurement.calibration import Calibration
@@ -45,7 +45,7 @@ class Bench:
 
     agent: Agent
     store: Store
-    base_probe: bytes
+    base_skeleton: bytes
     """Skeleton of the base model: every candidate takes turns with it."""
     round: int = 1
     limits: Mapping[Metric, float] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Bench:
             DeviceError: they stay invalid.
         """
         each = self.agent.device.measure
-        return self._required(BASE, lambda settings: self._beside_base(self.base_probe, settings=settings), each)
+        return self._required(BASE, lambda settings: self._beside_base(self.base_skeleton, settings=settings), each)
 
     @property
     def spreads(self) -> dict[Metric, Spread]:
@@ -88,9 +88,9 @@ class Bench:
         """
         limit, spread = self.limits.get("latency"), self.spreads.get("latency")
         room = math.exp(_ROOM * spread.between) if spread else 1.0
-        return self._figures(built.candidate.key, lambda: built.probe, limit * room if limit else None)
+        return self._figures(built.candidate.key, lambda: built.skeleton, limit * room if limit else None)
 
-    def probe(self, key: str, skeleton: Callable[[], Probe]) -> Measurement | None:
+    def measure_skeleton(self, key: str, skeleton: Callable[[], Skeleton]) -> Measurement | None:
         """Return the figures of the network named ``key``, None where they stay invalid.
 
         Its skeleton is asked for only if it is not known.
@@ -101,15 +101,15 @@ class Bench:
         _log.warning("%s: %s (%s)", key, retries.describe_quarantine(found), retries.explain_flags(found))
         return None
 
-    def again(self, probe: Probe) -> Measurement:
+    def again(self, skeleton: Skeleton) -> Measurement:
         """Return a candidate's figures, valid or not, measured anew in several processes.
 
         Raises:
             MeasureError, DeviceError: as ``Agent.measure``.
         """
-        key = self._key(f"structure {probe.structure} again")
+        key = self._key(f"structure {skeleton.structure} again")
         each = part_of(longer(self.agent.device.measure, WHOLE))
-        return self._several(key, lambda settings: self._beside_base(probe.data, settings=settings), each)
+        return self._several(key, lambda settings: self._beside_base(skeleton.data, settings=settings), each)
 
     def whole(
         self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: Kind = "onnx"
@@ -140,21 +140,21 @@ class Bench:
         return f"{self.round}:{key}"
 
     def _figures(
-        self, key: str, skeleton: Callable[[], Probe], reject_above: float | None = None
+        self, key: str, skeleton: Callable[[], Skeleton], reject_above: float | None = None
     ) -> tuple[Measurement, bool]:
         """Return a network's figures, and whether they were known: its own, or sound ones of its structure."""
         own = self._key(key)
         if (known := self.store.recall(own)) is not None:
             return known, True
-        probe = skeleton()
-        structure = self._key(f"structure {probe.structure}")
+        made = skeleton()
+        structure = self._key(f"structure {made.structure}")
         alike = self.store.recall(structure)
         if alike is not None and (reject_above is not None or not alike.early):
             self.store.remember(own, alike)
             return alike, True
         fresh = self._widened(
             self._taken(
-                own, lambda settings: self._beside_base(probe.data, settings=settings, reject_above=reject_above)
+                own, lambda settings: self._beside_base(made.data, settings=settings, reject_above=reject_above)
             )
         )
         self.store.remember(own, fresh)
@@ -165,7 +165,7 @@ class Bench:
     def _beside_base(
         self, model: bytes, kind: Kind = "skeleton", *, settings: MeasureSettings, reject_above: float | None = None
     ) -> Measurement:
-        reference: tuple[bytes, Kind] = (self.base_probe, "skeleton")
+        reference: tuple[bytes, Kind] = (self.base_skeleton, "skeleton")
         return self.agent.measure(model, kind, reference=reference, settings=settings, reject_above=reject_above)
 
     def _required(
@@ -208,15 +208,15 @@ class Bench:
         self,
         key: str,
         measure: Callable[[MeasureSettings], Measurement],
-        told: MeasureSettings | None = None,
+        settings: MeasureSettings | None = None,
         *,
         exact: bool = True,
     ) -> Measurement:
-        settings = told or self.agent.device.measure
+        chosen = settings or self.agent.device.measure
         return retries.measure_with_retries(
-            lambda settle_s: measure(replace(settings, settle_s=max(settings.settle_s, settle_s))),
+            lambda settle_s: measure(replace(chosen, settle_s=max(chosen.settle_s, settle_s))),
             tolerant=self.tolerant,
-            ci_rel=settings.ci_rel,
+            ci_rel=chosen.ci_rel,
             exact=exact,
             passes=_Stored(self.store, _passes(key)),
         )

@@ -127,8 +127,8 @@ def cut_of(
 def to_text(recipe: Recipe) -> str:
     """Return a recipe as JSON."""
     plain = serialization.dump(recipe)
-    for cut, told in zip(recipe.cuts, plain["cuts"], strict=True):
-        told["removed_blocks"] = list(cut.removed_blocks)  # for the reader: it follows from the groups
+    for cut, written in zip(recipe.cuts, plain["cuts"], strict=True):
+        written["removed_blocks"] = list(cut.removed_blocks)  # for the reader: it follows from the groups
     version = VERSION if any(cut.zeros for cut in recipe.cuts) else 1
     return serialization.to_text({"recipe": version, **plain}) + "\n"
 

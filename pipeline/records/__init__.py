@@ -6,7 +6,7 @@ from pipeline.records.device import (
     DeviceFacts,
     LockSettings,
     MeasureSettings,
-    OnnxLimits,
+    OnnxSupport,
     PowerSettings,
     SshAddress,
 )
@@ -42,7 +42,7 @@ __all__ = [
     "LockSettings",
     "MeasureSettings",
     "Measurement",
-    "OnnxLimits",
+    "OnnxSupport",
     "Positive",
     "PositiveOnceFloat",
     "Power",

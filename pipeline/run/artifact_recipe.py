@@ -57,16 +57,16 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
 
 def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
     """Return what a bundle says of where its network came from; the space is the one that its round cut."""
-    told, classes, versions = store.required(INPUT), store.required(CLASSES), store.required(VERSIONS)
+    network_input, classes, versions = store.required(INPUT), store.required(CLASSES), store.required(VERSIONS)
     config = store.required(CONFIG)
-    fitting = told.get("fitting") or {}
+    fitting = network_input.get("fitting") or {}
     return BundleFacts(
         run_id=store.id,
         classes=tuple(classes),
-        input_name=told["name"],
-        input_shape=tuple(told["shape"]),
-        mean=tuple(told["mean"]),
-        std=tuple(told["std"]),
+        input_name=network_input["name"],
+        input_shape=tuple(network_input["shape"]),
+        mean=tuple(network_input["mean"]),
+        std=tuple(network_input["std"]),
         resize=fitting.get("resize"),
         interpolation=fitting.get("interpolation", "bilinear"),
         space=space_of_round(store, artifact.round),

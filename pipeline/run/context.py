@@ -12,7 +12,7 @@ from pipeline.config import RunConfig
 from pipeline.data import DataSet
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import StoppedError
-from pipeline.events import Listener, Step
+from pipeline.events import Listener, StageProgress
 from pipeline.export.format import Format
 from pipeline.store import Store
 from pipeline.store.facts import TUNING
@@ -54,7 +54,7 @@ class Context:
     def step(self, done: int, note: str = "") -> None:
         """Say how far the stage has come, unless the user asked to stop."""
         self.stop_if_asked()
-        self.listen(Step(done, note))
+        self.listen(StageProgress(done, note))
 
     def train_step(self, step: int, _: int, loss: float) -> None:
         """Say how far a training has come; what ``fine_tune`` calls after each step."""

@@ -66,10 +66,10 @@ class Finals:
             return trial
         self.context.stop_if_asked()
         self.context.listen(Stage(f"Measure candidate {trial.index} longer: too near the target to tell"))
-        again = self.bench.again(self.builder.probe(trial.plan.levels))
+        again = self.bench.again(self.builder.skeleton(trial.plan.levels))
         measured = trial.measurement if why_invalid(again) else again
-        told = f"candidate {trial.index} misses the target, measured longer"
-        meets = self._meets(measured, trial.candidate.size_bytes, trial.candidate.sparsity, told)
+        problem = f"candidate {trial.index} misses the target, measured longer"
+        meets = self._meets(measured, trial.candidate.size_bytes, trial.candidate.sparsity, problem)
         return replace(trial, measurement=measured) if meets else None
 
     def train_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
@@ -125,15 +125,15 @@ class Finals:
         last = self.bench.round == config.rounds and not self.context.compared
         network = self.network(brief)
         images = data.everything_but_test() if last else data.train
-        told = config.recovery
-        settings = settings_of(told, epochs=told.epochs, min_steps=told.min_steps, seed=config.seed)
+        section = config.fine_tuning
+        settings = settings_of(section, epochs=section.epochs, min_steps=section.min_steps, seed=config.seed)
         title = f"Fine-tune the chosen one, {brief.trial}"
         self._train(name, network, brief.plan, images, settings, title, unseen=not last)
         # Splits that have been trained on say nothing any more: there the brief one's figures stay.
         validation = brief.validation_accuracy if last else self._validated(network)
         artifact = replace(brief, id=name, validation_accuracy=validation)
         full = self.artifacts.build(artifact, network, brief.after.search_accuracy if last else None)
-        self._tell_of_a_miss(full)
+        self._warn_of_miss(full)
         return full
 
     def meets_targets(self, artifact: Artifact) -> bool:
@@ -143,13 +143,13 @@ class Finals:
         that no luck is in the figures that the user is given.
         """
         after = artifact.after
-        told = f"finalist {artifact.trial} misses the target as a whole file"
-        return self._meets(after.measurement, after.size_bytes, after.sparsity, told)
+        problem = f"finalist {artifact.trial} misses the target as a whole file"
+        return self._meets(after.measurement, after.size_bytes, after.sparsity, problem)
 
     def announce(self, scores: Mapping[str, float]) -> None:
         """Say how finalists compare on the validation split, the best first."""
-        told = ", ".join(f"{name} {score:.1%}" for name, score in sorted(scores.items(), key=lambda s: -s[1]))
-        self.context.listen(Note(f"on the validation split: {told}"))
+        ranked = ", ".join(f"{name} {score:.1%}" for name, score in sorted(scores.items(), key=lambda s: -s[1]))
+        self.context.listen(Note(f"on the validation split: {ranked}"))
 
     def network(self, artifact: Artifact) -> fx.GraphModule:
         """Return an artifact's network with its stored weights."""
@@ -197,18 +197,18 @@ class Finals:
             name=name, title=title, teacher=self.base.network, unseen=unseen, hold_zeros=bool(plan.zeros),
         )  # fmt: skip
 
-    def _tell_of_a_miss(self, full: Artifact) -> None:
+    def _warn_of_miss(self, full: Artifact) -> None:
         """Say where the fresh measurement of the chosen one lies beyond a target, as that of every second one at it."""
         after = full.after
         if self._misses(after.measurement, after.size_bytes, after.sparsity):
             said = "measured afresh, the chosen one is beyond a target that it met when it was chosen"
             self.context.listen(Note(f"{said}: {self._measured_beyond(after.measurement)}"))
 
-    def _meets(self, measurement: Measurement, size_bytes: int, sparsity: float | None, told: str) -> bool:
-        """Return whether a network meets every target as measured beside the base model; if not, ``told`` is said."""
+    def _meets(self, measurement: Measurement, size_bytes: int, sparsity: float | None, problem: str) -> bool:
+        """Return whether a network meets every target as measured beside the base model; if not, says ``problem``."""
         if self._misses(measurement, size_bytes, sparsity) == 0:
             return True
-        self.context.listen(Note(f"{told} ({self._measured_beyond(measurement) or 'too large'}): left out"))
+        self.context.listen(Note(f"{problem} ({self._measured_beyond(measurement) or 'too large'}): left out"))
         return False
 
     def _measured_beyond(self, measurement: Measurement) -> str:

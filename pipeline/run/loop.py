@@ -53,7 +53,7 @@ def search(
     """Yield ``trials`` trials, numbered from ``first``; a failed candidate is a trial with a failure.
 
     Args:
-        known: trials of an earlier part of this run, by index: told to the strategy, not tried again.
+        known: trials of an earlier part of this run, by index: passed to the strategy, not tried again.
         lookahead: how many candidates are begun before the last one is through.
         stopping: True ends the search after the trials that are begun.
         watch: notes what new trials spend their time on.

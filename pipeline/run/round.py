@@ -43,12 +43,12 @@ def prune_once(
     """
     store = context.store
     context.listen(Stage("Find what can be pruned"))
-    cuts = context.config.cuts
-    step = 1 if "density" in limits else channel_step(context, network, base.probe)
-    space = search_space(network, context.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
-    context.listen(Note(describe_weights(network, cuts.protect) if "density" in limits else describe_space(space)))
+    pruning = context.config.pruning
+    step = 1 if "density" in limits else channel_step(context, network, base.skeleton)
+    space = search_space(network, context.example, step=step, protect=pruning.protect, minimum=pruning.min_channels)
+    context.listen(Note(describe_weights(network, pruning.protect) if "density" in limits else describe_space(space)))
     builder = builder_of(context, network, space)
-    bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
+    bench = Bench(context.agent, store, base.skeleton, round=number, limits=limits)
     finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
     winner = next((a for a in store.artifacts() if a.id == store.get(WINNER.of(number))), None)
     if winner is None:
@@ -89,7 +89,7 @@ def builder_of(context: Context, network: fx.GraphModule, space: SearchSpace) ->
     config, data = context.config, context.data
     images = data.train.batches(BATCH, limit=config.evaluation.ranking_images)
     return Builder(
-        base=network, space=space, data=data, settings=config.evaluation, recovery=config.recovery,
+        base=network, space=space, data=data, settings=config.evaluation, fine_tuning=config.fine_tuning,
         format=context.format, example=context.example,
         ranking=rank(
             network, space, config.criterion, dependency_graph(network, context.example).groups, images,
@@ -110,9 +110,9 @@ def space_and_costs(
     if "density" in limits:
         return whole, CostModel({})
     context.listen(Stage("Measure single cuts", len(single_cuts(whole))))
-    probed = measure_cuts(whole, bench, builder, context.step)
-    space = whole if "size" in limits else without_plateaus(whole, probed)
-    costs = cost_tables(space, probed, size=space.parameters / base.figures.parameters)
+    profile = measure_cuts(whole, bench, builder, context.step)
+    space = whole if "size" in limits else without_plateaus(whole, profile)
+    costs = cost_tables(space, profile, size=space.parameters / base.figures.parameters)
     for sentence in why_not_faster(space, costs.tables["latency"], base.figure("latency"), unshaped=whole):
         context.listen(Note(sentence))
     return space, costs

@@ -46,7 +46,7 @@ def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
     if not ranked:
         return None
     context = finals.context
-    rungs = rungs_of(context.config.recovery, len(ranked), context.config.seed)
+    rungs = rungs_of(context.config.fine_tuning, len(ranked), context.config.seed)
     if len(rungs) > 1:
         context.listen(Note(cost(rungs, len(context.data.train))))
     failures = Failures(context.listen, len(ranked))

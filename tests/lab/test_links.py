@@ -44,7 +44,7 @@ MEASURE = {
     "block_s": 0.02,
     "ci_rel": 0.5,
     "processes": 1,
-    "others_cores": 64,
+    "max_background_cores": 64,
 }
 SSH = {"connect_timeout_s": 3.0, "retries": 2}
 

@@ -15,7 +15,7 @@ from pipeline import serialization
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.signals import StartUp, asked_to_stop
 from pipeline.cli.views.live import view
-from pipeline.cli.views.lock_wait import told_when_waiting
+from pipeline.cli.views.lock_wait import print_when_waiting
 from pipeline.cli.views.run import table_of
 from pipeline.config import RunConfig, load_config
 from pipeline.devices.stored_calibrations import store_calibration
@@ -41,7 +41,7 @@ _LEGEND = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class CalibrateArguments:
     """What was typed after `pipeline devices calibrate`."""
 
     device: Device
@@ -51,7 +51,7 @@ class Asked:
     data: str | None
 
 
-def calibrate_and_show(asked: Asked, *, json: bool) -> None:
+def calibrate_and_show(arguments: CalibrateArguments, *, json: bool) -> None:
     """Measure, print what came of it, and keep it with the device.
 
     Raises:
@@ -59,8 +59,8 @@ def calibrate_and_show(asked: Asked, *, json: bool) -> None:
         StoppedError, DeviceError, MeasureError: it ended early; what was measured until then is printed, and kept if
             it is enough.
     """
-    config = load_config(None, {"model": asked.model, "data": asked.data})
-    budget_s = None if asked.budget is None else seconds_of(asked.budget)
+    config = load_config(None, {"model": arguments.model, "data": arguments.data})
+    budget_s = None if arguments.budget is None else seconds_of(arguments.budget)
     with ExitStack() as stack:
         stopping = stack.enter_context(asked_to_stop())
         with view() as show:
@@ -68,22 +68,22 @@ def calibrate_and_show(asked: Asked, *, json: bool) -> None:
             with start.ended_at_once():
                 show(Stage("Load torch"))
                 from pipeline.evaluation.self_comparison import (
-                    measured,  # takes seconds: what was mistyped is told before
+                    measured,  # takes seconds: what was mistyped is reported before
                 )
 
-                agent, probe, model = _ready(asked.device, config, stack, show)
+                agent, skeleton, model = _ready(arguments.device, config, stack, show)
                 conditions = Conditions.of(agent.device, agent.facts, agent.settings_for(agent.device.measure))
-                plan = _plan(agent, asked.measurements, budget_s)
+                plan = _plan(agent, arguments.measurements, budget_s)
                 show(Note(_beforehand(plan, model)))
             found: list[Single] = []
             ended: PipelineError | None = None
             try:
-                for single in measured(agent, probe, plan, listen=show, stopping=stopping):
+                for single in measured(agent, skeleton, plan, listen=show, stopping=stopping):
                     found.append(single)
             except (StoppedError, DeviceError, MeasureError) as error:
                 ended = error
-        calibration = _made_of(found, plan, asked.device, conditions, model, ended)
-        _keep_and_print(asked.device, calibration, json)
+        calibration = _made_of(found, plan, arguments.device, conditions, model, ended)
+        _keep_and_print(arguments.device, calibration, json)
     if ended is not None:
         raise ended
 
@@ -110,10 +110,10 @@ def _ready(device: Device, config: RunConfig, stack: ExitStack, listen: Listener
     listen(Stage(f"Load {config.data}"))
     inputs = load_inputs(config, listen=listen)
     listen(Stage(f"Connect to {device.name}"))
-    agent = stack.enter_context(open_agent(device, on_event=told_when_waiting()))
-    probe = format_of(inputs, agent, listen).probe(inputs.network)
+    agent = stack.enter_context(open_agent(device, on_event=print_when_waiting()))
+    skeleton = format_of(inputs, agent, listen).skeleton(inputs.network)
     agent.hold()
-    return agent, probe.data, config.model or default_model(inputs.data)
+    return agent, skeleton.data, config.model or default_model(inputs.data)
 
 
 def _plan(agent: Agent, measurements: int | None, budget_s: float | None) -> Plan:

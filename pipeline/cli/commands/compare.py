@@ -127,7 +127,7 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
         with Store.open(runs, name, write=True) as store:
             require_cuts(store)
             require_board(store)
-            told, board = stored_settings(store, inventory)
+            config, board = stored_settings(store, inventory)
             err.print(f"baselines of run [bold]{name}[/] on {board.name}: {', '.join(wanted)}", markup=True)
             from pipeline.baselines.static import make_baselines  # torch takes seconds to import
             from pipeline.run.runner import prepared
@@ -136,7 +136,7 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
             with asked_to_stop() as stopping, view() as listen, ExitStack() as stack:
                 with ended_at_once():
                     ready = stack.enter_context(
-                        prepared(told, board, listen=listen, weights_known=True, splits=stored_splits(store))
+                        prepared(config, board, listen=listen, weights_known=True, splits=stored_splits(store))
                     )
                 make_baselines(ready, store, listen=listen, stopping=stopping)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import Data, Inventory, Json, Model
-from pipeline.cli.views.lock_wait import told_when_waiting
+from pipeline.cli.views.lock_wait import print_when_waiting
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.sessions import host_keys
 from pipeline.errors import DeviceError, HostKeyChangedError, PythonMissingError, UserError
@@ -50,7 +50,7 @@ def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
     ssh = device.ssh
     address = None if ssh is None else f"{ssh.user + '@' if ssh.user else ''}{ssh.host}:{ssh.port}"
     power = device.power.backend
-    told = {} if shown else {"recording": device.recording, "problem": None}
+    more = {} if shown else {"recording": device.recording, "problem": None}
     return {
         "name": device.name,
         "kind": device.kind,
@@ -58,7 +58,7 @@ def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
         "runtime": device.runtime,
         "power": {"null": "not measured", "auto": "if readable"}.get(power, power) if shown else power,
         "tags": ", ".join(device.tags) if shown else list(device.tags),
-        **told,
+        **more,
     }
 
 
@@ -104,7 +104,7 @@ def doctor(
 
     device = _real(load_inventory(inventory, partial=True).device(name))
     with err.status(f"watching {name} for {2 * seconds:g} s …"):
-        findings = examine(device, seconds, on_event=told_when_waiting())
+        findings = examine(device, seconds, on_event=print_when_waiting())
     _print_findings(findings, json)
 
 
@@ -124,11 +124,11 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Measure a network beside itself: how often its intervals hold the truth; kept with the device."""
-    from pipeline.cli.commands.calibrate import Asked, calibrate_and_show  # as above
+    from pipeline.cli.commands.calibrate import CalibrateArguments, calibrate_and_show  # as above
 
     device = _real(load_inventory(inventory, partial=True).device(name))
-    asked = Asked(device=device, measurements=measurements, budget=budget, model=model, data=data)
-    calibrate_and_show(asked, json=json)
+    arguments = CalibrateArguments(device=device, measurements=measurements, budget=budget, model=model, data=data)
+    calibrate_and_show(arguments, json=json)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from pipeline.cli.console import err
 _EVERY_S = 10.0
 
 
-def told_when_waiting() -> Callable[[Mapping[str, object]], None]:
+def print_when_waiting() -> Callable[[Mapping[str, object]], None]:
     """Return a listener for an agent's events that prints the board's holder, at first and now and then."""
     next_s = 0.0
 

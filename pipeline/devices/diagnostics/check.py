@@ -66,7 +66,7 @@ def check_device(device: Device) -> list[Finding]:
 
 
 def without_retries(device: Device) -> Device:
-    """Return the device without retries: what fails is to be told, not tried again."""
+    """Return the device without retries: a failure is reported, not retried."""
     return replace(device, ssh=replace(device.ssh, retries=0)) if device.ssh else device
 
 
@@ -163,8 +163,8 @@ def _board(agent: Agent) -> Iterator[Finding]:
 def _runtime(agent: Agent) -> Finding:
     wanted, there = agent.device.runtime, agent.facts.runtimes
     if wanted in there:
-        limits = agent.limits
-        loads = f"ONNX opset <= {limits.opset}, IR <= {limits.ir}" if agent.device.format == "onnx" else "TFLite"
+        support = agent.onnx_support
+        loads = f"ONNX opset <= {support.opset}, IR <= {support.ir}" if agent.device.format == "onnx" else "TFLite"
         return Finding("runtime", True, f"{wanted} {there[wanted]}: {loads}")
     found = ", ".join(sorted(there)) or "none"
     fix = runtime_fix(agent.device) or _fix(agent.device, "runtime")

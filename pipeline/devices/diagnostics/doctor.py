@@ -1,6 +1,6 @@
 """Device doctor: all of `check`, then the board and its power sensor idle and under load.
 
-How far the board's intervals can be trusted is not measured here, but told where somebody has calibrated it.
+How far the board's intervals can be trusted is not measured here, but reported where the device is calibrated.
 
 The board is held meanwhile, in the modes of a run, so that the doctor sees what a run would see. What it saw is
 ``Evidence``; each verdict is a pure function of that, here for the board, in ``meter_findings`` for the sensor.
@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.answers import Metered
 from pipeline.devices.agent_client import Agent, Telemetry, open_agent, telemetry_of
-from pipeline.devices.compatibility import limits_of
+from pipeline.devices.compatibility import onnx_support_of
 from pipeline.devices.connection import OnEvent
 from pipeline.devices.diagnostics import sensor_findings
 from pipeline.devices.diagnostics.check import Finding, findings_with_agent, findings_without_agent, without_retries
@@ -168,7 +168,7 @@ def _limits(seen: Observation) -> Iterator[Finding]:
     version = seen.facts.runtimes.get("onnxruntime")
     if seen.device.runtime != "onnxruntime" or version is None:
         return
-    loads, device = limits_of(version), seen.device
+    loads, device = onnx_support_of(version), seen.device
     opset, ir = device.onnx_max_opset or loads.opset, device.onnx_max_ir or loads.ir
     if opset > loads.opset or ir > loads.ir:
         allowed, loaded = f"opset {opset}, IR {ir}", f"opset {loads.opset}, IR {loads.ir}"

@@ -17,7 +17,7 @@ from pipeline.export.onnx.layers import operator_of
 from pipeline.export.onnx.operator_export import Fragments, operation_of
 from pipeline.export.onnx.shape_inference import dry_run
 from pipeline.export.onnx.values import Value, leaves, mapped
-from pipeline.export.refusal import RefusedError
+from pipeline.export.format import FastPathUnsupportedError
 
 Shape = tuple[int, ...]
 
@@ -28,7 +28,7 @@ def composed(
     """Return a network's operators, the shape of each value that it computes, and the names of its fragments.
 
     Raises:
-        RefusedError: an operation cannot be written by itself.
+        FastPathUnsupportedError: an operation cannot be written by itself.
     """
     composer = _Composer(network, dry_run(network, shape), fragments)
     composer.run()
@@ -83,7 +83,7 @@ class _Composer:
         name, source = str(node.target), self._values[node.all_input_nodes[0]]
         layer = operator_of(name, self._modules[name], source.tensor.dim(), self._norms.get(name))
         if layer is None and name in self._norms:
-            raise RefusedError(f"{name} has a batch norm behind it, and is of a kind that is not folded here")
+            raise FastPathUnsupportedError(f"{name} has a batch norm behind it, and is of a kind that is not folded here")
         if layer is None:
             return None
         value: Value = self._named(node, result)
@@ -100,7 +100,7 @@ class _Composer:
         found = self._named(node, result)
         outputs = leaves(found, Value)
         if len(outputs) != len(fragment.outputs):
-            raise RefusedError(f"{node.name} gives {len(outputs)} tensors, its operators {len(fragment.outputs)}")
+            raise FastPathUnsupportedError(f"{node.name} gives {len(outputs)} tensors, its operators {len(fragment.outputs)}")
         self.sheet.add_fragment(node.name, fragment, inputs, [value.name for value in outputs])
         return found
 
@@ -118,7 +118,7 @@ class _Composer:
 
     def _finish(self, answer: Any) -> None:
         if not isinstance(answer, Value) or answer.name not in self.shapes:
-            raise RefusedError("its answer is not one tensor that it computes")
+            raise FastPathUnsupportedError("its answer is not one tensor that it computes")
         self.sheet.rename(answer.name, OUTPUT)
         self.shapes[OUTPUT] = self.shapes.pop(answer.name)
         self.sheet.join_reshapes(OUTPUT)

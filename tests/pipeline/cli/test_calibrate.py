@@ -16,7 +16,7 @@ from tests.command_line import Desk, finished, read_until
 INVENTORY = """
 version: 1
 defaults:
-  measure: {warmup_s: 0.01, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.9, processes: 2, others_cores: 64}
+  measure: {warmup_s: 0.01, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.9, processes: 2, max_background_cores: 64}
 devices:
   local: {kind: local, power: null, agent: {dir: agent}}
 """

@@ -21,7 +21,7 @@ version: 1
 devices:
   local: {kind: local, power: null, channel_step: 4, agent: {dir: AGENT}, measure: MEASURE}
 """
-MEASURE = "{warmup_s: 0.02, min_s: 0.2, max_s: 0.6, block_s: 0.01, ci_rel: 0.2, processes: 2, others_cores: 64}"
+MEASURE = "{warmup_s: 0.02, min_s: 0.2, max_s: 0.6, block_s: 0.01, ci_rel: 0.2, processes: 2, max_background_cores: 64}"
 
 
 @pytest.fixture

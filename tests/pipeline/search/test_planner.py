@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.measurement.relative_costs import RelativeCosts
 from pipeline.records import LEVELS
-from pipeline.search.planner import REMOVE, Indices, Planner, indices, legalised
+from pipeline.search.planner import REMOVE, Indices, Planner, indices, repair_to_feasible
 from pipeline.search.reachability import Reach
 from pipeline.search.reward import Weights, reward
 from pipeline.search.strategies.random import draw
@@ -26,7 +26,7 @@ def planner_of(told: Problem) -> Planner:
 
 def excess_of(planner: Planner, plans: Indices) -> float:
     """By how much the worst of plans is predicted to be out of sight."""
-    return float(planner.excess(plans, planner.sight()).max())
+    return float(planner.excess(plans, planner.relaxed_limits()).max())
 
 
 @pytest.mark.parametrize("blocks", SHAPES)
@@ -115,7 +115,7 @@ def test_the_masks_know_of_departures_from_what_single_cuts_add_up_to(
     wanted = set(map(tuple, plans[planner.can_meet(plans)].tolist()))
     found = list(planner.every_plan())
     table = told.costs.tables["latency"]
-    by_cuts = plans[table.cost(table.taken(plans)) <= planner.sight()["latency"]]
+    by_cuts = plans[table.cost(table.taken(plans)) <= planner.relaxed_limits()["latency"]]
     assert limit < 0.6 or set(map(tuple, by_cuts.tolist())) != wanted, "departures change nothing here"
     assert set(found) <= wanted
     assert len(found) == len(set(found)) >= 0.95 * len(wanted)
@@ -142,7 +142,7 @@ def test_a_completed_plan_is_priced_as_the_plan_that_it_is(blocks: tuple[int, ..
 def test_a_plan_in_sight_is_nobodys_to_change() -> None:
     told = problem((1, 2, 0, 1), limits={"latency": 0.6}, margin=0.01)
     planner, plans = taught(told, 0), all_plans(told)
-    near = legalised(planner, plans)
+    near = repair_to_feasible(planner, plans)
     assert ((near == plans).all(1) == planner.can_meet(plans)).all()
     assert planner.can_meet(near).all()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.search.genetic import evolve
-from pipeline.search.planner import Indices, legalised
+from pipeline.search.planner import Indices, repair_to_feasible
 from pipeline.search.proposer import Proposer
 from tests.pipeline.search.toys import problem, trial_of
 
@@ -82,7 +82,7 @@ def test_without_targets_every_plan_counts_in_full() -> None:
 
 def test_breeding_finds_better_plans_that_the_masks_allow() -> None:
     told = with_measured(proposer(1.0))
-    begun = told.incumbent_neighbours()
+    begun = told.mutate_incumbents()
     plans = evolve(told.planner, begun, told.scores, told.rng)
     assert told.scores(plans).max() > told.scores(begun).max()
     assert told.planner.can_meet(plans).all()
@@ -98,8 +98,8 @@ def test_a_plan_stays_in_sight_if_its_neighbours_measured_faster_than_their_sing
     for plan, times in ((np.array([[4, 4, 4, 1, 0, 0]]), off), (slower, 2 - off)):
         costs.learn(plan[0].tolist(), {"latency": times * float(costs.predict(plan)["latency"][0])})
     table = costs.tables["latency"]
-    assert table.cost(table.taken(PLAN))[0] > told.planner.sight()["latency"], "by its single cuts alone it is too slow"
-    assert (legalised(told.planner, PLAN) == PLAN).all() == stays
+    assert table.cost(table.taken(PLAN))[0] > told.planner.relaxed_limits()["latency"], "by its single cuts alone it is too slow"
+    assert (repair_to_feasible(told.planner, PLAN) == PLAN).all() == stays
 
 
 def test_a_plan_that_is_still_being_measured_takes_its_neighbours_worth() -> None:

@@ -17,7 +17,7 @@ from pipeline.tuning.settings import changed, kind_of
         ("reward.lambda=0,0.1", Choice("reward.lambda", (0.0, 0.1))),
         ("dqn.learning_rate=1e-4:1e-2:log", Range("dqn.learning_rate", 1e-4, 1e-2, log=True)),
         ("dqn.learning_rate=1e-4:1e-2:log:3", Choice("dqn.learning_rate", (1e-4, 1e-3, 1e-2))),
-        ("recovery.sparsity.l1=0:1:2", Choice("recovery.sparsity.l1", (0.0, 1.0))),
+        ("fine_tuning.sparsity.l1=0:1:2", Choice("fine_tuning.sparsity.l1", (0.0, 1.0))),
         ("trials=10:20:11", Choice("trials", tuple(range(10, 21)))),
         ("threads=1,2", Choice("threads", (1, 2))),  # may be absent: still a number
     ],
@@ -65,8 +65,8 @@ def test_without_a_search_or_with_one_setting_twice_nothing_begins() -> None:
 
 def test_settings_are_put_where_run_yaml_has_them_and_have_to_fit() -> None:
     base = RunConfig()
-    told = changed(base, {"reward.lambda": 0.5, "recovery.sparsity.l1": 1e-4, "trials": 7})
-    assert (told.reward.lambda_, told.recovery.sparsity.l1, told.trials) == (0.5, 1e-4, 7)
-    assert changed(told, {"reward.lambda": 0.0, "recovery.sparsity.l1": 0.0, "trials": base.trials}) == base
+    told = changed(base, {"reward.lambda": 0.5, "fine_tuning.sparsity.l1": 1e-4, "trials": 7})
+    assert (told.reward.lambda_, told.fine_tuning.sparsity.l1, told.trials) == (0.5, 1e-4, 7)
+    assert changed(told, {"reward.lambda": 0.0, "fine_tuning.sparsity.l1": 0.0, "trials": base.trials}) == base
     with pytest.raises(ConfigError, match=r"--search reward\.alpha: should be greater than or equal to 0, found -1"):
         changed(base, {"reward.alpha": -1.0})

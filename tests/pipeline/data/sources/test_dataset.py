@@ -191,7 +191,7 @@ def test_items_that_raise_are_skipped_as_far_as_allowed(load):
         DataError, match=r"2 of 24 images cannot be read \(train item 3: OSError: block 3 is gone \(mine"
     ):
         load("breaks")
-    data = load("breaks", max_corrupt=2)
+    data = load("breaks", max_unreadable=2)
     assert len(data.everything_but_test()) + len(data.test) == 22
     assert len(data.skipped) == 2
     assert data.train.pool.read(torch.tensor([3]))[0, 0, 0, 0] == 4, "item 3 is gone, so item 4 stands in its place"
@@ -278,4 +278,4 @@ def test_an_image_that_would_be_black_or_is_cut_off_is_skipped_as_far_as_allowed
     ):
         with pytest.raises(DataError, match=rf"1 of 24 images cannot be read \(train item 5: .*{said}"):
             load(name)
-        assert len(load(name, max_corrupt=1).skipped) == 1
+        assert len(load(name, max_unreadable=1).skipped) == 1
