@@ -96,11 +96,11 @@ def main() -> None:
     parser.add_argument("--device", default="local")
     parser.add_argument("--inventory", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement (default 10)")
-    told = parser.parse_args()
-    device = load_inventory(told.inventory).device(told.device)
+    args = parser.parse_args()
+    device = load_inventory(args.inventory).device(args.device)
     with tempfile.TemporaryDirectory(prefix="agent-footprint-") as own:
         # On this machine others may run the same agent: a folder of its own tells ours from theirs.
-        _show(device if device.ssh else replace(device, agent_dir=own), told.seconds)
+        _show(device if device.ssh else replace(device, agent_dir=own), args.seconds)
 
 
 def _show(device: Device, seconds: float) -> None:

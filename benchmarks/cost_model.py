@@ -47,14 +47,14 @@ DRAWS = 20
 
 
 def main() -> None:
-    told = _arguments()
+    args = _arguments()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    example = torch.randn(2, *told.image)
-    network = trace(load_model(told.model, classes=10, channels=told.image[0], weights=None), example)
-    with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
+    example = torch.randn(2, *args.image)
+    network = trace(load_model(args.model, classes=10, channels=args.image[0], weights=None), example)
+    with open_agent(load_inventory(args.inventory).device(args.device)) as agent:
         agent.hold()
-        space = search_space(network, example, step=told.step or agent.channel_step)
+        space = search_space(network, example, step=args.step or agent.channel_step)
         ranking = rank(network, space, "l1", dependency_graph(network, example).groups, [])
         weightless = skeleton(export(network, example, agent.onnx_support))
 
@@ -65,9 +65,9 @@ def main() -> None:
 
         cuts = {kind: measured(levels)[0] for kind, levels in _shown(single_cuts(space).items(), "single cuts")}
         shaped = without_plateaus(space, CutProfile(cuts))
-        plans = _random_plans(shaped, told.plans, told.seed)
+        plans = _random_plans(shaped, args.plans, args.seed)
         found = [(levels, *measured(levels)) for levels in _shown(plans, "plans")]
-    _report(shaped, CutProfile(cuts), found, f"{told.model} on {told.device}, channels in steps of {space.step}")
+    _report(shaped, CutProfile(cuts), found, f"{args.model} on {args.device}, channels in steps of {space.step}")
 
 
 def _arguments() -> argparse.Namespace:

@@ -58,13 +58,13 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nets", nargs="*", default=NETS, metavar="NET[:SIDE]")
-    told = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)  # onnxruntime is given as many
     print(
         f"{'net':<16}{'input':>6}{'full':>10}{'first':>9}{'skeleton':>9}{'file':>9}{'check':>9}"
         f"{'largest error':>15}{'of the full':>13}{'alike':>7}"
     )
-    for net in told.nets:
+    for net in args.nets:
         name, _, side = net.partition(":")
         _show(name, int(side or 224))
 

@@ -34,14 +34,14 @@ def main() -> None:
     parser.add_argument("--device", default="local")
     parser.add_argument("--inventory", type=Path)
     parser.add_argument("--models", nargs="+", default=["resnet20", "resnet56"])
-    told = parser.parse_args()
+    args = parser.parse_args()
     rows = []
-    with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
+    with open_agent(load_inventory(args.inventory).device(args.device)) as agent:
         agent.hold()
-        for name in told.models:
+        for name in args.models:
             network = trace(load_model(name, classes=10, channels=3, weights=None), EXAMPLE)
             rows += [[name, *_row(agent, network)], ["  every other block removed", *_row(agent, _shorter(network))]]
-    print(f"latency on {told.device}, {agent.facts.cpu}")
+    print(f"latency on {args.device}, {agent.facts.cpu}")
     print(table(["", "slices and padding", "convolutions", "of it"], rows))
 
 

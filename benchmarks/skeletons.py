@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--device", default="local")
     parser.add_argument("--inventory", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
-    told = parser.parse_args()
+    args = parser.parse_args()
     print(f"{'net':<14}{'whole file':>14}{'skeleton':>12}{'share':>9}{'p50 whole':>12}{'skeleton / whole ± 95 %':>30}")
-    with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
+    with open_agent(load_inventory(args.inventory).device(args.device)) as agent:
         for name, classes, shape in NETS:
             torch.manual_seed(0)
             net = load_model(name, classes=classes, channels=shape[0], weights=None)
@@ -44,7 +44,7 @@ def main() -> None:
             settings = replace(agent.device.measure, min_s=4.0)
             measured = [
                 agent.measure(weightless, "skeleton", reference=(whole, agent.device.format), settings=settings)
-                for _ in range(told.repeats)
+                for _ in range(args.repeats)
             ]
             ratios = [m.ratio.value for m in measured if m.ratio]
             p50 = np.median([m.p50_ms.value for m in measured])

@@ -66,7 +66,7 @@ _CUTS = Fact("single cuts", str)
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, model: str = "resnet20", weights: str | None = None) -> None:
-    """Add what every script here is told: data, network, where figures are kept, cores.
+    """Add the options of every script here: data, network, where figures are kept, cores.
 
     Args:
         weights: what happens without them; None: they have to be given.
@@ -126,7 +126,7 @@ class Testbed:
             share = self.shares[self.builder.space.key(plan.levels)]
             return Interval(share, share, share)
         file = self.context.format.file(self.builder.network(plan))
-        found = self.bench.whole(file, f"longer {self.builder.space.key(plan.levels)}", times=10.0)
+        found = self.bench.measure_file(file, f"longer {self.builder.space.key(plan.levels)}", times=10.0)
         assert found.ratio is not None
         return found.ratio
 
@@ -134,16 +134,16 @@ class Testbed:
         """Return the latency of a plan as the cost model puts it together from single cuts, over the base's."""
         return float(self.costs.predict(np.array([indices(plan)]))["latency"][0])
 
-    def problem(self, limits: Mapping[Metric, float], **told: object) -> Problem:
-        """Return what a strategy may know before its first trial; ``told`` replaces settings of the run."""
-        context = replace(self.context, config=self.context.config.model_copy(update=told))
+    def problem(self, limits: Mapping[Metric, float], **changes: object) -> Problem:
+        """Return what a strategy may know before its first trial; ``changes`` replaces settings of the run."""
+        context = replace(self.context, config=self.context.config.model_copy(update=changes))
         return build_problem(context, self.builder, copy.deepcopy(self.costs), limits, self.base)
 
     def search(
-        self, strategy: str, *, trials: int, seed: int, limits: Mapping[Metric, float], lookahead: int, **told: object
+        self, strategy: str, *, trials: int, seed: int, limits: Mapping[Metric, float], lookahead: int, **changes: object
     ) -> Iterator[Trial]:
-        """Yield the trials of one search, as a run would make them; ``told`` are more settings of the run."""
-        problem = self.problem(limits, strategy=strategy, trials=trials, seed=seed, **told)
+        """Yield the trials of one search, as a run would make them; ``changes`` are more settings of the run."""
+        problem = self.problem(limits, strategy=strategy, trials=trials, seed=seed, **changes)
         return self.searched(strategy, problem, self.measure, limits=limits, lookahead=lookahead)
 
     def searched(
@@ -175,8 +175,8 @@ class Testbed:
         """
         name = self.builder.space.key(plan.levels)
         if settings:
-            told = self.context.config.fine_tuning
-            name += f" fitted to {told.reconstruction_images}, {told.reconstruction_samples} after {settings}"
+            section = self.context.config.fine_tuning
+            name += f" fitted to {section.reconstruction_images}, {section.reconstruction_samples} after {settings}"
         fact = _TEST_ACCURACY.of(name)
         known = self.context.store.get(fact)
         if known is None:
@@ -235,11 +235,11 @@ def opened(
         yield Testbed(context=context, base=base, builder=builder, bench=bench, costs=costs, latency=latency)
 
 
-def config_of(told: argparse.Namespace) -> RunConfig:
+def config_of(args: argparse.Namespace) -> RunConfig:
     """Return the run that the arguments describe."""
     return RunConfig(
-        data=told.data, model=told.model, weights=told.weights, criterion=told.criterion, threads=told.threads,
-        evaluation=EvaluationConfig(reconstruction_samples=told.reconstruction_samples),
+        data=args.data, model=args.model, weights=args.weights, criterion=args.criterion, threads=args.threads,
+        evaluation=EvaluationConfig(reconstruction_samples=args.reconstruction_samples),
     )  # fmt: skip
 
 

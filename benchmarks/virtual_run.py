@@ -21,7 +21,7 @@ from pipeline.models.safetensors_io import WEIGHTS
 from pipeline.records import FULL, Artifact, Candidate, Figures, Interval, Measurement, PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
-from pipeline.run.finalists import Finals
+from pipeline.run.finalists import Finalists
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.successive_halving import Rung
 
@@ -77,9 +77,9 @@ class Run:
         """Measure networks longer, and their whole files."""
         for number, share in enumerate(SEARCHED["plain"]):
             with self._costing("again"):
-                again = self.bench.again(self._built(share, f"plain {number}").skeleton)
+                again = self.bench.remeasure(self._built(share, f"plain {number}").skeleton)
             with self._costing("whole"):
-                whole = self.bench.whole(model_file(self.conditions.base_ms * share, "whole"), f"plain whole {number}")
+                whole = self.bench.measure_file(model_file(self.conditions.base_ms * share, "whole"), f"plain whole {number}")
             assert again.ratio is not None
             assert whole.ratio is not None
             self._saw("again", again.ratio, share)
@@ -127,8 +127,8 @@ class Run:
         self.found.processes[what].append(self.board.measurements - before)
 
 
-class _Untrained(Finals):
-    """Finals whose networks nobody trains: everything that is measured and decided is the run's own."""
+class _Untrained(Finalists):
+    """Finalists whose networks are not trained: everything that is measured and decided is the run's own."""
 
     def train_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
         """Return the accuracy: the slower, the better."""
@@ -159,7 +159,7 @@ class _Untrained(Finals):
         return done
 
 
-def _finals(run: Run, base: Measurement) -> Finals:
+def _finals(run: Run, base: Measurement) -> Finalists:
     """Return what makes finalists of this run's trials; what only training would need is left out."""
     bench, nothing = run.bench, cast(Any, None)
     context = Context(

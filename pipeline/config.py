@@ -317,7 +317,7 @@ class RunConfig(_Section):
             return self
         if others := ", ".join(str(t) for t in self.targets if t.metric != "density"):
             raise ValueError(
-                f"target {density} stands beside {others}; zeros make no dense runtime faster or cooler and no "
+                f"target {density} cannot be combined with {others}; zeros make no dense runtime faster or cooler and no "
                 f"uncompressed file smaller: leave {density} out to cut channels, or {others} to set single weights "
                 "to zero"
             )

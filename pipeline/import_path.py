@@ -77,13 +77,13 @@ def called(factory: Callable[..., Any], spec: str, error: type[UserError], argum
     missing = [p.name for p in parameters(factory) if _is_required(p) and p.name not in arguments]
     if missing:
         raise error(
-            f"{spec} wants {', '.join(missing)}, which nobody gives; give them defaults, or name a function that calls "
-            "it with them"
+            f"{spec} requires arguments that are not passed: {', '.join(missing)}; give them "
+            "defaults, or choose a function that calls it with them"
         )
     try:
         return factory(**arguments)
     except (Exception, SystemExit) as reason:  # a user's factory may raise anything
-        raise error(f"{spec} raised {said(reason)}; fix it, or name another") from reason
+        raise error(f"{spec} raised {said(reason)}; fix it or choose another") from reason
 
 
 def parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -68,7 +68,7 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
         size = os.fstat(stream.fileno()).st_size
         content = stream.read(size + 1)
     if len(content) != size:
-        raise UnfitFileError("it holds more or less than its size says; give a file that nobody writes", path)
+        raise UnfitFileError("it holds more or less than its size says; give a file that is not being written", path)
     return content
 
 
@@ -121,7 +121,7 @@ class _AtRest(io.FileIO):
         """Read what is there."""
         count: int | None = super().readinto(buffer)
         if count is None:
-            raise UnfitFileError("it has nothing to read yet; give a file that nobody writes", Path(str(self.name)))
+            raise UnfitFileError("it has nothing to read yet; give a file that is not being written", Path(str(self.name)))
         return count
 
 

@@ -67,7 +67,7 @@ def read(path: Path | Traversable, error: type[UserError]) -> Document:
     document = Document(path, data, lines, error)
     for where, line in _walk(node, (), set()) if node else ():
         if where in lines:
-            raise error(f"{path}:{line}: {'.'.join(map(str, where))}: stands twice, first in line {lines[where]}")
+            raise error(f"{path}:{line}: {'.'.join(map(str, where))}: duplicate key, first in line {lines[where]}")
         lines[where] = line
     return document
 

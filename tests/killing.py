@@ -1,4 +1,4 @@
-"""A run that is killed at any moment, gone on with and killed again, and what its board was asked meanwhile."""
+"""A run that is killed at any moment, resumed and killed again, and what its board was asked meanwhile."""
 
 from __future__ import annotations
 

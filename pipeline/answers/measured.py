@@ -219,12 +219,12 @@ class Measured(Answer):
         for name, wanted in wants.items():
             there = getattr(self, name)
             if wanted != (there is not None):
-                raise ValueError(f"{name} is {'missing' if wanted else 'there, and nobody asked for it'}")
+                raise ValueError(f"{name} is {'missing' if wanted else 'there, and was not requested'}")
         threads = asked(info, "threads")
         if threads is not None and threads != self.threads:
             raise ValueError(f"measured with {self.threads} threads, {threads} were asked for")
         if self.early and asked(info, "reject_above") is None:
-            raise ValueError("stopped early, and nobody asked for it")
+            raise ValueError("stopped early, and that was not requested")
 
 
 def require_in_order(t_s: Floats, values: int) -> None:

@@ -72,7 +72,7 @@ def make_baselines(ready: Prepared, store: Store, *, listen: Listener, stopping:
         chosen=next(artifact for artifact in store.artifacts() if artifact.chosen),
     )  # fmt: skip
     for name, make in ((MAGNITUDE, work.magnitude), (L1_IN_TRAINING, work.l1_in_training)):
-        context.stop_if_asked()
+        context.stop_if_requested()
         if store.get(BASELINE.of(name)) is None:
             store.set(BASELINE.of(name), _or_why_not(name, make))
 
@@ -140,7 +140,7 @@ class _Work:
         fits = self._fits(netted, limit)
         found = plans(narrowing, self.space)
         for share, kept in from_widest(found, fits):
-            context.stop_if_asked()
+            context.stop_if_requested()
             pruned = netted(kept)
             measured = self._whole(context.format.file(pruned), f"{name}:{_key(kept)}")
             if _ratio(measured).value <= limit.value * SLACK:
@@ -168,7 +168,7 @@ class _Work:
 
     def _fits(self, netted: _Netted, limit: Interval) -> Callable[[Kept], bool]:
         def fits(kept: Kept) -> bool:
-            self.context.stop_if_asked()
+            self.context.stop_if_requested()
             found = self._probed(netted, kept)
             return found is not None and _ratio(found).value <= limit.value * SLACK
 
@@ -178,7 +178,7 @@ class _Work:
         return self.bench.measure_skeleton(f"baseline:{_key(kept)}", lambda: self.context.format.skeleton(netted(kept)))
 
     def _whole(self, model: bytes, name: str) -> Measurement:
-        return self.bench.whole(model, f"baseline:whole:{name}", kind=self.context.agent.device.format)
+        return self.bench.measure_file(model, f"baseline:whole:{name}", kind=self.context.agent.device.format)
 
     def _judged(self, name: str, network: fx.GraphModule, measured: Measurement) -> Figures:
         """Return the figures of a network once it is fine-tuned; the test split is read here, this once."""

@@ -186,18 +186,18 @@ class Agent:
             BoardHeldError: somebody else still holds it; says who and since when.
         """
         lock = self.device.lock
-        greeting: dict[str, Any] = {
+        handshake: dict[str, Any] = {
             "owner": f"{getpass.getuser()}@{socket.gethostname()}",
             "session": uuid.uuid4().hex,
             "wait_s": lock.wait_s,
             "ttl_s": lock.ttl_s,
             "modes": dict(self.device.modes),
         }
-        if self._wire.greeting is None:
+        if self._wire.handshake is None:
             deadline_s = lock.wait_s + QUICK_S
-            self._wire.greeted = self._wire.request(answers.Held, deadline_s, **greeting)
-            self._wire.greeting = (deadline_s, greeting)
-        return self._wire.greeted.model_dump()
+            self._wire.handshake_answer = self._wire.request(answers.Held, deadline_s, **handshake)
+            self._wire.handshake = (deadline_s, handshake)
+        return self._wire.handshake_answer.model_dump()
 
     def meter(self, seconds: float, threads: int) -> answers.Metered:
         """Return the sensor's raw readings at rest and with ``threads`` cores busy, ``seconds`` each."""

@@ -1,7 +1,7 @@
 """Connection to one agent: one request at a time, repeated on a new session when the link breaks.
 
 A request says all that the agent needs and changes nothing but its cache of files, so a request that was cut off is
-simply asked again in a new session. What makes a session ours, such as holding the board, is the ``greeting``: it
+simply asked again in a new session. What makes a session ours, such as holding the board, is the ``handshake``: it
 begins every new session.
 """
 
@@ -40,7 +40,7 @@ File = tuple[str, bytes]
 """Name in the agent's folder, and content."""
 Record = Callable[[str, Mapping[str, Any], Result, Sequence[File]], None]
 """Takes verb, arguments, result and files of every request that was answered, if only by a failure of its model."""
-Greeting = tuple[float, Mapping[str, Any]]
+Handshake = tuple[float, Mapping[str, Any]]
 """Deadline in seconds and arguments of the ``hold`` that begins every session."""
 Opening = Callable[[Device, Zipapp], Session]
 """Starts the agent on a device."""
@@ -78,9 +78,9 @@ class Wire:
         self.zipapp = zipapp()
         self.bytes_sent = 0
         """Of files, over the life of this object; the agent itself does not count."""
-        self.greeting: Greeting | None = None
-        self.greeted = Held()
-        """What the agent last answered to the greeting."""
+        self.handshake: Handshake | None = None
+        self.handshake_answer = Held()
+        """What the agent last answered to the handshake."""
         self._device = device
         self._on_event = on_event
         self._record = record
@@ -149,12 +149,12 @@ class Wire:
                 return answer
             if reply.kind in protocol.CANDIDATE_KINDS:
                 self._heard(request, Failure(reply.kind, reply.message), files)
-            lost = reply.kind == protocol.HELD and self.greeting is not None  # by a silence; others took the board
+            lost = reply.kind == protocol.HELD and self.handshake is not None  # by a silence; others took the board
             if last or not (lost or reply.kind == protocol.CORRUPT):
                 raise self._error(reply, request)
             _log.warning("%s: %s", self._device.name, reply.message)
             if lost:
-                self._greet(session)
+                self._shake_hands(session)
         raise AssertionError("unreachable")
 
     def _heard(self, request: Request[A], result: Result, files: Sequence[File]) -> None:
@@ -167,25 +167,25 @@ class Wire:
     def _connected(self) -> Session:
         if self._session is None:
             self._session = self._open(self._device, self.zipapp)
-            self._greet(self._session)
+            self._shake_hands(self._session)
         return self._session
 
-    def _greet(self, session: Session) -> None:
-        if self.greeting is None:
+    def _shake_hands(self, session: Session) -> None:
+        if self.handshake is None:
             return
-        deadline_s, arguments = self.greeting
+        deadline_s, arguments = self.handshake
         request = Request(Held, deadline_s, arguments, arguments)
         reply = self._exchange(session, request)
         if isinstance(reply, Failed):
             raise self._error(reply, request)
-        self.greeted = self._validated(reply, request)
+        self.handshake_answer = self._validated(reply, request)
 
     def _exchange(self, session: Session, request: Request[A]) -> Any:
         """Send one request; return what its reply holds, not validated yet, or why there is no result."""
         self._number += 1
         limits = request.kind.size_limits(request.known)
         lines = _MOST_LINES + int(_LINES_A_SECOND * request.deadline_s)
-        heard = _Heard(self._device.name, self._number, limits, lines, self._on_event)
+        heard = _ReplyReader(self._device.name, self._number, limits, lines, self._on_event)
         line = protocol.encode({"id": self._number, "verb": request.kind.verb, **request.arguments})
         try:
             session.exchange(line, request.deadline_s, heard.take, limits.size + lines * _MOST_LINE_BYTES)
@@ -214,7 +214,7 @@ class Wire:
         return own[failed.kind](text) if failed.kind in own else AgentError(f"{text} ({failed.kind})")
 
 
-class _Heard:
+class _ReplyReader:
     """The lines of one exchange, up to its reply."""
 
     def __init__(self, device: str, number: int, limits: SizeLimits, lines: int, on_event: OnEvent | None) -> None:

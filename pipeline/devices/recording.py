@@ -178,7 +178,7 @@ class Recorder:
         """
         fresh = {name: content for name, content in files if name not in self._seen}
         found = {name: structure_of(name, content) for name, content in fresh.items()}
-        answer = {"verb": verb, "arguments": _without_names(arguments), **_written(result)}
+        answer = {"verb": verb, "arguments": _without_personal_data(arguments), **_written(result)}
         answer["structures"] = {name: structure for name, structure in found.items() if structure}
         line = _packed(answer)
         with self._lock:
@@ -189,7 +189,7 @@ class Recorder:
                 self._write([line])
 
     def begin(self, path: Path, header: Header) -> None:
-        """Write to ``path`` from now on; a recording that is there is gone on with, and keeps its header.
+        """Write to ``path`` from now on; an existing recording is continued and keeps its header.
 
         Raises:
             StoreError: it cannot be written.
@@ -234,10 +234,10 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"the recording {path} cannot be written: {error.strerror}; make room, then resume") from error
     except ValueError as error:
-        raise StoreError(f"the recording {path} cannot be gone on with: {error}; move it away, then resume") from error
+        raise StoreError(f"the recording {path} cannot be continued: {error}; move it away, then resume") from error
 
 
-def _without_names(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_personal_data(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in _PERSONAL}
 
 
@@ -245,7 +245,7 @@ def _written(result: Result) -> dict[str, Any]:
     """Return a result, or a failure without the folders that its message names, as a line holds it."""
     if isinstance(result, Failure):
         return {"failure": {"kind": result.kind, "message": _FOLDERS.sub("", result.message)}}
-    return {"result": _without_names(result)}
+    return {"result": _without_personal_data(result)}
 
 
 def _plain(header: Header) -> dict[str, Any]:

@@ -49,17 +49,17 @@ class Builder:
 
     def network(self, plan: PruningPlan) -> fx.GraphModule:
         """Return the plan's network as the search judges it: fitted to the cut on a few images; raises CutError."""
-        return self._recovered(plan, lambda: self._answers)
+        return self._reconstructed(plan, lambda: self._candidate_activations)
 
     def finalist(self, plan: PruningPlan) -> fx.GraphModule:
         """Return the plan's network as fine-tuning begins with it: fitted on more images; raises CutError."""
-        return self._recovered(plan, self._more_answers)
+        return self._reconstructed(plan, self._finalist_activations)
 
     def fit_as_finalist(self, pruned: fx.GraphModule, units: Mapping[str, Tensor]) -> None:
         """Fit a network that lost ``units`` of the groups to its cut in place, as fine-tuning begins with it."""
-        self._fit(pruned, units, self._more_answers)
+        self._fit(pruned, units, self._finalist_activations)
 
-    def _recovered(self, plan: PruningPlan, answers: Callable[[], TargetActivations]) -> fx.GraphModule:
+    def _reconstructed(self, plan: PruningPlan, answers: Callable[[], TargetActivations]) -> fx.GraphModule:
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         set_to_zero(pruned, self.space.zeros(plan))
         if plan.zeros:
@@ -80,19 +80,19 @@ class Builder:
         reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
 
     @cached_property
-    def _answers(self) -> TargetActivations:
+    def _candidate_activations(self) -> TargetActivations:
         """What the base network's layers answer, to which those of candidates are fitted."""
         few = min(BATCH, self.settings.batch_norm_images)
-        return self._answered(few, self.settings.reconstruction_samples)
+        return self._target_activations(few, self.settings.reconstruction_samples)
 
-    def _more_answers(self) -> TargetActivations:
+    def _finalist_activations(self) -> TargetActivations:
         """Return what finalists are fitted to."""
         settings = self.fine_tuning
         if settings.reconstruction_samples == 0:
-            return self._answers
-        return self._answered(settings.reconstruction_images, settings.reconstruction_samples)
+            return self._candidate_activations
+        return self._target_activations(settings.reconstruction_images, settings.reconstruction_samples)
 
-    def _answered(self, images: int, places: int) -> TargetActivations:
+    def _target_activations(self, images: int, places: int) -> TargetActivations:
         return TargetActivations(self.base, self.data.train.batches(BATCH, limit=images), places)
 
     def accuracy(self, network: fx.GraphModule) -> float:

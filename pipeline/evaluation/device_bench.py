@@ -101,7 +101,7 @@ class Bench:
         _log.warning("%s: %s (%s)", key, retries.describe_quarantine(found), retries.explain_flags(found))
         return None
 
-    def again(self, skeleton: Skeleton) -> Measurement:
+    def remeasure(self, skeleton: Skeleton) -> Measurement:
         """Return a candidate's figures, valid or not, measured anew in several processes.
 
         Raises:
@@ -111,7 +111,7 @@ class Bench:
         each = part_of(longer(self.agent.device.measure, WHOLE))
         return self._several(key, lambda settings: self._beside_base(skeleton.data, settings=settings), each)
 
-    def whole(
+    def measure_file(
         self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: Kind = "onnx"
     ) -> Measurement:
         """Return the figures of a whole model file, measured in several processes.
@@ -153,7 +153,7 @@ class Bench:
             self.store.remember(own, alike)
             return alike, True
         fresh = self._widened(
-            self._taken(
+            self._measure_with_retries(
                 own, lambda settings: self._beside_base(made.data, settings=settings, reject_above=reject_above)
             )
         )
@@ -189,7 +189,7 @@ class Bench:
         for number in range(1, each.processes * looks + 1):
             name = _process(key, number)
             if (part := self.store.recall(name)) is None:
-                part = self._taken(name, measure, each, exact=False)
+                part = self._measure_with_retries(name, measure, each, exact=False)
                 if why_invalid(part):
                     self.store.forget(_passes(name))
                     return part
@@ -204,7 +204,7 @@ class Bench:
             one, {m: spreads[m].widened(r, one.processes) if m in spreads else r for m, r in ratios(one).items()}
         )
 
-    def _taken(
+    def _measure_with_retries(
         self,
         key: str,
         measure: Callable[[MeasureSettings], Measurement],

@@ -128,7 +128,7 @@ def _parts(agent: Agent, skeleton: bytes, unit: Unit, stopping: Callable[[], boo
     settings = settings_of(unit, agent.device.measure)
     for _ in range(unit.processes):
         if stopping():
-            raise StoppedError("stopped as asked")
+            raise StoppedError("stopped as requested")
         part = retries.measure_with_retries(
             lambda settle_s: agent.measure(
                 skeleton, "skeleton", reference=(skeleton, "skeleton"),

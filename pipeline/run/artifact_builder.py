@@ -62,11 +62,11 @@ class ArtifactBuilder:
         self.context.listen(Stage(f"Measure the whole file of {name}"))
         key = f"{self.bench.round}:whole:{name}"
         kind = self.context.agent.device.format
-        found = self.bench.whole(model, key, kind=kind)
+        found = self.bench.measure_file(model, key, kind=kind)
         if name.endswith(FULL) or certainly_meets(found, self.limits) or certainly_misses(found, self.limits):
             return found
         self.context.listen(Stage(f"Measure {name} once more: too near the target to tell"))
-        return self.bench.whole(model, key, looks=2, kind=kind)
+        return self.bench.measure_file(model, key, looks=2, kind=kind)
 
     def _recipe(self, artifact: Artifact) -> dict[str, str]:
         """Return the file that says what was cut; none where an earlier round, of an older version, has none."""

@@ -50,7 +50,7 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
     if not found:
         ids = ", ".join(a.id for a in artifacts)
         there = f"it has: {ids}" if ids else "it has none yet"
-        fix = "" if store.status == "finished" else f"; to go on with it: pipeline run --resume {store.id}"
+        fix = "" if store.status == "finished" else f"; to resume it: pipeline run --resume {store.id}"
         raise RunNotFoundError(f"run {store.id} ({store.status}) has no artifact {wanted!r}; {there}{fix}")
     return found
 

@@ -123,7 +123,7 @@ def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
     whole = weigh(network, context.example).macs
 
     def saves(step: int) -> float | None:
-        context.stop_if_asked()
+        context.stop_if_requested()
         narrow = cut(network, space, _narrowed(space, step), _in_order(space), context.example)
         macs = weigh(narrow, context.example).macs
         found = bench.measure_skeleton(f"step {step}", lambda: context.format.skeleton(narrow))

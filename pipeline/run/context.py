@@ -46,14 +46,14 @@ class Context:
         """Whether this run is one of several that are compared by the validation split, which none trains on then."""
         return self.store.get(TUNING) is not None
 
-    def stop_if_asked(self) -> None:
+    def stop_if_requested(self) -> None:
         """Raise StoppedError where the user asked to stop."""
         if self.stopping():
-            raise StoppedError("stopped as asked; everything measured so far is kept")
+            raise StoppedError("stopped as requested; everything measured so far is kept")
 
     def step(self, done: int, note: str = "") -> None:
         """Say how far the stage has come, unless the user asked to stop."""
-        self.stop_if_asked()
+        self.stop_if_requested()
         self.listen(StageProgress(done, note))
 
     def train_step(self, step: int, _: int, loss: float) -> None:

@@ -30,7 +30,7 @@ from pipeline.training.settings import FineTuning, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finals:
+class Finalists:
     """What turns a round's best trials into artifacts; each finished one is in the store at once."""
 
     context: Context
@@ -64,9 +64,9 @@ class Finals:
         assert trial.measurement is not None
         if certainly_meets(trial.measurement, self.limits):
             return trial
-        self.context.stop_if_asked()
+        self.context.stop_if_requested()
         self.context.listen(Stage(f"Measure candidate {trial.index} longer: too near the target to tell"))
-        again = self.bench.again(self.builder.skeleton(trial.plan.levels))
+        again = self.bench.remeasure(self.builder.skeleton(trial.plan.levels))
         measured = trial.measurement if why_invalid(again) else again
         problem = f"candidate {trial.index} misses the target, measured longer"
         meets = self._meets(measured, trial.candidate.size_bytes, trial.candidate.sparsity, problem)
@@ -78,7 +78,7 @@ class Finals:
         Its weights are stored; a rung that was finished before the run was resumed is not trained again.
         """
         context, name = self.context, self.training(trial, rungs, number)
-        context.stop_if_asked()
+        context.stop_if_requested()
         if known := context.store.get(RUNG.of(name)):
             return known["validation_accuracy"]
         network = self._before(trial, rungs, number)
@@ -176,7 +176,7 @@ class Finals:
 
     def _known(self, name: str) -> Artifact | None:
         """Return an artifact that was finished before the run was resumed."""
-        self.context.stop_if_asked()
+        self.context.stop_if_requested()
         return next((a for a in self.context.store.artifacts() if a.id == name), None)
 
     def _train(

@@ -26,7 +26,7 @@ Measure = Callable[[Built], tuple[Measurement, bool]]
 """Returns the measurement and whether it was known already."""
 Judge = Callable[[Trial], Trial]
 """Adds reward, terms and feasibility."""
-Begun = tuple[Trial, Future["Outcome"] | None]
+Started = tuple[Trial, Future["Outcome"] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +54,30 @@ def search(
 
     Args:
         known: trials of an earlier part of this run, by index: passed to the strategy, not tried again.
-        lookahead: how many candidates are begun before the last one is through.
-        stopping: True ends the search after the trials that are begun.
+        lookahead: how many candidates are started before the last one is finished.
+        stopping: True ends the search after the trials that are started.
         watch: notes what new trials spend their time on.
 
     Raises:
         DeviceError: the device was lost for good; every yielded trial stands.
     """
     known, watch = known or {}, watch or Watch()
-    begun: deque[Begun] = deque()
+    pending: deque[Started] = deque()
     device = ThreadPoolExecutor(1, thread_name_prefix="device")
     try:
         for index in range(first, first + trials):
             if stopping():
                 break
-            begun.append(_begin(index, strategy, build, measure, known, device, watch))
-            while len(begun) > lookahead:
-                yield _conclude(begun.popleft(), strategy, judge)
-        while begun:
-            yield _conclude(begun.popleft(), strategy, judge)
+            pending.append(_start_trial(index, strategy, build, measure, known, device, watch))
+            while len(pending) > lookahead:
+                yield _finish_trial(pending.popleft(), strategy, judge)
+        while pending:
+            yield _finish_trial(pending.popleft(), strategy, judge)
     finally:
         device.shutdown(cancel_futures=True)  # what is queued behind a lost device would only fail as well
 
 
-def _begin(
+def _start_trial(
     index: int,
     strategy: Strategy,
     build: Build,
@@ -85,7 +85,7 @@ def _begin(
     known: Mapping[int, Trial],
     device: ThreadPoolExecutor,
     watch: Watch,
-) -> Begun:
+) -> Started:
     start = time.perf_counter()
     with watch.doing("ask") if index not in known else nullcontext():
         plan = strategy.ask()
@@ -114,12 +114,12 @@ def _timed(measure: Measure, built: Built, watch: Watch) -> Outcome:
     return Outcome(measured, time.perf_counter() - start)
 
 
-def _conclude(begun: Begun, strategy: Strategy, judge: Judge) -> Trial:
-    trial, pending = begun
+def _finish_trial(started: Started, strategy: Strategy, judge: Judge) -> Trial:
+    trial, pending = started
     if pending is not None:
         outcome = pending.result()
         trial = _judged(replace(trial, seconds={**trial.seconds, "measure": outcome.seconds}), outcome, judge)
-    # What a failed trial was measured with, if it was, is kept for the record and nobody learns from it.
+    # What a failed trial was measured with, if it was, is logged but not passed to the strategy.
     strategy.tell(replace(trial, measurement=None) if trial.failure else trial)
     return trial
 

@@ -23,7 +23,7 @@ from pipeline.records import Artifact, SearchSpace
 from pipeline.run.base_model import Base
 from pipeline.run.channel_step import channel_step, without_plateaus
 from pipeline.run.context import Context
-from pipeline.run.finalists import Finals
+from pipeline.run.finalists import Finalists
 from pipeline.run.inputs import STRATEGIES
 from pipeline.run.problem import build_problem
 from pipeline.run.search_stage import Search
@@ -49,13 +49,13 @@ def prune_once(
     context.listen(Note(describe_weights(network, pruning.protect) if "density" in limits else describe_space(space)))
     builder = builder_of(context, network, space)
     bench = Bench(context.agent, store, base.skeleton, round=number, limits=limits)
-    finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
+    finalists = Finalists(context=context, builder=builder, bench=bench, base=base, limits=limits)
     winner = next((a for a in store.artifacts() if a.id == store.get(WINNER.of(number))), None)
     if winner is None:
         remember_space(store, number, space)
-        winner = _search_and_choose(context, base, builder, bench, limits, finals)
+        winner = _search_and_choose(context, base, builder, bench, limits, finalists)
         store.set(WINNER.of(number), winner.id)
-    return finals.network(winner), winner
+    return finalists.network(winner), winner
 
 
 def describe_space(space: SearchSpace) -> str:
@@ -119,26 +119,26 @@ def space_and_costs(
 
 
 def _search_and_choose(
-    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float], finals: Finals
+    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float], finalists: Finalists
 ) -> Artifact:
     space, costs = space_and_costs(context, base, builder, bench, limits)
     remember_space(context.store, bench.round, space)
     builder = replace(builder, space=space)
-    finals = replace(finals, builder=builder)
-    _introduce(context)
+    finalists = replace(finalists, builder=builder)
+    _show_strategy_note(context)
     problem = build_problem(context, builder, costs, limits, base)
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
     config = context.config
     check = TargetCheck(targets=config.targets, rounds=config.rounds, base=base, limits=limits)
     check.require_reachable(problem, builder, bench)
     trials = search.trials()
-    artifact = choose(finals, pick_finalists(trials, limits))
+    artifact = choose(finalists, pick_finalists(trials, limits))
     if artifact is None:
         raise check.nearest_miss(trials)
     return artifact
 
 
-def _introduce(context: Context) -> None:
+def _show_strategy_note(context: Context) -> None:
     """Say what the strategy says of itself by ``note(config)``, which is optional in its file and may return None."""
     strategy = plugins.load(STRATEGIES, context.config.strategy)
     if hasattr(strategy, "note") and (sentence := strategy.note(context.config)):

@@ -59,7 +59,7 @@ def prepared(
     listen(Stage(f"Load {config.data}"))
     inputs = load_inputs(config, weights_known=weights_known, splits=splits, listen=listen)
     listen(Stage(f"Connect to {device.name}"))
-    with open_agent(device, on_event=_device_news(listen), record=record) as agent:
+    with open_agent(device, on_event=_telemetry_listener(listen), record=record) as agent:
         format = require_fit(inputs, agent, listen)
         agent.hold()
         yield Prepared(inputs=inputs, agent=agent, format=format)
@@ -79,7 +79,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         format=ready.format, listen=listen, stopping=stopping,
     )  # fmt: skip
     with _timed(store):
-        context.stop_if_asked()
+        context.stop_if_requested()
         describe(context)
         remember_origin(store, context.config)
         store_splits(store, context.data)
@@ -88,7 +88,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         network, winner = _all_rounds(context, base)
         tuning = store.get(TUNING)
         if tuning is None or tuning["judged"]:
-            winner = _judged_on_test(context, base, network, winner)
+            winner = _evaluate_on_test(context, base, network, winner)
         store.add_artifact(replace(winner, chosen=True))
         store.set(CHOSEN, winner.id)
     store.finish()
@@ -104,7 +104,7 @@ def _all_rounds(context: Context, base: Base) -> tuple[fx.GraphModule, Artifact]
     return network, winner
 
 
-def _judged_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> Artifact:
+def _evaluate_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> Artifact:
     """Read the test split, this once, for the base and for the winner; return the winner with its figure."""
     context.listen(Stage("Read the test split, once"))
     store, test = context.store, context.data.test
@@ -130,11 +130,11 @@ def _timed(store: Store) -> Iterator[None]:
         store.set(SECONDS, earlier + time.monotonic() - start)
 
 
-def _device_news(listen: Listener) -> Callable[[Mapping[str, object]], None]:
+def _telemetry_listener(listen: Listener) -> Callable[[Mapping[str, object]], None]:
     def on_event(event: Mapping[str, object]) -> None:
         if event.get("event") == "waiting":
             holder = event.get("holder")
-            listen(Waiting(str(holder.get("words")) if isinstance(holder, Mapping) else "somebody"))
+            listen(Waiting(str(holder.get("words")) if isinstance(holder, Mapping) else "another user"))
             return
         temperature = event.get("temperature_c")
         listen(DeviceTelemetry(str(event.get("stage", "")), temperature if isinstance(temperature, float) else None))

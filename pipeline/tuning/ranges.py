@@ -65,7 +65,7 @@ def parse_all(texts: Sequence[str]) -> tuple[Searched, ...]:
     searched = tuple(map(parse, texts))
     paths = [one.path for one in searched]
     if twice := {path for path in paths if paths.count(path) > 1}:
-        raise ConfigError(f"--search: {', '.join(sorted(twice))} stands twice; give one range or one list")
+        raise ConfigError(f"--search: {', '.join(sorted(twice))} is given twice; give one range or one list")
     return searched
 
 
@@ -89,7 +89,7 @@ def parse(text: str) -> Searched:
 def _choice(path: str, kind: type[Number], words: Sequence[str]) -> Choice:
     values = tuple(_number(path, kind, word) for word in words)
     if len(set(values)) < len(values):
-        raise ConfigError(f"--search {path}: a value stands twice in {','.join(words)}; give each once")
+        raise ConfigError(f"--search {path}: a value is given twice in {','.join(words)}; give each once")
     return Choice(path, values)
 
 

@@ -75,7 +75,7 @@ class TunedRuns:
             with self.starting():
                 ready = stack.enter_context(self._prepared(config, store, listen, weights_known=base_model is not None))
             if stopping():
-                raise StoppedError("stopped as asked; everything measured so far is kept")
+                raise StoppedError("stopped as requested; everything measured so far is kept")
             if store is None:
                 store = stack.enter_context(self._begun(config, settings, base_model))
             try:

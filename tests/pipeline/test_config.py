@@ -45,7 +45,7 @@ def test_there_may_be_no_target(tmp_path: Path) -> None:
         ),
         (
             {"target": ("density=0.2x", "latency=0.5x", "size=9kB"), "strategy": "purl"},
-            "stands beside latency=0.5x, size=9000B; zeros make no dense runtime faster or cooler and no uncompressed",
+            "cannot be combined with latency=0.5x, size=9000B; zeros make no dense runtime faster or cooler and no uncompressed",
         ),
         ({"target": ("density=0.2x",), "strategy": "purl", "criterion": "taylor"}, "leave criterion out"),
     ],

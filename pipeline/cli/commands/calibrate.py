@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pipeline import serialization
 from pipeline.cli.console import err, out, print_json
-from pipeline.cli.signals import StartUp, asked_to_stop
+from pipeline.cli.signals import StartUp, stop_requested
 from pipeline.cli.views.live import view
 from pipeline.cli.views.lock_wait import print_when_waiting
 from pipeline.cli.views.run import table_of
@@ -62,7 +62,7 @@ def calibrate_and_show(arguments: CalibrateArguments, *, json: bool) -> None:
     config = load_config(None, {"model": arguments.model, "data": arguments.data})
     budget_s = None if arguments.budget is None else seconds_of(arguments.budget)
     with ExitStack() as stack:
-        stopping = stack.enter_context(asked_to_stop())
+        stopping = stack.enter_context(stop_requested())
         with view() as show:
             start = StartUp(show, stopping)
             with start.ended_at_once():

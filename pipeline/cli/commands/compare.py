@@ -29,7 +29,7 @@ def compare(
     baselines: Annotated[
         bool,
         typer.Option(
-            "--baselines", help="Beside each run: no pruning, L1 magnitude, L1 in training, as fast on its device."
+            "--baselines", help="Baselines for each run: no pruning, L1 magnitude, L1 in training, as fast on its device."
         ),
     ] = False,
     csv_file: Annotated[
@@ -112,7 +112,7 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
     from pipeline.baselines.stored import missing, require_board, require_cuts
     from pipeline.cli.commands.run import stored_settings
     from pipeline.cli.exits import ended_at_once
-    from pipeline.cli.signals import asked_to_stop
+    from pipeline.cli.signals import stop_requested
     from pipeline.cli.views.live import view
     from pipeline.comparison.run_figures import read
 
@@ -133,7 +133,7 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
             from pipeline.run.runner import prepared
             from pipeline.run.splitting import stored_splits
 
-            with asked_to_stop() as stopping, view() as listen, ExitStack() as stack:
+            with stop_requested() as stopping, view() as listen, ExitStack() as stack:
                 with ended_at_once():
                     ready = stack.enter_context(
                         prepared(config, board, listen=listen, weights_known=True, splits=stored_splits(store))

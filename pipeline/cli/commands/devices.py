@@ -226,7 +226,7 @@ def _print_finding(finding: Finding) -> None:
 def trust(
     name: Name,
     inventory: Inventory = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Store without asking; only where nobody can listen in.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Store without asking; only on a network that you trust.")] = False,
     fingerprint: Annotated[
         str | None, typer.Option("--fingerprint", metavar="SHA256:…", help="Store only if the device shows this key.")
     ] = None,
@@ -262,7 +262,7 @@ def _trust(address: SshAddress, name: str, yes: bool, fingerprint: str | None, r
     if known and not replace:
         raise HostKeyChangedError(
             f"{name}: the host shows {key.fingerprint}, trusted is {known[0].fingerprint}; if the board was set up "
-            f"anew, `pipeline devices trust {name} --replace`; if not, somebody may be listening in"
+            f"anew, `pipeline devices trust {name} --replace`; if not, someone may be intercepting the connection"
         )
     err.print("Compare on the board itself:  [bold]ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub[/]", markup=True)
     if not (yes or fingerprint or _confirmed()):

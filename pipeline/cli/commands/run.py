@@ -18,7 +18,7 @@ from pipeline import __version__
 from pipeline.api import note_failure
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS
-from pipeline.cli.signals import StartUp, asked_to_stop
+from pipeline.cli.signals import StartUp, stop_requested
 from pipeline.cli.views.live import view
 from pipeline.cli.views.run import print_comparison, print_recording
 from pipeline.config import RunConfig, load_config
@@ -61,7 +61,7 @@ def run_and_show(arguments: RunArguments, *, json: bool) -> None:
         if store is not None:
             stack.enter_context(store)
         require_writable(arguments.runs if store is None else store.path)
-        stopping = stack.enter_context(asked_to_stop())
+        stopping = stack.enter_context(stop_requested())
         with view() as show:
             store = _seen_through(arguments, store, config, board, StartUp(show, stopping), stopping, stack)
         _print_end(store, arguments.runs, json)
@@ -102,7 +102,7 @@ def _seen_through(
             execute(ready, store, listen=listen, stopping=stopping)
         except PipelineError as error:
             note_failure(store, error)
-            err.print(f"to go on: [bold]pipeline run --resume {store.id}{_where(arguments.runs)}[/]", markup=True)
+            err.print(f"to resume: [bold]pipeline run --resume {store.id}{_where(arguments.runs)}[/]", markup=True)
             raise
     return store
 
@@ -131,7 +131,7 @@ def _reopened(arguments: RunArguments) -> tuple[Store, RunConfig, Device]:
     assert arguments.resume is not None  # checked by the caller
     typed = [value for value in (*arguments.options.values(), arguments.epochs, arguments.config) if value not in (None, ())]
     if typed:
-        raise UserError("--resume goes on with the settings that the run began with; leave the other options out")
+        raise UserError("--resume uses the settings of the original run; leave the other options out")
     with ExitStack() as undo:
         store = undo.enter_context(Store.open(arguments.runs, arguments.resume, write=True))
         if store.status == FINISHED:
@@ -181,7 +181,7 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(
             f"run {store.id} began with settings of another version of this program ({where}: "
-            f"{error.errors()[0]['msg']}); go on with that version, or start a new run"
+            f"{error.errors()[0]['msg']}); resume it with that version, or start a new run"
         ) from error
     return _from_folder(config, Path(folder or "")), board
 

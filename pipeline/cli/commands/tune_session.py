@@ -17,7 +17,7 @@ from pipeline.cli.commands.run import RunArguments, typed_settings
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.exits import ended_at_once
 from pipeline.cli.options import DEFAULT_RUNS
-from pipeline.cli.signals import asked_to_stop
+from pipeline.cli.signals import stop_requested
 from pipeline.cli.views.tuning_progress import RunLines
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, PipelineError, TargetError
@@ -68,12 +68,12 @@ def tune_and_show(arguments: RunArguments, search: Search, *, json: bool) -> Non
     err.print(f"[bold]{runs.name}[/]: {_planned(search, searched, budget)}", markup=True)
     lines = RunLines(budget)
     try:
-        with asked_to_stop() as stopping:
+        with stop_requested() as stopping:
             run = _shown(runs, lines, stopping)
             outcomes = ranked(tune(method, run, search.objective, budget), search.objective)
             figures = _judged(runs, outcomes[0], stopping)
     except PipelineError:
-        err.print("what ran is kept; to go on, type the same command again")
+        err.print("finished runs are kept; to resume, type the same command again")
         raise
     finally:
         lines.stop()

@@ -20,6 +20,6 @@ def print_when_waiting() -> Callable[[Mapping[str, object]], None]:
             next_s = time.monotonic() + _EVERY_S
             holder = event.get("holder")
             words = holder.get("words") if isinstance(holder, Mapping) else None
-            err.print(f"waiting: the board is held by {words or 'somebody'}", markup=False)
+            err.print(f"waiting: the board is held by {words or 'another user'}", markup=False)
 
     return on_event

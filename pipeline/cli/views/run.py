@@ -52,7 +52,7 @@ def print_run(store: Store) -> None:
     if store.get(RECORDING):
         print_recording(store)
     if store.status in ("interrupted", "failed"):
-        out.print(f"to go on: pipeline run --resume {store.id}", style="dim")
+        out.print(f"to resume: pipeline run --resume {store.id}", style="dim")
 
 
 def print_recording(store: Store) -> None:

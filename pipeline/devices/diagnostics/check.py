@@ -202,7 +202,7 @@ def _room(device: Device, name: str, found_mb: float, least_mb: float, word: str
 def _holder(agent: Agent) -> Finding:
     holder = agent.facts.holder
     if holder is None:
-        return Finding("holder", True, "nobody measures on it")
+        return Finding("holder", True, "not in use")
     return Finding("holder", True, f"held by {holder}", "a run waits for it: see `lock: wait_s`", warning=True)
 
 

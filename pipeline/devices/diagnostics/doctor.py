@@ -205,7 +205,7 @@ def _others(seen: Observation) -> Iterator[Finding]:
     detail = f"{busy:.2f} of {seen.facts.cores} cores busy at rest"
     if busy > max(BUSY_CORES, 0.05 * seen.facts.cores):
         yield Finding(
-            "others", True, f"{detail}: other programs are at work", "see who on the board: `top`", warning=True
+            "others", True, f"{detail}: other programs are at work", "run `top` on the board to see which", warning=True
         )
     else:
         yield Finding("others", True, detail)

@@ -113,7 +113,7 @@ def test_ctrl_c_before_there_are_two_of_each_says_that_it_stopped(desk: Desk) ->
     done = finished(command)
 
     assert (done.code, done.out) == (130, "")
-    assert "stopped as asked" in done.err
+    assert "stopped as requested" in done.err
 
 
 @pytest.mark.parametrize(

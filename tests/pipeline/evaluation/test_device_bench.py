@@ -232,7 +232,7 @@ def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_p
         bench = Bench(agent, store, BASE, limits={"latency": 0.5})
         bench.base()
         bench.measure_skeleton("single", lambda: NARROW)
-        bench.whole(dense(seed=0, width=16), "whole")
+        bench.measure_file(dense(seed=0, width=16), "whole")
         assert set(told) == {None}
         wide = replace(NARROW, data=BASE, structure="as wide as the base model")
         found: Measurement = bench.measure(Built(candidate(key="64"), wide, {}))[0]
@@ -254,8 +254,8 @@ def test_a_second_measurement_is_longer_and_holds_for_all_of_a_shape(store: Stor
     with open_agent(Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=settings)) as agent:
         bench = Bench(agent, store, BASE)
         first = bench.measure(Built(candidate(key="32"), NARROW, {}))[0]
-        second = bench.again(NARROW)
-        assert bench.again(replace(NARROW, data=b"never sent")) == second
+        second = bench.remeasure(NARROW)
+        assert bench.remeasure(replace(NARROW, data=b"never sent")) == second
     assert second.inferences > first.inferences
     assert second.ratio is not None
 
@@ -291,7 +291,7 @@ def test_a_second_look_adds_processes_to_those_of_the_first(store: Store, tmp_pa
     asked: list[str] = []
     with open_agent(device, record=lambda verb, *_: asked.append(verb)) as agent:
         bench = Bench(agent, store, BASE)
-        first, second = bench.whole(dense(seed=0), "whole"), bench.whole(dense(seed=0), "whole", looks=2)
+        first, second = bench.measure_file(dense(seed=0), "whole"), bench.measure_file(dense(seed=0), "whole", looks=2)
     assert (first.processes, second.processes, asked.count("measure")) == (
         QUICK.processes,
         2 * QUICK.processes,

@@ -25,13 +25,13 @@ def planner_of(told: Problem) -> Planner:
 
 
 def excess_of(planner: Planner, plans: Indices) -> float:
-    """By how much the worst of plans is predicted to be out of sight."""
+    """By how much the worst of plans is predicted to exceed the relaxed limits."""
     return float(planner.excess(plans, planner.relaxed_limits()).max())
 
 
 @pytest.mark.parametrize("blocks", SHAPES)
 @pytest.mark.parametrize("seed", range(4))
-def test_plans_within_the_masks_are_in_sight_of_the_target_wherever_a_plan_is(
+def test_plans_within_the_masks_are_feasible_wherever_a_plan_is(
     blocks: tuple[int, ...], seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -43,7 +43,7 @@ def test_plans_within_the_masks_are_in_sight_of_the_target_wherever_a_plan_is(
 
 
 @pytest.mark.parametrize("blocks", SHAPES)
-def test_the_masks_let_every_plan_through_that_is_in_sight_of_the_target_and_no_other(blocks: tuple[int, ...]) -> None:
+def test_the_masks_let_every_plan_through_that_is_feasible_and_no_other(blocks: tuple[int, ...]) -> None:
     told = problem(blocks, limits={"latency": 0.7})
     planner, plans = planner_of(told), all_plans(told)
     within = {tuple(p) for p in plans[planner.can_meet(plans)].tolist()}
@@ -55,7 +55,7 @@ def test_the_masks_let_every_plan_through_that_is_in_sight_of_the_target_and_no_
 
 @pytest.mark.parametrize(("blocks", "within"), NESTED)
 @pytest.mark.parametrize("limit", [0.5, 0.7, 1.0])
-def test_with_blocks_within_blocks_the_masks_let_every_plan_through_that_is_in_sight_and_no_other(
+def test_with_blocks_within_blocks_the_masks_let_every_plan_through_that_is_feasible_and_no_other(
     blocks: tuple[int, ...], within: dict[int, int], limit: float
 ) -> None:
     told = problem(blocks, within=within, limits={"latency": limit})
@@ -109,7 +109,7 @@ def taught(told: Problem, seed: int) -> Planner:
 def test_the_masks_know_of_departures_from_what_single_cuts_add_up_to(
     blocks: tuple[int, ...], within: dict[int, int], limit: float
 ) -> None:
-    """No plan is let through that is out of sight, whatever was decided first, and hardly one is lost."""
+    """No plan is let through that is infeasible, whatever was decided first, and hardly one is lost."""
     told = problem(blocks, within=within, limits={"latency": limit}, margin=0.01)
     planner, plans = taught(told, 0), all_plans(told)
     wanted = set(map(tuple, plans[planner.can_meet(plans)].tolist()))
@@ -139,7 +139,7 @@ def test_a_completed_plan_is_priced_as_the_plan_that_it_is(blocks: tuple[int, ..
             assert found == pytest.approx(table.predict(done))
 
 
-def test_a_plan_in_sight_is_nobodys_to_change() -> None:
+def test_a_feasible_plan_stays_as_it_is() -> None:
     told = problem((1, 2, 0, 1), limits={"latency": 0.6}, margin=0.01)
     planner, plans = taught(told, 0), all_plans(told)
     near = repair_to_feasible(planner, plans)
@@ -177,7 +177,7 @@ def test_a_removed_block_takes_its_followers_along() -> None:
     assert planner.mask(levels, 1).tolist() == [[False] * 4 + [True], [True] + [False] * 4]
 
 
-def test_what_is_promised_is_what_the_reward_would_be() -> None:
+def test_the_predicted_reward_is_what_the_reward_would_be() -> None:
     weights = Weights([1.0, 0.8, 0.9], [0.0] * 3, [0.1, 0.3, 0.2], [0.2, 0.0, 0.1], latency=0.05, violation=2.0)
     told = problem((2, 0), limits={"latency": 0.6}, weights=weights)
     planner = planner_of(told)

@@ -30,13 +30,13 @@ def score(told: Proposer, plans: Indices = PLAN) -> float:
 def with_measured(
     told: Proposer, *, feasible: bool = True, reward: float = 0.5, cuts: Sequence[int] = (0, 0, 0, 0, 0, 4)
 ) -> Proposer:
-    """One that knows a plan; if not told otherwise, one which cuts less than ``PLAN`` and promises more."""
+    """One that knows a plan; if not told otherwise, one which cuts less than ``PLAN`` and is predicted a higher reward."""
     trial = trial_of(told.problem, 0, told.planner.plan(cuts))
     told.tell(replace(trial, reward=reward, feasible=feasible))
     return told
 
 
-def test_what_promises_less_than_the_best_is_better_with_less_than_even_odds_and_the_reverse() -> None:
+def test_a_lower_prediction_than_the_best_is_better_with_less_than_even_odds_and_the_reverse() -> None:
     assert score(with_measured(proposer(50.0))) < np.log(0.5)
     assert np.log(0.5) < score(with_measured(proposer(50.0), cuts=(4, 4, 4, 4, 4, 4))) < 0
 
@@ -80,7 +80,7 @@ def test_without_targets_every_plan_counts_in_full() -> None:
     assert score(free) == pytest.approx(score(roomy))
 
 
-def test_breeding_finds_better_plans_that_the_masks_allow() -> None:
+def test_evolution_finds_better_plans_that_the_masks_allow() -> None:
     told = with_measured(proposer(1.0))
     begun = told.mutate_incumbents()
     plans = evolve(told.planner, begun, told.scores, told.rng)
@@ -89,7 +89,7 @@ def test_breeding_finds_better_plans_that_the_masks_allow() -> None:
 
 
 @pytest.mark.parametrize(("off", "stays"), [(0.92, True), (1.0, False)])
-def test_a_plan_stays_in_sight_if_its_neighbours_measured_faster_than_their_single_cuts_promise(
+def test_a_plan_stays_feasible_if_its_neighbours_measured_faster_than_their_single_cuts_predict(
     off: float, stays: bool
 ) -> None:
     told = proposer(0.95)

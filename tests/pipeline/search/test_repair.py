@@ -15,7 +15,7 @@ def repair_of(told: Problem) -> Repair:
 
 
 @pytest.mark.parametrize("blocks", [(1,), (2, 0), (1, 2, 0), (0, 0, 2)])
-def test_what_is_in_sight_stays_and_what_does_not_is_cut_deeper_until_it_does(blocks: tuple[int, ...]) -> None:
+def test_a_feasible_plan_stays_and_another_is_cut_deeper_until_it_is(blocks: tuple[int, ...]) -> None:
     told = problem(blocks, limits={"latency": 0.6})
     repair, plans = repair_of(told), all_plans(told)
     for wanted in map(tuple, plans.tolist()):

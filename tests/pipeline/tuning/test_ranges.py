@@ -46,7 +46,7 @@ def test_ranges_and_lists_are_read_by_the_kind_of_their_setting(text: str, means
         ("reward.alpha=0:1:log", "begins above 0, found 0"),
         ("reward.alpha=0:1:1", "2 points or more"),
         ("reward.alpha=0:1:3:4", "write PATH=LOW:HIGH"),
-        ("reward.alpha=1,1.0", "a value stands twice in 1,1.0"),
+        ("reward.alpha=1,1.0", "a value is given twice in 1,1.0"),
     ],
 )
 def test_a_mistake_says_what_was_found_and_what_would_be_right(text: str, says: str) -> None:
@@ -59,7 +59,7 @@ def test_a_mistake_says_what_was_found_and_what_would_be_right(text: str, says: 
 def test_without_a_search_or_with_one_setting_twice_nothing_begins() -> None:
     with pytest.raises(ConfigError, match="nothing to search"):
         parse_all([])
-    with pytest.raises(ConfigError, match=r"reward\.alpha stands twice"):
+    with pytest.raises(ConfigError, match=r"reward\.alpha is given twice"):
         parse_all(["reward.alpha=1,2", "reward.alpha=1:2"])
 
 

@@ -209,7 +209,7 @@ def test_items_that_raise_are_skipped_as_far_as_allowed(load):
         ("nothing", "gave a Squares without any images"),
         ("few", "class 'dark' of dataset has 1 training images; at least 4"),
         ("fails", r"raised RuntimeError: no disk \(mine\.py, line \d+\)"),
-        ("wants", "wants root, which nobody gives"),
+        ("wants", "requires arguments that are not passed: root"),
         ("sqares", "nothing is named 'sqares' there .did you mean 'squares'"),
         ("all_broken", r"none of the 24 train items can be read \(train item 0: OSError"),
         ("one_class", "all images have the label 4; at least 2"),

@@ -123,7 +123,7 @@ def test_strategies_work_without_a_target(strategy: object) -> None:
     assert best > 0
 
 
-def test_measured_plans_stay_in_the_replay_however_much_is_imagined() -> None:
+def test_measured_plans_stay_in_the_replay_however_much_is_simulated() -> None:
     told = problem((1, 1, 1), dqn=QUICK.model_copy(update={"replay_plans": 20}))
     strategy = dqn.create(told)
     for index in range(told.trials):
