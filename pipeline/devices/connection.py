@@ -145,10 +145,10 @@ class Wire:
             reply = self._exchange(session, request)
             if not isinstance(reply, Failed):
                 answer = self._validated(reply, request)
-                self._heard(request, reply, files)
+                self._record_answer(request, reply, files)
                 return answer
             if reply.kind in protocol.CANDIDATE_KINDS:
-                self._heard(request, Failure(reply.kind, reply.message), files)
+                self._record_answer(request, Failure(reply.kind, reply.message), files)
             lost = reply.kind == protocol.HELD and self.handshake is not None  # by a silence; others took the board
             if last or not (lost or reply.kind == protocol.CORRUPT):
                 raise self._error(reply, request)
@@ -157,12 +157,12 @@ class Wire:
                 self._shake_hands(session)
         raise AssertionError("unreachable")
 
-    def _heard(self, request: Request[A], result: Result, files: Sequence[File]) -> None:
+    def _record_answer(self, request: Request[A], result: Result, files: Sequence[File]) -> None:
         if self._record:
             try:
                 self._record(request.kind.verb, request.arguments, result, files)
             except ValueError as e:  # in what the schema left out
-                raise self._nonsense(f"the agent's answer cannot be recorded: {e}", request) from e
+                raise self._implausible(f"the agent's answer cannot be recorded: {e}", request) from e
 
     def _connected(self) -> Session:
         if self._session is None:
@@ -192,16 +192,16 @@ class Wire:
         except messages.OtherVersionError as e:
             raise AgentError(f"{self._device.name}: the agent's answer makes no sense: {e}") from e
         except messages.NoMessageError as e:
-            raise self._nonsense(f"the agent's answer makes no sense: {e}", request) from e
+            raise self._implausible(f"the agent's answer makes no sense: {e}", request) from e
         return heard.reply
 
     def _validated(self, result: object, request: Request[A]) -> A:
         try:
             return request.kind.of(result, request.known)
         except ValueError as e:
-            raise self._nonsense(str(e), request) from e
+            raise self._implausible(str(e), request) from e
 
-    def _nonsense(self, why: str, request: Request[A]) -> PipelineError:
+    def _implausible(self, why: str, request: Request[A]) -> PipelineError:
         """Return the error for an answer that cannot be true: of one candidate, where it is about one."""
         kind = MeasureError if request.kind.concerns_candidate else AgentError
         return kind(f"{self._device.name}: {why}")

@@ -52,7 +52,7 @@ class Bench:
     """Targets as shares of the base model's figures: a candidate surely slower is not measured to the end."""
 
     def base(self) -> Measurement:
-        """Return the base model's own figures beside itself, by its skeleton, in several processes.
+        """Return the base model's own figures against itself, by its skeleton, in several processes.
 
         Each is measured as a candidate is: what processes differ by beyond that is in candidates' intervals.
 
@@ -66,7 +66,7 @@ class Bench:
     def spreads(self) -> dict[Metric, Spread]:
         """How the board's ratios differ from process to process; absent: nobody has measured it.
 
-        By the base model beside itself and, of latency, by the calibration that held for the device when the run began,
+        By the base model against itself and, of latency, by the calibration that held for the device when the run began,
         unless the two contradict each other: that one may be of a network that is less, or more, alike.
         """
         processes = self.agent.device.measure.processes
@@ -108,7 +108,7 @@ class Bench:
             MeasureError, DeviceError: as ``Agent.measure``.
         """
         key = self._key(f"structure {skeleton.structure} again")
-        each = part_of(longer(self.agent.device.measure, WHOLE))
+        each = one_process_of(longer(self.agent.device.measure, WHOLE))
         return self._several(key, lambda settings: self._beside_base(skeleton.data, settings=settings), each)
 
     def measure_file(
@@ -126,7 +126,7 @@ class Bench:
         Raises:
             DeviceError: they stay invalid.
         """
-        each = part_of(longer(self.agent.device.measure, times))
+        each = one_process_of(longer(self.agent.device.measure, times))
         return self._required(
             name, lambda settings: self._beside_base(model, kind, settings=settings), each, looks=looks
         )
@@ -258,10 +258,10 @@ def longer(settings: MeasureSettings, times: float) -> MeasureSettings:
     return replace(settings, min_s=min_s, max_s=max_s, ci_rel=settings.ci_rel / times, timeout_s=timeout_s)
 
 
-def part_of(settings: MeasureSettings) -> MeasureSettings:
+def one_process_of(settings: MeasureSettings) -> MeasureSettings:
     """Return settings for one of the processes that take as long together, and are as exact.
 
-    >>> part_of(MeasureSettings(min_s=10.0, max_s=60.0, ci_rel=0.01, processes=4)).ci_rel
+    >>> one_process_of(MeasureSettings(min_s=10.0, max_s=60.0, ci_rel=0.01, processes=4)).ci_rel
     0.02
     """
     parts = settings.processes

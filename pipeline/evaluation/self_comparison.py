@@ -1,4 +1,4 @@
-"""A/A test: a network measured beside itself, as long as in the search, three and nine times as long.
+"""A/A test: a network measured against itself, as long as in the search, three and nine times as long.
 
 Lengths and kinds follow each other in rounds, each of which begins with another one, so that whatever the board drifts
 by in an hour falls on all of them alike.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import DeviceError, StoppedError
-from pipeline.evaluation.device_bench import longer, part_of
+from pipeline.evaluation.device_bench import longer, one_process_of
 from pipeline.events import Listener, Stage, StageProgress
 from pipeline.measurement import retries
 from pipeline.measurement.calibration import Unit, units
@@ -30,7 +30,7 @@ _INVALID = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class CalibrationPlan:
     """How much is measured; what ends first ends it."""
 
     settings: MeasureSettings
@@ -70,7 +70,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Single:
+class SelfMeasurement:
     """One measurement's ratio; None: it was invalid."""
 
     unit: Unit
@@ -78,8 +78,8 @@ class Single:
 
 
 def measured(
-    agent: Agent, skeleton: bytes, plan: Plan, *, listen: Listener, stopping: Callable[[], bool] = lambda: False
-) -> Iterator[Single]:
+    agent: Agent, skeleton: bytes, plan: CalibrationPlan, *, listen: Listener, stopping: Callable[[], bool] = lambda: False
+) -> Iterator[SelfMeasurement]:
     """Yield each measurement as soon as it is done.
 
     Args:
@@ -94,7 +94,7 @@ def measured(
         DeviceError, MeasureError: the board, or the network on it, failed, or too many measurements are invalid.
     """
     pace, invalid = _Pace(plan), 0
-    listen(Stage("Measure the network beside itself (seconds)", round(plan.expected_s)))
+    listen(Stage("Measure the network against itself (seconds)", round(plan.expected_s)))
     for number, unit in enumerate(plan.units()):
         if pace.is_over(unit):
             return
@@ -105,11 +105,11 @@ def measured(
         invalid = invalid + 1 if why else 0
         if invalid >= _INVALID:
             raise _not_now(agent, parts[-1])
-        yield Single(unit, None if why else combined(parts, ci_rel=plan.settings.ci_rel / unit.times).ratio)
+        yield SelfMeasurement(unit, None if why else combined(parts, ci_rel=plan.settings.ci_rel / unit.times).ratio)
     listen(StageProgress(round(plan.expected_s)))
 
 
-def taken_of(found: Iterable[Single], plan: Plan) -> dict[Unit, list[Interval]]:
+def ratios_by_unit(found: Iterable[SelfMeasurement], plan: CalibrationPlan) -> dict[Unit, list[Interval]]:
     """Return the valid ratios of every unit, in their order."""
     taken: dict[Unit, list[Interval]] = {unit: [] for unit in plan.round}
     for single in found:
@@ -120,7 +120,7 @@ def taken_of(found: Iterable[Single], plan: Plan) -> dict[Unit, list[Interval]]:
 
 def settings_of(unit: Unit, settings: MeasureSettings) -> MeasureSettings:
     """Return the settings of each of a unit's processes; as a run has them."""
-    return part_of(replace(longer(settings, unit.times), processes=unit.processes))
+    return one_process_of(replace(longer(settings, unit.times), processes=unit.processes))
 
 
 def _parts(agent: Agent, skeleton: bytes, unit: Unit, stopping: Callable[[], bool]) -> Iterator[Measurement]:
@@ -152,7 +152,7 @@ def _not_now(agent: Agent, last: Measurement) -> DeviceError:
 class _Pace:
     """How long measurements take, over what was expected of them."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: CalibrationPlan) -> None:
         self._plan = plan
         self._start = time.monotonic()
         self._expected_s = 0.0

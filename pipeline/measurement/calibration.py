@@ -143,7 +143,7 @@ def _is_sound(spread: Spread) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What a network measured beside itself on one device, and what that says of the device's intervals."""
+    """What a network measured against itself on one device, and what that says of the device's intervals."""
 
     device: str
     kind: str

@@ -87,7 +87,7 @@ class Correction:
         self._seen = [*self._seen, plan][-_MOST_SEEN:]
         x, y = np.array([seen.added_up for seen in self._seen]), np.array([seen.measured for seen in self._seen])
         self._fit_line(x, y)
-        nothing_cut = (0,) * len(levels)  # is known: the base model beside itself
+        nothing_cut = (0,) * len(levels)  # is known: the base model against itself
         plans = np.array([nothing_cut, *(seen.levels for seen in self._seen)])
         costs = np.array([self.whole, *y]) - self.line(np.array([self.whole, *x]))
         self._departures.fit(_features(plans), costs, np.array([0.0, *(seen.deviation for seen in self._seen)]))

@@ -119,7 +119,7 @@ def _figures(context: Context, network: fx.GraphModule, size: int, skeleton: byt
              f"{measures.macs / 1e6:.1f} M MACs")
     )  # fmt: skip
     for metric, spread in bench.spreads.items():
-        context.listen(Note(f"the base model beside itself, {metric}: {spread}"))
+        context.listen(Note(f"the base model against itself, {metric}: {spread}"))
     if may_have_seen(figures, context.config):
         context.listen(Note(_SEEN))
     return figures

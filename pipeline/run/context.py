@@ -51,11 +51,11 @@ class Context:
         if self.stopping():
             raise StoppedError("stopped as requested; everything measured so far is kept")
 
-    def step(self, done: int, note: str = "") -> None:
+    def report_progress(self, done: int, note: str = "") -> None:
         """Say how far the stage has come, unless the user asked to stop."""
         self.stop_if_requested()
         self.listen(StageProgress(done, note))
 
     def train_step(self, step: int, _: int, loss: float) -> None:
         """Say how far a training has come; what ``fine_tune`` calls after each step."""
-        self.step(step, f"loss {loss:.3f}")
+        self.report_progress(step, f"loss {loss:.3f}")

@@ -200,18 +200,18 @@ class Finalists:
     def _warn_of_miss(self, full: Artifact) -> None:
         """Say where the fresh measurement of the chosen one lies beyond a target, as that of every second one at it."""
         after = full.after
-        if self._misses(after.measurement, after.size_bytes, after.sparsity):
+        if self._violation(after.measurement, after.size_bytes, after.sparsity):
             said = "measured afresh, the chosen one is beyond a target that it met when it was chosen"
-            self.context.listen(Note(f"{said}: {self._measured_beyond(after.measurement)}"))
+            self.context.listen(Note(f"{said}: {self._describe_violations(after.measurement)}"))
 
     def _meets(self, measurement: Measurement, size_bytes: int, sparsity: float | None, problem: str) -> bool:
         """Return whether a network meets every target as measured beside the base model; if not, says ``problem``."""
-        if self._misses(measurement, size_bytes, sparsity) == 0:
+        if self._violation(measurement, size_bytes, sparsity) == 0:
             return True
-        self.context.listen(Note(f"{problem} ({self._measured_beyond(measurement) or 'too large'}): left out"))
+        self.context.listen(Note(f"{problem} ({self._describe_violations(measurement) or 'too large'}): left out"))
         return False
 
-    def _measured_beyond(self, measurement: Measurement) -> str:
+    def _describe_violations(self, measurement: Measurement) -> str:
         """Return what was measured beyond its target, with how sure it is."""
         return ", ".join(
             f"{ratio.value:.3f}× ± {ratio.half_width:.3f} of the base model's {metric}"
@@ -219,7 +219,7 @@ class Finalists:
             if metric in self.limits and ratio.value > self.limits[metric]
         )
 
-    def _misses(self, measurement: Measurement, size_bytes: int, sparsity: float | None) -> float:
+    def _violation(self, measurement: Measurement, size_bytes: int, sparsity: float | None) -> float:
         require_comparable(measurement)
         size = size_bytes / self.base.figures.size_bytes
         return violation(relative_costs(measurement, size=size, sparsity=sparsity), self.limits)

@@ -110,7 +110,7 @@ def space_and_costs(
     if "density" in limits:
         return whole, CostModel({})
     context.listen(Stage("Measure single cuts", len(single_cuts(whole))))
-    profile = measure_cuts(whole, bench, builder, context.step)
+    profile = measure_cuts(whole, bench, builder, context.report_progress)
     space = whole if "size" in limits else without_plateaus(whole, profile)
     costs = cost_tables(space, profile, size=space.parameters / base.figures.parameters)
     for sentence in why_not_faster(space, costs.tables["latency"], base.figure("latency"), unshaped=whole):

@@ -22,7 +22,7 @@ from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
 from pipeline.run.inputs import Inputs, load_inputs, require_fit
 from pipeline.run.origin import remember_origin
-from pipeline.run.provenance import describe
+from pipeline.run.provenance import store_provenance
 from pipeline.run.round import limits_of_round, prune_once
 from pipeline.run.splitting import store_splits
 from pipeline.store import Store
@@ -80,7 +80,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     )  # fmt: skip
     with _timed(store):
         context.stop_if_requested()
-        describe(context)
+        store_provenance(context)
         remember_origin(store, context.config)
         store_splits(store, context.data)
         _note_modes(context)

@@ -1,4 +1,4 @@
-"""`pipeline devices calibrate`: a network beside itself, and how far the device's intervals can be trusted."""
+"""`pipeline devices calibrate`: a network against itself, and how far the device's intervals can be trusted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.records import Device
 
 if TYPE_CHECKING:
     from pipeline.devices.agent_client import Agent
-    from pipeline.evaluation.self_comparison import Plan, Single
+    from pipeline.evaluation.self_comparison import CalibrationPlan, SelfMeasurement
 
 USUAL = 20
 """Measurements of each length and kind: a share of 5 % is then known to ± 5 points."""
@@ -75,7 +75,7 @@ def calibrate_and_show(arguments: CalibrateArguments, *, json: bool) -> None:
                 conditions = Conditions.of(agent.device, agent.facts, agent.settings_for(agent.device.measure))
                 plan = _plan(agent, arguments.measurements, budget_s)
                 show(Note(_beforehand(plan, model)))
-            found: list[Single] = []
+            found: list[SelfMeasurement] = []
             ended: PipelineError | None = None
             try:
                 for single in measured(agent, skeleton, plan, listen=show, stopping=stopping):
@@ -116,16 +116,16 @@ def _ready(device: Device, config: RunConfig, stack: ExitStack, listen: Listener
     return agent, skeleton.data, config.model or default_model(inputs.data)
 
 
-def _plan(agent: Agent, measurements: int | None, budget_s: float | None) -> Plan:
+def _plan(agent: Agent, measurements: int | None, budget_s: float | None) -> CalibrationPlan:
     """Return how much is measured.
 
     Raises:
         ConfigError: the time is too short for a calibration that could be kept.
     """
-    from pipeline.evaluation.self_comparison import Plan, about
+    from pipeline.evaluation.self_comparison import CalibrationPlan, about
 
     number = USUAL if measurements is None and budget_s is None else measurements
-    plan = Plan(settings=agent.settings_for(agent.device.measure), measurements=number, budget_s=budget_s)
+    plan = CalibrationPlan(settings=agent.settings_for(agent.device.measure), measurements=number, budget_s=budget_s)
     if budget_s is not None and budget_s < FEWEST * plan.round_s:
         raise ConfigError(
             f"--budget: {FEWEST} measurements of each length take {about(FEWEST * plan.round_s)} on "
@@ -134,24 +134,24 @@ def _plan(agent: Agent, measurements: int | None, budget_s: float | None) -> Pla
     return plan
 
 
-def _beforehand(plan: Plan, model: str) -> str:
+def _beforehand(plan: CalibrationPlan, model: str) -> str:
     from pipeline.evaluation.self_comparison import about
 
     often = "" if plan.measurements is None else f"{plan.measurements} measurements each, "
     return (
-        f"{model} beside itself, as long as in the search, 3 and 9 times as long, in one process and in several: "
+        f"{model} against itself, as long as in the search, 3 and 9 times as long, in one process and in several: "
         f"{often}{about(plan.expected_s)}; Ctrl-C ends it with what is measured by then"
     )
 
 
 def _made_of(
-    found: list[Single], plan: Plan, device: Device, conditions: Conditions, model: str, ended: PipelineError | None
+    found: list[SelfMeasurement], plan: CalibrationPlan, device: Device, conditions: Conditions, model: str, ended: PipelineError | None
 ) -> Calibration:
     """Return the calibration; raises what ended it where there is too little to say anything."""
-    from pipeline.evaluation.self_comparison import taken_of
+    from pipeline.evaluation.self_comparison import ratios_by_unit
     from pipeline.measurement.calibration import calibration, fewest
 
-    taken = taken_of(found, plan)
+    taken = ratios_by_unit(found, plan)
     if fewest(taken) < 2:
         raise ended or DeviceError(
             f"{device.name}: fewer than two measurements of a length were valid; "

@@ -123,7 +123,7 @@ def calibrate(
     inventory: Inventory = None,
     json: Json = False,
 ) -> None:
-    """Measure a network beside itself: how often its intervals hold the truth; kept with the device."""
+    """Measure a network against itself: how often its intervals hold the truth; kept with the device."""
     from pipeline.cli.commands.calibrate import CalibrateArguments, calibrate_and_show  # as above
 
     device = _real(load_inventory(inventory, partial=True).device(name))

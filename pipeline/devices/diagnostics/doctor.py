@@ -92,7 +92,7 @@ def observe(agent: Agent, seconds: float, quiet_s: float = QUIET_S) -> Observati
     first, start = agent.telemetry(), time.monotonic()
     time.sleep(quiet_s)
     second, quiet_s = agent.telemetry(), time.monotonic() - start
-    answer, report, error = _at_work(agent, seconds)
+    answer, report, error = _under_load(agent, seconds)
     states = {name: telemetry_of(getattr(answer, name)) for name in ("before", "during", "after")}
     return Observation(
         device=device, facts=agent.facts, held=held, quiet_s=quiet_s, quiet=(first, second), threads=agent.facts.cores,
@@ -100,7 +100,7 @@ def observe(agent: Agent, seconds: float, quiet_s: float = QUIET_S) -> Observati
     )  # fmt: skip
 
 
-def _at_work(agent: Agent, seconds: float) -> tuple[Metered, MeterReport | None, str | None]:
+def _under_load(agent: Agent, seconds: float) -> tuple[Metered, MeterReport | None, str | None]:
     """Test the meter, where one can be read, with the board at rest and at work; else put just the board to work.
 
     Returns:
@@ -120,7 +120,7 @@ def _at_work(agent: Agent, seconds: float) -> tuple[Metered, MeterReport | None,
 def diagnosis(seen: Observation) -> list[Finding]:
     """Return every verdict on what was seen."""
     return [
-        *_system(seen), *_limits(seen), *_modes(seen), *_others(seen), *_room(seen), *_temperature(seen),
+        *_system(seen), *_onnx_support(seen), *_modes(seen), *_background_load(seen), *_free_space(seen), *_temperature(seen),
         *_throttling(seen), *sensor_findings.findings(seen.device, seen.facts, seen.report, seen.meter_error),
     ]  # fmt: skip
 
@@ -163,7 +163,7 @@ def _system(seen: Observation) -> Iterator[Finding]:
         yield Finding("system", True, detail)
 
 
-def _limits(seen: Observation) -> Iterator[Finding]:
+def _onnx_support(seen: Observation) -> Iterator[Finding]:
     """What the inventory promises of the runtime, against what its version loads."""
     version = seen.facts.runtimes.get("onnxruntime")
     if seen.device.runtime != "onnxruntime" or version is None:
@@ -196,7 +196,7 @@ def _modes(seen: Observation) -> Iterator[Finding]:
         yield Finding("clock", True, f"governor {governor}{clock}")
 
 
-def _others(seen: Observation) -> Iterator[Finding]:
+def _background_load(seen: Observation) -> Iterator[Finding]:
     first, last = seen.quiet
     if first.cpu_busy_s is None or last.cpu_busy_s is None:
         yield Finding("others", True, "the board does not say how busy it is")
@@ -211,7 +211,7 @@ def _others(seen: Observation) -> Iterator[Finding]:
         yield Finding("others", True, detail)
 
 
-def _room(seen: Observation) -> Iterator[Finding]:
+def _free_space(seen: Observation) -> Iterator[Finding]:
     free_mb, swap_mb = seen.quiet[1].memory_free_mb, seen.facts.swap_mb
     if free_mb is None:
         return
