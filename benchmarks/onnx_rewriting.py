@@ -3,7 +3,7 @@
     python benchmarks/onnx_rewriting.py [NET[:SIDE] ...]
 
 ``full`` is what each candidate took before it was put together of parts: torch's exporter and onnxruntime's folding.
-``skeleton`` is what a candidate takes during the search: its operators written, every shape checked, the weightless file
+``skeleton`` is what a candidate takes during the search: its operators written, every shape checked, the file
 and its size; ``first`` the same for the candidate that meets the most operations never exported before. ``file`` is the
 whole file, ``check`` its answers to eight images beside torch's, as finalists are checked. Levels are given to all
 groups at once; seconds are those of the slowest level, the base among them: of the processor, with one thread, so that
@@ -76,7 +76,8 @@ def _show(name: str, side: int) -> None:
     rows = [_row(network, images, fragments) for network in _candidates(base, images[:2])]
     print(
         f"{name:<16}{side:>6}{max(r.full for r in rows):>8.2f} s{max(r.first for r in rows):>7.2f} s"
-        f"{max(r.skeleton for r in rows):>7.3f} s{max(r.file for r in rows):>7.3f} s{max(r.check for r in rows):>7.2f} s"
+        f"{max(r.skeleton for r in rows):>7.3f} s{max(r.file for r in rows):>7.3f} s"
+        f"{max(r.check for r in rows):>7.2f} s"
         f"{max(r.error for r in rows):>15.1e}{max(r.full_error for r in rows):>13.1e}"
         f"{'yes' if all(r.alike for r in rows) else 'no':>7}"
     )

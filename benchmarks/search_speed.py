@@ -137,7 +137,11 @@ class Scene:
         few = data.train.batches(BATCH, limit=min(BATCH, evaluation.batch_norm_images))
         return cls(
             base, space, rank(base, space, "l1", dependency_graph(base, example).groups, []), example,
-            [part for images, _ in data.search.batches(BATCH, limit=evaluation.search_images) for part in parts(images)],
+            [
+                part
+                for images, _ in data.search.batches(BATCH, limit=evaluation.search_images)
+                for part in parts(images)
+            ],
             TargetActivations(base, few, evaluation.reconstruction_samples),
         )  # fmt: skip
 

@@ -140,7 +140,14 @@ class Testbed:
         return build_problem(context, self.builder, copy.deepcopy(self.costs), limits, self.base)
 
     def search(
-        self, strategy: str, *, trials: int, seed: int, limits: Mapping[Metric, float], lookahead: int, **changes: object
+        self,
+        strategy: str,
+        *,
+        trials: int,
+        seed: int,
+        limits: Mapping[Metric, float],
+        lookahead: int,
+        **changes: object,
     ) -> Iterator[Trial]:
         """Yield the trials of one search, as a run would make them; ``changes`` are more settings of the run."""
         problem = self.problem(limits, strategy=strategy, trials=trials, seed=seed, **changes)

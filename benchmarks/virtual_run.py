@@ -79,7 +79,9 @@ class Run:
             with self._costing("again"):
                 again = self.bench.remeasure(self._built(share, f"plain {number}").skeleton)
             with self._costing("whole"):
-                whole = self.bench.measure_file(model_file(self.conditions.base_ms * share, "whole"), f"plain whole {number}")
+                whole = self.bench.measure_file(
+                    model_file(self.conditions.base_ms * share, "whole"), f"plain whole {number}"
+                )
             assert again.ratio is not None
             assert whole.ratio is not None
             self._saw("again", again.ratio, share)

@@ -249,7 +249,7 @@ class RunConfig(_Section):
     strategy: str = "dqn"
     """Who picks the levels: a file of pipeline/search/strategies."""
     mode: Literal["imagined", "direct"] = "imagined"
-    """imagined: the DQN learns mostly from episodes simulated on models; direct: from evaluated, measured ones alone."""
+    """imagined: the DQN learns mostly from episodes simulated on models; direct: from measured candidates alone."""
     criterion: str = "l1"
     """Who ranks the channels: a file of pipeline/pruning/criteria."""
     criterion_options: CriterionConfig = CriterionConfig()
@@ -317,8 +317,8 @@ class RunConfig(_Section):
             return self
         if others := ", ".join(str(t) for t in self.targets if t.metric != "density"):
             raise ValueError(
-                f"target {density} cannot be combined with {others}; zeros make no dense runtime faster or cooler and no "
-                f"uncompressed file smaller: leave {density} out to cut channels, or {others} to set single weights "
+                f"target {density} cannot be combined with {others}; zeros make no dense runtime faster or cooler and "
+                f"no uncompressed file smaller: leave {density} out to cut channels, or {others} to set single weights "
                 "to zero"
             )
         if self.strategy != "purl":

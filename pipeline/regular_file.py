@@ -121,7 +121,9 @@ class _AtRest(io.FileIO):
         """Read what is there."""
         count: int | None = super().readinto(buffer)
         if count is None:
-            raise UnfitFileError("it has nothing to read yet; give a file that is not being written", Path(str(self.name)))
+            raise UnfitFileError(
+                "it has nothing to read yet; give a file that is not being written", Path(str(self.name))
+            )
         return count
 
 

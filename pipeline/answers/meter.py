@@ -12,8 +12,8 @@ from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, mode
 from pipeline.answers.answer import Answer, Record
 from pipeline.answers.board import State
 from pipeline.answers.fields import Count, Floats, Moment, Moments, SensorWatts, Word, as_seconds, asked, numbers
-from pipeline.answers.size_limits import SizeLimits
 from pipeline.answers.measured import SAMPLES_A_SECOND, require_in_order
+from pipeline.answers.size_limits import SizeLimits
 
 _SLACK_S = 30.0
 

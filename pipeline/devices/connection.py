@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from device_agents import protocol
-from pipeline.answers import Answer, Held, SizeLimits, Progress, Waiting
+from pipeline.answers import Answer, Held, Progress, SizeLimits, Waiting
 from pipeline.devices import messages
 from pipeline.devices.messages import Failed
 from pipeline.devices.recording import Failure, Result

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from device_agents import protocol
-from pipeline.answers import SizeLimits, Progress, Waiting, shown
+from pipeline.answers import Progress, SizeLimits, Waiting, shown
 from pipeline.answers.answer import Record, in_words
 from pipeline.answers.fields import Text, Word
 

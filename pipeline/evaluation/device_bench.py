@@ -66,8 +66,8 @@ class Bench:
     def spreads(self) -> dict[Metric, Spread]:
         """How the board's ratios differ from process to process; absent: nobody has measured it.
 
-        By the base model against itself and, of latency, by the calibration that held for the device when the run began,
-        unless the two contradict each other: that one may be of a network that is less, or more, alike.
+        By the base model against itself and, of latency, by the calibration that held for the device when the run
+        began, unless the two contradict each other: that one may be of a network that is less, or more, alike.
         """
         processes = self.agent.device.measure.processes
         parts = [self.store.recall(_process(BASE, number)) for number in range(1, processes + 1)]

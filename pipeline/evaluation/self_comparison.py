@@ -78,7 +78,12 @@ class SelfMeasurement:
 
 
 def measured(
-    agent: Agent, skeleton: bytes, plan: CalibrationPlan, *, listen: Listener, stopping: Callable[[], bool] = lambda: False
+    agent: Agent,
+    skeleton: bytes,
+    plan: CalibrationPlan,
+    *,
+    listen: Listener,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[SelfMeasurement]:
     """Yield each measurement as soon as it is done.
 

@@ -22,7 +22,7 @@ OnNote = Callable[[str], None]
 
 
 class FastPathUnsupportedError(Exception):
-    """The fast way to a file (composed of exported parts, or rewritten) does not apply: a full export is made instead."""
+    """The fast way to a file, composed of parts or rewritten, does not apply: a full export is made instead."""
 
 
 @dataclass(frozen=True, slots=True)

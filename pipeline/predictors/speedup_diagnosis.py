@@ -45,7 +45,9 @@ def why_not_faster(
     )
     if 1 - macs_left < _LEAST_TAKEN or 1 - time_left >= _SLOW * (1 - macs_left):
         return sentences
-    shares = f"with every group cut as deep as it goes, {macs_left:.0%} of the MACs stay and {time_left:.0%} of the time"
+    shares = (
+        f"with every group cut as deep as it goes, {macs_left:.0%} of the MACs stay and {time_left:.0%} of the time"
+    )
     if _goes_with_weights(space, latency):
         return [
             *sentences,

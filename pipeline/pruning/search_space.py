@@ -213,7 +213,9 @@ def _group(
     )
 
 
-def _shares(coupled: Coupled, known: DependencyGraph, weights: Mapping[str, Weight], *, reads: bool) -> dict[str, float]:
+def _shares(
+    coupled: Coupled, known: DependencyGraph, weights: Mapping[str, Weight], *, reads: bool
+) -> dict[str, float]:
     """Return the layers that read a group's channels, or that make or scale them, each with their share in it."""
     shares: dict[str, float] = {}
     for part in coupled.slices:

@@ -70,7 +70,9 @@ def make_base(context: Context, model: nn.Module) -> Base:
     """Return the base model of a new or resumed run; weights and figures are kept in the store."""
     network = _network(context, model)
     skeleton = context.format.skeleton(network)
-    return Base(network=network, skeleton=skeleton.data, figures=_figures(context, network, skeleton.size_bytes, skeleton.data))
+    return Base(
+        network=network, skeleton=skeleton.data, figures=_figures(context, network, skeleton.size_bytes, skeleton.data)
+    )
 
 
 def _network(context: Context, model: nn.Module) -> fx.GraphModule:

@@ -72,7 +72,11 @@ def _best(
         promoted = sorted((t for t in batch if t.index in scores), key=lambda t: -scores[t.index])
         if len(scores) > 1:
             finalists.announce({finalists.name(t): scores[t.index] for t in promoted})
-        best = _fine_tune_best(finalists, promoted, failures) if last else _best(finalists, promoted, rungs, number + 1, failures)
+        best = (
+            _fine_tune_best(finalists, promoted, failures)
+            if last
+            else _best(finalists, promoted, rungs, number + 1, failures)
+        )
         if best is not None:
             return best
     return None

@@ -1,9 +1,9 @@
-"""Optuna's samplers as strategies: the sampler suggests a level a group, the masks repair it, the sampler gets the result.
+"""Optuna's samplers as strategies: the sampler suggests a level a group, masks repair it, the result goes back.
 
 Each group is an integer parameter, the place among its legal levels: the order of the levels means something to the
 samplers. A suggestion over the target, or one tried before, is repaired; Optuna then gets the plan that is really
-evaluated as a trial of its own, running until its result is in, and what it suggested counts as failed, which no sampler
-learns from.
+evaluated as a trial of its own, running until its result is in, and what it suggested counts as failed, which no
+sampler learns from.
 """
 
 from __future__ import annotations

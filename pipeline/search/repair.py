@@ -132,7 +132,7 @@ class Repair:
             place = own.index(levels[group]) + (1 if deeper else -1)
             if 0 <= place < len(own):
                 neighbours[group] = self.with_level(levels, group, own[place])
-        return ways
+        return neighbours
 
 
 def chain(owner: Indices, parent: Indices, group: int) -> list[int]:

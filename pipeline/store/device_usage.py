@@ -12,8 +12,8 @@ such. What is idle there is the rest: neither asked nor built nor measured, as w
 stored and reported. By this definition its idle share is small almost by construction, which is why the share that was
 spent measuring is always shown with it.
 
-Measuring is all that a request for a measurement takes: sending the skeleton, loading, cooling, warm-up, windows at rest
-and repeats included.
+Measuring is all that a request for a measurement takes: sending the skeleton, loading, cooling, warm-up, windows at
+rest and repeats included.
 """
 
 from __future__ import annotations

@@ -60,11 +60,13 @@ def settings_of(
     section: BaseTrainingConfig | FineTuningConfig, *, epochs: float, min_steps: int = 1, seed: int
 ) -> FineTuning:
     """Return the settings that a section of run.yaml means; a base model is trained without a teacher."""
-    mix, temperature = (section.teacher_mix, section.temperature) if isinstance(section, FineTuningConfig) else (0.0, 1.0)
+    mix, temperature = (
+        (section.teacher_mix, section.temperature) if isinstance(section, FineTuningConfig) else (0.0, 1.0)
+    )
     return FineTuning(
         epochs=epochs, min_steps=min_steps, batch_size=section.batch_size, learning_rate=section.learning_rate,
         momentum=section.momentum, weight_decay=section.weight_decay, warmup=section.warmup,
         teacher_mix=mix, temperature=temperature, label_smoothing=section.label_smoothing,
-        l1=section.sparsity.l1, l1_on=section.sparsity.on, patience=section.patience, evaluate_every=section.evaluate_every,
-        seed=seed,
+        l1=section.sparsity.l1, l1_on=section.sparsity.on, patience=section.patience,
+        evaluate_every=section.evaluate_every, seed=seed,
     )  # fmt: skip

@@ -87,7 +87,9 @@ def _print(found: AppliedCheckpoint, folder: Path) -> None:
 
 
 def _notes(found: AppliedCheckpoint) -> str:
-    whose = "the recipe's channels stay" if found.request.rank == "recipe" else "channels ranked anew on this checkpoint"
+    whose = (
+        "the recipe's channels stay" if found.request.rank == "recipe" else "channels ranked anew on this checkpoint"
+    )
     if any(cut.zeros for cut in found.recipe.cuts):
         whose = "zero is as much of each layer as the recipe says, the smallest weights of this checkpoint"
     same = "the checkpoint is the one that the recipe was made with" if found.same_weights else "another checkpoint"

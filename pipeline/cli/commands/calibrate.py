@@ -145,7 +145,12 @@ def _beforehand(plan: CalibrationPlan, model: str) -> str:
 
 
 def _made_of(
-    found: list[SelfMeasurement], plan: CalibrationPlan, device: Device, conditions: Conditions, model: str, ended: PipelineError | None
+    found: list[SelfMeasurement],
+    plan: CalibrationPlan,
+    device: Device,
+    conditions: Conditions,
+    model: str,
+    ended: PipelineError | None,
 ) -> Calibration:
     """Return the calibration; raises what ended it where there is too little to say anything."""
     from pipeline.evaluation.self_comparison import ratios_by_unit

@@ -29,7 +29,8 @@ def compare(
     baselines: Annotated[
         bool,
         typer.Option(
-            "--baselines", help="Baselines for each run: no pruning, L1 magnitude, L1 in training, as fast on its device."
+            "--baselines",
+            help="Baselines for each run: no pruning, L1 magnitude, L1 in training, as fast on its device.",
         ),
     ] = False,
     csv_file: Annotated[

@@ -120,7 +120,9 @@ def typed_settings(arguments: RunArguments) -> tuple[RunConfig, Device]:
     if arguments.epochs is not None:
         if not 0 <= arguments.epochs < math.inf:
             raise ConfigError(f"--epochs: should be a number from 0 on, found {arguments.epochs:g}")
-        config = config.model_copy(update={"fine_tuning": config.fine_tuning.model_copy(update={"epochs": arguments.epochs})})
+        config = config.model_copy(
+            update={"fine_tuning": config.fine_tuning.model_copy(update={"epochs": arguments.epochs})}
+        )
     return config, load_inventory(arguments.inventory, partial=True).device(arguments.device or "local")
 
 
@@ -129,7 +131,9 @@ def typed_settings(arguments: RunArguments) -> tuple[RunConfig, Device]:
 
 def _reopened(arguments: RunArguments) -> tuple[Store, RunConfig, Device]:
     assert arguments.resume is not None  # checked by the caller
-    typed = [value for value in (*arguments.options.values(), arguments.epochs, arguments.config) if value not in (None, ())]
+    typed = [
+        value for value in (*arguments.options.values(), arguments.epochs, arguments.config) if value not in (None, ())
+    ]
     if typed:
         raise UserError("--resume uses the settings of the original run; leave the other options out")
     with ExitStack() as undo:

@@ -113,7 +113,12 @@ def _judged(runs: TunedRuns, best: Outcome, stopping: Callable[[], bool]) -> Fig
 
 
 def _show(
-    arguments: RunArguments, search: Search, runs: TunedRuns, outcomes: list[Outcome], figures: Figures | None, json: bool
+    arguments: RunArguments,
+    search: Search,
+    runs: TunedRuns,
+    outcomes: list[Outcome],
+    figures: Figures | None,
+    json: bool,
 ) -> None:
     best = outcomes[0]
     if json:

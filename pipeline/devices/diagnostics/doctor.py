@@ -120,8 +120,9 @@ def _under_load(agent: Agent, seconds: float) -> tuple[Metered, MeterReport | No
 def diagnosis(seen: Observation) -> list[Finding]:
     """Return every verdict on what was seen."""
     return [
-        *_system(seen), *_onnx_support(seen), *_modes(seen), *_background_load(seen), *_free_space(seen), *_temperature(seen),
-        *_throttling(seen), *sensor_findings.findings(seen.device, seen.facts, seen.report, seen.meter_error),
+        *_system(seen), *_onnx_support(seen), *_modes(seen), *_background_load(seen), *_free_space(seen),
+        *_temperature(seen), *_throttling(seen),
+        *sensor_findings.findings(seen.device, seen.facts, seen.report, seen.meter_error),
     ]  # fmt: skip
 
 

@@ -82,9 +82,9 @@ def load_inventory(path: Path | None = None, *, partial: bool = False) -> Invent
     found = path or next((p for p in _usual_places() if p.exists()), None)
     if found is None:
         return Inventory({"local": _Builder(InventoryFile(), Path.cwd()).device("local")})
-    written = yaml_files.read(found, InventoryError)
-    yaml_files.say_old_keys(written, InventoryFile)
-    document, unusable = _usable(written)
+    whole = yaml_files.read(found, InventoryError)
+    yaml_files.say_old_keys(whole, InventoryFile)
+    document, unusable = _usable(whole)
     _refuse_secrets((where for where in document.lines if where[:1] != ("devices",)), document)
     builder = _Builder(yaml_files.validate(document, InventoryFile), found.parent, document, unusable)
     devices: dict[str, Device] = {}

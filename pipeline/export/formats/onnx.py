@@ -1,8 +1,8 @@
 """ONNX, for onnxruntime and TensorRT: each network put together of parts that were exported once.
 
 A file that stands for a network in any figure of a result is checked: whole files, the finalists', answer every
-example image as their network does, or they are exported in full and checked again. Skeletons carry no weights, only what
-an operator is and how many channels pass it, so during the search it is those that are held against the network: each
+example image as their network does, or they are exported in full and checked again. Skeletons carry no weights, only
+what an operator is and how many channels pass it, so during the search it is those that are compared with it: each
 value's shape by ONNX's rules is the one that torch gives it (see ``onnx_parts.composition``), and the base model's
 operators are those of its full export. On top of that a candidate's whole file is tried with an image wherever it has
 an operation that no tried file had, and every tenth in any case. One answer that is wrong where the full export's is
@@ -21,14 +21,13 @@ from torch import Tensor, fx
 
 from pipeline.errors import first_line
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import OnNote, Skeleton
+from pipeline.export.format import FastPathUnsupportedError, OnNote, Skeleton
 from pipeline.export.onnx.compose import Composition, compose
 from pipeline.export.onnx.exporter import answers, export, read, whole
 from pipeline.export.onnx.operator_export import Fragments
 from pipeline.export.onnx.padded_shortcuts import with_convolutions
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.export.onnx.torch_exporter import opset_of
-from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.verify_outputs import TOLERANCE, difference
 from pipeline.records import OnnxSupport
 
@@ -152,7 +151,7 @@ def _image(example: Tensor) -> tuple[int, ...]:
 
 
 def _require_operators(composed: onnx.ModelProto, whole: onnx.ModelProto) -> None:
-    """Raise FastPathUnsupportedError unless a composed file has as many operators of each kind as the fully exported one."""
+    """Raise FastPathUnsupportedError unless a composed file has the operators of the fully exported one."""
     found, wanted = (Counter(node.op_type for node in model.graph.node) for model in (composed, whole))
     if found != wanted:
         few, many = ", ".join(sorted(wanted - found)) or "none", ", ".join(sorted(found - wanted)) or "none"

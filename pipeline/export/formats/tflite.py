@@ -17,8 +17,7 @@ from torch import Tensor, fx
 from pipeline.errors import ModelError
 from pipeline.export.constants import constants, distinct
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import INPUT, OUTPUT, OnNote, Skeleton
-from pipeline.export.format import FastPathUnsupportedError
+from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError, OnNote, Skeleton
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python

@@ -10,13 +10,12 @@ from onnx import TensorProto, helper
 from torch import fx
 
 from pipeline.errors import first_line
-from pipeline.export.format import INPUT, OUTPUT
+from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError
 from pipeline.export.onnx.graph_writer import composed
 from pipeline.export.onnx.layers import Weight
 from pipeline.export.onnx.operator_export import Fragments
 from pipeline.export.onnx.serialized import Pieces, size, with_gaps
 from pipeline.export.onnx.skeleton import weightless
-from pipeline.export.format import FastPathUnsupportedError
 from pipeline.records import OnnxSupport
 
 Shape = tuple[int, ...]
@@ -92,4 +91,6 @@ def _require_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> None
     }
     for name, shape in shapes.items():
         if found.get(name) != shape:
-            raise FastPathUnsupportedError(f"{name} is of shape {found.get(name, 'unknown')} in the file, {shape} in the network")
+            raise FastPathUnsupportedError(
+                f"{name} is of shape {found.get(name, 'unknown')} in the file, {shape} in the network"
+            )

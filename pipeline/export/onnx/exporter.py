@@ -52,7 +52,7 @@ def whole(network: nn.Module, image: Tensor, opset: int) -> onnx.ModelProto:
 
 
 def read(data: bytes, support: OnnxSupport | None, *, name: str = "the model") -> onnx.ModelProto:
-    """Return the parsed file; raise ModelError where it is damaged, not in one piece, or newer than the device's runtime loads."""
+    """Return the parsed file; raise ModelError where it is damaged, not in one piece, or too new for the device."""
     try:
         proto = onnx.load_from_string(data)
         _require_whole(proto, name)

@@ -16,9 +16,9 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from pipeline.errors import ExportError
+from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.onnx.torch_exporter import exported
 from pipeline.export.onnx.values import Value, mapped
-from pipeline.export.format import FastPathUnsupportedError
 
 _WIDENED = 2
 """Times the channels, with which an operation is tried again: what must divide the channels still does."""

@@ -17,8 +17,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from pipeline.export.onnx.shape_inference import dry_run
 from pipeline.export.format import FastPathUnsupportedError
+from pipeline.export.onnx.shape_inference import dry_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,11 @@ def _shortcut(node: fx.Node) -> _Shortcut | None:
         return None
     arguments: dict[str, Any] = {**dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)), **node.kwargs}
     sizes, source = arguments["pad"], arguments["input"]
-    if arguments.get("mode", "constant") != "constant" or arguments.get("value") not in (None, 0) or not _are_channels(sizes):
+    if (
+        arguments.get("mode", "constant") != "constant"
+        or arguments.get("value") not in (None, 0)
+        or not _are_channels(sizes)
+    ):
         return None
     strides = _strides(source)
     if strides is None or len(source.users) > 1:

@@ -11,8 +11,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from pipeline.errors import first_line
-from pipeline.export.onnx.values import mapped
 from pipeline.export.format import FastPathUnsupportedError
+from pipeline.export.onnx.values import mapped
 
 _SAME_SHAPE = frozenset(
     {

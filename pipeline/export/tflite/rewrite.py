@@ -11,8 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from pipeline.export.constants import Constants
-from pipeline.export.format import INPUT, OUTPUT
-from pipeline.export.format import FastPathUnsupportedError
+from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.live_operators import Step, survivors
 from pipeline.export.tflite.shapes import Operation, Resolved, Shape, resolve

@@ -92,7 +92,7 @@ def study(data: bytes, constants: Constants) -> Template:
         constants: of the network that was converted, no two alike (see ``distinct``).
 
     Raises:
-        FastPathUnsupportedError: a constant is no weight of the network, or the file is of a kind that is not rewritten.
+        FastPathUnsupportedError: a constant is no weight of the network, or the file is of an unsupported kind.
     """
     model = flatbuffer.read(data)
     if len(model.subgraphs) != 1:

@@ -225,7 +225,11 @@ def _groups(
 
 
 def _blocks(
-    network: fx.GraphModule, state: PropagationState, sets: Tensor, units: dict[str, Tensor], makers: dict[str, tuple[str, ...]]
+    network: fx.GraphModule,
+    state: PropagationState,
+    sets: Tensor,
+    units: dict[str, Tensor],
+    makers: dict[str, tuple[str, ...]],
 ) -> tuple[Block, ...]:
     """Return what can go as a whole: a branch of a concatenation only where it alone makes its channels."""
     joined = {cat: [name for name, _ in parts] for cat, parts in state.joined.items()}
@@ -245,7 +249,10 @@ def _holding(units: dict[str, Tensor], labels: Iterable[Tensor], sets: Tensor) -
 
 
 def _refused(
-    state: PropagationState, axes: dict[tuple[str, int], Tensor], reasons: dict[int, str], makers: dict[str, tuple[str, ...]]
+    state: PropagationState,
+    axes: dict[tuple[str, int], Tensor],
+    reasons: dict[int, str],
+    makers: dict[str, tuple[str, ...]],
 ) -> dict[str, str]:
     """Return the layers all of whose channels stay, and why."""
     cuttable = {layer for layers in makers.values() for layer in layers}

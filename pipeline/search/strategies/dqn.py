@@ -80,7 +80,7 @@ class Dqn:
             self.replay.add_measured(indices(trial.plan), trial.reward, is_feasible=trial.feasible)
 
     def plan_for(self, limits: Mapping[Metric, float]) -> PruningPlan:
-        """Return the plan of highest predicted reward for other targets, by the models as they are; nothing is evaluated.
+        """Return the plan of highest predicted reward for other targets, by the models as they are now.
 
         Of what the network plays, of the knapsack's plans and the measured ones, and of what evolves from them.
 
@@ -135,9 +135,7 @@ class Dqn:
         """Put episodes into the replay: the network's, or plans drawn at random."""
         goals = self._goals(plans)
         limits = self.replay.limits(goals)
-        played = (
-            draw(self._planner, plans, self._rng, limits) if at_random else self._rollout(plans, limits, epsilon)
-        )
+        played = draw(self._planner, plans, self._rng, limits) if at_random else self._rollout(plans, limits, epsilon)
         self.replay.add(played, goals)
 
     def _goals(self, plans: int) -> Array:

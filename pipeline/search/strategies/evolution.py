@@ -41,7 +41,9 @@ class Evolution:
         """Return a plan not asked before while there is one."""
         first = len(self._asked) < self._size or not self._population
         for _ in range(_ROUNDS):
-            levels = self._repair.undo_surplus_cuts(self._repair.make_feasible(self._drawn() if first else self._child()))
+            levels = self._repair.undo_surplus_cuts(
+                self._repair.make_feasible(self._drawn() if first else self._child())
+            )
             if levels not in self._asked:
                 break
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.search.purl.episodes import Episodes, Environment
+from pipeline.search.purl.episodes import Environment, Episodes
 from pipeline.search.purl.filter_thresholds import Filters
 from pipeline.search.purl.weight_thresholds import SingleWeights
 from pipeline.search.strategy import Problem

@@ -105,7 +105,9 @@ def test_a_run_may_be_named_by_its_folder_and_counts_once(
 
 
 def test_names_that_are_long_become_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [finished_run(tmp_path, seed=0, fine_tuning={"epochs": e, "momentum": e / 10, "finalists": e}) for e in (2, 4)]
+    names = [
+        finished_run(tmp_path, seed=0, fine_tuning={"epochs": e, "momentum": e / 10, "finalists": e}) for e in (2, 4)
+    ]
     shown = printed(capsys, tmp_path, *names)
     assert "A  fine_tuning.epochs 2.0, fine_tuning.finalists 2, fine_tuning.momentum 0.2" in shown
     assert "warning  a single seed in A; B" in shown

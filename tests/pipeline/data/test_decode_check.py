@@ -31,7 +31,9 @@ def load(folder, **options):
 
 def test_the_first_broken_image_is_an_error_that_names_the_file_and_the_setting(folder):
     cut(folder / "cat" / "3.jpg")
-    with pytest.raises(DataError, match=r"1 of 20 images cannot be read \(.*cat/3\.jpg\).*max_unreadable: 1 in run\.yaml"):
+    with pytest.raises(
+        DataError, match=r"1 of 20 images cannot be read \(.*cat/3\.jpg\).*max_unreadable: 1 in run\.yaml"
+    ):
         load(folder)
 
 

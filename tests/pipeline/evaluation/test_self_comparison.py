@@ -13,14 +13,16 @@ import pytest
 
 from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.errors import DeviceError, StoppedError
-from pipeline.evaluation.self_comparison import CalibrationPlan, measured, settings_of, ratios_by_unit
+from pipeline.evaluation.self_comparison import CalibrationPlan, measured, ratios_by_unit, settings_of
 from pipeline.events import Event, Stage, StageProgress
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.measurement.calibration import TIMES, Unit, units
 from pipeline.records import Device, MeasureSettings
 from tests.recordings import QUICK, dense, recorded, rewritten, tape
 
-TOLD = MeasureSettings(warmup_s=0.0, min_s=0.02, max_s=0.2, block_s=0.004, ci_rel=0.9, processes=3, max_background_cores=64)
+TOLD = MeasureSettings(
+    warmup_s=0.0, min_s=0.02, max_s=0.2, block_s=0.004, ci_rel=0.9, processes=3, max_background_cores=64
+)
 UNITS = units(TOLD.processes)
 SKELETON = skeleton(dense(seed=0))
 
@@ -74,11 +76,16 @@ def test_a_real_network_beside_itself_measures_one(agent: Agent) -> None:
     assert len(ratios) == len(UNITS)
     assert all(0.2 < ratio.value < 5 and ratio.low <= ratio.value <= ratio.high for ratio in ratios)
     assert isinstance(heard[0], Stage)
-    assert (heard[0].total, heard[-1]) == (round(CalibrationPlan(settings=TOLD, measurements=1).expected_s), StageProgress(heard[0].total))
+    assert (heard[0].total, heard[-1]) == (
+        round(CalibrationPlan(settings=TOLD, measurements=1).expected_s),
+        StageProgress(heard[0].total),
+    )
 
 
 def test_a_budget_ends_it_before_a_measurement_that_does_not_fit(agent: Agent) -> None:
-    plan = CalibrationPlan(settings=TOLD, budget_s=1.2 * CalibrationPlan(settings=TOLD, measurements=1).expected_of(UNITS[0]))
+    plan = CalibrationPlan(
+        settings=TOLD, budget_s=1.2 * CalibrationPlan(settings=TOLD, measurements=1).expected_of(UNITS[0])
+    )
     found = list(measured(agent, SKELETON, plan, listen=lambda _: None))
 
     assert len(found) < len(UNITS)

@@ -303,9 +303,7 @@ def test_a_recipe_with_zeros_is_of_a_version_that_older_readers_refuse() -> None
     zeros = replace(small(), cuts=(replace(small().cuts[0], zeros={"stem.weight": 0.5}),))
     assert json.loads(to_text(zeros))["recipe"] == 2
     assert parse(to_text(zeros)) == zeros
-    with pytest.raises(
-        ConfigError, match=r"cut 1, zeros of 'stem\.weight' must be between 0 and 1, got 1\.5"
-    ):
+    with pytest.raises(ConfigError, match=r"cut 1, zeros of 'stem\.weight' must be between 0 and 1, got 1\.5"):
         parse(to_text(replace(zeros, cuts=(replace(zeros.cuts[0], zeros={"stem.weight": 1.5}),))))
 
 

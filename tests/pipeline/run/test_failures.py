@@ -35,7 +35,9 @@ def test_a_failure_is_said_and_the_next_finalist_has_its_turn() -> None:
 def test_a_whole_batch_that_fails_alike_ends_the_run_before_the_other_candidates_are_tried() -> None:
     here = failures()
     let_fail(here, *map(diverged, range(9)))
-    with pytest.raises(CandidateError, match=r"the same error in 9 consecutive finalists.*no other candidate is tried.*step 0"):
+    with pytest.raises(
+        CandidateError, match=r"the same error in 9 consecutive finalists.*no other candidate is tried.*step 0"
+    ):
         here.stop_if_systematic(9)
 
 

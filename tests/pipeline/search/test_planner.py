@@ -31,9 +31,7 @@ def excess_of(planner: Planner, plans: Indices) -> float:
 
 @pytest.mark.parametrize("blocks", SHAPES)
 @pytest.mark.parametrize("seed", range(4))
-def test_plans_within_the_masks_are_feasible_wherever_a_plan_is(
-    blocks: tuple[int, ...], seed: int
-) -> None:
+def test_plans_within_the_masks_are_feasible_wherever_a_plan_is(blocks: tuple[int, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
     costs = problem(blocks, seed=seed).costs.tables["latency"].predict(all_plans(problem(blocks, seed=seed)))
     for limit in (costs.min(), rng.uniform(costs.min(), 1.0), 1.0):

@@ -30,7 +30,7 @@ def score(told: Proposer, plans: Indices = PLAN) -> float:
 def with_measured(
     told: Proposer, *, feasible: bool = True, reward: float = 0.5, cuts: Sequence[int] = (0, 0, 0, 0, 0, 4)
 ) -> Proposer:
-    """One that knows a plan; if not told otherwise, one which cuts less than ``PLAN`` and is predicted a higher reward."""
+    """One that knows a plan; by default one which cuts less than ``PLAN`` and is predicted a higher reward."""
     trial = trial_of(told.problem, 0, told.planner.plan(cuts))
     told.tell(replace(trial, reward=reward, feasible=feasible))
     return told
@@ -98,7 +98,9 @@ def test_a_plan_stays_feasible_if_its_neighbours_measured_faster_than_their_sing
     for plan, times in ((np.array([[4, 4, 4, 1, 0, 0]]), off), (slower, 2 - off)):
         costs.learn(plan[0].tolist(), {"latency": times * float(costs.predict(plan)["latency"][0])})
     table = costs.tables["latency"]
-    assert table.cost(table.taken(PLAN))[0] > told.planner.relaxed_limits()["latency"], "by its single cuts alone it is too slow"
+    assert table.cost(table.taken(PLAN))[0] > told.planner.relaxed_limits()["latency"], (
+        "by its single cuts alone it is too slow"
+    )
     assert (repair_to_feasible(told.planner, PLAN) == PLAN).all() == stays
 
 

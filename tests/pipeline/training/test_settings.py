@@ -44,7 +44,10 @@ def test_the_penalty_is_read_though_yaml_takes_a_bare_on_for_true(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("fine_tuning:\n  sparsity:\n    on: biases\n", r"run.yaml:3: fine_tuning.sparsity.on: .*'batch_norm' or 'weights'"),
+        (
+            "fine_tuning:\n  sparsity:\n    on: biases\n",
+            r"run.yaml:3: fine_tuning.sparsity.on: .*'batch_norm' or 'weights'",
+        ),
         ("fine_tuning: {warmup: 1.0}\n", r"run.yaml:1: fine_tuning.warmup: should be less than 1"),
         ("base_training: {batch_size: 1}\n", r"base_training.batch_size: should be greater than or equal to 2"),
         ("accelerator: tpu\n", r"run.yaml:1: accelerator: should be 'auto', 'cpu' or 'cuda'"),

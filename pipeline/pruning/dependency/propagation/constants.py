@@ -10,10 +10,10 @@ from torch import Tensor, fx
 from pipeline.pruning.dependency.propagation.call import Call, neutral
 from pipeline.pruning.dependency.propagation.labels import (
     ELEMENTS,
-    PropagationState,
     Constant,
-    UnsupportedOperatorError,
     Place,
+    PropagationState,
+    UnsupportedOperatorError,
     spread,
     varying,
 )

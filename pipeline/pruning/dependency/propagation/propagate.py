@@ -177,7 +177,9 @@ def _apply_rule(call: Call) -> Any:
     except Exception as error:  # a rule that meets what nobody thought of
         raise UnsupportedOperatorError(f"{call.name} is not supported here: {first_line(error)}") from error
     if not _fit(labels, call.result):
-        raise UnsupportedOperatorError(f"{call.name} is not supported here: it gives another shape than its rule expects")
+        raise UnsupportedOperatorError(
+            f"{call.name} is not supported here: it gives another shape than its rule expects"
+        )
     return labels
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.pruning.dependency.propagation.call import Call
-from pipeline.pruning.dependency.propagation.labels import UnsupportedOperatorError, Place, spread, varying
+from pipeline.pruning.dependency.propagation.labels import Place, UnsupportedOperatorError, spread, varying
 from pipeline.pruning.dependency.propagation.shape_edits import Bounds, Literal, Pieces
 
 PLAIN = frozenset(

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.export.constants import distinct
-from pipeline.export.format import INPUT, OUTPUT
+from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError
 from pipeline.export.onnx.compose import Composition, compose
 from pipeline.export.onnx.exporter import answers, read
 from pipeline.export.onnx.operator_export import Fragments
 from pipeline.export.onnx.padded_shortcuts import with_convolutions
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.export.onnx.torch_exporter import exported, opset_of
-from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.verify_outputs import difference
 from pipeline.models import load_model
 from pipeline.pruning.search_space import search_space
@@ -225,5 +224,7 @@ def test_an_operation_whose_result_is_of_another_shape_in_the_file_is_refused() 
     key, relu = next((key, made) for key, made in known.items() if made and made.nodes[0].op_type == "Relu")
     doubled = onnx.helper.make_node("Concat", ["in0", "in0"], relu.outputs, axis=2)
     known[key] = replace(relu, nodes=(doubled,))
-    with pytest.raises(FastPathUnsupportedError, match=r"relu is of shape \(1, 8, 16, 8\) in the file, \(1, 8, 8, 8\) in the"):
+    with pytest.raises(
+        FastPathUnsupportedError, match=r"relu is of shape \(1, 8, 16, 8\) in the file, \(1, 8, 8, 8\) in the"
+    ):
         composed(network, fragments=fragments)

@@ -205,7 +205,9 @@ def test_it_spares_the_layer_that_everything_hangs_on() -> None:
     """In a toy whose second layer hardly matters, the best plan takes all it can from that one."""
     told = layers(2, trials=24, seed=3)
     environment = SingleWeights(told, np.random.default_rng(0))
-    plans = [environment.plan(choices) for choices in itertools.product(range(23), repeat=2) if environment.meets(choices)]
+    plans = [
+        environment.plan(choices) for choices in itertools.product(range(23), repeat=2) if environment.meets(choices)
+    ]
     optimum = max(kept(plan) for plan in plans)
     uniform, best = (kept(trial.plan) for trial in first_and_best(told))
     assert (best - uniform) / (optimum - uniform) > 0.8

@@ -96,7 +96,8 @@ def test_the_dqn_asks_within_reach_of_the_target_once_its_probes_are_through() -
 
 @pytest.mark.parametrize("settings", [
     QUICK, QUICK.model_copy(update={"first_simulated_episodes": 0, "simulated_episodes": 0}), DqnConfig(
-        hidden=8, n_step=9, discount=0.9, replay_plans=1, first_simulated_episodes=10, simulated_episodes=1, first_updates=2, updates=1,
+        hidden=8, n_step=9, discount=0.9, replay_plans=1, first_simulated_episodes=10, simulated_episodes=1,
+        first_updates=2, updates=1,
         batch_size=1,
     ),
 ])  # fmt: skip
