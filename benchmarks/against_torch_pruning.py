@@ -72,24 +72,24 @@ class Scene:
     base: fx.GraphModule
     example: Tensor
     agent: Agent
-    probe: bytes
+    skeleton: bytes
     """The base model's skeleton."""
 
     def latency(self, net: fx.GraphModule) -> float:
         """Return a net's median latency over the base's, taking turns."""
         settings = replace(self.agent.device.measure, min_s=LONGER_S)
-        file = export(net, self.example, self.agent.limits)
-        found = self.agent.measure(file, "onnx", reference=(self.probe, "skeleton"), settings=settings)
+        file = export(net, self.example, self.agent.onnx_support)
+        found = self.agent.measure(file, "onnx", reference=(self.skeleton, "skeleton"), settings=settings)
         assert found.ratio is not None
         return found.ratio.value
 
     def fit(self, net: fx.GraphModule, kept: Mapping[str, Tensor]) -> None:
         """Fit a net's layers to what the base answers, as a run does with its finalists."""
-        told = RunConfig().recovery
-        images = self.data.train.batches(BATCH, limit=told.reconstruction_images)
-        reconstruct(net, TargetActivations(self.base, images, told.reconstruction_places), kept)
+        settings = RunConfig().fine_tuning
+        images = self.data.train.batches(BATCH, limit=settings.reconstruction_images)
+        reconstruct(net, TargetActivations(self.base, images, settings.reconstruction_samples), kept)
 
-    def judged(self, net: fx.GraphModule, seed: int) -> dict[str, float]:
+    def retarget(self, net: fx.GraphModule, seed: int) -> dict[str, float]:
         """Return a net's share of MACs, and its test accuracy before and after the fine-tuning."""
         train, test = self.data.train, self.data.test
         reestimate_batch_norm(net, train.batches(BATCH, limit=BATCH_NORM_IMAGES))
@@ -100,21 +100,21 @@ class Scene:
 
 
 def main() -> None:
-    told = _arguments()
-    torch.set_num_threads(told.threads)
-    results = Results(told.out, {name: str(getattr(told, name)) for name in ("data", "model", "weights", "trials")})
-    runs = {(target, seed): _run(told, results, target, seed) for target in told.targets for seed in range(told.seeds)}
-    with open_agent(load_inventory(told.inventory).device("local")) as agent:
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    results = Results(args.out, {name: str(getattr(args, name)) for name in ("data", "model", "weights", "trials")})
+    runs = {(target, seed): _run(args, results, target, seed) for target in args.targets for seed in range(args.seeds)}
+    with open_agent(load_inventory(args.inventory).device("local")) as agent:
         agent.hold()
-        scene = _scene(told, agent)
-        for target in told.targets:
-            for seed in range(told.seeds):
-                _judge_ours(scene, results, told.runs, runs[target, seed], target, seed)
+        scene = _scene(args, agent)
+        for target in args.targets:
+            for seed in range(args.seeds):
+                _judge_ours(scene, results, args.runs, runs[target, seed], target, seed)
             limit = SLACK * max(target, _latency(_nets(results, OURS, target)))
-            for method, make in _methods(scene, told.peers).items():
-                _judge_theirs(scene, results, method, make, target, limit, told.seeds)
+            for method, make in _methods(scene, args.peers).items():
+                _judge_theirs(scene, results, method, make, target, limit, args.seeds)
         unpruned = accuracy(scene.base, scene.data.test)
-    _print(told, results, unpruned, len(scene.data.test))
+    _print(args, results, unpruned, len(scene.data.test))
 
 
 def _arguments() -> argparse.Namespace:
@@ -134,35 +134,35 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(told: argparse.Namespace, results: Results, target: float, seed: int) -> str:
+def _run(args: argparse.Namespace, results: Results, target: float, seed: int) -> str:
     """Return the id of the run for a target and seed: known, given, or made now."""
     known = results.find(what="run", target=target, seed=seed)
     if known is not None:
         return str(known["run"])
     wanted = f"latency={target:g}x"
-    for name in told.run:
-        with Store.open(told.runs, name) as store:
+    for name in args.run:
+        with Store.open(args.runs, name) as store:
             config = RunConfig.model_validate(store.get(CONFIG))
-        if (config.model, config.seed, config.target) == (told.model, seed, (wanted,)):
+        if (config.model, config.seed, config.target) == (args.model, seed, (wanted,)):
             return str(results.append(what="run", target=target, seed=seed, run=store.id)["run"])
     options = {
-        "data": told.data, "model": told.model, "weights": told.weights, "target": wanted, "trials": told.trials,
-        "seed": seed, "runs": told.runs, "epochs": 0,
+        "data": args.data, "model": args.model, "weights": args.weights, "target": wanted, "trials": args.trials,
+        "seed": seed, "runs": args.runs, "epochs": 0,
     }  # fmt: skip
-    if told.inventory:
-        options["inventory"] = told.inventory
+    if args.inventory:
+        options["inventory"] = args.inventory
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     subprocess.run([sys.executable, "-m", "pipeline", "run", *arguments], check=True)
-    return str(results.append(what="run", target=target, seed=seed, run=Store.open(told.runs, "latest").id)["run"])
+    return str(results.append(what="run", target=target, seed=seed, run=Store.open(args.runs, "latest").id)["run"])
 
 
-def _scene(told: argparse.Namespace, agent: Agent) -> Scene:
-    data = load_data(told.data, seed=0)
-    model = load_model(told.model, classes=len(data.classes), channels=data.shape[0], weights=told.weights)
+def _scene(args: argparse.Namespace, agent: Agent) -> Scene:
+    data = load_data(args.data, seed=0)
+    model = load_model(args.model, classes=len(data.classes), channels=data.shape[0], weights=args.weights)
     example = next(data.train.batches(8))[0]
     base = trace(model, example, classes=len(data.classes))
-    probe = skeleton(export(base, example, agent.limits))
-    return Scene(data=data, model=model, base=base, example=example, agent=agent, probe=probe)
+    weightless = skeleton(export(base, example, agent.onnx_support))
+    return Scene(data=data, model=model, base=base, example=example, agent=agent, skeleton=weightless)
 
 
 def _judge_ours(scene: Scene, results: Results, runs: Path, run: str, target: float, seed: int) -> None:
@@ -178,7 +178,7 @@ def _judge_ours(scene: Scene, results: Results, runs: Path, run: str, target: fl
         net = prune(scene.base, space, plan.levels, ranking, scene.example)
         if method == FITTED:
             scene.fit(net, kept_channels(scene.base, surplus(space, plan.levels, ranking), scene.example))
-        _note(results, method, target, seed, latency=scene.latency(net), **scene.judged(net, seed))
+        _note(results, method, target, seed, latency=scene.latency(net), **scene.retarget(net, seed))
 
 
 def _methods(scene: Scene, peers: list[str]) -> dict[str, Make]:
@@ -214,7 +214,7 @@ def _judge_theirs(
         return
     for seed in range(seeds):
         if not results.find(what="net", method=method, target=target, seed=seed):
-            judged = scene.judged(make(found["ratio"], seed), seed)
+            judged = scene.retarget(make(found["ratio"], seed), seed)
             _note(results, method, target, seed, latency=found["latency"], **judged)
 
 
@@ -254,12 +254,12 @@ def _latency(rows: list[Row]) -> float:
     return statistics.mean(float(row["latency"]) for row in rows)
 
 
-def _print(told: argparse.Namespace, results: Results, unpruned: float, images: int) -> None:
-    print(f"\n{told.model} on {told.data.partition(':')[0]}, unpruned {unpruned:.2%} on the test split")
-    for target in told.targets:
+def _print(args: argparse.Namespace, results: Results, unpruned: float, images: int) -> None:
+    print(f"\n{args.model} on {args.data.partition(':')[0]}, unpruned {unpruned:.2%} on the test split")
+    for target in args.targets:
         rows = [
             _line(results, method, target)
-            for method in (OURS, FITTED, UNIFORM, *(f"Torch-Pruning, {n}" for n in told.peers))
+            for method in (OURS, FITTED, UNIFORM, *(f"Torch-Pruning, {n}" for n in args.peers))
         ]
         print(f"\ntarget latency={target:g}x")
         print(table(["", "latency", "MACs", "test before, %", "test after, %", "seeds"], rows))

@@ -96,11 +96,11 @@ def main() -> None:
     parser.add_argument("--device", default="local")
     parser.add_argument("--inventory", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement (default 10)")
-    told = parser.parse_args()
-    device = load_inventory(told.inventory).device(told.device)
+    args = parser.parse_args()
+    device = load_inventory(args.inventory).device(args.device)
     with tempfile.TemporaryDirectory(prefix="agent-footprint-") as own:
         # On this machine others may run the same agent: a folder of its own tells ours from theirs.
-        _show(device if device.ssh else replace(device, agent_dir=own), told.seconds)
+        _show(device if device.ssh else replace(device, agent_dir=own), args.seconds)
 
 
 def _show(device: Device, seconds: float) -> None:
@@ -123,7 +123,7 @@ def _watched(device: Device, seconds: float) -> list[Process]:
     torch.manual_seed(0)
     with open_agent(device) as agent, _watch(device) as stop:
         agent.hold()
-        model = export(DigitsCNN(classes=10, channels=1).eval(), torch.randn(2, 1, 8, 8), agent.limits)
+        model = export(DigitsCNN(classes=10, channels=1).eval(), torch.randn(2, 1, 8, 8), agent.onnx_support)
         # No interval is as narrow as that, so it goes on to the end; and no idle windows, in which nothing runs.
         agent.measure(model, settings=replace(device.measure, min_s=seconds, max_s=seconds, ci_rel=1e-6, idle_s=0.0))
         seen = stop()

@@ -77,14 +77,14 @@ class Row:
 
 
 def main() -> None:
-    told = _arguments()
+    args = _arguments()
     torch.set_num_threads(1)
     heads = ("M MACs", "groups", "with 100 %", "whole", "prunable", "gone at 75 %", "trace s", "space s", "cut s")
-    print(f"{told.side} px, channel step {told.step}, one core, medians of {told.repeats}")
+    print(f"{args.side} px, channel step {args.step}, one core, medians of {args.repeats}")
     print(f"{'':<32}" + "".join(f"{head:>14}" for head in heads))
-    for name in (name for given in told.models for name in SETS.get(given, (given,))):
+    for name in (name for given in args.models for name in SETS.get(given, (given,))):
         try:
-            row = measure(name, told.side, told.step, told.repeats)
+            row = measure(name, args.side, args.step, args.repeats)
         except PipelineError as error:
             print(f"{name:<32}  {first_line(error)}", flush=True)
             continue

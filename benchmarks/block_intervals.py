@@ -1,4 +1,4 @@
-"""Correlated blocks: do intervals, the stopping rule and early rejection hold what they promise, and what do they cost?
+"""Correlated blocks: do intervals, the stopping rule and early rejection keep their coverage, and what do they cost?
 
     python benchmarks/block_intervals.py [--series 2000] [--seed 0]
 
@@ -55,8 +55,8 @@ class Simulated(Subject):
 def measured(logs_a: Sequence[float], logs_b: Sequence[float], limit: float | None) -> tuple[int, bool]:
     """Return after how many pairs of these blocks the agent ends, and whether it rejects the candidate."""
     candidate, reference = Simulated(), Simulated()
-    told = {name: value for name, value in asdict(DEFAULTS).items() if name in Measure._fields}
-    asked = Measure(candidate="", **{**told, "reject_above": limit})
+    known = {name: value for name, value in asdict(DEFAULTS).items() if name in Measure._fields}
+    asked = Measure(candidate="", **{**known, "reject_above": limit})
     turns = Turns(candidate, reference, asked, "", lambda _: True)
     for pairs, (a, b) in enumerate(zip(logs_a, logs_b, strict=True), 1):
         candidate.add(BLOCK_MS * math.exp(a))
@@ -131,12 +131,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args()
-    random, console = np.random.default_rng(told.seed), Console(width=140)
+    args = parser.parse_args()
+    random, console = np.random.default_rng(args.seed), Console(width=140)
     for table in (coverage, stopped, rejected):
-        console.print(table(told.series, random))
+        console.print(table(args.series, random))
     looks = f"looks after {stopping.FIRST_LOOK} pairs and every {stopping.LOOK_EVERY} from there on"
-    console.print(f"{told.series} series each; blocks of {DEFAULTS.block_s * 1e3:g} ms; {looks}", style="dim")
+    console.print(f"{args.series} series each; blocks of {DEFAULTS.block_s * 1e3:g} ms; {looks}", style="dim")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much board time does imagining save? Measurements until the Pareto front is nearly what it will be.
+"""How much board time do simulated episodes save? Measurements until the Pareto front is nearly what it will be.
 
     python benchmarks/board_time.py --data cifar10:DIR --model resnet20 --weights FILE --trials 120 --seeds 5
 
@@ -32,16 +32,16 @@ IMAGINED = "imagined"
 
 
 def main() -> None:
-    told = _arguments()
+    args = _arguments()
     names = ("data", "model", "weights", "criterion", "latency", "lookahead", "trials", "target")
-    results = Results(told.out, {name: str(getattr(told, name)) for name in names})
-    with opened(config_of(told), told.cache, told.latency, told.inventory) as bed:
-        for seed in range(told.seeds):
-            for mode in told.modes:
+    results = Results(args.out, {name: str(getattr(args, name)) for name in names})
+    with opened(config_of(args), args.cache, args.latency, args.inventory) as bed:
+        for seed in range(args.seeds):
+            for mode in args.modes:
                 if not results.find(mode=mode, seed=seed):
-                    row = results.append(mode=mode, seed=seed, **_run(bed, mode, seed, told))
+                    row = results.append(mode=mode, seed=seed, **_run(bed, mode, seed, args))
                     print(f"  {mode}, seed {seed}: hypervolume {row['hypervolumes'][-1]:.4f}", flush=True)
-        _print(bed, results, told)
+        _print(bed, results, args)
 
 
 def _arguments() -> argparse.Namespace:
@@ -60,19 +60,19 @@ def _arguments() -> argparse.Namespace:
 
 
 def _modes() -> list[str]:
-    """Return the search's modes as the config knows them; a version without the setting only imagines."""
+    """Return the search's modes as the config knows them; a version without the setting only simulates."""
     known = RunConfig.model_fields.get("mode")
     return [str(mode) for mode in typing.get_args(known.annotation)] if known else [IMAGINED]
 
 
-def _run(bed: Testbed, mode: str, seed: int, told: argparse.Namespace) -> dict[str, object]:
+def _run(bed: Testbed, mode: str, seed: int, args: argparse.Namespace) -> dict[str, object]:
     """Return the hypervolume, measurements and busy seconds after each trial of one search."""
     settings: dict[str, object] = {"mode": mode} if "mode" in RunConfig.model_fields else {}
     if not settings and mode != IMAGINED:
         raise SystemExit(f"this version's run.yaml has no `mode`, so nothing can be searched in mode {mode!r}")
     RunConfig.model_validate(settings)
     trials = bed.search(
-        told.strategy, trials=told.trials, seed=seed, limits={"latency": told.target}, lookahead=told.lookahead,
+        args.strategy, trials=args.trials, seed=seed, limits={"latency": args.target}, lookahead=args.lookahead,
         **settings,
     )  # fmt: skip
     classes = len(bed.context.data.classes)
@@ -103,27 +103,27 @@ def _point(trial: Trial) -> list[tuple[float, float]]:
     return [(trial.measurement.ratio.value, trial.candidate.accuracy)]
 
 
-def _print(bed: Testbed, results: Results, told: argparse.Namespace) -> None:
+def _print(bed: Testbed, results: Results, args: argparse.Namespace) -> None:
     data, facts = bed.context.data, bed.context.agent.facts
-    found = {mode: [results.find(mode=mode, seed=seed) for seed in range(told.seeds)] for mode in told.modes}
+    found = {mode: [results.find(mode=mode, seed=seed) for seed in range(args.seeds)] for mode in args.modes}
     runs = {mode: [row for row in rows if row is not None] for mode, rows in found.items()}
     best = {
         seed: max(row["hypervolumes"][-1] for rows in runs.values() for row in rows if row["seed"] == seed)
-        for seed in range(told.seeds)
+        for seed in range(args.seeds)
     }
-    truth = "measured" if told.latency == "measured" else "predicted by the cost model, nothing measured"
-    print(f"\n{told.model} on {data.name}, {facts.cpu}, latency {truth}; target latency={told.target:g}x")
+    truth = "measured" if args.latency == "measured" else "predicted by the cost model, nothing measured"
+    print(f"\n{args.model} on {data.name}, {facts.cpu}, latency {truth}; target latency={args.target:g}x")
     cuts = len(single_cuts(bed.builder.space))
     print(
-        f"{told.strategy}, {told.trials} trials, {told.seeds} seeds; before them {cuts} single cuts, the same in both\n"
+        f"{args.strategy}, {args.trials} trials, {args.seeds} seeds; before them {cuts} single cuts, the same in both\n"
     )
-    percent = f"{told.share:.0%}"
+    percent = f"{args.share:.0%}"
     whose = ("its own", "direct's", "the best")
     header = ["mode", "hypervolume, search split", *(f"to {percent} of {one}" for one in whose), "busy s", "never"]
     direct = {row["seed"]: row["hypervolumes"][-1] for row in runs.get("direct", [])}
-    print(table(header, [_line(mode, runs[mode], direct, best, told.share) for mode in told.modes]))
+    print(table(header, [_line(mode, runs[mode], direct, best, args.share) for mode in args.modes]))
     print("±: standard error over the seeds of the search alone: all share images, and what was measured once")
-    if "direct" not in told.modes:
+    if "direct" not in args.modes:
         print(
             "\nno mode `direct` was run" + ("" if "direct" in _modes() else ": this version's run.yaml has no `mode`")
         )

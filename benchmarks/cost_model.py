@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 
 from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import load_inventory
-from pipeline.evaluation.cut_profiling import Probed, cost_tables, single_cuts
+from pipeline.evaluation.cut_profiling import CutProfile, cost_tables, single_cuts
 from pipeline.export.onnx.exporter import export
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.models import load_model
@@ -47,27 +47,27 @@ DRAWS = 20
 
 
 def main() -> None:
-    told = _arguments()
+    args = _arguments()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    example = torch.randn(2, *told.image)
-    network = trace(load_model(told.model, classes=10, channels=told.image[0], weights=None), example)
-    with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
+    example = torch.randn(2, *args.image)
+    network = trace(load_model(args.model, classes=10, channels=args.image[0], weights=None), example)
+    with open_agent(load_inventory(args.inventory).device(args.device)) as agent:
         agent.hold()
-        space = search_space(network, example, step=told.step or agent.channel_step)
+        space = search_space(network, example, step=args.step or agent.channel_step)
         ranking = rank(network, space, "l1", dependency_graph(network, example).groups, [])
-        probe = skeleton(export(network, example, agent.limits))
+        weightless = skeleton(export(network, example, agent.onnx_support))
 
         def measured(levels: Levels) -> tuple[Measurement, float]:
             narrow = prune(network, space, levels, ranking, example)
-            model = skeleton(export(narrow, example, agent.limits))
-            return agent.measure(model, "skeleton", reference=(probe, "skeleton")), weigh(narrow, example).macs
+            model = skeleton(export(narrow, example, agent.onnx_support))
+            return agent.measure(model, "skeleton", reference=(weightless, "skeleton")), weigh(narrow, example).macs
 
         cuts = {kind: measured(levels)[0] for kind, levels in _shown(single_cuts(space).items(), "single cuts")}
-        shaped = without_plateaus(space, Probed(cuts))
-        plans = _random_plans(shaped, told.plans, told.seed)
+        shaped = without_plateaus(space, CutProfile(cuts))
+        plans = _random_plans(shaped, args.plans, args.seed)
         found = [(levels, *measured(levels)) for levels in _shown(plans, "plans")]
-    _report(shaped, Probed(cuts), found, f"{told.model} on {told.device}, channels in steps of {space.step}")
+    _report(shaped, CutProfile(cuts), found, f"{args.model} on {args.device}, channels in steps of {space.step}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -98,7 +98,7 @@ def _random_plans(space: SearchSpace, count: int, seed: int) -> list[Levels]:
     return list(plans.values())
 
 
-def _report(space: SearchSpace, cuts: Probed, found: list[tuple[Levels, Measurement, float]], title: str) -> None:
+def _report(space: SearchSpace, cuts: CutProfile, found: list[tuple[Levels, Measurement, float]], title: str) -> None:
     plans = np.array([[LEVELS.index(level) for level in levels] for levels, *_ in found])
     ratios = [measurement.ratio for _, measurement, _ in found if measurement.ratio is not None]
     measured, macs = np.array([ratio.value for ratio in ratios]), np.array([macs for *_, macs in found])
@@ -118,7 +118,7 @@ def _report(space: SearchSpace, cuts: Probed, found: list[tuple[Levels, Measurem
 
 
 def _draw(
-    space: SearchSpace, cuts: Probed, plans: NDArray[np.int64], measured: Array, known: int, seed: int
+    space: SearchSpace, cuts: CutProfile, plans: NDArray[np.int64], measured: Array, known: int, seed: int
 ) -> tuple[float, float, float, float]:
     table: CostTable = cost_tables(space, cuts).tables["latency"]
     order = np.random.default_rng(seed).permutation(len(plans))

@@ -40,30 +40,30 @@ BATCH_NORM_IMAGES = 1280
 
 
 def main() -> None:
-    told = _arguments()
-    if told.threads:
-        torch.set_num_threads(told.threads)
-    data = load_data(told.data, seed=0)
-    model = load_model(told.model, classes=len(data.classes), channels=data.shape[0], weights=told.weights)
+    args = _arguments()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    data = load_data(args.data, seed=0)
+    model = load_model(args.model, classes=len(data.classes), channels=data.shape[0], weights=args.weights)
     example = next(data.train.batches(8))[0]
     base = trace(model, example, classes=len(data.classes))
     space = search_space(base, example, step=1)
-    kept, share = _half(base, space, example, told.macs)
-    results = Results(told.out, {name: str(getattr(told, name)) for name in _SETTINGS})
-    for seed in range(told.seeds):
-        for criterion in told.criteria:
+    kept, share = _half(base, space, example, args.macs)
+    results = Results(args.out, {name: str(getattr(args, name)) for name in _SETTINGS})
+    for seed in range(args.seeds):
+        for criterion in args.criteria:
             if not results.find(criterion=criterion, seed=seed):
-                figures = _figures(base, space, kept, data, example, criterion, seed, told)
+                figures = _figures(base, space, kept, data, example, criterion, seed, args)
                 row = results.append(criterion=criterion, seed=seed, **figures)
                 print(f"{criterion}, seed {seed}: {row['before']:.2%} → {row['after']:.2%}", flush=True)
-    unpruned = accuracy(base, _scored(data, told), told.scored)
+    unpruned = accuracy(base, _scored(data, args), args.scored)
     cut_macs = results.rows()[0]["macs"] / space.macs
-    print(f"\n{told.model} on {data.name}, unpruned {unpruned:.2%} on {told.scored} images of {told.split}")
+    print(f"\n{args.model} on {data.name}, unpruned {unpruned:.2%} on {args.scored} images of {args.split}")
     print(f"{len(space.groups)} groups keep {share:.1%} of their channels: {cut_macs:.1%} of the MACs")
-    print(f"trained for {told.epochs:g} epochs on {told.images} images, teacher = unpruned; {told.seeds} seeds\n")
-    print(_table(results, told.criteria))
+    print(f"trained for {args.epochs:g} epochs on {args.images} images, teacher = unpruned; {args.seeds} seeds\n")
+    print(_table(results, args.criteria))
     best = max(row["after"] for row in results.rows())
-    images = min(told.scored, len(_scored(data, told)))
+    images = min(args.scored, len(_scored(data, args)))
     print(f"±: standard error over the seeds; all lines share, and no ± shows, {by_images(best, images)}")
 
 
@@ -113,15 +113,15 @@ def _figures(
     example: Tensor,
     criterion: str,
     seed: int,
-    told: argparse.Namespace,
+    args: argparse.Namespace,
 ) -> dict[str, float]:
     ranking = _ranking(base, space, data, example, criterion, seed)
     network = cut(base, space, kept, ranking, example)
     reestimate_batch_norm(network, data.train.batches(BATCH, limit=BATCH_NORM_IMAGES))
-    before = accuracy(network, _scored(data, told), told.scored)
-    settings = FineTuning(epochs=told.epochs, learning_rate=told.learning_rate, seed=seed)
-    fine_tune(network, some(data.train, told.images, seed), settings, teacher=base)
-    after = accuracy(network, _scored(data, told), told.scored)
+    before = accuracy(network, _scored(data, args), args.scored)
+    settings = FineTuning(epochs=args.epochs, learning_rate=args.learning_rate, seed=seed)
+    fine_tune(network, some(data.train, args.images, seed), settings, teacher=base)
+    after = accuracy(network, _scored(data, args), args.scored)
     return {"before": before, "after": after, "macs": weigh(network, example).macs}
 
 
@@ -132,8 +132,8 @@ def _ranking(
     return rank(base, space, criterion, dependency_graph(base, example).groups, images, seed=seed)
 
 
-def _scored(data: DataSet, told: argparse.Namespace) -> Split:
-    split: Split = getattr(data, told.split)
+def _scored(data: DataSet, args: argparse.Namespace) -> Split:
+    split: Split = getattr(data, args.split)
     return split
 
 

@@ -258,23 +258,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=[*NANO, *HARSHER], help="of the noises, these alone")
     parser.add_argument("--noise", action="store_true", help="print the scripted noises beside the board's, and end")
-    told = parser.parse_args()
-    if told.noise:
-        _print_noise(np.random.default_rng(told.seed))
+    args = parser.parse_args()
+    if args.noise:
+        _print_noise(np.random.default_rng(args.seed))
         return
     table = Table(
         "noise", "energy an inference", "truth", "bias", "error, rms", "worst", "95 % interval", "holds the truth",
         box=None,
     )  # fmt: skip
     for name, board in (NANO | HARSHER).items():
-        if told.only and name not in told.only:
+        if args.only and name not in args.only:
             continue
-        found = list(_measured(board, told.repeats, told.seed))
+        found = list(_measured(board, args.repeats, args.seed))
         for row in _rows(name, found) if name in NANO else [_ratio_row(name, found)]:
             table.add_row(*row)
     Console(width=120).print(table)
     Console().print(
-        f"{told.repeats} measurements each: 6 s at rest, five blocks of 2 s and more of each model, 4 s at rest"
+        f"{args.repeats} measurements each: 6 s at rest, five blocks of 2 s and more of each model, 4 s at rest"
     )
 
 

@@ -3,7 +3,7 @@
     python benchmarks/equal_budget.py --data cifar10:DIR --model resnet20 --weights FILE [--fine-tune]
 
 An evaluation is what it is in a run: cut, layers behind the cuts fitted to what they answered on 256 images, accuracy
-on 1000 images of the search split, latency measured beside the base model. With --reconstruction-places 0 batch norm
+on 1000 images of the search split, latency measured beside the base model. With --reconstruction-samples 0 batch norm
 is re-estimated on those images, and no layer is fitted. What was evaluated once is kept on disk and serves every
 strategy and seed; networks that a run might train count if they meet the target when they are measured ten times as
 long. A strategy knows how many trials it has, so each budget is a search of its own. Told are means over the seeds: of
@@ -74,20 +74,20 @@ class Line:
 
 
 def main() -> None:
-    told = _arguments()
-    names = ("data", "model", "weights", "criterion", "reconstruction_places", "latency", "lookahead")
-    results = Results(told.out, {name: str(getattr(told, name)) for name in names})
-    with opened(config_of(told), told.cache, told.latency, told.inventory) as bed:
+    args = _arguments()
+    names = ("data", "model", "weights", "criterion", "reconstruction_samples", "latency", "lookahead")
+    results = Results(args.out, {name: str(getattr(args, name)) for name in names})
+    with opened(config_of(args), args.cache, args.latency, args.inventory) as bed:
         for target, budget, seed, strategy in itertools.product(
-            told.targets, told.budgets, range(told.seeds), told.strategies
+            args.targets, args.budgets, range(args.seeds), args.strategies
         ):
-            if told.again or not results.find(target=target, budget=budget, seed=seed, strategy=strategy):
+            if args.again or not results.find(target=target, budget=budget, seed=seed, strategy=strategy):
                 row = results.append(
                     target=target, budget=budget, seed=seed, strategy=strategy,
-                    **_run(bed, strategy, budget, seed, target, told.lookahead),
+                    **_run(bed, strategy, budget, seed, target, args.lookahead),
                 )  # fmt: skip
                 print(f"  {target}x, {budget} evaluations, seed {seed}, {strategy}: {_shown(row)}", flush=True)
-        _print(bed, results, told)
+        _print(bed, results, args)
 
 
 def _arguments() -> argparse.Namespace:
@@ -142,23 +142,23 @@ def _shown(row: Row) -> str:
     return f"{row['best'][0]['accuracy']:.1%} search, {row['test']:.1%} test ({row['seconds']:.0f} s)"
 
 
-def _print(bed: Testbed, results: Results, told: argparse.Namespace) -> None:
+def _print(bed: Testbed, results: Results, args: argparse.Namespace) -> None:
     base, data = bed.base.figures, bed.context.data
-    count = "the cost model's figures count as the truth, nothing was measured" if told.latency == "predicted" else (
+    count = "the cost model's figures count as the truth, nothing was measured" if args.latency == "predicted" else (
         "measured beside the base"
     )  # fmt: skip
-    print(f"\n{told.model} on {data.name}, unpruned {base.search_accuracy:.1%} on the search split")
-    print(f"latency on {bed.context.agent.facts.cpu}: {count}; {told.seeds} seeds; search / test before fine-tuning, %")
-    for target in told.targets:
+    print(f"\n{args.model} on {data.name}, unpruned {base.search_accuracy:.1%} on the search split")
+    print(f"latency on {bed.context.agent.facts.cpu}: {count}; {args.seeds} seeds; search / test before fine-tuning, %")
+    for target in args.targets:
         lines = ordered([
-            Line(name, {b: _found(results, told, target, name, b) for b in sorted(told.budgets)})
-            for name in told.strategies
+            Line(name, {b: _found(results, args, target, name, b) for b in sorted(args.budgets)})
+            for name in args.strategies
         ])  # fmt: skip
         print(f"\ntarget latency={target:g}x")
         print(told_of(lines))
         print(_shared(bed, lines))
-        if told.fine_tune:
-            _print_tuned(bed, results, told, target)
+        if args.fine_tune:
+            _print_tuned(bed, results, args, target)
 
 
 def ordered(lines: Sequence[Line]) -> list[Line]:
@@ -193,19 +193,19 @@ def _shared(bed: Testbed, lines: Sequence[Line]) -> str:
     )
 
 
-def _found(results: Results, told: argparse.Namespace, target: float, strategy: str, budget: int) -> list[Row]:
+def _found(results: Results, args: argparse.Namespace, target: float, strategy: str, budget: int) -> list[Row]:
     rows = (
-        results.find(target=target, budget=budget, seed=seed, strategy=strategy) for seed in range(told.seeds)
+        results.find(target=target, budget=budget, seed=seed, strategy=strategy) for seed in range(args.seeds)
     )  # fmt: skip
     return [row for row in rows if row is not None]
 
 
-def _print_tuned(bed: Testbed, results: Results, told: argparse.Namespace, target: float) -> None:
+def _print_tuned(bed: Testbed, results: Results, args: argparse.Namespace, target: float) -> None:
     """Fine-tune the three best nets of each strategy alike, and say whether the ranking holds."""
-    budget = max(told.budgets)
+    budget = max(args.budgets)
     nets: dict[str, dict[str, tuple[float, float]]] = {}
-    for strategy in told.strategies:
-        best = _three_best(_found(results, told, target, strategy, budget))
+    for strategy in args.strategies:
+        best = _three_best(_found(results, args, target, strategy, budget))
         found = {net["key"]: (net["accuracy"], _trained(bed, net)) for net in best}
         nets |= {strategy: found} if found else {}
     order = sorted(nets, key=lambda name: statistics.mean(after for _, after in nets[name].values()), reverse=True)
@@ -235,7 +235,7 @@ def holds(nets: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
     """Return how well the order before fine-tuning foretells the order after it.
 
     A net that several strategies found counts once. Among all nets it is easy to tell good from hopeless; so the better
-    half is told as well.
+    half is reported as well.
 
     Args:
         nets: by strategy and key, accuracies before and after.

@@ -33,7 +33,7 @@ from torch import fx
 from pipeline.config import RunConfig
 from pipeline.data import Split, load_data
 from pipeline.evaluation.candidate_builder import Built
-from pipeline.events import Event, Note, Stage, Step
+from pipeline.events import Event, Note, Stage, StageProgress
 from pipeline.models import load_model
 from pipeline.models.safetensors_io import weights_bytes
 from pipeline.predictors.cost_model import CostModel, CostTable, owners
@@ -59,9 +59,9 @@ PUBLISHED = {
 
 
 def main() -> None:
-    told = _arguments()
-    torch.set_num_threads(told.threads)
-    weights = told.weights or _trained_base(told)
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    weights = args.weights or _trained_base(args)
     names = (
         "data",
         "model",
@@ -75,14 +75,14 @@ def main() -> None:
         "images",
         "seed",
     )
-    results = Results(told.out, {name: str(getattr(told, name)) for name in names})
+    results = Results(args.out, {name: str(getattr(args, name)) for name in names})
     config = RunConfig(
-        data=told.data, model=told.model, weights=weights, threads=told.threads, accelerator=told.accelerator,
-        criterion=told.criterion,
+        data=args.data, model=args.model, weights=weights, threads=args.threads, accelerator=args.accelerator,
+        criterion=args.criterion,
     )  # fmt: skip
-    with opened(config, told.cache, "predicted", told.inventory, _tell) as bed:
-        row = results.find() or results.append(**_trained(bed, told))
-        _print(bed, told, row)
+    with opened(config, args.cache, "predicted", args.inventory, _tell) as bed:
+        row = results.find() or results.append(**_trained(bed, args))
+        _print(bed, args, row)
 
 
 def _arguments() -> argparse.Namespace:
@@ -102,82 +102,82 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--smoke", action="store_true", help=f"tiny: {SMOKE}")
     parser.add_argument("--out", type=Path, default=Path("full_training.jsonl"))
-    told = parser.parse_args()
-    if told.smoke:
-        vars(told).update(SMOKE)
-    return told
+    args = parser.parse_args()
+    if args.smoke:
+        vars(args).update(SMOKE)
+    return args
 
 
 def _tell(event: Event) -> None:
-    if isinstance(event, Step) and event.done % TOLD_EVERY == 0 and "loss" in event.note:
+    if isinstance(event, StageProgress) and event.done % TOLD_EVERY == 0 and "loss" in event.note:
         print(f"  step {event.done}, {event.note}", flush=True)
     elif isinstance(event, (Stage, Note)):
         print(f"  {event.name if isinstance(event, Stage) else event.text}", flush=True)
 
 
-def _trained_base(told: argparse.Namespace) -> Path:
+def _trained_base(args: argparse.Namespace) -> Path:
     """Return the weights of a base model trained on the training split; kept in the cache, a stopped one goes on."""
-    size = f"{told.base_epochs:g}-epochs-{told.images or 'all'}-images-seed-{told.seed}"
-    file: Path = told.cache / f"{told.model}-{told.data.partition(':')[0]}-{size}.safetensors"
+    size = f"{args.base_epochs:g}-epochs-{args.images or 'all'}-images-seed-{args.seed}"
+    file: Path = args.cache / f"{args.model}-{args.data.partition(':')[0]}-{size}.safetensors"
     if file.exists():
         return file
-    data = load_data(told.data, seed=0)
-    torch.manual_seed(told.seed)
-    model = load_model(told.model, classes=len(data.classes), channels=data.shape[0], weights=None)
-    slot = CheckpointFile(told.cache / "trainings", file.stem)
+    data = load_data(args.data, seed=0)
+    torch.manual_seed(args.seed)
+    model = load_model(args.model, classes=len(data.classes), channels=data.shape[0], weights=None)
+    slot = CheckpointFile(args.cache / "trainings", file.stem)
     settings = FineTuning(
-        epochs=told.base_epochs, learning_rate=told.base_learning_rate, warmup=0.05, teacher_mix=0.0, seed=told.seed
+        epochs=args.base_epochs, learning_rate=args.base_learning_rate, warmup=0.05, teacher_mix=0.0, seed=args.seed
     )
     print(f"  train a base model: {settings.epochs:g} epochs", flush=True)
-    told.cache.mkdir(parents=True, exist_ok=True)
+    args.cache.mkdir(parents=True, exist_ok=True)
     fine_tune(
-        model, _some(data.train, told), settings, checkpoints=Checkpoints(slot=slot),
-        accelerator=open_accelerator(told.accelerator),
-        on_step=lambda step, _, loss: _tell(Step(step, f"loss {loss:.3f}")),
+        model, _some(data.train, args), settings, checkpoints=Checkpoints(slot=slot),
+        accelerator=open_accelerator(args.accelerator),
+        on_step=lambda step, _, loss: _tell(StageProgress(step, f"loss {loss:.3f}")),
     )  # fmt: skip
     file.write_bytes(weights_bytes(model))
     slot.remove()
     return file
 
 
-def _some(split: Split, told: argparse.Namespace) -> Split:
-    return some(split, told.images, told.seed) if told.images else split
+def _some(split: Split, args: argparse.Namespace) -> Split:
+    return some(split, args.images, args.seed) if args.images else split
 
 
-def _trained(bed: Testbed, told: argparse.Namespace) -> dict[str, object]:
+def _trained(bed: Testbed, args: argparse.Namespace) -> dict[str, object]:
     """Return the figures of the base, and of the best candidate as it was cut and after its training."""
-    best = _best(_search(bed, told), told)
+    best = _best(_search(bed, args), args)
     print(
         f"  trial {best.index}: {best.candidate.accuracy:.1%} on the search split" if best.candidate else "", flush=True
     )
     data, context = bed.context.data, bed.context
-    images = data.everything_but_test() if told.weights else data.train
-    settings = FineTuning(epochs=told.epochs, learning_rate=told.learning_rate, warmup=0.05, seed=told.seed)
+    images = data.everything_but_test() if args.weights else data.train
+    settings = FineTuning(epochs=args.epochs, learning_rate=args.learning_rate, warmup=0.05, seed=args.seed)
     net = bed.builder.finalist(best.plan)
-    cut = _test(bed, net, told)
+    cut = _test(bed, net, args)
     train_with_checkpoints(
-        context, net, _some(images, told), settings, name=f"full {best.key} {told.epochs:g} {told.seed}",
-        title=f"Train the pruned net, {told.epochs:g} epochs", teacher=bed.base.network, unseen=told.weights is None,
+        context, net, _some(images, args), settings, name=f"full {best.key} {args.epochs:g} {args.seed}",
+        title=f"Train the pruned net, {args.epochs:g} epochs", teacher=bed.base.network, unseen=args.weights is None,
     )  # fmt: skip
     found = measures_of(net, context.example)
     row = {
-        "base": _test(bed, bed.base.network, told), "cut": cut, "after": _test(bed, net, told), "key": best.key,
+        "base": _test(bed, bed.base.network, args), "cut": cut, "after": _test(bed, net, args), "key": best.key,
         "levels": best.plan.levels, "macs": found.macs, "channels": found.channels, "parameters": found.parameters,
         "search": best.candidate.accuracy if best.candidate else None,
     }  # fmt: skip
-    discard_checkpoint(context, f"full {best.key} {told.epochs:g} {told.seed}")
+    discard_checkpoint(context, f"full {best.key} {args.epochs:g} {args.seed}")
     return row
 
 
-def _search(bed: Testbed, told: argparse.Namespace) -> Iterator[Trial]:
+def _search(bed: Testbed, args: argparse.Namespace) -> Iterator[Trial]:
     """Return the trials of a search in whose costs a share of the MACs, or of the channels, stands for latency."""
-    problem = bed.problem({"latency": told.keep}, strategy=told.strategy, trials=told.trials, seed=told.seed)
-    problem = replace(problem, costs=CostModel({"latency": _counted(bed, told.by)}), limits={"latency": told.keep})
+    problem = bed.problem({"latency": args.keep}, strategy=args.strategy, trials=args.trials, seed=args.seed)
+    problem = replace(problem, costs=CostModel({"latency": _counted(bed, args.by)}), limits={"latency": args.keep})
 
     def measure(built: Built) -> tuple[Measurement, bool]:
-        return bed.taken_for_true(_share(bed, built.candidate, told.by)), False
+        return bed.taken_for_true(_share(bed, built.candidate, args.by)), False
 
-    return bed.searched(told.strategy, problem, measure, limits={"latency": told.keep}, lookahead=0)
+    return bed.searched(args.strategy, problem, measure, limits={"latency": args.keep}, lookahead=0)
 
 
 def _counted(bed: Testbed, by: By) -> CostTable:
@@ -205,22 +205,22 @@ def _share(bed: Testbed, candidate: Candidate, by: By) -> float:
     return candidate.channels / base.channels
 
 
-def _best(trials: Iterator[Trial], told: argparse.Namespace) -> Trial:
+def _best(trials: Iterator[Trial], args: argparse.Namespace) -> Trial:
     feasible = [trial for trial in trials if trial.feasible and trial.candidate is not None]
     if not feasible:
-        raise SystemExit(f"no candidate keeps {told.keep:g} of the {told.by} or less; allow more --trials")
+        raise SystemExit(f"no candidate keeps {args.keep:g} of the {args.by} or less; allow more --trials")
     return max(feasible, key=lambda trial: trial.candidate.accuracy if trial.candidate else 0.0)
 
 
-def _test(bed: Testbed, net: fx.GraphModule, told: argparse.Namespace) -> float:
-    return accuracy(net, bed.context.data.test, told.test_images)
+def _test(bed: Testbed, net: fx.GraphModule, args: argparse.Namespace) -> float:
+    return accuracy(net, bed.context.data.test, args.test_images)
 
 
-def _print(bed: Testbed, told: argparse.Namespace, row: Row) -> None:
+def _print(bed: Testbed, args: argparse.Namespace, row: Row) -> None:
     base = bed.base.figures
-    data, images = bed.context.data.name, told.images or "all"
-    print(f"\n{told.model} on {data}, {told.strategy}, {told.trials} trials, at most {told.keep:g} of the {told.by};")
-    print(f"{told.epochs:g} epochs on {images} images, teacher = base; test split, read once\n")
+    data, images = bed.context.data.name, args.images or "all"
+    print(f"\n{args.model} on {data}, {args.strategy}, {args.trials} trials, at most {args.keep:g} of the {args.by};")
+    print(f"{args.epochs:g} epochs on {images} images, teacher = base; test split, read once\n")
     shares = [
         f"{row[name] / getattr(base, name):.3f}x ({getattr(base, name) / row[name]:.2f}x fewer)"
         for name in ("macs", "channels", "parameters")
@@ -231,8 +231,8 @@ def _print(bed: Testbed, told: argparse.Namespace, row: Row) -> None:
         ["trained", *shares, f"{row['after']:.2%}", f"{100 * (row['after'] - row['base']):+.2f}"],
     ]
     print(table(["", "MACs", "channels", "parameters", "test", "points"], rows))
-    if (told.model, told.by) in PUBLISHED:
-        print(f"\n{PUBLISHED[told.model, told.by]}")
+    if (args.model, args.by) in PUBLISHED:
+        print(f"\n{PUBLISHED[args.model, args.by]}")
 
 
 if __name__ == "__main__":

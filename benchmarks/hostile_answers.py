@@ -108,11 +108,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args()
+    args = parser.parse_args()
     tally = Tally()
 
-    @seed(told.seed)
-    @settings(max_examples=told.examples, database=None, deadline=None, phases=[Phase.generate],
+    @seed(args.seed)
+    @settings(max_examples=args.examples, database=None, deadline=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(answers())
     def every(said: Hostile) -> None:

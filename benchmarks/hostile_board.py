@@ -36,15 +36,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS")
     parser.add_argument("--only", default="", metavar="WORDS", help="of the attacks, those whose name holds this")
-    told = parser.parse_args()
-    ssh._PROBE_S = ssh._SFTP_S = agent_client.QUICK_S = told.deadline  # type: ignore[misc]
+    args = parser.parse_args()
+    ssh._PROBE_S = ssh._SFTP_S = agent_client.QUICK_S = args.deadline  # type: ignore[misc]
     ssh._SLOWEST_BYTES_A_SECOND = 1_000_000
     ssh._SFTP_SERVERS = ("/nowhere/sftp-server",)  # else it is run by hand, and the board is as good as any
     table = Table("attack", "MB", "seconds", "what the host says", box=None)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PIPELINE_LOCK_DIR"] = folder
         met(ATTACKS[0], Path(folder) / "imports")  # they take seconds and memory, once
-        for number, attack in enumerate(attack for attack in ATTACKS if told.only in attack.words):
+        for number, attack in enumerate(attack for attack in ATTACKS if args.only in attack.words):
             mb, seconds, said = met(attack, Path(folder) / str(number))
             table.add_row(attack.words, f"{mb:.0f}", f"{seconds:.1f}", said)
     Console(width=160, markup=False, emoji=False).print(table)

@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py [--seeds 100] [--ablation-seeds 20]
 
-A toy is solved where the best plan asked for has at least 98 % of the best plan's reward; accuracies are told with a
+A toy is solved where the best plan asked for has at least 98 % of the best plan's reward; accuracies are given with a
 noise of one point. The ablations leave out one part each; power is left out of the state on toys whose reward pays for
 power, which does not follow latency there. ± is the standard error over the toys of a line; lines share their toys.
 """
@@ -32,33 +32,33 @@ LIMIT = 0.7
 TRIALS = 30
 ABLATIONS: dict[str, dict[str, object]] = {
     "whole": {},
-    "without the mask": {"without": ("mask",)},
-    "without imagination": {"first_imagined": 0, "imagined": 0},
-    "without imagined targets": {"without": ("goals",)},
-    "without warm start": {"without": ("warm_start",)},
+    "without the mask": {"ablate": ("mask",)},
+    "without simulated episodes": {"first_simulated_episodes": 0, "simulated_episodes": 0},
+    "without simulated targets": {"ablate": ("goals",)},
+    "without warm start": {"ablate": ("warm_start",)},
     "3-step returns": {"n_step": 3},
 }
-POWER: dict[str, dict[str, object]] = {"whole": {}, "without power in the state": {"without": ("power",)}}
+POWER: dict[str, dict[str, object]] = {"whole": {}, "without power in the state": {"ablate": ("power",)}}
 
 
 def main() -> None:
-    told = _arguments()
+    args = _arguments()
     torch.set_num_threads(1)
     start = time.process_time()
     reached: list[float] = []
-    for seed in range(told.seeds):
+    for seed in range(args.seeds):
         reached.append(_reached(_toy(seed, QUICK), "dqn"))
-        print(f"\r{seed + 1} of {told.seeds}", end="", file=sys.stderr, flush=True)
-    print(f"\rdqn: {_line(reached)}; {(time.process_time() - start) / told.seeds:.1f} s CPU a toy", flush=True)
+        print(f"\r{seed + 1} of {args.seeds}", end="", file=sys.stderr, flush=True)
+    print(f"\rdqn: {_line(reached)}; {(time.process_time() - start) / args.seeds:.1f} s CPU a toy", flush=True)
     for name in ("surrogate", "knapsack", "random"):
-        others = [_reached(_toy(s, QUICK), name) for s in range(told.ablation_seeds)]
+        others = [_reached(_toy(s, QUICK), name) for s in range(args.ablation_seeds)]
         print(f"{name}: {_line(others)}", flush=True)
     print("\nablations", flush=True)
     for name, changes in ABLATIONS.items():
-        print(f"  {name}: {_line(_ablated(changes, told.ablation_seeds, power=False))}", flush=True)
+        print(f"  {name}: {_line(_ablated(changes, args.ablation_seeds, power=False))}", flush=True)
     print("\nablations where power is paid for", flush=True)
     for name, changes in POWER.items():
-        print(f"  {name}: {_line(_ablated(changes, told.ablation_seeds, power=True))}", flush=True)
+        print(f"  {name}: {_line(_ablated(changes, args.ablation_seeds, power=True))}", flush=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -71,8 +71,8 @@ def _arguments() -> argparse.Namespace:
 def _ablated(changes: dict[str, object], seeds: int, *, power: bool) -> list[float]:
     reached = []
     for seed in range(seeds):
-        told = _toy(seed, QUICK.model_copy(update=changes))
-        reached.append(_reached(powered(told) if power else told, "dqn"))
+        toy = _toy(seed, QUICK.model_copy(update=changes))
+        reached.append(_reached(powered(toy) if power else toy, "dqn"))
     return reached
 
 
@@ -80,9 +80,9 @@ def _toy(seed: int, settings: DqnConfig) -> Problem:
     return problem(BLOCKS, seed=seed, trials=TRIALS, dqn=settings, limits={"latency": LIMIT})
 
 
-def _reached(told: Problem, strategy: str) -> float:
+def _reached(toy: Problem, strategy: str) -> float:
     """Return the best reward asked for within the target over the best that there is."""
-    return play_for_reward(told, plugins.load(STRATEGIES, strategy).create(told)) / best_reward(told)
+    return play_for_reward(toy, plugins.load(STRATEGIES, strategy).create(toy)) / best_reward(toy)
 
 
 def _line(reached: list[float]) -> str:

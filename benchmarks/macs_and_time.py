@@ -50,26 +50,26 @@ def noise() -> TensorDataset:
 
 
 def main() -> None:
-    told = _arguments()
+    args = _arguments()
     config = RunConfig(
-        data=f"dataset:{Path(__file__).resolve()}:noise", model=told.model, threads=told.threads,
+        data=f"dataset:{Path(__file__).resolve()}:noise", model=args.model, threads=args.threads,
         evaluation=EvaluationConfig(search_images=10),
     )  # fmt: skip
     names = ("model", "macs", "target", "repeats")
-    results = Results(told.out, {name: str(getattr(told, name)) for name in names})
-    with opened(config, told.cache, "measured", told.inventory) as bed:
-        for name, make in _nets(bed, told).items():
+    results = Results(args.out, {name: str(getattr(args, name)) for name in names})
+    with opened(config, args.cache, "measured", args.inventory) as bed:
+        for name, make in _nets(bed, args).items():
             if not results.find(net=name):
                 net = make()
                 macs = weigh(net, bed.context.example).macs / bed.builder.space.macs
-                latencies = [_latency(bed, net) for _ in range(told.repeats)]
+                latencies = [_latency(bed, net) for _ in range(args.repeats)]
                 results.append(net=name, macs=macs, latency=latencies)
                 print(f"  {name}: {macs:.3f}x MACs, {latencies[0]:.3f}x latency", flush=True)
         base, cpu = bed.base.figures.measurement, bed.context.agent.facts.cpu
-        print(f"\n{told.model} at 224 pixels on {cpu}, batch 1, {base.threads} thread(s): {base.p50_ms.value:.2f} ms\n")
-        rows = [results.find(net=name) for name in _nets(bed, told)]
+        print(f"\n{args.model} at 224 pixels on {cpu}, batch 1, {base.threads} thread(s): {base.p50_ms.value:.2f} ms\n")
+        rows = [results.find(net=name) for name in _nets(bed, args)]
     lines = [[r["net"], f"{r['macs']:.3f}x", mean(r["latency"], digits=3, unit="x")] for r in rows if r]
-    print(table(["", "MACs", f"latency, {told.repeats} times"], lines))
+    print(table(["", "MACs", f"latency, {args.repeats} times"], lines))
     print("±: standard error over the measurements, each in a process of its own; all on one machine in one session")
 
 
@@ -86,29 +86,29 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _nets(bed: Testbed, told: argparse.Namespace) -> dict[str, Callable[[], fx.GraphModule]]:
+def _nets(bed: Testbed, args: argparse.Namespace) -> dict[str, Callable[[], fx.GraphModule]]:
     return {
-        "Torch-Pruning, global magnitude": lambda: _at_macs(bed, told, None),
-        f"the same, rounded to {ROUNDED}": lambda: _at_macs(bed, told, ROUNDED),
-        f"levels by the cost model, {told.target:g}x": lambda: _planned(bed, told.target),
+        "Torch-Pruning, global magnitude": lambda: _at_macs(bed, args, None),
+        f"the same, rounded to {ROUNDED}": lambda: _at_macs(bed, args, ROUNDED),
+        f"levels by the cost model, {args.target:g}x": lambda: _planned(bed, args.target),
     }
 
 
-def _at_macs(bed: Testbed, told: argparse.Namespace, round_to: int | None) -> fx.GraphModule:
+def _at_macs(bed: Testbed, args: argparse.Namespace, round_to: int | None) -> fx.GraphModule:
     """Return Torch-Pruning's net at the least ratio whose MACs are no more than asked."""
     torch.manual_seed(0)
     classes, example = len(bed.context.data.classes), bed.context.example[:1]
-    model: nn.Module = load_model(told.model, classes=classes, channels=3, weights=None)
+    model: nn.Module = load_model(args.model, classes=classes, channels=3, weights=None)
     low, high, best = 0.0, 1.0, None
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         net = trace(_cut(model, example, middle, round_to), example, classes=classes)
-        if weigh(net, example).macs <= told.macs * bed.builder.space.macs:
+        if weigh(net, example).macs <= args.macs * bed.builder.space.macs:
             high, best = middle, net
         else:
             low = middle
     if best is None:
-        raise SystemExit(f"Torch-Pruning leaves more than {told.macs:g} of the MACs at any ratio")
+        raise SystemExit(f"Torch-Pruning leaves more than {args.macs:g} of the MACs at any ratio")
     return best
 
 
@@ -138,17 +138,17 @@ def _most_kept(planner: Planner, plans: Indices) -> PruningPlan:
     """Return the plan that keeps most, of those predicted to meet the target; of none, the nearest to it."""
     groups, excess = planner.problem.space.groups, planner.excess(plans)
     meeting = plans[excess <= max(0.0, float(excess.min()))]
-    told = [planner.plan(plan) for plan in meeting]
-    kept = [planner.problem.space.kept(plan.levels) for plan in told]
+    candidates = [planner.plan(plan) for plan in meeting]
+    kept = [planner.problem.space.kept(plan.levels) for plan in candidates]
     macs = [sum(k / g.channels * g.macs for k, g in zip(row, groups, strict=True)) for row in kept]
-    return told[int(np.argmax(macs))]
+    return candidates[int(np.argmax(macs))]
 
 
 def _latency(bed: Testbed, net: fx.GraphModule) -> float:
     agent = bed.context.agent
-    file = export(net, bed.context.example, agent.limits)
+    file = export(net, bed.context.example, agent.onnx_support)
     settings = replace(agent.device.measure, min_s=LONGER_S)
-    found = agent.measure(file, "onnx", reference=(bed.base.probe, "skeleton"), settings=settings)
+    found = agent.measure(file, "onnx", reference=(bed.base.skeleton, "skeleton"), settings=settings)
     assert found.ratio is not None
     return found.ratio.value
 

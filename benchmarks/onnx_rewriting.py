@@ -3,7 +3,7 @@
     python benchmarks/onnx_rewriting.py [NET[:SIDE] ...]
 
 ``full`` is what each candidate took before it was put together of parts: torch's exporter and onnxruntime's folding.
-``probe`` is what a candidate takes during the search: its operators written, every shape checked, the weightless file
+``skeleton`` is what a candidate takes during the search: its operators written, every shape checked, the file
 and its size; ``first`` the same for the candidate that meets the most operations never exported before. ``file`` is the
 whole file, ``check`` its answers to eight images beside torch's, as finalists are checked. Levels are given to all
 groups at once; seconds are those of the slowest level, the base among them: of the processor, with one thread, so that
@@ -34,11 +34,11 @@ from pipeline.models import load_model
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
-from pipeline.records import LEVELS, OnnxLimits
+from pipeline.records import LEVELS, OnnxSupport
 
 NETS = ("resnet20:32", "resnet18:224", "mobilenet_v2:224", "efficientnet_b0:224", "densenet121:224")
 IMAGES = 8
-LIMITS = OnnxLimits(17, 8)
+SUPPORT = OnnxSupport(17, 8)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Row:
 
     full: float
     first: float
-    probe: float
+    skeleton: float
     file: float
     check: float
     error: float
@@ -58,13 +58,13 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nets", nargs="*", default=NETS, metavar="NET[:SIDE]")
-    told = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)  # onnxruntime is given as many
     print(
-        f"{'net':<16}{'input':>6}{'full':>10}{'first':>9}{'probe':>9}{'file':>9}{'check':>9}"
+        f"{'net':<16}{'input':>6}{'full':>10}{'first':>9}{'skeleton':>9}{'file':>9}{'check':>9}"
         f"{'largest error':>15}{'of the full':>13}{'alike':>7}"
     )
-    for net in told.nets:
+    for net in args.nets:
         name, _, side = net.partition(":")
         _show(name, int(side or 224))
 
@@ -72,11 +72,12 @@ def main() -> None:
 def _show(name: str, side: int) -> None:
     images = torch.randn(IMAGES, 3, side, side, generator=torch.Generator().manual_seed(1))
     base = trace(load_model(name, classes=10, channels=3, weights=None), images[:2])
-    fragments = Fragments(opset_of(LIMITS))
+    fragments = Fragments(opset_of(SUPPORT))
     rows = [_row(network, images, fragments) for network in _candidates(base, images[:2])]
     print(
         f"{name:<16}{side:>6}{max(r.full for r in rows):>8.2f} s{max(r.first for r in rows):>7.2f} s"
-        f"{max(r.probe for r in rows):>7.3f} s{max(r.file for r in rows):>7.3f} s{max(r.check for r in rows):>7.2f} s"
+        f"{max(r.skeleton for r in rows):>7.3f} s{max(r.file for r in rows):>7.3f} s"
+        f"{max(r.check for r in rows):>7.2f} s"
         f"{max(r.error for r in rows):>15.1e}{max(r.full_error for r in rows):>13.1e}"
         f"{'yes' if all(r.alike for r in rows) else 'no':>7}"
     )
@@ -91,7 +92,7 @@ def _candidates(base: fx.GraphModule, images: Tensor) -> list[fx.GraphModule]:
 
 def _row(network: fx.GraphModule, images: Tensor, fragments: Fragments) -> Row:
     started = time.process_time()
-    full = exported(network, (images[:1],), opset_of(LIMITS), [INPUT], [OUTPUT])
+    full = exported(network, (images[:1],), opset_of(SUPPORT), [INPUT], [OUTPUT])
     exporting = time.process_time() - started
     first, _ = _probe(network, images, fragments)
     again, made = _probe(network, images, fragments)
@@ -107,8 +108,8 @@ def _row(network: fx.GraphModule, images: Tensor, fragments: Fragments) -> Row:
 
 def _probe(network: fx.GraphModule, images: Tensor, fragments: Fragments) -> tuple[float, Composition]:
     started = time.process_time()
-    made = compose(network, tuple(images.shape[1:]), fragments, LIMITS)
-    made.probe()
+    made = compose(network, tuple(images.shape[1:]), fragments, SUPPORT)
+    made.skeleton()
     made.size_bytes()
     return time.process_time() - started, made
 

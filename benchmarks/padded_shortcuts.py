@@ -24,7 +24,7 @@ from pipeline.models import load_model
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import cut
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 
 EXAMPLE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -34,20 +34,20 @@ def main() -> None:
     parser.add_argument("--device", default="local")
     parser.add_argument("--inventory", type=Path)
     parser.add_argument("--models", nargs="+", default=["resnet20", "resnet56"])
-    told = parser.parse_args()
+    args = parser.parse_args()
     rows = []
-    with open_agent(load_inventory(told.inventory).device(told.device)) as agent:
+    with open_agent(load_inventory(args.inventory).device(args.device)) as agent:
         agent.hold()
-        for name in told.models:
+        for name in args.models:
             network = trace(load_model(name, classes=10, channels=3, weights=None), EXAMPLE)
             rows += [[name, *_row(agent, network)], ["  every other block removed", *_row(agent, _shorter(network))]]
-    print(f"latency on {told.device}, {agent.facts.cpu}")
+    print(f"latency on {args.device}, {agent.facts.cpu}")
     print(table(["", "slices and padding", "convolutions", "of it"], rows))
 
 
 def _row(agent: Agent, network: fx.GraphModule) -> list[str]:
-    plain, limits = _plain(network, agent.limits), agent.limits
-    found = agent.measure(export(network, EXAMPLE, limits), "onnx", reference=(plain, "onnx"))
+    plain, support = _plain(network, agent.onnx_support), agent.onnx_support
+    found = agent.measure(export(network, EXAMPLE, support), "onnx", reference=(plain, "onnx"))
     assert found.ratio is not None
     assert found.reference_p50_ms is not None
     return [
@@ -56,10 +56,10 @@ def _row(agent: Agent, network: fx.GraphModule) -> list[str]:
     ]  # fmt: skip
 
 
-def _plain(network: fx.GraphModule, limits: OnnxLimits) -> bytes:
+def _plain(network: fx.GraphModule, support: OnnxSupport) -> bytes:
     """Return torch's export as it comes."""
-    model = exported(network, (EXAMPLE[:1],), opset_of(limits), [INPUT], [OUTPUT])
-    model.ir_version = min(model.ir_version, limits.ir)
+    model = exported(network, (EXAMPLE[:1],), opset_of(support), [INPUT], [OUTPUT])
+    model.ir_version = min(model.ir_version, support.ir)
     data: bytes = model.SerializeToString()
     return data
 

@@ -40,12 +40,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--known", type=int, nargs="+", default=[20, 60, 200])
     parser.add_argument("--draws", type=int, default=10)
-    told = parser.parse_args()
-    features, latency_ms = _read(told.data)
-    title = f"{len(latency_ms):,} networks on a Raspberry Pi 4, mean (lowest … highest) of {told.draws} draws"
+    args = parser.parse_args()
+    features, latency_ms = _read(args.data)
+    title = f"{len(latency_ms):,} networks on a Raspberry Pi 4, mean (lowest … highest) of {args.draws} draws"
     table = Table("known", "Spearman", "median error", "within the 95 % interval", title=title, box=None)
-    for known in told.known:
-        draws = np.array([_draw(features, latency_ms, known, seed) for seed in range(told.draws)])
+    for known in args.known:
+        draws = np.array([_draw(features, latency_ms, known, seed) for seed in range(args.draws)])
         table.add_row(str(known), *(_shown(column) for column in draws.T))
     Console(width=120).print(table)
 

@@ -70,8 +70,8 @@ class World:
         quarter = process * (1 + rng.normal(0, 2 * board.within))
         if quarter * (1 - 3 * 2 * board.within) > LIMIT * EARLY:
             return quarter, 2 * (2 * board.within**2 + board.between**2) ** 0.5 * quarter
-        told = board.within * np.sqrt(rng.chisquare(9) / 9)
-        return process * (1 + rng.normal(0, board.within)), float(np.hypot(told, board.between)) * process
+        within = board.within * np.sqrt(rng.chisquare(9) / 9)
+        return process * (1 + rng.normal(0, board.within)), float(np.hypot(within, board.between)) * process
 
 
 def main() -> None:
@@ -79,9 +79,9 @@ def main() -> None:
     parser.add_argument("--strategy", default="surrogate")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=60)
-    told = parser.parse_args()
+    args = parser.parse_args()
     for name, board in BOARDS.items():
-        off = np.concatenate([_surprises(World(board, seed), told.strategy, told.trials) for seed in range(told.seeds)])
+        off = np.concatenate([_surprises(World(board, seed), args.strategy, args.trials) for seed in range(args.seeds)])
         held, error = np.mean(np.abs(off) < NORMAL_95), np.sqrt(0.05 * 0.95 / len(off))
         print(
             f"{name}: {held:.1%} of {len(off)} picked plans held (a right interval: 95.0 ± {error:.1%}); "
@@ -91,9 +91,9 @@ def main() -> None:
 
 
 def _surprises(world: World, strategy: str, trials: int) -> NDArray[np.float64]:
-    """Return by how many predicted deviations each picked plan was off, probes of single cuts left out, (plans,)."""
-    told = replace(world.problem, trials=trials)
-    picks, table, off = plugins.load(STRATEGIES, strategy).create(told), told.costs.tables["latency"], []
+    """Return by how many predicted deviations each picked plan was off, single cuts left out, (plans,)."""
+    problem = replace(world.problem, trials=trials)
+    picks, table, off = plugins.load(STRATEGIES, strategy).create(problem), problem.costs.tables["latency"], []
     for index in range(trials):
         plan = picks.ask()
         levels = np.array(indices(plan))
@@ -103,11 +103,11 @@ def _surprises(world: World, strategy: str, trials: int) -> NDArray[np.float64]:
         if np.count_nonzero(levels) > 2:
             off.append((share - expected) / deviation)
         over = max(0.0, share / LIMIT - 1)
-        trial = trial_of(told, index, plan, noise=0.0)
+        trial = trial_of(problem, index, plan, noise=0.0)
         assert trial.candidate is not None
-        reward = trial.candidate.accuracy / told.base_accuracy - 2 * over
+        reward = trial.candidate.accuracy / problem.base_accuracy - 2 * over
         picks.tell(replace(trial, reward=reward, feasible=over == 0))
-        told.costs.learn(levels.tolist(), {"latency": share}, {"latency": width})
+        problem.costs.learn(levels.tolist(), {"latency": share}, {"latency": width})
     return np.array(off)
 
 

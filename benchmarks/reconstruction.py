@@ -30,20 +30,20 @@ WAYS = ("batch norm", "layers fitted")
 
 
 def main() -> None:
-    told = _arguments()
-    names = ("data", "model", "weights", "criterion", "reconstruction_places", "target", "trials", "plans", "strategy")
-    results = Results(told.out, {name: str(getattr(told, name)) for name in names})
+    args = _arguments()
+    names = ("data", "model", "weights", "criterion", "reconstruction_samples", "target", "trials", "plans", "strategy")
+    results = Results(args.out, {name: str(getattr(args, name)) for name in names})
     with (
-        opened(config_of(told), told.cache, "predicted", told.inventory) as bed,
+        opened(config_of(args), args.cache, "predicted", args.inventory) as bed,
         tempfile.TemporaryDirectory() as folder,
         Store.create(Path(folder), label="cache") as store,
     ):
         beds = dict(zip(WAYS, (_with_batch_norm_alone(bed, store), bed), strict=True))
-        plans = _found(results, beds, told)
+        plans = _found(results, beds, args)
         for plan in {plan: None for way in WAYS for plan in plans[way]}:
             if not results.find(what="net", levels=list(plan.levels)):
                 _judge(results, beds, plan)
-        _print(results, plans, told, len(bed.context.data.test))
+        _print(results, plans, args, len(bed.context.data.test))
 
 
 def _arguments() -> argparse.Namespace:
@@ -59,23 +59,23 @@ def _arguments() -> argparse.Namespace:
 
 def _with_batch_norm_alone(bed: Testbed, store: Store) -> Testbed:
     """Return the same network and the same cuts, judged without fitting layers; its figures go into ``store``."""
-    settings = bed.builder.settings.model_copy(update={"reconstruction_places": 0})
+    settings = bed.builder.settings.model_copy(update={"reconstruction_samples": 0})
     return replace(
         bed, builder=replace(bed.builder, settings=settings), context=replace(bed.context, store=store), shares={}
     )
 
 
-def _found(results: Results, beds: dict[str, Testbed], told: argparse.Namespace) -> dict[str, list[PruningPlan]]:
+def _found(results: Results, beds: dict[str, Testbed], args: argparse.Namespace) -> dict[str, list[PruningPlan]]:
     """Return the best plans of each search."""
     plans = {}
     for way, bed in beds.items():
         row = results.find(what="search", way=way)
         if row is None:
-            trials = bed.search(told.strategy, trials=told.trials, seed=0, limits={"latency": told.target}, lookahead=0)
-            best = sorted((t for t in trials if t.feasible), key=_accuracy, reverse=True)[: told.plans]
+            trials = bed.search(args.strategy, trials=args.trials, seed=0, limits={"latency": args.target}, lookahead=0)
+            best = sorted((t for t in trials if t.feasible), key=_accuracy, reverse=True)[: args.plans]
             row = results.append(what="search", way=way, plans=[trial.plan.levels for trial in best])
             print(f"  found with {way}: {len(best)} plans, the best of {_accuracy(best[0]):.1%}", flush=True)
-        plans[way] = [PruningPlan(levels=tuple(levels), criterion=told.criterion) for levels in row["plans"]]
+        plans[way] = [PruningPlan(levels=tuple(levels), criterion=args.criterion) for levels in row["plans"]]
     return plans
 
 
@@ -94,13 +94,13 @@ def _judge(results: Results, beds: dict[str, Testbed], plan: PruningPlan) -> Non
         for way, bed in beds.items()
     }
     results.append(what="net", levels=plan.levels, **figures)
-    told = "; ".join(f"{way} {f['before']:.1%} → {f['after']:.1%}" for way, f in figures.items())
-    print(f"  {beds[WAYS[0]].builder.space.key(plan.levels)}, test: {told}", flush=True)
+    shown = "; ".join(f"{way} {f['before']:.1%} → {f['after']:.1%}" for way, f in figures.items())
+    print(f"  {beds[WAYS[0]].builder.space.key(plan.levels)}, test: {shown}", flush=True)
 
 
-def _print(results: Results, plans: dict[str, list[PruningPlan]], told: argparse.Namespace, images: int) -> None:
+def _print(results: Results, plans: dict[str, list[PruningPlan]], args: argparse.Namespace, images: int) -> None:
     nets = {way: [_net(results, plan) for plan in plans[way]] for way in WAYS}
-    print(f"\n{told.model} on {told.data.partition(':')[0]}, predicted latency at most {told.target:g}x, test, %")
+    print(f"\n{args.model} on {args.data.partition(':')[0]}, predicted latency at most {args.target:g}x, test, %")
     header = ["found with", "plans", *(f"{way}, {when}" for way in WAYS for when in ("before", "after"))]
     rows = [
         [way, str(len(nets[way]))]

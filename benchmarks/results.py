@@ -40,7 +40,7 @@ class Results:
 
 
 def mean(values: Sequence[float], *, scale: float = 1.0, digits: int = 2, unit: str = "") -> str:
-    """Return mean ± standard error over these values alone; values that are all alike have none that could be told.
+    """Return mean ± standard error over these values alone; of values that are all alike there is none.
 
     Nothing that they share is in it: one set of images, one measurement that serves all seeds.
 

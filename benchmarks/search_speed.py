@@ -7,7 +7,7 @@ the recording back, so that every stage is there and the host has its cores to i
 machine; the second is read. Nothing is fine-tuned. The floor is measured beside it, in this process with as many
 threads and in the same precision: the same networks' forward passes over the images that an accuracy takes, decoded
 and normalised before, and nothing else: those on which answers are counted, and those on which layers are fitted to the
-cut before. The latter's own part is told, and so is the fit as the run does it, as part of the cut.
+cut before. The latter's own part is reported, and so is the fit as the run does it, as part of the cut.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from pipeline.store.spaces import space_of_round
 from pipeline.training.accelerator import cpu, keep_freed_memory
 
 STAGES = ("ask", "cut", "accuracy", "export", "weigh")
-"""Of the host; what else a trial has in its seconds is told as well."""
+"""Of the host; what else a trial has in its seconds is reported as well."""
 MEASURE = "measure"
 NETS = 10
 REPEATS = 3
@@ -54,22 +54,22 @@ WANTED = 0.25
 
 
 def main() -> None:
-    told = _arguments()
-    torch.set_num_threads(told.threads)
+    args = _arguments()
+    torch.set_num_threads(args.threads)
     keep_freed_memory()
-    run = told.run or _run(told)
-    with Store.open(told.runs, run) as store:
+    run = args.run or _run(args)
+    with Store.open(args.runs, run) as store:
         config = RunConfig.model_validate(store.get(CONFIG))
         trials = [t for t in store.trials() if t.failure is None and t.round == 1 and not t.cached]
         scene, usage = Scene.of(store, config), usages(store).get(1)
-        results = Results(told.out, {"run": store.id, "threads": str(told.threads), "nets": str(told.nets)})
-    for trial in _spread(trials, told.nets):
+        results = Results(args.out, {"run": store.id, "threads": str(args.threads), "nets": str(args.nets)})
+    for trial in _spread(trials, args.nets):
         if not results.find(trial=trial.index):
             results.append(trial=trial.index, **scene.floor(trial.plan))
     print(
         f"\n{config.model} on {config.data.partition(':')[0]}, strategy {config.strategy}, {len(trials)} trials", end=""
     )
-    print(f", {config.evaluation.search_images} images an accuracy, {told.threads} torch thread(s) for the floor")
+    print(f", {config.evaluation.search_images} images an accuracy, {args.threads} torch thread(s) for the floor")
     _print(trials, [row for row in results.rows() if "fit_s" in row])
     if usage is not None:
         print(f"\n{usage.wall_s / len(trials):.2f} s a trial from the first to the last: {usage}")
@@ -90,18 +90,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(told: argparse.Namespace) -> str:
+def _run(args: argparse.Namespace) -> str:
     """Make a run on this machine and play it back; returns the second one."""
-    if told.data is None or told.weights is None:
+    if args.data is None or args.weights is None:
         raise SystemExit("without --run two runs are made, and need --data and --weights")
-    options = {name: getattr(told, name) for name in ("data", "model", "weights", "target", "trials", "runs")}
+    options = {name: getattr(args, name) for name in ("data", "model", "weights", "target", "trials", "runs")}
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     with tempfile.TemporaryDirectory() as folder:
         config, inventory = Path(folder) / "run.yaml", Path(folder) / "inventory.yaml"
-        config.write_text(json.dumps({"recovery": {"finalists": 1, "finalist_epochs": 0, "epochs": 0}}))
+        config.write_text(json.dumps({"fine_tuning": {"finalists": 1, "finalist_epochs": 0, "epochs": 0}}))
         run = [sys.executable, "-m", "pipeline", "run", *arguments, "--config", str(config)]
         subprocess.run([*run, "--record"], check=True)
-        with Store.open(told.runs, "latest") as store:
+        with Store.open(args.runs, "latest") as store:
             device = {"kind": "replay", "recording": str((store.path / FILE_NAME).resolve())}
         inventory.write_text(json.dumps({"devices": {"recorded": device}}))
         subprocess.run([*run, "--inventory", str(inventory), "--device", "recorded"], check=True)
@@ -129,16 +129,20 @@ class Scene:
     @classmethod
     def of(cls, store: Store, config: RunConfig) -> Scene:
         """Load data and base network anew; which channels a ranking keeps changes no figure here."""
-        data, told = load_data(config.data, seed=config.seed), config.evaluation
+        data, evaluation = load_data(config.data, seed=config.seed), config.evaluation
         model = load_model(str(config.model), classes=len(data.classes), channels=data.shape[0], weights=None)
         model.load_state_dict(load_file(store.blob(store.get(BASE_WEIGHTS))))
         example = next(data.train.batches(8))[0]
         base, space = trace(model, example, classes=len(data.classes)), space_of_round(store, 1)
-        few = data.train.batches(BATCH, limit=min(BATCH, told.batch_norm_images))
+        few = data.train.batches(BATCH, limit=min(BATCH, evaluation.batch_norm_images))
         return cls(
             base, space, rank(base, space, "l1", dependency_graph(base, example).groups, []), example,
-            [part for images, _ in data.search.batches(BATCH, limit=told.search_images) for part in parts(images)],
-            TargetActivations(base, few, told.reconstruction_places),
+            [
+                part
+                for images, _ in data.search.batches(BATCH, limit=evaluation.search_images)
+                for part in parts(images)
+            ],
+            TargetActivations(base, few, evaluation.reconstruction_samples),
         )  # fmt: skip
 
     def floor(self, plan: PruningPlan) -> dict[str, float]:

@@ -158,18 +158,18 @@ def main() -> None:
     names = ", ".join(f'"{name}"' for name in BOARDS).replace("%", "%%")
     parser.add_argument("--boards", nargs="+", choices=BOARDS, default=list(BOARDS), metavar="BOARD", help=names)
     parser.add_argument("--json", action="store_true", help="print figures instead of tables")
-    told = parser.parse_args()
+    args = parser.parse_args()
     found = {
-        name: simulate(BOARDS[name], range(0, told.repeats, FEWER.get(name, 1)), told.seed)
-        for name in track(told.boards, "simulating", console=Console(stderr=True), transient=True)
+        name: simulate(BOARDS[name], range(0, args.repeats, FEWER.get(name, 1)), args.seed)
+        for name in track(args.boards, "simulating", console=Console(stderr=True), transient=True)
     }
-    if told.json:
+    if args.json:
         print(json.dumps({name: plain(one) for name, one in found.items()}, indent=1))
         return
     for table in tables(found):
         Console(width=185).print(table, "")
     Console().print(
-        f"{told.repeats} runs on each board, a third of them on that of 0.4 ms; seed {told.seed}", style="dim"
+        f"{args.repeats} runs on each board, a third of them on that of 0.4 ms; seed {args.seed}", style="dim"
     )
 
 

@@ -27,8 +27,8 @@ from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.evaluation.candidate_builder import Builder, Built
 from pipeline.evaluation.device_bench import Bench
-from pipeline.events import Event, Listener, Note, Step
-from pipeline.export.format import Probe
+from pipeline.events import Event, Listener, Note, StageProgress
+from pipeline.export.format import Skeleton
 from pipeline.measurement.feasibility import deviations
 from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.models.safetensors_io import weights_bytes
@@ -66,7 +66,7 @@ _CUTS = Fact("single cuts", str)
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, model: str = "resnet20", weights: str | None = None) -> None:
-    """Add what every script here is told: data, network, where figures are kept, cores.
+    """Add the options of every script here: data, network, where figures are kept, cores.
 
     Args:
         weights: what happens without them; None: they have to be given.
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, model: str = "resnet20", w
     parser.add_argument("--weights", type=Path, required=weights is None, help=weights)
     parser.add_argument("--criterion", default=RunConfig().criterion, help="that ranks the channels")
     parser.add_argument(
-        "--reconstruction-places", type=int, default=RunConfig().evaluation.reconstruction_places,
+        "--reconstruction-samples", type=int, default=RunConfig().evaluation.reconstruction_samples,
         help="of each layer's answers, to which layers behind a cut are fitted; 0: batch norm alone is re-estimated",
     )  # fmt: skip
     parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="folder of what was measured once")
@@ -99,7 +99,7 @@ class Testbed:
     """Predicted latency of candidates by key, where predictions count as the truth."""
 
     def build(self, plan: PruningPlan) -> Built:
-        """Return a plan's candidate; its probe is empty where nothing will be measured."""
+        """Return a plan's candidate; its skeleton is empty where nothing will be measured."""
         store, key = self.context.store, self.builder.space.key(plan.levels)
         self.shares[key] = self.predicted(plan)
         known = store.get(_CANDIDATE.of(key))
@@ -108,8 +108,8 @@ class Testbed:
             store.set(_CANDIDATE.of(key), built.candidate)
             return built
         needed = self.latency == "measured" and store.recall(f"{self.bench.round}:{key}") is None
-        probe = self.builder.probe(plan.levels) if needed else Probe(b"", 0, "")
-        return Built(known, probe, {})
+        weightless = self.builder.skeleton(plan.levels) if needed else Skeleton(b"", 0, "")
+        return Built(known, weightless, {})
 
     def measure(self, built: Built) -> tuple[Measurement, bool]:
         """Return a candidate's figures; measured to the end, whatever the target, so that every search may use them."""
@@ -126,7 +126,7 @@ class Testbed:
             share = self.shares[self.builder.space.key(plan.levels)]
             return Interval(share, share, share)
         file = self.context.format.file(self.builder.network(plan))
-        found = self.bench.whole(file, f"longer {self.builder.space.key(plan.levels)}", times=10.0)
+        found = self.bench.measure_file(file, f"longer {self.builder.space.key(plan.levels)}", times=10.0)
         assert found.ratio is not None
         return found.ratio
 
@@ -134,16 +134,23 @@ class Testbed:
         """Return the latency of a plan as the cost model puts it together from single cuts, over the base's."""
         return float(self.costs.predict(np.array([indices(plan)]))["latency"][0])
 
-    def problem(self, limits: Mapping[Metric, float], **told: object) -> Problem:
-        """Return what a strategy may know before its first trial; ``told`` replaces settings of the run."""
-        context = replace(self.context, config=self.context.config.model_copy(update=told))
+    def problem(self, limits: Mapping[Metric, float], **changes: object) -> Problem:
+        """Return what a strategy may know before its first trial; ``changes`` replaces settings of the run."""
+        context = replace(self.context, config=self.context.config.model_copy(update=changes))
         return build_problem(context, self.builder, copy.deepcopy(self.costs), limits, self.base)
 
     def search(
-        self, strategy: str, *, trials: int, seed: int, limits: Mapping[Metric, float], lookahead: int, **told: object
+        self,
+        strategy: str,
+        *,
+        trials: int,
+        seed: int,
+        limits: Mapping[Metric, float],
+        lookahead: int,
+        **changes: object,
     ) -> Iterator[Trial]:
-        """Yield the trials of one search, as a run would make them; ``told`` are more settings of the run."""
-        problem = self.problem(limits, strategy=strategy, trials=trials, seed=seed, **told)
+        """Yield the trials of one search, as a run would make them; ``changes`` are more settings of the run."""
+        problem = self.problem(limits, strategy=strategy, trials=trials, seed=seed, **changes)
         return self.searched(strategy, problem, self.measure, limits=limits, lookahead=lookahead)
 
     def searched(
@@ -175,8 +182,8 @@ class Testbed:
         """
         name = self.builder.space.key(plan.levels)
         if settings:
-            told = self.context.config.recovery
-            name += f" fitted to {told.reconstruction_images}, {told.reconstruction_places} after {settings}"
+            section = self.context.config.fine_tuning
+            name += f" fitted to {section.reconstruction_images}, {section.reconstruction_samples} after {settings}"
         fact = _TEST_ACCURACY.of(name)
         known = self.context.store.get(fact)
         if known is None:
@@ -201,7 +208,7 @@ def _tell(event: Event) -> None:
     """Say what is measured before the first search."""
     if isinstance(event, Note):
         print(f"  {event.text}", file=sys.stderr, flush=True)
-    elif isinstance(event, Step) and event.done % 10 == 0:
+    elif isinstance(event, StageProgress) and event.done % 10 == 0:
         print(f"  {event.done} single cuts are known", file=sys.stderr, flush=True)
 
 
@@ -224,8 +231,8 @@ def opened(
         if config.weights is None:
             store.set(BASE_WEIGHTS, store.put_blob(weights_bytes(inputs.model)))
         base = make_base(context, inputs.model)
-        bench = Bench(agent, store, base.probe)
-        step = channel_step(context, base.network, base.probe)
+        bench = Bench(agent, store, base.skeleton)
+        step = channel_step(context, base.network, base.skeleton)
         whole = builder_of(context, base.network, search_space(base.network, context.example, step=step))
         space, costs = space_and_costs(context, base, whole, bench, {})
         builder = replace(whole, space=space)
@@ -235,11 +242,11 @@ def opened(
         yield Testbed(context=context, base=base, builder=builder, bench=bench, costs=costs, latency=latency)
 
 
-def config_of(told: argparse.Namespace) -> RunConfig:
+def config_of(args: argparse.Namespace) -> RunConfig:
     """Return the run that the arguments describe."""
     return RunConfig(
-        data=told.data, model=told.model, weights=told.weights, criterion=told.criterion, threads=told.threads,
-        evaluation=EvaluationConfig(reconstruction_places=told.reconstruction_places),
+        data=args.data, model=args.model, weights=args.weights, criterion=args.criterion, threads=args.threads,
+        evaluation=EvaluationConfig(reconstruction_samples=args.reconstruction_samples),
     )  # fmt: skip
 
 

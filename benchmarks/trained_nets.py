@@ -43,16 +43,16 @@ COLUMNS = (
 
 
 def main() -> None:
-    told = _arguments()
-    for model in told.models:
-        _finish(model, told)
-    data = load_data(told.data, seed=told.seed)
-    print(f"{data.name}: bases trained for {told.base_epochs:g} epochs, the pruned fine-tuned for {told.epochs:g};")
-    print(f"target {told.target}, {told.trials} trials with dqn; a cell is base → pruned\n")
+    args = _arguments()
+    for model in args.models:
+        _finish(model, args)
+    data = load_data(args.data, seed=args.seed)
+    print(f"{data.name}: bases trained for {args.base_epochs:g} epochs, the pruned fine-tuned for {args.epochs:g};")
+    print(f"target {args.target}, {args.trials} trials with dqn; a cell is base → pruned\n")
     print(f"{'':<20}" + "".join(f"{name:>{width}}" for name, width in COLUMNS), flush=True)
     with open_agent(load_inventory(None).device("local")) as agent:
-        for model in told.models:
-            cells = _cells(Store.open(told.runs / model, "latest"), data, agent)
+        for model in args.models:
+            cells = _cells(Store.open(args.runs / model, "latest"), data, agent)
             print(f"{model:<20}" + "".join(f"{c:>{w}}" for c, (_, w) in zip(cells, COLUMNS, strict=True)), flush=True)
 
 
@@ -70,9 +70,9 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _finish(model: str, told: argparse.Namespace) -> None:
+def _finish(model: str, args: argparse.Namespace) -> None:
     """Start a model's run, or go on with it; nothing where it is finished."""
-    runs = told.runs / model
+    runs = args.runs / model
     try:
         with Store.open(runs, "latest") as store:
             status = store.status
@@ -80,21 +80,21 @@ def _finish(model: str, told: argparse.Namespace) -> None:
             return
         arguments = ["--resume", "latest"]
     except RunNotFoundError:
-        arguments = ["--config", str(_config(model, told))]
+        arguments = ["--config", str(_config(model, args))]
     command = [sys.executable, "-m", "pipeline", "run", *arguments, "--runs", str(runs)]
     subprocess.run(command, check=True)
 
 
-def _config(model: str, told: argparse.Namespace) -> Path:
+def _config(model: str, args: argparse.Namespace) -> Path:
     """Write the run's settings, as YAML's subset JSON."""
     config = RunConfig.model_validate(
         {
-            "model": model, "data": told.data, "target": told.target, "trials": told.trials, "seed": told.seed,
-            "threads": told.threads, "base_training": {"epochs": told.base_epochs},
-            "recovery": {"epochs": told.epochs},
+            "model": model, "data": args.data, "target": args.target, "trials": args.trials, "seed": args.seed,
+            "threads": args.threads, "base_training": {"epochs": args.base_epochs},
+            "fine_tuning": {"epochs": args.epochs},
         }
     )  # fmt: skip
-    path: Path = told.runs / f"{model}.yaml"
+    path: Path = args.runs / f"{model}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(config.model_dump_json(by_alias=True, exclude_unset=True))
     return path
@@ -123,7 +123,7 @@ def _side_by_side(store: Store, chosen: Artifact, data: DataSet, agent: Agent) -
     model = load_model(str(config.model), classes=len(data.classes), channels=data.shape[0], weights=None)
     model.load_state_dict(load_file(store.blob(store.get(BASE_WEIGHTS))))
     example = next(data.train.batches(8))[0]
-    base = export(trace(model, example, classes=len(data.classes)), example, agent.limits)
+    base = export(trace(model, example, classes=len(data.classes)), example, agent.onnx_support)
     pruned = store.blob(chosen.files["model.onnx"]).read_bytes()
     settings = replace(agent.device.measure, min_s=3.0)
     return agent.measure(pruned, "onnx", reference=(base, "onnx"), settings=settings)

@@ -47,7 +47,7 @@ Floats = NDArray[np.float64]
 GRID_S = 0.002
 """Speed is constant within such a step."""
 BLOCK_STEPS = 25
-"""Of the 50-ms blocks by which ``pair_sd`` and ``phi`` are told, however long a measurement's own blocks are."""
+"""Of the 50-ms blocks by which ``pair_sd`` and ``phi`` are estimated, however long a measurement's own blocks are."""
 CHUNK_STEPS = 2048
 """So many steps are drawn at a time: 4.1 s."""
 LEAST_S = 0.005

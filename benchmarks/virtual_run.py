@@ -14,14 +14,14 @@ from benchmarks.virtual_board import Board, Conditions, model_file
 from pipeline.config import RunConfig
 from pipeline.evaluation.candidate_builder import Built
 from pipeline.evaluation.device_bench import Bench
-from pipeline.export.format import Probe
+from pipeline.export.format import Skeleton
 from pipeline.measurement.drift import corrected
 from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.models.safetensors_io import WEIGHTS
 from pipeline.records import FULL, Artifact, Candidate, Figures, Interval, Measurement, PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
-from pipeline.run.finalists import Finals
+from pipeline.run.finalists import Finalists
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.successive_halving import Rung
 
@@ -77,9 +77,11 @@ class Run:
         """Measure networks longer, and their whole files."""
         for number, share in enumerate(SEARCHED["plain"]):
             with self._costing("again"):
-                again = self.bench.again(self._built(share, f"plain {number}").probe)
+                again = self.bench.remeasure(self._built(share, f"plain {number}").skeleton)
             with self._costing("whole"):
-                whole = self.bench.whole(model_file(self.conditions.base_ms * share, "whole"), f"plain whole {number}")
+                whole = self.bench.measure_file(
+                    model_file(self.conditions.base_ms * share, "whole"), f"plain whole {number}"
+                )
             assert again.ratio is not None
             assert whole.ratio is not None
             self._saw("again", again.ratio, share)
@@ -111,7 +113,7 @@ class Run:
 
     def _built(self, share: float, name: str) -> Built:
         candidate = Candidate(key=name, accuracy=share, parameters=1, macs=1, size_bytes=1000, probe_bytes=50)
-        return Built(candidate, Probe(model_file(self.conditions.base_ms * share, name), 1000, name), {})
+        return Built(candidate, Skeleton(model_file(self.conditions.base_ms * share, name), 1000, name), {})
 
     def _true_ms(self, share: float) -> float:
         return share * self.conditions.median_ms(self.conditions.base_ms)
@@ -127,8 +129,8 @@ class Run:
         self.found.processes[what].append(self.board.measurements - before)
 
 
-class _Untrained(Finals):
-    """Finals whose networks nobody trains: everything that is measured and decided is the run's own."""
+class _Untrained(Finalists):
+    """Finalists whose networks are not trained: everything that is measured and decided is the run's own."""
 
     def train_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
         """Return the accuracy: the slower, the better."""
@@ -152,22 +154,22 @@ class _Untrained(Finals):
 
     def _whole(self, artifact: Artifact) -> Artifact:
         store, share = self.context.store, FINALISTS[artifact.trial]
-        file = model_file(share * json.loads(self.base.probe)["ms"], artifact.id)
+        file = model_file(share * json.loads(self.base.skeleton)["ms"], artifact.id)
         files = {"model.onnx": store.put_blob(file), WEIGHTS: store.put_blob(b"")}
         done = replace(artifact, files=files, after=_figures(self.artifacts.measure(file, artifact.id)))
         store.add_artifact(done)
         return done
 
 
-def _finals(run: Run, base: Measurement) -> Finals:
+def _finals(run: Run, base: Measurement) -> Finalists:
     """Return what makes finalists of this run's trials; what only training would need is left out."""
     bench, nothing = run.bench, cast(Any, None)
     context = Context(
         config=RunConfig(), store=bench.store, agent=bench.agent, data=nothing, example=nothing,
         format=cast(Any, SimpleNamespace(name="onnx")), listen=lambda _: None, stopping=lambda: False,
     )  # fmt: skip
-    builder = cast(Any, SimpleNamespace(probe=lambda at: run._built(FINALISTS[at[0]], f"finalist {at[0]}").probe))
-    of_base = Base(network=nothing, probe=bench.base_probe, figures=_figures(base))
+    builder = cast(Any, SimpleNamespace(skeleton=lambda at: run._built(FINALISTS[at[0]], f"finalist {at[0]}").skeleton))
+    of_base = Base(network=nothing, skeleton=bench.base_skeleton, figures=_figures(base))
     return _Untrained(context=context, builder=builder, bench=bench, base=of_base, limits=bench.limits)
 
 

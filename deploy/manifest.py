@@ -53,14 +53,14 @@ def _model(artifact: Artifact) -> dict[str, Any]:
 def describe_input(fed: NetworkInput) -> dict[str, Any]:
     """Return how a network is fed: shape, order of axes, how an image is read, scaled, cropped and normalised."""
     shape = fed.shape
-    told = {"name": fed.name, "shape": list(shape), "layout": layout(shape), "type": "float32"}
+    tensor = {"name": fed.name, "shape": list(shape), "layout": layout(shape), "type": "float32"}
     normalisation = {"mean": list(fed.mean), "std": list(fed.std)}
     if len(shape) == 2:
         formula = {"formula": "(value - mean) / std, each channel for itself"}
-        return {**told, "kind": "signal", "normalisation": {**normalisation, **formula}}
+        return {**tensor, "kind": "signal", "normalisation": {**normalisation, **formula}}
     first = "scaled to cover the shape" if fed.resize is None else f"its shorter side scaled to {fed.resize}"
     return {
-        **told,
+        **tensor,
         "kind": "image",
         "upright": "turned as EXIF says",
         "depth": "8 bits; of 16 the upper 8, of floats from 0 to 1 the nearest; transparency is left out",

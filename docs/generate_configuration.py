@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -51,17 +51,17 @@ def _nested(prefix: str, model: type[BaseModel]) -> list[str]:
         kind = field.annotation
         if inspect.isclass(kind) and issubclass(kind, BaseModel):
             path = f"{prefix}{field.alias or name}."
-            found += [_section(path, kind), *_nested(path, kind)]
+            found += [_section(path, kind, was=_was(field)), *_nested(path, kind)]
     return found
 
 
-def _section(path: str, model: type[BaseModel], documented_by: type | None = None) -> str:
+def _section(path: str, model: type[BaseModel], documented_by: type | None = None, *, was: str = "") -> str:
     """Return the table of one section's own settings."""
     sentences = _sentences(documented_by or model)
-    title = f"### {path.rstrip('.')}\n\n{inspect.getdoc(model)}\n" if path else f"{inspect.getdoc(model)}\n"
+    title = f"### {path.rstrip('.')}\n\n{inspect.getdoc(model)}{was}\n" if path else f"{inspect.getdoc(model)}\n"
     rows = [
         f"| `{path}{field.alias or name}` | {_cell(_kind(field.annotation))} | {_cell(_default(field))} "
-        f"| {_cell(sentences.get(name, ''))} |"
+        f"| {_cell(sentences.get(name, '') + _was(field))} |"
         for name, field in model.model_fields.items()
         if not (inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel))
     ]
@@ -104,6 +104,13 @@ def _kind(annotation: Any) -> str:
     if annotation in words:
         return words[annotation]
     return "section" if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else str(annotation)
+
+
+def _was(field: FieldInfo) -> str:
+    """Return which old names of a setting still count, as a sentence."""
+    alias = field.validation_alias
+    old = alias.choices[1:] if isinstance(alias, AliasChoices) else []
+    return f" Was `{'`, `'.join(map(str, old))}`, which still counts." if old else ""
 
 
 def _default(field: FieldInfo) -> str:

@@ -20,7 +20,7 @@ from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import Inventory, load_inventory
 from pipeline.devices.recording import Recorder, as_recorded, header_of
 from pipeline.errors import ModelError, OutputError, PipelineError, UserError
-from pipeline.evaluation.device_bench import WHOLE, longer, part_of
+from pipeline.evaluation.device_bench import WHOLE, longer, one_process_of
 from pipeline.events import Listener, Stage, unheard
 from pipeline.export.format import FORMATS, require_usable
 from pipeline.measurement.combining import combined
@@ -66,10 +66,10 @@ def profile(
         require_writable(record.parent)
     recorder = Recorder()
     with open_agent(registered, on_event=on_event, record=recorder.heard if record else None) as agent:
-        require_usable(registered.format, data, agent.limits, shown=str(file))
+        require_usable(registered.format, data, agent.onnx_support, shown=str(file))
         agent.hold()
         settings = agent.settings_for(registered.measure)
-        each = part_of(longer(settings, WHOLE))
+        each = one_process_of(longer(settings, WHOLE))
         parts = [agent.measure(data, registered.format, settings=each) for _ in range(settings.processes)]
     if record is not None:
         recorder.begin(record, header_of(registered, {"model": file.name}, {"pipeline": __version__}))

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline import yaml_files
+from pipeline import setting_keys, yaml_files
 from pipeline.errors import ConfigError
 from pipeline.targets import Target, parse_target
 
@@ -58,15 +58,17 @@ class CriterionConfig(_Section):
     """Each layer's scores over their own mean, maximum or sum, so that a large layer does not outvote a small one."""
 
 
-class CutsConfig(_Section):
-    """What must not be cut, whatever the search would like."""
+class PruningConfig(_Section):
+    """Constraints on what may be pruned, whatever the search finds."""
 
     protect: tuple[str, ...] = ()
     """Layers that stay whole, by name or pattern: layer1.*"""
     step: Literal["measure", "processor"] = "measure"
     """What kept channels are rounded up to, where the inventory does not say: the step that this network shows on the
     board, or the one that its processor's vectors suggest, unmeasured and some twenty seconds sooner."""
-    minimum: Mapping[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    min_channels: Mapping[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, validation_alias=AliasChoices("min_channels", "minimum")
+    )
     """Pattern of a layer's name → channels that it keeps at least; a whole block may still go."""
 
 
@@ -75,8 +77,10 @@ class EvaluationConfig(_Section):
 
     batch_norm_images: int = Field(256, ge=1)
     """Training images over which batch norm's statistics are taken anew; where layers are fitted, the first 256."""
-    reconstruction_places: int = Field(2048, ge=0)
-    """Layers behind a cut are fitted, without labels, to what they answered before it, at so many places of these
+    reconstruction_samples: int = Field(
+        2048, ge=0, validation_alias=AliasChoices("reconstruction_samples", "reconstruction_places")
+    )
+    """Layers behind a cut are fitted, without labels, to their activations before it, at so many positions of these
     images; 0: they are not, here nor for finalists, and batch norm alone is re-estimated."""
     search_images: int = Field(1000, ge=10)
     """Images of the search split; all of it if it is smaller."""
@@ -104,23 +108,25 @@ class DqnConfig(_Section):
     """Transitions an update."""
     replay_plans: int = Field(2000, ge=1)
     """Plans kept for replay; each gives one transition a group."""
-    first_imagined: int = Field(2000, ge=0)
-    """Imagined episodes before the first plan that the network picks."""
-    imagined: int = Field(2000, ge=0)
-    """Imagined episodes in each later burst; 0 learns from measured episodes alone."""
-    growth: float = Field(1.25, ge=1)
-    """A burst is due when so many times as many plans are measured as were at the last one."""
+    first_simulated_episodes: int = Field(
+        2000, ge=0, validation_alias=AliasChoices("first_simulated_episodes", "first_imagined")
+    )
+    """Episodes simulated on the models before the first plan that the network picks."""
+    simulated_episodes: int = Field(2000, ge=0, validation_alias=AliasChoices("simulated_episodes", "imagined"))
+    """Simulated episodes in each later burst; 0 learns from measured episodes alone."""
+    retrain_growth: float = Field(1.25, ge=1, validation_alias=AliasChoices("retrain_growth", "growth"))
+    """The network is trained again when the number of measured plans has grown by this factor since the last time."""
     first_updates: int = Field(300, ge=0)
-    """Gradient steps after the first imagination."""
+    """Gradient steps after the first simulated episodes."""
     updates: int = Field(150, ge=0)
     """Gradient steps after each later one; in mode direct after each episode."""
     exploration: float = Field(0.6, ge=0, le=1)
-    """Share of random levels in the first imagined episodes; it falls to a quarter."""
+    """Share of random levels in the first simulated episodes; it falls to a quarter."""
     acquisition: Literal["probability", "expected"] = "probability"
     """What the next plan is picked by, here and by the control: probability of improvement, expected improvement."""
-    without: tuple[Part, ...] = ()
-    """Parts to leave out, to learn what they are worth: the mask that keeps targets in reach, imagined targets other
-    than the wanted one, the knapsack's and the best plans as examples, power in the state."""
+    ablate: tuple[Part, ...] = Field((), validation_alias=AliasChoices("ablate", "without"))
+    """Ablation: parts to leave out. The mask that keeps targets in reach, simulated targets other than the wanted one,
+    the knapsack's and the best plans as examples, power in the state."""
 
 
 class SparsityConfig(_Section):
@@ -158,20 +164,22 @@ class TrainingConfig(_Section):
     sparsity: SparsityConfig = SparsityConfig()
 
 
-class RecoveryConfig(TrainingConfig):
+class FineTuningConfig(TrainingConfig):
     """Fine-tuning after the search, with the base model as teacher."""
 
     finalists: int = Field(3, ge=1)
     """Best candidates that are fine-tuned briefly before one is chosen on the validation split."""
     reconstruction_images: int = Field(2048, ge=2)
-    """Training images on which a finalist's layers are fitted to what they answered before the cut, before it is
+    """Training images on which a finalist's layers are fitted to their activations before the cut, before it is
     trained; of large images fewer, 256 of 224 x 224."""
-    reconstruction_places: int = Field(32768, ge=0)
-    """Places of these images at which they are; 0: a finalist begins as its candidate was."""
+    reconstruction_samples: int = Field(
+        32768, ge=0, validation_alias=AliasChoices("reconstruction_samples", "reconstruction_places")
+    )
+    """Positions of these images at which they are; 0: a finalist begins as its candidate was."""
     finalist_epochs: float = Field(0.3, ge=0)
     """Passes over the training split for each finalist, in its last rung."""
-    halving: int = Field(3, ge=2)
-    """Where finalists are more than that: of so many one goes on, to a rung with so many times the passes."""
+    reduction_factor: int = Field(3, ge=2, validation_alias=AliasChoices("reduction_factor", "halving"))
+    """Successive halving: of so many finalists one is promoted to the next rung, with so many times the passes."""
     epochs: float = Field(3.0, ge=0)
     """Passes over all images but the test split for the chosen one."""
     min_steps: int = Field(150, ge=0)
@@ -234,7 +242,7 @@ class RunConfig(_Section):
     """Of each channel, of pixels in [0, 1], as the network was trained with; absent: the data set's usual."""
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """The same."""
-    max_corrupt: float = Field(0, ge=0)
+    max_unreadable: float = Field(0, ge=0, validation_alias=AliasChoices("max_unreadable", "max_corrupt"))
     """Images that may be skipped because they cannot be read: a number, or below 1 a share."""
     target: tuple[str, ...] = ("latency=0.5x",)
     """Constraints, all of them met: latency=20ms, latency=0.5x, energy=…, power=…, size=…; or density=0.2x alone, with
@@ -244,11 +252,11 @@ class RunConfig(_Section):
     strategy: str = "dqn"
     """Who picks the levels: a file of pipeline/search/strategies."""
     mode: Literal["imagined", "direct"] = "imagined"
-    """imagined: the DQN learns mostly from episodes that models play; direct: from evaluated, measured ones alone."""
+    """imagined: the DQN learns mostly from episodes simulated on models; direct: from measured candidates alone."""
     criterion: str = "l1"
     """Who ranks the channels: a file of pipeline/pruning/criteria."""
     criterion_options: CriterionConfig = CriterionConfig()
-    cuts: CutsConfig = CutsConfig()
+    pruning: PruningConfig = Field(PruningConfig(), validation_alias=AliasChoices("pruning", "cuts"))
     precision: Literal["auto", "float32", "int8"] = "auto"
     """In which networks compute on the device, decided before anything is cut: auto is int8 where that is measured to
     be faster and answers as well, else float32."""
@@ -265,7 +273,7 @@ class RunConfig(_Section):
     reward: RewardConfig = RewardConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     dqn: DqnConfig = DqnConfig()
-    recovery: RecoveryConfig = RecoveryConfig()
+    fine_tuning: FineTuningConfig = Field(FineTuningConfig(), validation_alias=AliasChoices("fine_tuning", "recovery"))
     base_training: BaseTrainingConfig = BaseTrainingConfig()
 
     @field_validator("target", mode="before")
@@ -315,8 +323,8 @@ class RunConfig(_Section):
             return self
         if others := ", ".join(str(t) for t in self.targets if t.metric != "density"):
             raise ValueError(
-                f"target {density} stands beside {others}; zeros make no dense runtime faster or cooler and no "
-                f"uncompressed file smaller: leave {density} out to cut channels, or {others} to set single weights "
+                f"target {density} cannot be combined with {others}; zeros make no dense runtime faster or cooler and "
+                f"no uncompressed file smaller: leave {density} out to cut channels, or {others} to set single weights "
                 "to zero"
             )
         if self.strategy != "purl":
@@ -344,8 +352,8 @@ class RunConfig(_Section):
 
 QUICK: Mapping[str, Any] = {
     "trials": 10,
-    "cuts": {"step": "processor"},
-    "recovery": {"finalists": 2, "epochs": 1.0, "min_steps": 80},
+    "pruning": {"step": "processor"},
+    "fine_tuning": {"finalists": 2, "epochs": 1.0, "min_steps": 80},
 }
 """What ``--quick`` puts below run.yaml and the options: a first look in minutes, not the best that can be had."""
 
@@ -360,9 +368,12 @@ def load_config(path: Path | None, options: Mapping[str, Any], *, quick: bool = 
         ConfigError: unreadable, unknown key or unfit value, with file, line and the nearest known key.
     """
     given = {key: value for key, value in options.items() if value is not None and value != ()}
+    setting_keys.say_old_keys(RunConfig, given, lambda _: "settings")
     document = yaml_files.read(path, ConfigError) if path else None
+    if document:
+        yaml_files.say_old_keys(document, RunConfig)
     try:
-        written = {**(document.data if document else {}), **given}
+        written = _merged(document.data if document else {}, given)
         return RunConfig.model_validate(_over(QUICK, written) if quick else written)
     except ValidationError as error:
         if document:
@@ -385,3 +396,8 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(below[key], Mapping) and isinstance(above[key], Mapping):
             merged[key] = _over(below[key], above[key])
     return merged
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    below, above = (setting_keys.with_current_names(RunConfig, data) for data in (below, above))
+    return {**below, **above}

@@ -17,7 +17,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StageProgress:
     """The stage has come to ``done``; ``note`` says of what."""
 
     done: int
@@ -54,7 +54,7 @@ class Waiting:
     holder: str
 
 
-Event = Stage | Step | Tried | Note | DeviceTelemetry | Waiting
+Event = Stage | StageProgress | Tried | Note | DeviceTelemetry | Waiting
 Listener = Callable[[Event], None]
 
 

@@ -68,22 +68,22 @@ def load_module(file: str, holds: str, error: type[UserError]) -> ModuleType:
     return module
 
 
-def called(factory: Callable[..., Any], spec: str, error: type[UserError], told: Mapping[str, object]) -> Any:
-    """Return what the user's factory or class returns for the arguments ``told``.
+def called(factory: Callable[..., Any], spec: str, error: type[UserError], arguments: Mapping[str, object]) -> Any:
+    """Return what the user's factory or class returns for some arguments.
 
     Raises:
         UserError: of the class ``error``: it raises, or wants arguments that nobody gives.
     """
-    missing = [p.name for p in parameters(factory) if _is_required(p) and p.name not in told]
+    missing = [p.name for p in parameters(factory) if _is_required(p) and p.name not in arguments]
     if missing:
         raise error(
-            f"{spec} wants {', '.join(missing)}, which nobody gives; give them defaults, or name a function that calls "
-            "it with them"
+            f"{spec} requires arguments that are not passed: {', '.join(missing)}; give them "
+            "defaults, or choose a function that calls it with them"
         )
     try:
-        return factory(**told)
+        return factory(**arguments)
     except (Exception, SystemExit) as reason:  # a user's factory may raise anything
-        raise error(f"{spec} raised {said(reason)}; fix it, or name another") from reason
+        raise error(f"{spec} raised {said(reason)}; fix it or choose another") from reason
 
 
 def parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:

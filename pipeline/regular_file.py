@@ -68,7 +68,7 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
         size = os.fstat(stream.fileno()).st_size
         content = stream.read(size + 1)
     if len(content) != size:
-        raise UnfitFileError("it holds more or less than its size says; give a file that nobody writes", path)
+        raise UnfitFileError("it holds more or less than its size says; give a file that is not being written", path)
     return content
 
 
@@ -87,7 +87,7 @@ def exists(path: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a path names a regular file; False where it cannot be told, as of names that are too long."""
+    """Return whether a path names a regular file; False where that cannot be known, as of names that are too long."""
     try:
         return stat.S_ISREG(_status(path).st_mode)
     except OSError:
@@ -121,7 +121,9 @@ class _AtRest(io.FileIO):
         """Read what is there."""
         count: int | None = super().readinto(buffer)
         if count is None:
-            raise UnfitFileError("it has nothing to read yet; give a file that nobody writes", Path(str(self.name)))
+            raise UnfitFileError(
+                "it has nothing to read yet; give a file that is not being written", Path(str(self.name))
+            )
         return count
 
 

@@ -37,10 +37,10 @@ def _files(place: str) -> Iterator[Path]:
     folder = (home_expanded(place).parent if is_file else Path()).resolve()
     package = place.partition(".")[0]
     for name, module in list(sys.modules.items()):
-        told = getattr(module, "__file__", None)
-        if not isinstance(told, str) or not told.endswith(".py"):
+        path = getattr(module, "__file__", None)
+        if not isinstance(path, str) or not path.endswith(".py"):
             continue
-        file = Path(told).resolve()
+        file = Path(path).resolve()
         around = file.is_relative_to(folder) and not any(file.is_relative_to(other) for other in NOT_THE_USERS)
         of_package = not is_file and name.partition(".")[0] == package and not file.is_relative_to(_HERE)
         if around or of_package:

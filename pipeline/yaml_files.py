@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -12,12 +11,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline import regular_file
+from pipeline import regular_file, setting_keys
 from pipeline.errors import UserError, nearest
 from pipeline.regular_file import SETTINGS_BYTES
-
-Where = tuple[str | int, ...]
-"""The way from a document's root to one value: keys and list positions."""
+from pipeline.setting_keys import Where
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -70,7 +67,7 @@ def read(path: Path | Traversable, error: type[UserError]) -> Document:
     document = Document(path, data, lines, error)
     for where, line in _walk(node, (), set()) if node else ():
         if where in lines:
-            raise error(f"{path}:{line}: {'.'.join(map(str, where))}: stands twice, first in line {lines[where]}")
+            raise error(f"{path}:{line}: {'.'.join(map(str, where))}: duplicate key, first in line {lines[where]}")
         lines[where] = line
     return document
 
@@ -88,6 +85,15 @@ def validate(document: Document, model: type[M]) -> M:
         first = errors[0]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise document.mistake(first["loc"], _problem(model, first) + more) from e
+
+
+def say_old_keys(document: Document, model: type[BaseModel]) -> None:
+    """Log one line for each old name of a setting that the document uses."""
+
+    def source(where: Where) -> str:
+        return f"{document.path}:{document.lines[where]}" if where in document.lines else str(document.path)
+
+    setting_keys.say_old_keys(model, document.data, source)
 
 
 class _Loader(yaml.SafeLoader):
@@ -173,36 +179,15 @@ def _walk(node: yaml.Node, where: Where, seen: set[int]) -> Iterator[tuple[Where
 def _problem(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     """Return pydantic's complaint in our words."""
     if error["type"] == "extra_forbidden":
-        known = sorted(_keys_at(model, error["loc"][:-1]))
-        return f"unknown key{nearest(str(error['loc'][-1]), known)}; known: {', '.join(known)}"
+        *section, key = error["loc"]
+        known = sorted(setting_keys.known_keys(model, tuple(section)))
+        if (current := setting_keys.current_where(model, error["loc"])[-1]) != key:
+            return f"is the old name of {current}, which is given too; leave {key} out"
+        return f"unknown key{nearest(str(key), known)}; known: {', '.join(known)}"
     if error["type"] == "missing":
         return "is missing"
     text = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
     return f"{text}, found {_shown(error['input'])}"
-
-
-def _keys_at(model: Any, where: Where) -> list[str]:
-    """Return the keys that are known at ``where`` in documents of ``model``."""
-    for step in where:
-        inner = _annotation(model, step)
-        if inner is None:
-            return []
-        model = inner
-        while typing.get_origin(model) not in (None, dict, list, Mapping):  # Annotated[X, ...] and X | None
-            model = typing.get_args(model)[0]
-    return list(model.model_fields) if _is_model(model) else []
-
-
-def _annotation(model: Any, step: str | int) -> Any:
-    """Return the type of what is at ``step`` of a model or a container; None where that is not known."""
-    if _is_model(model):
-        field = model.model_fields.get(str(step))
-        return field and field.annotation
-    return (typing.get_args(model) or (None,))[-1]
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _shown(value: object) -> str:

@@ -87,7 +87,7 @@ class OnlyLinear(nn.Module):
 INVENTORY = """
 version: 1
 defaults:
-  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, others_cores: 64}
+  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, max_background_cores: 64}
   channel_step: 4
 devices:
   local: {kind: local, power: null, agent: {dir: AGENT}}
@@ -102,7 +102,7 @@ threads: 1
 precision: float32
 dqn: {first_imagined: 200, imagined: 100, first_updates: 10, updates: 5}
 evaluation: {batch_norm_images: 64, search_images: 100}
-recovery: {finalists: 2, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}
+fine_tuning: {finalists: 2, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}
 """
 
 

@@ -23,7 +23,7 @@ from pipeline.devices.sessions.line_protocol import Conversation
 from pipeline.records import Device, LockSettings, MeasureSettings, PowerSettings, SshAddress
 
 SETTINGS = MeasureSettings(
-    warmup_s=0.0, min_s=0.5, max_s=4.0, block_s=1.0, idle_s=1.0, timeout_s=20.0, others_cores=64.0
+    warmup_s=0.0, min_s=0.5, max_s=4.0, block_s=1.0, idle_s=1.0, timeout_s=20.0, max_background_cores=64.0
 )
 BOARD = Device(
     name="board", kind="linux", ssh=SshAddress(host="192.0.2.1", retries=0), runtime="null", measure=SETTINGS,

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment, gone on with and killed again, and what its board was asked meanwhile."""
+"""A run that is killed at any moment, resumed and killed again, and what its board was asked meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.recordings import told
 
 SETTINGS = {
     "trials": "4", "target": "size=0.9x", "weights": "null", "checkpoint_s": "0.2",
-    "base_training": "{epochs: 4}", "recovery": "{finalists: 2, finalist_epochs: 0.5, epochs: 0.5, min_steps: 30}",
+    "base_training": "{epochs: 4}", "fine_tuning": "{finalists: 2, finalist_epochs: 0.5, epochs: 0.5, min_steps: 30}",
 }  # fmt: skip
 """A run with every stage: it trains its base model, measures, searches and fine-tunes."""
 

@@ -17,7 +17,9 @@ from pipeline.devices.recording import FILE_NAME, Recorder, header_of
 from pipeline.records import Device, MeasureSettings
 from tests.command_line import Desk
 
-QUICK = MeasureSettings(warmup_s=0.0, min_s=0.05, max_s=0.1, block_s=0.01, ci_rel=0.5, processes=3, others_cores=64)
+QUICK = MeasureSettings(
+    warmup_s=0.0, min_s=0.05, max_s=0.1, block_s=0.01, ci_rel=0.5, processes=3, max_background_cores=64
+)
 
 
 def dense(*, seed: int, width: int = 32) -> bytes:

@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 BRIEF = """
 defaults:
-  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, others_cores: 64}
+  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, max_background_cores: 64}
   channel_step: 8
 devices: {local: {kind: local}}
 """

@@ -8,14 +8,30 @@ from __future__ import annotations
 
 from pipeline.answers.answer import Answer, shown
 from pipeline.answers.board import Held, Hello, Progress, State, Telemetry, Waiting
-from pipeline.answers.limits import SMALL, Limits
 from pipeline.answers.measured import Block, Measured, Powered, Settled
 from pipeline.answers.meter import Metered, Phase
+from pipeline.answers.size_limits import SMALL, SizeLimits
 from pipeline.answers.verified import Verified
 
 __all__ = [
-    "ANSWERS", "SMALL", "Answer", "Block", "Held", "Hello", "Limits", "Measured", "Metered", "Phase", "Powered",
-    "Progress", "Settled", "State", "Telemetry", "Verified", "Waiting", "shown",
+    "ANSWERS",
+    "SMALL",
+    "Answer",
+    "Block",
+    "Held",
+    "Hello",
+    "Measured",
+    "Metered",
+    "Phase",
+    "Powered",
+    "Progress",
+    "Settled",
+    "SizeLimits",
+    "State",
+    "Telemetry",
+    "Verified",
+    "Waiting",
+    "shown",
 ]  # fmt: skip
 
 ANSWERS: tuple[type[Answer], ...] = (Hello, Telemetry, Held, Metered, Measured, Verified)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline.answers.limits import SMALL, Limits
+from pipeline.answers.size_limits import SMALL, SizeLimits
 from pipeline.printable import printable
 
 
@@ -28,7 +28,7 @@ class Answer(Record):
     """An answer that cannot be true is one candidate's failure, not the board's."""
 
     @classmethod
-    def limits(cls, asked: Mapping[str, Any]) -> Limits:
+    def size_limits(cls, asked: Mapping[str, Any]) -> SizeLimits:
         """Return how large the answer to a request may be, from its arguments."""
         del asked
         return SMALL

@@ -88,7 +88,7 @@ class Held(Answer):
     def _asked_for(cls, modes: dict[str, object], info: ValidationInfo) -> dict[str, object]:
         wanted = asked(info, "modes")
         if wanted is not None and (others := modes.keys() - wanted.keys()):
-            raise ValueError(f"names modes that nobody asked for: {', '.join(sorted(others)[:3])}")
+            raise ValueError(f"names modes that were not requested: {', '.join(sorted(others)[:3])}")
         return modes
 
 

@@ -31,7 +31,7 @@ from pipeline.answers.fields import (
     asked_s,
     numbers,
 )
-from pipeline.answers.limits import Limits
+from pipeline.answers.size_limits import SizeLimits
 
 INFERENCES_A_SECOND = 400_000
 """No runtime answers faster when Python calls it: the call alone takes 2 µs."""
@@ -186,22 +186,22 @@ class Measured(Answer):
     conditions: dict[Word, Scalar | list[Scalar]] | None = Field(default=None, max_length=64)
 
     @classmethod
-    def limits(cls, asked: Mapping[str, Any]) -> Limits:
-        """See ``Answer.limits``."""
+    def size_limits(cls, asked: Mapping[str, Any]) -> SizeLimits:
+        """See ``Answer.size_limits``."""
         blocks = 2 * most_blocks(asked)
         runs = math.ceil(INFERENCES_A_SECOND * (as_seconds(asked, "max_s") or LONGEST_S))
         samples = 2 * most_power_samples(asked) if _wants_power(asked.get("power")) else 0
         values = min(_MOST_VALUES, 4000 + runs + samples + 3 * blocks)
         size = min(_MOST_BYTES, 256 * 1024 + values * _SAMPLE_BYTES)
-        return Limits(size=size, values=values, containers=4000 + 2 * blocks)
+        return SizeLimits(size=size, values=values, containers=4000 + 2 * blocks)
 
     @model_validator(mode="after")
     def _possible(self, info: ValidationInfo) -> Self:
         models = [self.candidate, *([self.reference] if self.reference else [])]
         for model in models:
             _require_apart(model.windows, "blocks of one model")
-        told = [self.wall_s is None, self.own_cpu_s is None, self.cores is None]
-        if any(told) != all(told):
+        absent = [self.wall_s is None, self.own_cpu_s is None, self.cores is None]
+        if any(absent) != all(absent):
             raise ValueError("wall_s, own_cpu_s and cores come all three or not at all")
         windows = np.concatenate([model.windows for model in models])
         _require_apart(windows[windows[:, 0].argsort(kind="stable")], "blocks of candidate and reference")
@@ -219,12 +219,12 @@ class Measured(Answer):
         for name, wanted in wants.items():
             there = getattr(self, name)
             if wanted != (there is not None):
-                raise ValueError(f"{name} is {'missing' if wanted else 'there, and nobody asked for it'}")
+                raise ValueError(f"{name} is {'missing' if wanted else 'there, and was not requested'}")
         threads = asked(info, "threads")
         if threads is not None and threads != self.threads:
             raise ValueError(f"measured with {self.threads} threads, {threads} were asked for")
         if self.early and asked(info, "reject_above") is None:
-            raise ValueError("stopped early, and nobody asked for it")
+            raise ValueError("stopped early, and that was not requested")
 
 
 def require_in_order(t_s: Floats, values: int) -> None:

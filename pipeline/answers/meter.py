@@ -12,8 +12,8 @@ from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, mode
 from pipeline.answers.answer import Answer, Record
 from pipeline.answers.board import State
 from pipeline.answers.fields import Count, Floats, Moment, Moments, SensorWatts, Word, as_seconds, asked, numbers
-from pipeline.answers.limits import Limits
 from pipeline.answers.measured import SAMPLES_A_SECOND, require_in_order
+from pipeline.answers.size_limits import SizeLimits
 
 _SLACK_S = 30.0
 
@@ -75,11 +75,11 @@ class Metered(Answer):
     after: State = State()
 
     @classmethod
-    def limits(cls, asked: Mapping[str, Any]) -> Limits:
-        """See ``Answer.limits``."""
+    def size_limits(cls, asked: Mapping[str, Any]) -> SizeLimits:
+        """See ``Answer.size_limits``."""
         samples = math.ceil(SAMPLES_A_SECOND * (2 * (as_seconds(asked, "seconds") or 0.0) + _SLACK_S))
         values = min(4_000_000, 3 * samples)
-        return Limits(size=256 * 1024 + 24 * values, values=4000 + values, containers=400)
+        return SizeLimits(size=256 * 1024 + 24 * values, values=4000 + values, containers=400)
 
     @model_validator(mode="after")
     def _whole(self, info: ValidationInfo) -> Self:

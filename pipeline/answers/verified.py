@@ -13,7 +13,7 @@ from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, mode
 
 from pipeline.answers.answer import Answer
 from pipeline.answers.fields import asked
-from pipeline.answers.limits import Limits
+from pipeline.answers.size_limits import SizeLimits
 
 MOST_CLASSES = 100_000
 _MOST_BYTES = 64 * 1024 * 1024
@@ -42,11 +42,11 @@ class Verified(Answer):
     shape: list[Annotated[int, Field(ge=1, le=2**31)]] = Field(min_length=2, max_length=2)
 
     @classmethod
-    def limits(cls, asked: Mapping[str, Any]) -> Limits:
-        """See ``Answer.limits``; ``images``, which is no argument, says how many were sent."""
+    def size_limits(cls, asked: Mapping[str, Any]) -> SizeLimits:
+        """See ``Answer.size_limits``; ``images``, which is no argument, says how many were sent."""
         images = asked.get("images")
         values = (images if isinstance(images, int) else 1 << 31) * MOST_CLASSES
-        return Limits(size=min(_MOST_BYTES, 64 * 1024 + 16 * values // 3), values=100, containers=100)
+        return SizeLimits(size=min(_MOST_BYTES, 64 * 1024 + 16 * values // 3), values=100, containers=100)
 
     @property
     def rows(self) -> NDArray[np.float32]:

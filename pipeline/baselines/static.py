@@ -69,12 +69,12 @@ def make_baselines(ready: Prepared, store: Store, *, listen: Listener, stopping:
     base = make_base(context, inputs.model)
     context = with_precision(context, base)
     work = _Work(
-        context=context, base=base, bench=Bench(context.agent, store, base.probe),
+        context=context, base=base, bench=Bench(context.agent, store, base.skeleton),
         space=store.required(SPACE.of(1)),
         chosen=next(artifact for artifact in store.artifacts() if artifact.chosen),
     )  # fmt: skip
     for name, make in ((MAGNITUDE, work.magnitude), (L1_IN_TRAINING, work.l1_in_training)):
-        context.stop_if_asked()
+        context.stop_if_requested()
         if store.get(BASELINE.of(name)) is None:
             store.set(BASELINE.of(name), _or_why_not(name, make))
 
@@ -111,14 +111,14 @@ class _Work:
         found = scales(network, self.space, self.context.example) if settings.l1_on == "batch_norm" else None
         if found is None:
             return self._made(L1_IN_TRAINING, network, self._ranking(network, "l1"), self._uniform)
-        narrowing = above_threshold(self.space, self.context.config.cuts.minimum, found)
+        narrowing = above_threshold(self.space, self.context.config.pruning.min_channels, found)
         return self._made(L1_IN_TRAINING, network, self._ranking(network, "bn_scale"), narrowing)
 
     # ------------------------------------------------------------ helpers
 
     @property
     def _uniform(self) -> Narrowing:
-        return uniform(self.space, self.context.config.cuts.minimum)
+        return uniform(self.space, self.context.config.pruning.min_channels)
 
     def _ranking(self, network: fx.GraphModule, criterion: str) -> Ranking:
         return rank(network, self.space, criterion, dependency_graph(network, self.context.example).groups, [])
@@ -127,7 +127,7 @@ class _Work:
         context, config = self.context, self.context.config
         return Builder(
             base=network, space=self.space, ranking=ranking, data=context.data, settings=config.evaluation,
-            recovery=config.recovery, format=context.format, example=context.example,
+            fine_tuning=config.fine_tuning, format=context.format, example=context.example,
         )  # fmt: skip
 
     def _made(self, name: str, network: fx.GraphModule, ranking: Ranking, narrowing: Narrowing) -> Baseline:
@@ -142,7 +142,7 @@ class _Work:
         fits = self._fits(netted, limit)
         found = plans(narrowing, self.space)
         for share, kept in from_widest(found, fits):
-            context.stop_if_asked()
+            context.stop_if_requested()
             pruned = netted(kept)
             measured = self._whole(context.format.file(pruned), f"{name}:{_key(kept)}")
             if _ratio(measured).value <= limit.value * SLACK:
@@ -170,23 +170,23 @@ class _Work:
 
     def _fits(self, netted: _Netted, limit: Interval) -> Callable[[Kept], bool]:
         def fits(kept: Kept) -> bool:
-            self.context.stop_if_asked()
+            self.context.stop_if_requested()
             found = self._probed(netted, kept)
             return found is not None and _ratio(found).value <= limit.value * SLACK
 
         return fits
 
     def _probed(self, netted: _Netted, kept: Kept) -> Measurement | None:
-        return self.bench.probe(f"baseline:{_key(kept)}", lambda: self.context.format.probe(netted(kept)))
+        return self.bench.measure_skeleton(f"baseline:{_key(kept)}", lambda: self.context.format.skeleton(netted(kept)))
 
     def _whole(self, model: bytes, name: str) -> Measurement:
-        return self.bench.whole(model, f"baseline:whole:{name}", kind=self.context.agent.device.format)
+        return self.bench.measure_file(model, f"baseline:whole:{name}", kind=self.context.agent.device.format)
 
     def _judged(self, name: str, network: fx.GraphModule, measured: Measurement) -> Figures:
         """Return the figures of a network once it is fine-tuned; the test split is read here, this once."""
         context = self.context
         search_accuracy = 0.0
-        for stage, split, settings in self._recovery():
+        for stage, split, settings in self._fine_tunings():
             if stage.endswith(_FULL):  # the last one may train on the search split
                 search_accuracy = self._searched(network)
             self._trained(name, stage, network, split, settings)
@@ -203,16 +203,16 @@ class _Work:
         images = context.config.evaluation.search_images
         return accuracy_as_deployed(network, context.format, context.data.search, images)
 
-    def _recovery(self) -> Iterator[tuple[str, Images, FineTuning]]:
+    def _fine_tunings(self) -> Iterator[tuple[str, Images, FineTuning]]:
         """Yield the trainings that the run's chosen network went through: its name, images, settings."""
         config, data = self.context.config, self.context.data
-        told = config.recovery
+        section = config.fine_tuning
         for number in range(1, config.rounds + 1):
-            for place, rung in enumerate(rungs_of(told, self._candidates(number), config.seed), 1):
+            for place, rung in enumerate(rungs_of(section, self._candidates(number), config.seed), 1):
                 yield f"{number}-rung{place}", data.train, rung.settings
             whole = number == config.rounds and not self.context.compared
             images = data.everything_but_test() if whole else data.train
-            full = settings_of(told, epochs=told.epochs, min_steps=told.min_steps, seed=config.seed)
+            full = settings_of(section, epochs=section.epochs, min_steps=section.min_steps, seed=config.seed)
             yield f"{number}{_FULL}", images, full
 
     def _candidates(self, number: int) -> int:
@@ -223,9 +223,9 @@ class _Work:
     def _sparsity(self) -> FineTuning:
         """Return how the base model is trained further with the penalty: as long as the chosen network was in full."""
         config = self.context.config
-        told = config.recovery
-        sparsity = told.sparsity if told.sparsity.l1 else config.base_training.sparsity
-        settings = settings_of(told, epochs=told.epochs, min_steps=told.min_steps, seed=config.seed)
+        section = config.fine_tuning
+        sparsity = section.sparsity if section.sparsity.l1 else config.base_training.sparsity
+        settings = settings_of(section, epochs=section.epochs, min_steps=section.min_steps, seed=config.seed)
         settings = replace(settings, l1=sparsity.l1 or USUAL_L1, l1_on=sparsity.on)
         try:
             penalised(self.base.network, settings.l1, settings.l1_on)

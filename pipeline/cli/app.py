@@ -140,11 +140,11 @@ def profile(
     """Measure a model file on a device: latency, power, energy, memory, temperature."""
     from pipeline import api  # the runtime takes a second to import
     from pipeline.cli.commands.profile import table
-    from pipeline.cli.views.lock_wait import told_when_waiting
+    from pipeline.cli.views.lock_wait import print_when_waiting
 
     with err.status(f"measuring {model.name} on {device} …"):
         measurement = api.profile(
-            model, device=device, inventory=inventory, record=record, on_event=told_when_waiting()
+            model, device=device, inventory=inventory, record=record, on_event=print_when_waiting()
         )
     if json:
         print_json(measurement)
@@ -187,18 +187,18 @@ def run(
     json: Json = False,
 ) -> None:
     """Search, fine-tune, export and verify; without options, the built-in example on this machine."""
-    from pipeline.cli.commands.run import Asked, run_and_show  # torch takes seconds to import
+    from pipeline.cli.commands.run import RunArguments, run_and_show  # torch takes seconds to import
 
     options: dict[str, Any] = {
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
         "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode, "criterion": criterion,
         "precision": precision, "rounds": rounds, "seed": seed,
     }  # fmt: skip
-    asked = Asked(
+    arguments = RunArguments(
         device=device, config=config, options=options, epochs=epochs, resume=resume, inventory=inventory, runs=runs,
         record=record, quick=quick, output=output,
     )  # fmt: skip
-    run_and_show(asked, json=json)
+    run_and_show(arguments, json=json)
 
 
 # Commands are listed in the order in which they are registered: what comes after a run comes after it.

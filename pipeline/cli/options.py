@@ -57,7 +57,9 @@ Strategy = Annotated[
 Mode = Annotated[
     str | None,
     typer.Option(
-        "--mode", metavar="MODE", help="Of dqn: imagined learns from models' episodes, direct from measured ones alone."
+        "--mode",
+        metavar="MODE",
+        help="Of dqn: imagined learns mostly from episodes simulated on models, direct from measured ones alone.",
     ),
 ]
 Criterion = Annotated[

@@ -18,7 +18,7 @@ STOPPED = 130
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
+def stop_requested() -> Iterator[Callable[[], bool]]:
     """Give the question "was I asked to stop?".
 
     The second time ends the process there and then, whatever it waits for: a run's store survives that as it survives

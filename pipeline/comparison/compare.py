@@ -147,7 +147,7 @@ def _few_seeds(groups: Sequence[Grouped]) -> list[str]:
     found = []
     if single := [name for name, count in counts.items() if count == 1]:
         found.append(
-            f"a single seed in {_listed(single)}: nobody can say what another seed would have given, so that there are "
+            f"a single seed in {_listed(single)}: how results vary with the seed is unknown, so there are "
             f"no tests; run again with other --seed, {ENOUGH_SEEDS} or more in all"
         )
     if few := [name for name, count in counts.items() if 1 < count < FEWEST_SEEDS]:

@@ -40,8 +40,8 @@ def grouped(entries: Sequence[Entry]) -> tuple[list[Grouped], dict[str, str]]:
     left_out: dict[str, str] = {}
     groups = []
     for settings, repeated in by_settings.items():
-        told = dict(settings)
-        differs = {key: told.get(key, "") for key in differing if _concerns(key, told)}
+        own = dict(settings)
+        differs = {key: own.get(key, "") for key in differing if _concerns(key, own)}
         name = name_of(differs) or repeated[0].settings["strategy"]
         groups.append(Grouped(name=name, differs=differs, entries=_one_a_seed(repeated, left_out)))
     names = {group.name for group in groups}
@@ -62,8 +62,8 @@ def name_of(differs: Mapping[str, str]) -> str:
     >>> name_of({"strategy": "dqn", "weights": "", "baseline": ""}), name_of({"strategy": "dqn", "baseline": "none"})
     ('dqn, weights none', 'dqn, baseline none')
     """
-    told = {key: value for key, value in differs.items() if value or key != BASELINE}
-    return ", ".join(value if key in _SPEAKING else f"{key} {value or 'none'}" for key, value in told.items())
+    named = {key: value for key, value in differs.items() if value or key != BASELINE}
+    return ", ".join(value if key in _SPEAKING else f"{key} {value or 'none'}" for key, value in named.items())
 
 
 def letters(number: int) -> str:

@@ -62,7 +62,7 @@ class Entry:
     seed: int
     baseline: str | None = None
     settings: Mapping[str, str]
-    """Everything that it was told, and the device: name → value."""
+    """The settings of the run and of its device: name → value."""
     data: str
     """The data set's classes, labels and file names, as a checksum: equal data has equal test images."""
     program: str
@@ -124,16 +124,16 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
     """
     stored = store.required(CONFIG)
     try:
-        told = RunConfig.model_validate(stored).model_dump(mode="json", by_alias=True)
+        settings = RunConfig.model_validate(stored).model_dump(mode="json", by_alias=True)
     except ValidationError:
-        told = dict(stored)
-    if not str(told.get("strategy")).startswith(DQN):
-        told.pop(DQN, None)
-    found = {key: value for key, value in _flat(told).items() if key not in NOT_SETTINGS}
+        settings = dict(stored)
+    if not str(settings.get("strategy")).startswith(DQN):
+        settings.pop(DQN, None)
+    found = {key: value for key, value in _flat(settings).items() if key not in NOT_SETTINGS}
     found["model"] = _file_name(found.get("model")) or "default"
-    found["data"] = str(told.get("data")).partition(":")[0]
-    if told.get("weights"):
-        found["weights"] = f"{Path(told['weights']).name} ({str(store.get(BASE_WEIGHTS))[:8]})"
+    found["data"] = str(settings.get("data")).partition(":")[0]
+    if settings.get("weights"):
+        found["weights"] = f"{Path(settings['weights']).name} ({str(store.get(BASE_WEIGHTS))[:8]})"
     return found | _device(store, chosen.after.measurement)
 
 
@@ -224,14 +224,14 @@ def _device(store: Store, measured: Measurement) -> dict[str, str]:
     return dict(zip(DEVICE_SETTINGS, map(str, values), strict=True))
 
 
-def _flat(told: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return nested settings by their dotted names, as text; what is absent is empty.
 
     >>> _flat({"target": ["latency=0.5x", "size=1MB"], "dqn": {"hidden": 128}, "weights": None})
     {'target': 'latency=0.5x size=1MB', 'dqn.hidden': '128', 'weights': ''}
     """
     found: dict[str, str] = {}
-    for key, value in told.items():
+    for key, value in settings.items():
         if isinstance(value, Mapping) and value:
             found |= _flat(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple):

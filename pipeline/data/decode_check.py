@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.data.image_io import BROKEN_IMAGE, IMAGE_BYTES, as_rgb, in_threads
 from pipeline.errors import first_line
-from pipeline.events import Listener, Stage, Step
+from pipeline.events import Listener, Stage, StageProgress
 from pipeline.regular_file import LIST_BYTES, opened, read_bytes
 
 CHUNK = 1000
@@ -37,7 +37,7 @@ def unreadable(files: Sequence[Path], listen: Listener) -> list[int]:
         broken += [i for i, fine in zip(chunk, sound, strict=True) if not fine]
         _remember(memory, [keys[i] for i, fine in zip(chunk, sound, strict=True) if fine])
         if len(new) > CHUNK:
-            listen(Step(start + len(chunk), f"{len(broken)} unreadable"))
+            listen(StageProgress(start + len(chunk), f"{len(broken)} unreadable"))
     return broken
 
 

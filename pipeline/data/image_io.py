@@ -136,7 +136,7 @@ def _decode(file: Path, draw: Sequence[float] | None, fitting: Fitting) -> Tenso
     except BROKEN_IMAGE as error:
         raise DataError(
             f"{readable(file)} cannot be read any more ({error}), but could when the data was opened; put it back and "
-            "go on with --resume"
+            "resume with --resume"
         ) from error
     return squared(image, fitting) if draw is None else as_tensor(_random_crop(image, draw, fitting))
 

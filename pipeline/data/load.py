@@ -41,7 +41,7 @@ def load_data(
     std: Sequence[float] | None = None,
     search_images: int | None = None,
     val_images: int | None = None,
-    max_corrupt: float = 0,
+    max_unreadable: float = 0,
     splits: Splits | None = None,
     listen: Listener = unheard,
 ) -> DataSet:
@@ -63,7 +63,7 @@ def load_data(
         std: the same.
         search_images: size of the search split; None: a tenth of the training images, at most 2000.
         val_images: size of the val split, where the authors have set none aside; None: the same.
-        max_corrupt: images that may be skipped because they cannot be read; below 1, a share of all.
+        max_unreadable: images that may be skipped because they cannot be read; below 1, a share of all.
         splits: those of an earlier part of the run; nothing is drawn.
         listen: hears how far a long check has come, and what is skipped.
 
@@ -72,7 +72,7 @@ def load_data(
     """
     options = SourceOptions(
         image_size=image_size, resize=resize, interpolation=interpolation, preset=splits.preset if splits else preset,
-        signals=signals, max_corrupt=max_corrupt, listen=listen,
+        signals=signals, max_unreadable=max_unreadable, listen=listen,
     )  # fmt: skip
     source = _source(spec, options)
     _refuse_unscaled(source, options)

@@ -37,7 +37,7 @@ class SourceOptions:
     """For image files, where the user has not said how they are scaled and normalised."""
     signals: bool | None = None
     """Whether a data set's tensors of two dimensions are signals, not grey images; None: by their shape."""
-    max_corrupt: float = 0
+    max_unreadable: float = 0
     """Images that may be skipped because they cannot be read; below 1, a share of all."""
     listen: Listener = unheard
     """Hears how far a long check has come, and what is skipped."""
@@ -50,13 +50,13 @@ class SourceOptions:
         """
         if not corrupt:
             return
-        allowed = self.max_corrupt * images if self.max_corrupt < 1 else self.max_corrupt
+        allowed = self.max_unreadable * images if self.max_unreadable < 1 else self.max_unreadable
         if len(corrupt) > allowed:
             reason = f"; the first: {why}" if why else ""
             raise DataError(
                 f"{len(corrupt)} of {images} images cannot be read ({listed(corrupt, NAMED)}){reason}; fix them or "
                 "take them out, or let so many be skipped: "
-                f"max_corrupt: {len(corrupt)} in run.yaml (now {self.max_corrupt:g})"
+                f"max_unreadable: {len(corrupt)} in run.yaml (now {self.max_unreadable:g})"
             )
         self.listen(Note(f"skipped {len(corrupt)} of {images} images, unreadable: {listed(corrupt, NOTED)}"))
 

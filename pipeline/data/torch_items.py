@@ -21,7 +21,7 @@ from pipeline.data.image_io import BILINEAR, BROKEN_IMAGE, Fitting, as_tensor, s
 from pipeline.data.pools import MemoryPool, Pool, shifted_and_flipped
 from pipeline.data.source import SourceOptions
 from pipeline.errors import DataError, first_line
-from pipeline.events import Stage, Step
+from pipeline.events import Stage, StageProgress
 from pipeline.import_path import said
 
 MEMORY_BYTES = 2 * 2**30
@@ -146,7 +146,7 @@ def read_items(dataset: Any, part: str, options: SourceOptions) -> Items:
         positions.append(position)
         labels.append(label)
         if count > EVERY and not position % EVERY:
-            options.listen(Step(position, part))
+            options.listen(StageProgress(position, part))
     if shape is None:
         raise DataError(f"none of the {count} {part} items can be read ({skipped[0]}); fix the data set")
     kept = None if images is None else images[: len(positions)]

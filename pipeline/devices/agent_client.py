@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import answers
-from pipeline.devices.compatibility import CHANNEL_STEPS, limits_of
+from pipeline.devices.compatibility import CHANNEL_STEPS, onnx_support_of
 from pipeline.devices.connection import File, OnEvent, Opening, Record, Wire
 from pipeline.devices.recording import as_recorded, on_this_machine, read_header
 from pipeline.devices.sessions import open_session
@@ -26,7 +26,7 @@ from pipeline.devices.stored_calibrations import Known, known_calibration
 from pipeline.errors import AgentError, MeasureError
 from pipeline.measurement.calibration import Conditions
 from pipeline.measurement.from_samples import measurement
-from pipeline.records import Device, DeviceFacts, Measurement, MeasureSettings, OnnxLimits
+from pipeline.records import Device, DeviceFacts, Measurement, MeasureSettings, OnnxSupport
 
 __all__ = ["Agent", "Format", "Kind", "Telemetry", "open_agent"]
 
@@ -97,7 +97,7 @@ class Agent:
         self._wire = Wire(device, on_event, record, opening)
         self._session_c: float | None = None
         """Temperature that measurements of this session begin near; None: not known yet."""
-        self.facts = self._facts(self._wire.ask(answers.Hello, QUICK_S, power=self._power_of_hello()))
+        self.facts = self._facts(self._wire.request(answers.Hello, QUICK_S, power=self._power_of_hello()))
 
     def __enter__(self) -> Agent:
         """Return the agent itself."""
@@ -113,10 +113,10 @@ class Agent:
         return self._wire.bytes_sent
 
     @property
-    def limits(self) -> OnnxLimits:
+    def onnx_support(self) -> OnnxSupport:
         """The newest ONNX that may be sent: what the inventory pins, else what the device's runtime loads."""
-        found = limits_of(self.facts.runtimes.get("onnxruntime", ""))
-        return OnnxLimits(self.device.onnx_max_opset or found.opset, self.device.onnx_max_ir or found.ir)
+        found = onnx_support_of(self.facts.runtimes.get("onnxruntime", ""))
+        return OnnxSupport(self.device.onnx_max_opset or found.opset, self.device.onnx_max_ir or found.ir)
 
     @property
     def channel_step(self) -> int:
@@ -186,23 +186,23 @@ class Agent:
             BoardHeldError: somebody else still holds it; says who and since when.
         """
         lock = self.device.lock
-        told: dict[str, Any] = {
+        handshake: dict[str, Any] = {
             "owner": f"{getpass.getuser()}@{socket.gethostname()}",
             "session": uuid.uuid4().hex,
             "wait_s": lock.wait_s,
             "ttl_s": lock.ttl_s,
             "modes": dict(self.device.modes),
         }
-        if self._wire.greeting is None:
+        if self._wire.handshake is None:
             deadline_s = lock.wait_s + QUICK_S
-            self._wire.greeted = self._wire.ask(answers.Held, deadline_s, **told)
-            self._wire.greeting = (deadline_s, told)
-        return self._wire.greeted.model_dump()
+            self._wire.handshake_answer = self._wire.request(answers.Held, deadline_s, **handshake)
+            self._wire.handshake = (deadline_s, handshake)
+        return self._wire.handshake_answer.model_dump()
 
     def meter(self, seconds: float, threads: int) -> answers.Metered:
         """Return the sensor's raw readings at rest and with ``threads`` cores busy, ``seconds`` each."""
         deadline_s = 2 * seconds + QUICK_S
-        return self._wire.ask(
+        return self._wire.request(
             answers.Metered, deadline_s, power=self._power(), seconds=seconds, threads=threads
         )  # fmt: skip
 
@@ -227,10 +227,10 @@ class Agent:
         chosen = self.settings_for(settings or self.device.measure)
         start, sent = time.monotonic(), self.bytes_sent
         candidate, base = self._named(model, kind), self._named(*reference) if reference else None
-        told = dataclasses.asdict(chosen)
-        del told["processes"]  # each is a request of its own
-        band_c, others_cores = told.pop("temperature_band_c"), told.pop("others_cores")
-        answer = self._wire.ask(
+        arguments = dataclasses.asdict(chosen)
+        del arguments["processes"]  # each is a request of its own
+        band_c, max_background_cores = arguments.pop("temperature_band_c"), arguments.pop("max_background_cores")
+        answer = self._wire.request(
             answers.Measured,
             chosen.timeout_s + chosen.settle_s + self._build_s(chosen) + QUICK_S,
             files=[candidate] + ([base] if base else []),
@@ -241,7 +241,7 @@ class Agent:
             power=self._power(),
             reject_above=reject_above,
             settle_below_c=None if self._session_c is None else self._session_c + band_c,
-            **told,
+            **arguments,
         )
         self._note_temperature(answer.settled)
         seconds = time.monotonic() - start
@@ -249,7 +249,7 @@ class Agent:
             return measurement(
                 answer,
                 ci_rel=chosen.ci_rel,
-                others_cores=others_cores,
+                max_background_cores=max_background_cores,
                 bytes_sent=self.bytes_sent - sent,
                 seconds=seconds,
             )
@@ -259,28 +259,28 @@ class Agent:
     def verify(self, model: bytes, inputs: NDArray[np.float32], kind: Format = "onnx") -> NDArray[np.float32]:
         """Return the device's own outputs for ``inputs``, one row an image; raises like ``measure``."""
         candidate, images = self._named(model, kind), self._named(_npy(inputs), "npy")
-        told = self.device.measure
-        answer = self._wire.ask(
+        settings = self.device.measure
+        answer = self._wire.request(
             answers.Verified,
-            told.timeout_s + self._build_s(told) + QUICK_S,
+            settings.timeout_s + self._build_s(settings) + QUICK_S,
             files=[candidate, images],
             known={"images": len(inputs)},
             candidate=candidate[0],
             inputs=images[0],
             runtime=self.device.runtime,
             options=dict(self.device.runtime_options),
-            threads=told.threads,
-            affinity=told.affinity,
-            spinning=told.spinning,
-            timeout_s=told.timeout_s,
-            build_timeout_s=told.build_timeout_s,
-            memory_share=told.memory_share,
+            threads=settings.threads,
+            affinity=settings.affinity,
+            spinning=settings.spinning,
+            timeout_s=settings.timeout_s,
+            build_timeout_s=settings.build_timeout_s,
+            memory_share=settings.memory_share,
         )
         return answer.rows
 
     def telemetry(self) -> Telemetry:
         """Return the current telemetry."""
-        return telemetry_of(self._wire.ask(answers.Telemetry, QUICK_S))
+        return telemetry_of(self._wire.request(answers.Telemetry, QUICK_S))
 
     def close(self) -> None:
         """Let go of the board and end the agent; asking again would start a new one."""
@@ -311,8 +311,8 @@ class Agent:
         return None if power.backend == "auto" else {"backend": power.backend, "options": dict(power.options)}
 
     def _facts(self, hello: answers.Hello) -> DeviceFacts:
-        told = {f.name: getattr(hello, f.name) for f in dataclasses.fields(DeviceFacts)}
-        facts = DeviceFacts(**{**told, "groups": tuple(hello.groups)})
+        fields = {f.name: getattr(hello, f.name) for f in dataclasses.fields(DeviceFacts)}
+        facts = DeviceFacts(**{**fields, "groups": tuple(hello.groups)})
         wanted = self._wire.zipapp.sha256
         if facts.agent_sha256 != wanted and self.device.recording is None:
             self.close()

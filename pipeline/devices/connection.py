@@ -1,7 +1,7 @@
 """Connection to one agent: one request at a time, repeated on a new session when the link breaks.
 
 A request says all that the agent needs and changes nothing but its cache of files, so a request that was cut off is
-simply asked again in a new session. What makes a session ours, such as holding the board, is the ``greeting``: it
+simply asked again in a new session. What makes a session ours, such as holding the board, is the ``handshake``: it
 begins every new session.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from device_agents import protocol
-from pipeline.answers import Answer, Held, Limits, Progress, Waiting
+from pipeline.answers import Answer, Held, Progress, SizeLimits, Waiting
 from pipeline.devices import messages
 from pipeline.devices.messages import Failed
 from pipeline.devices.recording import Failure, Result
@@ -40,7 +40,7 @@ File = tuple[str, bytes]
 """Name in the agent's folder, and content."""
 Record = Callable[[str, Mapping[str, Any], Result, Sequence[File]], None]
 """Takes verb, arguments, result and files of every request that was answered, if only by a failure of its model."""
-Greeting = tuple[float, Mapping[str, Any]]
+Handshake = tuple[float, Mapping[str, Any]]
 """Deadline in seconds and arguments of the ``hold`` that begins every session."""
 Opening = Callable[[Device, Zipapp], Session]
 """Starts the agent on a device."""
@@ -55,7 +55,7 @@ _RETRIED = (UnreachableError, SessionLostError, ExchangeTimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[A]):
+class Request(Generic[A]):
     """One request, and what its answer has to be."""
 
     kind: type[A]
@@ -78,9 +78,9 @@ class Wire:
         self.zipapp = zipapp()
         self.bytes_sent = 0
         """Of files, over the life of this object; the agent itself does not count."""
-        self.greeting: Greeting | None = None
-        self.greeted = Held()
-        """What the agent last answered to the greeting."""
+        self.handshake: Handshake | None = None
+        self.handshake_answer = Held()
+        """What the agent last answered to the handshake."""
         self._device = device
         self._on_event = on_event
         self._record = record
@@ -95,7 +95,7 @@ class Wire:
         """Whether a session is open."""
         return self._session is not None
 
-    def ask(
+    def request(
         self,
         kind: type[A],
         deadline_s: float,
@@ -103,7 +103,7 @@ class Wire:
         known: Mapping[str, Any] | None = None,
         **arguments: object,
     ) -> A:
-        """Bring the files over, ask, and return the answer; once more in a new session if only the way is to blame.
+        """Send files and a request, and return the answer; once more in a new session if only the link is to blame.
 
         Args:
             kind: of the answer, and so of the request; it is validated against the arguments.
@@ -113,11 +113,11 @@ class Wire:
             MeasureError: the request's own model failed on the device, or the answer about it cannot be true.
             DeviceError: the device, or the way to it, failed more often than it is retried.
         """
-        question = Question(kind, deadline_s, arguments, {**arguments, **(known or {})})
+        request = Request(kind, deadline_s, arguments, {**arguments, **(known or {})})
         with self._lock:
             for attempt in range(self._retries + 1):
                 try:
-                    return self._once(question, files)
+                    return self._once(request, files)
                 except _RETRIED as e:
                     self.close()
                     if attempt == self._retries:
@@ -131,93 +131,93 @@ class Wire:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        """End the agent; asking again would start a new one."""
+        """End the agent; another request would start a new one."""
         with self._lock:
             if self._session:
                 self._session.close()
             self._session = None
 
-    def _once(self, question: Question[A], files: Sequence[File]) -> A:
+    def _once(self, request: Request[A], files: Sequence[File]) -> A:
         for last in (False, True):
             session = self._connected()
             for name, content in files:
                 self.bytes_sent += session.put(content, name)
-            reply = self._exchange(session, question)
+            reply = self._exchange(session, request)
             if not isinstance(reply, Failed):
-                answer = self._validated(reply, question)
-                self._heard(question, reply, files)
+                answer = self._validated(reply, request)
+                self._record_answer(request, reply, files)
                 return answer
             if reply.kind in protocol.CANDIDATE_KINDS:
-                self._heard(question, Failure(reply.kind, reply.message), files)
-            lost = reply.kind == protocol.HELD and self.greeting is not None  # by a silence; others took the board
+                self._record_answer(request, Failure(reply.kind, reply.message), files)
+            lost = reply.kind == protocol.HELD and self.handshake is not None  # by a silence; others took the board
             if last or not (lost or reply.kind == protocol.CORRUPT):
-                raise self._error(reply, question)
+                raise self._error(reply, request)
             _log.warning("%s: %s", self._device.name, reply.message)
             if lost:
-                self._greet(session)
+                self._shake_hands(session)
         raise AssertionError("unreachable")
 
-    def _heard(self, question: Question[A], result: Result, files: Sequence[File]) -> None:
+    def _record_answer(self, request: Request[A], result: Result, files: Sequence[File]) -> None:
         if self._record:
             try:
-                self._record(question.kind.verb, question.arguments, result, files)
+                self._record(request.kind.verb, request.arguments, result, files)
             except ValueError as e:  # in what the schema left out
-                raise self._nonsense(f"the agent's answer cannot be recorded: {e}", question) from e
+                raise self._implausible(f"the agent's answer cannot be recorded: {e}", request) from e
 
     def _connected(self) -> Session:
         if self._session is None:
             self._session = self._open(self._device, self.zipapp)
-            self._greet(self._session)
+            self._shake_hands(self._session)
         return self._session
 
-    def _greet(self, session: Session) -> None:
-        if self.greeting is None:
+    def _shake_hands(self, session: Session) -> None:
+        if self.handshake is None:
             return
-        deadline_s, arguments = self.greeting
-        question = Question(Held, deadline_s, arguments, arguments)
-        reply = self._exchange(session, question)
+        deadline_s, arguments = self.handshake
+        request = Request(Held, deadline_s, arguments, arguments)
+        reply = self._exchange(session, request)
         if isinstance(reply, Failed):
-            raise self._error(reply, question)
-        self.greeted = self._validated(reply, question)
+            raise self._error(reply, request)
+        self.handshake_answer = self._validated(reply, request)
 
-    def _exchange(self, session: Session, question: Question[A]) -> Any:
+    def _exchange(self, session: Session, request: Request[A]) -> Any:
         """Send one request; return what its reply holds, not validated yet, or why there is no result."""
         self._number += 1
-        limits = question.kind.limits(question.known)
-        lines = _MOST_LINES + int(_LINES_A_SECOND * question.deadline_s)
-        heard = _Heard(self._device.name, self._number, limits, lines, self._on_event)
-        request = protocol.encode({"id": self._number, "verb": question.kind.verb, **question.arguments})
+        limits = request.kind.size_limits(request.known)
+        lines = _MOST_LINES + int(_LINES_A_SECOND * request.deadline_s)
+        heard = _ReplyReader(self._device.name, self._number, limits, lines, self._on_event)
+        line = protocol.encode({"id": self._number, "verb": request.kind.verb, **request.arguments})
         try:
-            session.exchange(request, question.deadline_s, heard.take, limits.size + lines * _MOST_LINE_BYTES)
+            session.exchange(line, request.deadline_s, heard.take, limits.size + lines * _MOST_LINE_BYTES)
         except messages.OtherVersionError as e:
             raise AgentError(f"{self._device.name}: the agent's answer makes no sense: {e}") from e
         except messages.NoMessageError as e:
-            raise self._nonsense(f"the agent's answer makes no sense: {e}", question) from e
+            raise self._implausible(f"the agent's answer makes no sense: {e}", request) from e
         return heard.reply
 
-    def _validated(self, result: object, question: Question[A]) -> A:
+    def _validated(self, result: object, request: Request[A]) -> A:
         try:
-            return question.kind.of(result, question.known)
+            return request.kind.of(result, request.known)
         except ValueError as e:
-            raise self._nonsense(str(e), question) from e
+            raise self._implausible(str(e), request) from e
 
-    def _nonsense(self, why: str, question: Question[A]) -> PipelineError:
+    def _implausible(self, why: str, request: Request[A]) -> PipelineError:
         """Return the error for an answer that cannot be true: of one candidate, where it is about one."""
-        kind = MeasureError if question.kind.concerns_candidate else AgentError
+        kind = MeasureError if request.kind.concerns_candidate else AgentError
         return kind(f"{self._device.name}: {why}")
 
-    def _error(self, failed: Failed, question: Question[A]) -> PipelineError:
+    def _error(self, failed: Failed, request: Request[A]) -> PipelineError:
         text = f"{self._device.name}: {failed.message}"
-        if failed.kind in protocol.CANDIDATE_KINDS and question.kind.concerns_candidate:
+        if failed.kind in protocol.CANDIDATE_KINDS and request.kind.concerns_candidate:
             return MeasureError(f"{text} ({failed.kind})")
         own = {protocol.DISK_FULL: DiskFullError, protocol.HELD: BoardHeldError}
         return own[failed.kind](text) if failed.kind in own else AgentError(f"{text} ({failed.kind})")
 
 
-class _Heard:
+class _ReplyReader:
     """The lines of one exchange, up to its reply."""
 
-    def __init__(self, device: str, number: int, limits: Limits, lines: int, on_event: OnEvent | None) -> None:
+    def __init__(self, device: str, number: int, limits: SizeLimits, lines: int, on_event: OnEvent | None) -> None:
         self.reply: object = None
         """The result, or what failed."""
         self._device = device

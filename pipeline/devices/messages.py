@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from device_agents import protocol
-from pipeline.answers import Limits, Progress, Waiting, shown
+from pipeline.answers import Progress, SizeLimits, Waiting, shown
 from pipeline.answers.answer import Record, in_words
 from pipeline.answers.fields import Text, Word
 
@@ -52,7 +52,7 @@ class OtherVersionError(NoMessageError):
     """The message is of another version of the protocol: the agent is another than ours."""
 
 
-def decoded(line: bytes, limits: Limits) -> Message:
+def decoded(line: bytes, limits: SizeLimits) -> Message:
     """Return the message in a line.
 
     Raises:

@@ -30,7 +30,7 @@ from pydantic import ValidationError, model_validator
 from pydantic_core import from_json
 
 from pipeline import regular_file, serialization
-from pipeline.answers import Limits
+from pipeline.answers import SizeLimits
 from pipeline.answers.answer import Record, in_words
 from pipeline.answers.fields import Text, Word
 from pipeline.errors import InventoryError, StoreError
@@ -50,7 +50,7 @@ _FOLDERS = re.compile(r"(?<![\w./])(?!(?<=:)//)~?/(?:[^\s/'\":]+/)+")
 _GZIP = 31
 """zlib's window bits for a gzip member."""
 _CHUNK_BYTES = 1 << 16
-LINE_LIMITS = Limits(size=64 * 1024 * 1024, values=7_000_000, containers=2_000_000)
+LINE_LIMITS = SizeLimits(size=64 * 1024 * 1024, values=7_000_000, containers=2_000_000)
 """Of one line; an agent's own are no longer."""
 _LEAST_VALUES = 1_000_000
 """In a small file of values that are all alike; measured ones take more than a byte each."""
@@ -146,8 +146,8 @@ def structure_of(name: str, content: bytes) -> str | None:
         content = skeleton(content)
     elif extension != "skeleton":
         return None
-    told = json.loads(zlib.decompressobj().decompress(content, LINE_LIMITS.size).partition(b"\n")[0])
-    places = [told["size"], [fill[:2] for fill in told["fill"]]]
+    header = json.loads(zlib.decompressobj().decompress(content, LINE_LIMITS.size).partition(b"\n")[0])
+    places = [header["size"], [fill[:2] for fill in header["fill"]]]
     return hashlib.sha256(json.dumps(places).encode()).hexdigest()
 
 
@@ -178,7 +178,7 @@ class Recorder:
         """
         fresh = {name: content for name, content in files if name not in self._seen}
         found = {name: structure_of(name, content) for name, content in fresh.items()}
-        answer = {"verb": verb, "arguments": _without_names(arguments), **_written(result)}
+        answer = {"verb": verb, "arguments": _without_personal_data(arguments), **_written(result)}
         answer["structures"] = {name: structure for name, structure in found.items() if structure}
         line = _packed(answer)
         with self._lock:
@@ -189,7 +189,7 @@ class Recorder:
                 self._write([line])
 
     def begin(self, path: Path, header: Header) -> None:
-        """Write to ``path`` from now on; a recording that is there is gone on with, and keeps its header.
+        """Write to ``path`` from now on; an existing recording is continued and keeps its header.
 
         Raises:
             StoreError: it cannot be written.
@@ -234,18 +234,18 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"the recording {path} cannot be written: {error.strerror}; make room, then resume") from error
     except ValueError as error:
-        raise StoreError(f"the recording {path} cannot be gone on with: {error}; move it away, then resume") from error
+        raise StoreError(f"the recording {path} cannot be continued: {error}; move it away, then resume") from error
 
 
-def _without_names(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in told.items() if key not in _PERSONAL}
+def _without_personal_data(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in _PERSONAL}
 
 
 def _written(result: Result) -> dict[str, Any]:
     """Return a result, or a failure without the folders that its message names, as a line holds it."""
     if isinstance(result, Failure):
         return {"failure": {"kind": result.kind, "message": _FOLDERS.sub("", result.message)}}
-    return {"result": _without_names(result)}
+    return {"result": _without_personal_data(result)}
 
 
 def _plain(header: Header) -> dict[str, Any]:
@@ -273,18 +273,18 @@ def read_header(path: Path) -> Header:
             f"{first.get('recording')!r}; make one with `pipeline run --record`"
         )
     try:
-        told = _HeaderLine.model_validate(first)
-        device = serialization.load(Device, printable_values(told.device))
-        calibrated = told.calibration and serialization.load(Calibration, printable_values(told.calibration))
+        header = _HeaderLine.model_validate(first)
+        device = serialization.load(Device, printable_values(header.device))
+        calibrated = header.calibration and serialization.load(Calibration, printable_values(header.calibration))
     except ValidationError as error:
         raise InventoryError(f"the header of the recording {path} is damaged: {in_words(error)}") from None
     except ValueError as error:
         raise InventoryError(
             f"the header of the recording {path} is damaged: {serialization.problem(error)}"
         ) from error
-    about = printable_values(told.about)
+    about = printable_values(header.about)
     return Header(
-        device=device, shared=told.shared, about=about, versions=told.versions, calibration=calibrated or None
+        device=device, shared=header.shared, about=about, versions=header.versions, calibration=calibrated or None
     )  # fmt: skip
 
 
@@ -298,13 +298,13 @@ def read_answers(path: Path) -> Iterator[Answer]:
         if number == 0:
             continue
         try:
-            told = _AnswerLine.model_validate(line)
+            answer = _AnswerLine.model_validate(line)
         except ValidationError as error:
             raise InventoryError(
                 f"line {number + 1} of the recording {path} is damaged: {in_words(error)}"
             ) from None  # fmt: skip
-        failure = Failure(told.failure.kind, told.failure.message) if told.failure else None
-        yield Answer(told.verb, told.arguments, told.result or {}, told.structures or {}, failure)
+        failure = Failure(answer.failure.kind, answer.failure.message) if answer.failure else None
+        yield Answer(answer.verb, answer.arguments, answer.result or {}, answer.structures or {}, failure)
 
 
 class _HeaderLine(Record):

@@ -1,4 +1,4 @@
-"""Candidate builder: cut the network, reconstruct its layers, read its accuracy, write its weightless probe.
+"""Candidate builder: cut the network, reconstruct its layers, read its accuracy, write its skeleton.
 
 A pure function of the plan and of what the builder was made with; nothing here knows a device.
 """
@@ -13,11 +13,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, fx
 
-from pipeline.config import EvaluationConfig, RecoveryConfig
+from pipeline.config import EvaluationConfig, FineTuningConfig
 from pipeline.data import DataSet
 from pipeline.data.dataset import Split
 from pipeline.evaluation.file_accuracy import file_accuracy
-from pipeline.export.format import FLOAT32, Format, Probe
+from pipeline.export.format import FLOAT32, Format, Skeleton
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
@@ -29,10 +29,10 @@ from pipeline.training.accelerator import cpu
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A candidate, the probe that stands for it on the device, and the seconds that each stage took."""
+    """A candidate, the skeleton that stands for it on the device, and the seconds that each stage took."""
 
     candidate: Candidate
-    probe: Probe
+    skeleton: Skeleton
     seconds: dict[str, float]
 
 
@@ -45,24 +45,24 @@ class Builder:
     ranking: Ranking
     data: DataSet
     settings: EvaluationConfig
-    recovery: RecoveryConfig
+    fine_tuning: FineTuningConfig
     format: Format
     example: Tensor = field(repr=False)
     """A few real, normalised images."""
 
     def network(self, plan: PruningPlan) -> fx.GraphModule:
         """Return the plan's network as the search judges it: fitted to the cut on a few images; raises CutError."""
-        return self._recovered(plan, lambda: self._answers)
+        return self._reconstructed(plan, lambda: self._candidate_activations)
 
     def finalist(self, plan: PruningPlan) -> fx.GraphModule:
         """Return the plan's network as fine-tuning begins with it: fitted on more images; raises CutError."""
-        return self._recovered(plan, self._more_answers)
+        return self._reconstructed(plan, self._finalist_activations)
 
     def fit_as_finalist(self, pruned: fx.GraphModule, units: Mapping[str, Tensor]) -> None:
         """Fit a network that lost ``units`` of the groups to its cut in place, as fine-tuning begins with it."""
-        self._fit(pruned, units, self._more_answers)
+        self._fit(pruned, units, self._finalist_activations)
 
-    def _recovered(self, plan: PruningPlan, answers: Callable[[], TargetActivations]) -> fx.GraphModule:
+    def _reconstructed(self, plan: PruningPlan, answers: Callable[[], TargetActivations]) -> fx.GraphModule:
         pruned = prune(self.base, self.space, plan.levels, self.ranking, self.example)
         set_to_zero(pruned, self.space.zeros(plan))
         if plan.zeros:
@@ -74,7 +74,7 @@ class Builder:
     def _fit(
         self, pruned: fx.GraphModule, units: Mapping[str, Tensor], answers: Callable[[], TargetActivations]
     ) -> None:
-        if self.settings.reconstruction_places:
+        if self.settings.reconstruction_samples:
             reconstruct(pruned, answers(), kept_channels(self.base, units, self.example))
         else:
             self._reestimate(pruned)
@@ -83,29 +83,29 @@ class Builder:
         reestimate_batch_norm(pruned, self.data.train.batches(BATCH, limit=self.settings.batch_norm_images))
 
     @cached_property
-    def _answers(self) -> TargetActivations:
+    def _candidate_activations(self) -> TargetActivations:
         """What the base network's layers answer, to which those of candidates are fitted."""
         few = min(BATCH, self.settings.batch_norm_images)
-        return self._answered(few, self.settings.reconstruction_places)
+        return self._target_activations(few, self.settings.reconstruction_samples)
 
-    def _more_answers(self) -> TargetActivations:
+    def _finalist_activations(self) -> TargetActivations:
         """Return what finalists are fitted to."""
-        told = self.recovery
-        if told.reconstruction_places == 0:
-            return self._answers
-        return self._answered(told.reconstruction_images, told.reconstruction_places)
+        settings = self.fine_tuning
+        if settings.reconstruction_samples == 0:
+            return self._candidate_activations
+        return self._target_activations(settings.reconstruction_images, settings.reconstruction_samples)
 
-    def _answered(self, images: int, places: int) -> TargetActivations:
+    def _target_activations(self, images: int, places: int) -> TargetActivations:
         return TargetActivations(self.base, self.data.train.batches(BATCH, limit=images), places)
 
     def accuracy(self, network: fx.GraphModule) -> float:
         """Return the share of right answers on the search split, in the precision in which the device computes."""
         return accuracy_as_deployed(network, self.format, self.data.search, self.settings.search_images)
 
-    def probe(self, levels: tuple[int, ...]) -> Probe:
+    def skeleton(self, levels: tuple[int, ...]) -> Skeleton:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
         network = prune(self.base, self.space, levels, self.ranking, self.example)
-        return self.format.probe(network)
+        return self.format.skeleton(network)
 
     def build(self, plan: PruningPlan) -> Built:
         """Return the plan's candidate.
@@ -122,7 +122,7 @@ class Builder:
             clock.lap("cut")
             share = self.accuracy(network)
             clock.lap("accuracy")
-        probe = self.format.probe(network)
+        skeleton = self.format.skeleton(network)
         clock.lap("export")
         measures = measures_of(network, self.example)
         clock.lap("weigh")
@@ -130,10 +130,10 @@ class Builder:
             key=self.space.network_key(plan),
             accuracy=share,
             **asdict(measures),
-            size_bytes=probe.size_bytes,
-            probe_bytes=len(probe.data),
+            size_bytes=skeleton.size_bytes,
+            probe_bytes=len(skeleton.data),
         )
-        return Built(candidate, probe, clock.seconds)
+        return Built(candidate, skeleton, clock.seconds)
 
 
 def accuracy_as_deployed(network: fx.GraphModule, format: Format, split: Split, limit: int | None = None) -> float:

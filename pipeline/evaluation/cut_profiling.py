@@ -27,7 +27,7 @@ FEWEST_CUTS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class CutProfile:
     """What the single cuts of a space were measured at."""
 
     figures: Mapping[Cut, Measurement]
@@ -63,17 +63,17 @@ def measure_cuts(
     space: SearchSpace,
     bench: Bench,
     builder: Builder,
-    on_probe: Callable[[int], None] = lambda _: None,
+    on_measured: Callable[[int], None] = lambda _: None,
     *,
     is_base: bool = True,
-) -> Probed:
-    """Measure one probe for each different single cut; those that stay invalid are left out, with a warning.
+) -> CutProfile:
+    """Measure one skeleton for each different single cut; those that stay invalid are left out, with a warning.
 
     Args:
         space: what may be cut.
         bench: measures.
-        builder: makes the probes.
-        on_probe: hears how many are through.
+        builder: makes the skeletons.
+        on_measured: hears how many are through.
         is_base: the network that is cut from is the base model, in the first round; False: in another precision.
 
     Raises:
@@ -83,29 +83,29 @@ def measure_cuts(
     figures: dict[Cut, Measurement] = {}
     cuts = single_cuts(space)
     for number, (kind, levels) in enumerate(cuts.items(), 1):
-        found = bench.probe(space.key(levels), lambda levels=levels: builder.probe(levels))  # type: ignore[misc]
+        found = bench.measure_skeleton(space.key(levels), lambda levels=levels: builder.skeleton(levels))  # type: ignore[misc]
         if found is None:
             _log.warning("a single cut stays invalid; its cost is taken from the group's other levels: %s", levels)
         else:
             figures[kind] = found
-        on_probe(number)
+        on_measured(number)
     _require_enough(figures, cuts, bench)
-    return Probed(figures, whole)
+    return CutProfile(figures, whole)
 
 
-def cost_tables(space: SearchSpace, probed: Probed, *, size: float = 1.0) -> CostModel:
+def cost_tables(space: SearchSpace, profile: CutProfile, *, size: float = 1.0) -> CostModel:
     """Return the board's cost tables; what was not measured is taken from the same group's other levels.
 
     Args:
-        space: what may be cut; levels may have been masked since it was probed.
-        probed: the single cuts.
+        space: what may be cut; levels may have been masked since it was measured.
+        profile: the single cuts.
         size: of the network as it is cut from over the base model's; below 1 from the second round on, and in INT8.
     """
-    owner, parent, figures = owners(space), parents(space), probed.figures
-    tables: dict[Metric, CostTable] = {"latency": _table(space, probed, owner, parent, lambda m: m.ratio)}
+    owner, parent, figures = owners(space), parents(space), profile.figures
+    tables: dict[Metric, CostTable] = {"latency": _table(space, profile, owner, parent, lambda m: m.ratio)}
     if figures and all(m.power_ratio is not None and m.energy_ratio is not None for m in figures.values()):
-        tables["power"] = _table(space, probed, owner, parent, lambda m: m.power_ratio)
-        tables["energy"] = _table(space, probed, owner, parent, lambda m: m.energy_ratio)
+        tables["power"] = _table(space, profile, owner, parent, lambda m: m.power_ratio)
+        tables["energy"] = _table(space, profile, owner, parent, lambda m: m.energy_ratio)
     tables["size"] = CostTable(
         size_savings(space) * size, owner, Shrinking.of(space, parameters=True), whole=size, parent=parent
     )
@@ -115,7 +115,7 @@ def cost_tables(space: SearchSpace, probed: Probed, *, size: float = 1.0) -> Cos
 def _uncut(space: SearchSpace, bench: Bench, builder: Builder) -> Measurement:
     """Return the figures of the network that is cut from, as it is."""
     levels = tuple(0 for _ in space.groups)
-    found = bench.probe(space.key(levels), lambda: builder.probe(levels))
+    found = bench.measure_skeleton(space.key(levels), lambda: builder.skeleton(levels))
     if found is None:
         raise _unplannable(bench, "the network that this round begins with cannot be measured validly")
     return found
@@ -134,17 +134,17 @@ def _unplannable(bench: Bench, what: str) -> DeviceError:
 
 def _table(
     space: SearchSpace,
-    probed: Probed,
+    profile: CutProfile,
     owner: np.ndarray,
     parent: np.ndarray,
     ratio: Callable[[Measurement], Interval | None],
 ) -> CostTable:
-    uncut = 1.0 if probed.uncut is None else _required(ratio(probed.uncut))
+    uncut = 1.0 if profile.uncut is None else _required(ratio(profile.uncut))
     savings = np.full((len(space.groups), len(LEVELS)), np.nan)
     for i, group in enumerate(space.groups):
         savings[i, 0] = 0.0
         for level in group.levels[1:]:
-            found = probed.figures.get(cut_of(space, i, level))
+            found = profile.figures.get(cut_of(space, i, level))
             if found is not None:
                 savings[i, LEVELS.index(level)] = uncut - _required(ratio(found))
         savings[i] = interpolated(savings[i], group)

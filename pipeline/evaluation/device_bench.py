@@ -11,7 +11,7 @@ from pipeline import serialization
 from pipeline.devices.agent_client import Agent, Kind
 from pipeline.errors import DeviceError, MeasureError
 from pipeline.evaluation.candidate_builder import Built
-from pipeline.export.format import Probe
+from pipeline.export.format import Skeleton
 from pipeline.measurement import retries
 from pipeline.measurement.between_processes import Spread, between_processes
 from pipeline.measurement.calibration import Calibration
@@ -45,14 +45,14 @@ class Bench:
 
     agent: Agent
     store: Store
-    base_probe: bytes
+    base_skeleton: bytes
     """Skeleton of the base model: every candidate takes turns with it."""
     round: int = 1
     limits: Mapping[Metric, float] = field(default_factory=dict)
     """Targets as shares of the base model's figures: a candidate surely slower is not measured to the end."""
 
     def base(self) -> Measurement:
-        """Return the base model's own figures beside itself, by its skeleton, in several processes.
+        """Return the base model's own figures against itself, by its skeleton, in several processes.
 
         Each is measured as a candidate is: what processes differ by beyond that is in candidates' intervals.
 
@@ -60,14 +60,14 @@ class Bench:
             DeviceError: they stay invalid.
         """
         each = self.agent.device.measure
-        return self._required(BASE, lambda settings: self._beside_base(self.base_probe, settings=settings), each)
+        return self._required(BASE, lambda settings: self._beside_base(self.base_skeleton, settings=settings), each)
 
     @property
     def spreads(self) -> dict[Metric, Spread]:
         """How the board's ratios differ from process to process; absent: nobody has measured it.
 
-        By the base model beside itself and, of latency, by the calibration that held for the device when the run began,
-        unless the two contradict each other: that one may be of a network that is less, or more, alike.
+        By the base model against itself and, of latency, by the calibration that held for the device when the run
+        began, unless the two contradict each other: that one may be of a network that is less, or more, alike.
         """
         processes = self.agent.device.measure.processes
         parts = [self.store.recall(_process(BASE, number)) for number in range(1, processes + 1)]
@@ -88,9 +88,9 @@ class Bench:
         """
         limit, spread = self.limits.get("latency"), self.spreads.get("latency")
         room = math.exp(_ROOM * spread.between) if spread else 1.0
-        return self._figures(built.candidate.key, lambda: built.probe, limit * room if limit else None)
+        return self._figures(built.candidate.key, lambda: built.skeleton, limit * room if limit else None)
 
-    def probe(self, key: str, skeleton: Callable[[], Probe]) -> Measurement | None:
+    def measure_skeleton(self, key: str, skeleton: Callable[[], Skeleton]) -> Measurement | None:
         """Return the figures of the network named ``key``, None where they stay invalid.
 
         Its skeleton is asked for only if it is not known.
@@ -101,19 +101,19 @@ class Bench:
         _log.warning("%s: %s (%s)", key, retries.describe_quarantine(found), retries.explain_flags(found))
         return None
 
-    def again(self, probe: Probe) -> Measurement:
+    def remeasure(self, skeleton: Skeleton) -> Measurement:
         """Return a candidate's figures, valid or not, measured anew in several processes.
 
         Raises:
             MeasureError, DeviceError: as ``Agent.measure``.
         """
-        key = self._key(f"structure {probe.structure} again")
-        each = part_of(longer(self.agent.device.measure, WHOLE))
-        found = self._several(key, lambda settings: self._beside_base(probe.data, settings=settings), each)
-        require_int8(found, probe.int8_operators, self.agent.device.name)
+        key = self._key(f"structure {skeleton.structure} again")
+        each = one_process_of(longer(self.agent.device.measure, WHOLE))
+        found = self._several(key, lambda settings: self._beside_base(skeleton.data, settings=settings), each)
+        require_int8(found, skeleton.int8_operators, self.agent.device.name)
         return found
 
-    def whole(
+    def measure_file(
         self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: Kind = "onnx"
     ) -> Measurement:
         """Return the figures of a whole model file, measured in several processes.
@@ -128,7 +128,7 @@ class Bench:
         Raises:
             DeviceError: they stay invalid.
         """
-        each = part_of(longer(self.agent.device.measure, times))
+        each = one_process_of(longer(self.agent.device.measure, times))
         return self._required(
             name, lambda settings: self._beside_base(model, kind, settings=settings), each, looks=looks
         )
@@ -142,24 +142,24 @@ class Bench:
         return f"{self.round}:{key}"
 
     def _figures(
-        self, key: str, skeleton: Callable[[], Probe], reject_above: float | None = None
+        self, key: str, skeleton: Callable[[], Skeleton], reject_above: float | None = None
     ) -> tuple[Measurement, bool]:
         """Return a network's figures, and whether they were known: its own, or sound ones of its structure."""
         own = self._key(key)
         if (known := self.store.recall(own)) is not None:
             return known, True
-        probe = skeleton()
-        structure = self._key(f"structure {probe.structure}")
+        made = skeleton()
+        structure = self._key(f"structure {made.structure}")
         alike = self.store.recall(structure)
         if alike is not None and (reject_above is not None or not alike.early):
             self.store.remember(own, alike)
             return alike, True
         fresh = self._widened(
-            self._taken(
-                own, lambda settings: self._beside_base(probe.data, settings=settings, reject_above=reject_above)
+            self._measure_with_retries(
+                own, lambda settings: self._beside_base(made.data, settings=settings, reject_above=reject_above)
             )
         )
-        require_int8(fresh, probe.int8_operators, self.agent.device.name)
+        require_int8(fresh, made.int8_operators, self.agent.device.name)
         self.store.remember(own, fresh)
         if not invalid(fresh.flags):
             self.store.remember(structure, fresh)
@@ -168,7 +168,7 @@ class Bench:
     def _beside_base(
         self, model: bytes, kind: Kind = "skeleton", *, settings: MeasureSettings, reject_above: float | None = None
     ) -> Measurement:
-        reference: tuple[bytes, Kind] = (self.base_probe, "skeleton")
+        reference: tuple[bytes, Kind] = (self.base_skeleton, "skeleton")
         return self.agent.measure(model, kind, reference=reference, settings=settings, reject_above=reject_above)
 
     def _required(
@@ -192,7 +192,7 @@ class Bench:
         for number in range(1, each.processes * looks + 1):
             name = _process(key, number)
             if (part := self.store.recall(name)) is None:
-                part = self._taken(name, measure, each, exact=False)
+                part = self._measure_with_retries(name, measure, each, exact=False)
                 if why_invalid(part):
                     self.store.forget(_passes(name))
                     return part
@@ -207,19 +207,19 @@ class Bench:
             one, {m: spreads[m].widened(r, one.processes) if m in spreads else r for m, r in ratios(one).items()}
         )
 
-    def _taken(
+    def _measure_with_retries(
         self,
         key: str,
         measure: Callable[[MeasureSettings], Measurement],
-        told: MeasureSettings | None = None,
+        settings: MeasureSettings | None = None,
         *,
         exact: bool = True,
     ) -> Measurement:
-        settings = told or self.agent.device.measure
+        chosen = settings or self.agent.device.measure
         return retries.measure_with_retries(
-            lambda settle_s: measure(replace(settings, settle_s=max(settings.settle_s, settle_s))),
+            lambda settle_s: measure(replace(chosen, settle_s=max(chosen.settle_s, settle_s))),
             tolerant=self.tolerant,
-            ci_rel=settings.ci_rel,
+            ci_rel=chosen.ci_rel,
             exact=exact,
             passes=_Stored(self.store, _passes(key)),
         )
@@ -275,10 +275,10 @@ def longer(settings: MeasureSettings, times: float) -> MeasureSettings:
     return replace(settings, min_s=min_s, max_s=max_s, ci_rel=settings.ci_rel / times, timeout_s=timeout_s)
 
 
-def part_of(settings: MeasureSettings) -> MeasureSettings:
+def one_process_of(settings: MeasureSettings) -> MeasureSettings:
     """Return settings for one of the processes that take as long together, and are as exact.
 
-    >>> part_of(MeasureSettings(min_s=10.0, max_s=60.0, ci_rel=0.01, processes=4)).ci_rel
+    >>> one_process_of(MeasureSettings(min_s=10.0, max_s=60.0, ci_rel=0.01, processes=4)).ci_rel
     0.02
     """
     parts = settings.processes

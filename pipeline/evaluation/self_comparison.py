@@ -1,4 +1,4 @@
-"""A/A test: a network measured beside itself, as long as in the search, three and nine times as long.
+"""A/A test: a network measured against itself, as long as in the search, three and nine times as long.
 
 Lengths and kinds follow each other in rounds, each of which begins with another one, so that whatever the board drifts
 by in an hour falls on all of them alike.
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import DeviceError, StoppedError
-from pipeline.evaluation.device_bench import longer, part_of
-from pipeline.events import Listener, Stage, Step
+from pipeline.evaluation.device_bench import longer, one_process_of
+from pipeline.events import Listener, Stage, StageProgress
 from pipeline.measurement import retries
 from pipeline.measurement.calibration import Unit, units
 from pipeline.measurement.combining import combined
@@ -22,7 +22,7 @@ from pipeline.measurement.validity import why_invalid
 from pipeline.records import Interval, Measurement, MeasureSettings
 
 START_S = 0.7
-"""To start a process and load a network twice; for what is told before the first round."""
+"""To start a process and load a network twice; for the estimate before the first round."""
 _FEWEST_BLOCKS = 5
 """The agent measures no fewer, however short."""
 _INVALID = 5
@@ -30,7 +30,7 @@ _INVALID = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class CalibrationPlan:
     """How much is measured; what ends first ends it."""
 
     settings: MeasureSettings
@@ -50,9 +50,9 @@ class Plan:
 
     def expected_of(self, unit: Unit) -> float:
         """Return about how many seconds one takes: starts, warm-up, and blocks in turns with the reference."""
-        told = self.settings
-        active_s = max(settings_of(unit, told).min_s, _FEWEST_BLOCKS * told.block_s)
-        return unit.processes * (START_S + 2 * told.warmup_s + 2 * active_s)
+        settings = self.settings
+        active_s = max(settings_of(unit, settings).min_s, _FEWEST_BLOCKS * settings.block_s)
+        return unit.processes * (START_S + 2 * settings.warmup_s + 2 * active_s)
 
     @property
     def expected_s(self) -> float:
@@ -70,7 +70,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Single:
+class SelfMeasurement:
     """One measurement's ratio; None: it was invalid."""
 
     unit: Unit
@@ -78,13 +78,18 @@ class Single:
 
 
 def measured(
-    agent: Agent, probe: bytes, plan: Plan, *, listen: Listener, stopping: Callable[[], bool] = lambda: False
-) -> Iterator[Single]:
+    agent: Agent,
+    skeleton: bytes,
+    plan: CalibrationPlan,
+    *,
+    listen: Listener,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[SelfMeasurement]:
     """Yield each measurement as soon as it is done.
 
     Args:
         agent: of a board that is held.
-        probe: the network's skeleton.
+        skeleton: the network's skeleton.
         plan: how much is measured.
         listen: hears how far it has come, in seconds, and how long it will still take.
         stopping: asked before each process.
@@ -94,22 +99,22 @@ def measured(
         DeviceError, MeasureError: the board, or the network on it, failed, or too many measurements are invalid.
     """
     pace, invalid = _Pace(plan), 0
-    listen(Stage("Measure the network beside itself (seconds)", round(plan.expected_s)))
+    listen(Stage("Measure the network against itself (seconds)", round(plan.expected_s)))
     for number, unit in enumerate(plan.units()):
         if pace.is_over(unit):
             return
-        listen(Step(round(pace.done_s), f"round {number // len(plan.round) + 1}, {unit}; {pace.left}"))
-        parts = list(_parts(agent, probe, unit, stopping))
+        listen(StageProgress(round(pace.done_s), f"round {number // len(plan.round) + 1}, {unit}; {pace.left}"))
+        parts = list(_parts(agent, skeleton, unit, stopping))
         pace.took(unit)
         why = why_invalid(parts[-1])
         invalid = invalid + 1 if why else 0
         if invalid >= _INVALID:
             raise _not_now(agent, parts[-1])
-        yield Single(unit, None if why else combined(parts, ci_rel=plan.settings.ci_rel / unit.times).ratio)
-    listen(Step(round(plan.expected_s)))
+        yield SelfMeasurement(unit, None if why else combined(parts, ci_rel=plan.settings.ci_rel / unit.times).ratio)
+    listen(StageProgress(round(plan.expected_s)))
 
 
-def taken_of(found: Iterable[Single], plan: Plan) -> dict[Unit, list[Interval]]:
+def ratios_by_unit(found: Iterable[SelfMeasurement], plan: CalibrationPlan) -> dict[Unit, list[Interval]]:
     """Return the valid ratios of every unit, in their order."""
     taken: dict[Unit, list[Interval]] = {unit: [] for unit in plan.round}
     for single in found:
@@ -118,20 +123,20 @@ def taken_of(found: Iterable[Single], plan: Plan) -> dict[Unit, list[Interval]]:
     return taken
 
 
-def settings_of(unit: Unit, told: MeasureSettings) -> MeasureSettings:
+def settings_of(unit: Unit, settings: MeasureSettings) -> MeasureSettings:
     """Return the settings of each of a unit's processes; as a run has them."""
-    return part_of(replace(longer(told, unit.times), processes=unit.processes))
+    return one_process_of(replace(longer(settings, unit.times), processes=unit.processes))
 
 
-def _parts(agent: Agent, probe: bytes, unit: Unit, stopping: Callable[[], bool]) -> Iterator[Measurement]:
+def _parts(agent: Agent, skeleton: bytes, unit: Unit, stopping: Callable[[], bool]) -> Iterator[Measurement]:
     """Yield a measurement's processes; an invalid one is the last."""
     settings = settings_of(unit, agent.device.measure)
     for _ in range(unit.processes):
         if stopping():
-            raise StoppedError("stopped as asked")
+            raise StoppedError("stopped as requested")
         part = retries.measure_with_retries(
             lambda settle_s: agent.measure(
-                probe, "skeleton", reference=(probe, "skeleton"),
+                skeleton, "skeleton", reference=(skeleton, "skeleton"),
                 settings=replace(settings, settle_s=max(settings.settle_s, settle_s)),
             ),
             tolerant=agent.shared, ci_rel=settings.ci_rel, exact=False,
@@ -152,7 +157,7 @@ def _not_now(agent: Agent, last: Measurement) -> DeviceError:
 class _Pace:
     """How long measurements take, over what was expected of them."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: CalibrationPlan) -> None:
         self._plan = plan
         self._start = time.monotonic()
         self._expected_s = 0.0
@@ -169,7 +174,7 @@ class _Pace:
 
     @property
     def done_s(self) -> float:
-        """How far it has come, of the seconds that were told beforehand."""
+        """How far it has come, of the seconds estimated beforehand."""
         return self._elapsed_s if self._plan.measurements is None else self._expected_s
 
     @property

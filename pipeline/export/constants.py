@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pipeline.export.refusal import RefusedError
+from pipeline.export.format import FastPathUnsupportedError
 
 Constants = Mapping[str, Tensor]
 
@@ -116,7 +116,7 @@ def _affine(norm: Norm) -> tuple[Tensor, Tensor]:
     """Return scale and shift of a batch norm in eval mode, in double precision."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
-        raise RefusedError("a batch norm keeps no statistics")
+        raise FastPathUnsupportedError("a batch norm keeps no statistics")
     scale = (variance.double() + norm.eps).rsqrt()
     if norm.affine:
         scale = scale * norm.weight.double()

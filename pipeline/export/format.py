@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from pipeline import plugins
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 
 FORMATS = "pipeline.export.formats"
 INPUT, OUTPUT = "image", "scores"
@@ -24,8 +24,12 @@ OnNote = Callable[[str], None]
 """Hears what takes its time, a line at a time."""
 
 
+class FastPathUnsupportedError(Exception):
+    """The fast way to a file, composed of parts or rewritten, does not apply: a full export is made instead."""
+
+
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Skeleton:
     """The weightless stand-in of a file."""
 
     data: bytes
@@ -55,7 +59,7 @@ class Format(Protocol):
             ExportError: the network cannot be written, or the file's answers to real images are not the network's.
         """
 
-    def probe(self, network: fx.GraphModule) -> Probe:
+    def skeleton(self, network: fx.GraphModule) -> Skeleton:
         """Return what stands for a network's file where it is only measured.
 
         Its shapes are checked; its answers, which the weights that it has not got would make, as far as the format
@@ -74,7 +78,7 @@ def open_format(
     base: fx.GraphModule,
     example: Tensor,
     *,
-    limits: OnnxLimits,
+    support: OnnxSupport,
     on_note: OnNote = lambda _: None,
 ) -> Format:
     """Return the format ``name``, made ready for ``base`` and what will be cut from it.
@@ -82,20 +86,20 @@ def open_format(
     Args:
         base: its weights do not matter.
         example: real, normalised images, (N, C, H, W), for which files are compared with their networks.
-        limits: the newest ONNX that the device loads; other formats have no such limits.
+        support: the newest ONNX that the device loads; other formats have none.
 
     Raises:
         ExportError: the network cannot be written in this format; says why.
         ConverterError: the format's converter cannot be had.
     """
-    opened: Format = plugins.load(FORMATS, name).open_format(base, example, limits=limits, on_note=on_note)
+    opened: Format = plugins.load(FORMATS, name).open_format(base, example, support=support, on_note=on_note)
     return opened
 
 
-def require_usable(name: str, data: bytes, limits: OnnxLimits | None, *, shown: str) -> None:
-    """Raise ModelError where a user's file of format ``name`` is damaged or beyond the device's limits.
+def require_usable(name: str, data: bytes, support: OnnxSupport | None, *, shown: str) -> None:
+    """Raise ModelError where a user's file of format ``name`` is damaged or newer than the device's runtime loads.
 
     Args:
         shown: how the file is called in the message.
     """
-    plugins.load(FORMATS, name).require_usable(data, limits, shown=shown)
+    plugins.load(FORMATS, name).require_usable(data, support, shown=shown)

@@ -1,4 +1,4 @@
-"""The container of a weightless probe: a file's bytes without its weights, and a note of what to fill in for them.
+"""The container of a skeleton: a file's bytes without its weights, and a note of what to fill in for them.
 
 What the agent reads is::
 

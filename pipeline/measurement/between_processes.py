@@ -2,7 +2,7 @@
 
 A network that is loaded anew lies elsewhere in memory, on other pages and cores, and is a little faster or slower for
 as long as its process lives: the spread of blocks within one process knows nothing of it, however long it runs. The
-base model beside itself in several processes shows it. Analysis of variance, one way, random effects: Searle, Casella
+base model against itself in several processes shows it. Analysis of variance, one way, random effects: Searle, Casella
 and McCulloch, Variance Components (1992), chapter 3; degrees of freedom of a difference of variances: Satterthwaite,
 Biometrics Bulletin 2 (1946).
 """

@@ -27,7 +27,7 @@ TRUTH = 1.0
 PROMISED = 0.95
 """Share of the intervals that should hold it."""
 SEARCH = 1.0
-"""How long a candidate of the search is measured; other lengths are told as so many times that."""
+"""How long a candidate of the search is measured; other lengths are given as multiples of it."""
 TIMES = (SEARCH, 3.0, 9.0)
 FEWEST = 5
 """Measurements of each length and kind that a calibration needs to be kept: fewer say next to nothing."""
@@ -126,7 +126,7 @@ class Conditions:
             runtime=f"{device.runtime} {version}".strip(), settings=settings, modes=dict(device.modes),
         )  # fmt: skip
 
-    def told(self) -> dict[str, object]:
+    def as_named(self) -> dict[str, object]:
         """Return all that has to be the same, each by what it is called."""
         settings = self.settings
         return {
@@ -143,7 +143,7 @@ def _is_sound(spread: Spread) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What a network measured beside itself on one device, and what that says of the device's intervals."""
+    """What a network measured against itself on one device, and what that says of the device's intervals."""
 
     device: str
     kind: str
@@ -167,7 +167,7 @@ class Calibration:
 
         The first thing that differs is named, with what it was and what it is.
         """
-        then, today = self.conditions.told(), now.told()
+        then, today = self.conditions.as_named(), now.as_named()
         name = next((name for name in then if then[name] != today[name]), None)
         return None if name is None else f"of another {name}: {_shown(then[name])}, now {_shown(today[name])}"
 

@@ -30,7 +30,7 @@ def measurement(
     raw: Measured | Mapping[str, Any],
     *,
     ci_rel: float,
-    others_cores: float | None = None,
+    max_background_cores: float | None = None,
     bytes_sent: int = 0,
     seconds: float = 0.0,
 ) -> Measurement:
@@ -38,7 +38,7 @@ def measurement(
 
     Args:
         ci_rel: half-width that was asked for, over the figure.
-        others_cores: cores that other programs may keep busy meanwhile; None: as many as do no harm.
+        max_background_cores: cores that other programs may keep busy meanwhile; None: as many as do no harm.
         bytes_sent: what went over the wire for it.
         seconds: what it took, waiting included.
 
@@ -46,7 +46,7 @@ def measurement(
         ValueError: the reply lacks samples, or they cannot be true.
     """
     answer = raw if isinstance(raw, Measured) else Measured.of(raw)
-    found = _measurement(answer, ci_rel, others_cores, bytes_sent, seconds)
+    found = _measurement(answer, ci_rel, max_background_cores, bytes_sent, seconds)
     _require_finite(found)
     return found
 
@@ -63,7 +63,7 @@ def _measurement(
         intervals.ratio_interval([b.ms for b in blocks], [b.ms for b in reference], confidence) if reference else None
     )
     before, *during, after = (state.model_dump() for state in (answer.before, *(answer.during or ()), answer.after))
-    others = validity.others_cores(before, after, answer.own_cpu_s, answer.wall_s)
+    others = validity.background_cores(before, after, answer.own_cpu_s, answer.wall_s)
     flags = validity.flags_of(before, during, after) + _crowded(answer, others, allowed)
     if not answer.early:
         flags += _imprecise(samples, blocks, ratio or p50, ci_rel)

@@ -4,7 +4,7 @@ Whoever measures on the machine that they work on shares it with everything else
 model take turns within fractions of a second, so what slows the whole machine slows both alike: the ratio stays true,
 and its interval says how sure it is. On this machine, and there alone, such flags are therefore *tolerated* where no
 power is measured: they are kept and shown, and named in the measurement's conditions. Other programs' power cannot be
-told from the candidate's: with a sensor nothing is tolerated, nor on a board, which can be had for oneself.
+distinguished from the candidate's: with a sensor nothing is tolerated, nor on a board, which can be had for oneself.
 """
 
 from __future__ import annotations

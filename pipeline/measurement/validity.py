@@ -89,7 +89,7 @@ def flags_of(before: Mapping[str, Any], during: Sequence[Mapping[str, Any]], aft
     return flags
 
 
-def others_cores(
+def background_cores(
     before: Mapping[str, Any], after: Mapping[str, Any], own_cpu_s: float | None, wall_s: float | None
 ) -> float | None:
     """Return how many cores other programs kept busy between two looks at a board; None where nobody can tell.

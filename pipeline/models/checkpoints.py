@@ -124,7 +124,7 @@ def _chosen(checkpoint: _Checkpoint, own: Mapping[str, Tensor], trimmed: Callabl
     found = fitting[0] if fitting else sets[0]
     if found.name and found.fits:
         others = [one.name for one in sets if one.name != found.name]
-        beside = f"; beside it the file holds {_first(others)}" if others else ""
+        beside = f"; the file also holds {_first(others)}" if others else ""
         checkpoint.listen(Note(f"weights: those under {found.name!r} in {file.name}{beside}"))
     return found
 

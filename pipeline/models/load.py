@@ -40,7 +40,7 @@ def load_model(
             (:mod:`pipeline.models.cifar_networks`); a torchvision classification network;
             ``package.module:factory`` or ``file.py:factory``.
         classes: outputs of the last layer.
-        channels: of the input; a factory of the user's own is told where it asks for it by a usual name.
+        channels: of the input; given to a factory of the user's own that takes it by a usual name.
         weights: a checkpoint; None: the network's initial values.
         weights_key: under which keys of the checkpoint the weights stand; None: the only set that fits.
         head: ``new``: the weights are of other classes, and the last layer is a new one with random values.

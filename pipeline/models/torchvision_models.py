@@ -9,7 +9,7 @@ from torch import nn
 from pipeline.torchvision_compat import torchvision
 
 WITH_AUXILIARY_HEADS = frozenset({"googlenet", "inception_v3"})
-"""They return a tuple while training unless told not to; the heads only help training from scratch."""
+"""They return a tuple while training unless that is switched off; the heads only help training from scratch."""
 
 
 def names() -> list[str]:

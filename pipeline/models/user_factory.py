@@ -17,13 +17,13 @@ CLASSES = (
     "classes", "num_labels", "num_outputs",
 )  # fmt: skip
 CHANNELS = ("in_channels", "in_chans", "input_channels", "num_input_channels", "in_ch")
-"""What factories call the number of outputs, and of input channels; the first of them that is taken is told."""
+"""What factories call the number of outputs, and of input channels; the first of them that is taken gets the number."""
 CHANNELS_IF_REQUIRED = ("channels", "num_channels", "n_channels")
-"""May as well be widths, so that they are told only where there is no default."""
+"""May as well be widths, so that they are given only where there is no default."""
 
 
 def build(spec: str, *, classes: int, channels: int) -> nn.Module:
-    """Import what stands before the colon and call what stands after it, told the classes and channels it asks for.
+    """Import what stands before the colon and call what stands after it with the classes and channels it takes.
 
     Raises:
         ModelError: it cannot be imported or found, raises, or returns something else than a network.
@@ -33,7 +33,7 @@ def build(spec: str, *, classes: int, channels: int) -> nn.Module:
             return copy.deepcopy(named)
         if not callable(named):
             raise ModelError(_not_callable(spec, named))
-        model = called(named, spec, ModelError, _told(named, classes, channels))
+        model = called(named, spec, ModelError, _arguments(named, classes, channels))
     if not isinstance(model, nn.Module):
         raise ModelError(f"{spec} returned a {type(model).__name__}; it has to return a torch.nn.Module")
     return model
@@ -44,14 +44,14 @@ def _not_callable(spec: str, named: object) -> str:
     return f"{spec} is a {kind}; name a function or class that gives a torch.nn.Module, or a ready network"
 
 
-def _told(factory: Callable[..., Any], classes: int, channels: int) -> dict[str, object]:
+def _arguments(factory: Callable[..., Any], classes: int, channels: int) -> dict[str, object]:
     taken = parameters(factory)
-    told: dict[str, object] = dict.fromkeys(_first(CLASSES, taken), classes)
-    if not told and any(p.kind is Parameter.VAR_KEYWORD for p in taken):
-        told[CLASSES[0]] = classes
+    arguments: dict[str, object] = dict.fromkeys(_first(CLASSES, taken), classes)
+    if not arguments and any(p.kind is Parameter.VAR_KEYWORD for p in taken):
+        arguments[CLASSES[0]] = classes
     required = [p for p in taken if p.default is Parameter.empty]
     found = _first(CHANNELS, taken) or _first(CHANNELS_IF_REQUIRED, required)
-    return told | dict.fromkeys(found, channels)
+    return arguments | dict.fromkeys(found, channels)
 
 
 def _first(names: Sequence[str], taken: Sequence[Parameter]) -> list[str]:

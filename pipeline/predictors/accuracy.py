@@ -64,7 +64,7 @@ class AccuracyModel:
         self._tuned_on = 0
         self._mean = 0.0
         self._believed: GaussianProcessRegressor | None = None
-        """The process with plans that are not told yet."""
+        """The process with pending plans as predicted."""
         self._known = 0
         self.surprise = Surprise(_LEAST_SURPRISE)
         """How far plans were off what was predicted of them."""
@@ -90,7 +90,7 @@ class AccuracyModel:
         self._known, self._believed = len(levels), None
 
     def believe(self, levels: Sequence[Sequence[int]]) -> None:
-        """Take plans that are not told yet for what is expected of them, until the next fit.
+        """Take pending plans for what is predicted of them, until the next fit.
 
         What is expected of any plan stays; what is near them is no longer worth as much as if they were not begun
         (Ginsbourger et al. 2010, kriging believer).
@@ -108,7 +108,7 @@ class AccuracyModel:
         self._believed.fit(features, targets)
 
     def _be_surprised(self, features: Array, targets: Array) -> None:
-        """Compare new plans with what the process, not told of them, predicts."""
+        """Compare new plans with what the process predicted before it saw them."""
         if self._process is None or not len(targets):
             return
         with warnings.catch_warnings():

@@ -1,6 +1,6 @@
 """Cost model of plans on a device: measured single-cut savings, corrected by measured candidates.
 
-A single cut's saving (one group at one level, the rest whole) is measured by a probe. It is spread over the layers
+A single cut's saving (one group at one level, the rest whole) is measured by a skeleton. It is spread over the layers
 that shrink with the group, by their weight. Savings in different layers add up; in one layer a group takes a share of
 what it reads or of what it makes, because a layer's time goes with the product of both. What error is left is learnt
 from the candidates measured so far, and so is how large it still is (``residuals``).
@@ -28,7 +28,7 @@ _REMOVED = len(LEVELS) - 1
 
 
 def signature(group: Group) -> tuple[object, ...]:
-    """Return what makes two groups cost the same: one probe serves all groups with an equal signature."""
+    """Return what makes two groups cost the same: one skeleton serves all groups with an equal signature."""
     return (group.channels, group.macs, group.parameters, group.kernel, group.stride, group.bypass is not None)
 
 
@@ -43,7 +43,7 @@ def with_blocks(savings: Array, space: SearchSpace, layers: Mapping[str, float])
 
     Args:
         savings: at level 100, what each group's own channels save.
-        layers: what each layer saves if it goes, by which a block with others within it is told: groups share layers.
+        layers: what each layer saves if it goes, by which a block with others within it is known: groups share layers.
     """
     owner, total = owners(space), savings.copy()
     for i, first in enumerate(owner):
@@ -178,7 +178,7 @@ class CostTable:
         Args:
             rest: level indices (plans, groups), read where ``at`` is False.
             own: (levels, groups), read where it is True.
-            at: (groups,): whether a block goes has to be told by what it is read with.
+            at: (groups,): whether a block goes has to be the same as in what it is read with.
         """
         return self.correction.departure_of_pairs(self._whole(rest), self._whole(own), at)
 

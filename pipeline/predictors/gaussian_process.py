@@ -121,10 +121,10 @@ class CostProcess:
         width = np.log([self._freedom, self._freedom, self._freedom, min(self._freedom, 3.0)])
         bounds = list(zip(prior - width, prior + width, strict=True))
 
-        def unlikely(told: Array) -> float:
-            factor = np.linalg.cholesky(_noisy(features, _scales(told), self._own))
+        def unlikely(logs: Array) -> float:
+            factor = np.linalg.cholesky(_noisy(features, _scales(logs), self._own))
             explained = solve_triangular(factor, values, lower=True)
-            doubt = ((told - prior) / width) ** 2  # the prior's own, half a unit at the bounds
+            doubt = ((logs - prior) / width) ** 2  # the prior's own, half a unit at the bounds
             return float((explained**2).sum() / 2 + np.log(np.diag(factor)).sum() + doubt.sum() / 2)
 
         with warnings.catch_warnings():

@@ -82,22 +82,22 @@ class Correction:
         Args:
             deviation: standard deviation of the measurement, as far as it is known.
         """
-        told = _Seen(tuple(levels), added_up, measured, deviation)
-        self._be_surprised(told)
-        self._seen = [*self._seen, told][-_MOST_SEEN:]
+        plan = _Seen(tuple(levels), added_up, measured, deviation)
+        self._be_surprised(plan)
+        self._seen = [*self._seen, plan][-_MOST_SEEN:]
         x, y = np.array([seen.added_up for seen in self._seen]), np.array([seen.measured for seen in self._seen])
         self._fit_line(x, y)
-        nothing_cut = (0,) * len(levels)  # is known: the base model beside itself
+        nothing_cut = (0,) * len(levels)  # is known: the base model against itself
         plans = np.array([nothing_cut, *(seen.levels for seen in self._seen)])
         costs = np.array([self.whole, *y]) - self.line(np.array([self.whole, *x]))
         self._departures.fit(_features(plans), costs, np.array([0.0, *(seen.deviation for seen in self._seen)]))
 
-    def _be_surprised(self, told: _Seen) -> None:
+    def _be_surprised(self, plan: _Seen) -> None:
         """Compare a candidate with what was predicted of it; where nothing was learnt yet, that says little."""
         if not self._seen:
             return
-        mean, deviation = self._departures.predict(_features(np.array([told.levels])), told.deviation)
-        self.surprise.note(float((told.measured - self.line(np.array(told.added_up)) - mean[0]) / deviation[0]))
+        mean, deviation = self._departures.predict(_features(np.array([plan.levels])), plan.deviation)
+        self.surprise.note(float((plan.measured - self.line(np.array(plan.added_up)) - mean[0]) / deviation[0]))
 
     def _fit_line(self, x: Array, y: Array) -> None:
         """Least squares with the identity as prior: two pseudo-candidates, the network and one of half its cost."""

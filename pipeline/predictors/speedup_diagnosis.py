@@ -1,4 +1,4 @@
-"""Speed-up diagnosis: why a network does not get faster on a device, told before a search is spent on it.
+"""Speed-up diagnosis: why a network does not get faster on a device, reported before a search is spent on it.
 
 Compares what single cuts save in time with what they take in MACs and in weights (roofline: Williams, Waterman and
 Patterson, "Roofline: An Insightful Visual Performance Model", 2009). A pure function of space and tables.
@@ -45,14 +45,16 @@ def why_not_faster(
     )
     if 1 - macs_left < _LEAST_TAKEN or 1 - time_left >= _SLOW * (1 - macs_left):
         return sentences
-    told = f"with every group cut as deep as it goes, {macs_left:.0%} of the MACs stay and {time_left:.0%} of the time"
+    shares = (
+        f"with every group cut as deep as it goes, {macs_left:.0%} of the MACs stay and {time_left:.0%} of the time"
+    )
     if _goes_with_weights(space, latency):
         return [
             *sentences,
-            f"memory-bound: {told}; what cuts save goes with the weights that are no longer read, not with the MACs: "
+            f"memory-bound: {shares}; what cuts save goes with the weights that are no longer read, not with the MACs: "
             "cut where the parameters are, or quantise",
         ]
-    return [*sentences, f"launch-bound: {told}; {_per_layer(space, base_ms * time_left)}{_removals(space, latency)}"]
+    return [*sentences, f"launch-bound: {shares}; {_per_layer(space, base_ms * time_left)}{_removals(space, latency)}"]
 
 
 def _per_layer(space: SearchSpace, left_ms: float) -> str:

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.pruning.complexity import Weight, layer_weights, weigh
 from pipeline.pruning.dependency.block_groups import home
 from pipeline.pruning.dependency.channel_sets import Coupled, owner
-from pipeline.pruning.dependency.dependency_graph import Coupling, dependency_graph
+from pipeline.pruning.dependency.dependency_graph import DependencyGraph, dependency_graph
 from pipeline.pruning.dependency.residual_blocks import Block
 from pipeline.pruning.surgery.verify_cut import disproved_blocks, find_violations
 from pipeline.pruning.surgery.weight_sparsity import weights as weight_tensors
@@ -82,7 +82,7 @@ def search_space(
 
 
 def _unlisted(
-    known: Coupling,
+    known: DependencyGraph,
     groups: Sequence[Group],
     whole: Mapping[str, str],
     weights: Mapping[str, Weight],
@@ -117,7 +117,7 @@ def kept_channels(channels: int, level: int, step: int, width: int = 1) -> int:
     return min(channels, width * math.ceil(wanted / width))
 
 
-def _require_fits(patterns: Iterable[str], known: Coupling, model: fx.GraphModule) -> None:
+def _require_fits(patterns: Iterable[str], known: DependencyGraph, model: fx.GraphModule) -> None:
     layers = [*known.refused, *(layer for made in known.makers.values() for layer in made)]
     for pattern in patterns:
         if not _fits(layers, [pattern]):
@@ -129,7 +129,7 @@ def _fits(layers: Iterable[str], patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(layer, pattern) for layer in layers for pattern in patterns)
 
 
-def _blocks_that_stay(known: Coupling, wrong: Mapping[str, str], protect: Sequence[str]) -> dict[str, str]:
+def _blocks_that_stay(known: DependencyGraph, wrong: Mapping[str, str], protect: Sequence[str]) -> dict[str, str]:
     """Return the blocks that cannot go, and why."""
     stay = {}
     for block in known.blocks:
@@ -176,7 +176,7 @@ def _why_whole(
 def _group(
     coupled: Coupled,
     block: Block | None,
-    known: Coupling,
+    known: DependencyGraph,
     weights: Mapping[str, Weight],
     model: fx.GraphModule,
     step: int,
@@ -213,7 +213,9 @@ def _group(
     )
 
 
-def _shares(coupled: Coupled, known: Coupling, weights: Mapping[str, Weight], *, reads: bool) -> dict[str, float]:
+def _shares(
+    coupled: Coupled, known: DependencyGraph, weights: Mapping[str, Weight], *, reads: bool
+) -> dict[str, float]:
     """Return the layers that read a group's channels, or that make or scale them, each with their share in it."""
     shares: dict[str, float] = {}
     for part in coupled.slices:
@@ -224,7 +226,7 @@ def _shares(coupled: Coupled, known: Coupling, weights: Mapping[str, Weight], *,
     return shares
 
 
-def _why_not_whole(name: str, known: Coupling) -> str:
+def _why_not_whole(name: str, known: DependencyGraph) -> str:
     layers = known.makers[name]
     if name in known.joined:
         return "the concatenation that it goes into could be left with nothing, or others read it too"

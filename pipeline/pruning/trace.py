@@ -27,7 +27,7 @@ from pipeline.pruning.tracing.torch_export import exported
 from pipeline.pruning.tracing.unwrap import unwrap
 
 _WHOLE = 0.1
-"""Share of the MACs that operators which are not followed may keep whole before torch.export is tried."""
+"""Share of the MACs that operators which are not supported may keep whole before torch.export is tried."""
 _TRACED = 2
 """Images that are traced with: one is taken for a size that never changes."""
 
@@ -136,7 +136,7 @@ def _exported(network: nn.Module, images: Tensor) -> Recorded:
 
 
 def _kept_whole(graph: fx.GraphModule, example: Tensor) -> float:
-    """Return the share of the MACs of layers that stay whole because an operator is not followed."""
+    """Return the share of the MACs of layers that stay whole because an operator is not supported."""
     known = dependency_graph(graph, example)
     layers = layer_weights(graph, example)
     whole = sum(layers[layer].macs for layer, why in known.refused.items() if layer in layers and why in known.unknown)

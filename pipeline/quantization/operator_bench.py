@@ -12,14 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.devices.agent_client import Agent
 from pipeline.evaluation.device_bench import require_int8
-from pipeline.events import Listener, Stage, Step, unheard
+from pipeline.events import Listener, Stage, StageProgress, unheard
 from pipeline.export.quantization.placement import place
 from pipeline.export.quantization.qdq import write_qdq
 from pipeline.export.quantization.ranges import Range
 from pipeline.export.quantization.value_graph import ValueGraph
 from pipeline.measurement.retries import measure_with_retries
 from pipeline.measurement.validity import why_invalid
-from pipeline.records import Interval, OnnxLimits
+from pipeline.records import Interval, OnnxSupport
 
 Kind = Literal["3x3", "1x1", "depthwise"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -61,11 +61,11 @@ def operator_ratios(
     listen(Stage(f"Measure layers on {agent.device.name}", len(cases)))
     for number, (kind, side, width) in enumerate(cases, 1):
         yield _measured(agent, kind, width, side)
-        listen(Step(number, f"{kind}, {width} channels, {side}×{side}"))
+        listen(StageProgress(number, f"{kind}, {width} channels, {side}×{side}"))
 
 
 def _measured(agent: Agent, kind: Kind, width: int, side: int) -> OperatorRatio:
-    model = layers(kind, width, side, agent.limits)
+    model = layers(kind, width, side, agent.onnx_support)
     graph = ValueGraph(model)
     placement = place(graph)
     clipped = {node.output[0] for node in graph.nodes if node.op_type == "Relu"}
@@ -81,7 +81,7 @@ def _measured(agent: Agent, kind: Kind, width: int, side: int) -> OperatorRatio:
     return OperatorRatio(kind=kind, width=width, side=side, ratio=ratio, float32_ms=found.reference_p50_ms)
 
 
-def layers(kind: Kind, width: int, side: int, limits: OnnxLimits) -> onnx.ModelProto:
+def layers(kind: Kind, width: int, side: int, limits: OnnxSupport) -> onnx.ModelProto:
     """Return a float32 file of equal layers, each with ReLU."""
     kernel, groups = (1, 1) if kind == "1x1" else (3, width if kind == "depthwise" else 1)
     random = np.random.RandomState(0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.data import DataSet
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import DataError, DeviceError, ExportError, ModelError
-from pipeline.evaluation.device_bench import WHOLE, longer, part_of, require_int8
+from pipeline.evaluation.device_bench import WHOLE, longer, one_process_of, require_int8
 from pipeline.events import Listener, Note, Stage, unheard
 from pipeline.export.onnx.exporter import read
 from pipeline.export.quantization.host_model import HostModel
@@ -100,9 +100,9 @@ def quantize_model(
     _require_usable_runtime(agent, shown)
     listen(Stage(f"Prepare {shown}"))
     float_model = prepare(read(model, None, name=shown), shown=shown)
-    float_model.ir_version = min(float_model.ir_version, agent.limits.ir)
+    float_model.ir_version = min(float_model.ir_version, agent.onnx_support.ir)
     parent = float_model.SerializeToString(deterministic=True)
-    read(parent, agent.limits, name=shown)
+    read(parent, agent.onnx_support, name=shown)
     shape = _fitting_shape(float_model, parent, data, shown)
     example = _calibration_images(data, images)
     listen(Stage(f"Calibrate with {len(example)} training images"))
@@ -143,10 +143,10 @@ def _require_usable_runtime(agent: Agent, shown: str) -> None:
             f"{shown} becomes an INT8 file for ONNX Runtime, and {device.name} runs {device.runtime}; name a device "
             "with runtime: onnxruntime in the inventory, or give that board a second entry there"
         )
-    if agent.limits.opset < OLDEST_OPSET:
+    if agent.onnx_support.opset < OLDEST_OPSET:
         raise ModelError(
-            f"{device.name} loads ONNX up to opset {agent.limits.opset}; INT8 by channel needs {OLDEST_OPSET}: bring a "
-            "newer onnxruntime to the board"
+            f"{device.name} loads ONNX up to opset {agent.onnx_support.opset}; INT8 by channel needs {OLDEST_OPSET}: "
+            "bring a newer onnxruntime to the board"
         )
 
 
@@ -212,7 +212,7 @@ def _fastest(
 
 def _measured(model: bytes, parent: bytes, agent: Agent) -> Measurement:
     """Return a file's figures beside its parent's, in several processes."""
-    each = part_of(longer(agent.settings_for(agent.device.measure), WHOLE))
+    each = one_process_of(longer(agent.settings_for(agent.device.measure), WHOLE))
     parts = []
     for _ in range(each.processes):
         part = measure_with_retries(

@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.errors import ModelError
 from pipeline.models.checkpoints import load_weights
 from pipeline.models.safetensors_io import weights_bytes
-from pipeline.pruning.dependency.dependency_graph import Coupling, dependency_graph
+from pipeline.pruning.dependency.dependency_graph import DependencyGraph, dependency_graph
 from pipeline.pruning.surgery.prune import Ranking, kept_channels, without
 from pipeline.pruning.surgery.weight_sparsity import set_to_zero
 from pipeline.pruning.trace import recordings
@@ -64,12 +64,12 @@ def apply_recipe(
         _require_same(dependency_graph(network, images), cut, f"cut {number} of {len(recipe.cuts)}")
         if number == 1:  # the groups say better what is other
             _require_parameters(network, recipe)
-        told = cut if rank is None else _ranked_anew(cut, rank(network, _space(cut), cut))
-        before, units = network, _surplus(told)
-        network = without(before, units, told.removed_blocks, images)
-        set_to_zero(network, told.zeros)
-        after_cut(network, before, told, kept_channels(before, units, images))
-        cuts.append(told)
+        own = cut if rank is None else _ranked_anew(cut, rank(network, _space(cut), cut))
+        before, units = network, _surplus(own)
+        network = without(before, units, own.removed_blocks, images)
+        set_to_zero(network, own.zeros)
+        after_cut(network, before, own, kept_channels(before, units, images))
+        cuts.append(own)
     applied = replace(recipe, cuts=tuple(cuts), weights_sha256=weights, versions=_versions())
     return Applied(laid_out(network), applied)
 
@@ -162,7 +162,7 @@ def _require_parameters(network: fx.GraphModule, recipe: Recipe) -> None:
         )
 
 
-def _require_same(here: Coupling, cut: Cut, shown: str) -> None:
+def _require_same(here: DependencyGraph, cut: Cut, shown: str) -> None:
     """Raise ModelError unless the network has the groups, of as many channels, and the blocks that the recipe cuts."""
     blocks = {block.name for block in here.blocks}
     differences = [difference for group in cut.groups for difference in _differences(here, group)]
@@ -175,18 +175,18 @@ def _require_same(here: Coupling, cut: Cut, shown: str) -> None:
         )
 
 
-def _differences(here: Coupling, told: GroupCut) -> Iterable[str]:
+def _differences(here: DependencyGraph, wanted: GroupCut) -> Iterable[str]:
     """Yield what is other about a group; its name is its first layer's."""
-    group = here.groups.get(told.name)
+    group = here.groups.get(wanted.name)
     if group is None:
-        yield f"it has no group {told.name!r}"
+        yield f"it has no group {wanted.name!r}"
         return
-    if group.units != told.units:
-        yield f"{told.name!r} has {group.units} channels to choose from, the recipe's {told.units}"
-    layers = here.makers[told.name]
-    if other := sorted(set(layers) ^ set(told.layers)):
+    if group.units != wanted.units:
+        yield f"{wanted.name!r} has {group.units} channels to choose from, the recipe's {wanted.units}"
+    layers = here.makers[wanted.name]
+    if other := sorted(set(layers) ^ set(wanted.layers)):
         whose = "only here" if other[0] in layers else "only in the recipe"
-        yield f"{other[0]!r} shares the channels of {told.name!r} {whose}"
+        yield f"{other[0]!r} shares the channels of {wanted.name!r} {whose}"
 
 
 def _versions() -> dict[str, str]:

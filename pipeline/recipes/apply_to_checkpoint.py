@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from pipeline.config import CriterionConfig, EvaluationConfig, RecoveryConfig
+from pipeline.config import CriterionConfig, EvaluationConfig, FineTuningConfig
 from pipeline.data import DataSet, load_data
-from pipeline.devices.compatibility import limits_of
+from pipeline.devices.compatibility import onnx_support_of
 from pipeline.errors import DataError, ModelError
 from pipeline.export.format import INPUT, open_format
 from pipeline.models import load_model
@@ -27,8 +27,8 @@ from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
 from pipeline.records import SearchSpace, channel_sparsity, layout
 
-_EVALUATION, _RECOVERY = EvaluationConfig(), RecoveryConfig()
-"""As many images as a run takes unless it is told otherwise."""
+_EVALUATION, _FINE_TUNING = EvaluationConfig(), FineTuningConfig()
+"""As many images as a run takes by default."""
 _EXAMPLES = 8
 
 
@@ -76,14 +76,14 @@ class AppliedCheckpoint:
     base: Sized
     pruned: Sized
     accuracy: Accuracy | None
-    asked: ApplyRequest
-    told: Recipe
+    request: ApplyRequest
+    original: Recipe
     """As it was read."""
 
     @property
     def same_weights(self) -> bool:
         """The checkpoint is the one that the recipe was made with."""
-        return self.recipe.weights_sha256 == self.told.weights_sha256
+        return self.recipe.weights_sha256 == self.original.weights_sha256
 
     @property
     def recovery(self) -> Literal["none", "batch norm re-estimated", "layers fitted to the cut"]:
@@ -95,49 +95,49 @@ class AppliedCheckpoint:
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of it, as JSON values."""
-        asked, told, seen = self.asked, self.told, self.accuracy
+        request, original, seen = self.request, self.original, self.accuracy
         return {
-            "classes": told.classes,
+            "classes": original.classes,
             "input": {
                 "name": INPUT,
-                "shape": list(told.input_shape),
-                "layout": layout(told.input_shape),
+                "shape": list(original.input_shape),
+                "layout": layout(original.input_shape),
                 "type": "float32",
             },
-            "recipe": {"source": told.source, "rank": asked.rank, "same_weights": self.same_weights},
+            "recipe": {"source": original.source, "rank": request.rank, "same_weights": self.same_weights},
             "figures": {
                 "base": asdict(self.base),
                 "pruned": asdict(self.pruned),
                 "channel_sparsity": channel_sparsity(self.base.channels, self.pruned.channels),
             },
-            "accuracy": None if seen is None else {"data": asked.data, "split": "search", **asdict(seen)},
+            "accuracy": None if seen is None else {"data": request.data, "split": "search", **asdict(seen)},
             "recovery": self.recovery,
             "versions": dict(self.recipe.versions),
         }
 
 
-def apply_to_checkpoint(asked: ApplyRequest, on_note: Callable[[str], None]) -> AppliedCheckpoint:
+def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -> AppliedCheckpoint:
     """Cut the checkpoint as the recipe says.
 
     Raises:
         UserError: recipe, model, weights or data cannot be used or do not fit together.
         CandidateError: the network cannot be cut, or not be written in the format.
     """
-    recipe = read_recipe(asked.recipe)
-    data = None if asked.data is None else _data(asked.data, recipe)
+    recipe = read_recipe(request.recipe)
+    data = None if request.data is None else _data(request.data, recipe)
     model = load_model(
-        asked.model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=asked.weights,
-        weights_key=asked.weights_key,
+        request.model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=request.weights,
+        weights_key=request.weights_key,
     )  # fmt: skip
     example = example_of(recipe) if data is None else next(data.train.batches(_EXAMPLES))[0]
     base = _traced(model, recipe, example)
     on_note("cutting")
     applied = apply_recipe(
         model, recipe, example=example, after_cut=_recovering(data),
-        rank=_ranking(recipe, data, example) if asked.rank == "criterion" else None,
+        rank=_ranking(recipe, data, example) if request.rank == "criterion" else None,
     )  # fmt: skip
-    on_note(f"writing {asked.format}")
-    format = open_format(asked.format, base, example, limits=limits_of(""), on_note=on_note)
+    on_note(f"writing {request.format}")
+    format = open_format(request.format, base, example, support=onnx_support_of(""), on_note=on_note)
     file, weights = format.file(applied.network), weights_bytes(applied.network)
     return AppliedCheckpoint(
         recipe=applied.recipe,
@@ -145,8 +145,8 @@ def apply_to_checkpoint(asked: ApplyRequest, on_note: Callable[[str], None]) -> 
         base=_sized(base, example, format.file(base)),
         pruned=_sized(applied.network, example, file),
         accuracy=None if data is None else _accuracy(base, applied.network, data),
-        asked=asked,
-        told=recipe,
+        request=request,
+        original=recipe,
     )
 
 
@@ -186,8 +186,8 @@ def _recovering(data: DataSet | None) -> AfterCut:
         if cut.zeros:
             reestimate_batch_norm(network, data.train.batches(BATCH, limit=_EVALUATION.batch_norm_images))
         else:
-            batches = data.train.batches(BATCH, limit=_RECOVERY.reconstruction_images)
-            reconstruct(network, TargetActivations(before, batches, _RECOVERY.reconstruction_places), kept)
+            batches = data.train.batches(BATCH, limit=_FINE_TUNING.reconstruction_images)
+            reconstruct(network, TargetActivations(before, batches, _FINE_TUNING.reconstruction_samples), kept)
 
     return recover
 

@@ -127,8 +127,8 @@ def cut_of(
 def to_text(recipe: Recipe) -> str:
     """Return a recipe as JSON."""
     plain = serialization.dump(recipe)
-    for cut, told in zip(recipe.cuts, plain["cuts"], strict=True):
-        told["removed_blocks"] = list(cut.removed_blocks)  # for the reader: it follows from the groups
+    for cut, written in zip(recipe.cuts, plain["cuts"], strict=True):
+        written["removed_blocks"] = list(cut.removed_blocks)  # for the reader: it follows from the groups
     version = VERSION if any(cut.zeros for cut in recipe.cuts) else 1
     return serialization.to_text({"recipe": version, **plain}) + "\n"
 
@@ -144,7 +144,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         text = read_text(file, LIST_BYTES)
     except FileNotFoundError as error:
-        where = f"the folder {path} holds no {RECIPE}" if folder else f"no recipe {path}"
+        where = f"the folder {path} holds no {RECIPE}" if folder else f"no such file: {path}"
         raise ConfigError(f"{where}; give a {RECIPE}, or the folder that `pipeline pull` wrote it to") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the recipe {file} cannot be read: {first_line(error)}; pull it again") from error
@@ -159,7 +159,7 @@ def parse(text: str, *, shown: str = "the recipe") -> Recipe:
         raise ConfigError(f"{shown} is damaged: {first_line(error)}; pull it again") from error
     version = plain.get("recipe") if isinstance(plain, dict) else None
     if not isinstance(version, int):
-        raise ConfigError(f'{shown} is no recipe: it does not begin with "recipe": 1; give a {RECIPE}')
+        raise ConfigError(f"{shown} is not a recipe file: missing key `recipe`; give a {RECIPE}")
     if version > VERSION:
         raise ConfigError(
             f"{shown} is of version {version}, this program reads up to {VERSION}: bring a newer one "
@@ -197,10 +197,10 @@ def _require_images(recipe: Recipe, shown: str) -> None:
 def _require_sense(cut: Cut, shown: str) -> None:
     for name, share in cut.zeros.items():
         if not 0 <= share <= 1:
-            raise ConfigError(f"{shown}, zeros of {name!r}: {share!r} is no share; give a number from 0 to 1")
+            raise ConfigError(f"{shown}, zeros of {name!r} must be between 0 and 1, got {share!r}")
     names = [group.name for group in cut.groups]
     if twice := _repeated(names):
-        raise ConfigError(f"{shown}: group {twice[0]!r} stands there twice; each group is cut once")
+        raise ConfigError(f"{shown}: duplicate group {twice[0]!r}; each group is cut once")
     removed = {group.bypass for group in cut.groups if group.level == 100}
     for group in cut.groups:
         where = f"{shown}, group {group.name!r}"

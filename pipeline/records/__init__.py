@@ -6,7 +6,7 @@ from pipeline.records.device import (
     DeviceFacts,
     LockSettings,
     MeasureSettings,
-    OnnxLimits,
+    OnnxSupport,
     PowerSettings,
     SshAddress,
 )
@@ -45,7 +45,7 @@ __all__ = [
     "LockSettings",
     "MeasureSettings",
     "Measurement",
-    "OnnxLimits",
+    "OnnxSupport",
     "Positive",
     "PositiveOnceFloat",
     "Power",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field
 
 REPLAY = "replay"
 """The kind of every device that is played back, whatever its profile is called."""
@@ -66,7 +68,9 @@ class MeasureSettings:
     """A measurement begins no hotter than the session's temperature and this much."""
     settle_s: float = 0.0
     """How long to wait for that; then the session's temperature is the new, higher one."""
-    others_cores: float | None = None
+    max_background_cores: Annotated[
+        float | None, Field(validation_alias=AliasChoices("max_background_cores", "others_cores"))
+    ] = None
     """Cores that other programs may keep busy before a measurement is invalid; None: as many as do no harm."""
 
 
@@ -102,14 +106,16 @@ class Device:
     """Kept channels are rounded up to a multiple of this; None: from the processor the agent reports."""
     onnx_max_opset: int | None = None
     onnx_max_ir: int | None = None
-    """Pinned limits; None: from the runtime's version the agent reports."""
+    """What the inventory says of the runtime; None: from the runtime's version that the agent reports."""
     power: PowerSettings = field(default_factory=PowerSettings)
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     max_upload_mb: float = 500.0
     tags: tuple[str, ...] = ()
     user_groups: tuple[str, ...] = ()
     """Unix groups that the user must be in on a board of this kind."""
-    fixes: Mapping[str, str] = field(default_factory=dict)
+    fixes: Annotated[Mapping[str, str], Field(validation_alias=AliasChoices("fixes", "mends"))] = field(
+        default_factory=dict
+    )
     """What to do on a board of this kind when a check fails: the check's name → a command or a sentence."""
 
 
@@ -152,7 +158,7 @@ class DeviceFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxLimits:
+class OnnxSupport:
     """The newest ONNX that a device's runtime loads."""
 
     opset: int

@@ -57,4 +57,4 @@ Positive = Annotated[Interval, Predicate(lambda interval: interval.positive)]
 PositiveOnceFloat = Annotated[Positive, BeforeValidator(_widened)]
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
-"""What a record cannot be otherwise; whoever reads stored or sent ones (``serialization.load``) is told."""
+"""What a record cannot be otherwise; reading stored or sent ones (``serialization.load``) checks it."""

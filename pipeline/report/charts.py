@@ -141,7 +141,7 @@ def rewards(run: Contents) -> Chart | None:
     return Chart(
         name="rewards",
         title="Reward over trials",
-        note="Each trial's reward as the search was told it. A cross is a candidate that failed; it has no reward.",
+        note="Each trial's reward as the search received it. A cross is a candidate that failed; it has no reward.",
         traces=[trace for trace in traces if trace["x"]],
         layout={"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": "reward"}}},
     )

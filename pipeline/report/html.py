@@ -84,7 +84,7 @@ def _facts(run: Contents) -> str:
         "Status": run.status,
         **({"Time of the search": "; ".join(run.usage)} if run.usage else {}),
         **({"Drift": str(run.drift)} if run.drift else {}),
-        **{f"{metric} beside itself".capitalize(): spread for metric, spread in run.spreads.items()},
+        **{f"{metric} against itself".capitalize(): spread for metric, spread in run.spreads.items()},
         "Calibration of the device": run.calibration or "none",
     }
     return "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in named.items())

@@ -71,18 +71,18 @@ class ArtifactBuilder:
         self.context.listen(Stage(f"Measure the whole file of {name}"))
         key = f"{self.bench.round}:whole:{name}"
         kind = self.context.agent.device.format
-        found = self.bench.whole(model, key, kind=kind)
+        found = self.bench.measure_file(model, key, kind=kind)
         if name.endswith(FULL) or certainly_meets(found, self.limits) or certainly_misses(found, self.limits):
             return found
         self.context.listen(Stage(f"Measure {name} once more: too near the target to tell"))
-        return self.bench.whole(model, key, looks=2, kind=kind)
+        return self.bench.measure_file(model, key, looks=2, kind=kind)
 
     def _parent(self, file: bytes | None, name: str) -> FloatParent | None:
         """Return the float32 file's own figures, of the one that is handed over."""
         if file is None or not name.endswith(FULL):
             return None
         self.context.listen(Stage(f"Measure the float32 file of {name}"))
-        found = self.bench.whole(
+        found = self.bench.measure_file(
             file, f"{self.bench.round}:whole:{name}:float32", kind=self.context.agent.device.format
         )
         return FloatParent(size_bytes=len(file), measurement=found)

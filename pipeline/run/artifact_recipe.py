@@ -50,24 +50,24 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
     if not found:
         ids = ", ".join(a.id for a in artifacts)
         there = f"it has: {ids}" if ids else "it has none yet"
-        fix = "" if store.status == "finished" else f"; to go on with it: pipeline run --resume {store.id}"
+        fix = "" if store.status == "finished" else f"; to resume it: pipeline run --resume {store.id}"
         raise RunNotFoundError(f"run {store.id} ({store.status}) has no artifact {wanted!r}; {there}{fix}")
     return found
 
 
 def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
     """Return what a bundle says of where its network came from; the space is the one that its round cut."""
-    told, classes, versions = store.required(INPUT), store.required(CLASSES), store.required(VERSIONS)
+    network_input, classes, versions = store.required(INPUT), store.required(CLASSES), store.required(VERSIONS)
     config = store.required(CONFIG)
-    fitting = told.get("fitting") or {}
+    fitting = network_input.get("fitting") or {}
     return BundleFacts(
         run_id=store.id,
         classes=tuple(classes),
         input=NetworkInput(
-            name=told["name"],
-            shape=tuple(told["shape"]),
-            mean=tuple(told["mean"]),
-            std=tuple(told["std"]),
+            name=network_input["name"],
+            shape=tuple(network_input["shape"]),
+            mean=tuple(network_input["mean"]),
+            std=tuple(network_input["std"]),
             resize=fitting.get("resize"),
             interpolation=fitting.get("interpolation", "bilinear"),
         ),

@@ -37,7 +37,7 @@ class Base:
     """The network as the user brought it, its skeleton, and what it answers and costs on the device."""
 
     network: fx.GraphModule
-    probe: bytes
+    skeleton: bytes
     figures: Figures
 
     def figure(self, metric: Metric) -> float:
@@ -69,8 +69,10 @@ def may_have_seen(figures: Figures, config: RunConfig) -> bool:
 def make_base(context: Context, model: nn.Module) -> Base:
     """Return the base model of a new or resumed run; weights and figures are kept in the store."""
     network = _network(context, model)
-    probe = context.format.probe(network)
-    return Base(network=network, probe=probe.data, figures=_figures(context, network, probe.size_bytes, probe.data))
+    skeleton = context.format.skeleton(network)
+    return Base(
+        network=network, skeleton=skeleton.data, figures=_figures(context, network, skeleton.size_bytes, skeleton.data)
+    )
 
 
 def _network(context: Context, model: nn.Module) -> fx.GraphModule:
@@ -93,18 +95,18 @@ def _network(context: Context, model: nn.Module) -> fx.GraphModule:
 
 
 def _train(context: Context, model: nn.Module) -> None:
-    told = context.config.base_training
-    settings = settings_of(told, epochs=told.epochs, seed=context.config.seed)
+    section = context.config.base_training
+    settings = settings_of(section, epochs=section.epochs, seed=context.config.seed)
     title = "Train a base model (no weights given)"
     train_with_checkpoints(context, model, context.data.train, settings, name=_TRAINING, title=title)
 
 
-def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes) -> Figures:
+def _figures(context: Context, network: fx.GraphModule, size: int, skeleton: bytes) -> Figures:
     store = context.store
     if known := store.get(BASE):
         return known
     context.listen(Stage("Measure the base model"))
-    measures, bench = measures_of(network, context.example), Bench(context.agent, store, probe)
+    measures, bench = measures_of(network, context.example), Bench(context.agent, store, skeleton)
     figures = Figures(
         search_accuracy=accuracy(network, context.data.search, context.config.evaluation.search_images),
         test_accuracy=None, **asdict(measures),
@@ -119,7 +121,7 @@ def _figures(context: Context, network: fx.GraphModule, size: int, probe: bytes)
              f"{measures.macs / 1e6:.1f} M MACs")
     )  # fmt: skip
     for metric, spread in bench.spreads.items():
-        context.listen(Note(f"the base model beside itself, {metric}: {spread}"))
+        context.listen(Note(f"the base model against itself, {metric}: {spread}"))
     if may_have_seen(figures, context.config):
         context.listen(Note(_SEEN))
     return figures

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import fx
 
-from pipeline.evaluation.cut_profiling import Probed
+from pipeline.evaluation.cut_profiling import CutProfile
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
 from pipeline.export.format import FLOAT32
@@ -34,25 +34,25 @@ _DEVIATIONS = 1.96
 """Half a 95 % interval in standard deviations."""
 
 
-def channel_step(context: Context, network: fx.GraphModule, base_probe: bytes) -> int:
+def channel_step(context: Context, network: fx.GraphModule, base_skeleton: bytes) -> int:
     """Return what kept channels are rounded up to: as the inventory says, else as measured, once in a run.
 
-    Where the run does without that measurement (``cuts: {step: processor}``), it is what the processor suggests.
+    Where the run does without that measurement (``pruning: {step: processor}``), it is what the processor suggests.
 
     Raises:
-        DeviceError, MeasureError: as ``Bench.probe``.
+        DeviceError, MeasureError: as ``Bench.measure_skeleton``.
     """
     agent, store = context.agent, context.store
     if agent.device.channel_step is not None:
         return agent.device.channel_step
-    if context.config.cuts.step == "processor":
+    if context.config.pruning.step == "processor":
         suggested = min(COARSEST, agent.channel_step)
         context.listen(Note(f"channels are kept in steps of {suggested}, as {agent.device.name}'s processor suggests"))
         return suggested
     known = store.get(CHANNEL_STEP)
     if known is None:
         context.listen(Stage("Find the board's channel step"))
-        known = _measured(context, network, Bench(agent, store, base_probe))
+        known = _measured(context, network, Bench(agent, store, base_skeleton))
         context.listen(Note(f"channels are kept in steps of {known}, as measured on {agent.device.name}"))
         store.set(CHANNEL_STEP, known)
     return known
@@ -62,7 +62,7 @@ def found_step(saves: Callable[[int], float | None], first: int) -> int:
     """Return the finest step that pays, looked for from ``first`` on by doubling and halving.
 
     Args:
-        saves: the time saved over the MACs saved with so many channels off every group; None: cannot be told.
+        saves: the time saved over the MACs saved with so many channels off every group; None: not known.
         first: what the processor's vectors suggest; it stays where no step pays (a network whose time does not go with
             its width tells nothing of the board's step).
 
@@ -86,12 +86,12 @@ def found_step(saves: Callable[[int], float | None], first: int) -> int:
     return step
 
 
-def without_plateaus(space: SearchSpace, probed: Probed) -> SearchSpace:
+def without_plateaus(space: SearchSpace, profile: CutProfile) -> SearchSpace:
     """Return the space without the levels that save nothing over the next shallower one that is legal.
 
     A group's deepest cut and its removal always stay: whether a plan needs them, the search will tell.
     """
-    return replace(space, groups=tuple(_shaped(space, probed, i) for i in range(len(space.groups))))
+    return replace(space, groups=tuple(_shaped(space, profile, i) for i in range(len(space.groups))))
 
 
 def saves_nothing(before: Interval, after: Interval, expected: float) -> bool:
@@ -102,7 +102,7 @@ def saves_nothing(before: Interval, after: Interval, expected: float) -> bool:
     >>> one = Interval(1.0, 1.0, 1.0)
     >>> saves_nothing(one, Interval(0.995, 0.99, 1.0), 0.05), saves_nothing(one, Interval(0.96, 0.95, 0.97), 0.05)
     (True, False)
-    >>> saves_nothing(one, Interval(0.997, 0.95, 1.04), 0.02)  # cannot be told
+    >>> saves_nothing(one, Interval(0.997, 0.95, 1.04), 0.02)  # too uncertain
     False
     """
     saved = before.value - after.value
@@ -110,13 +110,13 @@ def saves_nothing(before: Interval, after: Interval, expected: float) -> bool:
     return saved < PAYS * expected and saved + error < expected / 2
 
 
-def _shaped(space: SearchSpace, probed: Probed, i: int) -> Group:
-    group, uncut = space.groups[i], probed.latency(space, i, 0)
+def _shaped(space: SearchSpace, profile: CutProfile, i: int) -> Group:
+    group, uncut = space.groups[i], profile.latency(space, i, 0)
     cuts = [level for level in group.levels if level != 100]
     legal = {0: group.kept[0]}
     last = 0
     for level in cuts[1:]:
-        before, after = (probed.latency(space, i, one) for one in (last, level))
+        before, after = (profile.latency(space, i, one) for one in (last, level))
         expected = (group.kept[last] - group.kept[level]) / group.channels * group.macs / space.macs
         expected *= uncut.value if uncut else 1.0
         if level == cuts[-1] or before is None or after is None or not saves_nothing(before, after, expected):
@@ -126,15 +126,15 @@ def _shaped(space: SearchSpace, probed: Probed, i: int) -> Group:
 
 
 def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
-    cuts = context.config.cuts
-    space = search_space(network, context.example, step=1, protect=cuts.protect, minimum=cuts.minimum)
+    pruning = context.config.pruning
+    space = search_space(network, context.example, step=1, protect=pruning.protect, minimum=pruning.min_channels)
     whole, uncut = weigh(network, context.example).macs, _uncut(context)
 
     def saves(step: int) -> float | None:
-        context.stop_if_asked()
+        context.stop_if_requested()
         narrow = cut(network, space, _narrowed(space, step), _in_order(space), context.example)
         macs = weigh(narrow, context.example).macs
-        found = bench.probe(f"step {step}", lambda: context.format.probe(narrow))
+        found = bench.measure_skeleton(f"step {step}", lambda: context.format.skeleton(narrow))
         if found is None or found.ratio is None or macs == whole:
             return None
         return (1 - found.ratio.value / uncut) / (1 - macs / whole)

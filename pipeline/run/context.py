@@ -12,7 +12,7 @@ from pipeline.config import RunConfig
 from pipeline.data import DataSet
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import StoppedError
-from pipeline.events import Listener, Step
+from pipeline.events import Listener, StageProgress
 from pipeline.export.format import Format
 from pipeline.store import Store
 from pipeline.store.facts import TUNING
@@ -46,16 +46,16 @@ class Context:
         """Whether this run is one of several that are compared by the validation split, which none trains on then."""
         return self.store.get(TUNING) is not None
 
-    def stop_if_asked(self) -> None:
+    def stop_if_requested(self) -> None:
         """Raise StoppedError where the user asked to stop."""
         if self.stopping():
-            raise StoppedError("stopped as asked; everything measured so far is kept")
+            raise StoppedError("stopped as requested; everything measured so far is kept")
 
-    def step(self, done: int, note: str = "") -> None:
+    def report_progress(self, done: int, note: str = "") -> None:
         """Say how far the stage has come, unless the user asked to stop."""
-        self.stop_if_asked()
-        self.listen(Step(done, note))
+        self.stop_if_requested()
+        self.listen(StageProgress(done, note))
 
     def train_step(self, step: int, _: int, loss: float) -> None:
         """Say how far a training has come; what ``fine_tune`` calls after each step."""
-        self.step(step, f"loss {loss:.3f}")
+        self.report_progress(step, f"loss {loss:.3f}")

@@ -35,7 +35,7 @@ def verify(context: Context, model: bytes) -> VerifiedAccuracy:
 
 
 def _verified(context: Context, model: bytes) -> VerifiedAccuracy:
-    images, labels = next(context.data.val.batches(context.config.recovery.verify_images))
+    images, labels = next(context.data.val.batches(context.config.fine_tuning.verify_images))
     context.listen(Stage(f"Verify on the device with {len(labels)} images"))
     try:
         there_said = context.agent.verify(model, images.numpy(), context.agent.device.format)

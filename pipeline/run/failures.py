@@ -54,7 +54,7 @@ class Failures:
         if len({kind_of(error) for _, error in row}) == 1:
             name, error = row[0]
             raise CandidateError(
-                f"the last {len(row)} finalists failed alike, so the fault is hardly theirs, and no other candidate is "
+                f"the same error in {len(row)} consecutive finalists: it is systematic, so no other candidate is "
                 f"tried; the first of them was {name}: {error}"
             )
 

@@ -30,7 +30,7 @@ from pipeline.training.settings import FineTuning, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finals:
+class Finalists:
     """What turns a round's best trials into artifacts; each finished one is in the store at once."""
 
     context: Context
@@ -64,12 +64,12 @@ class Finals:
         assert trial.measurement is not None
         if certainly_meets(trial.measurement, self.limits):
             return trial
-        self.context.stop_if_asked()
+        self.context.stop_if_requested()
         self.context.listen(Stage(f"Measure candidate {trial.index} longer: too near the target to tell"))
-        again = self.bench.again(self.builder.probe(trial.plan.levels))
+        again = self.bench.remeasure(self.builder.skeleton(trial.plan.levels))
         measured = trial.measurement if why_invalid(again) else again
-        told = f"candidate {trial.index} misses the target, measured longer"
-        meets = self._meets(measured, trial.candidate.size_bytes, trial.candidate.sparsity, told)
+        problem = f"candidate {trial.index} misses the target, measured longer"
+        meets = self._meets(measured, trial.candidate.size_bytes, trial.candidate.sparsity, problem)
         return replace(trial, measurement=measured) if meets else None
 
     def train_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
@@ -78,7 +78,7 @@ class Finals:
         Its weights are stored; a rung that was finished before the run was resumed is not trained again.
         """
         context, name = self.context, self.training(trial, rungs, number)
-        context.stop_if_asked()
+        context.stop_if_requested()
         if known := context.store.get(RUNG.of(name)):
             return known["validation_accuracy"]
         network = self._before(trial, rungs, number)
@@ -125,15 +125,15 @@ class Finals:
         last = self.bench.round == config.rounds and not self.context.compared
         network = self.network(brief)
         images = data.everything_but_test() if last else data.train
-        told = config.recovery
-        settings = settings_of(told, epochs=told.epochs, min_steps=told.min_steps, seed=config.seed)
+        section = config.fine_tuning
+        settings = settings_of(section, epochs=section.epochs, min_steps=section.min_steps, seed=config.seed)
         title = f"Fine-tune the chosen one, {brief.trial}"
         self._train(name, network, brief.plan, images, settings, title, unseen=not last)
         # Splits that have been trained on say nothing any more: there the brief one's figures stay.
         validation = brief.validation_accuracy if last else self._validated(network)
         artifact = replace(brief, id=name, validation_accuracy=validation)
         full = self.artifacts.build(artifact, network, brief.after.search_accuracy if last else None)
-        self._tell_of_a_miss(full)
+        self._warn_of_miss(full)
         return full
 
     def meets_targets(self, artifact: Artifact) -> bool:
@@ -143,13 +143,13 @@ class Finals:
         that no luck is in the figures that the user is given.
         """
         after = artifact.after
-        told = f"finalist {artifact.trial} misses the target as a whole file"
-        return self._meets(after.measurement, after.size_bytes, after.sparsity, told)
+        problem = f"finalist {artifact.trial} misses the target as a whole file"
+        return self._meets(after.measurement, after.size_bytes, after.sparsity, problem)
 
     def announce(self, scores: Mapping[str, float]) -> None:
         """Say how finalists compare on the validation split, the best first."""
-        told = ", ".join(f"{name} {score:.1%}" for name, score in sorted(scores.items(), key=lambda s: -s[1]))
-        self.context.listen(Note(f"on the validation split: {told}"))
+        ranked = ", ".join(f"{name} {score:.1%}" for name, score in sorted(scores.items(), key=lambda s: -s[1]))
+        self.context.listen(Note(f"on the validation split: {ranked}"))
 
     def network(self, artifact: Artifact) -> fx.GraphModule:
         """Return an artifact's network with its stored weights."""
@@ -176,7 +176,7 @@ class Finals:
 
     def _known(self, name: str) -> Artifact | None:
         """Return an artifact that was finished before the run was resumed."""
-        self.context.stop_if_asked()
+        self.context.stop_if_requested()
         return next((a for a in self.context.store.artifacts() if a.id == name), None)
 
     def _train(
@@ -197,21 +197,21 @@ class Finals:
             name=name, title=title, teacher=self.base.network, unseen=unseen, hold_zeros=bool(plan.zeros),
         )  # fmt: skip
 
-    def _tell_of_a_miss(self, full: Artifact) -> None:
+    def _warn_of_miss(self, full: Artifact) -> None:
         """Say where the fresh measurement of the chosen one lies beyond a target, as that of every second one at it."""
         after = full.after
-        if self._misses(after.measurement, after.size_bytes, after.sparsity):
+        if self._violation(after.measurement, after.size_bytes, after.sparsity):
             said = "measured afresh, the chosen one is beyond a target that it met when it was chosen"
-            self.context.listen(Note(f"{said}: {self._measured_beyond(after.measurement)}"))
+            self.context.listen(Note(f"{said}: {self._describe_violations(after.measurement)}"))
 
-    def _meets(self, measurement: Measurement, size_bytes: int, sparsity: float | None, told: str) -> bool:
-        """Return whether a network meets every target as measured beside the base model; if not, ``told`` is said."""
-        if self._misses(measurement, size_bytes, sparsity) == 0:
+    def _meets(self, measurement: Measurement, size_bytes: int, sparsity: float | None, problem: str) -> bool:
+        """Return whether a network meets every target as measured beside the base model; if not, says ``problem``."""
+        if self._violation(measurement, size_bytes, sparsity) == 0:
             return True
-        self.context.listen(Note(f"{told} ({self._measured_beyond(measurement) or 'too large'}): left out"))
+        self.context.listen(Note(f"{problem} ({self._describe_violations(measurement) or 'too large'}): left out"))
         return False
 
-    def _measured_beyond(self, measurement: Measurement) -> str:
+    def _describe_violations(self, measurement: Measurement) -> str:
         """Return what was measured beyond its target, with how sure it is."""
         return ", ".join(
             f"{ratio.value:.3f}× ± {ratio.half_width:.3f} of the base model's {metric}"
@@ -219,7 +219,7 @@ class Finals:
             if metric in self.limits and ratio.value > self.limits[metric]
         )
 
-    def _misses(self, measurement: Measurement, size_bytes: int, sparsity: float | None) -> float:
+    def _violation(self, measurement: Measurement, size_bytes: int, sparsity: float | None) -> float:
         require_comparable(measurement)
         size = size_bytes / self.base.figures.size_bytes
         return violation(relative_costs(measurement, size=size, sparsity=sparsity), self.limits)

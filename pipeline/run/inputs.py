@@ -15,7 +15,7 @@ from pipeline.data import DataSet, Splits, load_data
 from pipeline.data.presets import preset_of
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import ConfigError, ExportError, ModelError, TargetError, nearest
-from pipeline.events import Listener, Note, Stage, Step
+from pipeline.events import Listener, Note, Stage, StageProgress
 from pipeline.export.format import Format, open_format
 from pipeline.models import default_model, load_model
 from pipeline.models.load import dimensions_of
@@ -107,7 +107,8 @@ def load_run_data(
     return load_data(
         config.data, seed=config.seed, image_size=config.side, resize=config.resize,
         interpolation=config.interpolation, preset=None if splits else preset_of(config.weights, config.model),
-        signals=signals, mean=config.mean, std=config.std, max_corrupt=config.max_corrupt, splits=splits, listen=listen,
+        signals=signals, mean=config.mean, std=config.std, max_unreadable=config.max_unreadable, splits=splits,
+        listen=listen,
     )  # fmt: skip
 
 
@@ -141,9 +142,9 @@ def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
     network = inputs.network
     for sentence in notes(network).sentences():
         listen(Note(sentence))
-    cuts = inputs.config.cuts
-    step = agent.device.channel_step or 1  # where it is not told, it is measured later
-    space = search_space(network, inputs.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
+    pruning = inputs.config.pruning
+    step = agent.device.channel_step or 1  # where it is not known, it is measured later
+    space = search_space(network, inputs.example, step=step, protect=pruning.protect, minimum=pruning.min_channels)
     _require_groups(inputs.config, space)
     return format_of(inputs, agent, listen)
 
@@ -158,7 +159,7 @@ def format_of(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
     name = agent.device.format
     listen(Stage(f"Write the network as {name}"))
     try:
-        format = open_format(name, inputs.network, inputs.example, limits=agent.limits, on_note=_counted(listen))
+        format = open_format(name, inputs.network, inputs.example, support=agent.onnx_support, on_note=_counted(listen))
         format.file(inputs.network)
     except ExportError as error:
         raise ModelError(f"{error}; nothing was trained or pruned yet") from error
@@ -177,7 +178,7 @@ def _require_backbone(config: RunConfig, weights_known: bool) -> None:
 def _counted(listen: Listener) -> Callable[[str], None]:
     """Return what tells of each piece of a long preparation as one more step."""
     steps = itertools.count(1)
-    return lambda note: listen(Step(next(steps), note))
+    return lambda note: listen(StageProgress(next(steps), note))
 
 
 def _require_scores(network: fx.GraphModule, example: Tensor, data: DataSet) -> None:

@@ -26,7 +26,7 @@ Measure = Callable[[Built], tuple[Measurement, bool]]
 """Returns the measurement and whether it was known already."""
 Judge = Callable[[Trial], Trial]
 """Adds reward, terms and feasibility."""
-Begun = tuple[Strategy, Trial, Future["Outcome"] | None]
+Started = tuple[Strategy, Trial, Future["Outcome"] | None]
 """Who asked for it, and hears what comes of it."""
 
 
@@ -68,33 +68,33 @@ def search(
     """Yield ``trials`` trials, numbered from ``first``; a failed candidate is a trial with a failure.
 
     Args:
-        known: trials of an earlier part of this run, by index: told to the strategy, not tried again.
+        known: trials of an earlier part of this run, by index: passed to the strategy, not tried again.
         given: plans of the first trials, which the strategy is not asked for, nor told of.
-        lookahead: how many candidates are begun before the last one is through.
-        stopping: True ends the search after the trials that are begun.
+        lookahead: how many candidates are started before the last one is through.
+        stopping: True ends the search after the trials that are pending.
         watch: notes what new trials spend their time on.
 
     Raises:
         DeviceError: the device was lost for good; every yielded trial stands.
     """
     known, watch = known or {}, watch or Watch()
-    begun: deque[Begun] = deque()
+    pending: deque[Started] = deque()
     device = ThreadPoolExecutor(1, thread_name_prefix="device")
     try:
         for index in range(first, first + trials):
             if stopping():
                 break
             asker = _Given(given[index - first]) if index - first < len(given) else strategy
-            begun.append((asker, *_begin(index, asker, build, measure, known, device, watch)))
-            while len(begun) > lookahead:
-                yield _conclude(*begun.popleft(), judge)
-        while begun:
-            yield _conclude(*begun.popleft(), judge)
+            pending.append((asker, *_start_trial(index, asker, build, measure, known, device, watch)))
+            while len(pending) > lookahead:
+                yield _finish_trial(*pending.popleft(), judge)
+        while pending:
+            yield _finish_trial(*pending.popleft(), judge)
     finally:
         device.shutdown(cancel_futures=True)  # what is queued behind a lost device would only fail as well
 
 
-def _begin(
+def _start_trial(
     index: int,
     strategy: Strategy,
     build: Build,
@@ -131,11 +131,11 @@ def _timed(measure: Measure, built: Built, watch: Watch) -> Outcome:
     return Outcome(measured, time.perf_counter() - start)
 
 
-def _conclude(strategy: Strategy, trial: Trial, pending: Future[Outcome] | None, judge: Judge) -> Trial:
+def _finish_trial(strategy: Strategy, trial: Trial, pending: Future[Outcome] | None, judge: Judge) -> Trial:
     if pending is not None:
         outcome = pending.result()
         trial = _judged(replace(trial, seconds={**trial.seconds, "measure": outcome.seconds}), outcome, judge)
-    # What a failed trial was measured with, if it was, is kept for the record and nobody learns from it.
+    # What a failed trial was measured with, if it was, is logged but not passed to the strategy.
     strategy.tell(replace(trial, measurement=None) if trial.failure else trial)
     return trial
 

@@ -13,7 +13,7 @@ from pipeline.regular_file import WEIGHTS_BYTES, opened
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS, CODE, WEIGHTS_FILE
 
-if TYPE_CHECKING:  # torch takes seconds to import, and what has changed is told before
+if TYPE_CHECKING:  # torch takes seconds to import, and what has changed is reported before
     from pipeline.config import RunConfig
 
 

@@ -82,8 +82,10 @@ def _require_possible(context: Context) -> None:
         raise _Unfit(
             f"INT8 is written for ONNX Runtime, and {device.name} runs TensorRT; FP16 is its runtime option fp16"
         )
-    if context.agent.limits.opset < OLDEST_OPSET:
-        raise _Unfit(f"{device.name} loads ONNX up to opset {context.agent.limits.opset}, INT8 needs {OLDEST_OPSET}")
+    if context.agent.onnx_support.opset < OLDEST_OPSET:
+        raise _Unfit(
+            f"{device.name} loads ONNX up to opset {context.agent.onnx_support.opset}, INT8 needs {OLDEST_OPSET}"
+        )
 
 
 def _tried(context: Context, base: Base) -> PrecisionDecision:
@@ -134,9 +136,9 @@ def _judged(context: Context, base: Base) -> tuple[QuantizedFile, Judgement]:
 
 
 def _measured(context: Context, base: Base, float_layers: Sequence[str]) -> Measurement:
-    bench = Bench(context.agent, context.store, base.probe)
+    bench = Bench(context.agent, context.store, base.skeleton)
     try:
-        found = bench.again(_int8(context, float_layers).probe(base.network))
+        found = bench.remeasure(_int8(context, float_layers).skeleton(base.network))
     except CandidateError as error:
         raise _Unfit(str(error)) from error
     if why := why_invalid(found):

@@ -50,7 +50,7 @@ def build_problem(
         mode=config.mode,
         margin=PLANNING_MARGIN,
         norms=filter_norms(builder.base, builder.space, dependency_graph(builder.base, context.example).groups),
-        spreads=spreads(builder.base, config.cuts.protect) if "density" in limits else (),
+        spreads=spreads(builder.base, config.pruning.protect) if "density" in limits else (),
     )
 
 
@@ -60,13 +60,13 @@ def _planned(metric: Metric, limit: float) -> float:
 
 
 def _weights(config: RunConfig, space: SearchSpace) -> Weights:
-    told = config.reward
+    section = config.reward
 
     def each(name: str) -> list[float]:
-        own = [getattr(told.layers.get(group.name), name, None) for group in space.groups]
-        return [getattr(told, name) if weight is None else weight for weight in own]
+        own = [getattr(section.layers.get(group.name), name, None) for group in space.groups]
+        return [getattr(section, name) if weight is None else weight for weight in own]
 
     return Weights(
         alpha=each("alpha"), beta=each("beta"), gamma=each("gamma"), lambda_=each("lambda_"),
-        latency=told.latency, violation=told.violation,
+        latency=section.latency, violation=section.violation,
     )  # fmt: skip

@@ -30,7 +30,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def describe(context: Context) -> None:
+def store_provenance(context: Context) -> None:
     """Store what the run is made of; a resumed run stores it anew, since the device may have been updated."""
     store, data, agent = context.store, context.data, context.agent
     device = agent.device

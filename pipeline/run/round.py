@@ -24,7 +24,7 @@ from pipeline.records import Artifact, SearchSpace
 from pipeline.run.base_model import Base
 from pipeline.run.channel_step import channel_step, without_plateaus
 from pipeline.run.context import Context
-from pipeline.run.finalists import Finals
+from pipeline.run.finalists import Finalists
 from pipeline.run.inputs import STRATEGIES
 from pipeline.run.problem import build_problem
 from pipeline.run.search_stage import Search
@@ -44,19 +44,19 @@ def prune_once(
     """
     store = context.store
     context.listen(Stage("Find what can be pruned"))
-    cuts = context.config.cuts
-    step = 1 if "density" in limits else channel_step(context, network, base.probe)
-    space = search_space(network, context.example, step=step, protect=cuts.protect, minimum=cuts.minimum)
-    context.listen(Note(describe_weights(network, cuts.protect) if "density" in limits else describe_space(space)))
+    pruning = context.config.pruning
+    step = 1 if "density" in limits else channel_step(context, network, base.skeleton)
+    space = search_space(network, context.example, step=step, protect=pruning.protect, minimum=pruning.min_channels)
+    context.listen(Note(describe_weights(network, pruning.protect) if "density" in limits else describe_space(space)))
     builder = builder_of(context, network, space)
-    bench = Bench(context.agent, store, base.probe, round=number, limits=limits)
-    finals = Finals(context=context, builder=builder, bench=bench, base=base, limits=limits)
+    bench = Bench(context.agent, store, base.skeleton, round=number, limits=limits)
+    finalists = Finalists(context=context, builder=builder, bench=bench, base=base, limits=limits)
     winner = next((a for a in store.artifacts() if a.id == store.get(WINNER.of(number))), None)
     if winner is None:
         remember_space(store, number, space)
-        winner = _search_and_choose(context, base, builder, bench, limits, finals)
+        winner = _search_and_choose(context, base, builder, bench, limits, finalists)
         store.set(WINNER.of(number), winner.id)
-    return finals.network(winner), winner
+    return finalists.network(winner), winner
 
 
 def describe_space(space: SearchSpace) -> str:
@@ -90,7 +90,7 @@ def builder_of(context: Context, network: fx.GraphModule, space: SearchSpace) ->
     config, data = context.config, context.data
     images = data.train.batches(BATCH, limit=config.evaluation.ranking_images)
     return Builder(
-        base=network, space=space, data=data, settings=config.evaluation, recovery=config.recovery,
+        base=network, space=space, data=data, settings=config.evaluation, fine_tuning=config.fine_tuning,
         format=context.format, example=context.example,
         ranking=rank(
             network, space, config.criterion, dependency_graph(network, context.example).groups, images,
@@ -112,9 +112,9 @@ def space_and_costs(
         return whole, CostModel({})
     context.listen(Stage("Measure single cuts", len(single_cuts(whole))))
     is_base = context.format.precision == FLOAT32
-    probed = measure_cuts(whole, bench, builder, context.step, is_base=is_base)
-    space = whole if "size" in limits else without_plateaus(whole, probed)
-    costs = cost_tables(space, probed, size=_uncut_size(context, base, space))
+    profile = measure_cuts(whole, bench, builder, context.report_progress, is_base=is_base)
+    space = whole if "size" in limits else without_plateaus(whole, profile)
+    costs = cost_tables(space, profile, size=_uncut_size(context, base, space))
     for sentence in why_not_faster(space, costs.tables["latency"], base.figure("latency"), unshaped=whole):
         context.listen(Note(sentence))
     return space, costs
@@ -130,26 +130,26 @@ def _uncut_size(context: Context, base: Base, space: SearchSpace) -> float:
 
 
 def _search_and_choose(
-    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float], finals: Finals
+    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float], finalists: Finalists
 ) -> Artifact:
     space, costs = space_and_costs(context, base, builder, bench, limits)
     remember_space(context.store, bench.round, space)
     builder = replace(builder, space=space)
-    finals = replace(finals, builder=builder)
-    _introduce(context)
+    finalists = replace(finalists, builder=builder)
+    _show_strategy_note(context)
     problem = build_problem(context, builder, costs, limits, base)
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
     config = context.config
     check = TargetCheck(targets=config.targets, rounds=config.rounds, base=base, limits=limits)
     check.require_reachable(problem, builder, bench)
     trials = search.trials()
-    artifact = choose(finals, pick_finalists(trials, limits))
+    artifact = choose(finalists, pick_finalists(trials, limits))
     if artifact is None:
         raise check.nearest_miss(trials)
     return artifact
 
 
-def _introduce(context: Context) -> None:
+def _show_strategy_note(context: Context) -> None:
     """Say what the strategy says of itself by ``note(config)``, which is optional in its file and may return None."""
     strategy = plugins.load(STRATEGIES, context.config.strategy)
     if hasattr(strategy, "note") and (sentence := strategy.note(context.config)):

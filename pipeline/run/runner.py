@@ -24,7 +24,7 @@ from pipeline.run.context import Context
 from pipeline.run.inputs import Inputs, load_inputs, require_fit
 from pipeline.run.origin import remember_origin
 from pipeline.run.precision import base_accuracy_as_decided, with_precision
-from pipeline.run.provenance import describe
+from pipeline.run.provenance import store_provenance
 from pipeline.run.round import limits_of_round, prune_once
 from pipeline.run.sample_input import write_sample
 from pipeline.run.splitting import store_splits
@@ -62,7 +62,7 @@ def prepared(
     listen(Stage(f"Load {config.data}"))
     inputs = load_inputs(config, weights_known=weights_known, splits=splits, listen=listen)
     listen(Stage(f"Connect to {device.name}"))
-    with open_agent(device, on_event=_device_news(listen), record=record) as agent:
+    with open_agent(device, on_event=_telemetry_listener(listen), record=record) as agent:
         format = require_fit(inputs, agent, listen)
         agent.hold()
         yield Prepared(inputs=inputs, agent=agent, format=format)
@@ -82,8 +82,8 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         format=ready.format, listen=listen, stopping=stopping,
     )  # fmt: skip
     with _timed(store):
-        context.stop_if_asked()
-        describe(context)
+        context.stop_if_requested()
+        store_provenance(context)
         remember_origin(store, context.config)
         store_splits(store, context.data)
         _note_modes(context)
@@ -92,7 +92,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         network, winner = _all_rounds(context, base)
         tuning = store.get(TUNING)
         if tuning is None or tuning["judged"]:
-            winner = _judged_on_test(context, base, network, winner)
+            winner = _evaluate_on_test(context, base, network, winner)
         store.add_artifact(replace(winner, chosen=True))
         store.set(CHOSEN, winner.id)
     store.finish()
@@ -109,7 +109,7 @@ def _all_rounds(context: Context, base: Base) -> tuple[fx.GraphModule, Artifact]
     return network, winner
 
 
-def _judged_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> Artifact:
+def _evaluate_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> Artifact:
     """Read the test split, this once, for the base and for the winner; return the winner with its figure."""
     context.listen(Stage("Read the test split, once"))
     store, test = context.store, context.data.test
@@ -143,11 +143,11 @@ def _timed(store: Store) -> Iterator[None]:
         store.set(SECONDS, earlier + time.monotonic() - start)
 
 
-def _device_news(listen: Listener) -> Callable[[Mapping[str, object]], None]:
+def _telemetry_listener(listen: Listener) -> Callable[[Mapping[str, object]], None]:
     def on_event(event: Mapping[str, object]) -> None:
         if event.get("event") == "waiting":
             holder = event.get("holder")
-            listen(Waiting(str(holder.get("words")) if isinstance(holder, Mapping) else "somebody"))
+            listen(Waiting(str(holder.get("words")) if isinstance(holder, Mapping) else "another user"))
             return
         temperature = event.get("temperature_c")
         listen(DeviceTelemetry(str(event.get("stage", "")), temperature if isinstance(temperature, float) else None))

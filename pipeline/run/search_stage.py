@@ -59,9 +59,9 @@ class Search:
         context.listen(Stage(title, config.trials))
         found: list[Trial] = []
         watch = Watch()
-        with self._usage_kept(watch), _beside_measuring(context.agent):
+        with self._usage_kept(watch), _torch_on_free_cores(context.agent):
             self._try_all(found, known, watch)
-        context.stop_if_asked()
+        context.stop_if_requested()
         return found
 
     def _try_all(self, found: list[Trial], known: Mapping[int, Trial], watch: Watch) -> None:
@@ -143,7 +143,7 @@ class Search:
 
 
 @contextmanager
-def _beside_measuring(agent: Agent) -> Iterator[None]:
+def _torch_on_free_cores(agent: Agent) -> Iterator[None]:
     """Keep torch to the cores that the runtime leaves free, where the host builds on the machine that it measures."""
     before = torch.get_num_threads()
     if agent.shared and agent.lookahead:

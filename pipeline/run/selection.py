@@ -9,7 +9,7 @@ from pipeline.events import Note
 from pipeline.measurement.feasibility import possibly_meets
 from pipeline.records import FULL, Artifact, Trial
 from pipeline.run.failures import Failures
-from pipeline.run.finalists import Finals
+from pipeline.run.finalists import Finalists
 from pipeline.run.successive_halving import Rung, cost, rungs_of
 from pipeline.run.training_stage import discard_checkpoint
 from pipeline.targets import Metric
@@ -31,7 +31,7 @@ def pick_finalists(trials: Sequence[Trial], limits: Mapping[Metric, float]) -> l
     return list(first.values())
 
 
-def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
+def choose(finalists: Finalists, ranked: Sequence[Trial]) -> Artifact | None:
     """Return the artifact to deploy: of the finalists that meet the targets as whole files the most accurate.
 
     A candidate too near a target to tell is measured longer before it becomes a finalist.
@@ -45,12 +45,12 @@ def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
     """
     if not ranked:
         return None
-    context = finals.context
-    rungs = rungs_of(context.config.recovery, len(ranked), context.config.seed)
+    context = finalists.context
+    rungs = rungs_of(context.config.fine_tuning, len(ranked), context.config.seed)
     if len(rungs) > 1:
         context.listen(Note(cost(rungs, len(context.data.train))))
     failures = Failures(context.listen, len(ranked))
-    best = _best(finals, _settled(finals, ranked, failures), rungs, 0, failures)
+    best = _best(finalists, _confirmed(finalists, ranked, failures), rungs, 0, failures)
     if best is None and failures.found:
         raise failures.none_left()
     for name in failures.found:  # only now: a run that ends here is resumed with what it has trained
@@ -59,36 +59,40 @@ def choose(finals: Finals, ranked: Sequence[Trial]) -> Artifact | None:
 
 
 def _best(
-    finals: Finals, trials: Iterable[Trial], rungs: Sequence[Rung], number: int, failures: Failures
+    finalists: Finalists, trials: Iterable[Trial], rungs: Sequence[Rung], number: int, failures: Failures
 ) -> Artifact | None:
     """Return the best of those that get through all rungs from ``number`` on."""
     last = number == len(rungs) - 1
     for batch in batches(trials, rungs[number].finalists):
         scores: dict[int, float] = {}
         for trial in batch:
-            with failures.left_out(finals.training(trial, rungs, number)):
-                scores[trial.index] = finals.train_rung(trial, rungs, number)
+            with failures.left_out(finalists.training(trial, rungs, number)):
+                scores[trial.index] = finalists.train_rung(trial, rungs, number)
         failures.stop_if_systematic(len(batch))
-        through = sorted((t for t in batch if t.index in scores), key=lambda t: -scores[t.index])
+        promoted = sorted((t for t in batch if t.index in scores), key=lambda t: -scores[t.index])
         if len(scores) > 1:
-            finals.announce({finals.name(t): scores[t.index] for t in through})
-        best = _in_full(finals, through, failures) if last else _best(finals, through, rungs, number + 1, failures)
+            finalists.announce({finalists.name(t): scores[t.index] for t in promoted})
+        best = (
+            _fine_tune_best(finalists, promoted, failures)
+            if last
+            else _best(finalists, promoted, rungs, number + 1, failures)
+        )
         if best is not None:
             return best
     return None
 
 
-def _in_full(finals: Finals, through: Sequence[Trial], failures: Failures) -> Artifact | None:
+def _fine_tune_best(finalists: Finalists, promoted: Sequence[Trial], failures: Failures) -> Artifact | None:
     """Return the best of those that have climbed the last rung, and as whole files meet the targets."""
     briefs: list[Artifact] = []
-    for trial in through:
-        with failures.left_out(finals.name(trial)):
-            briefs.append(finals.fine_tune_short(trial))
-    failures.stop_if_systematic(len(through))
-    for brief in filter(finals.meets_targets, briefs):
+    for trial in promoted:
+        with failures.left_out(finalists.name(trial)):
+            briefs.append(finalists.fine_tune_short(trial))
+    failures.stop_if_systematic(len(promoted))
+    for brief in filter(finalists.meets_targets, briefs):
         name = f"{brief.id}{FULL}"
         with failures.left_out(name):
-            full = finals.fine_tune_full(brief)
+            full = finalists.fine_tune_full(brief)
         if name not in failures.found:
             return full
         failures.stop_if_systematic(1)
@@ -102,13 +106,13 @@ def batches(trials: Iterable[Trial], count: int) -> Iterator[list[Trial]]:
         yield batch
 
 
-def _settled(finals: Finals, ranked: Sequence[Trial], failures: Failures) -> Iterator[Trial]:
+def _confirmed(finalists: Finalists, ranked: Sequence[Trial], failures: Failures) -> Iterator[Trial]:
     """Yield the trials that meet the targets; one too near them to tell is measured longer when it has its turn."""
     for trial in ranked:
-        name, settled = finals.name(trial), None
+        name, confirmed = finalists.name(trial), None
         with failures.left_out(name, ends_a_row=False):
-            settled = finals.confirm(trial)
+            confirmed = finalists.confirm(trial)
         if name in failures.found:
             failures.stop_if_systematic(1)
-        elif settled is not None:
-            yield settled
+        elif confirmed is not None:
+            yield confirmed

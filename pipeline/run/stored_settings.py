@@ -40,7 +40,7 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(
             f"run {store.id} began with settings of another version of this program ({where}: "
-            f"{error.errors()[0]['msg']}); go on with that version, or start a new run"
+            f"{error.errors()[0]['msg']}); resume it with that version, or start a new run"
         ) from error
     return _from_folder(config, Path(folder or "")), board
 

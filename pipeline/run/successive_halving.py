@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config import RecoveryConfig
+from pipeline.config import FineTuningConfig
 from pipeline.training.settings import FineTuning, settings_of
 
 
@@ -25,30 +25,30 @@ class Rung:
         return self.settings.steps(images) if self.settings.epochs else 0
 
 
-def rungs_of(told: RecoveryConfig, found: int, seed: int) -> tuple[Rung, ...]:
+def rungs_of(section: FineTuningConfig, found: int, seed: int) -> tuple[Rung, ...]:
     """Return what finalists go through before one is trained in full; there are ``found`` candidates for it.
 
-    The last rung has the epochs that run.yaml names for a finalist, each one before a ``halving``-th of the next one's:
-    all rungs cost about the same.
+    The last rung has the epochs that run.yaml names for a finalist, each one before it a ``reduction_factor``-th of the
+    next one's: all rungs cost about the same.
     """
-    counts = climb(min(told.finalists, found), told.halving)
-    parts = [told.halving ** (len(counts) - 1 - number) for number in range(len(counts))]
+    counts = climb(min(section.finalists, found), section.reduction_factor)
+    parts = [section.reduction_factor ** (len(counts) - 1 - number) for number in range(len(counts))]
     return tuple(
-        Rung(count, settings_of(told, epochs=told.finalist_epochs / part, min_steps=told.min_steps // (2 * part),
-                                seed=seed + number))
+        Rung(count, settings_of(section, epochs=section.finalist_epochs / part,
+                                min_steps=section.min_steps // (2 * part), seed=seed + number))
         for number, (count, part) in enumerate(zip(counts, parts, strict=True))
     )  # fmt: skip
 
 
-def climb(finalists: int, halving: int) -> list[int]:
+def climb(finalists: int, reduction_factor: int) -> list[int]:
     """Return how many finalists each rung has, until few enough are left to choose one of them.
 
     >>> climb(9, 3), climb(8, 2), climb(10, 4), climb(3, 3), climb(1, 3)
     ([9, 3], [8, 4, 2], [10, 2], [3], [1])
     """
     counts = [finalists]
-    while counts[-1] > halving:
-        counts.append(max(2, counts[-1] // halving))
+    while counts[-1] > reduction_factor:
+        counts.append(max(2, counts[-1] // reduction_factor))
     return counts
 
 

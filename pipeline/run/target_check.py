@@ -18,7 +18,7 @@ from pipeline.targets import Metric, Target
 
 OVERLAP = 0.35
 """Share of what single cuts save by themselves that the deepest cut may lack: of a network of 19 µs on a PC, whose
-single cuts added up to all of it, a third was left, what a call costs by itself."""
+single cuts added up to all of it, a third was left: the fixed per-call overhead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class TargetCheck:
         if _surely_within(problem, levels):
             return
         built = builder.build(planner.plan(levels[0]))
-        measurement = bench.probe(built.candidate.key, lambda: built.probe)
+        measurement = bench.measure_skeleton(built.candidate.key, lambda: built.skeleton)
         if measurement is None:  # nothing is known for sure: the search will tell
             return
         costs = relative_costs(measurement, size=built.candidate.size_bytes / self.base.figures.size_bytes).known
@@ -79,7 +79,7 @@ class TargetCheck:
             raise TargetError(
                 f"target {self._typed('density')} cannot be met: with all weights below {THRESHOLDS[-1]:g} standard "
                 f"deviations of their layer at zero, {self._shown('density', least)} are left; choose a target above "
-                "that, or protect fewer layers (cuts: protect)"
+                "that, or protect fewer layers (pruning: protect)"
             )
 
     def _share(self, trial: Trial, metric: Metric) -> float | None:

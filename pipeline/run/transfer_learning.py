@@ -25,19 +25,19 @@ def train_new_head(context: Context, model: nn.Module) -> None:
     batch norm's statistics move to the new images from the beginning. The L1 penalty pulls at the others, so it waits
     for the second training as well.
     """
-    told = context.config.base_training
+    section = context.config.base_training
     head = find_head(model)
-    alone = replace(_settings(context, told.head_epochs, told.head_learning_rate), l1=0.0)
+    alone = replace(_settings(context, section.head_epochs, section.head_learning_rate), l1=0.0)
     with _others_frozen(model, head):
         _learn(context, model, alone, _HEAD, f"Train the new last layer ({head})")
-    whole = _settings(context, told.whole_epochs, told.whole_learning_rate)
+    whole = _settings(context, section.whole_epochs, section.whole_learning_rate)
     _learn(context, model, whole, _WHOLE, "Train the whole network")
 
 
 def _settings(context: Context, epochs: float, learning_rate: float) -> FineTuning:
-    told = context.config.base_training
-    min_steps = told.min_steps if epochs else 0
-    settings = settings_of(told, epochs=epochs, min_steps=min_steps, seed=context.config.seed)
+    section = context.config.base_training
+    min_steps = section.min_steps if epochs else 0
+    settings = settings_of(section, epochs=epochs, min_steps=min_steps, seed=context.config.seed)
     return replace(settings, learning_rate=learning_rate)
 
 

@@ -1,7 +1,7 @@
 """Acquisition functions on the accuracy's logit: probability of improvement, expected improvement.
 
 The accuracy model knows an accuracy by its logit's mean and deviation, so both are computed there. Carried over to
-accuracies (delta method), a plan that promised 50 % with a deviation of 0.6 was taken to beat 85 % with 1.0 % instead
+accuracies (delta method), a plan predicted at 50 % with a deviation of 0.6 was taken to beat 85 % with 1.0 % instead
 of 0.2 %, and to gain 13 times as much: at both ends of the scale a normal distribution is wider than what is there.
 
 So computed, the two are equally good on toys as far as 32 searches by the control tell (8 groups, 30 evaluations, 0.5x

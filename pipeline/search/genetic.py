@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.search.planner import REMOVE, Array, Indices, Limits, Planner, legalised
+from pipeline.search.planner import REMOVE, Array, Indices, Limits, Planner, repair_to_feasible
 
 _GENERATIONS, _PARENTS, _CHILDREN = 6, 50, 200
 """And how many plans each generation has."""
@@ -19,16 +19,16 @@ def evolve(
     rng: np.random.Generator,
     limits: Limits | None = None,
 ) -> Indices:
-    """Return the last generation bred from plans, in sight of the targets, with its parents, (plans, groups).
+    """Return the last generation evolved from plans, repaired to be feasible, with its parents, (plans, groups).
 
     Args:
-        worth: of plans, (plans,): what they are bred for.
+        worth: fitness of plans, (plans,).
         limits: the targets, one for all plans; None: the problem's.
     """
     for _ in range(_GENERATIONS):
         plans = np.unique(plans, axis=0)
         parents = plans[worth(plans).argsort()[::-1][:_PARENTS]]
-        plans = np.concatenate([parents, legalised(planner, _children(parents, rng), limits)])
+        plans = np.concatenate([parents, repair_to_feasible(planner, _children(parents, rng), limits)])
     return plans
 
 

@@ -13,9 +13,9 @@ from pipeline.search.planner import Planner
 
 
 class PruningEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
-    """Rewards are the differences of what the plan so far promises; ``info`` carries the legal levels.
+    """Rewards are the differences of the shaping potential of the plan so far; ``info`` carries the legal levels.
 
-    For an agent that discounts, the later promise is discounted too (Ng et al. 1999): only then is the plan of the
+    For an agent that discounts, the later potential is discounted too (Ng et al. 1999): only then is the plan of the
     highest return the best plan.
 
     A level that is not legal is replaced by the nearest legal one, which ``info["level"]`` names: agents that know

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.predictors.cost_model import within
-from pipeline.search.planner import REMOVE, Array, Indices, Limits, Planner, legalised
+from pipeline.search.planner import REMOVE, Array, Indices, Limits, Planner, repair_to_feasible
 
 _BINS = 150
 """Steps of what is needed."""
@@ -45,7 +45,7 @@ def knapsack_plans(planner: Planner, loss: Array, limits: Limits | None = None) 
     plans = np.concatenate(
         [_lightest(savings, loss, planner.options(), planner.owner, planner.parent) for savings in ways]
     )
-    return np.unique(legalised(planner, plans, limits), axis=0)
+    return np.unique(repair_to_feasible(planner, plans, limits), axis=0)
 
 
 @dataclass(frozen=True, slots=True)

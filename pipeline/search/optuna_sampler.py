@@ -1,9 +1,9 @@
-"""Optuna's samplers as strategies: the sampler suggests a level a group, the masks repair it, the sampler is told.
+"""Optuna's samplers as strategies: the sampler suggests a level a group, masks repair it, the result goes back.
 
 Each group is an integer parameter, the place among its legal levels: the order of the levels means something to the
 samplers. A suggestion over the target, or one tried before, is repaired; Optuna then gets the plan that is really
-evaluated as a trial of its own, running until it is told, and what it suggested counts as failed, which no sampler
-learns from.
+evaluated as a trial of its own, running until its result is in, and what it suggested counts as failed, which no
+sampler learns from.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class OptunaSearch:
         with _quietly():
             for _ in range(_SUGGESTIONS):
                 suggested, number = self._suggested()
-                levels = self._repair.tightened(self._repair.met(suggested))
+                levels = self._repair.undo_surplus_cuts(self._repair.make_feasible(suggested))
                 if levels == suggested and levels not in self._numbers:
                     break
                 self._study.tell(number, state=TrialState.FAIL)
@@ -59,7 +59,7 @@ class OptunaSearch:
                     number = self._in_place_of(number, levels)
                     break
             else:
-                levels = self._repair.fresh(suggested, self._numbers)
+                levels = self._repair.propose_new(suggested, self._numbers)
                 number = self._in_place_of(number, levels)
         self._numbers[levels] = number
         return self._planner.plan(levels)

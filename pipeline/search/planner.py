@@ -4,15 +4,15 @@ A plan grows from the first group to the last. At each step the learner sees the
 is predicted to have (accuracy, latency, power, relative to the base), the target, and AKPERL's input statistics and
 operating condition.
 
-A level is open where the group has it and the target stays in sight: the plan, completed with every later group cut as
+A level is open where the group has it and the target stays reachable: the plan, completed with every later group cut as
 deep as it goes, is predicted to cost no more than ``BEYOND`` over the target. What is predicted is what single cuts
-add up to, and how far measured candidates say that such a plan is off that sum. A completion in sight is so at the next
+add up to, and how far measured candidates say that such a plan is off that sum. A completion in reach is so at the next
 group too, so that no plan runs into a dead end, and at the last group the plan itself is judged. A plan is lost
-only if it is predicted to cost less than its completion. All strategies, rollouts, imagined plans and bootstraps go by
-this one mask; a plan that is known whole is in sight or not by its own prediction.
+only if it is predicted to cost less than its completion. All strategies, rollouts, simulated plans and bootstraps go by
+this one mask; a plan that is known whole is feasible or not by its own prediction.
 
 The target is the problem's unless ``limits`` say otherwise, one for all plans or one for each: so a learner that
-imagines plans for many targets knows how to plan for any.
+simulates plans for many targets knows how to plan for any.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ class Predictions:
 class Planner:
     """The rules of the game, vectorised over plans; level *indices* (into LEVELS) throughout."""
 
-    def __init__(self, problem: Problem, accuracy: AccuracyModel | None = None, without: Sequence[Part] = ()) -> None:
+    def __init__(self, problem: Problem, accuracy: AccuracyModel | None = None, ablate: Sequence[Part] = ()) -> None:
         """Read the problem.
 
         Args:
             accuracy: may learn on while the planner is in use; None: one that knows nothing.
-            without: parts to leave out, to learn what they are worth.
+            ablate: parts to leave out, for ablation studies.
         """
         self.problem = problem
-        self._without = without
+        self._ablated = ablate
         self.accuracy = accuracy or AccuracyModel(problem.space, problem.base_accuracy, problem.images)
         self.groups = len(problem.space.groups)
         self._kept = np.array(
@@ -98,9 +98,9 @@ class Planner:
     def mask(self, levels: Indices, step: int, limits: Limits | None = None) -> Mask:
         """Return which levels are open for group ``step`` of plans decided up to it, (plans, levels)."""
         legal = self.legal(levels, step)
-        if "mask" in self._without:
+        if "mask" in self._ablated:
             return legal
-        best = self._lowest_excess(levels, step, self.sight(limits))
+        best = self._lowest_excess(levels, step, self.relaxed_limits(limits))
         reachable = legal & (best <= _ROUNDING)
         stuck = ~reachable.any(1)
         if stuck.any():  # nothing reaches the target any more: the deepest cut comes nearest
@@ -114,16 +114,16 @@ class Planner:
         nearest: Indices = np.where(self.legal(levels, step), excess, np.inf).argmin(1)
         return nearest
 
-    def sight(self, limits: Limits | None = None) -> Limits:
-        """Return the limits up to which plans for a target are looked at: a little beyond it, without the margin."""
+    def relaxed_limits(self, limits: Limits | None = None) -> Limits:
+        """Return the limits up to which plans are considered: relaxed a little, and without the margin."""
         return {metric: limit * self._slack for metric, limit in self._limits(limits).items()}
 
     def can_meet(self, levels: Indices, limits: Limits | None = None) -> NDArray[np.bool_]:
-        """Return which whole plans are open, (plans,): legal, and predicted to cost little enough."""
+        """Return which whole plans are legal and predicted to meet the relaxed limits, (plans,)."""
         rows = np.arange(len(levels))
         legal = np.all([self.legal(levels, step)[rows, levels[:, step]] for step in range(self.groups)], axis=0)
-        if "mask" not in self._without:
-            legal &= self.excess(levels, self.sight(limits)) == 0
+        if "mask" not in self._ablated:
+            legal &= self.excess(levels, self.relaxed_limits(limits)) == 0
         return np.asarray(legal)
 
     def excess(self, levels: Indices, limits: Limits | None = None) -> Array:
@@ -160,7 +160,7 @@ class Planner:
                 worst = np.maximum(worst, costs / np.reshape(limit, (-1, 1)) - 1)
         return worst
 
-    # ------------------------------------------------------------ what is seen and promised
+    # ------------------------------------------------------------ states, predictions, rewards
 
     def predictions(self, levels: Indices, limits: Limits | None = None) -> Predictions:
         """Return what is predicted of plans; what is not decided yet counts as whole."""
@@ -168,20 +168,20 @@ class Planner:
         accuracy = self.accuracy.expected(levels) / self.problem.base_accuracy
         return Predictions(costs, accuracy, self._excess(costs, len(levels), limits))
 
-    def judged(self, outlook: Predictions, limits: Limits) -> Predictions:
-        """Return what is predicted of plans as it looks towards other targets."""
-        return replace(outlook, excess=self._excess(outlook.costs, len(outlook.accuracy), limits))
+    def retarget(self, predicted: Predictions, limits: Limits) -> Predictions:
+        """Return predictions with the excess over other targets."""
+        return replace(predicted, excess=self._excess(predicted.costs, len(predicted.accuracy), limits))
 
     def observe(
-        self, levels: Indices, step: int, outlook: Predictions | None = None, limits: Limits | None = None
+        self, levels: Indices, step: int, predicted: Predictions | None = None, limits: Limits | None = None
     ) -> Array:
         """Return the state before group ``step`` is decided, (plans, features); after the last: of the whole plan.
 
         Args:
-            outlook: of the same plans towards the same limits, where it is known already.
+            predicted: of the same plans towards the same limits, where it is known already.
         """
         problem, plans = self.problem, len(levels)
-        seen = outlook or self.predictions(levels, limits)
+        seen = predicted or self.predictions(levels, limits)
         wanted = self._limits(limits)
         layer = self.features[min(step, self.groups - 1)]
         constants = [
@@ -194,7 +194,7 @@ class Planner:
         state = np.empty((plans, first_constant + len(constants) + len(layer)))
         state[:, 0] = levels[:, step - 1] / REMOVE if step else 0.0
         state[:, 1] = seen.costs["latency"]
-        state[:, 2] = 1.0 if "power" in self._without else seen.costs.get("power", 1.0)
+        state[:, 2] = 1.0 if "power" in self._ablated else seen.costs.get("power", 1.0)
         state[:, 3] = seen.excess
         state[:, 4] = seen.accuracy
         for place, metric in enumerate(_TARGETS, _PREDICTED):
@@ -203,14 +203,14 @@ class Planner:
         clipped: Array = np.clip(state, -5.0, 5.0)
         return clipped
 
-    def potential(self, levels: Indices, outlook: Predictions | None = None) -> Array:
-        """Return the reward that plans promise, (plans,): predicted where nothing is measured yet.
+    def potential(self, levels: Indices, predicted: Predictions | None = None) -> Array:
+        """Return the shaping potential of plans (Ng et al. 1999), (plans,): their predicted reward without violations.
 
         The difference between two steps is the reward of the step between them (PuRL's reward at every step), so that
         the rewards of an episode add up to the plan's own and the best plan stays the best.
         """
         weights = self.problem.weights
-        seen = outlook or self.predictions(levels)
+        seen = predicted or self.predictions(levels)
         whole = whole_blocks(levels, self.owner, self.parent)
         gone = 1 - self._kept[np.arange(self.groups), whole]
         value = np.mean(weights.alpha) * seen.accuracy - weights.latency * seen.costs["latency"]
@@ -221,10 +221,10 @@ class Planner:
         return np.asarray(value)
 
     def predicted_reward(
-        self, levels: Indices, outlook: Predictions | None = None, limits: Limits | None = None
+        self, levels: Indices, predicted: Predictions | None = None, limits: Limits | None = None
     ) -> Array:
         """Return the predicted reward of whole plans, violations included, (plans,)."""
-        seen = outlook or self.predictions(levels, limits)
+        seen = predicted or self.predictions(levels, limits)
         return self.potential(levels, seen) - self.problem.weights.violation * seen.excess
 
     def single_cuts(self) -> Indices:
@@ -261,10 +261,10 @@ class Planner:
             yield from self.every_plan((*levels, level))
 
 
-def legalised(planner: Planner, wanted: Indices, limits: Limits | None = None) -> Indices:
-    """Return plans as near to the wanted ones as the masks allow, group by group, (plans, groups).
+def repair_to_feasible(planner: Planner, wanted: Indices, limits: Limits | None = None) -> Indices:
+    """Return feasible plans as near to the wanted ones as the masks allow, group by group, (plans, groups).
 
-    Those that are in sight as they are stay so. A block whose first group says that it stays comes back with nothing
+    Those that are feasible as they are stay so. A block whose first group says that it stays comes back with nothing
     cut in groups that went with it.
 
     Args:

@@ -1,6 +1,6 @@
 """Plan repair: the nearest plan that meets the targets and was not asked for yet.
 
-A plan that is in sight of the targets (``planner``) is nobody's to change: it may be asked for as it is.
+A plan that is predicted to meet the relaxed limits (``planner``) stays as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from pipeline.records import LEVELS
-from pipeline.search.planner import REMOVE, Array, Indices, Planner, legalised
+from pipeline.search.planner import REMOVE, Array, Indices, Planner, repair_to_feasible
 from pipeline.search.random_plans import draw, unasked
 
 Levels = tuple[int, ...]
@@ -23,7 +23,7 @@ _DRAWN = 50
 
 
 class Repair:
-    """Makes plans legal; what has to be chosen on the way is drawn at random."""
+    """Repair of infeasible plans; what has to be chosen on the way is drawn at random."""
 
     def __init__(self, planner: Planner, rng: np.random.Generator) -> None:
         """Read which levels the groups have, and which groups make a block."""
@@ -39,7 +39,7 @@ class Repair:
 
     # ------------------------------------------------------------ one plan
 
-    def moved(self, levels: Sequence[int], group: int, level: int) -> Levels:
+    def with_level(self, levels: Sequence[int], group: int, level: int) -> Levels:
         """Return a plan with one group's level changed.
 
         A block goes whole. It comes back with nothing cut, but without the blocks within it, and so do those around it.
@@ -55,7 +55,7 @@ class Repair:
         changed[group] = level
         return tuple(changed)
 
-    def nearest(self, wanted: Sequence[float]) -> Levels:
+    def round_to_legal(self, wanted: Sequence[float]) -> Levels:
         """Return the nearest level that each group has, the shallower of two; a block's first group says if it goes."""
         levels = [min(own, key=lambda o: abs(o - w)) for own, w in zip(self.options, wanted, strict=True)]
         for group, own in enumerate(self.chains):
@@ -65,24 +65,24 @@ class Repair:
                 levels[group] = self.options[group][-2]
         return tuple(levels)
 
-    def met(self, wanted: Sequence[float]) -> Levels:
-        """Return a plan in sight near ``wanted``: groups drawn at random are cut deeper until it meets the targets.
+    def make_feasible(self, wanted: Sequence[float]) -> Levels:
+        """Return a feasible plan near ``wanted``: groups drawn at random are cut deeper until it meets the targets.
 
-        One that is in sight stays as it is. The masks alone would do, but they decide group by group: the last ones
+        One that is feasible stays as it is. The masks alone would do, but they decide group by group: the last ones
         would pay for what the first ones wish.
         """
-        levels = self.nearest(wanted)
+        levels = self.round_to_legal(wanted)
         if self.planner.can_meet(np.array([levels]))[0]:
             return levels
         excess = self.excess([levels])[0]
-        while excess > 0 and (ways := self._ways(levels, range(len(levels)), deeper=True)):
-            after = self.excess(list(ways.values()))
+        while excess > 0 and (neighbours := self._neighbours(levels, range(len(levels)), deeper=True)):
+            after = self.excess(list(neighbours.values()))
             better = np.flatnonzero(after < excess)
-            pick = int(self._rng.choice(better if len(better) else len(ways)))
-            levels, excess = list(ways.values())[pick], after[pick]
-        return tuple(legalised(self.planner, np.array([levels]))[0].tolist())
+            pick = int(self._rng.choice(better if len(better) else len(neighbours)))
+            levels, excess = list(neighbours.values())[pick], after[pick]
+        return tuple(repair_to_feasible(self.planner, np.array([levels]))[0].tolist())
 
-    def tightened(self, plan: Sequence[int]) -> Levels:
+    def undo_surplus_cuts(self, plan: Sequence[int]) -> Levels:
         """Return a plan with nothing cut that the targets do not ask for: groups drawn at random are cut less again.
 
         Without targets it stays as it is.
@@ -90,12 +90,12 @@ class Repair:
         levels: Levels = tuple(plan)
         open_groups: Collection[int] = range(len(levels))
         limited = self.planner.problem.limits and self.excess([levels])[0] == 0
-        while limited and (ways := self._ways(levels, open_groups, deeper=False)):
-            fits = self.excess(list(ways.values())) == 0
-            open_groups = [group for group, fit in zip(ways, fits, strict=True) if fit]
+        while limited and (neighbours := self._neighbours(levels, open_groups, deeper=False)):
+            fits = self.excess(list(neighbours.values())) == 0
+            open_groups = [group for group, fit in zip(neighbours, fits, strict=True) if fit]
             if not open_groups:
                 break
-            levels = ways[int(self._rng.choice(open_groups))]
+            levels = neighbours[int(self._rng.choice(open_groups))]
         return levels
 
     def excess(self, plans: Sequence[Levels]) -> Array:
@@ -104,35 +104,35 @@ class Repair:
 
     # ------------------------------------------------------------ a plan that is new
 
-    def fresh(self, wanted: Sequence[float], asked: Collection[Levels], *, tighten: bool = True) -> Levels:
+    def propose_new(self, wanted: Sequence[float], asked: Collection[Levels], *, tighten: bool = True) -> Levels:
         """Return the plan for ``wanted``; if it was asked for, one with more and more groups decided anew.
 
         Where every plan was asked for, it is one of them again.
         """
         for changes in (0, *(2**i for i in range(len(wanted).bit_length()))):
             for _ in range(_TRIES if changes else 1):
-                plan = self.met(self._changed(wanted, changes))
-                plan = self.tightened(plan) if tighten else plan
+                plan = self.make_feasible(self._perturbed(wanted, changes))
+                plan = self.undo_surplus_cuts(plan) if tighten else plan
                 if plan not in asked:
                     return plan
         drawn = map(tuple, draw(self.planner, _DRAWN, self._rng).tolist())
         return next((plan for plan in drawn if plan not in asked), None) or unasked(self.planner, asked)
 
-    def _changed(self, wanted: Sequence[float], changes: int) -> list[float]:
+    def _perturbed(self, wanted: Sequence[float], changes: int) -> list[float]:
         levels = list(wanted)
         for group in self._rng.choice(len(levels), changes, replace=False).tolist():
             levels[group] = int(self._rng.choice(self.options[group]))
         return levels
 
-    def _ways(self, levels: Levels, groups: Collection[int], *, deeper: bool) -> dict[int, Levels]:
+    def _neighbours(self, levels: Levels, groups: Collection[int], *, deeper: bool) -> dict[int, Levels]:
         """Return the plans in which one of ``groups`` is cut by one legal level more, or less."""
-        ways = {}
+        neighbours = {}
         for group in groups:
             own = self.options[group]
             place = own.index(levels[group]) + (1 if deeper else -1)
             if 0 <= place < len(own):
-                ways[group] = self.moved(levels, group, own[place])
-        return ways
+                neighbours[group] = self.with_level(levels, group, own[place])
+        return neighbours
 
 
 def chain(owner: Indices, parent: Indices, group: int) -> list[int]:

@@ -3,17 +3,17 @@
 *Idle* is time in which no measurement ran and one could have. What could have depends on where the device is.
 
 A board of its own could measure whenever it is free: all time without a measurement is idle, whatever the host did
-meanwhile; what it did (asked the strategy, built a candidate) is told beside it, so that one sees what to speed up.
+meanwhile; what it did (asked the strategy, built a candidate) is reported beside it, so that one sees what to speed up.
 
 The same holds for the machine that the user works on, as long as it has cores to build on beside a measurement. Where
 it has none, or power is measured, host and device are one *shared* processor: while the host asks or builds, a
-measurement would be invalid, so it could not run; that time is no idle time but the host's own work, and is told as
+measurement would be invalid, so it could not run; that time is no idle time but the host's own work, and is reported as
 such. What is idle there is the rest: neither asked nor built nor measured, as while a trial is handed over, judged,
-stored and told. By this definition its idle share is small almost by construction, which is why the share that was
+stored and reported. By this definition its idle share is small almost by construction, which is why the share that was
 spent measuring is always shown with it.
 
-Measuring is all that a request for a measurement takes: sending the probe, loading, cooling, warm-up, windows at rest
-and repeats included.
+Measuring is all that a request for a measurement takes: sending the skeleton, loading, cooling, warm-up, windows at
+rest and repeats included.
 """
 
 from __future__ import annotations

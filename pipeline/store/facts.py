@@ -169,7 +169,7 @@ MODES = Fact("modes", dict[str, Any])
 """Power modes that the board was put into, and those that it refused."""
 CALIBRATION = Fact("calibration", Calibration)
 SPREADS = Fact("spreads", dict[str, Spread])
-"""How far processes differ, by metric, as the base model beside itself showed."""
+"""How far processes differ, by metric, as the base model against itself showed."""
 CHANNEL_STEP = Fact("channel step", int)
 
 # ---------------------------------------------------------------- what came of it

@@ -13,7 +13,7 @@ from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY, Fact, NamedD
 from pipeline.store.writable import try_out
 
 
-def create_run(runs: Path, told: RunConfig, board: Device, inventory: Path | None, *, note: str = "") -> Store:
+def create_run(runs: Path, config: RunConfig, board: Device, inventory: Path | None, *, note: str = "") -> Store:
     """Return the open store of a new run.
 
     Args:
@@ -23,14 +23,14 @@ def create_run(runs: Path, told: RunConfig, board: Device, inventory: Path | Non
         OutputError: the folder cannot be written.
     """
     facts: dict[Fact[Any], object] = {
-        CONFIG: told.model_dump(mode="json", by_alias=True),
+        CONFIG: config.model_dump(mode="json", by_alias=True),
         DEVICE: NamedDevice(name=board.name, kind=board.kind),
         FOLDER: str(Path.cwd()),
     }
     if inventory is not None:
         facts[INVENTORY] = str(inventory.absolute())
     try:
-        return Store.create(runs, label=f"{told.data.partition(':')[0]}-{board.name} {note}", facts=facts)
+        return Store.create(runs, label=f"{config.data.partition(':')[0]}-{board.name} {note}", facts=facts)
     except StoreError as error:
         raise OutputError(str(error)) from error
 

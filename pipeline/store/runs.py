@@ -57,7 +57,7 @@ class RunSummary:
     """Of work, pauses taken off, where the run has said so (fact ``seconds``); else from the start to the end, to the
     last trial where it was interrupted, to now where it is running."""
     settings: bool = False
-    """Whether its settings are stored, without which it cannot be gone on with."""
+    """Whether its settings are stored, without which it cannot be resumed."""
     problem: str = field(default="", compare=False)
     """Why it is damaged."""
 

@@ -39,10 +39,10 @@ class Progress:
     def state(self) -> State:
         """Return everything that the next step depends on."""
         place, patience = self.feed.place(), self.patience
-        told = patience.best_step > 0
+        has_best = patience.best_step > 0
         facts = {
             "of": self._identity(), "step": self.step, "taken": place.taken, "scaler": self.scaler.state_dict(),
-            "patience": [patience.best, patience.best_step, patience.misses] if told else None,
+            "patience": [patience.best, patience.best_step, patience.misses] if has_best else None,
         }  # fmt: skip
         parts = {
             "model": weights_of(self.model), "momentum": self._momentum(), "best": patience.weights,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import BaseTrainingConfig, RecoveryConfig
+from pipeline.config import BaseTrainingConfig, FineTuningConfig
 from pipeline.errors import ConfigError
 
 
@@ -57,14 +57,16 @@ class FineTuning:
 
 
 def settings_of(
-    told: BaseTrainingConfig | RecoveryConfig, *, epochs: float, min_steps: int = 1, seed: int
+    section: BaseTrainingConfig | FineTuningConfig, *, epochs: float, min_steps: int = 1, seed: int
 ) -> FineTuning:
     """Return the settings that a section of run.yaml means; a base model is trained without a teacher."""
-    mix, temperature = (told.teacher_mix, told.temperature) if isinstance(told, RecoveryConfig) else (0.0, 1.0)
+    mix, temperature = (
+        (section.teacher_mix, section.temperature) if isinstance(section, FineTuningConfig) else (0.0, 1.0)
+    )
     return FineTuning(
-        epochs=epochs, min_steps=min_steps, batch_size=told.batch_size, learning_rate=told.learning_rate,
-        momentum=told.momentum, weight_decay=told.weight_decay, warmup=told.warmup,
-        teacher_mix=mix, temperature=temperature, label_smoothing=told.label_smoothing,
-        l1=told.sparsity.l1, l1_on=told.sparsity.on, patience=told.patience, evaluate_every=told.evaluate_every,
-        seed=seed,
+        epochs=epochs, min_steps=min_steps, batch_size=section.batch_size, learning_rate=section.learning_rate,
+        momentum=section.momentum, weight_decay=section.weight_decay, warmup=section.warmup,
+        teacher_mix=mix, temperature=temperature, label_smoothing=section.label_smoothing,
+        l1=section.sparsity.l1, l1_on=section.sparsity.on, patience=section.patience,
+        evaluate_every=section.evaluate_every, seed=seed,
     )  # fmt: skip

@@ -225,5 +225,5 @@ def _no_room_explained(settings: FineTuning, on: Accelerator) -> Iterator[None]:
         elsewhere = ", or train on the CPU (accelerator: cpu)" if on.device.type == "cuda" else ""
         raise ConfigError(
             f"no room in the memory of {on.device} to train with batches of {settings.batch_size} images; lower "
-            f"batch_size under recovery (under base_training for the base model){elsewhere}"
+            f"batch_size under fine_tuning (under base_training for the base model){elsewhere}"
         ) from error

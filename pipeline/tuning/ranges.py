@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
-from pipeline.tuning.settings import Number, kind_of
+from pipeline.tuning.settings import Number, current_path, kind_of
 
 _GRID_POINTS = 3
 """Of a range whose number of points is not given."""
@@ -65,7 +65,7 @@ def parse_all(texts: Sequence[str]) -> tuple[Searched, ...]:
     searched = tuple(map(parse, texts))
     paths = [one.path for one in searched]
     if twice := {path for path in paths if paths.count(path) > 1}:
-        raise ConfigError(f"--search: {', '.join(sorted(twice))} stands twice; give one range or one list")
+        raise ConfigError(f"--search: {', '.join(sorted(twice))} is given twice; give one range or one list")
     return searched
 
 
@@ -78,18 +78,18 @@ def parse(text: str) -> Searched:
     >>> parse("reward.gamma=0,0.02,0.1"), parse("trials=10:30")
     (Choice(path='reward.gamma', values=(0.0, 0.02, 0.1)), Range(path='trials', low=10, high=30, log=False))
     """
-    path, equals, told = text.partition("=")
-    if not equals or not told.strip():
+    path, equals, values = text.partition("=")
+    if not equals or not values.strip():
         raise ConfigError(f"--search {text}: no values; {_FORMS}")
-    path = path.strip()
+    path = current_path(path.strip())
     kind = kind_of(path)
-    return _range(path, kind, told.split(":")) if ":" in told else _choice(path, kind, told.split(","))
+    return _range(path, kind, values.split(":")) if ":" in values else _choice(path, kind, values.split(","))
 
 
 def _choice(path: str, kind: type[Number], words: Sequence[str]) -> Choice:
     values = tuple(_number(path, kind, word) for word in words)
     if len(set(values)) < len(values):
-        raise ConfigError(f"--search {path}: a value stands twice in {','.join(words)}; give each once")
+        raise ConfigError(f"--search {path}: a value is given twice in {','.join(words)}; give each once")
     return Choice(path, values)
 
 

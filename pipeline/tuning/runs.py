@@ -27,7 +27,7 @@ from pipeline.tuning.objective import Outcome
 from pipeline.tuning.settings import Settings, changed
 
 _FAILED = "failed"
-_AFTER_THE_BASE = ("reward.", "dqn.", "recovery.", "evaluation.", "trials", "rounds")
+_AFTER_THE_BASE = ("reward.", "dqn.", "fine_tuning.", "evaluation.", "trials", "rounds")
 """Settings that a base model, which a run trains first, does not depend on."""
 
 
@@ -66,18 +66,18 @@ class TunedRuns:
             PipelineError: what is stored stands, and the same tuning goes on from there; but a run without a network
                 that meets the targets is an outcome, too.
         """
-        known, told = self._known.get(key_of(settings)), changed(self.base, settings)
+        known, config = self._known.get(key_of(settings)), changed(self.base, settings)
         with ExitStack() as stack:
             store = stack.enter_context(Store.open(self.runs, known, write=True)) if known else None
             if store is not None:
                 require_same_origin(store)
             base_model = self._base_model(store)
             with self.starting():
-                ready = stack.enter_context(self._prepared(told, store, listen, weights_known=base_model is not None))
+                ready = stack.enter_context(self._prepared(config, store, listen, weights_known=base_model is not None))
             if stopping():
-                raise StoppedError("stopped as asked; everything measured so far is kept")
+                raise StoppedError("stopped as requested; everything measured so far is kept")
             if store is None:
-                store = stack.enter_context(self._begun(told, settings, base_model))
+                store = stack.enter_context(self._begun(config, settings, base_model))
             try:
                 execute(ready, store, listen=listen, stopping=stopping)
             except (TargetError, CandidateError) as error:
@@ -91,19 +91,19 @@ class TunedRuns:
             if chosen_of(store).after.test_accuracy is None:
                 tuning = store.required(TUNING)
                 store.set(TUNING, Tuning(of=tuning["of"], settings=tuning["settings"], judged=True))
-                told = RunConfig.model_validate(store.required(CONFIG))
-                with self._prepared(told, store, listen, weights_known=True) as ready:
+                config = RunConfig.model_validate(store.required(CONFIG))
+                with self._prepared(config, store, listen, weights_known=True) as ready:
                     execute(ready, store, listen=listen, stopping=stopping)
             return chosen_of(store).after
 
     def _prepared(
-        self, told: RunConfig, store: Store | None, listen: Listener, *, weights_known: bool
+        self, config: RunConfig, store: Store | None, listen: Listener, *, weights_known: bool
     ) -> AbstractContextManager[Prepared]:
         splits = None if store is None else stored_splits(store)
-        return prepared(told, self.board, listen=listen, weights_known=weights_known, splits=splits)
+        return prepared(config, self.board, listen=listen, weights_known=weights_known, splits=splits)
 
-    def _begun(self, told: RunConfig, settings: Settings, base_model: Path | None) -> Store:
-        store = create_run(self.runs, told, self.board, self.inventory, note=self.name)
+    def _begun(self, config: RunConfig, settings: Settings, base_model: Path | None) -> Store:
+        store = create_run(self.runs, config, self.board, self.inventory, note=self.name)
         store.set(TUNING, Tuning(of=self.name, settings=dict(settings), judged=False))
         if base_model is not None:
             store.set(BASE_WEIGHTS, store.put_blob(base_model))
@@ -129,13 +129,13 @@ def _weights(store: Store) -> Path | None:
 
 def outcome_of(store: Store) -> Outcome:
     """Return what came of a run that is over."""
-    told, seconds = store.required(TUNING)["settings"], store.get(SECONDS) or 0.0
+    settings, seconds = store.required(TUNING)["settings"], store.get(SECONDS) or 0.0
     if store.status != FINISHED:
-        return Outcome(run=store.id, settings=told, failure=str(store.get(FAILURE)), seconds=seconds)
+        return Outcome(run=store.id, settings=settings, failure=str(store.get(FAILURE)), seconds=seconds)
     chosen, base = chosen_of(store), store.required(BASE)
     costs = relative_costs(chosen.after.measurement, size=chosen.after.size_bytes / base.size_bytes)
     return Outcome(
-        run=store.id, settings=told, accuracy=chosen.validation_accuracy, latency=costs.latency,
+        run=store.id, settings=settings, accuracy=chosen.validation_accuracy, latency=costs.latency,
         energy=costs.energy, size=costs.size, seconds=seconds,
     )  # fmt: skip
 
@@ -150,9 +150,9 @@ def _members(runs: Path, name: str) -> Iterable[tuple[str, dict[str, Any]]]:
     for summary in Store.list(runs):
         if summary.status != DAMAGED:
             with Store.open(runs, summary.id) as store:
-                told = store.get(TUNING)
-            if told is not None and told["of"] == name:
-                yield summary.id, told["settings"]
+                tuning = store.get(TUNING)
+            if tuning is not None and tuning["of"] == name:
+                yield summary.id, tuning["settings"]
 
 
 def _name(base: RunConfig, paths: Iterable[str], board: Device) -> str:

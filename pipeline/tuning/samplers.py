@@ -20,7 +20,7 @@ USUAL_BUDGET = 20
 
 
 class Method(Protocol):
-    """Suggests settings, each time after it was told what came of the last ones."""
+    """Suggests settings, each time after it was given the results of the last ones."""
 
     def ask(self) -> Settings | None:
         """Return the next settings; None: there are no more."""

@@ -9,12 +9,22 @@ from typing import Annotated, Any, Union
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline import setting_keys
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, nearest
 
 Number = int | float
 Settings = Mapping[str, Number]
 """Values by dotted path, in the order in which they were asked for."""
+
+
+def current_path(path: str) -> str:
+    """Return a setting's dotted path by current names, and say so where an old one was typed."""
+    typed = tuple(path.split("."))
+    current = setting_keys.current_where(RunConfig, typed)
+    if current != typed:
+        setting_keys.say_renamed("--search", typed, current)
+    return ".".join(map(str, current))
 
 
 def kind_of(path: str) -> type[int] | type[float]:

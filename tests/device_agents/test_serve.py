@@ -395,9 +395,9 @@ def test_a_skeleton_is_measured_as_the_network_that_it_stands_for(start, put, ne
     offset = whole.index(weights.tobytes())
     header = {"size": len(whole), "fill": [[offset, weights.nbytes, 0.0, 1.0]]}
     rest = whole[:offset] + whole[offset + weights.nbytes :]
-    probe = put(zlib.compress(json.dumps(header).encode() + b"\n" + rest), "skeleton")
+    weightless = put(zlib.compress(json.dumps(header).encode() + b"\n" + rest), "skeleton")
 
-    result = start().result("measure", candidate=probe, reference=name, **QUICK)
+    result = start().result("measure", candidate=weightless, reference=name, **QUICK)
 
     assert result["candidate"]["input"] == result["reference"]["input"]
 

@@ -214,11 +214,11 @@ target: [latency=0.5x, size=300kB]
 trials: 4
 mean: [0.5]
 std: [0.5]
-dqn: {first_imagined: 200, without: [mask]}
+dqn: {first_simulated_episodes: 200, ablate: [mask]}
 reward: {alpha: 1.5, layers: {conv1: {alpha: 2, lambda: 0.1}}}
-cuts: {protect: ['layer1.*'], minimum: {'conv*': 8}}
+pruning: {protect: ['layer1.*'], min_channels: {'conv*': 8}}
 evaluation: {batch_norm_images: 64, search_images: 100}
-recovery: {finalists: 2, finalist_epochs: 0.1, sparsity: {l1: 1e-4, on: weights}}
+fine_tuning: {finalists: 2, finalist_epochs: 0.1, sparsity: {l1: 1e-4, on: weights}}
 """
 
 

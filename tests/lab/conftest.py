@@ -25,7 +25,7 @@ SETTINGS = {
     "base_training": "{epochs: 3}",
     "trials": "3",
     "target": "size=0.95x",
-    "recovery": "{finalists: 1, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}",
+    "fine_tuning": "{finalists: 1, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}",
 }
 """A whole run in little: a small network, trained in two seconds, three candidates, one finalist."""
 

@@ -19,7 +19,7 @@ from pipeline.devices.agent_client import open_agent
 from pipeline.errors import MeasureError
 from pipeline.export.onnx.exporter import answers, export
 from pipeline.export.onnx.skeleton import skeleton
-from pipeline.records import Device, OnnxLimits
+from pipeline.records import Device, OnnxSupport
 from tests.lab import arm64_kernel, machine
 from tests.lab.board import Board
 from tests.lab.conftest import device_of, skip_without
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
 MEASURE = {
     "warmup_s": 0.05, "min_s": 2, "max_s": 4, "block_s": 2, "ci_rel": 0.5, "idle_s": 0.3, "processes": 1,
-    "others_cores": 64,
+    "max_background_cores": 64,
 }  # fmt: skip
 ADDRESS, SHUNT_OHMS = 0x40, 0.1
 HWMON = {"backend": "hwmon", "shunt_ohms": SHUNT_OHMS}
@@ -95,7 +95,7 @@ def told(board: Board) -> None:
 
 @pytest.fixture
 def model(network: torch.nn.Module, digits: torch.Tensor) -> bytes:
-    return export(network, digits, OnnxLimits(15, 8))
+    return export(network, digits, OnnxSupport(15, 8))
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ MEASURE = {
     "block_s": 0.02,
     "ci_rel": 0.5,
     "processes": 1,
-    "others_cores": 64,
+    "max_background_cores": 64,
 }
 STEP = 16
 """Of 32 channels: few levels, so that few cuts are measured."""

@@ -44,7 +44,7 @@ MEASURE = {
     "block_s": 0.02,
     "ci_rel": 0.5,
     "processes": 1,
-    "others_cores": 64,
+    "max_background_cores": 64,
 }
 SSH = {"connect_timeout_s": 3.0, "retries": 2}
 
@@ -145,7 +145,7 @@ def test_a_board_that_dies_ends_the_run_which_goes_on_when_the_board_is_back(
     assert done.code == 1
     assert "dead" in done.error
     assert "is the board on, and on this network?" in done.error or "No route to host" in done.error
-    assert "to go on: pipeline run --resume" in done.err
+    assert "to resume: pipeline run --resume" in done.err
     before = search.shown
     assert before["status"] == "interrupted"
     assert len(before["trials"]) >= 1

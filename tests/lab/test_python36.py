@@ -17,7 +17,7 @@ from pipeline.export.onnx.exporter import answers, export, require_loadable
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.export.quantization.host_model import HostModel
 from pipeline.export.quantization.quantize import calibrate, quantize
-from pipeline.records import Device, MeasureSettings, OnnxLimits
+from pipeline.records import Device, MeasureSettings, OnnxSupport
 from tests.device_agents.harness import find_python36
 from tests.lab import cache
 from tests.lab.conftest import skip_without
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.lab
 PIP = "pip==21.3.1"
 """The last for Python 3.6."""
 WHEELS = ("numpy==1.19.5", "onnxruntime==1.10.0")
-NANO = OnnxLimits(15, 8)
-SHORT = MeasureSettings(warmup_s=0.05, min_s=0.2, max_s=1.0, block_s=0.02, timeout_s=60.0, others_cores=64)
+NANO = OnnxSupport(15, 8)
+SHORT = MeasureSettings(warmup_s=0.05, min_s=0.2, max_s=1.0, block_s=0.02, timeout_s=60.0, max_background_cores=64)
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +59,24 @@ def agent(python: str, tmp_path: Path) -> Iterator[Agent]:
 
 @pytest.fixture
 def model(agent: Agent, network: torch.nn.Module, digits: torch.Tensor) -> bytes:
-    return export(network, digits, agent.limits)
+    return export(network, digits, agent.onnx_support)
 
 
 def test_it_tells_its_python_and_runtime_and_the_limits_follow(agent: Agent) -> None:
     assert agent.facts.python.startswith("3.6.")
     assert agent.facts.runtimes["onnxruntime"] == "1.10.0"
-    assert agent.limits == NANO
+    assert agent.onnx_support == NANO
 
 
 def test_a_whole_file_and_its_skeleton_are_measured(agent: Agent, model: bytes) -> None:
     whole = agent.measure(model, "onnx", reference=(model, "onnx"))
-    probe = agent.measure(skeleton(model), "skeleton", reference=(model, "onnx"))
-    for measured in (whole, probe):
+    weightless = agent.measure(skeleton(model), "skeleton", reference=(model, "onnx"))
+    for measured in (whole, weightless):
         assert measured.runtime == "onnxruntime 1.10.0"
         assert measured.inferences > 0
         assert measured.p50_ms.value > 0
         assert measured.ratio is not None
-    assert (whole.bytes_sent, probe.bytes_sent) == (len(model), len(skeleton(model)))
+    assert (whole.bytes_sent, weightless.bytes_sent) == (len(model), len(skeleton(model)))
 
 
 def test_its_answers_are_the_host_s_within_a_ten_thousandth(
@@ -105,7 +105,7 @@ def test_the_limits_are_the_runtime_s_own(agent: Agent, opset: int, ir: int) -> 
     )  # fmt: skip
     newer = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=ir)
     with pytest.raises(ExportError):
-        require_loadable(newer, agent.limits)
+        require_loadable(newer, agent.onnx_support)
     with pytest.raises(MeasureError, match="refused"):
         agent.measure(newer.SerializeToString())
 

@@ -33,7 +33,7 @@ QUICK = MeasureSettings(
     processes=2,
     idle_s=0.8,
     timeout_s=60.0,
-    others_cores=64,
+    max_background_cores=64,
 )
 
 
@@ -99,7 +99,7 @@ def test_energy_is_a_target_a_term_of_the_reward_and_a_figure_with_an_interval(d
         {
             "model": f"{tmp_path}/net.py:Net", "data": "digits", "trials": 2,
             "target": ["energy=0.95x", "size=0.3x"],  # a cut whose saving no busy machine hides
-            "base_training": {"epochs": 1}, "recovery": {"finalists": 1, "finalist_epochs": 0.1, "epochs": 0.1},
+            "base_training": {"epochs": 1}, "fine_tuning": {"finalists": 1, "finalist_epochs": 0.1, "epochs": 0.1},
         }
     )  # fmt: skip
     heard: list[Any] = []

@@ -45,7 +45,7 @@ def test_there_may_be_no_target(tmp_path: Path) -> None:
         ),
         (
             {"target": ("density=0.2x", "latency=0.5x", "size=9kB"), "strategy": "purl"},
-            "stands beside latency=0.5x, size=9000B; zeros make no dense runtime faster or cooler and no uncompressed",
+            "cannot be combined with latency=0.5x, size=9000B; zeros make no dense runtime faster or cooler",
         ),
         ({"target": ("density=0.2x",), "strategy": "purl", "criterion": "taylor"}, "leave criterion out"),
     ],
@@ -84,7 +84,10 @@ def test_a_layers_own_weights_are_read_by_the_groups_name(tmp_path: Path) -> Non
         ("seed: 1\ntarget: latncy=0.5x\n", r"run.yaml:2: target: .*did you mean 'latency'"),
         ("target: [latency=0.5x, latency=20ms]\n", r"run.yaml:1: target: two targets for latency"),
         ("reward: {beta: .inf}\n", r"run.yaml:1: reward.beta: should be a finite number"),
-        ("recovery: {teacher_mix: 1.5}\n", r"run.yaml:1: recovery.teacher_mix: should be less than or equal to 1"),
+        (
+            "fine_tuning: {teacher_mix: 1.5}\n",
+            r"run.yaml:1: fine_tuning.teacher_mix: should be less than or equal to 1",
+        ),
     ],
 )
 def test_mistakes_in_the_file_are_told_with_their_line(tmp_path: Path, text: str, says: str) -> None:

@@ -57,11 +57,11 @@ def apply(
     require_writable(folder)
     from pipeline.recipes.apply_to_checkpoint import ApplyRequest, apply_to_checkpoint  # torch takes seconds to import
 
-    asked = ApplyRequest(
+    request = ApplyRequest(
         recipe=recipe, weights=weights, weights_key=weights_key, model=model, rank=rank, data=data, format=format
     )
     with err.status("reading the recipe …") as status:
-        found = apply_to_checkpoint(asked, lambda note: status.update(Text(f"{note} …")))
+        found = apply_to_checkpoint(request, lambda note: status.update(Text(f"{note} …")))
     manifest = write_applied(found.files, found.facts(), folder)
     if json:
         print_json({"folder": str(folder.absolute()), **manifest})
@@ -87,7 +87,9 @@ def _print(found: AppliedCheckpoint, folder: Path) -> None:
 
 
 def _notes(found: AppliedCheckpoint) -> str:
-    whose = "the recipe's channels stay" if found.asked.rank == "recipe" else "channels ranked anew on this checkpoint"
+    whose = (
+        "the recipe's channels stay" if found.request.rank == "recipe" else "channels ranked anew on this checkpoint"
+    )
     if any(cut.zeros for cut in found.recipe.cuts):
         whose = "zero is as much of each layer as the recipe says, the smallest weights of this checkpoint"
     same = "the checkpoint is the one that the recipe was made with" if found.same_weights else "another checkpoint"

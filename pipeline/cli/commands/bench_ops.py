@@ -10,7 +10,7 @@ from rich.text import Text
 from pipeline import serialization
 from pipeline.cli.console import out, print_json
 from pipeline.cli.views.live import view
-from pipeline.cli.views.lock_wait import told_when_waiting
+from pipeline.cli.views.lock_wait import print_when_waiting
 from pipeline.cli.views.run import table_of
 from pipeline.errors import ModelError
 from pipeline.quantization.operator_bench import KINDS, Kind, OperatorRatio, operator_ratios
@@ -36,7 +36,7 @@ def bench_and_show(device: Device, widths: Sequence[int], sides: Sequence[int], 
             f"{device.name} runs {device.format} files with {device.runtime}; INT8 layers are measured with runtime "
             "onnxruntime: name such a device"
         )
-    with view() as show, open_agent(device, on_event=told_when_waiting()) as agent:
+    with view() as show, open_agent(device, on_event=print_when_waiting()) as agent:
         agent.hold()
         found = list(operator_ratios(agent, widths=widths, sides=sides, listen=show))
     if json:

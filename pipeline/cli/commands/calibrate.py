@@ -1,4 +1,4 @@
-"""`pipeline devices calibrate`: a network beside itself, and how far the device's intervals can be trusted."""
+"""`pipeline devices calibrate`: a network against itself, and how far the device's intervals can be trusted."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich.table import Table
 
 from pipeline import serialization
 from pipeline.cli.console import err, out, print_json
-from pipeline.cli.signals import StartUp, asked_to_stop
+from pipeline.cli.signals import StartUp, stop_requested
 from pipeline.cli.views.live import view
-from pipeline.cli.views.lock_wait import told_when_waiting
+from pipeline.cli.views.lock_wait import print_when_waiting
 from pipeline.cli.views.run import table_of
 from pipeline.config import RunConfig, load_config
 from pipeline.devices.stored_calibrations import store_calibration
@@ -26,7 +26,7 @@ from pipeline.records import Device
 
 if TYPE_CHECKING:
     from pipeline.devices.agent_client import Agent
-    from pipeline.evaluation.self_comparison import Plan, Single
+    from pipeline.evaluation.self_comparison import CalibrationPlan, SelfMeasurement
 
 USUAL = 20
 """Measurements of each length and kind: a share of 5 % is then known to ± 5 points."""
@@ -41,7 +41,7 @@ _LEGEND = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class CalibrateArguments:
     """What was typed after `pipeline devices calibrate`."""
 
     device: Device
@@ -51,7 +51,7 @@ class Asked:
     data: str | None
 
 
-def calibrate_and_show(asked: Asked, *, json: bool) -> None:
+def calibrate_and_show(arguments: CalibrateArguments, *, json: bool) -> None:
     """Measure, print what came of it, and keep it with the device.
 
     Raises:
@@ -59,31 +59,31 @@ def calibrate_and_show(asked: Asked, *, json: bool) -> None:
         StoppedError, DeviceError, MeasureError: it ended early; what was measured until then is printed, and kept if
             it is enough.
     """
-    config = load_config(None, {"model": asked.model, "data": asked.data})
-    budget_s = None if asked.budget is None else seconds_of(asked.budget)
+    config = load_config(None, {"model": arguments.model, "data": arguments.data})
+    budget_s = None if arguments.budget is None else seconds_of(arguments.budget)
     with ExitStack() as stack:
-        stopping = stack.enter_context(asked_to_stop())
+        stopping = stack.enter_context(stop_requested())
         with view() as show:
             start = StartUp(show, stopping)
             with start.ended_at_once():
                 show(Stage("Load torch"))
                 from pipeline.evaluation.self_comparison import (
-                    measured,  # takes seconds: what was mistyped is told before
+                    measured,  # takes seconds: what was mistyped is reported before
                 )
 
-                agent, probe, model = _ready(asked.device, config, stack, show)
+                agent, skeleton, model = _ready(arguments.device, config, stack, show)
                 conditions = Conditions.of(agent.device, agent.facts, agent.settings_for(agent.device.measure))
-                plan = _plan(agent, asked.measurements, budget_s)
+                plan = _plan(agent, arguments.measurements, budget_s)
                 show(Note(_beforehand(plan, model)))
-            found: list[Single] = []
+            found: list[SelfMeasurement] = []
             ended: PipelineError | None = None
             try:
-                for single in measured(agent, probe, plan, listen=show, stopping=stopping):
+                for single in measured(agent, skeleton, plan, listen=show, stopping=stopping):
                     found.append(single)
             except (StoppedError, DeviceError, MeasureError) as error:
                 ended = error
-        calibration = _made_of(found, plan, asked.device, conditions, model, ended)
-        _keep_and_print(asked.device, calibration, json)
+        calibration = _made_of(found, plan, arguments.device, conditions, model, ended)
+        _keep_and_print(arguments.device, calibration, json)
     if ended is not None:
         raise ended
 
@@ -110,22 +110,22 @@ def _ready(device: Device, config: RunConfig, stack: ExitStack, listen: Listener
     listen(Stage(f"Load {config.data}"))
     inputs = load_inputs(config, listen=listen)
     listen(Stage(f"Connect to {device.name}"))
-    agent = stack.enter_context(open_agent(device, on_event=told_when_waiting()))
-    probe = format_of(inputs, agent, listen).probe(inputs.network)
+    agent = stack.enter_context(open_agent(device, on_event=print_when_waiting()))
+    skeleton = format_of(inputs, agent, listen).skeleton(inputs.network)
     agent.hold()
-    return agent, probe.data, config.model or default_model(inputs.data)
+    return agent, skeleton.data, config.model or default_model(inputs.data)
 
 
-def _plan(agent: Agent, measurements: int | None, budget_s: float | None) -> Plan:
+def _plan(agent: Agent, measurements: int | None, budget_s: float | None) -> CalibrationPlan:
     """Return how much is measured.
 
     Raises:
         ConfigError: the time is too short for a calibration that could be kept.
     """
-    from pipeline.evaluation.self_comparison import Plan, about
+    from pipeline.evaluation.self_comparison import CalibrationPlan, about
 
     number = USUAL if measurements is None and budget_s is None else measurements
-    plan = Plan(settings=agent.settings_for(agent.device.measure), measurements=number, budget_s=budget_s)
+    plan = CalibrationPlan(settings=agent.settings_for(agent.device.measure), measurements=number, budget_s=budget_s)
     if budget_s is not None and budget_s < FEWEST * plan.round_s:
         raise ConfigError(
             f"--budget: {FEWEST} measurements of each length take {about(FEWEST * plan.round_s)} on "
@@ -134,24 +134,29 @@ def _plan(agent: Agent, measurements: int | None, budget_s: float | None) -> Pla
     return plan
 
 
-def _beforehand(plan: Plan, model: str) -> str:
+def _beforehand(plan: CalibrationPlan, model: str) -> str:
     from pipeline.evaluation.self_comparison import about
 
     often = "" if plan.measurements is None else f"{plan.measurements} measurements each, "
     return (
-        f"{model} beside itself, as long as in the search, 3 and 9 times as long, in one process and in several: "
+        f"{model} against itself, as long as in the search, 3 and 9 times as long, in one process and in several: "
         f"{often}{about(plan.expected_s)}; Ctrl-C ends it with what is measured by then"
     )
 
 
 def _made_of(
-    found: list[Single], plan: Plan, device: Device, conditions: Conditions, model: str, ended: PipelineError | None
+    found: list[SelfMeasurement],
+    plan: CalibrationPlan,
+    device: Device,
+    conditions: Conditions,
+    model: str,
+    ended: PipelineError | None,
 ) -> Calibration:
     """Return the calibration; raises what ended it where there is too little to say anything."""
-    from pipeline.evaluation.self_comparison import taken_of
+    from pipeline.evaluation.self_comparison import ratios_by_unit
     from pipeline.measurement.calibration import calibration, fewest
 
-    taken = taken_of(found, plan)
+    taken = ratios_by_unit(found, plan)
     if fewest(taken) < 2:
         raise ended or DeviceError(
             f"{device.name}: fewer than two measurements of a length were valid; "

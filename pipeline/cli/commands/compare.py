@@ -29,7 +29,8 @@ def compare(
     baselines: Annotated[
         bool,
         typer.Option(
-            "--baselines", help="Beside each run: no pruning, L1 magnitude, L1 in training, as fast on its device."
+            "--baselines",
+            help="Baselines for each run: no pruning, L1 magnitude, L1 in training, as fast on its device.",
         ),
     ] = False,
     csv_file: Annotated[
@@ -111,7 +112,7 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
     """Make the baselines that are not in the runs' stores yet; what is finished stays, however this ends."""
     from pipeline.baselines.stored import missing, require_board, require_cuts
     from pipeline.cli.exits import ended_at_once
-    from pipeline.cli.signals import asked_to_stop
+    from pipeline.cli.signals import stop_requested
     from pipeline.cli.views.live import view
     from pipeline.comparison.run_figures import read
     from pipeline.run.stored_settings import stored_settings
@@ -127,16 +128,16 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
         with Store.open(runs, name, write=True) as store:
             require_cuts(store)
             require_board(store)
-            told, board = stored_settings(store, inventory)
+            config, board = stored_settings(store, inventory)
             err.print(f"baselines of run [bold]{name}[/] on {board.name}: {', '.join(wanted)}", markup=True)
             from pipeline.baselines.static import make_baselines  # torch takes seconds to import
             from pipeline.run.runner import prepared
             from pipeline.run.splitting import stored_splits
 
-            with asked_to_stop() as stopping, view() as listen, ExitStack() as stack:
+            with stop_requested() as stopping, view() as listen, ExitStack() as stack:
                 with ended_at_once():
                     ready = stack.enter_context(
-                        prepared(told, board, listen=listen, weights_known=True, splits=stored_splits(store))
+                        prepared(config, board, listen=listen, weights_known=True, splits=stored_splits(store))
                     )
                 make_baselines(ready, store, listen=listen, stopping=stopping)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import Data, Inventory, Json, Model
-from pipeline.cli.views.lock_wait import told_when_waiting
+from pipeline.cli.views.lock_wait import print_when_waiting
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.sessions import host_keys
 from pipeline.errors import DeviceError, HostKeyChangedError, PythonMissingError, UserError
@@ -55,7 +55,7 @@ def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
     ssh = device.ssh
     address = None if ssh is None else f"{ssh.user + '@' if ssh.user else ''}{ssh.host}:{ssh.port}"
     power = device.power.backend
-    told = {} if shown else {"recording": device.recording, "problem": None}
+    more = {} if shown else {"recording": device.recording, "problem": None}
     return {
         "name": device.name,
         "kind": device.kind,
@@ -63,7 +63,7 @@ def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
         "runtime": device.runtime,
         "power": {"null": "not measured", "auto": "if readable"}.get(power, power) if shown else power,
         "tags": ", ".join(device.tags) if shown else list(device.tags),
-        **told,
+        **more,
     }
 
 
@@ -109,7 +109,7 @@ def doctor(
 
     device = _real(load_inventory(inventory, partial=True).device(name))
     with err.status(f"watching {name} for {2 * seconds:g} s …"):
-        findings = examine(device, seconds, on_event=told_when_waiting())
+        findings = examine(device, seconds, on_event=print_when_waiting())
     _print_findings(findings, json)
 
 
@@ -128,12 +128,12 @@ def calibrate(
     inventory: Inventory = None,
     json: Json = False,
 ) -> None:
-    """Measure a network beside itself: how often its intervals hold the truth; kept with the device."""
-    from pipeline.cli.commands.calibrate import Asked, calibrate_and_show  # as above
+    """Measure a network against itself: how often its intervals hold the truth; kept with the device."""
+    from pipeline.cli.commands.calibrate import CalibrateArguments, calibrate_and_show  # as above
 
     device = _real(load_inventory(inventory, partial=True).device(name))
-    asked = Asked(device=device, measurements=measurements, budget=budget, model=model, data=data)
-    calibrate_and_show(asked, json=json)
+    arguments = CalibrateArguments(device=device, measurements=measurements, budget=budget, model=model, data=data)
+    calibrate_and_show(arguments, json=json)
 
 
 @app.command("bench-ops")
@@ -259,7 +259,7 @@ def _print_finding(finding: Finding) -> None:
 def trust(
     name: Name,
     inventory: Inventory = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Store without asking; only where nobody can listen in.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Store without asking; only on a network that you trust.")] = False,
     fingerprint: Annotated[
         str | None, typer.Option("--fingerprint", metavar="SHA256:…", help="Store only if the device shows this key.")
     ] = None,
@@ -295,7 +295,7 @@ def _trust(address: SshAddress, name: str, yes: bool, fingerprint: str | None, r
     if known and not replace:
         raise HostKeyChangedError(
             f"{name}: the host shows {key.fingerprint}, trusted is {known[0].fingerprint}; if the board was set up "
-            f"anew, `pipeline devices trust {name} --replace`; if not, somebody may be listening in"
+            f"anew, `pipeline devices trust {name} --replace`; if not, someone may be intercepting the connection"
         )
     err.print("Compare on the board itself:  [bold]ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub[/]", markup=True)
     if not (yes or fingerprint or _confirmed()):

@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Config, Data, Inventory, Json, Runs
 from pipeline.cli.views.live import view
-from pipeline.cli.views.lock_wait import told_when_waiting
+from pipeline.cli.views.lock_wait import print_when_waiting
 
 if TYPE_CHECKING:
     from pipeline.quantization.quantized_model import QuantizedModel
@@ -54,7 +54,7 @@ def quantize(
     with view() as show:
         found = api.quantize(
             model, data=data, device=device, output=folder, artifact=artifact, images=images, float_ends=float_ends,
-            config=config, inventory=inventory, runs=runs, listen=show, on_event=told_when_waiting(),
+            config=config, inventory=inventory, runs=runs, listen=show, on_event=print_when_waiting(),
         )  # fmt: skip
     if json:
         print_json(as_json(found, folder))

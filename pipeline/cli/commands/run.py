@@ -20,7 +20,7 @@ from pipeline import __version__
 from pipeline.api import note_failure, pull
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS
-from pipeline.cli.signals import StartUp, asked_to_stop
+from pipeline.cli.signals import StartUp, stop_requested
 from pipeline.cli.views.live import view
 from pipeline.cli.views.run import print_comparison, print_recording
 from pipeline.config import RunConfig, load_config
@@ -40,7 +40,7 @@ from pipeline.store.runs import FINISHED
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RunArguments:
     """What was typed after `pipeline run`."""
 
     device: str | None
@@ -59,25 +59,25 @@ class Asked:
     """Where the bundle goes when the run has ended; None: it is pulled by hand."""
 
 
-def run_and_show(asked: Asked, *, json: bool) -> None:
+def run_and_show(arguments: RunArguments, *, json: bool) -> None:
     """Run, or go on with a run, and print the end: the table, the report, the next command."""
-    if asked.output is not None:
-        refuse_used(asked.output, "bundle")
+    if arguments.output is not None:
+        refuse_used(arguments.output, "bundle")
     with ExitStack() as stack:
-        store, told, board = _reopened(asked) if asked.resume else (None, *told_by(asked))
+        store, config, board = _reopened(arguments) if arguments.resume else (None, *typed_settings(arguments))
         if store is not None:
             stack.enter_context(store)
-        require_writable(asked.runs if store is None else store.path)
-        stopping = stack.enter_context(asked_to_stop())
+        require_writable(arguments.runs if store is None else store.path)
+        stopping = stack.enter_context(stop_requested())
         with view() as show:
-            store = _seen_through(asked, store, told, board, StartUp(show, stopping), stopping, stack)
-        _print_end(store, asked, json)
+            store = _seen_through(arguments, store, config, board, StartUp(show, stopping), stopping, stack)
+        _print_end(store, arguments, json)
 
 
 def _seen_through(
-    asked: Asked,
+    arguments: RunArguments,
     store: Store | None,
-    told: RunConfig,
+    config: RunConfig,
     board: Device,
     start: StartUp,
     stopping: Callable[[], bool],
@@ -88,28 +88,28 @@ def _seen_through(
     with ExitStack() as opened:
         with start.ended_at_once():
             listen(Stage("Load torch"))
-            from pipeline.run.runner import execute, prepared  # takes seconds: what was mistyped is told before
+            from pipeline.run.runner import execute, prepared  # takes seconds: what was mistyped is reported before
             from pipeline.run.splitting import stored_splits
 
             weights_known = store is not None and store.get(BASE_WEIGHTS) is not None
-            recorder = _recorder(asked, store, stack)
+            recorder = _recorder(arguments, store, stack)
             record = recorder.heard if recorder else None
             splits = None if store is None else stored_splits(store)
             ready = opened.enter_context(
-                prepared(told, board, listen=listen, weights_known=weights_known, splits=splits, record=record)
+                prepared(config, board, listen=listen, weights_known=weights_known, splits=splits, record=record)
             )
         if store is None:
-            store = stack.enter_context(create_run(asked.runs, told, board, asked.inventory))
+            store = stack.enter_context(create_run(arguments.runs, config, board, arguments.inventory))
         if recorder is not None:
-            _begin(recorder, store, told, ready.agent)
-        target = " ".join(told.target) or "no target"
+            _begin(recorder, store, config, ready.agent)
+        target = " ".join(config.target) or "no target"
         what = Text("run ").append(store.id, style="bold")
-        err.print(what.append(f": {told.data} on {board.name}, {target}, {told.strategy}"))
+        err.print(what.append(f": {config.data} on {board.name}, {target}, {config.strategy}"))
         try:
             execute(ready, store, listen=listen, stopping=stopping)
         except PipelineError as error:
             note_failure(store, error)
-            err.print(f"to go on: [bold]pipeline run --resume {store.id}{_where(asked.runs)}[/]", markup=True)
+            err.print(f"to resume: [bold]pipeline run --resume {store.id}{_where(arguments.runs)}[/]", markup=True)
             raise
     return store
 
@@ -117,40 +117,44 @@ def _seen_through(
 # ---------------------------------------------------------------- a new run
 
 
-def told_by(asked: Asked) -> tuple[RunConfig, Device]:
+def typed_settings(arguments: RunArguments) -> tuple[RunConfig, Device]:
     """Return the settings and the device that were typed.
 
     Raises:
         UserError: one of them cannot be used.
     """
-    told = load_config(asked.config, asked.options, quick=asked.quick)
-    if asked.epochs is not None:
-        if not 0 <= asked.epochs < math.inf:
-            raise ConfigError(f"--epochs: should be a number from 0 on, found {asked.epochs:g}")
-        told = told.model_copy(update={"recovery": told.recovery.model_copy(update={"epochs": asked.epochs})})
-    return told, load_inventory(asked.inventory, partial=True).device(asked.device or "local")
+    config = load_config(arguments.config, arguments.options, quick=arguments.quick)
+    if arguments.epochs is not None:
+        if not 0 <= arguments.epochs < math.inf:
+            raise ConfigError(f"--epochs: should be a number from 0 on, found {arguments.epochs:g}")
+        config = config.model_copy(
+            update={"fine_tuning": config.fine_tuning.model_copy(update={"epochs": arguments.epochs})}
+        )
+    return config, load_inventory(arguments.inventory, partial=True).device(arguments.device or "local")
 
 
 # ---------------------------------------------------------------- a run to go on with
 
 
-def _reopened(asked: Asked) -> tuple[Store, RunConfig, Device]:
-    assert asked.resume is not None  # the caller asked
-    typed = [value for value in (*asked.options.values(), asked.epochs, asked.config) if value not in (None, ())]
-    if typed or asked.quick:
-        raise UserError("--resume goes on with the settings that the run began with; leave the other options out")
+def _reopened(arguments: RunArguments) -> tuple[Store, RunConfig, Device]:
+    assert arguments.resume is not None  # checked by the caller
+    typed = [
+        value for value in (*arguments.options.values(), arguments.epochs, arguments.config) if value not in (None, ())
+    ]
+    if typed or arguments.quick:
+        raise UserError("--resume uses the settings of the original run; leave the other options out")
     with ExitStack() as undo:
-        store = undo.enter_context(Store.open(asked.runs, asked.resume, write=True))
+        store = undo.enter_context(Store.open(arguments.runs, arguments.resume, write=True))
         if store.status == FINISHED:
             _write_missing_report(store)
             raise UserError(f"run {store.id} is finished; `pipeline pull {store.id} --output DIR` writes its bundle")
         device = store.get(DEVICE)
         name = None if device is None else device["name"]
-        if name is not None and asked.device not in (None, name):
+        if name is not None and arguments.device not in (None, name):
             raise UserError(
-                f"run {store.id} measured on {name}; figures of {asked.device} cannot be compared with them"
+                f"run {store.id} measured on {name}; figures of {arguments.device} cannot be compared with them"
             )
-        config, board = stored_settings(store, asked.inventory)
+        config, board = stored_settings(store, arguments.inventory)
         undo.pop_all()
     return store, config, board
 
@@ -168,25 +172,25 @@ def _write_missing_report(store: Store) -> None:
 # ---------------------------------------------------------------- the recording
 
 
-def _recorder(asked: Asked, store: Store | None, stack: ExitStack) -> Recorder | None:
+def _recorder(arguments: RunArguments, store: Store | None, stack: ExitStack) -> Recorder | None:
     """Return what hears the board's answers, where they are to be kept; a resumed run goes on as it began."""
     recorded = store is not None and store.get(RECORDING) is not None
-    if asked.record and store is not None and not recorded:
+    if arguments.record and store is not None and not recorded:
         raise UserError(
             f"run {store.id} began without --record, so that half of it could never be played back; leave "
             "--record out, or start a new run with it"
         )
-    if not (asked.record or recorded):
+    if not (arguments.record or recorded):
         return None
     recorder = Recorder()
     stack.callback(recorder.close)
     return recorder
 
 
-def _begin(recorder: Recorder, store: Store, told: RunConfig, agent: Agent) -> None:
+def _begin(recorder: Recorder, store: Store, config: RunConfig, agent: Agent) -> None:
     about = {
-        "seed": told.seed, "data": told.data, "model": told.model or "default", "strategy": told.strategy,
-        "target": " ".join(told.target) or "none", "trials": told.trials, "run": store.id,
+        "seed": config.seed, "data": config.data, "model": config.model or "default", "strategy": config.strategy,
+        "target": " ".join(config.target) or "none", "trials": config.trials, "run": store.id,
     }  # fmt: skip
     header = header_of(agent.device, about, {"pipeline": __version__}, agent.calibration().calibration)
     recorder.begin(store.path / FILE_NAME, header)
@@ -203,7 +207,7 @@ def _where(runs: Path) -> str:
     return "" if runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(runs))}"
 
 
-def _print_end(store: Store, asked: Asked, json: bool) -> None:
+def _print_end(store: Store, arguments: RunArguments, json: bool) -> None:
     if json:
         print_json(as_json(store))
     else:
@@ -212,11 +216,11 @@ def _print_end(store: Store, asked: Asked, json: bool) -> None:
         out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
         if store.get(RECORDING):
             print_recording(store)
-    if asked.output is not None:
-        pull(store.id, asked.output, runs=asked.runs)
-        (err if json else out).print(f"bundle  {asked.output}", markup=False)
+    if arguments.output is not None:
+        pull(store.id, arguments.output, runs=arguments.runs)
+        (err if json else out).print(f"bundle  {arguments.output}", markup=False)
     if not json:
-        print_next(store, asked.runs, asked.output)
+        print_next(store, arguments.runs, arguments.output)
 
 
 def print_next(store: Store, runs: Path, bundle: Path | None) -> None:

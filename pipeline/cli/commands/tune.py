@@ -75,7 +75,7 @@ def tune(
 
     Runs are compared by the validation split, which none of them trains on; the best alone reads the test split.
     """
-    from pipeline.cli.commands.run import Asked  # pydantic takes its time
+    from pipeline.cli.commands.run import RunArguments  # pydantic takes its time
     from pipeline.cli.commands.tune_session import Search, tune_and_show
 
     options: dict[str, Any] = {
@@ -83,8 +83,8 @@ def tune(
         "target": tuple(target or ()), "trials": trials, "strategy": strategy, "criterion": criterion, "rounds": rounds,
         "seed": seed,
     }  # fmt: skip
-    asked = Asked(
+    arguments = RunArguments(
         device=device, config=config, options=options, epochs=epochs, resume=None, inventory=inventory, runs=runs
     )
-    told = Search(texts=tuple(search or ()), method=method, objective=objective, budget=runs_budget)
-    tune_and_show(asked, told, json=json)
+    wanted = Search(texts=tuple(search or ()), method=method, objective=objective, budget=runs_budget)
+    tune_and_show(arguments, wanted, json=json)

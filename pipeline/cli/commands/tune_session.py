@@ -13,11 +13,11 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.cli.commands.run import Asked, told_by
+from pipeline.cli.commands.run import RunArguments, typed_settings
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.exits import ended_at_once
 from pipeline.cli.options import DEFAULT_RUNS
-from pipeline.cli.signals import asked_to_stop
+from pipeline.cli.signals import stop_requested
 from pipeline.cli.views.tuning_progress import RunLines
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, PipelineError, TargetError
@@ -46,38 +46,38 @@ class Search:
     budget: int | None
 
 
-def tune_and_show(asked: Asked, search: Search, *, json: bool) -> None:
+def tune_and_show(arguments: RunArguments, search: Search, *, json: bool) -> None:
     """See all runs through, then show how they compare, and what the best one's network is worth on the test split.
 
     Raises:
         PipelineError: finished runs are kept, and the same command goes on.
     """
-    base, board = told_by(asked)
+    base, board = typed_settings(arguments)
     searched = parse_all(search.texts)
     method, budget = method_of(search.method, searched, search.budget, base.seed)
-    for one in searched:  # what does not fit is told before the first run
+    for one in searched:  # what does not fit is reported before the first run
         for value in one.points():
             changed(base, {one.path: value})
-    require_writable(asked.runs)
+    require_writable(arguments.runs)
     with err.status("Load torch"):
-        from pipeline.tuning.runs import TunedRuns  # takes seconds: what was mistyped is told before
+        from pipeline.tuning.runs import TunedRuns  # takes seconds: what was mistyped is reported before
 
     paths = tuple(one.path for one in searched)
-    runs = TunedRuns(base=base, paths=paths, board=board, runs=asked.runs, inventory=asked.inventory,
+    runs = TunedRuns(base=base, paths=paths, board=board, runs=arguments.runs, inventory=arguments.inventory,
                      starting=ended_at_once)  # fmt: skip
     err.print(f"[bold]{runs.name}[/]: {_planned(search, searched, budget)}", markup=True)
     lines = RunLines(budget)
     try:
-        with asked_to_stop() as stopping:
+        with stop_requested() as stopping:
             run = _shown(runs, lines, stopping)
             outcomes = ranked(tune(method, run, search.objective, budget), search.objective)
             figures = _judged(runs, outcomes[0], stopping)
     except PipelineError:
-        err.print("what ran is kept; to go on, type the same command again")
+        err.print("finished runs are kept; to resume, type the same command again")
         raise
     finally:
         lines.stop()
-    _show(asked, search, runs, outcomes, figures, json)
+    _show(arguments, search, runs, outcomes, figures, json)
 
 
 def _planned(search: Search, searched: tuple[Searched, ...], budget: int) -> str:
@@ -95,7 +95,7 @@ def _shown(runs: TunedRuns, lines: RunLines, stopping: Callable[[], bool]) -> Ca
         lines.begin(_in_words(settings))
         known = runs.known(settings)
         outcome = known or runs.run(settings, lines.listen, stopping)
-        lines.end(_told(outcome), None if known else outcome.seconds)
+        lines.end(_described(outcome), None if known else outcome.seconds)
         return outcome
 
     return run
@@ -113,7 +113,12 @@ def _judged(runs: TunedRuns, best: Outcome, stopping: Callable[[], bool]) -> Fig
 
 
 def _show(
-    asked: Asked, search: Search, runs: TunedRuns, outcomes: list[Outcome], figures: Figures | None, json: bool
+    arguments: RunArguments,
+    search: Search,
+    runs: TunedRuns,
+    outcomes: list[Outcome],
+    figures: Figures | None,
+    json: bool,
 ) -> None:
     best = outcomes[0]
     if json:
@@ -122,11 +127,11 @@ def _show(
         out.print(_table(outcomes))
     if figures is None:
         raise TargetError(f"none of {len(outcomes)} runs has a network to choose; of the first: {best.failure}")
-    path = asked.runs / best.run / BEST
+    path = arguments.runs / best.run / BEST
     _write(changed(runs.base, best.settings), path)
     if not json:
-        place = "" if asked.runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(asked.runs))}"
-        device = f" --device {runs.board.name}" if asked.device else ""
+        place = "" if arguments.runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(arguments.runs))}"
+        device = f" --device {runs.board.name}" if arguments.device else ""
         out.print()
         out.print(f"best    {best.run}: {figures.test_accuracy:.1%} on the test split, which had no part in the choice")
         out.print(f"next    [bold]pipeline pull {best.run} --output my-model{place}[/]", markup=True)
@@ -169,7 +174,7 @@ def _in_words(settings: Settings) -> str:
     return " ".join(f"{path}={value:g}" for path, value in settings.items())
 
 
-def _told(outcome: Outcome) -> str:
+def _described(outcome: Outcome) -> str:
     if outcome.accuracy is None:
         return f"no network: {outcome.failure}"
     latency = "" if outcome.latency is None else f", {outcome.latency:.3f}× the latency"

@@ -51,8 +51,8 @@ def _print_long_names(groups: Sequence[Group]) -> None:
 
 
 def _print_groups(found: Comparison) -> None:
-    told = (found.shared.get(key, "") for key in ("strategy", "model", "data", "device", "target"))
-    out.print("the same in all: " + ", ".join(word for word in told if word), markup=False, style="dim")
+    shared = (found.shared.get(key, "") for key in ("strategy", "model", "data", "device", "target"))
+    out.print("the same in all: " + ", ".join(word for word in shared if word), markup=False, style="dim")
     for metrics, cell in ((_CAME_OUT, _whole_cell), (_COST, _brief_cell)):
         known = [m for m in metrics if any(m in group.metrics for group in found.groups)]
         table = _table("group", "seeds", *(METRICS[metric].label for metric in known))

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from pipeline.cli.console import err
-from pipeline.events import DeviceTelemetry, Event, Listener, Note, Stage, Step, Tried, Waiting
+from pipeline.events import DeviceTelemetry, Event, Listener, Note, Stage, StageProgress, Tried, Waiting
 from pipeline.records import Trial
 
 
@@ -67,7 +67,7 @@ class LiveView:
                 self.finish()
                 self._stage, self._began = name, time.monotonic()
                 self._task = self._progress.add_task(name, total=total, note="")
-            case Step(done, note) if self._task is not None:
+            case StageProgress(done, note) if self._task is not None:
                 self._progress.update(self._task, completed=done, note=note)
             case Tried(trial) if self._task is not None:
                 self._progress.advance(self._task)
@@ -125,7 +125,7 @@ class PlainLines:
             case Stage(name, total):
                 self._stage, self._total, self._said = name, total, time.monotonic()
                 err.print(f"{name}" + (f" ({total})" if total else ""), markup=False)
-            case Step(done, note):
+            case StageProgress(done, note):
                 if time.monotonic() - self._said >= self._EVERY_S:
                     self._said = time.monotonic()
                     err.print(f"  {done}/{self._total} {note}", markup=False)

@@ -10,7 +10,7 @@ from pipeline.cli.console import err
 _EVERY_S = 10.0
 
 
-def told_when_waiting() -> Callable[[Mapping[str, object]], None]:
+def print_when_waiting() -> Callable[[Mapping[str, object]], None]:
     """Return a listener for an agent's events that prints the board's holder, at first and now and then."""
     next_s = 0.0
 
@@ -20,6 +20,6 @@ def told_when_waiting() -> Callable[[Mapping[str, object]], None]:
             next_s = time.monotonic() + _EVERY_S
             holder = event.get("holder")
             words = holder.get("words") if isinstance(holder, Mapping) else None
-            err.print(f"waiting: the board is held by {words or 'somebody'}", markup=False)
+            err.print(f"waiting: the board is held by {words or 'another user'}", markup=False)
 
     return on_event

@@ -34,8 +34,8 @@ def print_run(store: Store) -> None:
         out.print(str(failure), markup=False, style="red")
     if (device := store.get(DEVICE)) and device.get("kind") == REPLAY:
         out.print(f"replayed: {device['name']} answers from a recording, no board was measured", markup=False)
-    trials, told = store.trials(), store.get(BASE)
-    base = None if told is None else serialization.load(Figures, told)
+    trials, stored = store.trials(), store.get(BASE)
+    base = None if stored is None else serialization.load(Figures, stored)
     if trials:
         pruned = "zero weights" if any(trial.plan.zeros for trial in trials) else "channels kept"
         table = table_of("trial", pruned, "accuracy", "latency", "of base", "reward", "")
@@ -52,7 +52,7 @@ def print_run(store: Store) -> None:
     if store.get(RECORDING):
         print_recording(store)
     if store.status in ("interrupted", "failed"):
-        out.print(f"to go on: pipeline run --resume {store.id}", style="dim")
+        out.print(f"to resume: pipeline run --resume {store.id}", style="dim")
 
 
 def print_recording(store: Store) -> None:

@@ -10,7 +10,7 @@ from rich.status import Status
 from rich.text import Text
 
 from pipeline.cli.console import err
-from pipeline.events import Event, Stage, Step, Waiting
+from pipeline.events import Event, Stage, StageProgress, Waiting
 
 
 @dataclass
@@ -39,7 +39,7 @@ class RunLines:
             case Stage(name, total):
                 self._stage, self._of = name, total
                 self._show("")
-            case Step(done, _):
+            case StageProgress(done, _):
                 self._show(f" {done}/{self._of}" if self._of else "")
             case Waiting(holder):
                 self._show(f", waiting: the board is held by {holder}")

@@ -66,18 +66,18 @@ def check_device(device: Device) -> list[Finding]:
 
 
 def without_retries(device: Device) -> Device:
-    """Return the device without retries: what fails is to be told, not tried again."""
+    """Return the device without retries: a failure is reported, not retried."""
     return replace(device, ssh=replace(device.ssh, retries=0)) if device.ssh else device
 
 
 def findings_without_agent(device: Device, error: DeviceError) -> list[Finding]:
     """Return what is known where the agent could not be started."""
-    return [*_failed_way(device, error), *_skipped(BOARD, "the agent did not start")]
+    return [*_connection_failed(device, error), *_skipped(BOARD, "the agent did not start")]
 
 
 def findings_with_agent(agent: Agent) -> list[Finding]:
     """Return what is known of a board whose agent runs."""
-    return [*_good_way(agent), *_board(agent)]
+    return [*_connection_works(agent), *_board(agent)]
 
 
 def missing_groups(agent: Agent) -> list[str]:
@@ -116,8 +116,8 @@ def runtime_fix(device: Device) -> str:
     return device.fixes.get(f"runtime {device.runtime}", usual)
 
 
-def _failed_way(device: Device, error: DeviceError) -> Iterator[Finding]:
-    step = _step_of(error)
+def _connection_failed(device: Device, error: DeviceError) -> Iterator[Finding]:
+    step = _failed_check(error)
     at = WAY.index(step)
     for name in WAY[:at]:
         yield Finding(name, True, "not needed: this machine" if device.ssh is None and name != "python" else "ok")
@@ -126,7 +126,7 @@ def _failed_way(device: Device, error: DeviceError) -> Iterator[Finding]:
     yield from _skipped(WAY[at + 1 :], f"{step} failed")
 
 
-def _step_of(error: DeviceError) -> str:
+def _failed_check(error: DeviceError) -> str:
     """Return the step at which ``error`` stopped us."""
     steps: dict[type[DeviceError], str] = {
         UnreachableError: "connection",
@@ -142,7 +142,7 @@ def _skipped(names: tuple[str, ...], why: str) -> Iterator[Finding]:
     return (Finding(name, None, f"not looked at: {why}") for name in names)
 
 
-def _good_way(agent: Agent) -> Iterator[Finding]:
+def _connection_works(agent: Agent) -> Iterator[Finding]:
     ssh, facts = agent.device.ssh, agent.facts
     yield Finding("connection", True, f"{ssh.host}:{ssh.port}" if ssh else "not needed: this machine")
     yield Finding("host key", True, "trusted" if ssh else "not needed: this machine")
@@ -155,16 +155,16 @@ def _board(agent: Agent) -> Iterator[Finding]:
     yield _runtime(agent)
     yield _sensor(agent)
     yield _permissions(agent)
-    yield _room(agent.device, "disk", agent.facts.disk_free_mb, LEAST_DISK_MB, "free")
-    yield _room(agent.device, "memory", agent.facts.memory_mb, LEAST_MEMORY_MB, "installed")
+    yield _free_space(agent.device, "disk", agent.facts.disk_free_mb, LEAST_DISK_MB, "free")
+    yield _free_space(agent.device, "memory", agent.facts.memory_mb, LEAST_MEMORY_MB, "installed")
     yield _holder(agent)
 
 
 def _runtime(agent: Agent) -> Finding:
     wanted, there = agent.device.runtime, agent.facts.runtimes
     if wanted in there:
-        limits = agent.limits
-        loads = f"ONNX opset <= {limits.opset}, IR <= {limits.ir}" if agent.device.format == "onnx" else "TFLite"
+        support = agent.onnx_support
+        loads = f"ONNX opset <= {support.opset}, IR <= {support.ir}" if agent.device.format == "onnx" else "TFLite"
         return Finding("runtime", True, f"{wanted} {there[wanted]}: {loads}")
     found = ", ".join(sorted(there)) or "none"
     fix = runtime_fix(agent.device) or _fix(agent.device, "runtime")
@@ -192,7 +192,7 @@ def _permissions(agent: Agent) -> Finding:
     return Finding("permissions", False, f"user {user} is not in {', '.join(missing)}", fix)
 
 
-def _room(device: Device, name: str, found_mb: float, least_mb: float, word: str) -> Finding:
+def _free_space(device: Device, name: str, found_mb: float, least_mb: float, word: str) -> Finding:
     ok = found_mb >= least_mb
     detail = f"{found_mb:.0f} MB {word}" + ("" if ok else f", a run wants {least_mb:.0f} MB")
     usual = {"disk": "make room, or set agent: dir to another disk", "memory": "add swap, or use smaller models"}
@@ -202,7 +202,7 @@ def _room(device: Device, name: str, found_mb: float, least_mb: float, word: str
 def _holder(agent: Agent) -> Finding:
     holder = agent.facts.holder
     if holder is None:
-        return Finding("holder", True, "nobody measures on it")
+        return Finding("holder", True, "not in use")
     return Finding("holder", True, f"held by {holder}", "a run waits for it: see `lock: wait_s`", warning=True)
 
 

@@ -1,6 +1,6 @@
 """Device doctor: all of `check`, then the board and its power sensor idle and under load.
 
-How far the board's intervals can be trusted is not measured here, but told where somebody has calibrated it.
+How far the board's intervals can be trusted is not measured here, but reported where the device is calibrated.
 
 The board is held meanwhile, in the modes of a run, so that the doctor sees what a run would see. What it saw is
 ``Evidence``; each verdict is a pure function of that, here for the board, in ``meter_findings`` for the sensor.
@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.answers import Metered
 from pipeline.devices.agent_client import Agent, Telemetry, open_agent, telemetry_of
-from pipeline.devices.compatibility import limits_of
+from pipeline.devices.compatibility import onnx_support_of
 from pipeline.devices.connection import OnEvent
 from pipeline.devices.diagnostics import sensor_findings
 from pipeline.devices.diagnostics.check import Finding, findings_with_agent, findings_without_agent, without_retries
@@ -92,7 +92,7 @@ def observe(agent: Agent, seconds: float, quiet_s: float = QUIET_S) -> Observati
     first, start = agent.telemetry(), time.monotonic()
     time.sleep(quiet_s)
     second, quiet_s = agent.telemetry(), time.monotonic() - start
-    answer, report, error = _at_work(agent, seconds)
+    answer, report, error = _under_load(agent, seconds)
     states = {name: telemetry_of(getattr(answer, name)) for name in ("before", "during", "after")}
     return Observation(
         device=device, facts=agent.facts, held=held, quiet_s=quiet_s, quiet=(first, second), threads=agent.facts.cores,
@@ -100,7 +100,7 @@ def observe(agent: Agent, seconds: float, quiet_s: float = QUIET_S) -> Observati
     )  # fmt: skip
 
 
-def _at_work(agent: Agent, seconds: float) -> tuple[Metered, MeterReport | None, str | None]:
+def _under_load(agent: Agent, seconds: float) -> tuple[Metered, MeterReport | None, str | None]:
     """Test the meter, where one can be read, with the board at rest and at work; else put just the board to work.
 
     Returns:
@@ -120,8 +120,9 @@ def _at_work(agent: Agent, seconds: float) -> tuple[Metered, MeterReport | None,
 def diagnosis(seen: Observation) -> list[Finding]:
     """Return every verdict on what was seen."""
     return [
-        *_system(seen), *_limits(seen), *_modes(seen), *_others(seen), *_room(seen), *_temperature(seen),
-        *_throttling(seen), *sensor_findings.findings(seen.device, seen.facts, seen.report, seen.meter_error),
+        *_system(seen), *_onnx_support(seen), *_modes(seen), *_background_load(seen), *_free_space(seen),
+        *_temperature(seen), *_throttling(seen),
+        *sensor_findings.findings(seen.device, seen.facts, seen.report, seen.meter_error),
     ]  # fmt: skip
 
 
@@ -163,12 +164,12 @@ def _system(seen: Observation) -> Iterator[Finding]:
         yield Finding("system", True, detail)
 
 
-def _limits(seen: Observation) -> Iterator[Finding]:
+def _onnx_support(seen: Observation) -> Iterator[Finding]:
     """What the inventory promises of the runtime, against what its version loads."""
     version = seen.facts.runtimes.get("onnxruntime")
     if seen.device.runtime != "onnxruntime" or version is None:
         return
-    loads, device = limits_of(version), seen.device
+    loads, device = onnx_support_of(version), seen.device
     opset, ir = device.onnx_max_opset or loads.opset, device.onnx_max_ir or loads.ir
     if opset > loads.opset or ir > loads.ir:
         allowed, loaded = f"opset {opset}, IR {ir}", f"opset {loads.opset}, IR {loads.ir}"
@@ -196,7 +197,7 @@ def _modes(seen: Observation) -> Iterator[Finding]:
         yield Finding("clock", True, f"governor {governor}{clock}")
 
 
-def _others(seen: Observation) -> Iterator[Finding]:
+def _background_load(seen: Observation) -> Iterator[Finding]:
     first, last = seen.quiet
     if first.cpu_busy_s is None or last.cpu_busy_s is None:
         yield Finding("others", True, "the board does not say how busy it is")
@@ -205,13 +206,13 @@ def _others(seen: Observation) -> Iterator[Finding]:
     detail = f"{busy:.2f} of {seen.facts.cores} cores busy at rest"
     if busy > max(BUSY_CORES, 0.05 * seen.facts.cores):
         yield Finding(
-            "others", True, f"{detail}: other programs are at work", "see who on the board: `top`", warning=True
+            "others", True, f"{detail}: other programs are at work", "run `top` on the board to see which", warning=True
         )
     else:
         yield Finding("others", True, detail)
 
 
-def _room(seen: Observation) -> Iterator[Finding]:
+def _free_space(seen: Observation) -> Iterator[Finding]:
     free_mb, swap_mb = seen.quiet[1].memory_free_mb, seen.facts.swap_mb
     if free_mb is None:
         return

@@ -57,8 +57,8 @@ def _level(device: Device, report: MeterReport) -> Finding:
     detail = f"{report.rest_w:.2f} W at rest, {report.load_w:.2f} W with all cores at work"
     if report.scope == "board" and not low <= report.rest_w <= high:
         shunt = device.power.options.get("shunt_ohms")
-        told = f"shunt_ohms is {shunt:g}" if isinstance(shunt, (int, float)) else "shunt_ohms is not written"
-        fix = f"{told}: read the breakout's resistor (R100 is 0.1, R010 is 0.01) and write that into the inventory"
+        written = f"shunt_ohms is {shunt:g}" if isinstance(shunt, (int, float)) else "shunt_ohms is not written"
+        fix = f"{written}: read the breakout's resistor (R100 is 0.1, R010 is 0.01) and write that into the inventory"
         return Finding("watts", False, f"{detail}: no such board draws that", fix)
     if not report.follows:
         fix = "the sensor is not in this board's supply, or another rail is: check wiring and `power: rail`"

@@ -24,6 +24,7 @@ from pipeline.devices.inventory.schema import InventoryFile, Profile
 from pipeline.errors import InventoryError, nearest
 from pipeline.records import Device, LockSettings, MeasureSettings, PowerSettings
 from pipeline.regular_file import exists, home_expanded
+from pipeline.setting_keys import Where
 from pipeline.yaml_files import Document
 
 FILE_NAME = "inventory.yaml"
@@ -81,7 +82,9 @@ def load_inventory(path: Path | None = None, *, partial: bool = False) -> Invent
     found = path or next((p for p in _usual_places() if p.exists()), None)
     if found is None:
         return Inventory({"local": _Builder(InventoryFile(), Path.cwd()).device("local")})
-    document, unusable = _usable(yaml_files.read(found, InventoryError))
+    whole = yaml_files.read(found, InventoryError)
+    yaml_files.say_old_keys(whole, InventoryFile)
+    document, unusable = _usable(whole)
     _refuse_secrets((where for where in document.lines if where[:1] != ("devices",)), document)
     builder = _Builder(yaml_files.validate(document, InventoryFile), found.parent, document, unusable)
     devices: dict[str, Device] = {}
@@ -148,7 +151,7 @@ def _usable(document: Document) -> tuple[Document, dict[str, str]]:
     return replace(document, data={**document.data, "devices": kept}), unusable
 
 
-def _refuse_secrets(places: Iterable[yaml_files.Where], document: Document) -> None:
+def _refuse_secrets(places: Iterable[Where], document: Document) -> None:
     """An inventory is shared and committed; what logs in belongs into a key file or an agent."""
     for where in places:
         if where and str(where[-1]).lower() in _SECRETS:
@@ -166,6 +169,7 @@ class _Builder:
         self._document = document
         self._folder = folder
         self._kinds = kinds(folder)
+        self._profiles: dict[str, Profile] = {}
         self._check_groups()
 
     def names(self) -> list[str]:
@@ -187,7 +191,7 @@ class _Builder:
             raise self._mistake(
                 name, f"unknown kind{nearest(kind, self._kinds)}; known: {', '.join(self._kinds)}", "kind"
             )
-        profile = yaml_files.validate(yaml_files.read(self._kinds[kind], InventoryError), Profile)
+        profile = self._profile(kind)
         if profile.session != "ssh" and entry and entry.host:
             raise self._mistake(name, f"kind {kind} runs on this machine and takes no host; use kind: linux", "host")
         groups = {g: v for g, v in self._file.groups.items() if name in v.devices}
@@ -197,6 +201,13 @@ class _Builder:
             settings = merge(settings, layer.model_dump(exclude_unset=True))
         settings["tags"] = [*settings.get("tags", []), *(g for g in groups if g not in settings.get("tags", []))]
         return self._record(name, kind, profile, settings)
+
+    def _profile(self, kind: str) -> Profile:
+        if kind not in self._profiles:
+            document = yaml_files.read(self._kinds[kind], InventoryError)
+            yaml_files.say_old_keys(document, Profile)
+            self._profiles[kind] = yaml_files.validate(document, Profile)
+        return self._profiles[kind]
 
     def _record(self, name: str, kind: str, profile: Profile, settings: Mapping[str, Any]) -> Device:
         power = _power(settings.get("power", {}))
@@ -276,7 +287,7 @@ class _Builder:
     def _mistake(self, name: str, problem: str, *where: str) -> Exception:
         return self._mistake_at(("devices", name, *where), problem)
 
-    def _mistake_at(self, where: yaml_files.Where, problem: str) -> Exception:
+    def _mistake_at(self, where: Where, problem: str) -> Exception:
         return self._document.mistake(where, problem) if self._document else InventoryError(problem)
 
 

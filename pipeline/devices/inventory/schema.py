@@ -69,7 +69,7 @@ class Onnx(_Layer):
 
 
 class Power(_Layer):
-    """The sensor; ``options`` carries what a sensor of your own wants to be told."""
+    """The sensor; ``options`` carries what a sensor of your own takes."""
 
     backend: Annotated[str, BeforeValidator(_backend)] = "null"
     bus: int = Field(default=1, ge=0)
@@ -103,7 +103,9 @@ class Measure(_Layer):
     processes: int = Field(default=5, ge=1, le=50)
     temperature_band_c: float = Field(default=5.0, gt=0)
     settle_s: float = Field(default=0.0, ge=0)
-    others_cores: float | None = Field(default=None, ge=0)
+    max_background_cores: float | None = Field(
+        default=None, ge=0, validation_alias=AliasChoices("max_background_cores", "others_cores")
+    )
 
 
 class Modes(_Layer):

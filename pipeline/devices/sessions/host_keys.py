@@ -111,7 +111,7 @@ def store(path: Path, key: HostKey, *, replace: bool = False) -> None:
     _write(path, [*kept, key.line])
 
 
-_BEWARE = "somebody may be listening in, or the board was set up anew: then"
+_BEWARE = "someone may be intercepting the connection, or the board was set up anew: then"
 
 
 def _entries(address: SshAddress) -> list[tuple[HostKey, str]]:
@@ -128,7 +128,7 @@ def _lines(path: Path) -> list[str]:
         return []
     except OSError as error:
         raise HostKeyUnknownError(
-            f"the trusted host keys in {path} cannot be read: {error.strerror}; move it away, or name another file: "
+            f"the trusted host keys in {path} cannot be read: {error.strerror}; move it away, or choose another file: "
             "ssh: known_hosts in inventory.yaml"
         ) from error
 

@@ -102,7 +102,7 @@ class ReplaySession:
 
     def _absent(self, verb: str, arguments: Mapping[str, Any]) -> str:
         what = {"measure": "measurement of this network, measured like this,", "verify": "outputs of this very file"}
-        about = ", ".join(f"{key} {value}" for key, value in _told(self._header).items())
+        about = ", ".join(f"{key} {value}" for key, value in _made_with(self._header).items())
         name = arguments.get("candidate")
         return (
             f"the recording {self._path} holds no {what.get(verb, f'answer to {verb}')}"
@@ -121,6 +121,6 @@ def _marked(verb: str, result: Mapping[str, Any]) -> dict[str, Any]:
     return dict(result)
 
 
-def _told(header: Header) -> dict[str, Any]:
+def _made_with(header: Header) -> dict[str, Any]:
     device = header.device
     return {**header.about, "device": device.name, "runtime": device.runtime, "threads": device.measure.threads}

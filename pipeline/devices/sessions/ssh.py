@@ -29,7 +29,7 @@ _SFTP_S = 60.0
 """Longest wait for one SFTP answer, not for a whole file."""
 _SFTP_HELLO_S = 20.0
 _GRACE_S = 1.0
-"""A login shell that prints for so long is told as such before the connection is ended."""
+"""A login shell that prints for so long is reported as such before the connection is ended."""
 _SLOWEST_BYTES_A_SECOND = 10_000
 """A link that is slower than 80 kbit/s is no way to a board."""
 _PROBE_S = 60.0

@@ -17,8 +17,7 @@ from torch import Tensor, fx
 from pipeline.errors import ModelError
 from pipeline.export.constants import constants, distinct
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import FLOAT32, INPUT, OUTPUT, OnNote, Probe
-from pipeline.export.refusal import RefusedError
+from pipeline.export.format import FLOAT32, INPUT, OUTPUT, FastPathUnsupportedError, OnNote, Skeleton
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python
@@ -27,7 +26,7 @@ from pipeline.export.tflite.rewrite import rewrite
 from pipeline.export.tflite.skeleton import skeleton
 from pipeline.export.tflite.template import Template, study
 from pipeline.export.verify_outputs import TOLERANCE, difference, require_equal
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 
 STRUCTURAL = 1e-2
 """Largest allowed difference of the rewritten base with random weights: rounding may grow so far in a deep network that
@@ -36,23 +35,23 @@ was never trained (torch's own is 7e-5 there), a wrong constant shows as one. Ca
 log = logging.getLogger(__name__)
 
 
-def open_format(base: fx.GraphModule, example: Tensor, *, limits: OnnxLimits, on_note: OnNote) -> TFLite:
+def open_format(base: fx.GraphModule, example: Tensor, *, support: OnnxSupport, on_note: OnNote) -> TFLite:
     """Convert the base; on a machine that never did, install the converter before.
 
     Raises:
         ExportError: the converter cannot write the network; names the operator.
         ConverterError: the converter cannot be installed.
     """
-    del limits
+    del support
     python = converter_python(on_note)
     on_note("converting the base model")
     network = distinct(copy.deepcopy(base))
     return TFLite(python, template_of(convert(python, network, example), network, example), example)
 
 
-def require_usable(data: bytes, limits: OnnxLimits | None, *, shown: str) -> None:
+def require_usable(data: bytes, support: OnnxSupport | None, *, shown: str) -> None:
     """Raise ModelError where the file is no TFLite file."""
-    del limits
+    del support
     try:
         flatbuffer.read(data)
     except ValueError as error:
@@ -69,7 +68,7 @@ def template_of(data: bytes, network: fx.GraphModule, example: Tensor) -> Templa
         own = constants(network)
         template = study(data, own)
         error = difference(network, example, answers(rewrite(template, own), example.numpy()))
-    except (RefusedError, ValueError, RuntimeError) as reason:
+    except (FastPathUnsupportedError, ValueError, RuntimeError) as reason:
         log.warning("the converted base cannot be rewritten: %s; each candidate will be converted in full", reason)
         return None
     if not error <= STRUCTURAL:
@@ -101,10 +100,10 @@ class TFLite:
         require_equal(network, self._example, answers(data, self._example.numpy()), "TFLite")
         return data
 
-    def probe(self, network: fx.GraphModule) -> Probe:
+    def skeleton(self, network: fx.GraphModule) -> Skeleton:
         """Return the network's file without its weights; raises ExportError."""
         data = self.file(network)
-        return Probe(skeleton(data), len(data), structure(network))
+        return Skeleton(skeleton(data), len(data), structure(network))
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return LiteRT's scores."""
@@ -117,7 +116,7 @@ class TFLite:
         try:
             data = rewrite(self._template, constants(network))
             error = difference(network, self._example, answers(data, self._example.numpy()))
-        except (RefusedError, ValueError, RuntimeError) as reason:
+        except (FastPathUnsupportedError, ValueError, RuntimeError) as reason:
             log.warning("this candidate cannot be rewritten: %s; converting it in full", reason)
             return None
         if not error <= TOLERANCE:

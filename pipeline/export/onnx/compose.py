@@ -10,14 +10,13 @@ from onnx import TensorProto, helper
 from torch import fx
 
 from pipeline.errors import first_line
-from pipeline.export.format import INPUT, OUTPUT
+from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError
 from pipeline.export.onnx.graph_writer import composed
 from pipeline.export.onnx.layers import Weight
 from pipeline.export.onnx.operator_export import Fragments
 from pipeline.export.onnx.serialized import Pieces, size, with_gaps
 from pipeline.export.onnx.skeleton import weightless
-from pipeline.export.refusal import RefusedError
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 
 Shape = tuple[int, ...]
 
@@ -37,7 +36,7 @@ class Composition:
         values = (self.weights[index].value().contiguous().numpy() for index in sorted(self.weights))
         return b"".join(next(values).data if isinstance(piece, int) else piece for piece in self._pieces())
 
-    def probe(self) -> bytes:
+    def skeleton(self) -> bytes:
         """Return the weightless stand-in of the file; no weight that is left out is ever computed."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
@@ -54,7 +53,7 @@ class Composition:
         return {index: weight.nbytes for index, weight in self.weights.items()}
 
 
-def compose(network: fx.GraphModule, image: Shape, fragments: Fragments, limits: OnnxLimits) -> Composition:
+def compose(network: fx.GraphModule, image: Shape, fragments: Fragments, support: OnnxSupport) -> Composition:
     """Return a traced network as a file for batches of one image, batch norm folded.
 
     Args:
@@ -62,7 +61,7 @@ def compose(network: fx.GraphModule, image: Shape, fragments: Fragments, limits:
         fragments: is added to.
 
     Raises:
-        RefusedError: an operation cannot be written by itself, or a shape in the file is not the network's.
+        FastPathUnsupportedError: an operation cannot be written by itself, or a shape in the file is not the network's.
     """
     sheet, shapes, names = composed(network, (1, *image), fragments)
     graph = helper.make_graph(
@@ -70,7 +69,7 @@ def compose(network: fx.GraphModule, image: Shape, fragments: Fragments, limits:
     )
     imports = [helper.make_opsetid("", fragments.opset)]
     model = helper.make_model(
-        graph, opset_imports=imports, ir_version=min(helper.find_min_ir_version_for(imports), limits.ir)
+        graph, opset_imports=imports, ir_version=min(helper.find_min_ir_version_for(imports), support.ir)
     )
     _require_shapes(model, shapes)
     return Composition(model, sheet.weights, names)
@@ -81,15 +80,17 @@ def _declared(name: str, shape: Shape) -> onnx.ValueInfoProto:
 
 
 def _require_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> None:
-    """Raise RefusedError unless each value has, by ONNX's rules, the shape that torch gives it."""
+    """Raise FastPathUnsupportedError unless each value has, by ONNX's rules, the shape that torch gives it."""
     try:
         graph = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
     except Exception as error:  # onnx's InferenceError, or its checker's
-        raise RefusedError(f"its shapes do not fit together: {first_line(error)}") from error
+        raise FastPathUnsupportedError(f"its shapes do not fit together: {first_line(error)}") from error
     found = {
         value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
         for value in (*graph.value_info, *graph.input, *graph.output)
     }
     for name, shape in shapes.items():
         if found.get(name) != shape:
-            raise RefusedError(f"{name} is of shape {found.get(name, 'unknown')} in the file, {shape} in the network")
+            raise FastPathUnsupportedError(
+                f"{name} is of shape {found.get(name, 'unknown')} in the file, {shape} in the network"
+            )

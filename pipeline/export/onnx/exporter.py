@@ -13,11 +13,11 @@ from pipeline.export.onnx.fault_localization import differing, unwritable
 from pipeline.export.onnx.padded_shortcuts import with_convolutions
 from pipeline.export.onnx.torch_exporter import exported, opset_of, quiet
 from pipeline.export.verify_outputs import require_equal
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 
 
-def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
-    """Return ``model`` as one ONNX file for batches of one image, batch norm folded, within ``limits``.
+def export(model: nn.Module, example: Tensor, support: OnnxSupport) -> bytes:
+    """Return ``model`` as one ONNX file for batches of one image, batch norm folded, within ``support``.
 
     Padded shortcuts of a traced network are written as convolutions.
 
@@ -25,17 +25,17 @@ def export(model: nn.Module, example: Tensor, limits: OnnxLimits) -> bytes:
         example: real, normalised images, (N, C, H, W); the file's answers to them are compared with the network's.
 
     Raises:
-        ExportError: the exporter failed, the answers differ, or the file is not within the limits.
+        ExportError: the exporter failed, the answers differ, or the device's runtime would not load the file.
     """
     written = with_convolutions(model, tuple(example.shape[1:])) if isinstance(model, fx.GraphModule) else model
-    proto = whole(written, example[:1], opset_of(limits))
-    proto.ir_version = min(proto.ir_version, limits.ir)
+    proto = whole(written, example[:1], opset_of(support))
+    proto.ir_version = min(proto.ir_version, support.ir)
     data: bytes = proto.SerializeToString(deterministic=True)
-    require_loadable(proto, limits)
+    require_loadable(proto, support)
     try:
         require_equal(model, example, answers(data, example.numpy()), "ONNX")
     except ExportError as error:
-        found = differing(model, example, opset_of(limits)) if isinstance(model, fx.GraphModule) else None
+        found = differing(model, example, opset_of(support)) if isinstance(model, fx.GraphModule) else None
         raise ExportError(f"{error}: {found}" if found else str(error)) from error
     return data
 
@@ -51,8 +51,8 @@ def whole(network: nn.Module, image: Tensor, opset: int) -> onnx.ModelProto:
         raise ExportError(f"the network cannot be written as ONNX opset {opset}: {found}") from error
 
 
-def read(data: bytes, limits: OnnxLimits | None, *, name: str = "the model") -> onnx.ModelProto:
-    """Return the parsed file; raise ModelError where it is damaged, not in one piece, or beyond the device's limits."""
+def read(data: bytes, support: OnnxSupport | None, *, name: str = "the model") -> onnx.ModelProto:
+    """Return the parsed file; raise ModelError where it is damaged, not in one piece, or too new for the device."""
     try:
         proto = onnx.load_from_string(data)
         _require_whole(proto, name)
@@ -62,8 +62,8 @@ def read(data: bytes, limits: OnnxLimits | None, *, name: str = "the model") -> 
     except Exception as error:  # protobuf's DecodeError and onnx's ValidationError share no base
         raise ModelError(f"{name} is not a valid ONNX file: {first_line(error)}") from error
     try:
-        if limits is not None:
-            require_loadable(proto, limits)
+        if support is not None:
+            require_loadable(proto, support)
     except ExportError as error:
         raise ModelError(f"{name}: {error}") from error
     return proto
@@ -77,13 +77,13 @@ def _require_whole(proto: onnx.ModelProto, name: str) -> None:
         )
 
 
-def require_loadable(proto: onnx.ModelProto, limits: OnnxLimits) -> None:
+def require_loadable(proto: onnx.ModelProto, support: OnnxSupport) -> None:
     """Raise ExportError where the device's runtime is too old for the file."""
     opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    if opset > limits.opset or proto.ir_version > limits.ir:
+    if opset > support.opset or proto.ir_version > support.ir:
         raise ExportError(
-            f"opset {opset}, IR {proto.ir_version}: the device's runtime loads up to opset {limits.opset}, "
-            f"IR {limits.ir}; "
+            f"opset {opset}, IR {proto.ir_version}: the device's runtime loads up to opset {support.opset}, "
+            f"IR {support.ir}; "
             "export at an older opset, or bring a newer runtime to the device"
         )
 

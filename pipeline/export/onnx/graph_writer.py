@@ -11,13 +11,12 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from pipeline.export.constants import folded_norms
-from pipeline.export.format import INPUT, OUTPUT
+from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError
 from pipeline.export.onnx.graph_builder import Sheet
 from pipeline.export.onnx.layers import operator_of
 from pipeline.export.onnx.operator_export import Fragments, operation_of
 from pipeline.export.onnx.shape_inference import dry_run
 from pipeline.export.onnx.values import Value, leaves, mapped
-from pipeline.export.refusal import RefusedError
 
 Shape = tuple[int, ...]
 
@@ -28,7 +27,7 @@ def composed(
     """Return a network's operators, the shape of each value that it computes, and the names of its fragments.
 
     Raises:
-        RefusedError: an operation cannot be written by itself.
+        FastPathUnsupportedError: an operation cannot be written by itself.
     """
     composer = _Composer(network, dry_run(network, shape), fragments)
     composer.run()
@@ -83,7 +82,9 @@ class _Composer:
         name, source = str(node.target), self._values[node.all_input_nodes[0]]
         layer = operator_of(name, self._modules[name], source.tensor.dim(), self._norms.get(name))
         if layer is None and name in self._norms:
-            raise RefusedError(f"{name} has a batch norm behind it, and is of a kind that is not folded here")
+            raise FastPathUnsupportedError(
+                f"{name} has a batch norm behind it, and is of a kind that is not folded here"
+            )
         if layer is None:
             return None
         value: Value = self._named(node, result)
@@ -100,7 +101,9 @@ class _Composer:
         found = self._named(node, result)
         outputs = leaves(found, Value)
         if len(outputs) != len(fragment.outputs):
-            raise RefusedError(f"{node.name} gives {len(outputs)} tensors, its operators {len(fragment.outputs)}")
+            raise FastPathUnsupportedError(
+                f"{node.name} gives {len(outputs)} tensors, its operators {len(fragment.outputs)}"
+            )
         self.sheet.add_fragment(node.name, fragment, inputs, [value.name for value in outputs])
         return found
 
@@ -118,7 +121,7 @@ class _Composer:
 
     def _finish(self, answer: Any) -> None:
         if not isinstance(answer, Value) or answer.name not in self.shapes:
-            raise RefusedError("its answer is not one tensor that it computes")
+            raise FastPathUnsupportedError("its answer is not one tensor that it computes")
         self.sheet.rename(answer.name, OUTPUT)
         self.shapes[OUTPUT] = self.shapes.pop(answer.name)
         self.sheet.join_reshapes(OUTPUT)

@@ -16,9 +16,9 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from pipeline.errors import ExportError
+from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.onnx.torch_exporter import exported
 from pipeline.export.onnx.values import Value, mapped
-from pipeline.export.refusal import RefusedError
 
 _WIDENED = 2
 """Times the channels, with which an operation is tried again: what must divide the channels still does."""
@@ -67,7 +67,7 @@ class Fragments:
         """Return an operation's fragment, and its name.
 
         Raises:
-            RefusedError: it cannot be exported by itself.
+            FastPathUnsupportedError: it cannot be exported by itself.
         """
         exact, any_width = _key(operation, widths=True), _key(operation, widths=False)
         for key in (any_width, exact) if not operation.holds_weights else ():
@@ -86,7 +86,7 @@ class Fragments:
     def _same_when_wider(self, operation: Operation, made: Fragment) -> bool:
         try:
             return made.same_as(self._export(operation, [_widened(value.tensor) for value in operation.inputs]))
-        except RefusedError:
+        except FastPathUnsupportedError:
             return False
 
     def _export(self, operation: Operation, inputs: Sequence[Tensor]) -> Fragment:
@@ -95,7 +95,7 @@ class Fragments:
         try:
             graph = exported(operation.run, images, self.opset, names, None).graph
         except ExportError as error:
-            raise RefusedError(str(error)) from error
+            raise FastPathUnsupportedError(str(error)) from error
         return Fragment(tuple(names), tuple(o.name for o in graph.output), tuple(graph.node), tuple(graph.initializer))
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.onnx.shape_inference import dry_run
-from pipeline.export.refusal import RefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def with_convolutions(network: fx.GraphModule, image: tuple[int, ...]) -> fx.Gra
     lowered = fx.GraphModule(network, copy.deepcopy(network.graph))
     try:
         results = dry_run(lowered, (1, *image))
-    except RefusedError:  # an operation has no shape without values
+    except FastPathUnsupportedError:  # an operation has no shape without values
         return network
     for node in list(lowered.graph.nodes):
         found = _shortcut(node)
@@ -62,9 +62,13 @@ def _shortcut(node: fx.Node) -> _Shortcut | None:
     """
     if node.op != "call_function" or node.target is not functional.pad:
         return None
-    told: dict[str, Any] = {**dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)), **node.kwargs}
-    sizes, source = told["pad"], told["input"]
-    if told.get("mode", "constant") != "constant" or told.get("value") not in (None, 0) or not _are_channels(sizes):
+    arguments: dict[str, Any] = {**dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)), **node.kwargs}
+    sizes, source = arguments["pad"], arguments["input"]
+    if (
+        arguments.get("mode", "constant") != "constant"
+        or arguments.get("value") not in (None, 0)
+        or not _are_channels(sizes)
+    ):
         return None
     strides = _strides(source)
     if strides is None or len(source.users) > 1:

@@ -1,4 +1,4 @@
-"""An ONNX file's bytes with room for its weights, which are so copied once, or, in a probe, never."""
+"""An ONNX file's bytes with room for its weights, which are so copied once, or, in a skeleton, never."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from pipeline.errors import first_line
+from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.onnx.values import mapped
-from pipeline.export.refusal import RefusedError
 
 _SAME_SHAPE = frozenset(
     {
@@ -37,7 +37,7 @@ def dry_run(network: fx.GraphModule, shape: tuple[int, ...]) -> Mapping[fx.Node,
     What does not depend on the image, a parameter and what is computed of parameters alone, is a tensor with values.
 
     Raises:
-        RefusedError: an operation cannot be run without values.
+        FastPathUnsupportedError: an operation cannot be run without values.
     """
     run = _DryRun(network)
     try:
@@ -45,7 +45,7 @@ def dry_run(network: fx.GraphModule, shape: tuple[int, ...]) -> Mapping[fx.Node,
             run.run(torch.empty(shape, device="meta"))
     except Exception as error:  # torch raises whatever an operator does that has no rule for shapes
         cause = first_line(error.__cause__ or error)
-        raise RefusedError(f"its shapes cannot be told without running it: {cause}") from error
+        raise FastPathUnsupportedError(f"its shapes are not known without running it: {cause}") from error
     return run.env
 
 

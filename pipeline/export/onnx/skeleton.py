@@ -1,4 +1,4 @@
-"""Weightless probes of ONNX files: the file without its weights' bytes, and a note of what to fill in for them.
+"""Skeletons of ONNX files: the file without its weights' bytes, and a note of what to fill in for them.
 
 Latency and power of a dense network depend on its shapes, not on the trained values, so a candidate travels as a few
 kilobytes. The agent puts seeded, normal-range random values where the weights were (never zeros or denormal numbers,
@@ -55,7 +55,7 @@ def weightless(proto: onnx.ModelProto, gaps: Mapping[int, int]) -> bytes:
 
 
 def _shorten_names(graph: onnx.GraphProto) -> None:
-    """Give every value but the graph's inputs and outputs a short name: a third of a probe is names."""
+    """Give every value but the graph's inputs and outputs a short name: a third of a skeleton is names."""
     inner = any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
     if inner or graph.sparse_initializer or graph.quantization_annotation:
         return  # these refer to names as well

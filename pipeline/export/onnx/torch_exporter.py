@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from pipeline.errors import ExportError, first_line
 from pipeline.export.onnx.adaptive_pooling import AdaptivePooling
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 
 NEWEST = 17
 """The op set that torch's exporter knows fully; it writes none above."""
 
 
-def opset_of(limits: OnnxLimits) -> int:
+def opset_of(support: OnnxSupport) -> int:
     """Return the op set that files are written in."""
-    return min(NEWEST, limits.opset)
+    return min(NEWEST, support.opset)
 
 
 def exported(
@@ -65,7 +65,7 @@ def _without_its_graph() -> Iterator[None]:
 
 
 def _said_nothing(*_: Any) -> None:
-    """Stand for torch's printing; torch 2.13 cannot be told otherwise: it turns that on again at each export."""
+    """Stand for torch's printing; torch 2.13 has no option for it: it turns that on again at each export."""
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 from torch import fx
 
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import INT8, Probe
+from pipeline.export.format import INT8, Skeleton
 from pipeline.export.formats.onnx import Onnx
 from pipeline.export.onnx.skeleton import weightless
 from pipeline.export.quantization.placement import is_weighted, place, weighted_nodes
@@ -49,7 +49,7 @@ class Int8Onnx:
         model = onnx.load_from_string(self.parent.file(network))
         return quantize(model, calibrate(model, self.images), keep_float=self._kept(ValueGraph(model)))
 
-    def probe(self, network: fx.GraphModule) -> Probe:
+    def skeleton(self, network: fx.GraphModule) -> Skeleton:
         """Return what stands for the network's INT8 file where it is only measured; raises ExportError.
 
         Weights, scales and biases are made up, and only from what the structure is: equal structures give equal probes.
@@ -61,7 +61,7 @@ class Int8Onnx:
         placement = place(graph, keep_float=self._kept(graph))
         made_up = write_qdq(placement, _made_up_ranges(graph, placement.ranged))
         size = made_up.ByteSize()
-        return Probe(
+        return Skeleton(
             weightless(made_up, {}), size, f"{structure(network)}-{INT8}{len(self.float_layers) or ''}",
             int8_operators=len(placement.nodes),
         )  # fmt: skip

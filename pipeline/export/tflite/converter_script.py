@@ -9,7 +9,7 @@ import sys
 
 
 def main(program_path: str, model_path: str) -> None:
-    """Convert; what fails is told on standard error, as Python does."""
+    """Convert; errors go to standard error, as Python does."""
     import litert_torch  # here, not above: the pipeline's own Python, which has none, may import this file
     import torch
 

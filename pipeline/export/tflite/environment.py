@@ -53,8 +53,8 @@ def converter_python(on_note: OnNote = lambda _: None, *, cache: Path | None = N
     Raises:
         ConverterError: it cannot be made; says why and what to do.
     """
-    if told := os.environ.get(VARIABLE):
-        return _told(Path(told).expanduser())
+    if chosen := os.environ.get(VARIABLE):
+        return _required_program(Path(chosen).expanduser())
     folder = (cache or Path(platformdirs.user_cache_dir("pipeline"))) / f"converter-{_versions()}"
     python = folder / "bin" / "python"
     if python.exists():
@@ -72,7 +72,7 @@ def converter_python(on_note: OnNote = lambda _: None, *, cache: Path | None = N
     return python
 
 
-def _told(python: Path) -> Path:
+def _required_program(python: Path) -> Path:
     if not os.access(python, os.X_OK) or python.is_dir():
         raise ConverterError(f"{VARIABLE} is {python}: no program; expected the Python of an environment made by "
                              f"`pip install {' '.join(REQUIREMENTS)}`")  # fmt: skip

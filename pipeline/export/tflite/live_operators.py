@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
 
-from pipeline.export.refusal import RefusedError
+from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.template import Template
 
@@ -38,7 +38,7 @@ def survivors(template: Template, gone: frozenset[int]) -> tuple[list[Step], Map
         gone: operators whose weights the network no longer has.
 
     Raises:
-        RefusedError: nothing is left for an output.
+        FastPathUnsupportedError: nothing is left for an output.
     """
     model = template.model
     graph = model.subgraphs[0]
@@ -66,14 +66,14 @@ def survivors(template: Template, gone: frozenset[int]) -> tuple[list[Step], Map
         wanted = operator.builtinOptions.fusedActivationFunction
         if wanted and activations.get(kept[0], 0) not in _IMPLIED.get(wanted, ()):
             if wanted not in _ALONE:
-                raise RefusedError(f"a removed addition leaves activation {wanted} behind")
+                raise FastPathUnsupportedError(f"a removed addition leaves activation {wanted} behind")
             steps.append(Step((kept[0],), outputs, activation=_ALONE[wanted]))
             activations[outputs[0]] = wanted
         else:
             instead[outputs[0]] = kept[0]
     wanted_outputs = {instead.get(int(o), int(o)) for o in graph.outputs}
     if wanted_outputs & dead:
-        raise RefusedError("the layers that make its output are gone")
+        raise FastPathUnsupportedError("the layers that make its output are gone")
     return _needed(steps, wanted_outputs), instead
 
 

@@ -11,8 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from pipeline.export.constants import Constants
-from pipeline.export.format import INPUT, OUTPUT
-from pipeline.export.refusal import RefusedError
+from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.live_operators import Step, survivors
 from pipeline.export.tflite.shapes import Operation, Resolved, Shape, resolve
@@ -25,7 +24,7 @@ def rewrite(template: Template, constants: Constants) -> bytes:
     """Return the file of a network that was cut from the template's.
 
     Raises:
-        RefusedError: an operator's shape after the cut is not known; says which.
+        FastPathUnsupportedError: an operator's shape after the cut is not known; says which.
     """
     values = {place: binding.value(constants) for place, binding in template.bindings.items()}
     gone = frozenset(index for (index, _), value in values.items() if value is None)
@@ -107,7 +106,7 @@ class _Writer:
             name = self._names[operator, position].name
             return self._constant(old, self._values[operator, position], name.encode())
         if not flatbuffer.is_constant(self._base, old):
-            raise RefusedError("an operator reads a tensor that nothing writes")
+            raise FastPathUnsupportedError("an operator reads a tensor that nothing writes")
         return self._copied(old)
 
     def _copied(self, old: flatbuffer.Tensor) -> int:
@@ -147,7 +146,7 @@ class _Writer:
 
     def _outputs(self, step: Step, resolved: Resolved) -> list[int]:
         if len(resolved.outputs) != len(step.outputs):
-            raise RefusedError("an operator has several outputs, and how they change is not known")
+            raise FastPathUnsupportedError("an operator has several outputs, and how they change is not known")
         return [self._activation(i, shape) for i, shape in zip(step.outputs, resolved.outputs, strict=True)]
 
     def _add_activation(self, step: Step) -> None:

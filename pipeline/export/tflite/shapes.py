@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.export.refusal import RefusedError
+from pipeline.export.format import FastPathUnsupportedError
 
 Shape = tuple[int, ...]
 
@@ -50,7 +50,7 @@ def resolve(op: Operation, outputs: int = 1) -> Resolved:
     """Return the output shapes now.
 
     Raises:
-        RefusedError: the operator is not known, or the shapes do not fit together.
+        FastPathUnsupportedError: the operator is not known, or the shapes do not fit together.
     """
     rule = _RULES.get(op.kind)
     if rule is not None:
@@ -59,7 +59,7 @@ def resolve(op: Operation, outputs: int = 1) -> Resolved:
         return Resolved(outputs=(_broadcast(op),))
     if tuple(op.inputs) == tuple(op.before) and outputs == 1:
         return Resolved(outputs=(op.output,))
-    raise RefusedError(f"{op.kind} follows a layer that was cut, and how it changes is not known")
+    raise FastPathUnsupportedError(f"{op.kind} follows a layer that was cut, and how it changes is not known")
 
 
 _ELEMENTWISE = frozenset(
@@ -77,14 +77,14 @@ def _broadcast(op: Operation) -> Shape:
     try:
         return tuple(int(n) for n in np.broadcast_shapes(*shapes))
     except ValueError:
-        raise RefusedError(f"{op.kind} would join shapes {' and '.join(map(str, shapes))}") from None
+        raise FastPathUnsupportedError(f"{op.kind} would join shapes {' and '.join(map(str, shapes))}") from None
 
 
 def _convolution(op: Operation) -> Resolved:
     """Filters are (out, height, width, in / groups)."""
     image, filters = _required(op, 0), _required(op, 1)
     if image[-1] % filters[-1]:
-        raise RefusedError(f"{op.kind} of {filters[-1]} channels a group would get {image[-1]}")
+        raise FastPathUnsupportedError(f"{op.kind} of {filters[-1]} channels a group would get {image[-1]}")
     return Resolved(outputs=((*op.output[:-1], filters[0]),))
 
 
@@ -92,14 +92,14 @@ def _depthwise(op: Operation) -> Resolved:
     """Filters are (1, height, width, out), ``multiplier`` of them for each channel that comes in."""
     image, filters = _required(op, 0), _required(op, 1)
     if filters[-1] % image[-1]:
-        raise RefusedError(f"{op.kind} with {filters[-1]} filters would get {image[-1]} channels")
+        raise FastPathUnsupportedError(f"{op.kind} with {filters[-1]} filters would get {image[-1]} channels")
     return Resolved(outputs=((*op.output[:-1], filters[-1]),), options={"depthMultiplier": filters[-1] // image[-1]})
 
 
 def _fully_connected(op: Operation) -> Resolved:
     values, weights = _required(op, 0), _required(op, 1)
     if values[-1] != weights[1]:
-        raise RefusedError(f"{op.kind} of {weights[1]} values would get {values[-1]}")
+        raise FastPathUnsupportedError(f"{op.kind} of {weights[1]} values would get {values[-1]}")
     return Resolved(outputs=((*op.output[:-1], weights[0]),))
 
 
@@ -164,7 +164,7 @@ def _reshaped(before: Shape, now: Shape, after: Shape) -> Shape:
             found = (*after[:place], after[place] * new // old, *after[place + 1 :])
             if math.prod(found) == math.prod(now):
                 return found
-    raise RefusedError(f"RESHAPE of {before} to {after} would get {now}: which length changes cannot be told")
+    raise FastPathUnsupportedError(f"RESHAPE of {before} to {after} would get {now}: which length changes is ambiguous")
 
 
 def _regrouped(before: Shape, now: Shape, after: Shape) -> Shape | None:
@@ -197,7 +197,7 @@ def _strided_slice(op: Operation) -> Resolved:
     output = list(op.output)
     for axis in _cut_axes(before, now):
         if begin[axis] not in (0, -before[axis]) or stride[axis] != 1 or output[axis] != before[axis]:
-            raise RefusedError(f"{op.kind} takes a part of the channels that were cut")
+            raise FastPathUnsupportedError(f"{op.kind} takes a part of the channels that were cut")
         end[axis] = output[axis] = now[axis]
     return Resolved(outputs=(tuple(output),), constants={2: end})
 
@@ -208,14 +208,14 @@ def _slice(op: Operation) -> Resolved:
     output = list(op.output)
     for axis in _cut_axes(before, now):
         if begin[axis] != 0 or output[axis] != before[axis]:
-            raise RefusedError(f"{op.kind} takes a part of the channels that were cut")
+            raise FastPathUnsupportedError(f"{op.kind} takes a part of the channels that were cut")
         size[axis] = output[axis] = now[axis]
     return Resolved(outputs=(tuple(output),), constants={2: size})
 
 
 def _unchanged(op: Operation) -> Resolved:
     if _required(op, 0, op.before) != _required(op, 0):
-        raise RefusedError(f"{op.kind} follows a layer that was cut, and how it changes is not known")
+        raise FastPathUnsupportedError(f"{op.kind} follows a layer that was cut, and how it changes is not known")
     return Resolved(outputs=(op.output,))
 
 
@@ -226,13 +226,13 @@ def _cut_axes(before: Shape, now: Shape) -> list[int]:
 def _required(op: Operation, position: int, shapes: Sequence[Shape | None] | None = None) -> Shape:
     found = (op.inputs if shapes is None else shapes)[position]
     if found is None:
-        raise RefusedError(f"{op.kind} without its input {position}")
+        raise FastPathUnsupportedError(f"{op.kind} without its input {position}")
     return found
 
 
 def _constant(op: Operation, position: int) -> NDArray[Any]:
     if position not in op.constants:
-        raise RefusedError(f"{op.kind} computes its input {position} while running")
+        raise FastPathUnsupportedError(f"{op.kind} computes its input {position} while running")
     return op.constants[position]
 
 

@@ -1,4 +1,4 @@
-"""Weightless probes of TFLite files: the file without the bytes of its float weights and without inner names."""
+"""Skeletons of TFLite files: the file without the bytes of its float weights and without inner names."""
 
 from __future__ import annotations
 

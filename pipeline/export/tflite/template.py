@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.export.constants import Constants
-from pipeline.export.refusal import RefusedError
+from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.tflite import flatbuffer
 
 Order = tuple[int | None, ...]
@@ -92,11 +92,11 @@ def study(data: bytes, constants: Constants) -> Template:
         constants: of the network that was converted, no two alike (see ``distinct``).
 
     Raises:
-        RefusedError: a constant is no weight of the network, or the file is of a kind that is not rewritten.
+        FastPathUnsupportedError: a constant is no weight of the network, or the file is of an unsupported kind.
     """
     model = flatbuffer.read(data)
     if len(model.subgraphs) != 1:
-        raise RefusedError(f"it has {len(model.subgraphs)} subgraphs; control flow is not rewritten")
+        raise FastPathUnsupportedError(f"it has {len(model.subgraphs)} subgraphs; control flow is not rewritten")
     graph = model.subgraphs[0]
     for tensor in graph.tensors:
         _require_plain(tensor)
@@ -117,11 +117,11 @@ def study(data: bytes, constants: Constants) -> Template:
 
 def _require_plain(tensor: Any) -> None:
     if tensor.quantization is not None and tensor.quantization.scale is not None:
-        raise RefusedError("it is quantized")
+        raise FastPathUnsupportedError("it is quantized")
     if tensor.sparsity is not None or tensor.isVariable:
-        raise RefusedError("it has sparse or variable tensors")
+        raise FastPathUnsupportedError("it has sparse or variable tensors")
     if tensor.shapeSignature is not None and (np.asarray(tensor.shapeSignature) < 0).any():
-        raise RefusedError("it has tensors of unknown length")
+        raise FastPathUnsupportedError("it has tensors of unknown length")
 
 
 def _bindings_of(
@@ -139,7 +139,7 @@ def _bindings_of(
         else:
             binding = _match(value, constants, by_size.get(value.size, ()))
         if binding is None:
-            raise RefusedError(f"a constant of {kind}, of shape {value.shape}, is no weight of the network")
+            raise FastPathUnsupportedError(f"a constant of {kind}, of shape {value.shape}, is no weight of the network")
         if kind in LAYERS and position == 1:
             layer = binding.name.removesuffix(".weight")
         yield position, binding

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.pruning.dependency.channel_sets import Coupled, Couplings, Slice, free_name, makers, owner
-from pipeline.pruning.dependency.propagation.labels import Book
+from pipeline.pruning.dependency.propagation.labels import PropagationState
 from pipeline.pruning.dependency.residual_blocks import Block
 
 
@@ -27,7 +27,7 @@ def own_groups(
     groups: Couplings,
     axes: dict[tuple[str, int], Tensor],
     order: dict[str, int],
-    book: Book,
+    state: PropagationState,
 ) -> list[Coupled]:
     """Return a group of one unit for each block with no group of its own, by whose level it goes."""
     blocks, found = tuple(blocks), list[Coupled]()
@@ -38,7 +38,7 @@ def own_groups(
         layers = block.layers - inner or block.layers
         parts = [
             _as_one(key, axes[key]) for key in sorted(axes, key=lambda key: (order[key[0]], key))
-            if book.axes[key].role != "reads" and owner(key[0]) in layers
+            if state.axes[key].role != "reads" and owner(key[0]) in layers
         ]  # fmt: skip
         if parts and not block.separable and block.name not in said:
             name = free_name(parts[0], taken)

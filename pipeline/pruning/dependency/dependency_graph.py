@@ -15,23 +15,23 @@ from torch import Tensor, fx
 from pipeline.pruning.dependency.block_groups import own_groups
 from pipeline.pruning.dependency.channel_sets import Coupled, Couplings, Slice, free_name, owner
 from pipeline.pruning.dependency.channel_sets import makers as makers_of
-from pipeline.pruning.dependency.propagation import Book, Edit, follow
+from pipeline.pruning.dependency.propagation import Edit, PropagationState, propagate
 from pipeline.pruning.dependency.propagation.constants import size_of
-from pipeline.pruning.dependency.propagation.labels import Axis, NotFollowedError, varying
+from pipeline.pruning.dependency.propagation.labels import Axis, UnsupportedOperatorError, varying
 from pipeline.pruning.dependency.residual_blocks import Block, branches, distinct, residual_blocks
 
 _KEY = "coupling"
 
 
 @dataclass(frozen=True, eq=False)
-class Coupling:
+class DependencyGraph:
     """The channel dependency graph of one network."""
 
     groups: Couplings
     refused: dict[str, str]
     """Layers none of whose channels can go → why."""
     unknown: frozenset[str]
-    """Those of the reasons that are an operator's which is not followed: another recording may cure it."""
+    """Those of the reasons that are an operator's which is not supported: another recording may cure it."""
     stays: dict[int, str] = field(repr=False)
     """Sets that have to stay → why."""
     normalised: frozenset[str]
@@ -52,16 +52,16 @@ class Coupling:
     set_of: Tensor = field(repr=False)
     """Label → its set."""
 
-    def __deepcopy__(self, _: object) -> Coupling:
+    def __deepcopy__(self, _: object) -> DependencyGraph:
         """Return itself: nothing in it changes, and copies of its network are made for every candidate."""
         return self
 
 
-def dependency_graph(network: fx.GraphModule, example: Tensor) -> Coupling:
+def dependency_graph(network: fx.GraphModule, example: Tensor) -> DependencyGraph:
     """Return the channel dependency graph of a traced network; kept with the network, whose weights do not matter."""
     if _KEY not in network.meta:
-        network.meta[_KEY] = _followed(network, example)
-    known: Coupling = network.meta[_KEY]
+        network.meta[_KEY] = _built(network, example)
+    known: DependencyGraph = network.meta[_KEY]
     return known
 
 
@@ -70,89 +70,89 @@ def forget(network: fx.GraphModule) -> None:
     network.meta = {key: value for key, value in network.meta.items() if key != _KEY}
 
 
-def _followed(network: fx.GraphModule, example: Tensor) -> Coupling:
+def _built(network: fx.GraphModule, example: Tensor) -> DependencyGraph:
     """Return the dependency graph; grouped convolutions none of whose groups can go are cut within these.
 
     So split attention can be cut, which adds its groups up (Zhang et al., "ResNeSt", 2020): none of them goes alone.
     """
-    book = follow(network, example)
-    known = _analysed(network, book)
-    if not (stuck := _stuck(known, book)):
+    state = propagate(network, example)
+    known = _grouped(network, state)
+    if not (stuck := _stuck(known, state)):
         return known
-    book = follow(network, example, within=stuck)
-    other = _analysed(network, book)
-    return other if _stuck(other, book) < stuck else known
+    state = propagate(network, example, within=stuck)
+    other = _grouped(network, state)
+    return other if _stuck(other, state) < stuck else known
 
 
-def _stuck(known: Coupling, book: Book) -> frozenset[str]:
+def _stuck(known: DependencyGraph, state: PropagationState) -> frozenset[str]:
     """Return the grouped weights whose channels all stay, or only go together."""
     free = {part.tensor for group in known.groups.values() if group.units > 1 for part in group.slices}
-    return frozenset(book.grouped - free)
+    return frozenset(state.grouped - free)
 
 
-def _analysed(network: fx.GraphModule, book: Book) -> Coupling:
-    sets = _loose_axes(book)
-    reasons = _pinned(book, sets)
-    axes = {key: sets[axis.labels] for key, axis in book.axes.items()}
-    order = _forward_order(network, book.axes)
-    members = _members(axes, book, order, reasons)
-    groups = {coupled.name: coupled for coupled in _groups(members, axes, order, book)}
+def _grouped(network: fx.GraphModule, state: PropagationState) -> DependencyGraph:
+    sets = _attach_axes(state)
+    reasons = _frozen(state, sets)
+    axes = {key: sets[axis.labels] for key, axis in state.axes.items()}
+    order = _forward_order(network, state.axes)
+    members = _members(axes, state, order, reasons)
+    groups = {coupled.name: coupled for coupled in _groups(members, axes, order, state)}
     makers = {name: makers_of(coupled) for name, coupled in groups.items()}
     by_name = dict(zip(groups, members, strict=True))
-    blocks = _blocks(network, book, sets, by_name, makers)
-    refused = _refused(book, axes, reasons, makers)
-    own = own_groups(blocks, groups, axes, order, book)
+    blocks = _blocks(network, state, sets, by_name, makers)
+    refused = _refused(state, axes, reasons, makers)
+    own = own_groups(blocks, groups, axes, order, state)
     for coupled in own:
         groups[coupled.name], makers[coupled.name] = coupled, makers_of(coupled)
-    return Coupling(
+    return DependencyGraph(
         groups=groups,
         refused=refused,
-        unknown=frozenset(book.unknown),
+        unknown=frozenset(state.unknown),
         stays=reasons,
-        normalised=_holding(by_name, book.normalised, sets),
+        normalised=_holding(by_name, state.normalised, sets),
         makers=makers,
         blocks=blocks,
         own=frozenset(coupled.name for coupled in own),
-        joined=_holding(by_name, (along for parts in book.joined.values() for _, along in parts), sets),
+        joined=_holding(by_name, (along for parts in state.joined.values() for _, along in parts), sets),
         axes=axes,
         sets=by_name | {coupled.name: torch.zeros(1, 0, dtype=torch.int64) for coupled in own},
-        edits=tuple(book.edits),
+        edits=tuple(state.edits),
         set_of=sets,
     )
 
 
-def _sets(book: Book) -> Tensor:
-    """Return the set of each label: tied labels are in one."""
+def _sets(state: PropagationState) -> Tensor:
+    """Return the set of each label: coupled labels are in one."""
     nothing = torch.zeros(0, dtype=torch.int64)
-    a = torch.cat([nothing, *(a for a, _ in book.ties)]).numpy()
-    b = torch.cat([nothing, *(b for _, b in book.ties)]).numpy()
-    edges = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(book.count, book.count))
+    a = torch.cat([nothing, *(a for a, _ in state.coupled)]).numpy()
+    b = torch.cat([nothing, *(b for _, b in state.coupled)]).numpy()
+    edges = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(state.count, state.count))
     return torch.from_numpy(connected_components(edges, directed=False)[1].astype(np.int64))
 
 
-def _loose_axes(book: Book) -> Tensor:
-    """Note along which axis of each loose parameter its channels lie; pin what lies along several. Return the sets."""
-    sets = _sets(book)
-    for name, labels in book.loose.items():
+def _attach_axes(state: PropagationState) -> Tensor:
+    """Note along which axis each unattached parameter has its channels; freeze what has several. Return the sets."""
+    sets = _sets(state)
+    for name, labels in state.unattached.items():
         dims = varying(sets[labels])
         if len(dims) == 1:
-            book.axes[name, dims[0]] = Axis(book.along(labels, dims[0]), "scales")
+            state.axes[name, dims[0]] = Axis(state.along(labels, dims[0]), "scales")
         elif dims:
-            book.pin(labels, f"{name} does not hold its channels along one axis")
-    for constant in book.constants:
+            state.freeze(labels, f"{name} does not hold its channels along one axis")
+    for constant in state.constants:
         try:
-            edit = size_of(constant, sets, book)
-        except NotFollowedError as error:
-            book.pin(constant.labels, str(error))
+            edit = size_of(constant, sets, state)
+        except UnsupportedOperatorError as error:
+            state.freeze(constant.labels, str(error))
         else:
-            book.edits.extend([edit] if edit else [])
+            state.edits.extend([edit] if edit else [])
     return sets
 
 
-def _pinned(book: Book, sets: Tensor) -> dict[int, str]:
+def _frozen(state: PropagationState, sets: Tensor) -> dict[int, str]:
     """Return the sets that have to stay, with the first reason."""
     reasons: dict[int, str] = {}
-    for labels, reason in book.pins:
+    for labels, reason in state.frozen:
         for one in set(sets[labels].tolist()):
             reasons.setdefault(one, reason)
     return reasons
@@ -168,14 +168,14 @@ def _forward_order(network: fx.GraphModule, axes: dict[tuple[str, int], Axis]) -
 
 
 def _members(
-    axes: dict[tuple[str, int], Tensor], book: Book, order: dict[str, int], pinned: Iterable[int]
+    axes: dict[tuple[str, int], Tensor], state: PropagationState, order: dict[str, int], frozen: Iterable[int]
 ) -> list[Tensor]:
     """Return each group's sets: those that lie equally often in the same weights; none that stays or nothing makes."""
     signature, first = _signatures(axes, order)
     stays = np.ones(len(signature), dtype=bool)
     for key, sets in axes.items():
-        stays[sets.numpy()] &= book.axes[key].role != "makes"
-    stays[[p for p in pinned if p < len(stays)]] = True
+        stays[sets.numpy()] &= state.axes[key].role != "makes"
+    stays[[p for p in frozen if p < len(stays)]] = True
     alike: dict[int, list[int]] = {}
     for unit in np.lexsort((first[:, 1], first[:, 0])):
         if not stays[unit]:
@@ -204,7 +204,7 @@ def _signatures(
 
 
 def _groups(
-    members: list[Tensor], axes: dict[tuple[str, int], Tensor], order: dict[str, int], book: Book
+    members: list[Tensor], axes: dict[tuple[str, int], Tensor], order: dict[str, int], state: PropagationState
 ) -> list[Coupled]:
     """Return each group with its slices, named for the first layer that makes its channels."""
     count = 1 + max((int(sets.max()) for sets in axes.values()), default=-1)
@@ -213,7 +213,7 @@ def _groups(
         group_of[units], unit_of[units] = group, torch.arange(len(units))
     slices: list[list[Slice]] = [[] for _ in members]
     for (tensor, axis), sets in sorted(axes.items(), key=lambda item: (order[item[0][0]], item[0])):
-        role, groups = book.axes[tensor, axis].role, group_of[sets]
+        role, groups = state.axes[tensor, axis].role, group_of[sets]
         for group in sorted(set(groups[groups >= 0].tolist())):
             positions = torch.nonzero(groups == group).flatten()
             slices[group].append(Slice(tensor, axis, role, positions, unit_of[sets[positions]]))
@@ -225,11 +225,15 @@ def _groups(
 
 
 def _blocks(
-    network: fx.GraphModule, book: Book, sets: Tensor, units: dict[str, Tensor], makers: dict[str, tuple[str, ...]]
+    network: fx.GraphModule,
+    state: PropagationState,
+    sets: Tensor,
+    units: dict[str, Tensor],
+    makers: dict[str, tuple[str, ...]],
 ) -> tuple[Block, ...]:
     """Return what can go as a whole: a branch of a concatenation only where it alone makes its channels."""
-    joined = {cat: [name for name, _ in parts] for cat, parts in book.joined.items()}
-    labels = {name: along for parts in book.joined.values() for name, along in parts}
+    joined = {cat: [name for name, _ in parts] for cat, parts in state.joined.items()}
+    labels = {name: along for parts in state.joined.values() for name, along in parts}
     made_in = {s: set(makers[group]) for group, members in units.items() for s in members.tolist()}
     own = [
         block for block in branches(network, joined)
@@ -245,12 +249,15 @@ def _holding(units: dict[str, Tensor], labels: Iterable[Tensor], sets: Tensor) -
 
 
 def _refused(
-    book: Book, axes: dict[tuple[str, int], Tensor], reasons: dict[int, str], makers: dict[str, tuple[str, ...]]
+    state: PropagationState,
+    axes: dict[tuple[str, int], Tensor],
+    reasons: dict[int, str],
+    makers: dict[str, tuple[str, ...]],
 ) -> dict[str, str]:
     """Return the layers all of whose channels stay, and why."""
     cuttable = {layer for layers in makers.values() for layer in layers}
-    refused = dict(book.whole)
-    for key, axis in book.axes.items():
+    refused = dict(state.opaque)
+    for key, axis in state.axes.items():
         layer = owner(key[0])
         if axis.role == "makes" and layer not in cuttable and key[0].endswith("weight"):
             why = [reasons[s] for s in axes[key].tolist() if s in reasons]

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from pipeline.errors import CutError, first_line
 from pipeline.pruning.dependency.channel_sets import owner
-from pipeline.pruning.dependency.dependency_graph import Coupling, dependency_graph, forget
+from pipeline.pruning.dependency.dependency_graph import DependencyGraph, dependency_graph, forget
 from pipeline.pruning.dependency.residual_blocks import remove_blocks
 from pipeline.pruning.surgery.slice_weights import shrink
 from pipeline.pruning.tracing.shapes import propagate_shapes, shape
@@ -89,7 +89,7 @@ def surplus_over(space: SearchSpace, kept: Mapping[str, int], ranking: Ranking) 
     return {g.name: ranking[g.name][: g.units - kept[g.name] // g.width] for g in space.groups}
 
 
-def planned_widths(known: Coupling, alive: Tensor, pruned: nn.Module) -> dict[str, int]:
+def planned_widths(known: DependencyGraph, alive: Tensor, pruned: nn.Module) -> dict[str, int]:
     """Return the output channels that each surviving layer has to have."""
     layers = {name for name, module in pruned.named_modules() if hasattr(module, "weight")}
     makers = {layer for made in known.makers.values() for layer in made}
@@ -135,7 +135,7 @@ def _kept(space: SearchSpace, levels: tuple[int, ...]) -> dict[str, int]:
     return {group.name: kept for group, kept in zip(space.groups, space.kept(levels), strict=True)}
 
 
-def _alive(known: Coupling, units: Mapping[str, Tensor]) -> Tensor:
+def _alive(known: DependencyGraph, units: Mapping[str, Tensor]) -> Tensor:
     """Return whether each set of channels stays once these units of groups are gone, (sets,)."""
     alive = torch.ones(int(known.set_of.max()) + 1, dtype=torch.bool)
     for name, indices in units.items():

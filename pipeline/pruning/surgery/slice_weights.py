@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from pipeline.pruning.dependency.dependency_graph import Coupling
+from pipeline.pruning.dependency.dependency_graph import DependencyGraph
 from pipeline.pruning.dependency.propagation.layers import refit
 
 
-def shrink(network: fx.GraphModule, known: Coupling, alive: Tensor) -> None:
+def shrink(network: fx.GraphModule, known: DependencyGraph, alive: Tensor) -> None:
     """Take what is not alive out of ``network``, in place; weights that went with a block are passed over.
 
     Args:

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from pipeline.errors import CutError
 from pipeline.pruning.dependency.block_groups import home
 from pipeline.pruning.dependency.channel_sets import Coupled
-from pipeline.pruning.dependency.dependency_graph import Coupling, dependency_graph
+from pipeline.pruning.dependency.dependency_graph import DependencyGraph, dependency_graph
 from pipeline.pruning.dependency.residual_blocks import Block
 from pipeline.pruning.dependency.sums import as_written
 from pipeline.pruning.surgery.prune import without
@@ -64,7 +64,7 @@ def _search(names: Sequence[str], compare: Callable[[Sequence[str]], None]) -> d
     return {}
 
 
-def _compare(network: fx.GraphModule, known: Coupling, names: Sequence[str], image: Tensor) -> None:
+def _compare(network: fx.GraphModule, known: DependencyGraph, names: Sequence[str], image: Tensor) -> None:
     """Cut half of each group at once; raise CutError unless the answers are those of the network that ignores it.
 
     Channels that others are normalised by change the answers when they go: of those only a network that runs is asked.
@@ -80,7 +80,7 @@ def _compare(network: fx.GraphModule, known: Coupling, names: Sequence[str], ima
         raise CutError("cut, it gives another network than one that ignores its channels")
 
 
-def _compare_blocks(network: fx.GraphModule, known: Coupling, blocks: Sequence[Block], image: Tensor) -> None:
+def _compare_blocks(network: fx.GraphModule, known: DependencyGraph, blocks: Sequence[Block], image: Tensor) -> None:
     """Take out blocks of which none lies within another; raise CutError unless zeros in their place answer alike."""
     gone = {
         name: torch.arange(group.units) for name, group in known.groups.items()

@@ -11,7 +11,7 @@ _TRUSTED = ("torch", "_operator", "operator", "torchvision", "math")
 
 
 def operator_name(graph: nn.Module, node: fx.Node) -> str:
-    """Return ``relu`` for ``nn.ReLU()``, ``F.relu`` and ``x.relu_()``; a user's own class or function is told apart.
+    """Return ``relu`` for ``nn.ReLU()``, ``F.relu`` and ``x.relu_()``; a user's own class or function keeps its name.
 
     Without the underscores that mark in-place and inner variants; a torch module by its class's name in lower case.
     """

@@ -34,7 +34,7 @@ class DirectDqn:
         self._rng = np.random.default_rng(problem.seed)
         self._accuracy = self._power = 1.0
         self._pending: deque[tuple[Array, Mask]] = deque()
-        """States and legal levels of episodes that are not told yet, (groups + 1, ...)."""
+        """States and legal levels of episodes that are not evaluated yet, (groups + 1, ...)."""
         self._episodes: list[tuple[Array, Mask, list[int], float]] = []
         """With their levels and what they earned."""
         self._learner = Learner(self._state(self._planner.empty_plans(1), 0).shape[0], problem.dqn, problem.seed)

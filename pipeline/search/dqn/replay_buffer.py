@@ -21,7 +21,7 @@ class Replay:
     """Plans, each worth one transition a group; what they earned is computed anew when the models have learnt."""
 
     def __init__(self, planner: Planner, settings: DqnConfig) -> None:
-        """Hold at most ``settings.replay_plans`` imagined plans, and all measured ones."""
+        """Hold at most ``settings.replay_plans`` simulated plans, and all measured ones."""
         self._planner, self._settings = planner, settings
         self._metrics = tuple(planner.problem.limits)
         self._wanted = np.array([planner.problem.limits[metric] for metric in self._metrics])
@@ -44,10 +44,10 @@ class Replay:
         return np.tile(self._wanted, (plans, 1))
 
     def add(self, plans: Indices, goals: Array) -> None:
-        """Take in imagined plans and the targets, (plans, targets), that they were made for; the oldest go first."""
+        """Take in simulated plans and the targets, (plans, targets), that they were made for; the oldest go first."""
         self._append(plans, goals, measured=False, feasible=False)
-        imagined = np.flatnonzero(~self._is_measured)
-        gone = imagined[: max(0, len(imagined) - self._settings.replay_plans)]
+        simulated = np.flatnonzero(~self._is_measured)
+        gone = simulated[: max(0, len(simulated) - self._settings.replay_plans)]
         self._keep(np.setdiff1d(np.arange(len(self.plans)), gone))
 
     def add_measured(self, plan: Sequence[int], reward: float, *, is_feasible: bool) -> None:
@@ -60,8 +60,8 @@ class Replay:
         planner, plans, limits = self._planner, self.plans, self.limits(self._goals)
         groups, size = planner.groups, len(plans)
         prefixes = [np.where(np.arange(groups) < step, plans, 0) for step in range(groups + 1)]
-        outlook = self._outlook(np.concatenate(prefixes), np.tile(self._goals, (groups + 1, 1)))
-        parts = [_rows(outlook, slice(s * size, (s + 1) * size)) for s in range(groups + 1)]
+        predicted = self._predictions(np.concatenate(prefixes), np.tile(self._goals, (groups + 1, 1)))
+        parts = [_rows(predicted, slice(s * size, (s + 1) * size)) for s in range(groups + 1)]
         seen = list(enumerate(zip(prefixes, parts, strict=True)))
         self._states = np.stack([planner.observe(p, s, o, limits) for s, (p, o) in seen], 1).astype(np.float32)
         masks = [planner.mask(p, s, limits) for s, p in enumerate(prefixes[:-1])]
@@ -102,12 +102,12 @@ class Replay:
         self.plans, self._goals = self.plans[rows], self._goals[rows]
         self._is_measured, self._is_feasible = self._is_measured[rows], self._is_feasible[rows]
 
-    def _outlook(self, levels: Indices, goals: Array) -> Predictions:
-        """Return the planner's outlook; of plans that stand here many times, as beginnings do, it is asked once."""
+    def _predictions(self, levels: Indices, goals: Array) -> Predictions:
+        """Return the planner's predictions; equal plans, such as common beginnings, are predicted once."""
         multipliers = np.random.default_rng(0).integers(1, 2**62, levels.shape[1]) | 1
         _, first, back = np.unique(levels @ multipliers, return_index=True, return_inverse=True)
         known = _rows(self._planner.predictions(levels[first]), back)
-        return self._planner.judged(known, self.limits(goals))
+        return self._planner.retarget(known, self.limits(goals))
 
     def _summed(self, rewards: Array) -> Array:
         """Return the discounted sums of n rewards from each step on, (plans, groups)."""
@@ -118,6 +118,6 @@ class Replay:
         )
 
 
-def _rows(outlook: Predictions, rows: slice | Indices) -> Predictions:
-    costs = {metric: values[rows] for metric, values in outlook.costs.items()}
-    return Predictions(costs, outlook.accuracy[rows], outlook.excess[rows])
+def _rows(predicted: Predictions, rows: slice | Indices) -> Predictions:
+    costs = {metric: values[rows] for metric, values in predicted.costs.items()}
+    return Predictions(costs, predicted.accuracy[rows], predicted.excess[rows])

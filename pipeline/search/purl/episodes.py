@@ -4,7 +4,7 @@ Gupta et al., Learning to Prune Deep Neural Networks via Reinforcement Learning,
 theirs is public, so that what the paper leaves open is chosen here).
 
 - State: how far the episode is, the accuracy after the last step, how much of the wanted saving is reached.
-- Action: one of 23 thresholds of magnitude; what a threshold means, a ``Game`` says.
+- Action: one of 23 thresholds of magnitude; what a threshold means is the ``Environment``'s to say.
 - Reward at every step: −β · (max(1 − A/T_A, 0) + max(1 − P/T_P, 0)), with the accuracy A after the step and T_A the
   base model's, with P what is saved so far and T_P what the target asks.
 
@@ -45,7 +45,7 @@ Choices = tuple[int, ...]
 """A plan, as a number for each place; 0 everywhere prunes nothing."""
 
 
-class Game(Protocol):
+class Environment(Protocol):
     """What is pruned: the places that an episode goes through, and what a threshold does to them."""
 
     @property
@@ -54,15 +54,15 @@ class Game(Protocol):
         ...
 
     @property
-    def opening(self) -> int | None:
+    def first_action(self) -> int | None:
         """The action that the first episode takes at every step; None: it takes random ones."""
         ...
 
-    def chosen(self, before: Choices, places: Sequence[int], action: int) -> Choices:
+    def apply_threshold(self, before: Choices, places: Sequence[int], action: int) -> Choices:
         """Return the plan once a threshold is taken at these places, or the nearest that leaves the target in reach."""
         ...
 
-    def reached(self, plans: Sequence[Choices]) -> Array:
+    def saving_reached(self, plans: Sequence[Choices]) -> Array:
         """Return how much of the wanted saving plans reach, (plans,); 1: they meet the target."""
         ...
 
@@ -70,7 +70,7 @@ class Game(Protocol):
         """Return whether a plan meets the target, as planned."""
         ...
 
-    def fresh(self, near: Choices, asked: Collection[Choices]) -> Choices:
+    def propose_new(self, near: Choices, asked: Collection[Choices]) -> Choices:
         """Return a plan near another that meets the target and was not asked for, while there is one."""
         ...
 
@@ -84,7 +84,7 @@ class Game(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class Transition:
     """One step of an episode; rewarded when both plans' accuracies are known."""
 
     step: int
@@ -94,20 +94,20 @@ class Move:
 
 
 class Episodes:
-    """A strategy: plays episodes of a game whose every step is a trial."""
+    """A strategy: episodes in an environment whose every step is a trial."""
 
-    def __init__(self, problem: Problem, game: Game, rng: np.random.Generator) -> None:
-        """Cut the game's places into steps."""
-        self._problem, self._game, self._rng = problem, game, rng
-        count = min(game.places, max(1, problem.trials // _EPISODES))
-        self.steps: list[list[int]] = [part.tolist() for part in np.array_split(np.arange(game.places), count)]
+    def __init__(self, problem: Problem, environment: Environment, rng: np.random.Generator) -> None:
+        """Cut the environment's places into steps."""
+        self._problem, self._environment, self._rng = problem, environment, rng
+        count = min(environment.places, max(1, problem.trials // _EPISODES))
+        self.steps: list[list[int]] = [part.tolist() for part in np.array_split(np.arange(environment.places), count)]
         """The places that are decided together, step by step."""
-        self.moves: list[Move] = []
-        self._nothing: Choices = (0,) * game.places
-        self._accuracy: dict[Choices, float] = {self._nothing: problem.base_accuracy}
-        """Of plans that were told; 0 of those that failed."""
+        self.transitions: list[Transition] = []
+        self._unpruned: Choices = (0,) * environment.places
+        self._accuracy: dict[Choices, float] = {self._unpruned: problem.base_accuracy}
+        """Of evaluated plans; 0 of those that failed."""
         self._asked: set[Choices] = set()
-        self._step, self._now = 0, self._nothing
+        self._step, self._current = 0, self._unpruned
         self._best: tuple[float, Choices] | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
@@ -121,14 +121,14 @@ class Episodes:
             self._learn()
             choices = self._next_new()
         self._asked.add(choices)
-        return self._game.plan(choices)
+        return self._environment.plan(choices)
 
     def tell(self, trial: Trial) -> None:
         """Take in a plan's accuracy: that of the network after this step."""
-        choices = self._game.choices(trial.plan)
+        choices = self._environment.choices(trial.plan)
         failed = trial.reward is None or trial.candidate is None
         self._accuracy[choices] = 0.0 if failed or trial.candidate is None else trial.candidate.accuracy
-        if trial.reward is not None and self._game.meets(choices):
+        if trial.reward is not None and self._environment.meets(choices):
             self._best = max((trial.reward, choices), self._best or (trial.reward, choices))
 
     # ------------------------------------------------------------ act
@@ -140,34 +140,34 @@ class Episodes:
             choices = self._played(least_epsilon=played / (_STALE * len(self.steps)))
             if choices not in self._asked and any(choices):
                 return choices
-        near = self._best[1] if self._best else self._now
-        return self._game.fresh(near, self._asked)
+        near = self._best[1] if self._best else self._current
+        return self._environment.propose_new(near, self._asked)
 
     def _played(self, least_epsilon: float) -> Choices:
         """Decide the episode's next places; return the plan so far."""
-        before, step = self._now, self._step
+        before, step = self._current, self._step
         action = self._action(least_epsilon)
-        after = self._game.chosen(before, self.steps[step], action)
-        self.moves.append(Move(step, before, action, after))
+        after = self._environment.apply_threshold(before, self.steps[step], action)
+        self.transitions.append(Transition(step, before, action, after))
         self._step = (step + 1) % len(self.steps)
-        self._now = after if self._step else self._nothing
+        self._current = after if self._step else self._unpruned
         return after
 
     def _action(self, least_epsilon: float) -> int:
-        if self._game.opening is not None and len(self.moves) < len(self.steps):
-            return self._game.opening
+        if self._environment.first_action is not None and len(self.transitions) < len(self.steps):
+            return self._environment.first_action
         gone = len(self._asked) / (_EXPLORE * self._problem.trials)
         if self._rng.random() < max(_LEAST_EPSILON, least_epsilon, 1 - gone):
             return int(self._rng.integers(ACTIONS))
         with torch.no_grad():
-            values: Tensor = self._online(torch.from_numpy(self._states([(self._step, self._now)])))
+            values: Tensor = self._online(torch.from_numpy(self._states([(self._step, self._current)])))
         return int(values[0].argmax())
 
     # ------------------------------------------------------------ learn
 
     def _learn(self) -> None:
         """Double Q-learning on all steps whose accuracies are known."""
-        known = [m for m in dict.fromkeys(self.moves) if m.before in self._accuracy and m.after in self._accuracy]
+        known = [m for m in dict.fromkeys(self.transitions) if m.before in self._accuracy and m.after in self._accuracy]
         if not known:
             return
         state = torch.from_numpy(self._states([(m.step, m.before) for m in known]))
@@ -190,18 +190,18 @@ class Episodes:
 
     def _reward(self, choices: Choices) -> float:
         accuracy = self._accuracy[choices] / self._problem.base_accuracy
-        return -BETA * (max(1 - accuracy, 0.0) + max(1 - float(self._game.reached([choices])[0]), 0.0))
+        return -BETA * (max(1 - accuracy, 0.0) + max(1 - float(self._environment.saving_reached([choices])[0]), 0.0))
 
     def _states(self, at: Sequence[tuple[int, Choices]]) -> NDArray[np.float32]:
-        """Return states, (plans, 3); of a plan that is not told yet, with the accuracy of the one before it."""
+        """Return states, (plans, 3); of a plan not evaluated yet, with the accuracy of the one before it."""
         steps = [step / len(self.steps) for step, _ in at]
         accuracies = [self._last_known(choices) / self._problem.base_accuracy for _, choices in at]
-        reached = self._game.reached([choices for _, choices in at])
+        reached = self._environment.saving_reached([choices for _, choices in at])
         return np.stack([steps, accuracies, reached], 1).astype(np.float32)
 
     def _last_known(self, choices: Choices) -> float:
         while choices not in self._accuracy:
-            choices = next(m.before for m in reversed(self.moves) if m.after == choices != m.before)
+            choices = next(m.before for m in reversed(self.transitions) if m.after == choices != m.before)
         return self._accuracy[choices]
 
 

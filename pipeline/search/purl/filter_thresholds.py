@@ -1,4 +1,4 @@
-"""PuRL's game with whole filters: a threshold of their norms becomes a pruning level of their group.
+"""PuRL's environment with whole filters: a threshold of their norms becomes a pruning level of their group.
 
 The paper's thresholds are of single weights, which lie around zero. Here they are of the norms of a group's filters,
 from the mean less 2.2 to the mean plus 2.2 of their standard deviation: the share of the filters below is rounded up to
@@ -26,7 +26,7 @@ THRESHOLDS = tuple(round(-2.2 + 0.2 * i, 1) for i in range(ACTIONS))
 class Filters:
     """Places are groups of channels, choices are indices of their levels."""
 
-    opening = None
+    first_action = None
 
     def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
         """Work out what each threshold means for each group."""
@@ -41,16 +41,16 @@ class Filters:
         """How many groups there are."""
         return self._planner.groups
 
-    def chosen(self, before: Choices, places: Sequence[int], action: int) -> Choices:
+    def apply_threshold(self, before: Choices, places: Sequence[int], action: int) -> Choices:
         """Return the plan with these groups at the legal levels nearest to a threshold's."""
         levels = before
         for group in places:
             distance = np.abs(np.arange(len(LEVELS)) - self.levels[group][action])
             legal = self._planner.mask(np.array([levels]), group)[0]
-            levels = self._repair.moved(levels, group, int(np.where(legal, distance, np.inf).argmin()))
+            levels = self._repair.with_level(levels, group, int(np.where(legal, distance, np.inf).argmin()))
         return levels
 
-    def reached(self, plans: Sequence[Choices]) -> Array:
+    def saving_reached(self, plans: Sequence[Choices]) -> Array:
         """Return how much of the wanted saving plans reach, by the worst of the targets, (plans,); 1 without any."""
         costs = self._problem.costs.predict(np.array(plans))
         reached = np.ones(len(plans))
@@ -63,9 +63,9 @@ class Filters:
         """Return whether a plan is predicted to meet the targets."""
         return bool(self._repair.excess([choices])[0] == 0)
 
-    def fresh(self, near: Choices, asked: Collection[Choices]) -> Choices:
+    def propose_new(self, near: Choices, asked: Collection[Choices]) -> Choices:
         """Return a plan near another that was not asked for, while there is one."""
-        return self._repair.fresh(near, asked)
+        return self._repair.propose_new(near, asked)
 
     def plan(self, choices: Choices) -> PruningPlan:
         """Return the plan of these levels."""

@@ -1,4 +1,4 @@
-"""PuRL's game as the paper plays it: of each layer the weights below α·σ become zero, σ being the layer's own.
+"""PuRL's environment as the paper plays it: of each layer the weights below α·σ become zero, σ being the layer's own.
 
 What is saved, P, is the share of zero weights in the whole network (the paper's sparsity), and the target is the share
 that may be left. Thresholds after which no plan could meet it any more, even with the highest one everywhere later, are
@@ -45,11 +45,11 @@ class SingleWeights:
         return len(self._left)
 
     @property
-    def opening(self) -> int:
+    def first_action(self) -> int:
         """The lowest threshold that meets the target where every tensor takes it."""
         return self._lowest(self._left.sum(0))
 
-    def chosen(self, before: Choices, places: Sequence[int], action: int) -> Choices:
+    def apply_threshold(self, before: Choices, places: Sequence[int], action: int) -> Choices:
         """Return the plan with a threshold for these tensors, a higher one where the later ones could not do enough."""
         decided = sum(self._left[place, before[place]] for place in range(places[0]))
         later = self._left[places[-1] + 1 :, _HIGHEST].sum()
@@ -64,7 +64,7 @@ class SingleWeights:
         left: Array = self._left[np.arange(self.places), np.array(plans)].sum(1)
         return left
 
-    def reached(self, plans: Sequence[Choices]) -> Array:
+    def saving_reached(self, plans: Sequence[Choices]) -> Array:
         """Return the share of zero weights over the one that is asked for, (plans,)."""
         return (1 - self.density(plans)) / (1 - self._limit)
 
@@ -72,7 +72,7 @@ class SingleWeights:
         """Return whether a plan leaves no more weights than it may."""
         return bool(self.density([choices])[0] <= self._limit + _ROUNDING)
 
-    def fresh(self, near: Choices, asked: Collection[Choices]) -> Choices:
+    def propose_new(self, near: Choices, asked: Collection[Choices]) -> Choices:
         """Return a plan within the target with a few thresholds other than ``near``'s; of all asked for, one again."""
         for step in (1, 3, _HIGHEST):
             for _ in range(_TRIES):
@@ -119,7 +119,7 @@ class SingleWeights:
 
     def _uniform(self) -> Iterable[Choices]:
         """Return the plans that take one threshold everywhere and meet the target."""
-        return (self._named((choice,) * self.places) for choice in range(self.opening, _HIGHEST + 1))
+        return (self._named((choice,) * self.places) for choice in range(self.first_action, _HIGHEST + 1))
 
     def _named(self, choices: Sequence[int]) -> Choices:
         return tuple(alike[choice] for alike, choice in zip(self._alike, choices, strict=True))

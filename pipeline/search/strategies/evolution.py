@@ -41,11 +41,13 @@ class Evolution:
         """Return a plan not asked before while there is one."""
         first = len(self._asked) < self._size or not self._population
         for _ in range(_ROUNDS):
-            levels = self._repair.tightened(self._repair.met(self._drawn() if first else self._child()))
+            levels = self._repair.undo_surplus_cuts(
+                self._repair.make_feasible(self._drawn() if first else self._child())
+            )
             if levels not in self._asked:
                 break
         else:
-            levels = self._repair.fresh(levels, self._asked)
+            levels = self._repair.propose_new(levels, self._asked)
         self._asked.add(levels)
         return self._planner.plan(levels)
 
@@ -66,7 +68,7 @@ class Evolution:
             child = tuple(int(level) for level in np.where(own, child, other))
         changes = max(1, self._rng.binomial(len(child), 1 / len(child)))
         for group in self._rng.choice(len(child), changes, replace=False).tolist():
-            child = self._repair.moved(child, group, self._other(group, child[group]))
+            child = self._repair.with_level(child, group, self._other(group, child[group]))
         return child
 
     def _parent(self) -> Levels:

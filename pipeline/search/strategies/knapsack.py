@@ -13,12 +13,12 @@ import numpy as np
 
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.knapsack import knapsack_plans
-from pipeline.search.planner import Array, Indices, Planner, indices, legalised
+from pipeline.search.planner import Array, Indices, Planner, indices, repair_to_feasible
 from pipeline.search.proposer import deepest_cuts
 from pipeline.search.random_plans import unasked
 from pipeline.search.strategy import Problem
 
-_PROBES = 0.5
+_SINGLE_CUT_SHARE = 0.5
 """Share of the trials that single cuts may take."""
 _MOST_SWAPS = 4000
 _UNKNOWN = 1.5
@@ -33,15 +33,15 @@ class Knapsack:
         self._problem = problem
         self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
-        self._probes = self._single_cuts(max(1, int(_PROBES * problem.trials)))
+        self._queue = self._single_cuts(max(1, int(_SINGLE_CUT_SHARE * problem.trials)))
         self._logits: dict[tuple[int, ...], float] = {}
         self._rewards: dict[tuple[int, ...], float] = {}
         self._asked: set[tuple[int, ...]] = set()
 
     def ask(self) -> PruningPlan:
         """Return the next plan."""
-        if self._probes:
-            levels = self._probes.pop(0)
+        if self._queue:
+            levels = self._queue.pop(0)
         else:
             loss = self._losses()
             levels = self._first_new(knapsack_plans(self._planner, loss), loss, near_best=True)
@@ -58,7 +58,7 @@ class Knapsack:
             self._rewards[levels] = trial.reward
 
     def _single_cuts(self, most: int) -> list[list[int]]:
-        """Return probes: every group at its deepest first, then at the levels between."""
+        """Return single cuts: every group at its deepest first, then at the levels between."""
         cuts, options = self._planner.single_cuts(), self._planner.options()
         plans = deepest_cuts(self._planner, most)
         between = [cuts[group, level].tolist() for group, level in zip(*np.nonzero(options), strict=True) if level]
@@ -107,7 +107,7 @@ class Knapsack:
         for row, pair in enumerate(drawn.tolist()):
             for group, level in pairs[pair]:
                 plans[row, group] = level
-        return np.unique(legalised(self._planner, plans), axis=0)
+        return np.unique(repair_to_feasible(self._planner, plans), axis=0)
 
 
 def create(problem: Problem) -> Knapsack:

@@ -46,14 +46,14 @@ class NetAdapt:
         self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._repair = Repair(self._planner, self._rng)
-        self._now: Levels = (0,) * self._planner.groups
+        self._current: Levels = (0,) * self._planner.groups
         self._queue: list[Levels] = []
         """Proposals of this iteration that are not asked for yet."""
         self._proposed: dict[Levels, int] = {}
         """All of this iteration → the group that is cut."""
-        self._ratio: dict[int, float] = {}
+        self._last_loss_per_saving: dict[int, float] = {}
         """Group → accuracy lost per saving, when it was last tried."""
-        self._accuracy: dict[Levels, float] = {self._now: problem.base_accuracy}
+        self._accuracy: dict[Levels, float] = {self._current: problem.base_accuracy}
         self._failed: set[Levels] = set()
         self._best: tuple[float, Levels] | None = None
         """Reward and plan, of those that are predicted to meet the targets."""
@@ -61,14 +61,14 @@ class NetAdapt:
 
     def ask(self) -> PruningPlan:
         """Return the next proposal, of the next iteration where this one is through."""
-        while not self._queue and not self._met():
-            self._keep_the_most_accurate()
-            if self._met():
+        while not self._queue and not self._is_feasible():
+            self._accept_best_proposal()
+            if self._is_feasible():
                 break
             self._propose()
             if not self._proposed:  # nothing can be cut any more
                 break
-        levels = self._queue.pop(0) if self._queue else self._near_the_best()
+        levels = self._queue.pop(0) if self._queue else self._near_incumbent()
         self._asked.add(levels)
         return self._planner.plan(levels)
 
@@ -80,42 +80,42 @@ class NetAdapt:
             return
         self._accuracy[levels] = trial.candidate.accuracy
         if levels in self._proposed:
-            self._ratio[self._proposed[levels]] = self._loss_per_saving(levels)
+            self._last_loss_per_saving[self._proposed[levels]] = self._loss_per_saving(levels)
         if self._repair.excess([levels])[0] == 0:
             self._best = max((trial.reward, levels), self._best or (trial.reward, levels))
 
     # ------------------------------------------------------------ an iteration
 
-    def _keep_the_most_accurate(self) -> None:
-        """Go on from the best proposal; one that is not told yet counts where none is."""
-        told = [levels for levels in self._proposed if levels in self._accuracy]
+    def _accept_best_proposal(self) -> None:
+        """Go on from the best proposal; one still being evaluated counts where none is."""
+        evaluated = [levels for levels in self._proposed if levels in self._accuracy]
         pending = [levels for levels in self._proposed if levels not in self._failed]
-        if told:
-            self._now = max(told, key=self._accuracy.__getitem__)
+        if evaluated:
+            self._current = max(evaluated, key=self._accuracy.__getitem__)
         elif pending:
-            self._now = pending[0]
+            self._current = pending[0]
         self._proposed = {}
 
     def _propose(self) -> None:
         """Fill the queue with the least cuts that save the step, as many as the trials allow."""
-        ways = [(group, way) for group in range(len(self._now)) if (way := self._cuts(group))]
+        ways = [(group, way) for group in range(len(self._current)) if (way := self._cuts(group))]
         if not ways:
             return
-        step, iterations = self._pace(ways)
+        step, iterations = self._step_size(ways)
         proposals = {self._least(way, step): group for group, way in ways}
-        enough = {p: g for p, g in proposals.items() if self._saved(p) >= min(step, self._excess(self._now)) - 1e-9}
+        enough = {p: g for p, g in proposals.items() if self._saved(p) >= min(step, self._excess(self._current)) - 1e-9}
         if not enough:
             most = max(self._saved(p) for p in proposals)
             enough = {p: g for p, g in proposals.items() if self._saved(p) >= most / 2}
-        untried = sum(group not in self._ratio for group in enough.values())
+        untried = sum(group not in self._last_loss_per_saving for group in enough.values())
         many = max(1, self._left() // iterations, untried if untried + iterations <= self._left() else 0)
-        order = sorted(enough, key=lambda p: self._ratio.get(enough[p], -np.inf))[:many]
+        order = sorted(enough, key=lambda p: self._last_loss_per_saving.get(enough[p], -np.inf))[:many]
         self._proposed = {levels: enough[levels] for levels in order}
         self._queue = [levels for levels in order if levels not in self._asked]
 
-    def _pace(self, ways: list[tuple[int, list[Levels]]]) -> tuple[float, int]:
+    def _step_size(self, ways: list[tuple[int, list[Levels]]]) -> tuple[float, int]:
         """Return what an iteration is to save, and how many lead to the target: one trial a group in each, or fewer."""
-        excess = self._excess(self._now)
+        excess = self._excess(self._current)
         deepest = sorted((max(map(self._saved, way)) for _, way in ways), reverse=True)
         fewest = min(len(ways), 1 + int(np.searchsorted(np.cumsum(deepest), excess - _LEAST)))
         iterations = max(fewest, min(self._left() // len(ways), 3 * len(ways)))
@@ -127,9 +127,9 @@ class NetAdapt:
 
     def _cuts(self, group: int) -> list[Levels]:
         """Return the plans with one group cut deeper that save something, least first; a block goes by its first."""
-        own, level = self._repair.options[group], self._now[group]
+        own, level = self._repair.options[group], self._current[group]
         levels = [o for o in own if o > level and (o < REMOVE or self._planner.owner[group] == group)]
-        plans = [self._repair.moved(self._now, group, o) for o in levels]
+        plans = [self._repair.with_level(self._current, group, o) for o in levels]
         usable = [p for p in plans if p not in self._failed and self._saved(p) > _LEAST]
         return sorted(usable, key=self._saved)
 
@@ -138,11 +138,11 @@ class NetAdapt:
 
     def _loss_per_saving(self, levels: Levels) -> float:
         """Return the accuracy lost against where the iteration began, over what is saved."""
-        lost = self._accuracy.get(self._now, 0.0) - self._accuracy[levels]
+        lost = self._accuracy.get(self._current, 0.0) - self._accuracy[levels]
         return lost / max(self._saved(levels), _LEAST)
 
     def _saved(self, levels: Levels) -> float:
-        return self._excess(self._now) - self._excess(levels)
+        return self._excess(self._current) - self._excess(levels)
 
     def _excess(self, levels: Levels) -> float:
         return float(self._repair.excess([levels])[0])
@@ -152,11 +152,11 @@ class NetAdapt:
 
     # ------------------------------------------------------------ at the target
 
-    def _met(self) -> bool:
-        return self._excess(self._now) == 0
+    def _is_feasible(self) -> bool:
+        return self._excess(self._current) == 0
 
-    def _near_the_best(self) -> Levels:
-        return self._repair.fresh(self._best[1] if self._best else self._now, self._asked)
+    def _near_incumbent(self) -> Levels:
+        return self._repair.propose_new(self._best[1] if self._best else self._current, self._asked)
 
 
 def create(problem: Problem) -> NetAdapt:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.search.purl.episodes import Episodes, Game
+from pipeline.search.purl.episodes import Environment, Episodes
 from pipeline.search.purl.filter_thresholds import Filters
 from pipeline.search.purl.weight_thresholds import SingleWeights
 from pipeline.search.strategy import Problem
@@ -32,5 +32,5 @@ def note(config: RunConfig) -> str:
 def create(problem: Problem) -> Episodes:
     """Return the strategy in the form that the target asks for."""
     rng = np.random.default_rng(problem.seed)
-    game: Game = SingleWeights(problem, rng) if "density" in problem.limits else Filters(problem, rng)
-    return Episodes(problem, game, rng)
+    environment: Environment = SingleWeights(problem, rng) if "density" in problem.limits else Filters(problem, rng)
+    return Episodes(problem, environment, rng)

@@ -74,7 +74,7 @@ class RlPruner:
         """Accuracies since the last update."""
         self._before: float | None = None
         """The best accuracy of the samples before the last update."""
-        self._told = 0
+        self._evaluated = 0
 
     def ask(self) -> PruningPlan:
         """Return a sample's plan, not asked before while there is one."""
@@ -84,20 +84,20 @@ class RlPruner:
             if levels not in self._drawn:
                 break
         else:
-            levels = self._repair.fresh(levels, self._drawn, tighten=False)
+            levels = self._repair.propose_new(levels, self._drawn, tighten=False)
             sample = self._row(levels)
         self._drawn.setdefault(levels, sample)
         return self._planner.plan(levels)
 
     def tell(self, trial: Trial) -> None:
         """Take a trial into the buffer; after N of them, move the distribution."""
-        self._told += 1
+        self._evaluated += 1
         if trial.reward is not None and trial.candidate is not None:
             levels = tuple(indices(trial.plan))
             self._buffer.append((trial.reward, self._drawn.get(levels, self._row(levels))))
             self._buffer = sorted(self._buffer, key=lambda row: row[0], reverse=True)[: self._samples]
             self._round.append(trial.candidate.accuracy)
-        if self._told % self._samples == 0 and self._round:
+        if self._evaluated % self._samples == 0 and self._round:
             self._update()
 
     # ------------------------------------------------------------ the policy
@@ -118,7 +118,7 @@ class RlPruner:
         self.distribution = _scaled(np.clip(wanted / old, 1 - CLIP, 1 + CLIP) * old)
 
     def _epsilon(self) -> float:
-        gone = min(1.0, self._told / self._problem.trials)
+        gone = min(1.0, self._evaluated / self._problem.trials)
         return float(EPSILON * 0.5 * (1 + np.cos(np.pi * gone)))
 
     # ------------------------------------------------------------ from shares to levels
@@ -131,7 +131,7 @@ class RlPruner:
         shares = np.minimum(amounts[:, None] * sample / self._channels, 1.0)
         plans = self._levels(shares)
         met = np.flatnonzero(self._planner.excess(plans) == 0)
-        return self._repair.met(plans[met[0] if len(met) else -1].tolist())
+        return self._repair.make_feasible(plans[met[0] if len(met) else -1].tolist())
 
     def _levels(self, shares: Array) -> Indices:
         """Return the levels that lose the share of channels nearest to what is wanted, (plans, groups)."""
@@ -156,8 +156,8 @@ def note(config: RunConfig) -> str | None:
     ways = []
     if config.criterion != "taylor":
         ways.append(f"ranks channels by Taylor scores (--criterion taylor; this run: {config.criterion})")
-    if config.recovery.teacher_mix == 0:
-        ways.append("fine-tunes with the base model as teacher (recovery.teacher_mix above 0; this run: 0)")
+    if config.fine_tuning.teacher_mix == 0:
+        ways.append("fine-tunes with the base model as teacher (fine_tuning.teacher_mix above 0; this run: 0)")
     return f"RL-Pruner itself {' and '.join(ways)}; what was set is kept" if ways else None
 
 

@@ -12,7 +12,7 @@ from pipeline.search.strategy import Problem
 
 
 class Surrogate:
-    """Asks for probes of single groups first, then for what is bred on the models."""
+    """Single cuts first, then evolution on the models, picked by the acquisition function."""
 
     def __init__(self, problem: Problem) -> None:
         """Know nothing yet."""
@@ -22,10 +22,10 @@ class Surrogate:
     def ask(self) -> PruningPlan:
         """Return the next plan."""
         with one_thread():
-            levels = self._proposer.ask_probe()
+            levels = self._proposer.ask_single_cut()
             if levels is None:
                 self._proposer.learn()
-                levels = self._proposer.pick(self._proposer.starts())
+                levels = self._proposer.pick(self._proposer.initial_population())
         return self._planner.plan(levels)
 
     def tell(self, trial: Trial) -> None:

@@ -190,10 +190,10 @@ def test_an_image_folder_names_what_is_wrong_and_skips_as_many_as_allowed(tmp_pa
             GREY.save(tmp_path / label / f"{i}.png")
     REFUSED["float_255.tif"][0](tmp_path / "cat" / "float.tif")
     with pytest.raises(
-        DataError, match=r"cat/float\.tif\); the first: its values reach from 30 to 180.*max_corrupt: 1"
+        DataError, match=r"cat/float\.tif\); the first: its values reach from 30 to 180.*max_unreadable: 1"
     ):
         load_data(f"imagefolder:{tmp_path}", image_size=8)
-    data = load_data(f"imagefolder:{tmp_path}", image_size=8, max_corrupt=1)
+    data = load_data(f"imagefolder:{tmp_path}", image_size=8, max_unreadable=1)
     assert data.skipped == (str(tmp_path / "cat" / "float.tif"),)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.events import Event, Note, Stage, Step
+from pipeline.events import Event, Note, Stage, StageProgress
 
 
 @dataclass
@@ -22,5 +22,5 @@ class Listener:
             self.notes.append(event.text)
         elif isinstance(event, Stage):
             self._stage = event.name
-        elif isinstance(event, Step) and self._stage == self.stop_in:
+        elif isinstance(event, StageProgress) and self._stage == self.stop_in:
             self.asked = True

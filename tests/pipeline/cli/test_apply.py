@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing_behind(pulled: Desk) -
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"recipe": "nothing"}, "no recipe .*nothing"),
+        ({"recipe": "nothing"}, "no such file: .*nothing"),
         ({"weights": "bundle/weights.safetensors"}, "does not fit the network"),
         ({"model": "OneTooMany"}, r"of another shape \(fc\.weight is \(10, 32\)"),
         ({"recipe": "images.json", "rank": "criterion"}, "criterion, taylor, ranks channels by what .* add --data"),

@@ -16,7 +16,7 @@ from tests.command_line import Desk, finished, read_until
 INVENTORY = """
 version: 1
 defaults:
-  measure: {warmup_s: 0.01, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.9, processes: 2, others_cores: 64}
+  measure: {warmup_s: 0.01, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.9, processes: 2, max_background_cores: 64}
 devices:
   local: {kind: local, power: null, agent: {dir: agent}}
 """
@@ -61,7 +61,7 @@ def test_the_time_is_told_beforehand_and_how_much_is_left(calibrated: Desk) -> N
     told = (calibrated.folder / "err").read_text()
 
     assert "5 measurements each, about " in told
-    assert told.index("5 measurements each") < told.index("Measure the network beside itself")
+    assert told.index("5 measurements each") < told.index("Measure the network against itself")
 
 
 def test_it_is_kept_with_the_device_and_the_doctor_tells_of_it(calibrated: Desk) -> None:
@@ -108,12 +108,12 @@ def test_ctrl_c_ends_it_with_what_is_measured_by_then(desk: Desk) -> None:
 
 def test_ctrl_c_before_there_are_two_of_each_says_that_it_stopped(desk: Desk) -> None:
     command = desk.start("devices", "calibrate", "local", "--model", "net.py:Net")
-    read_until(command, "Measure the network beside itself")
+    read_until(command, "Measure the network against itself")
     command.send_signal(signal.SIGINT)
     done = finished(command)
 
     assert (done.code, done.out) == (130, "")
-    assert "stopped as asked" in done.err
+    assert "stopped as requested" in done.err
 
 
 @pytest.mark.parametrize(

@@ -105,9 +105,11 @@ def test_a_run_may_be_named_by_its_folder_and_counts_once(
 
 
 def test_names_that_are_long_become_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [finished_run(tmp_path, seed=0, recovery={"epochs": e, "momentum": e / 10, "finalists": e}) for e in (2, 4)]
+    names = [
+        finished_run(tmp_path, seed=0, fine_tuning={"epochs": e, "momentum": e / 10, "finalists": e}) for e in (2, 4)
+    ]
     shown = printed(capsys, tmp_path, *names)
-    assert "A  recovery.epochs 2.0, recovery.finalists 2, recovery.momentum 0.2" in shown
+    assert "A  fine_tuning.epochs 2.0, fine_tuning.finalists 2, fine_tuning.momentum 0.2" in shown
     assert "warning  a single seed in A; B" in shown
 
 
@@ -167,7 +169,7 @@ def slowed(desk: Desk, name: str) -> None:
 
     from pipeline.export.onnx.exporter import export
     from pipeline.pruning.trace import trace
-    from pipeline.records import OnnxLimits
+    from pipeline.records import OnnxSupport
 
     spec = importlib.util.spec_from_file_location("net_of_desk", desk.folder / "net.py")
     assert spec is not None
@@ -178,7 +180,7 @@ def slowed(desk: Desk, name: str) -> None:
     with Store.open(desk.runs, name, write=True) as store:
         network.load_state_dict(load_file(store.blob(store.get(BASE_WEIGHTS))))
         images = torch.zeros(2, 1, 8, 8)
-        file = export(trace(network, images), images, OnnxLimits(13, 7))
+        file = export(trace(network, images), images, OnnxSupport(13, 7))
         chosen = next(a for a in store.artifacts() if a.chosen)
         store.add_artifact(replace(chosen, files={**chosen.files, "model.onnx": store.put_blob(file)}))
 

@@ -79,7 +79,7 @@ def finals(store: Store) -> Store:
 
 def go_on(store: Store, listener: Listener, **recovery: Any) -> None:
     told = RunConfig.model_validate(store.get(CONFIG))
-    config = told.model_copy(update={"recovery": told.recovery.model_copy(update={"min_steps": 8, **recovery})})
+    config = told.model_copy(update={"fine_tuning": told.fine_tuning.model_copy(update={"min_steps": 8, **recovery})})
     board = load_inventory(Path("inventory.yaml")).device("local")
     with prepared(config, board, listen=listener, weights_known=True, splits=stored_splits(store)) as ready:
         execute(ready, store, listen=listener, stopping=lambda: listener.asked)

@@ -1,4 +1,4 @@
-"""Whole runs with settings of their own: rounds, targets, weights of a layer, a board behind sshd, small probes."""
+"""Whole runs with settings of their own: rounds, targets, weights of a layer, a board behind sshd, small skeletons."""
 
 from __future__ import annotations
 
@@ -163,7 +163,8 @@ devices:
       retries: 0
     agent: {{dir: {desk.folder / "agent"}, python: {sys.executable}}}
     channel_step: 4
-    measure: {{warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, others_cores: 64}}
+    measure: {{warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2,
+              max_background_cores: 64}}
 """,
     )
     return desk

@@ -56,7 +56,7 @@ def test_a_mistyped_option_is_told_at_once(refuse: Desk, arguments: tuple[str, .
         ("run.yaml", "trials: [1\n", "run.yaml:2:1: not YAML"),
         ("run.yaml", "trials: 3\nstratgy: dqn\n", "run.yaml:2: stratgy: unknown key (did you mean 'strategy'?)"),
         ("run.yaml", "reward: {lattency: 1}\n", "run.yaml:1: reward.lattency: unknown key (did you mean 'latency'?)"),
-        ("run.yaml", "recovery: {epochs: .inf}\n", "run.yaml:1: recovery.epochs: should be a finite number"),
+        ("run.yaml", "fine_tuning: {epochs: .inf}\n", "run.yaml:1: fine_tuning.epochs: should be a finite number"),
         ("inventory.yaml", "devices: {\n", "inventory.yaml:2:1: not YAML"),
         ("inventory.yaml", "devices:\n  local:\n    knd: local\n", "inventory.yaml:3: devices.local.knd: unknown key"),
     ],

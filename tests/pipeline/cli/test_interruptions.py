@@ -21,7 +21,7 @@ version: 1
 devices:
   local: {kind: local, power: null, channel_step: 4, agent: {dir: AGENT}, measure: MEASURE}
 """
-MEASURE = "{warmup_s: 0.02, min_s: 0.2, max_s: 0.6, block_s: 0.01, ci_rel: 0.2, processes: 2, others_cores: 64}"
+MEASURE = "{warmup_s: 0.02, min_s: 0.2, max_s: 0.6, block_s: 0.01, ci_rel: 0.2, processes: 2, max_background_cores: 64}"
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_killed_run_is_interrupted_and_resumes_with_nothing_measured_twice(slo
     finished(run)
     (listed,) = slow.done("runs", "list", "--json").json
     assert listed["status"] == "interrupted"
-    assert "to go on: pipeline run --resume" in slow.done("runs", "show", "latest").out
+    assert "to resume: pipeline run --resume" in slow.done("runs", "show", "latest").out
     before, trials = measured(slow), shown(slow)["trials"]
     assert len(trials) >= 2
     assert eventually(lambda: nothing_left(slow))  # the agent ended with its host
@@ -106,8 +106,8 @@ def test_asked_once_to_stop_the_run_finishes_its_trial_and_says_how_to_resume(sl
     (listed,) = slow.done("runs", "list", "--json").json
     assert listed["status"] == "interrupted"
     assert 2 <= listed["trials"] < 6
-    assert f"to go on: pipeline run --resume {listed['id']}" in done.err
-    assert "stopped as asked" in done.err
+    assert f"to resume: pipeline run --resume {listed['id']}" in done.err
+    assert "stopped as requested" in done.err
     assert "Traceback" not in done.err
     assert eventually(lambda: nothing_left(slow))
 

@@ -40,7 +40,9 @@ def test_an_older_recipe_cuts_the_checkpoint_as_it_did(older: Desk) -> None:
 def test_an_older_search_played_back_has_the_same_trials_and_rewards(older: Desk) -> None:
     """The processor may round accuracies otherwise than that which recorded them; plans and ratios are exact."""
     older.write("tape.yaml", "devices:\n  tape: {kind: replay, recording: recording.jsonl.gz}\n")
-    run = older.done("run", "--device", "tape", "--inventory", "tape.yaml", "--config", "run.yaml", "--json").json
+    done = older.done("run", "--device", "tape", "--inventory", "tape.yaml", "--config", "run.yaml", "--json")
+    assert "run.yaml:8: recovery is called fine_tuning now; the old name still counts" in done.err
+    run = done.json
     expected = json.loads((OLDER / "expected.json").read_text())
     found = [(trial["plan"]["levels"], trial["key"], trial["measurement"]["ratio"]["value"]) for trial in run["trials"]]
     assert found == [(each["levels"], each["key"], each["ratio"]) for each in expected["trials"]]

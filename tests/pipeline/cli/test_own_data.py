@@ -65,7 +65,7 @@ RECOVERY = "{finalists: 1, finalist_epochs: 0.1, epochs: 0.1, min_steps: 2, veri
 def parity(desk: Desk) -> Desk:
     desk.write("mine.py", PARITY)
     desk.write("count.txt", "700")
-    own = {"data": "dataset:mine.py:parity", "max_corrupt": "1", "base_training": TRANSFER, "recovery": RECOVERY}
+    own = {"data": "dataset:mine.py:parity", "max_unreadable": "1", "base_training": TRANSFER, "fine_tuning": RECOVERY}
     desk.settings(**own, trials="2", target="[]")
     return desk
 
@@ -85,7 +85,7 @@ def test_another_head_than_a_new_one_is_refused(desk: Desk) -> None:
 def ready(parity: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepared]:
     """A transfer with everything that a training can be told, ready to run in this process."""
     told = "{head_epochs: 1, whole_epochs: 1, min_steps: 9, batch_size: 64, patience: 9, sparsity: {l1: 1.0e-3}}"
-    parity.settings(data="dataset:mine.py:parity", max_corrupt="1", head="new", base_training=told, target="[]")
+    parity.settings(data="dataset:mine.py:parity", max_unreadable="1", head="new", base_training=told, target="[]")
     monkeypatch.chdir(parity.folder)
     threads = torch.get_num_threads()
     board = load_inventory(Path("inventory.yaml")).device("local")

@@ -14,7 +14,7 @@ from deploy.bundle import verify_bundle
 from pipeline.data import load_data
 from pipeline.export.onnx.exporter import export
 from pipeline.models import load_model
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 from tests.command_line import Desk
 
 
@@ -72,7 +72,7 @@ def test_a_file_of_ones_own_takes_data_and_calibrates_on_its_training_images(
 ) -> None:
     network = load_model(f"{desk.folder / 'net.py'}:Net", classes=10, channels=1, weights=desk.folder / "net.pt")
     example = next(load_data("digits").train.batches(4))[0]
-    (desk.folder / "mine.onnx").write_bytes(export(network.eval(), example, OnnxLimits(17, 8)))
+    (desk.folder / "mine.onnx").write_bytes(export(network.eval(), example, OnnxSupport(17, 8)))
     told = desk.done("quantize", "mine.onnx", "--data", "digits", "--images", "16", "--float-ends", "--json").json
     assert told["folder"] == str(desk.folder / "mine-int8")
     assert told["quantization"]["calibration"]["images"] == 16
@@ -89,7 +89,7 @@ def refused(desk: Desk, *arguments: str) -> str:
 def test_what_does_not_fit_is_said(ran: Desk, desk: Desk) -> None:
     torch.manual_seed(0)
     network = load_model(f"{desk.folder / 'net.py'}:Net", classes=7, channels=1, weights=None)
-    (desk.folder / "seven.onnx").write_bytes(export(network.eval(), torch.randn(2, 1, 8, 8), OnnxLimits(17, 8)))
+    (desk.folder / "seven.onnx").write_bytes(export(network.eval(), torch.randn(2, 1, 8, 8), OnnxSupport(17, 8)))
     (desk.folder / "text.onnx").write_text("no network")
     assert "Give --data" in refused(desk, "quantize", "seven.onnx")
     assert "10 classes" in refused(desk, "quantize", "seven.onnx", "--data", "digits")

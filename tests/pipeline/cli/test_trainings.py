@@ -15,7 +15,7 @@ SAME = {
     "weights": "null", "rounds": "2", "cuts": "{protect: [stem, block.conv1]}",
     "target": "size=0.9x", "strategy": "uniform", "trials": "2", "checkpoint_s": "0",
     "reward": "{alpha: 1.0, beta: 0.0, gamma: 0.02, latency: 0.0}",
-    "recovery": "{finalists: 1, finalist_epochs: 1, epochs: 1, min_steps: 30, batch_size: 32, patience: 9, "
+    "fine_tuning": "{finalists: 1, finalist_epochs: 1, epochs: 1, min_steps: 30, batch_size: 32, patience: 9, "
     "verify_images: 20}",
     "base_training": "{epochs: 1, batch_size: 32, patience: 9, evaluate_every: 0.3, sparsity: {l1: 1.0e-4}}",
 }  # fmt: skip

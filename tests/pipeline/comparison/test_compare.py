@@ -70,10 +70,10 @@ def test_settings_of_the_dqn_set_apart_the_runs_that_have_one(made: Made) -> Non
 
 
 def test_a_setting_that_only_some_runs_have_sets_them_apart(made: Made) -> None:
-    runs = [made(), made(reward={"layers": {"conv1": {"gamma": 0.5}}}), made(cuts={"minimum": {"conv1": 8}})]
-    neither = {"cuts.minimum.conv1": "", "reward.layers.conv1.gamma": ""}
+    runs = [made(), made(reward={"layers": {"conv1": {"gamma": 0.5}}}), made(pruning={"min_channels": {"conv1": 8}})]
+    neither = {"pruning.min_channels.conv1": "", "reward.layers.conv1.gamma": ""}
     assert [group.differs for group in compared(*runs).groups] == [
-        neither, {**neither, "reward.layers.conv1.gamma": "0.5"}, {**neither, "cuts.minimum.conv1": "8"},
+        neither, {**neither, "reward.layers.conv1.gamma": "0.5"}, {**neither, "pruning.min_channels.conv1": "8"},
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from pipeline.data import decode_check, load_data
 from pipeline.data.decode_check import unreadable
 from pipeline.errors import DataError
-from pipeline.events import Note, Stage, Step
+from pipeline.events import Note, Stage, StageProgress
 
 
 @pytest.fixture
@@ -31,7 +31,9 @@ def load(folder, **options):
 
 def test_the_first_broken_image_is_an_error_that_names_the_file_and_the_setting(folder):
     cut(folder / "cat" / "3.jpg")
-    with pytest.raises(DataError, match=r"1 of 20 images cannot be read \(.*cat/3\.jpg\).*max_corrupt: 1 in run\.yaml"):
+    with pytest.raises(
+        DataError, match=r"1 of 20 images cannot be read \(.*cat/3\.jpg\).*max_unreadable: 1 in run\.yaml"
+    ):
         load(folder)
 
 
@@ -39,7 +41,7 @@ def test_the_first_broken_image_is_an_error_that_names_the_file_and_the_setting(
 def test_broken_images_are_skipped_told_of_and_listed_up_to_a_number_or_a_share(folder, allowed):
     broken = [cut(folder / "cat" / "3.jpg"), cut(folder / "dog" / "7.jpg")]
     heard = []
-    data = load(folder, max_corrupt=allowed, listen=heard.append)
+    data = load(folder, max_unreadable=allowed, listen=heard.append)
     assert data.skipped == tuple(map(str, broken))
     (note,) = heard
     assert isinstance(note, Note)
@@ -54,7 +56,7 @@ def test_one_more_than_allowed_is_refused(folder, allowed):
     cut(folder / "cat" / "3.jpg")
     cut(folder / "dog" / "7.jpg")
     with pytest.raises(DataError, match="2 of 20 images"):
-        load(folder, max_corrupt=allowed)
+        load(folder, max_unreadable=allowed)
 
 
 def test_sound_images_are_not_opened_again_until_they_change(folder, monkeypatch):
@@ -91,7 +93,7 @@ def test_a_long_check_tells_how_far_it_has_come(folder, monkeypatch):
     unreadable(sorted(folder.glob("*/*")), heard.append)
     assert heard == [
         Stage("Decode 20 images once, to find broken ones", 20),
-        *(Step(done, "0 unreadable") for done in (8, 16, 20)),
+        *(StageProgress(done, "0 unreadable") for done in (8, 16, 20)),
     ]
 
 

@@ -17,13 +17,13 @@ import pytest
 
 from pipeline import errors
 from pipeline.devices import connection
-from pipeline.devices.agent_client import OnnxLimits, open_agent
+from pipeline.devices.agent_client import OnnxSupport, open_agent
 from pipeline.devices.compatibility import CHANNEL_STEPS
 from pipeline.devices.inventory.schema import Power
 from pipeline.devices.sessions.agent_zipapp import zipapp
 from pipeline.records import Device, MeasureSettings, PowerSettings
 
-QUICK = MeasureSettings(warmup_s=0.05, min_s=0.4, max_s=1.0, block_s=0.02, timeout_s=20.0, others_cores=64)
+QUICK = MeasureSettings(warmup_s=0.05, min_s=0.4, max_s=1.0, block_s=0.02, timeout_s=20.0, max_background_cores=64)
 
 
 def null_model(**behaviour: Any) -> bytes:
@@ -165,7 +165,7 @@ def test_a_runtime_that_is_not_there_is_the_device_s_fault(local: Device) -> Non
 def test_what_the_inventory_pins_beats_what_the_board_reports(local: Device) -> None:
     pinned = dataclasses.replace(local, onnx_max_opset=13, onnx_max_ir=8, channel_step=24)
     with open_agent(pinned) as agent:
-        assert (agent.limits, agent.channel_step) == (OnnxLimits(13, 8), 24)
+        assert (agent.onnx_support, agent.channel_step) == (OnnxSupport(13, 8), 24)
 
 
 def test_auto_takes_a_sensor_that_can_be_read_or_none(local: Device) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.devices.compatibility import OnnxLimits, limits_of
+from pipeline.devices.compatibility import OnnxSupport, onnx_support_of
 
 
 @pytest.mark.parametrize(
-    ("version", "limits"),
+    ("version", "support"),
     [
-        ("1.10.0", OnnxLimits(15, 8)),
-        ("1.14.1", OnnxLimits(18, 8)),
-        ("1.19.2", OnnxLimits(21, 10)),
-        ("1.31.1", OnnxLimits(21, 10)),
-        ("2.0", OnnxLimits(21, 10)),
-        ("1.2.0", OnnxLimits(13, 7)),
-        ("odd", OnnxLimits(13, 7)),
+        ("1.10.0", OnnxSupport(15, 8)),
+        ("1.14.1", OnnxSupport(18, 8)),
+        ("1.19.2", OnnxSupport(21, 10)),
+        ("1.31.1", OnnxSupport(21, 10)),
+        ("2.0", OnnxSupport(21, 10)),
+        ("1.2.0", OnnxSupport(13, 7)),
+        ("odd", OnnxSupport(13, 7)),
     ],
 )
-def test_onnx_limits_follow_the_runtime_s_version(version: str, limits: OnnxLimits) -> None:
-    assert limits_of(version) == limits
+def test_onnx_limits_follow_the_runtime_s_version(version: str, support: OnnxSupport) -> None:
+    assert onnx_support_of(version) == support

@@ -141,7 +141,7 @@ def test_a_candidate_that_was_not_to_be_stopped_early_was_not() -> None:
     said = changed(lambda raw: raw.update(early=True))
     with (
         open_agent(BOARD, opening=lambda *_: Scripted(said)) as agent,
-        pytest.raises(MeasureError, match="stopped early, and nobody asked for it"),
+        pytest.raises(MeasureError, match="stopped early, and that was not requested"),
     ):
         agent.measure(b"{}", reference=(b"[]", "onnx"))
 
@@ -166,7 +166,7 @@ def test_facts_that_cannot_be_true_are_the_board_s_fault(change: dict[str, Any])
 def test_modes_that_nobody_asked_for_are_refused() -> None:
     said = plain("hold")
     said.result["refused"] = {"[red]reboot": "why not"}
-    with pytest.raises(DeviceError, match="modes that nobody asked for: \\[red\\]reboot"):
+    with pytest.raises(DeviceError, match="modes that were not requested: \\[red\\]reboot"):
         ask(said)
 
 

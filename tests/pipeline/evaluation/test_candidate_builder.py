@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from device_agents.skeleton import expand, parse
-from pipeline.config import EvaluationConfig, RecoveryConfig
+from pipeline.config import EvaluationConfig, FineTuningConfig
 from pipeline.data import load_data
 from pipeline.errors import CutError
 from pipeline.evaluation.candidate_builder import Builder
@@ -21,7 +21,7 @@ from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits, PruningPlan
+from pipeline.records import OnnxSupport, PruningPlan
 from pipeline.training.accelerator import cpu
 from tests.pipeline.pruning.networks import lively
 
@@ -39,8 +39,8 @@ def builder() -> Builder:
     return Builder(
         base=base, space=space, ranking=rank(base, space, "l1", dependency_graph(base, example).groups, []),
         data=data, example=example,
-        settings=EvaluationConfig(batch_norm_images=64, search_images=100), recovery=RecoveryConfig(),
-        format=open_format("onnx", base, example, limits=OnnxLimits(13, 7)),
+        settings=EvaluationConfig(batch_norm_images=64, search_images=100), fine_tuning=FineTuningConfig(),
+        format=open_format("onnx", base, example, support=OnnxSupport(13, 7)),
     )  # fmt: skip
 
 
@@ -63,14 +63,14 @@ def test_a_candidate_says_what_the_cut_network_is(builder: Builder) -> None:
     assert built.candidate.key == builder.space.key(halved(builder).levels)
     assert built.candidate.accuracy == share
     assert built.candidate.size_bytes == len(builder.format.file(network))
-    assert built.candidate.probe_bytes == len(built.probe.data) < built.candidate.size_bytes
+    assert built.candidate.probe_bytes == len(built.skeleton.data) < built.candidate.size_bytes
     assert built.seconds.keys() == {"cut", "accuracy", "export", "weigh"}
     assert all(seconds > 0 for seconds in built.seconds.values())
 
 
 def test_the_same_plan_gives_the_same_candidate(builder: Builder) -> None:
     one, other = builder.build(halved(builder)), builder.build(halved(builder))
-    assert (one.candidate, one.probe) == (other.candidate, other.probe)
+    assert (one.candidate, one.skeleton) == (other.candidate, other.skeleton)
 
 
 def test_the_base_is_its_own_empty_plan_and_stays_as_it_was(builder: Builder) -> None:
@@ -94,7 +94,7 @@ def test_batch_norm_is_estimated_anew_after_a_cut(builder: Builder) -> None:
 def test_layers_behind_a_cut_are_fitted_to_it_unless_the_settings_leave_that_out(builder: Builder) -> None:
     plan = halved(builder)
     raw = prune(builder.base, builder.space, plan.levels, builder.ranking, builder.example)
-    plain = replace(builder, settings=builder.settings.model_copy(update={"reconstruction_places": 0}))
+    plain = replace(builder, settings=builder.settings.model_copy(update={"reconstruction_samples": 0}))
     before, normed, fitted = (dict(n.named_parameters()) for n in (raw, plain.network(plan), builder.network(plan)))
     assert all(torch.equal(value, before[name]) for name, value in normed.items())
     assert any(not torch.equal(value, before[name]) for name, value in fitted.items())
@@ -109,7 +109,7 @@ def test_a_finalist_is_fitted_more_closely_than_its_candidate_unless_the_setting
         with torch.no_grad():
             return float((network(images) - builder.base(images)).square().mean())
 
-    plain = replace(builder, recovery=RecoveryConfig(reconstruction_places=0))
+    plain = replace(builder, fine_tuning=FineTuningConfig(reconstruction_samples=0))
     candidate = plain.network(plan)
     assert error(builder.finalist(plan)) < 0.9 * error(candidate)
     assert error(plain.finalist(plan)) == error(candidate)
@@ -123,7 +123,7 @@ def test_single_weights_become_zero_and_every_channel_stays(builder: Builder) ->
     assert built.candidate.accuracy == share
     assert built.candidate.size_bytes == builder.build(PruningPlan(levels=levels)).candidate.size_bytes
     assert built.candidate.key != builder.space.key(levels)
-    assert built.probe == builder.probe(levels)
+    assert built.skeleton == builder.skeleton(levels)
     means = {name: value for name, value in network.state_dict().items() if name.endswith("running_mean")}
     assert any(not torch.equal(value, builder.base.state_dict()[name]) for name, value in means.items())
     assert sparsity(builder.base) == 0
@@ -131,7 +131,7 @@ def test_single_weights_become_zero_and_every_channel_stays(builder: Builder) ->
 
 def test_a_probe_stands_for_the_candidates_structure_without_its_weights(builder: Builder) -> None:
     plan = halved(builder)
-    alone, built = parse(builder.probe(plan.levels).data), parse(builder.build(plan).probe.data)
+    alone, built = parse(builder.skeleton(plan.levels).data), parse(builder.build(plan).skeleton.data)
     assert alone.size == built.size
     assert [fill.nbytes for fill in alone.fills] == [fill.nbytes for fill in built.fills]
     whole = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Which probes the cost tables need: one for each different single cut; and what becomes of those that stay invalid."""
+"""Which skeletons the cost tables need: one for each different single cut; what becomes of those that stay invalid."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.errors import DeviceError
 from pipeline.evaluation.candidate_builder import Built
 from pipeline.evaluation.device_bench import Bench, longer
-from pipeline.export.format import Probe
+from pipeline.export.format import Skeleton
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.measurement.validity import why_invalid
 from pipeline.records import Device, Measurement, MeasureSettings
@@ -43,7 +43,7 @@ def relu() -> bytes:
 def test_figures_in_doubt_are_taken_once_more_and_keep_their_doubts(store: Store, tmp_path: Path) -> None:
     starts: list[object] = []
     device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=replace(QUICK, ci_rel=1e-9))
-    doubtful = Built(candidate(key="relu"), Probe(skeleton(relu()), 1000, "relu"), {})
+    doubtful = Built(candidate(key="relu"), Skeleton(skeleton(relu()), 1000, "relu"), {})
 
     def on_event(event: Any) -> None:
         if event.get("stage") == "warm-up":
@@ -68,7 +68,7 @@ def test_a_longer_measurement_stays_within_limits_that_move_with_it() -> None:
 # ---------------------------------------------------------------- played back
 
 BASE, CUT = skeleton(dense(seed=0)), skeleton(dense(seed=0, width=16))
-NARROW = Probe(CUT, 1000, "16 channels")
+NARROW = Skeleton(CUT, 1000, "16 channels")
 BUILT = Built(candidate(key="16"), NARROW, {})
 
 
@@ -133,7 +133,7 @@ def test_one_that_stays_invalid_is_kept_for_the_record_and_not_measured_a_second
     for bench, asked in played(tmp_path, store, 3, throttled):
         found, _ = bench.measure(BUILT)
         assert bench.measure(BUILT) == (found, True)
-        assert bench.probe("16", lambda: NARROW) is None
+        assert bench.measure_skeleton("16", lambda: NARROW) is None
         assert asked.count("measure") == 3
     assert why_invalid(found) == ("throttled", "undervoltage")
 
@@ -231,8 +231,8 @@ def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_p
     with open_agent(device, record=note) as agent:
         bench = Bench(agent, store, BASE, limits={"latency": 0.5})
         bench.base()
-        bench.probe("single", lambda: NARROW)
-        bench.whole(dense(seed=0, width=16), "whole")
+        bench.measure_skeleton("single", lambda: NARROW)
+        bench.measure_file(dense(seed=0, width=16), "whole")
         assert set(told) == {None}
         wide = replace(NARROW, data=BASE, structure="as wide as the base model")
         found: Measurement = bench.measure(Built(candidate(key="64"), wide, {}))[0]
@@ -242,7 +242,7 @@ def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_p
         count = len(told)
         assert bench.measure(Built(candidate(key="64 too"), wide, {})) == (found, True)
         assert len(told) == count
-        exact = bench.probe("a single cut", lambda: wide)  # less exact figures are not enough to plan by
+        exact = bench.measure_skeleton("a single cut", lambda: wide)  # less exact figures are not enough to plan by
     assert len(told) > count
     assert exact is not None
     assert not exact.early
@@ -254,8 +254,8 @@ def test_a_second_measurement_is_longer_and_holds_for_all_of_a_shape(store: Stor
     with open_agent(Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=settings)) as agent:
         bench = Bench(agent, store, BASE)
         first = bench.measure(Built(candidate(key="32"), NARROW, {}))[0]
-        second = bench.again(NARROW)
-        assert bench.again(replace(NARROW, data=b"never sent")) == second
+        second = bench.remeasure(NARROW)
+        assert bench.remeasure(replace(NARROW, data=b"never sent")) == second
     assert second.inferences > first.inferences
     assert second.ratio is not None
 
@@ -291,7 +291,7 @@ def test_a_second_look_adds_processes_to_those_of_the_first(store: Store, tmp_pa
     asked: list[str] = []
     with open_agent(device, record=lambda verb, *_: asked.append(verb)) as agent:
         bench = Bench(agent, store, BASE)
-        first, second = bench.whole(dense(seed=0), "whole"), bench.whole(dense(seed=0), "whole", looks=2)
+        first, second = bench.measure_file(dense(seed=0), "whole"), bench.measure_file(dense(seed=0), "whole", looks=2)
     assert (first.processes, second.processes, asked.count("measure")) == (
         QUICK.processes,
         2 * QUICK.processes,

@@ -1,4 +1,4 @@
-"""A network beside itself: in which order, for how long, and what is left of measurements that were spoilt."""
+"""A network against itself: in which order, for how long, and what is left of measurements that were spoilt."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import pytest
 
 from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.errors import DeviceError, StoppedError
-from pipeline.evaluation.self_comparison import Plan, measured, settings_of, taken_of
-from pipeline.events import Event, Stage, Step
+from pipeline.evaluation.self_comparison import CalibrationPlan, measured, ratios_by_unit, settings_of
+from pipeline.events import Event, Stage, StageProgress
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.measurement.calibration import TIMES, Unit, units
 from pipeline.records import Device, MeasureSettings
 from tests.recordings import QUICK, dense, recorded, rewritten, tape
 
-TOLD = MeasureSettings(warmup_s=0.0, min_s=0.02, max_s=0.2, block_s=0.004, ci_rel=0.9, processes=3, others_cores=64)
+TOLD = MeasureSettings(
+    warmup_s=0.0, min_s=0.02, max_s=0.2, block_s=0.004, ci_rel=0.9, processes=3, max_background_cores=64
+)
 UNITS = units(TOLD.processes)
-PROBE = skeleton(dense(seed=0))
+SKELETON = skeleton(dense(seed=0))
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
 
 def test_every_round_has_each_length_in_one_process_and_over_several() -> None:
-    units = list(Plan(settings=TOLD, measurements=7).units())
+    units = list(CalibrationPlan(settings=TOLD, measurements=7).units())
 
     assert {(unit.times, unit.processes) for unit in UNITS} == {(t, p) for t in TIMES for p in (1, 3)}
     for start in range(0, len(units), len(UNITS)):
@@ -40,7 +42,7 @@ def test_every_round_has_each_length_in_one_process_and_over_several() -> None:
 
 
 def test_each_length_has_every_place_in_its_round_so_that_drift_falls_on_all_alike() -> None:
-    units = list(Plan(settings=TOLD, measurements=len(UNITS)).units())
+    units = list(CalibrationPlan(settings=TOLD, measurements=len(UNITS)).units())
 
     for unit in UNITS:
         places = [number % len(UNITS) for number, other in enumerate(units) if other == unit]
@@ -56,38 +58,43 @@ def test_processes_share_the_time_of_a_measurement_of_their_length() -> None:
 
 
 def test_the_time_told_beforehand_is_that_of_all_measurements_or_the_budget_s_whichever_is_shorter() -> None:
-    one = Plan(settings=MeasureSettings(), measurements=1).expected_s
+    one = CalibrationPlan(settings=MeasureSettings(), measurements=1).expected_s
 
     assert 2 * (1 + 3 + 9) * 2 * 0.5 < one < 120
-    assert Plan(settings=MeasureSettings(), measurements=20).expected_s == pytest.approx(20 * one)
-    assert Plan(settings=MeasureSettings(), measurements=20, budget_s=60.0).expected_s == 60.0
-    assert Plan(settings=MeasureSettings(), budget_s=60.0).expected_s == 60.0
+    assert CalibrationPlan(settings=MeasureSettings(), measurements=20).expected_s == pytest.approx(20 * one)
+    assert CalibrationPlan(settings=MeasureSettings(), measurements=20, budget_s=60.0).expected_s == 60.0
+    assert CalibrationPlan(settings=MeasureSettings(), budget_s=60.0).expected_s == 60.0
 
 
 def test_a_real_network_beside_itself_measures_one(agent: Agent) -> None:
     heard: list[Event] = []
-    found = list(measured(agent, PROBE, Plan(settings=TOLD, measurements=1), listen=heard.append))
+    found = list(measured(agent, SKELETON, CalibrationPlan(settings=TOLD, measurements=1), listen=heard.append))
 
-    taken = taken_of(found, Plan(settings=TOLD, measurements=1))
+    taken = ratios_by_unit(found, CalibrationPlan(settings=TOLD, measurements=1))
     assert [single.unit for single in found] == list(UNITS)
     ratios = [ratio for of in taken.values() for ratio in of]
     assert len(ratios) == len(UNITS)
     assert all(0.2 < ratio.value < 5 and ratio.low <= ratio.value <= ratio.high for ratio in ratios)
     assert isinstance(heard[0], Stage)
-    assert (heard[0].total, heard[-1]) == (round(Plan(settings=TOLD, measurements=1).expected_s), Step(heard[0].total))
+    assert (heard[0].total, heard[-1]) == (
+        round(CalibrationPlan(settings=TOLD, measurements=1).expected_s),
+        StageProgress(heard[0].total),
+    )
 
 
 def test_a_budget_ends_it_before_a_measurement_that_does_not_fit(agent: Agent) -> None:
-    plan = Plan(settings=TOLD, budget_s=1.2 * Plan(settings=TOLD, measurements=1).expected_of(UNITS[0]))
-    found = list(measured(agent, PROBE, plan, listen=lambda _: None))
+    plan = CalibrationPlan(
+        settings=TOLD, budget_s=1.2 * CalibrationPlan(settings=TOLD, measurements=1).expected_of(UNITS[0])
+    )
+    found = list(measured(agent, SKELETON, plan, listen=lambda _: None))
 
     assert len(found) < len(UNITS)
 
 
 def test_being_asked_to_stop_it_ends_before_the_next_process(agent: Agent) -> None:
     asked = itertools.count()
-    plan = Plan(settings=TOLD, measurements=1)
-    run = measured(agent, PROBE, plan, listen=lambda _: None, stopping=lambda: next(asked) > 1)
+    plan = CalibrationPlan(settings=TOLD, measurements=1)
+    run = measured(agent, SKELETON, plan, listen=lambda _: None, stopping=lambda: next(asked) > 1)
 
     assert [next(run).unit, next(run).unit] == list(UNITS[:2])
     with pytest.raises(StoppedError):
@@ -102,7 +109,7 @@ def spoilt(tmp_path: Path, which: Callable[[int], bool]) -> Iterator[Agent]:
 
     def each_once(agent: Agent) -> None:
         for unit in UNITS:
-            agent.measure(PROBE, "skeleton", reference=(PROBE, "skeleton"), settings=settings_of(unit, QUICK))
+            agent.measure(SKELETON, "skeleton", reference=(SKELETON, "skeleton"), settings=settings_of(unit, QUICK))
 
     def change(number: int, raw: dict[str, Any]) -> None:
         raw["before"]["throttled"], raw["after"]["throttled"] = "0x0", "0x50005" if which(number) else "0x0"
@@ -116,15 +123,15 @@ def spoilt(tmp_path: Path, which: Callable[[int], bool]) -> Iterator[Agent]:
 
 def test_an_invalid_measurement_has_no_ratio_and_spoils_no_other(tmp_path: Path) -> None:
     for agent in spoilt(tmp_path, lambda number: number in (0, 4)):
-        plan = Plan(settings=QUICK, measurements=1)
-        found = list(measured(agent, PROBE, plan, listen=lambda _: None))
+        plan = CalibrationPlan(settings=QUICK, measurements=1)
+        found = list(measured(agent, SKELETON, plan, listen=lambda _: None))
 
         assert [number for number, single in enumerate(found) if single.ratio is None] == [0, 4]
-        counts = {unit: len(ratios) for unit, ratios in taken_of(found, plan).items()}
+        counts = {unit: len(ratios) for unit, ratios in ratios_by_unit(found, plan).items()}
         assert [unit for unit, count in counts.items() if count == 0] == [Unit(1.0), Unit(3.0, 3)]
 
 
 def test_a_board_that_is_throttled_all_the_time_is_not_calibrated_now(tmp_path: Path) -> None:
     for agent in spoilt(tmp_path, lambda _: True):
         with pytest.raises(DeviceError, match=r"5 measurements in a row were invalid.*doctor.*then calibrate it again"):
-            list(measured(agent, PROBE, Plan(settings=QUICK, measurements=1), listen=lambda _: None))
+            list(measured(agent, SKELETON, CalibrationPlan(settings=QUICK, measurements=1), listen=lambda _: None))

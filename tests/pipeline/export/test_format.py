@@ -5,33 +5,33 @@ import pytest
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.export.format import INPUT, OUTPUT, open_format, require_usable
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 from tests.pipeline.export.tflite.tiny import IMAGES, tiny
 
-LIMITS = OnnxLimits(13, 7)
+SUPPORT = OnnxSupport(13, 7)
 
 
 def test_onnx_is_a_format() -> None:
     network = tiny()
-    made = open_format("onnx", network, IMAGES, limits=LIMITS)
+    made = open_format("onnx", network, IMAGES, support=SUPPORT)
     data = made.file(network)
     assert made.name == "onnx"
     assert abs(made.answers(data, IMAGES.numpy()) - network(IMAGES).detach().numpy()).max() < 1e-4
-    probe = made.probe(network)
-    assert len(probe.data) < 0.1 * len(data)
-    assert probe.size_bytes == len(data)
+    weightless = made.skeleton(network)
+    assert len(weightless.data) < 0.1 * len(data)
+    assert weightless.size_bytes == len(data)
     graph = onnx.load_from_string(data).graph
     assert (graph.input[0].name, graph.output[0].name) == (INPUT, OUTPUT)
 
 
 def test_an_unknown_format_is_told_with_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match=r"no 'tflight' among the formats \(did you mean 'tflite'\?\)"):
-        open_format("tflight", tiny(), IMAGES, limits=LIMITS)
+        open_format("tflight", tiny(), IMAGES, support=SUPPORT)
 
 
 def test_a_users_file_is_held_against_the_devices_limits() -> None:
     network = tiny()
-    data = open_format("onnx", network, IMAGES, limits=OnnxLimits(17, 8)).file(network)
+    data = open_format("onnx", network, IMAGES, support=OnnxSupport(17, 8)).file(network)
     require_usable("onnx", data, None, shown="a.onnx")
     with pytest.raises(ModelError, match=r"a\.onnx: opset 17, IR 8: the device's runtime loads up to opset 13"):
-        require_usable("onnx", data, LIMITS, shown="a.onnx")
+        require_usable("onnx", data, SUPPORT, shown="a.onnx")

@@ -132,7 +132,7 @@ def test_other_programs_that_keep_the_board_busy_are_flagged(busy_s: float, flag
     m = measurement(raw, ci_rel=0.02)
     assert m.flags == flags
     assert m.conditions["others_cores"] == pytest.approx((busy_s - 19.0) / 20.0, abs=0.01)
-    assert measurement(raw, ci_rel=0.02, others_cores=2.0).flags == ()
+    assert measurement(raw, ci_rel=0.02, max_background_cores=2.0).flags == ()
 
 
 def test_a_candidate_rejected_early_is_not_reproached_with_few_samples() -> None:

@@ -189,7 +189,7 @@ def test_package_factory_is_found_in_the_working_folder(file, monkeypatch):
     ("name", "said"),
     [
         ("broken", "raised RuntimeError: no GPU here"),
-        ("demanding", "wants width, depth, which nobody gives; give them defaults"),
+        ("demanding", "requires arguments that are not passed: width, depth; give them defaults"),
         ("deep", r"raised TypeError: .*\(net\.py, line 2\d\); fix it"),
         ("leaves", r"raised SystemExit: 3 \(net\.py"),
         ("text", "returned a str; it has to return a torch.nn.Module"),

@@ -17,12 +17,12 @@ from pipeline.models import load_model
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits, SearchSpace
+from pipeline.records import OnnxSupport, SearchSpace
 from pipeline.torchvision_compat import torchvision
 from tests.pipeline.pruning.networks import lively
 from tests.pipeline.pruning.oracle import at_random, distinct, plan, require_widths, silenced
 
-LIMITS = OnnxLimits(17, 8)
+SUPPORT = OnnxSupport(17, 8)
 STEP = 8
 CLASSES = 7
 
@@ -83,7 +83,7 @@ def test_every_family_can_be_cut_trained_and_exported(family: Family, levels: st
     assert scores.isfinite().all()
     scores.square().sum().backward()
     assert [name for name, p in pruned.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-    export(pruned, images, LIMITS)  # compares the file's answers with the network's
+    export(pruned, images, SUPPORT)  # compares the file's answers with the network's
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_a_reason_names_the_operator_the_layer_and_the_line() -> None:
             return functional.unfold(x, 1).view(-1, 16, 8, 8)
 
     why = space_of(Around(lambda *_: Folded())).refused["first"]
-    assert why.startswith("unfold is not followed")
+    assert why.startswith("unfold is not supported")
     assert "layer" in why
     assert "test_listing.py:" in why
 

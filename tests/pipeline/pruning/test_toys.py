@@ -14,12 +14,12 @@ from pipeline.export.onnx.exporter import export
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits, SearchSpace
+from pipeline.records import OnnxSupport, SearchSpace
 from tests.pipeline.pruning.networks import IMAGES
 from tests.pipeline.pruning.oracle import at_random, distinct, plan, require_widths, silenced, survivors
 from tests.pipeline.pruning.toys import TOYS, PaddedShortcut, Residual, ShuffleOfLiterals, ShuffleOfSizes, Squeezed
 
-LIMITS = OnnxLimits(17, 8)
+SUPPORT = OnnxSupport(17, 8)
 STEP = 2
 
 
@@ -74,7 +74,7 @@ def test_a_cut_toy_trains_is_saved_and_is_exported(toy: Toy, levels: str) -> Non
     restored.load_state_dict(load(save({name: tensor.clone() for name, tensor in pruned.state_dict().items()})))
     torch.testing.assert_close(restored(IMAGES), pruned(IMAGES))
 
-    export(pruned, IMAGES, LIMITS)  # compares the file's answers with the network's
+    export(pruned, IMAGES, SUPPORT)  # compares the file's answers with the network's
 
 
 def test_a_cut_that_fits_in_shape_but_meets_the_wrong_channels_would_be_found() -> None:

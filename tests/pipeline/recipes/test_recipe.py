@@ -303,9 +303,7 @@ def test_a_recipe_with_zeros_is_of_a_version_that_older_readers_refuse() -> None
     zeros = replace(small(), cuts=(replace(small().cuts[0], zeros={"stem.weight": 0.5}),))
     assert json.loads(to_text(zeros))["recipe"] == 2
     assert parse(to_text(zeros)) == zeros
-    with pytest.raises(
-        ConfigError, match=r"cut 1, zeros of 'stem\.weight': 1\.5 is no share; give a number from 0 to 1"
-    ):
+    with pytest.raises(ConfigError, match=r"cut 1, zeros of 'stem\.weight' must be between 0 and 1, got 1\.5"):
         parse(to_text(replace(zeros, cuts=(replace(zeros.cuts[0], zeros={"stem.weight": 1.5}),))))
 
 
@@ -317,7 +315,7 @@ def test_a_file_and_a_bundles_folder_are_read(tmp_path: Path) -> None:
 def test_a_missing_recipe_says_where_one_comes_from(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the folder .* holds no recipe\.json; give .* that `pipeline pull` wrote"):
         read_recipe(tmp_path)
-    with pytest.raises(ConfigError, match=r"no recipe .*other\.json; give a recipe\.json"):
+    with pytest.raises(ConfigError, match=r"no such file: .*other\.json; give a recipe\.json"):
         read_recipe(tmp_path / "other.json")
 
 
@@ -333,8 +331,8 @@ def changed(**changes: Any) -> str:
     [
         ("", "is damaged: Expecting value"),
         ('{"recipe": 1', "is damaged"),
-        ("[]", 'is no recipe: it does not begin with "recipe": 1'),
-        ('{"files": {}}', "is no recipe"),
+        ("[]", "is not a recipe file: missing key `recipe`"),
+        ('{"files": {}}', "is not a recipe file"),
         ('{"recipe": 3}', "is of version 3, this program reads up to 2: bring a newer one"),
         ('{"recipe": 1}', "is damaged: model: Field required"),
         (changed(kept=[1, 4, 5, 8]), r"cut 1, group 'block\.conv1': channel 8 is out of range; its 8 are 0 to 7"),
@@ -342,7 +340,7 @@ def changed(**changes: Any) -> str:
         (changed(kept=[1, 4, 4, 7]), "channel 4 is kept twice"),
         (changed(kept=[]), "keeps no channel, and no block around it is removed"),
         (changed(kept=["all"]), r"is damaged: cuts\.0\.groups\.1\.kept\.0"),
-        (changed(name="stem"), "group 'stem' stands there twice"),
+        (changed(name="stem"), "duplicate group 'stem'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(text: str, said: str, tmp_path: Path) -> None:

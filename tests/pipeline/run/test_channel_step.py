@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config import RunConfig
 from pipeline.devices.agent_client import open_agent
-from pipeline.evaluation.cut_profiling import Probed, cost_tables, cut_of
+from pipeline.evaluation.cut_profiling import CutProfile, cost_tables, cut_of
 from pipeline.records import Device, Interval, SearchSpace
 from pipeline.run.channel_step import channel_step, found_step, without_plateaus
 from pipeline.run.context import Context
@@ -31,7 +31,7 @@ def space_of_widths(step: int = 4) -> SearchSpace:
     return replace(told, groups=groups, macs=100, step=step)
 
 
-def probed(space: SearchSpace, step: int, *, half_width: float = 0.002) -> Probed:
+def profiled(space: SearchSpace, step: int, *, half_width: float = 0.002) -> CutProfile:
     """What a board measures that computes channels in blocks of ``step``."""
     figures = {}
     for i, group in enumerate(space.groups):
@@ -41,7 +41,7 @@ def probed(space: SearchSpace, step: int, *, half_width: float = 0.002) -> Probe
                 ratio = 1 - 0.2 * (1 - paid / group.channels)
                 found = Interval(ratio, ratio - half_width, ratio + half_width)
                 figures[cut_of(space, i, level)] = measurement(ratio=found)
-    return Probed(figures)
+    return CutProfile(figures)
 
 
 @pytest.mark.parametrize(("step", "legal"), [
@@ -51,29 +51,29 @@ def probed(space: SearchSpace, step: int, *, half_width: float = 0.002) -> Probe
 ])  # fmt: skip
 def test_levels_that_save_nothing_go_and_the_deepest_stays(step: int, legal: list[set[int]]) -> None:
     space = space_of_widths()
-    shaped = without_plateaus(space, probed(space, step))
+    shaped = without_plateaus(space, profiled(space, step))
     assert [set(group.kept) for group in shaped.groups] == legal
     assert all(one.kept.items() <= other.kept.items() for one, other in zip(shaped.groups, space.groups, strict=True))
 
 
 def test_what_a_noisy_measurement_cannot_tell_stays_legal() -> None:
     space = space_of_widths()
-    slightly_faster = probed(space, 1, half_width=0.2)
+    slightly_faster = profiled(space, 1, half_width=0.2)
     assert without_plateaus(space, slightly_faster) == space
 
 
 def test_tables_of_the_shaped_space_know_its_levels_alone() -> None:
     space = space_of_widths()
-    measured = probed(space, 16)
+    measured = profiled(space, 16)
     savings = cost_tables(without_plateaus(space, measured), measured).tables["latency"].savings
     assert savings[1].tolist() == pytest.approx([0.0, float("nan"), 0.1, 0.1, float("nan")], nan_ok=True)
 
 
 def test_a_level_whose_probe_stayed_invalid_stays_legal() -> None:
     space = space_of_widths()
-    measured = probed(space, 16)
+    measured = profiled(space, 16)
     lost = cut_of(space, 1, 25)
-    kept = Probed({cut: figure for cut, figure in measured.figures.items() if cut != lost})
+    kept = CutProfile({cut: figure for cut, figure in measured.figures.items() if cut != lost})
     assert 25 in without_plateaus(space, kept).groups[1].kept
 
 
@@ -90,7 +90,7 @@ def test_where_no_width_saves_time_or_nothing_could_be_measured_the_processors_s
 
 
 NOT_ASKED: Any = None
-"""What finding a step needs no more of than that it is there: every probe is known."""
+"""What finding a step needs no more of than that it is there: every figure is known."""
 
 
 @pytest.fixture

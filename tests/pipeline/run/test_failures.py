@@ -35,7 +35,9 @@ def test_a_failure_is_said_and_the_next_finalist_has_its_turn() -> None:
 def test_a_whole_batch_that_fails_alike_ends_the_run_before_the_other_candidates_are_tried() -> None:
     here = failures()
     let_fail(here, *map(diverged, range(9)))
-    with pytest.raises(CandidateError, match=r"the last 9 finalists failed alike.*no other candidate is tried.*step 0"):
+    with pytest.raises(
+        CandidateError, match=r"the same error in 9 consecutive finalists.*no other candidate is tried.*step 0"
+    ):
         here.stop_if_systematic(9)
 
 
@@ -56,7 +58,7 @@ def test_small_batches_that_fail_alike_one_after_the_other_end_it_as_well() -> N
         let_fail(here, diverged(step))
         here.stop_if_systematic(1)
     let_fail(here, diverged(2))
-    with pytest.raises(CandidateError, match="the last 3 finalists failed alike"):
+    with pytest.raises(CandidateError, match="the same error in 3 consecutive finalists"):
         here.stop_if_systematic(1)
 
 
@@ -66,7 +68,7 @@ def test_a_success_before_the_training_ends_no_row() -> None:
         with here.left_out(f"measured {step}", ends_a_row=False):
             pass
         let_fail(here, diverged(step))
-    with pytest.raises(CandidateError, match="the last 3 finalists failed alike"):
+    with pytest.raises(CandidateError, match="the same error in 3 consecutive finalists"):
         here.stop_if_systematic(1)
 
 

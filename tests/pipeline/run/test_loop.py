@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import CutError, MeasureError, SessionLostError
 from pipeline.evaluation.candidate_builder import Built
-from pipeline.export.format import Probe
+from pipeline.export.format import Skeleton
 from pipeline.records import Measurement, PruningPlan, Trial
 from pipeline.run.loop import search
 from pipeline.store.device_usage import Watch
@@ -32,7 +32,7 @@ class Counting:
 
 
 def build(plan: PruningPlan) -> Built:
-    return Built(candidate(key=str(plan.levels[0])), Probe(b"probe", 5, "all alike"), {"cut": 0.5})
+    return Built(candidate(key=str(plan.levels[0])), Skeleton(b"probe", 5, "all alike"), {"cut": 0.5})
 
 
 def measure(built: Built) -> tuple[Measurement, bool]:

@@ -1,4 +1,4 @@
-"""Which trials may become finalists, and in which order; the finals themselves run in cli/test_diverging.py."""
+"""Which trials may become finalists, and in which order; the finalists themselves run in cli/test_diverging.py."""
 
 from __future__ import annotations
 

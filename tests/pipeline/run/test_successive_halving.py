@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import RecoveryConfig
+from pipeline.config import FineTuningConfig
 from pipeline.run.successive_halving import cost, rungs_of
 
 
-def told(**changes: Any) -> RecoveryConfig:
-    return RecoveryConfig(**{"finalist_epochs": 0.3, "min_steps": 0, "batch_size": 100, **changes})
+def told(**changes: Any) -> FineTuningConfig:
+    return FineTuningConfig(**{"finalist_epochs": 0.3, "min_steps": 0, "batch_size": 100, **changes})
 
 
 @pytest.mark.parametrize(

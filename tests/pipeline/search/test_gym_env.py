@@ -20,7 +20,7 @@ def test_gymnasiums_own_checker_has_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_rewards_of_an_episode_add_up_to_what_the_plan_promises(seed: int) -> None:
+def test_the_rewards_of_an_episode_add_up_to_the_predicted_reward(seed: int) -> None:
     env, rng, total, done = env_of(), np.random.default_rng(seed), 0.0, False
     _, info = env.reset(seed=seed)
     while not done:
@@ -34,7 +34,7 @@ def test_the_rewards_of_an_episode_add_up_to_what_the_plan_promises(seed: int) -
     assert total == pytest.approx(planner.predicted_reward(levels)[0] - planner.potential(planner.empty_plans(1))[0])
 
 
-def test_whatever_the_discount_returns_order_plans_as_their_promises_do() -> None:
+def test_whatever_the_discount_returns_order_plans_as_their_predicted_rewards_do() -> None:
     planner, discount, steps = env_of().planner, 0.7, 4
     for levels in ([4, 4, 4, 0], [0, 0, 0, 2], [4, 0, 0, 2]):
         env, total = PruningEnv(planner, discount), 0.0

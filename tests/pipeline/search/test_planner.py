@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.measurement.relative_costs import RelativeCosts
 from pipeline.records import LEVELS
-from pipeline.search.planner import REMOVE, Indices, Planner, indices, legalised
+from pipeline.search.planner import REMOVE, Indices, Planner, indices, repair_to_feasible
 from pipeline.search.reachability import Reach
 from pipeline.search.reward import Weights, reward
 from pipeline.search.strategies.random import draw
@@ -25,15 +25,13 @@ def planner_of(told: Problem) -> Planner:
 
 
 def excess_of(planner: Planner, plans: Indices) -> float:
-    """By how much the worst of plans is predicted to be out of sight."""
-    return float(planner.excess(plans, planner.sight()).max())
+    """By how much the worst of plans is predicted to exceed the relaxed limits."""
+    return float(planner.excess(plans, planner.relaxed_limits()).max())
 
 
 @pytest.mark.parametrize("blocks", SHAPES)
 @pytest.mark.parametrize("seed", range(4))
-def test_plans_within_the_masks_are_in_sight_of_the_target_wherever_a_plan_is(
-    blocks: tuple[int, ...], seed: int
-) -> None:
+def test_plans_within_the_masks_are_feasible_wherever_a_plan_is(blocks: tuple[int, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
     costs = problem(blocks, seed=seed).costs.tables["latency"].predict(all_plans(problem(blocks, seed=seed)))
     for limit in (costs.min(), rng.uniform(costs.min(), 1.0), 1.0):
@@ -43,7 +41,7 @@ def test_plans_within_the_masks_are_in_sight_of_the_target_wherever_a_plan_is(
 
 
 @pytest.mark.parametrize("blocks", SHAPES)
-def test_the_masks_let_every_plan_through_that_is_in_sight_of_the_target_and_no_other(blocks: tuple[int, ...]) -> None:
+def test_the_masks_let_every_plan_through_that_is_feasible_and_no_other(blocks: tuple[int, ...]) -> None:
     told = problem(blocks, limits={"latency": 0.7})
     planner, plans = planner_of(told), all_plans(told)
     within = {tuple(p) for p in plans[planner.can_meet(plans)].tolist()}
@@ -55,7 +53,7 @@ def test_the_masks_let_every_plan_through_that_is_in_sight_of_the_target_and_no_
 
 @pytest.mark.parametrize(("blocks", "within"), NESTED)
 @pytest.mark.parametrize("limit", [0.5, 0.7, 1.0])
-def test_with_blocks_within_blocks_the_masks_let_every_plan_through_that_is_in_sight_and_no_other(
+def test_with_blocks_within_blocks_the_masks_let_every_plan_through_that_is_feasible_and_no_other(
     blocks: tuple[int, ...], within: dict[int, int], limit: float
 ) -> None:
     told = problem(blocks, within=within, limits={"latency": limit})
@@ -109,13 +107,13 @@ def taught(told: Problem, seed: int) -> Planner:
 def test_the_masks_know_of_departures_from_what_single_cuts_add_up_to(
     blocks: tuple[int, ...], within: dict[int, int], limit: float
 ) -> None:
-    """No plan is let through that is out of sight, whatever was decided first, and hardly one is lost."""
+    """No plan is let through that is infeasible, whatever was decided first, and hardly one is lost."""
     told = problem(blocks, within=within, limits={"latency": limit}, margin=0.01)
     planner, plans = taught(told, 0), all_plans(told)
     wanted = set(map(tuple, plans[planner.can_meet(plans)].tolist()))
     found = list(planner.every_plan())
     table = told.costs.tables["latency"]
-    by_cuts = plans[table.cost(table.taken(plans)) <= planner.sight()["latency"]]
+    by_cuts = plans[table.cost(table.taken(plans)) <= planner.relaxed_limits()["latency"]]
     assert limit < 0.6 or set(map(tuple, by_cuts.tolist())) != wanted, "departures change nothing here"
     assert set(found) <= wanted
     assert len(found) == len(set(found)) >= 0.95 * len(wanted)
@@ -139,10 +137,10 @@ def test_a_completed_plan_is_priced_as_the_plan_that_it_is(blocks: tuple[int, ..
             assert found == pytest.approx(table.predict(done))
 
 
-def test_a_plan_in_sight_is_nobodys_to_change() -> None:
+def test_a_feasible_plan_stays_as_it_is() -> None:
     told = problem((1, 2, 0, 1), limits={"latency": 0.6}, margin=0.01)
     planner, plans = taught(told, 0), all_plans(told)
-    near = legalised(planner, plans)
+    near = repair_to_feasible(planner, plans)
     assert ((near == plans).all(1) == planner.can_meet(plans)).all()
     assert planner.can_meet(near).all()
 
@@ -177,7 +175,7 @@ def test_a_removed_block_takes_its_followers_along() -> None:
     assert planner.mask(levels, 1).tolist() == [[False] * 4 + [True], [True] + [False] * 4]
 
 
-def test_what_is_promised_is_what_the_reward_would_be() -> None:
+def test_the_predicted_reward_is_what_the_reward_would_be() -> None:
     weights = Weights([1.0, 0.8, 0.9], [0.0] * 3, [0.1, 0.3, 0.2], [0.2, 0.0, 0.1], latency=0.05, violation=2.0)
     told = problem((2, 0), limits={"latency": 0.6}, weights=weights)
     planner = planner_of(told)

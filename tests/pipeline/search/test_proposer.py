@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.search.genetic import evolve
-from pipeline.search.planner import Indices, legalised
+from pipeline.search.planner import Indices, repair_to_feasible
 from pipeline.search.proposer import Proposer
 from tests.pipeline.search.toys import problem, trial_of
 
@@ -30,13 +30,13 @@ def score(told: Proposer, plans: Indices = PLAN) -> float:
 def with_measured(
     told: Proposer, *, feasible: bool = True, reward: float = 0.5, cuts: Sequence[int] = (0, 0, 0, 0, 0, 4)
 ) -> Proposer:
-    """One that knows a plan; if not told otherwise, one which cuts less than ``PLAN`` and promises more."""
+    """One that knows a plan; by default one which cuts less than ``PLAN`` and is predicted a higher reward."""
     trial = trial_of(told.problem, 0, told.planner.plan(cuts))
     told.tell(replace(trial, reward=reward, feasible=feasible))
     return told
 
 
-def test_what_promises_less_than_the_best_is_better_with_less_than_even_odds_and_the_reverse() -> None:
+def test_a_lower_prediction_than_the_best_is_better_with_less_than_even_odds_and_the_reverse() -> None:
     assert score(with_measured(proposer(50.0))) < np.log(0.5)
     assert np.log(0.5) < score(with_measured(proposer(50.0), cuts=(4, 4, 4, 4, 4, 4))) < 0
 
@@ -80,16 +80,16 @@ def test_without_targets_every_plan_counts_in_full() -> None:
     assert score(free) == pytest.approx(score(roomy))
 
 
-def test_breeding_finds_better_plans_that_the_masks_allow() -> None:
+def test_evolution_finds_better_plans_that_the_masks_allow() -> None:
     told = with_measured(proposer(1.0))
-    begun = told.incumbent_neighbours()
+    begun = told.mutate_incumbents()
     plans = evolve(told.planner, begun, told.scores, told.rng)
     assert told.scores(plans).max() > told.scores(begun).max()
     assert told.planner.can_meet(plans).all()
 
 
 @pytest.mark.parametrize(("off", "stays"), [(0.92, True), (1.0, False)])
-def test_a_plan_stays_in_sight_if_its_neighbours_measured_faster_than_their_single_cuts_promise(
+def test_a_plan_stays_feasible_if_its_neighbours_measured_faster_than_their_single_cuts_predict(
     off: float, stays: bool
 ) -> None:
     told = proposer(0.95)
@@ -98,8 +98,10 @@ def test_a_plan_stays_in_sight_if_its_neighbours_measured_faster_than_their_sing
     for plan, times in ((np.array([[4, 4, 4, 1, 0, 0]]), off), (slower, 2 - off)):
         costs.learn(plan[0].tolist(), {"latency": times * float(costs.predict(plan)["latency"][0])})
     table = costs.tables["latency"]
-    assert table.cost(table.taken(PLAN))[0] > told.planner.sight()["latency"], "by its single cuts alone it is too slow"
-    assert (legalised(told.planner, PLAN) == PLAN).all() == stays
+    assert table.cost(table.taken(PLAN))[0] > told.planner.relaxed_limits()["latency"], (
+        "by its single cuts alone it is too slow"
+    )
+    assert (repair_to_feasible(told.planner, PLAN) == PLAN).all() == stays
 
 
 def test_a_plan_that_is_still_being_measured_takes_its_neighbours_worth() -> None:

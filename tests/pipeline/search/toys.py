@@ -22,7 +22,9 @@ from tests.examples import candidate
 
 Levels = NDArray[np.int64]
 
-QUICK = DqnConfig(hidden=64, first_imagined=600, imagined=300, first_updates=150, updates=60, replay_plans=600)
+QUICK = DqnConfig(
+    hidden=64, first_simulated_episodes=600, simulated_episodes=300, first_updates=150, updates=60, replay_plans=600
+)
 """A small DQN: a toy needs no more, and a test no longer."""
 
 

@@ -20,7 +20,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_the_template_says_the_defaults_of_training() -> None:
     told = load_config(Path(str(files("pipeline") / "templates" / "run.yaml")), {})
-    assert (told.recovery, told.base_training) == (RunConfig().recovery, RunConfig().base_training)
+    assert (told.fine_tuning, told.base_training) == (RunConfig().fine_tuning, RunConfig().base_training)
     assert (told.accelerator, told.checkpoint_s) == ("auto", 30)
 
 
@@ -29,7 +29,7 @@ def test_a_base_model_is_trained_without_a_teacher_and_with_smoothed_labels() ->
     assert base == FineTuning(
         epochs=20.0, learning_rate=0.1, teacher_mix=0.0, temperature=1.0, label_smoothing=0.05, seed=3
     )
-    fine = settings_of(RunConfig().recovery, epochs=3.0, min_steps=150, seed=3)
+    fine = settings_of(RunConfig().fine_tuning, epochs=3.0, min_steps=150, seed=3)
     assert fine == FineTuning(epochs=3.0, min_steps=150, learning_rate=0.03, seed=3)
 
 
@@ -44,8 +44,11 @@ def test_the_penalty_is_read_though_yaml_takes_a_bare_on_for_true(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("recovery:\n  sparsity:\n    on: biases\n", r"run.yaml:3: recovery.sparsity.on: .*'batch_norm' or 'weights'"),
-        ("recovery: {warmup: 1.0}\n", r"run.yaml:1: recovery.warmup: should be less than 1"),
+        (
+            "fine_tuning:\n  sparsity:\n    on: biases\n",
+            r"run.yaml:3: fine_tuning.sparsity.on: .*'batch_norm' or 'weights'",
+        ),
+        ("fine_tuning: {warmup: 1.0}\n", r"run.yaml:1: fine_tuning.warmup: should be less than 1"),
         ("base_training: {batch_size: 1}\n", r"base_training.batch_size: should be greater than or equal to 2"),
         ("accelerator: tpu\n", r"run.yaml:1: accelerator: should be 'auto', 'cpu' or 'cuda'"),
     ],

@@ -118,7 +118,7 @@ class HungryOnGpu(Chain):
 
 
 def test_a_gpu_without_memory_is_told_alike() -> None:
-    with pytest.raises(ConfigError, match="lower batch_size under recovery"):
+    with pytest.raises(ConfigError, match="lower batch_size under fine_tuning"):
         fine_tune(HungryOnGpu(), Blobs(), SETTINGS)
 
 

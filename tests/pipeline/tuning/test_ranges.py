@@ -17,7 +17,7 @@ from pipeline.tuning.settings import changed, kind_of
         ("reward.lambda=0,0.1", Choice("reward.lambda", (0.0, 0.1))),
         ("dqn.learning_rate=1e-4:1e-2:log", Range("dqn.learning_rate", 1e-4, 1e-2, log=True)),
         ("dqn.learning_rate=1e-4:1e-2:log:3", Choice("dqn.learning_rate", (1e-4, 1e-3, 1e-2))),
-        ("recovery.sparsity.l1=0:1:2", Choice("recovery.sparsity.l1", (0.0, 1.0))),
+        ("fine_tuning.sparsity.l1=0:1:2", Choice("fine_tuning.sparsity.l1", (0.0, 1.0))),
         ("trials=10:20:11", Choice("trials", tuple(range(10, 21)))),
         ("threads=1,2", Choice("threads", (1, 2))),  # may be absent: still a number
     ],
@@ -46,7 +46,7 @@ def test_ranges_and_lists_are_read_by_the_kind_of_their_setting(text: str, means
         ("reward.alpha=0:1:log", "begins above 0, found 0"),
         ("reward.alpha=0:1:1", "2 points or more"),
         ("reward.alpha=0:1:3:4", "write PATH=LOW:HIGH"),
-        ("reward.alpha=1,1.0", "a value stands twice in 1,1.0"),
+        ("reward.alpha=1,1.0", "a value is given twice in 1,1.0"),
     ],
 )
 def test_a_mistake_says_what_was_found_and_what_would_be_right(text: str, says: str) -> None:
@@ -59,14 +59,14 @@ def test_a_mistake_says_what_was_found_and_what_would_be_right(text: str, says: 
 def test_without_a_search_or_with_one_setting_twice_nothing_begins() -> None:
     with pytest.raises(ConfigError, match="nothing to search"):
         parse_all([])
-    with pytest.raises(ConfigError, match=r"reward\.alpha stands twice"):
+    with pytest.raises(ConfigError, match=r"reward\.alpha is given twice"):
         parse_all(["reward.alpha=1,2", "reward.alpha=1:2"])
 
 
 def test_settings_are_put_where_run_yaml_has_them_and_have_to_fit() -> None:
     base = RunConfig()
-    told = changed(base, {"reward.lambda": 0.5, "recovery.sparsity.l1": 1e-4, "trials": 7})
-    assert (told.reward.lambda_, told.recovery.sparsity.l1, told.trials) == (0.5, 1e-4, 7)
-    assert changed(told, {"reward.lambda": 0.0, "recovery.sparsity.l1": 0.0, "trials": base.trials}) == base
+    told = changed(base, {"reward.lambda": 0.5, "fine_tuning.sparsity.l1": 1e-4, "trials": 7})
+    assert (told.reward.lambda_, told.fine_tuning.sparsity.l1, told.trials) == (0.5, 1e-4, 7)
+    assert changed(told, {"reward.lambda": 0.0, "fine_tuning.sparsity.l1": 0.0, "trials": base.trials}) == base
     with pytest.raises(ConfigError, match=r"--search reward\.alpha: should be greater than or equal to 0, found -1"):
         changed(base, {"reward.alpha": -1.0})

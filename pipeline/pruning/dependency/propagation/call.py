@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from pipeline.pruning.dependency.propagation.labels import NEUTRAL, Book, NotFollowedError
+from pipeline.pruning.dependency.propagation.labels import NEUTRAL, PropagationState, UnsupportedOperatorError
 
 
-class Held:
-    """Stands for the labels of a weight until a rule wants one for each of its elements."""
+class WholeWeight:
+    """A weight without labels until a rule needs one for each of its elements."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Call:
     """The labels of ``args``, in the same structure; None for what is no tensor."""
     keyword_marks: dict[str, Any]
     result: Any
-    book: Book
+    state: PropagationState
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """Return an argument by its place or name."""
@@ -60,12 +60,12 @@ class Call:
         """The first argument's labels."""
         first = next(iter([*self.marks, *self.keyword_marks.values()]), None)
         if not isinstance(first, Tensor):
-            raise NotFollowedError(f"{self.name} of a weight is not followed")
+            raise UnsupportedOperatorError(f"{self.name} of a weight is not supported")
         return first
 
     def resolved(self) -> Call:
         """Return the call with a label for each element of the weights among its arguments."""
-        marks, keyword_marks = (_resolved(self.book, *pair) for pair in
+        marks, keyword_marks = (_resolved(self.state, *pair) for pair in
                                 ((self.args, self.marks), (self.kwargs, self.keyword_marks)))  # fmt: skip
         return replace(self, marks=marks, keyword_marks=keyword_marks)
 
@@ -93,11 +93,11 @@ def _pairs(values: Any, marks: Any) -> Iterator[tuple[Tensor, Tensor]]:
             yield from _pairs(value, mark)
 
 
-def _resolved(book: Book, values: Any, marks: Any) -> Any:
-    if isinstance(marks, Held):
-        return book.elements(values)
+def _resolved(state: PropagationState, values: Any, marks: Any) -> Any:
+    if isinstance(marks, WholeWeight):
+        return state.elements(values)
     if isinstance(marks, dict):
-        return {key: _resolved(book, values[key], mark) for key, mark in marks.items()}
+        return {key: _resolved(state, values[key], mark) for key, mark in marks.items()}
     if isinstance(marks, (list, tuple)) and isinstance(values, (list, tuple)):
-        return tuple(_resolved(book, v, m) for v, m in zip(values, marks, strict=True))
+        return tuple(_resolved(state, v, m) for v, m in zip(values, marks, strict=True))
     return marks

@@ -10,10 +10,10 @@ from torch import Tensor, fx
 from pipeline.pruning.dependency.propagation.call import Call, neutral
 from pipeline.pruning.dependency.propagation.labels import (
     ELEMENTS,
-    Book,
     Constant,
-    NotFollowedError,
     Place,
+    PropagationState,
+    UnsupportedOperatorError,
     spread,
     varying,
 )
@@ -23,39 +23,39 @@ from pipeline.pruning.dependency.propagation.shape_edits import Literal
 def filled(call: Call) -> Tensor:
     """Give each channel a label: of an image those of dimension 1, else each element one."""
     if call.name.removeprefix("new_") == "full" and isinstance(_argument(call, 1, "fill_value"), Tensor):
-        raise NotFollowedError("it is filled with a computed number")
+        raise UnsupportedOperatorError("it is filled with a computed number")
     shape = call.shape
     if all(size == 1 for size in shape[1:]) and len(shape) != 1:
         return neutral(shape)
-    labels = _labels(call.book, shape)
-    call.book.constants.append(Constant(call.node.name, _places(call), labels))
+    labels = _labels(call.state, shape)
+    call.state.constants.append(Constant(call.node.name, _places(call), labels))
     return labels
 
 
-def size_of(constant: Constant, sets: Tensor, book: Book) -> Literal | None:
+def size_of(constant: Constant, sets: Tensor, state: PropagationState) -> Literal | None:
     """Return the edit that keeps a constant as wide as what it meets; None where it meets no channels.
 
     Args:
         sets: the set of each label.
 
     Raises:
-        NotFollowedError: its channels lie along several dimensions.
+        UnsupportedOperatorError: its channels lie along several dimensions.
     """
     dims = varying(sets[constant.labels])
     if len(dims) > 1:
-        raise NotFollowedError("a constant does not hold its channels along one dimension")
+        raise UnsupportedOperatorError("a constant does not hold its channels along one dimension")
     if not dims:
         return None
-    return Literal(constant.node, constant.places[dims[0]], book.along(constant.labels, dims[0]))
+    return Literal(constant.node, constant.places[dims[0]], state.along(constant.labels, dims[0]))
 
 
-def _labels(book: Book, shape: tuple[int, ...]) -> Tensor:
+def _labels(state: PropagationState, shape: tuple[int, ...]) -> Tensor:
     if len(shape) == 3:  # (N, tokens, channels) or (N, channels, length)
         if shape[1] * shape[2] > ELEMENTS:
-            raise NotFollowedError("a constant of so many elements is not followed one by one")
-        return book.fresh(shape[1] * shape[2]).view(1, *shape[1:]).expand(shape)
+            raise UnsupportedOperatorError("a constant is too large to be labelled element by element")
+        return state.fresh(shape[1] * shape[2]).view(1, *shape[1:]).expand(shape)
     dim = min(1, len(shape) - 1)
-    return spread(book.fresh(shape[dim]), dim, shape)
+    return spread(state.fresh(shape[dim]), dim, shape)
 
 
 def _places(call: Call) -> tuple[Place, ...]:
@@ -66,11 +66,11 @@ def _places(call: Call) -> tuple[Place, ...]:
     elif isinstance(given[0], (list, tuple)):
         start = (first,)
     elif isinstance(given[0], fx.Node) and isinstance(call.args[first], (torch.Size, tuple, list)):
-        raise NotFollowedError("its size is computed as a whole")
+        raise UnsupportedOperatorError("its size is computed as a whole")
     else:
         return tuple((first + i,) for i in range(len(call.shape)))
     if isinstance(call.written(start), fx.Node):
-        raise NotFollowedError("its size is computed as a whole")
+        raise UnsupportedOperatorError("its size is computed as a whole")
     return tuple((*start, i) for i in range(len(call.shape)))
 
 

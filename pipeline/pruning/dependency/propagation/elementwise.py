@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.pruning.dependency.propagation.call import Call
-from pipeline.pruning.dependency.propagation.labels import NEUTRAL, Book, compact, varying
+from pipeline.pruning.dependency.propagation.labels import NEUTRAL, PropagationState, compact, varying
 
 UNARY = frozenset(
     """
@@ -41,23 +41,23 @@ def arithmetic(call: Call) -> Tensor:
     """Tie the labels of values that meet."""
     merged = torch.full((), NEUTRAL)
     for _, labels in call.tensors():
-        merged = _met(call.book, merged, labels)
+        merged = _met(call.state, merged, labels)
     return merged.expand(call.shape)
 
 
-def _met(book: Book, a: Tensor, b: Tensor) -> Tensor:
+def _met(state: PropagationState, a: Tensor, b: Tensor) -> Tensor:
     """Return the labels of what two tensors' values become together."""
-    a, b = _unless_spread(book, a, b), _unless_spread(book, b, a)
+    a, b = _unless_spread(state, a, b), _unless_spread(state, b, a)
     small_a, small_b = compact(a), compact(b)
-    book.tie(small_a, small_b)
+    state.couple(small_a, small_b)
     small_a, small_b = torch.broadcast_tensors(small_a, small_b)  # type: ignore[no-untyped-call]
     whole: tuple[int, ...] = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
     return torch.where(small_a == NEUTRAL, small_b, small_a).expand(whole)
 
 
-def _unless_spread(book: Book, side: Tensor, other: Tensor) -> Tensor:
+def _unless_spread(state: PropagationState, side: Tensor, other: Tensor) -> Tensor:
     """Return a side's labels, neutral ones where a single channel meets several: it cannot go, they may."""
     if compact(side).numel() == 1 and varying(other):
-        book.pin(side, "its only channel meets all channels of another layer")
+        state.freeze(side, "its only channel meets all channels of another layer")
         return torch.full_like(side, NEUTRAL)
     return side

@@ -15,8 +15,8 @@ NEUTRAL = -1
 """The label of values that no channel owns: constants, and results of what mixes all channels."""
 
 
-class NotFollowedError(Exception):
-    """A rule meets what it was not made for; the message says what. The channels that go in are pinned then."""
+class UnsupportedOperatorError(Exception):
+    """A rule meets what it was not made for; the message says what. Its input channels are frozen then."""
 
 
 ELEMENTS = 1 << 20
@@ -49,18 +49,18 @@ class Constant:
 
 
 @dataclass
-class Book:
-    """Labels of one network."""
+class PropagationState:
+    """Labels of one network: which are coupled, which are frozen, and along which axes of which weights they lie."""
 
     names: dict[int, str]
     """``id`` of each parameter and buffer → its first qualified name."""
     count: int = 0
-    ties: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    pins: list[tuple[Tensor, str]] = field(default_factory=list)
-    """Labels that have to stay, and why."""
+    coupled: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    frozen: list[tuple[Tensor, str]] = field(default_factory=list)
+    """Labels that have to stay → why."""
     axes: dict[tuple[str, int], Axis] = field(default_factory=dict)
-    loose: dict[str, Tensor] = field(default_factory=dict)
-    """Parameters that meet channels element by element: a label for each element."""
+    unattached: dict[str, Tensor] = field(default_factory=dict)
+    """Parameters without a layer, such as a scale of its own: a label for each element until its axis shows."""
     constants: list[Constant] = field(default_factory=list)
     """Tensors that forward() makes, whose sizes are numbers in the graph."""
     normalised: list[Tensor] = field(default_factory=list)
@@ -71,16 +71,16 @@ class Book:
     """Weights of convolutions in groups of several channels."""
     within: frozenset[str] = frozenset()
     """Those of them whose groups all stay and are cut alike: the same channels of each come and go together."""
-    whole: dict[str, str] = field(default_factory=dict)
+    opaque: dict[str, str] = field(default_factory=dict)
     """Layers whose weights no rule has looked at → why."""
     unknown: set[str] = field(default_factory=set)
-    """Reasons to stay that are an operator's which is not followed, not the network's own."""
+    """Reasons to stay that are an operator's which is not supported, not the network's own."""
     edits: list[Edit] = field(default_factory=list)
 
     def name(self, tensor: Tensor) -> str:
-        """Return a weight's qualified name; raises NotFollowedError for one that the network computes."""
+        """Return a weight's qualified name; raises UnsupportedOperatorError for one that the network computes."""
         if id(tensor) not in self.names:
-            raise NotFollowedError("its weights are computed anew in every pass")
+            raise UnsupportedOperatorError("its weights are computed anew in every pass")
         return self.names[id(tensor)]
 
     def fresh(self, count: int) -> Tensor:
@@ -88,25 +88,25 @@ class Book:
         self.count += count
         return torch.arange(self.count - count, self.count)
 
-    def tie(self, a: Tensor, b: Tensor) -> None:
-        """Let labels go together, pair by pair; shapes broadcast."""
+    def couple(self, a: Tensor, b: Tensor) -> None:
+        """Couple labels pair by pair: they go together; shapes broadcast."""
         a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
         apart = (a != b) & (a != NEUTRAL) & (b != NEUTRAL)
         if apart.any():
-            self.ties.append((a[apart], b[apart]))
+            self.coupled.append((a[apart], b[apart]))
 
-    def pin(self, labels: Tensor, reason: str) -> None:
-        """Let labels stay."""
+    def freeze(self, labels: Tensor, reason: str) -> None:
+        """Freeze labels: they have to stay."""
         small = compact(labels).flatten()
         if len(small := small[small != NEUTRAL]):
-            self.pins.append((small, reason))
+            self.frozen.append((small, reason))
 
     def note(self, tensor: Tensor | None, axis: int, labels: Tensor, role: Role) -> None:
-        """Note whose channels lie along an axis of a weight; one that is used twice ties both uses."""
+        """Note whose channels lie along an axis of a weight; one that is used twice couples both uses."""
         if tensor is None:
             return
         known = self.axes.setdefault((self.name(tensor), axis), Axis(labels, role))
-        self.tie(known.labels, labels)
+        self.couple(known.labels, labels)
 
     def made(self, tensor: Tensor, axis: int) -> Tensor:
         """Return the labels of the channels that a weight makes: new ones, or those of its earlier use."""
@@ -120,18 +120,18 @@ class Book:
         if tensor.numel() == 1:
             return torch.full(tensor.shape, NEUTRAL)
         if tensor.numel() > ELEMENTS:
-            raise NotFollowedError("a weight of so many elements is not followed one by one")
+            raise UnsupportedOperatorError("a weight is too large to be labelled element by element")
         name = self.name(tensor)
-        if name not in self.loose:
-            self.loose[name] = self.fresh(tensor.numel()).view(tensor.shape)
-        return self.loose[name]
+        if name not in self.unattached:
+            self.unattached[name] = self.fresh(tensor.numel()).view(tensor.shape)
+        return self.unattached[name]
 
     def along(self, labels: Tensor, dim: int) -> Tensor:
-        """Return one label for each index of a dimension; labels within one index are tied."""
+        """Return one label for each index of a dimension; labels within one index are coupled."""
         small = compact(labels).movedim(dim, 0)
         rows = small.expand(labels.shape[dim], *small.shape[1:]).reshape(labels.shape[dim], -1)
         first = rows.amax(1)
-        self.tie(first[:, None], rows)
+        self.couple(first[:, None], rows)
         return first
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.pruning.dependency.channel_sets import Role
 from pipeline.pruning.dependency.propagation.call import Call
-from pipeline.pruning.dependency.propagation.labels import Book, spread, varying
+from pipeline.pruning.dependency.propagation.labels import PropagationState, spread, varying
 from pipeline.pruning.dependency.propagation.shape_edits import Attribute, Literal
 
 _MAKES: Role = "makes"
@@ -30,9 +30,9 @@ def transposed(call: Call) -> Tensor:
 def linear(call: Call) -> Tensor:
     """Read features along the last dimension, make others."""
     weight, bias = _weights(call, ("weight", 1), ("bias", 2))
-    call.book.note(weight, 1, call.book.along(call.labels, -1), "reads")
-    made = call.book.made(weight, 0)
-    call.book.note(bias, 0, made, "makes")
+    call.state.note(weight, 1, call.state.along(call.labels, -1), "reads")
+    made = call.state.made(weight, 0)
+    call.state.note(bias, 0, made, "makes")
     return spread(made, -1, call.shape)
 
 
@@ -56,12 +56,12 @@ def prelu(call: Call) -> Tensor:
 def group_norm(call: Call) -> Tensor:
     """Scale channels by their group's deviation: whole groups come and go, or single channels of an only group."""
     groups, weight, bias = _weights(call, ("num_groups", 1), ("weight", 2), ("bias", 3))
-    labels = call.book.along(call.labels, 1)
+    labels = call.state.along(call.labels, 1)
     if groups == 1:
-        call.book.normalised.append(labels)
+        call.state.normalised.append(labels)
         return _scaled(call, 1, [weight, bias])
     rows = labels.view(groups, -1)
-    call.book.tie(rows[:, :1], rows)
+    call.state.couple(rows[:, :1], rows)
     _count(call, "num_groups", 1, rows[:, 0])
     return _scaled(call, 1, [weight, bias])
 
@@ -72,61 +72,61 @@ def layer_norm(call: Call) -> Tensor:
     first = call.labels.dim() - len(shape)
     within = [d for d in varying(call.labels) if d >= first]
     if len(within) > 1:
-        call.book.pin(call.labels, "it is normalised over more than one dimension of channels")
+        call.state.freeze(call.labels, "it is normalised over more than one dimension of channels")
         return call.labels
     for dim in within:
-        labels = call.book.along(call.labels, dim)
+        labels = call.state.along(call.labels, dim)
         for tensor in (weight, bias):
-            call.book.note(tensor, dim - first, labels, "scales")
-        call.book.normalised.append(labels)
+            call.state.note(tensor, dim - first, labels, "scales")
+        call.state.normalised.append(labels)
         _count(call, "normalized_shape", 1, labels, index=dim - first)
     return call.labels
 
 
 def _convolved(call: Call, weight: Tensor, bias: Tensor | None, groups: int, *, reads: int) -> Tensor:
-    book, channels = call.book, call.book.along(call.labels, 1)
+    state, channels = call.state, call.state.along(call.labels, 1)
     if groups == 1:
-        book.note(weight, reads, channels, "reads")
-        made, role = book.made(weight, 1 - reads), _MAKES
+        state.note(weight, reads, channels, "reads")
+        made, role = state.made(weight, 1 - reads), _MAKES
     else:
         made, role = _grouped(call, weight, channels, groups, reads)
-    book.note(bias, 0, made, role)
+    state.note(bias, 0, made, role)
     return spread(made, 1, call.shape)
 
 
 def _grouped(call: Call, weight: Tensor, channels: Tensor, groups: int, reads: int) -> tuple[Tensor, Role]:
     """Note whole groups: what one of them reads and what it makes comes and goes together."""
-    book, rows = call.book, channels.view(groups, -1)
+    state, rows = call.state, channels.view(groups, -1)
     if rows.shape[1] > 1 or call.shape[1] > groups:
-        book.grouped.add(book.name(weight))
-    if book.name(weight) in book.within:
+        state.grouped.add(state.name(weight))
+    if state.name(weight) in state.within:
         return _alike(call, weight, rows, reads), _MAKES
-    book.tie(rows[:, :1], rows)
+    state.couple(rows[:, :1], rows)
     made = rows[:, 0].repeat_interleave(call.shape[1] // groups)
     role: Role = "scales" if rows.shape[1] == 1 else "makes"
     # Axis 0 lies group by group in both kinds: outputs of a convolution, inputs of a transposed one.
-    book.note(weight, 0, made if reads else channels, role)
+    state.note(weight, 0, made if reads else channels, role)
     _count(call, "groups", 6, rows[:, 0])
     return made, role
 
 
 def _alike(call: Call, weight: Tensor, rows: Tensor, reads: int) -> Tensor:
     """Note channels that are read and made at the same place of every group as one; return the labels of all made."""
-    book, groups = call.book, len(rows)
-    book.tie(rows[:1], rows)
+    state, groups = call.state, len(rows)
+    state.couple(rows[:1], rows)
     if reads:
-        book.note(weight, 1, rows[0], "reads")
-        made = book.made(weight, 0)
-        book.tie(made.view(groups, -1)[:1], made.view(groups, -1))
+        state.note(weight, 1, rows[0], "reads")
+        made = state.made(weight, 0)
+        state.couple(made.view(groups, -1)[:1], made.view(groups, -1))
         return made
-    book.note(weight, 0, rows.flatten(), "reads")
-    return book.made(weight, 1).repeat(groups)
+    state.note(weight, 0, rows.flatten(), "reads")
+    return state.made(weight, 1).repeat(groups)
 
 
 def _scaled(call: Call, dim: int, weights: list[Any]) -> Tensor:
-    labels = call.book.along(call.labels, dim)
+    labels = call.state.along(call.labels, dim)
     for tensor in weights:
-        call.book.note(tensor, 0, labels, "scales")
+        call.state.note(tensor, 0, labels, "scales")
     return call.labels
 
 
@@ -140,11 +140,11 @@ def _weights(call: Call, *wanted: tuple[str, int]) -> list[Any]:
 def _count(call: Call, name: str, position: int, labels: Tensor, index: int | None = None) -> None:
     """Note a number, an attribute or an argument, that counts ``labels``."""
     if call.module is not None:
-        call.book.edits.append(Attribute(str(call.node.target), name, labels, index))
+        call.state.edits.append(Attribute(str(call.node.target), name, labels, index))
         return
     place = call.place(position, name)
     if not isinstance(call.written(place), torch.fx.Node):
-        call.book.edits.append(Literal(call.node.name, place if index is None else (*place, index), labels))
+        call.state.edits.append(Literal(call.node.name, place if index is None else (*place, index), labels))
 
 
 def refit(module: nn.Module) -> None:
@@ -165,9 +165,9 @@ def refit(module: nn.Module) -> None:
         module.num_parameters = module.weight.numel()
 
 
-def held(network: nn.Module) -> Book:
-    """Return an empty book of a network's parameters and buffers."""
+def initial_state(network: nn.Module) -> PropagationState:
+    """Return an empty state of a network's parameters and buffers."""
     names: dict[int, str] = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         names.setdefault(id(tensor), name)
-    return Book(names)
+    return PropagationState(names)

@@ -1,4 +1,4 @@
-"""Walk through a traced network once, with a real image, and apply each operator's rule."""
+"""Propagation: run a traced network once, with a real image, and apply each operator's rule."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, fx
 from pipeline.errors import first_line
 from pipeline.pruning.complexity import layer_name
 from pipeline.pruning.dependency.propagation import constants, elementwise, layers, reshaping, spatial
-from pipeline.pruning.dependency.propagation.call import Call, Held, neutral
-from pipeline.pruning.dependency.propagation.labels import Book, NotFollowedError, spread
+from pipeline.pruning.dependency.propagation.call import Call, WholeWeight, neutral
+from pipeline.pruning.dependency.propagation.labels import PropagationState, UnsupportedOperatorError, spread
 from pipeline.pruning.tracing.operators import operator_name
 from pipeline.pruning.tracing.source_line import origin
 
@@ -59,28 +59,28 @@ OF_WEIGHTS = frozenset(name for name, rule in RULES.items() if rule.__module__ =
 """They take weights as such; to all others a weight is a tensor that meets channels element by element."""
 
 
-def follow(network: fx.GraphModule, example: Tensor, within: frozenset[str] = frozenset()) -> Book:
-    """Return what is known of the channels of a traced network in eval mode.
+def propagate(network: fx.GraphModule, example: Tensor, within: frozenset[str] = frozenset()) -> PropagationState:
+    """Return the propagation state of a traced network in eval mode: labels, couplings, frozen channels.
 
     Args:
         network: not changed.
         example: images (N, C, H, W), of which the first is run.
         within: weights of grouped convolutions whose groups are cut within, all alike, and not one by one.
     """
-    walk = _Walk(network)
-    walk.book.within = within
+    interpreter = _Propagation(network)
+    interpreter.state.within = within
     with torch.no_grad():
-        walk.run(example[:1])
-    return walk.book
+        interpreter.run(example[:1])
+    return interpreter.state
 
 
-class _Walk(fx.Interpreter):
-    """An interpreter that carries labels beside the values."""
+class _Propagation(fx.Interpreter):
+    """An interpreter that propagates labels beside the values."""
 
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network)
         self.extra_traceback = False
-        self.book = layers.held(network)
+        self.state = layers.initial_state(network)
         self._marks: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
@@ -94,44 +94,44 @@ class _Walk(fx.Interpreter):
         marks = fx.node.map_arg(n.args, lambda a: self._marks[a])
         keyword_marks = fx.node.map_arg(n.kwargs, lambda a: self._marks[a])
         if n.op == "placeholder":
-            return self._pinned(result, "it is the network's input")
+            return self._frozen(result, "it is the network's input")
         if n.op == "get_attr":
-            return Held() if isinstance(result, Tensor) else None
+            return WholeWeight() if isinstance(result, Tensor) else None
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        call = Call(operator_name(self.module, n), n, module, args, kwargs, marks, keyword_marks, result, self.book)
+        call = Call(operator_name(self.module, n), n, module, args, kwargs, marks, keyword_marks, result, self.state)
         if n.op == "output":
-            self._pin_arguments(call, "it makes the output")
+            self._freeze_arguments(call, "it makes the output")
             return None
-        return self._ruled(call)
+        return self._propagated(call)
 
-    def _ruled(self, call: Call) -> Any:
+    def _propagated(self, call: Call) -> Any:
         if not isinstance(call.result, (Tensor, tuple, list)) or isinstance(call.result, torch.Size):
             return None  # a shape, a number: it follows the cut by itself
         if call.name in spatial.PRODUCTS and _weights_alone(call.node, call) is None and (layer := _layer_of(call)):
-            self.book.whole.setdefault(layer, spatial.unfollowed(call))
+            self.state.opaque.setdefault(layer, spatial.may_mix_channels(call))
         try:
-            return _followed(call)
-        except NotFollowedError as error:
+            return _apply_rule(call)
+        except UnsupportedOperatorError as error:
             where = origin(call.node)
             reason = f"{error} (in {where})" if where else str(error)
-        self._pin_arguments(call, reason)
-        self.book.unknown.add(reason)
+        self._freeze_arguments(call, reason)
+        self.state.unknown.add(reason)
         if layer := _layer_of(call):
-            self.book.whole.setdefault(layer, reason)
-        return fx.node.map_aggregate(call.result, lambda r: self._pinned(r, reason))
+            self.state.opaque.setdefault(layer, reason)
+        return fx.node.map_aggregate(call.result, lambda r: self._frozen(r, reason))
 
-    def _pin_arguments(self, call: Call, reason: str) -> None:
+    def _freeze_arguments(self, call: Call, reason: str) -> None:
         for _, labels in call.tensors():
-            self.book.pin(labels, reason)
+            self.state.freeze(labels, reason)
 
-    def _pinned(self, value: Any, reason: str) -> Any:
+    def _frozen(self, value: Any, reason: str) -> Any:
         """Return new labels, a channel each, that have to stay."""
         if not isinstance(value, Tensor):
             return None
         if value.dim() < 2:
             return neutral(tuple(value.shape))
-        labels = self.book.fresh(value.shape[1])
-        self.book.pin(labels, reason)
+        labels = self.state.fresh(value.shape[1])
+        self.state.freeze(labels, reason)
         return spread(labels, 1, tuple(value.shape))
 
 
@@ -161,23 +161,25 @@ def _weights_alone(node: fx.Node, call: Call) -> dict[str, Tensor] | None:
     return held
 
 
-def _followed(call: Call) -> Any:
+def _apply_rule(call: Call) -> Any:
     """Return the labels of an operator's result.
 
     Raises:
-        NotFollowedError: there is no rule, it does not apply, or it fails: none may end a run.
+        UnsupportedOperatorError: there is no rule, it does not apply, or it fails: none may end a run.
     """
     rule = RULES.get(call.name)
     if rule is None:
-        raise NotFollowedError(f"{call.name} is not followed")
+        raise UnsupportedOperatorError(f"{call.name} is not supported")
     try:
         labels = rule(call if call.name in OF_WEIGHTS else call.resolved())
-    except NotFollowedError:
+    except UnsupportedOperatorError:
         raise
     except Exception as error:  # a rule that meets what nobody thought of
-        raise NotFollowedError(f"{call.name} is not followed here: {first_line(error)}") from error
+        raise UnsupportedOperatorError(f"{call.name} is not supported here: {first_line(error)}") from error
     if not _fit(labels, call.result):
-        raise NotFollowedError(f"{call.name} is not followed here: it gives another shape than its rule expects")
+        raise UnsupportedOperatorError(
+            f"{call.name} is not supported here: it gives another shape than its rule expects"
+        )
     return labels
 
 

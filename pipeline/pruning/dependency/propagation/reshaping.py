@@ -1,8 +1,8 @@
 """Operators that move values and compute none: they are applied to the labels themselves.
 
 What is left of a tensor after a cut has to be a box again, so its labels may differ along one dimension alone; where a
-view makes them differ along several, as a channel shuffle does, labels are tied along all but one of these. Numbers in
-the graph that count channels are noted, to be fixed after a cut.
+view makes them differ along several, as a channel shuffle does, labels are coupled along all but one of these. Numbers
+in the graph that count channels are noted, to be fixed after a cut.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from pipeline.pruning.dependency.propagation.call import Call
-from pipeline.pruning.dependency.propagation.labels import NotFollowedError, Place, spread, varying
+from pipeline.pruning.dependency.propagation.labels import Place, UnsupportedOperatorError, spread, varying
 from pipeline.pruning.dependency.propagation.shape_edits import Bounds, Literal, Pieces
 
 PLAIN = frozenset(
@@ -51,12 +51,12 @@ def concatenated(call: Call) -> Tensor:
     """Lay the labels side by side."""
     marks, dim = call.marks[0], _dim(call, 1)
     if not all(isinstance(mark, Tensor) for mark in marks):
-        raise NotFollowedError("it is concatenated with what is no tensor")
+        raise UnsupportedOperatorError("it is concatenated with what is no tensor")
     if all(set(varying(mark)) <= {dim} for mark in marks):
-        along = [call.book.along(mark, dim) for mark in marks]
+        along = [call.state.along(mark, dim) for mark in marks]
         parts = call.node.args[0] if call.node.args else None
         if isinstance(parts, (list, tuple)) and dim == 1:
-            call.book.joined[call.node.name] = [(str(p), a) for p, a in zip(parts, along, strict=True)]
+            call.state.joined[call.node.name] = [(str(p), a) for p, a in zip(parts, along, strict=True)]
         return spread(torch.cat(along), dim, call.shape)
     return _boxed(call, torch.cat([mark.contiguous() for mark in marks], dim))
 
@@ -72,8 +72,8 @@ def split(call: Call) -> tuple[Tensor, ...]:
     sizes = [piece.shape[dim] for piece in call.result]
     pieces = torch.split(call.labels, sizes, dim)
     if dim in varying(call.labels):
-        labels = [call.book.along(piece, dim) for piece in pieces]
-        call.book.edits.append(Pieces(call.node.name, dim, labels))
+        labels = [call.state.along(piece, dim) for piece in pieces]
+        call.state.edits.append(Pieces(call.node.name, dim, labels))
     return pieces
 
 
@@ -81,7 +81,7 @@ def unbound(call: Call) -> tuple[Tensor, ...]:
     """Take a tensor apart along a dimension that no channels lie along."""
     dim = call.argument(1, "dim", 0) % call.labels.dim()
     if dim in varying(call.labels):
-        raise NotFollowedError("it is taken apart channel by channel")
+        raise UnsupportedOperatorError("it is taken apart channel by channel")
     return torch.unbind(call.labels, dim)
 
 
@@ -96,7 +96,7 @@ def indexed(call: Call) -> Any:
         if place is None or index[place] == slice(None):
             continue
         if not isinstance(index[place], (int, slice)):
-            raise NotFollowedError("an index among its channels is computed")
+            raise UnsupportedOperatorError("an index among its channels is computed")
         _note_bounds(call, dim, place, index[place])
     return call.labels[call.args[1]]
 
@@ -127,13 +127,13 @@ def narrowed(call: Call) -> Tensor:
     dim, start, length = (call.argument(i, name) for i, name in ((1, "dim"), (2, "start"), (3, "length")))
     dim %= call.labels.dim()
     if dim in varying(call.labels):
-        along = call.book.along(call.labels, dim)
+        along = call.state.along(call.labels, dim)
         start = int(start) % len(along) if start else 0
         for place, within in (
             (call.place(2, "start"), along[:start]),
             (call.place(3, "length"), along[start:][:length]),
         ):
-            call.book.edits.append(Literal(call.node.name, place, within))
+            call.state.edits.append(Literal(call.node.name, place, within))
     return call.labels.narrow(dim, int(start), length)
 
 
@@ -141,7 +141,7 @@ def selected(call: Call) -> Tensor:
     """Take what is at one index of a dimension that no channels lie along."""
     dim = call.argument(1, "dim") % call.labels.dim()
     if dim in varying(call.labels):
-        raise NotFollowedError("one of its channels is picked")
+        raise UnsupportedOperatorError("one of its channels is picked")
     return call.labels.select(dim, call.argument(2, "index"))
 
 
@@ -149,7 +149,7 @@ def gated(call: Call) -> Tensor:
     """Multiply one half of the channels by the other: both go together, and stay halves."""
     dim = getattr(call.module, "dim", None) if call.module is not None else call.argument(1, "dim", -1)
     first, second = call.labels.chunk(2, int(-1 if dim is None else dim) % call.labels.dim())
-    call.book.tie(first, second)
+    call.state.couple(first, second)
     return first
 
 
@@ -173,38 +173,38 @@ def padded(call: Call) -> Tensor:
 def _padded_channels(call: Call, labels: Tensor, dim: int, at: int, before: int, after: int) -> Tensor:
     mode = call.argument(2, "mode", "constant")
     if call.module is not None or mode != "constant" or min(before, after) < 0:
-        raise NotFollowedError("its channels are padded by more than a constant")
-    book, ends = call.book, (call.book.fresh(before), call.book.fresh(after))
+        raise UnsupportedOperatorError("its channels are padded by more than a constant")
+    state, ends = call.state, (call.state.fresh(before), call.state.fresh(after))
     place = call.place(1, "pad")
     for i, end in enumerate(ends):
         if isinstance(call.written(place), fx.Node):
-            raise NotFollowedError("what it is padded with is computed as a whole")
+            raise UnsupportedOperatorError("what it is padded with is computed as a whole")
         if len(end):  # where it is computed, a number takes its place
-            book.edits.append(Literal(call.node.name, (*place, at + i), end))
-    along = torch.cat([ends[0], book.along(labels, dim), ends[1]])
+            state.edits.append(Literal(call.node.name, (*place, at + i), end))
+    along = torch.cat([ends[0], state.along(labels, dim), ends[1]])
     shape = list(labels.shape)
     shape[dim] = len(along)
     return spread(along, dim, tuple(shape))
 
 
 def _grown(labels: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return the labels at a padded resolution; they are one in space, or they are not followed."""
+    """Return the labels at a padded resolution; they are one in space, or they are not supported."""
     grown = [d for d in range(len(shape)) if labels.shape[d] != shape[d]]
     if set(grown) & set(varying(labels)):
-        raise NotFollowedError("it is padded where its channels lie in space")
+        raise UnsupportedOperatorError("it is padded where its channels lie in space")
     for dim in grown:
         labels = labels.narrow(dim, 0, 1)
     return labels.expand(shape)
 
 
 def _note_bounds(call: Call, dim: int, place: int, index: Any) -> None:
-    along = call.book.along(call.labels, dim)
+    along = call.state.along(call.labels, dim)
     if not isinstance(index, slice) or index.step not in (None, 1):
-        raise NotFollowedError("some of its channels are picked one by one")
+        raise UnsupportedOperatorError("some of its channels are picked one by one")
     if isinstance(call.node.args[1], fx.Node):
-        raise NotFollowedError("an index among its channels is computed")
+        raise UnsupportedOperatorError("an index among its channels is computed")
     start, stop, _ = index.indices(len(along))
-    call.book.edits.append(Bounds(call.node.name, place, along[:start], along[start:stop]))
+    call.state.edits.append(Bounds(call.node.name, place, along[:start], along[start:stop]))
 
 
 def _boxed(call: Call, labels: Tensor, prefer: list[int] | None = None) -> Tensor:
@@ -214,7 +214,7 @@ def _boxed(call: Call, labels: Tensor, prefer: list[int] | None = None) -> Tenso
         return labels
     fit = [d for d in dims if d in (prefer or dims)] or dims
     keep = 1 if labels.dim() == 4 and 1 in fit else max(fit, key=lambda d: labels.shape[d])
-    return spread(call.book.along(labels, keep), keep, tuple(labels.shape))
+    return spread(call.state.along(labels, keep), keep, tuple(labels.shape))
 
 
 def _moved(call: Call) -> Tensor:
@@ -230,7 +230,7 @@ def _moved(call: Call) -> Tensor:
 def _size_places(call: Call) -> list[Place | None]:
     """Return where each of the result's sizes is written, None where it is not."""
     if call.module is not None:
-        raise NotFollowedError(f"sizes inside {call.name} are not followed")
+        raise UnsupportedOperatorError(f"sizes inside {call.name} are not supported")
     if call.name == "unflatten":
         at, dim = call.place(2, "sizes"), call.argument(1, "dim") % call.labels.dim()
         inner = len(call.argument(2, "sizes"))
@@ -250,7 +250,7 @@ def _with_sizes_noted(call: Call, labels: Tensor, places: Mapping[int, Place | N
     for dim in varying(labels):
         place = places.get(dim)
         if place is not None and _is_fixed(call, place):
-            call.book.edits.append(Literal(call.node.name, place, call.book.along(labels, dim)))
+            call.state.edits.append(Literal(call.node.name, place, call.state.along(labels, dim)))
     return labels
 
 

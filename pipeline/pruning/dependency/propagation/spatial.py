@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.pruning.dependency.propagation.call import Call, neutral
 from pipeline.pruning.dependency.propagation.elementwise import arithmetic
-from pipeline.pruning.dependency.propagation.labels import NotFollowedError, spread, varying
+from pipeline.pruning.dependency.propagation.labels import UnsupportedOperatorError, spread, varying
 
 POOLING = frozenset(
     f"{kind}{dims}"
@@ -42,8 +42,8 @@ PRODUCTS = frozenset(
 def pooling(call: Call) -> Tensor:
     """Keep each channel's label at another resolution."""
     if not isinstance(call.result, Tensor):
-        raise NotFollowedError(f"{call.name} that returns more than one tensor is not followed")
-    return spread(call.book.along(call.labels, 1), 1, call.shape)
+        raise UnsupportedOperatorError(f"{call.name} that returns more than one tensor is not supported")
+    return spread(call.state.along(call.labels, 1), 1, call.shape)
 
 
 def reduction(call: Call) -> Any:
@@ -55,30 +55,30 @@ def reduction(call: Call) -> Any:
     dims = _dims(call, everything=True)
     if set(varying(call.labels)) & dims:
         if isinstance(call.result, Tensor) and call.result.dim() == 0:
-            call.book.normalised.append(torch.unique(call.labels))
+            call.state.normalised.append(torch.unique(call.labels))
         else:
-            call.book.pin(call.labels, f"{call.name} reduces over its channels")
+            call.state.freeze(call.labels, f"{call.name} reduces over its channels")
         return _of_each(call.result, lambda result: neutral(tuple(result.shape)))
     return _of_each(call.result, lambda result: _without(call.labels, dims, keep=result.dim() == call.labels.dim()))
 
 
-def unfollowed(call: Call) -> str:
+def may_mix_channels(call: Call) -> str:
     """Return why the channels stay that a product reads and makes."""
-    return f"{call.name} is not followed, it may mix all channels"
+    return f"{call.name} is not supported: it may mix all channels"
 
 
 def product(call: Call) -> Any:
     """Keep all channels of both factors."""
     for _, labels in call.tensors():
-        call.book.pin(labels, unfollowed(call))
+        call.state.freeze(labels, may_mix_channels(call))
     return _of_each(call.result, lambda result: _stays(call, result))
 
 
 def _stays(call: Call, result: Tensor) -> Tensor:
     if result.dim() < 2:
         return neutral(tuple(result.shape))
-    labels = call.book.fresh(result.shape[1])
-    call.book.pin(labels, unfollowed(call))
+    labels = call.state.fresh(result.shape[1])
+    call.state.freeze(labels, may_mix_channels(call))
     return spread(labels, 1, tuple(result.shape))
 
 
@@ -90,7 +90,7 @@ def extreme(call: Call) -> Any:
 def mixing(call: Call) -> Any:
     """Keep the labels; where channels lie along the dimension that is mixed, all of them stay."""
     if set(varying(call.labels)) & _dims(call, everything=False):
-        call.book.pin(call.labels, f"{call.name} mixes its channels")
+        call.state.freeze(call.labels, f"{call.name} mixes its channels")
     return _of_each(call.result, lambda _: call.labels)
 
 

@@ -88,7 +88,7 @@ def test_broken_images_are_skipped_where_that_is_allowed(images):
     (images / "images" / "cat0.png").write_bytes(b"\x89PNG")
     spec = table(images, *rows())
     assert "1 of 12 images cannot be read" in refused(spec)
-    assert load(spec, max_corrupt=1).skipped == (str(images / "images" / "cat0.png"),)
+    assert load(spec, max_unreadable=1).skipped == (str(images / "images" / "cat0.png"),)
 
 
 def test_files_whose_names_are_no_utf8_are_found_and_can_be_printed(images):

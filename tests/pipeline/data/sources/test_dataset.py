@@ -191,7 +191,7 @@ def test_items_that_raise_are_skipped_as_far_as_allowed(load):
         DataError, match=r"2 of 24 images cannot be read \(train item 3: OSError: block 3 is gone \(mine"
     ):
         load("breaks")
-    data = load("breaks", max_corrupt=2)
+    data = load("breaks", max_unreadable=2)
     assert len(data.everything_but_test()) + len(data.test) == 22
     assert len(data.skipped) == 2
     assert data.train.pool.read(torch.tensor([3]))[0, 0, 0, 0] == 4, "item 3 is gone, so item 4 stands in its place"
@@ -209,7 +209,7 @@ def test_items_that_raise_are_skipped_as_far_as_allowed(load):
         ("nothing", "gave a Squares without any images"),
         ("few", "class 'dark' of dataset has 1 training images; at least 4"),
         ("fails", r"raised RuntimeError: no disk \(mine\.py, line \d+\)"),
-        ("wants", "wants root, which nobody gives"),
+        ("wants", "requires arguments that are not passed: root"),
         ("sqares", "nothing is named 'sqares' there .did you mean 'squares'"),
         ("all_broken", r"none of the 24 train items can be read \(train item 0: OSError"),
         ("one_class", "all images have the label 4; at least 2"),
@@ -278,4 +278,4 @@ def test_an_image_that_would_be_black_or_is_cut_off_is_skipped_as_far_as_allowed
     ):
         with pytest.raises(DataError, match=rf"1 of 24 images cannot be read \(train item 5: .*{said}"):
             load(name)
-        assert len(load(name, max_corrupt=1).skipped) == 1
+        assert len(load(name, max_unreadable=1).skipped) == 1

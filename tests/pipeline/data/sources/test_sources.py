@@ -334,7 +334,7 @@ class TestImagefolder:
         data = load_data(f"imagefolder:{write_images(tmp_path)}", image_size=8)
         for file in tmp_path.glob("*/*.jpg"):
             file.write_bytes(file.read_bytes()[:-200])
-        with pytest.raises(DataError, match=r"\.jpg cannot be read any more .*go on with --resume"):
+        with pytest.raises(DataError, match=r"\.jpg cannot be read any more .*resume with --resume"):
             list(data.everything_but_test().batches(18))
 
     @pytest.mark.parametrize("size", [0, -3])

@@ -51,7 +51,7 @@ def test_an_unknown_sensor_is_told(local: Device) -> None:
 
 
 def test_who_measures_on_the_board_is_told(local: Device) -> None:
-    assert by_name(local)["holder"].detail == "nobody measures on it"
+    assert by_name(local)["holder"].detail == "not in use"
     with open_agent(local) as other:
         other.hold()
         found = by_name(local)["holder"]

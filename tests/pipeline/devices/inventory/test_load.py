@@ -273,7 +273,7 @@ def test_a_mistake_in_what_all_devices_share_is_everybody_s() -> None:
         ("devices:\n  pi: {host: 'a:99999'}\n", "cannot read the address"),
         (
             "devices:\n  pi:\n    host: a\n    host: b\n",
-            "inventory.yaml:4: devices.pi.host: stands twice, first in line 3",
+            "inventory.yaml:4: devices.pi.host: duplicate key, first in line 3",
         ),
         ("devices:\n  pi:\n    host: [a\n", "inventory.yaml:4:1: not YAML: expected ',' or ']'"),
         ("devices:\n\tpi: {}\n", "inventory.yaml:2:1: not YAML: found character"),

@@ -66,22 +66,22 @@ def files(device: Device) -> Iterator[Watched]:
 def test_files_past_the_quota_push_out_the_longest_unused_which_are_sent_again_when_needed(
     device: Device, files: Watched
 ) -> None:
-    probes = [skeleton(dense(seed=seed, width=WIDTH + seed)) for seed in range(5)]
+    skeletons = [skeleton(dense(seed=seed, width=WIDTH + seed)) for seed in range(5)]
     whole = dense(seed=5, width=WIDTH)
-    names = [hashlib.sha256(probe).hexdigest() for probe in probes]
+    names = [hashlib.sha256(weightless).hexdigest() for weightless in skeletons]
 
     def there() -> list[int]:
         lying = {path.name for path in Path(device.agent_dir, "files").iterdir()}
         return [i for i, name in enumerate(names) if {f"{name}.skeleton", f"{name}-0.expanded"} <= lying]
 
     with open_agent(device) as agent:
-        for probe in probes[:4]:
-            assert agent.measure(probe, "skeleton").bytes_sent == len(probe)
-        assert agent.measure(probes[0], "skeleton").bytes_sent == 0
+        for weightless in skeletons[:4]:
+            assert agent.measure(weightless, "skeleton").bytes_sent == len(weightless)
+        assert agent.measure(skeletons[0], "skeleton").bytes_sent == 0
         assert there() == [0, 1, 2, 3]
-        assert agent.measure(probes[4], "skeleton").bytes_sent == len(probes[4])
+        assert agent.measure(skeletons[4], "skeleton").bytes_sent == len(skeletons[4])
         assert there() == [0, 2, 3, 4], "the first was used again after the second"
-        assert agent.measure(probes[1], "skeleton").bytes_sent == len(probes[1])
+        assert agent.measure(skeletons[1], "skeleton").bytes_sent == len(skeletons[1])
         assert there() == [0, 1, 3, 4]
         assert 0.9 * QUOTA_BYTES < files.most <= QUOTA_BYTES
 

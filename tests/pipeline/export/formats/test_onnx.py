@@ -16,14 +16,14 @@ from pipeline.export.onnx.operator_export import Fragments
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.export.verify_outputs import difference
 from pipeline.pruning.surgery.prune import prune
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 from tests.pipeline.pruning.networks import IMAGES, Concat, InvertedResidual, Residual, studied, traced
 
-LIMITS = OnnxLimits(13, 7)
+SUPPORT = OnnxSupport(13, 7)
 
 
 def opened(network: fx.GraphModule, notes: list[str] | None = None) -> Onnx:
-    made = open_format("onnx", network, IMAGES, limits=LIMITS, on_note=[].append if notes is None else notes.append)
+    made = open_format("onnx", network, IMAGES, support=SUPPORT, on_note=[].append if notes is None else notes.append)
     assert isinstance(made, Onnx)
     return made
 
@@ -39,9 +39,9 @@ def test_a_probe_is_what_the_file_would_be_without_weights(kind: type[nn.Module]
     made = opened(model, notes)
     for levels in (tuple(0 for _ in space.groups), tuple(g.levels[-1] for g in space.groups)):
         network = prune(model, space, levels, ranking, IMAGES)
-        data, probe = made.file(network), made.probe(network)
+        data, weightless = made.file(network), made.skeleton(network)
         assert error(made, data, network) < 1e-4
-        assert (probe.data, probe.size_bytes) == (skeleton(data), len(data))
+        assert (weightless.data, weightless.size_bytes) == (skeleton(data), len(data))
     assert notes == []
 
 
@@ -67,10 +67,10 @@ def test_a_network_that_cannot_be_put_together_is_exported_in_full_and_said_so_o
         "Sigmoid, and too many none"
     ]
     data = made.file(network)
-    assert data == export(network, IMAGES, LIMITS)
+    assert data == export(network, IMAGES, SUPPORT)
     assert error(made, data, network) < 1e-4
-    probe = made.probe(network)
-    assert (probe.data, probe.size_bytes) == (skeleton(data), len(data))
+    weightless = made.skeleton(network)
+    assert (weightless.data, weightless.size_bytes) == (skeleton(data), len(data))
     assert len(notes) == 1
 
 
@@ -86,13 +86,13 @@ class ByValue(nn.Module):
 
 
 def test_a_single_candidate_that_is_refused_is_exported_in_full(caplog: pytest.LogCaptureFixture) -> None:
-    made = Onnx(IMAGES[:1], LIMITS, Fragments(LIMITS.opset))
+    made = Onnx(IMAGES[:1], SUPPORT, Fragments(SUPPORT.opset))
     network = fx.symbolic_trace(ByValue().eval())
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            assert made.probe(network).size_bytes == len(made.file(network))
+            assert made.skeleton(network).size_bytes == len(made.file(network))
     assert len(caplog.records) == 1
-    assert "cannot be put together of exported parts: its shapes cannot be told" in caplog.text
+    assert "cannot be put together of exported parts: its shapes are not known" in caplog.text
     other = traced(Concat)
     assert b"relu" in made.file(other)  # others are put together, and their operators called as the graph's nodes
 
@@ -111,23 +111,23 @@ def test_a_wrong_answer_sends_this_and_every_later_network_the_long_way(
     whole: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     network = traced(Residual)
-    fragments = Fragments(LIMITS.opset)
-    made = Onnx(IMAGES, LIMITS, fragments)
+    fragments = Fragments(SUPPORT.opset)
+    made = Onnx(IMAGES, SUPPORT, fragments)
     made._composed(network)
     corrupted(fragments)
-    full = export(network, IMAGES, LIMITS)
+    full = export(network, IMAGES, SUPPORT)
     for _ in range(2):
         if whole:
             assert made.file(network) == full
         else:
-            assert made.probe(network).data == skeleton(full)
+            assert made.skeleton(network).data == skeleton(full)
     assert caplog.text.count("from now on each is exported in full") == 1
 
 
 def test_a_network_that_answers_with_no_numbers_is_its_own_fault(caplog: pytest.LogCaptureFixture) -> None:
     made, broken = opened(traced(Concat)), traced(Concat)
     broken.get_submodule("join").bias.data.fill_(float("nan"))
-    for export_it in (made.file, made.probe):
+    for export_it in (made.file, made.skeleton):
         with pytest.raises(ExportError, match="answers differ from the network's by nan"):
             export_it(broken)
     assert b"join" in made.file(traced(Concat))  # still put together: its operators are called as the graph's nodes
@@ -136,10 +136,10 @@ def test_a_network_that_answers_with_no_numbers_is_its_own_fault(caplog: pytest.
 
 def test_an_error_that_comes_later_is_found_within_a_few_probes(caplog: pytest.LogCaptureFixture) -> None:
     network = traced(Residual)
-    fragments = Fragments(LIMITS.opset)
-    made = Onnx(IMAGES, LIMITS, fragments)
-    made.probe(network)
+    fragments = Fragments(SUPPORT.opset)
+    made = Onnx(IMAGES, SUPPORT, fragments)
+    made.skeleton(network)
     corrupted(fragments)
     for _ in range(TRIED_EVERY):
-        made.probe(network)
+        made.skeleton(network)
     assert "from now on each is exported in full" in caplog.text

@@ -27,9 +27,9 @@ def test_a_file_answers_as_its_network(format: TFLite) -> None:
     data = format.file(network)
     expected = network(IMAGES).detach().numpy()
     assert abs(format.answers(data, IMAGES.numpy()) - expected).max() < 1e-4 * max(1, abs(expected).max())
-    probe = format.probe(network)
-    assert len(probe.data) < 0.1 * len(data)
-    assert probe.size_bytes == len(data)
+    weightless = format.skeleton(network)
+    assert len(weightless.data) < 0.1 * len(data)
+    assert weightless.size_bytes == len(data)
 
 
 def test_single_zeros_stay_where_they_are(format: TFLite) -> None:
@@ -80,7 +80,7 @@ def test_a_device_measures_the_probe_beside_the_file_and_answers_as_the_host(for
         name="board", kind="local", agent_dir=str(tmp_path / "agent"), runtime="tflite", format="tflite", measure=short
     )
     with open_agent(device) as agent:
-        measured = agent.measure(format.probe(tiny(seed=4)).data, "skeleton", reference=(data, "tflite"))
+        measured = agent.measure(format.skeleton(tiny(seed=4)).data, "skeleton", reference=(data, "tflite"))
         there = agent.verify(data, IMAGES.numpy(), "tflite")
     assert measured.runtime.startswith("tflite ")
     assert measured.ratio is not None

@@ -17,10 +17,10 @@ from pipeline.export.onnx.exporter import answers, export, read
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 from tests.pipeline.pruning.oracle import at_random, plan
 
-NANO = OnnxLimits(13, 8)
+NANO = OnnxSupport(13, 8)
 IMAGES = torch.randn(3, 3, 9, 12, generator=torch.Generator().manual_seed(0))
 
 Pool = Callable[[Tensor], Tensor]
@@ -91,17 +91,17 @@ def test_the_file_answers_as_the_network_within_what_an_old_board_loads(name: st
 def test_candidates_are_put_together_of_parts_as_others_are(name: str) -> None:
     graph = trace(built(name), IMAGES)
     notes: list[str] = []
-    made = open_format("onnx", graph, IMAGES, limits=NANO, on_note=notes.append)
+    made = open_format("onnx", graph, IMAGES, support=NANO, on_note=notes.append)
     assert notes == []
     assert np.abs(made.answers(made.file(graph), IMAGES.numpy()) - graph(IMAGES).detach().numpy()).max() < 1e-4
-    made.probe(graph)
+    made.skeleton(graph)
 
 
 @pytest.mark.parametrize("name", ["average", "average of a large map", "maximum", "a pyramid"])
 def test_one_export_of_a_pooling_serves_every_number_of_channels(name: str) -> None:
     graph = trace(built(name), IMAGES)
     space = search_space(graph, IMAGES, step=2)
-    made = open_format("onnx", graph, IMAGES, limits=NANO)
+    made = open_format("onnx", graph, IMAGES, support=NANO)
     before = dict(made._fragments._known)  # type: ignore[attr-defined]
     for level in ("25", "50", "75"):
         made.file(prune(graph, space, plan(space, level), at_random(space), IMAGES))

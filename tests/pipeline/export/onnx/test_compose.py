@@ -9,25 +9,24 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.export.constants import distinct
-from pipeline.export.format import INPUT, OUTPUT
+from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError
 from pipeline.export.onnx.compose import Composition, compose
 from pipeline.export.onnx.exporter import answers, read
 from pipeline.export.onnx.operator_export import Fragments
 from pipeline.export.onnx.padded_shortcuts import with_convolutions
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.export.onnx.torch_exporter import exported, opset_of
-from pipeline.export.refusal import RefusedError
 from pipeline.export.verify_outputs import difference
 from pipeline.models import load_model
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits, SearchSpace
+from pipeline.records import OnnxSupport, SearchSpace
 from tests.pipeline.export.tflite.signals import SIGNALS, OfSignals
 from tests.pipeline.pruning import networks, toys
 from tests.pipeline.pruning.networks import IMAGES, in_order, lively
 
-OLD, NEW = OnnxLimits(13, 7), OnnxLimits(17, 8)
+OLD, NEW = OnnxSupport(13, 7), OnnxSupport(17, 8)
 EQUAL = 1e-4
 
 TOYS = (
@@ -37,8 +36,8 @@ TOYS = (
 )  # fmt: skip
 
 
-def composed(network: fx.GraphModule, limits: OnnxLimits = NEW, fragments: Fragments | None = None) -> Composition:
-    return compose(network, tuple(IMAGES.shape[1:]), fragments or Fragments(opset_of(limits)), limits)
+def composed(network: fx.GraphModule, support: OnnxSupport = NEW, fragments: Fragments | None = None) -> Composition:
+    return compose(network, tuple(IMAGES.shape[1:]), fragments or Fragments(opset_of(support)), support)
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:
@@ -59,36 +58,36 @@ def wide_and_narrow(space: SearchSpace) -> list[tuple[int, ...]]:
 
 
 def require_parity(
-    base: fx.GraphModule, space: SearchSpace, plans: list[tuple[int, ...]], images: Tensor, limits: OnnxLimits
+    base: fx.GraphModule, space: SearchSpace, plans: list[tuple[int, ...]], images: Tensor, support: OnnxSupport
 ) -> None:
-    fragments = Fragments(opset_of(limits))
+    fragments = Fragments(opset_of(support))
     for levels in plans:
         image = tuple(images.shape[1:])
         network = with_convolutions(prune(base, space, levels, in_order(space), images), image)
-        made = compose(network, image, fragments, limits)
+        made = compose(network, image, fragments, support)
         data = made.file()
-        full = exported(network, (images[:1],), opset_of(limits), [INPUT], [OUTPUT])
+        full = exported(network, (images[:1],), opset_of(support), [INPUT], [OUTPUT])
         assert operators(made.model) == operators(full), levels
         assert difference(network, images, answers(data, images.numpy())) < EQUAL, levels
-        assert made.probe() == skeleton(data)
+        assert made.skeleton() == skeleton(data)
         assert made.size_bytes() == len(data)
 
 
-@pytest.mark.parametrize("limits", [OLD, NEW])
+@pytest.mark.parametrize("support", [OLD, NEW])
 @pytest.mark.parametrize("kind", TOYS)
 def test_what_is_cut_from_a_network_answers_and_is_built_as_its_full_export(
-    kind: type[nn.Module], limits: OnnxLimits
+    kind: type[nn.Module], support: OnnxSupport
 ) -> None:
     base = networks.traced(kind)
     space = search_space(base, IMAGES, step=2)
-    require_parity(base, space, wide_and_narrow(space), IMAGES, limits)
+    require_parity(base, space, wide_and_narrow(space), IMAGES, support)
 
 
-@pytest.mark.parametrize("limits", [OLD, NEW])
-def test_a_network_of_signals_answers_and_is_built_as_its_full_export(limits: OnnxLimits) -> None:
+@pytest.mark.parametrize("support", [OLD, NEW])
+def test_a_network_of_signals_answers_and_is_built_as_its_full_export(support: OnnxSupport) -> None:
     base = trace(lively(OfSignals()), SIGNALS)
     space = search_space(base, SIGNALS, step=2)
-    require_parity(base, space, wide_and_narrow(space), SIGNALS, limits)
+    require_parity(base, space, wide_and_narrow(space), SIGNALS, support)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "efficientnet_b0"])
@@ -99,11 +98,11 @@ def test_networks_of_the_zoo_answer_and_are_built_as_their_full_exports(name: st
     require_parity(base, space, wide_and_narrow(space)[-1:], images, NEW)
 
 
-@pytest.mark.parametrize("limits", [OLD, NEW])
-def test_a_composed_file_is_valid_and_within_the_limits(limits: OnnxLimits) -> None:
-    proto = read(composed(networks.traced(networks.Residual), limits).file(), limits)
-    assert proto.ir_version <= limits.ir
-    assert [(o.domain, o.version) for o in proto.opset_import] == [("", opset_of(limits))]
+@pytest.mark.parametrize("support", [OLD, NEW])
+def test_a_composed_file_is_valid_and_within_the_limits(support: OnnxSupport) -> None:
+    proto = read(composed(networks.traced(networks.Residual), support).file(), support)
+    assert proto.ir_version <= support.ir
+    assert [(o.domain, o.version) for o in proto.opset_import] == [("", opset_of(support))]
     assert [i.name for i in proto.graph.input] == [INPUT]
     assert [o.name for o in proto.graph.output] == [OUTPUT]
 
@@ -147,9 +146,9 @@ def test_weights_are_not_computed_for_a_probe() -> None:
     """They would be of another size by then, so that writing them would fail."""
     network = networks.traced(networks.Residual)
     made = composed(network)
-    probe, size = made.probe(), made.size_bytes()
+    weightless, size = made.skeleton(), made.size_bytes()
     network.get_submodule("block1.conv2").weight = nn.Parameter(torch.zeros(0))
-    assert (made.probe(), made.size_bytes()) == (probe, size)
+    assert (made.skeleton(), made.size_bytes()) == (weightless, size)
     with pytest.raises(RuntimeError):
         made.file()
 
@@ -202,7 +201,7 @@ class Positive(nn.Module):
 
 
 def test_shapes_that_depend_on_values_are_refused() -> None:
-    with pytest.raises(RefusedError, match="shapes cannot be told without running it"):
+    with pytest.raises(FastPathUnsupportedError, match="shapes are not known without running it"):
         composed(fx.symbolic_trace(Positive()))
 
 
@@ -212,7 +211,7 @@ class Unchanged(nn.Module):
 
 
 def test_a_network_without_operators_is_refused() -> None:
-    with pytest.raises(RefusedError, match="not one tensor that it computes"):
+    with pytest.raises(FastPathUnsupportedError, match="not one tensor that it computes"):
         composed(fx.symbolic_trace(Unchanged()))
 
 
@@ -225,5 +224,7 @@ def test_an_operation_whose_result_is_of_another_shape_in_the_file_is_refused() 
     key, relu = next((key, made) for key, made in known.items() if made and made.nodes[0].op_type == "Relu")
     doubled = onnx.helper.make_node("Concat", ["in0", "in0"], relu.outputs, axis=2)
     known[key] = replace(relu, nodes=(doubled,))
-    with pytest.raises(RefusedError, match=r"relu is of shape \(1, 8, 16, 8\) in the file, \(1, 8, 8, 8\) in the"):
+    with pytest.raises(
+        FastPathUnsupportedError, match=r"relu is of shape \(1, 8, 16, 8\) in the file, \(1, 8, 8, 8\) in the"
+    ):
         composed(network, fragments=fragments)

@@ -13,20 +13,20 @@ from pipeline.errors import ExportError, ModelError
 from pipeline.export.onnx.exporter import INPUT, OUTPUT, answers, export, read, require_loadable
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.surgery.weight_sparsity import set_to_zero, weights
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 from tests.pipeline.pruning.networks import IMAGES, Chain, Concat, InvertedResidual, Residual, studied, traced
 
-OLD, NEW = OnnxLimits(13, 7), OnnxLimits(21, 10)
+OLD, NEW = OnnxSupport(13, 7), OnnxSupport(21, 10)
 
 
-@pytest.mark.parametrize("limits", [OLD, NEW])
+@pytest.mark.parametrize("support", [OLD, NEW])
 @pytest.mark.parametrize("kind", [Chain, Residual, InvertedResidual, Concat])
-def test_files_are_within_the_limits_and_answer_as_the_network(kind: type[nn.Module], limits: OnnxLimits) -> None:
+def test_files_are_within_the_limits_and_answer_as_the_network(kind: type[nn.Module], support: OnnxSupport) -> None:
     model = traced(kind)
-    data = export(model, IMAGES, limits)
-    proto = read(data, limits)
-    assert proto.ir_version <= limits.ir
-    assert [(o.domain, o.version <= limits.opset) for o in proto.opset_import] == [("", True)]
+    data = export(model, IMAGES, support)
+    proto = read(data, support)
+    assert proto.ir_version <= support.ir
+    assert [(o.domain, o.version <= support.opset) for o in proto.opset_import] == [("", True)]
     with torch.inference_mode():
         np.testing.assert_allclose(answers(data, IMAGES.numpy()), model(IMAGES).numpy(), rtol=1e-4, atol=1e-4)
 

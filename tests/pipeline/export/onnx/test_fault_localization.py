@@ -17,9 +17,9 @@ from pipeline.export.onnx.exporter import export
 from pipeline.export.onnx.fault_localization import differing, using
 from pipeline.export.onnx.torch_exporter import exported
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 
-OLD, NEWER = OnnxLimits(13, 8), OnnxLimits(17, 8)
+OLD, NEWER = OnnxSupport(13, 8), OnnxSupport(17, 8)
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -67,7 +67,7 @@ def test_what_cannot_be_written_is_named_in_one_sentence(
 ) -> None:
     function, layer, operator = UNWRITABLE[name]
     graph = trace(built(function), IMAGES)
-    write = export if whole else lambda *told: open_format("onnx", *told[:2], limits=told[2])
+    write = export if whole else lambda *told: open_format("onnx", *told[:2], support=told[2])
     with pytest.raises(ExportError) as caught:
         write(graph, IMAGES, OLD)
     said = str(caught.value)

@@ -16,14 +16,14 @@ from pipeline.models import load_model
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 from tests.pipeline.pruning.networks import IMAGES, Residual, in_order, traced
 
-LIMITS = OnnxLimits(13, 7)
+SUPPORT = OnnxSupport(13, 7)
 
 
 def expanded(data: bytes) -> bytes:
-    """What the device's own reader makes of a probe."""
+    """What the device's own reader makes of a skeleton."""
     file = io.BytesIO()
     expand(parse(data), file)
     return file.getvalue()
@@ -43,10 +43,10 @@ def structure(model: bytes) -> list[object]:
 
 
 def test_the_device_gets_a_file_of_the_same_structure_that_onnxruntime_runs() -> None:
-    model = export(traced(Residual), IMAGES, LIMITS)
-    probe = skeleton(model)
-    whole = expanded(probe)
-    assert len(whole) == parse(probe).size
+    model = export(traced(Residual), IMAGES, SUPPORT)
+    weightless = skeleton(model)
+    whole = expanded(weightless)
+    assert len(whole) == parse(weightless).size
     assert 0 <= len(model) - len(whole) < 0.3 * len(model)  # names are shorter, weights are as many
     assert structure(whole) == structure(model)
     scores = answers(whole, IMAGES.numpy())
@@ -55,7 +55,7 @@ def test_the_device_gets_a_file_of_the_same_structure_that_onnxruntime_runs() ->
 
 
 def test_small_weights_and_whole_numbers_are_kept_as_they_are() -> None:
-    model = onnx.load_from_string(export(traced(Residual), IMAGES, LIMITS))
+    model = onnx.load_from_string(export(traced(Residual), IMAGES, SUPPORT))
     whole = onnx.load_from_string(expanded(skeleton(model.SerializeToString())))
     kept = 0
     for old, new in zip(model.graph.initializer, whole.graph.initializer, strict=True):
@@ -77,12 +77,12 @@ def test_candidates_of_a_cifar_resnet_travel_as_one_percent_of_their_file() -> N
         tuple(100 if i % 3 and 100 in g.kept else 0 for i, g in enumerate(space.groups)),
     ]
     for plan in plans:
-        model = export(prune(base, space, plan, in_order(space), images), images, LIMITS)
+        model = export(prune(base, space, plan, in_order(space), images), images, SUPPORT)
         assert len(skeleton(model)) <= 0.01 * len(model)
 
 
 def test_the_same_structure_gives_the_same_bytes_whatever_the_weights() -> None:
-    one = export(traced(Residual), IMAGES, LIMITS)
+    one = export(traced(Residual), IMAGES, SUPPORT)
     assert skeleton(one) == skeleton(one)
     other = onnx.load_from_string(one)
     for tensor in other.graph.initializer:
@@ -111,9 +111,9 @@ def run(model: bytes, feed: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def test_weights_written_as_a_list_of_floats_are_left_out_too() -> None:
-    probe = skeleton(small_model(raw=False))
-    assert len(probe) < 200
-    assert run(expanded(probe), {"x": np.ones((1, 64), np.float32)}).shape == (1, 64)
+    weightless = skeleton(small_model(raw=False))
+    assert len(weightless) < 200
+    assert run(expanded(weightless), {"x": np.ones((1, 64), np.float32)}).shape == (1, 64)
 
 
 def test_short_names_never_collide_with_those_of_inputs_and_outputs() -> None:
@@ -136,10 +136,10 @@ def test_networks_with_branches_inside_keep_their_names_and_run(condition: bool)
         [out], [weight],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7).SerializeToString()
-    probe = skeleton(model)
-    whole = expanded(probe)
+    weightless = skeleton(model)
+    whole = expanded(weightless)
     assert len(whole) == len(model)
-    assert len(probe) < 400
+    assert len(weightless) < 400
     feed = {"x": np.ones((1, 64), np.float32), "condition": np.array(condition)}
     assert np.isfinite(run(whole, feed)).all()
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.export.onnx.exporter import export
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 
-LIMITS = OnnxLimits(17, 8)
+LIMITS = OnnxSupport(17, 8)
 IMAGES = torch.randn(48, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 

@@ -17,7 +17,7 @@ from tests.pipeline.export.quantization.networks import IMAGES, LIMITS, NETWORKS
 
 def formats(name: str) -> tuple[torch.fx.GraphModule, Int8Onnx]:
     network = trace(trained(name), IMAGES[:4], classes=5)
-    parent = open_format("onnx", network, IMAGES[:4], limits=LIMITS)
+    parent = open_format("onnx", network, IMAGES[:4], support=LIMITS)
     assert isinstance(parent, Onnx)
     return network, Int8Onnx(parent=parent, images=IMAGES[:32].numpy())
 
@@ -27,7 +27,7 @@ def test_a_probe_has_the_operators_of_the_file_that_it_stands_for(name: str) -> 
     from tests.pipeline.export.onnx.test_skeleton import expanded
 
     network, format = formats(name)
-    file, probe = format.file(network), format.probe(network)
+    file, probe = format.file(network), format.skeleton(network)
     assert dict(operators(expanded(probe.data))) == dict(operators(file))
     assert probe.int8_operators == format.quantized(network).planned
     assert int8_operators(operators(file)) >= probe.int8_operators
@@ -37,13 +37,13 @@ def test_a_probe_has_the_operators_of_the_file_that_it_stands_for(name: str) -> 
 
 def test_probes_of_equal_structures_are_equal_whatever_the_weights() -> None:
     network, format = formats("residual")
-    before = format.probe(network)
+    before = format.skeleton(network)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(0.7).add_(0.01)
-    after = format.probe(network)
+    after = format.skeleton(network)
     assert after == before
-    assert before.structure != format.parent.probe(network).structure
+    assert before.structure != format.parent.skeleton(network).structure
 
 
 def test_layers_named_stay_float() -> None:
@@ -52,8 +52,8 @@ def test_layers_named_stay_float() -> None:
     ends = frozenset(name for name in names if name.startswith(("stem.0", "fc")))
     kept = Int8Onnx(parent=whole.parent, images=whole.images, float_layers=ends)
     assert set(kept.quantized(network).float_layers) == {name for name in ends if "bias" not in name}
-    assert kept.probe(network).int8_operators < whole.probe(network).int8_operators
-    assert kept.probe(network).structure != whole.probe(network).structure
+    assert kept.skeleton(network).int8_operators < whole.skeleton(network).int8_operators
+    assert kept.skeleton(network).structure != whole.skeleton(network).structure
     images = IMAGES[:8].numpy()
     float_scores = whole.parent.answers(whole.parent.file(network), images)
     assert np.abs(kept.answers(kept.file(network), images) - float_scores).max() < 0.06 * np.abs(float_scores).max()

@@ -22,13 +22,13 @@ from pipeline.export.tflite.interpreter import answers
 from pipeline.export.verify_outputs import difference
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
-from pipeline.records import OnnxLimits
+from pipeline.records import OnnxSupport
 from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
 from tests.pipeline.pruning import networks
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-LIMITS = OnnxLimits(17, 8)
+SUPPORT = OnnxSupport(17, 8)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def test_whatever_is_cut_is_rewritten_and_answers_as_the_network(
     kind: type[nn.Module], caplog: pytest.LogCaptureFixture
 ) -> None:
     base, space, ranking = networks.studied(kind)
-    made = open_format("tflite", base, networks.IMAGES, limits=LIMITS)
+    made = open_format("tflite", base, networks.IMAGES, support=SUPPORT)
     for level in (0, 50, 100):
         levels = tuple(level if level in g.kept else 0 for g in space.groups)
         network = prune(base, space, levels, ranking, networks.IMAGES)
@@ -94,4 +94,4 @@ class Folding(nn.Module):
 def test_an_operator_that_cannot_be_written_is_named(python: Path) -> None:
     del python
     with pytest.raises(ExportError, match="linalg_eig"):
-        open_format("tflite", trace(Folding(), networks.IMAGES), networks.IMAGES, limits=LIMITS)
+        open_format("tflite", trace(Folding(), networks.IMAGES), networks.IMAGES, support=SUPPORT)

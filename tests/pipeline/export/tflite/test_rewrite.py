@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 from torch import fx, nn
 
 from pipeline.export.constants import constants
-from pipeline.export.refusal import RefusedError
+from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.interpreter import answers
 from pipeline.export.tflite.rewrite import rewrite
@@ -141,13 +141,13 @@ def test_weights_are_called_as_their_layers(template: Template, network: fx.Grap
 def test_widths_that_do_not_fit_together_are_refused(template: Template, network: fx.GraphModule) -> None:
     wrong = dict(constants(network))
     wrong["stem.weight"], wrong["stem.bias"] = wrong["stem.weight"][:6], wrong["stem.bias"][:6]
-    with pytest.raises(RefusedError, match=r"CONV_2D of 8 channels a group would get 6"):
+    with pytest.raises(FastPathUnsupportedError, match=r"CONV_2D of 8 channels a group would get 6"):
         rewrite(template, wrong)
 
 
 def test_a_network_without_its_last_layer_is_refused(template: Template, network: fx.GraphModule) -> None:
     headless = {name: value for name, value in constants(network).items() if not name.startswith("linear")}
-    with pytest.raises(RefusedError, match="the layers that make its output are gone"):
+    with pytest.raises(FastPathUnsupportedError, match="the layers that make its output are gone"):
         rewrite(template, headless)
 
 
@@ -177,7 +177,7 @@ def test_what_the_converter_added_to_a_bias_is_added_again(network: fx.GraphModu
 def test_a_constant_that_is_no_weight_is_refused() -> None:
     other = dict(constants(tiny()))
     del other["same.3.weight"]
-    with pytest.raises(RefusedError, match=r"a constant of CONV_2D, of shape \(8, 3, 3, 8\), is no weight"):
+    with pytest.raises(FastPathUnsupportedError, match=r"a constant of CONV_2D, of shape \(8, 3, 3, 8\), is no weight"):
         study(CONVERTED.read_bytes(), other)
 
 

@@ -21,9 +21,9 @@ def file(template: Template, network: fx.GraphModule) -> bytes:
     return rewrite(template, constants(network))
 
 
-def expanded(probe: bytes, seed: int = 0) -> bytes:
+def expanded(weightless: bytes, seed: int = 0) -> bytes:
     whole = io.BytesIO()
-    expand(parse(probe), whole, seed)
+    expand(parse(weightless), whole, seed)
     return whole.getvalue()
 
 
@@ -66,9 +66,9 @@ def test_filters_get_the_deviation_of_their_fan_in(file: bytes) -> None:
 
 
 def test_the_same_structure_gives_the_same_bytes_whatever_the_weights(template: Template) -> None:
-    probes = [parse(skeleton(rewrite(template, constants(tiny(seed))))) for seed in (1, 2)]
-    assert probes[0].size == probes[1].size
-    assert probes[0].fills == probes[1].fills
+    skeletons = [parse(skeleton(rewrite(template, constants(tiny(seed))))) for seed in (1, 2)]
+    assert skeletons[0].size == skeletons[1].size
+    assert skeletons[0].fills == skeletons[1].fills
 
 
 def test_the_converters_own_files_can_be_left_without_weights_too() -> None:

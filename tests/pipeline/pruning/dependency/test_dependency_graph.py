@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.pruning.dependency.dependency_graph import dependency_graph
-from pipeline.pruning.dependency.propagation import elementwise, follow
-from pipeline.pruning.dependency.propagation.labels import NotFollowedError
+from pipeline.pruning.dependency.propagation import elementwise, propagate
+from pipeline.pruning.dependency.propagation.labels import UnsupportedOperatorError
 from pipeline.pruning.dependency.propagation.propagate import RULES
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import without
@@ -78,9 +78,9 @@ STAYS = {
     "softmax": (lambda x: x.softmax(1), "softmax mixes its channels"),
     "mean over channels": (lambda x: x - x.mean(1, keepdim=True), "mean reduces over its channels"),
     "normalised": (lambda x: functional.normalize(x, dim=1), "normalize mixes its channels"),
-    "product of matrices": (lambda x: x.transpose(1, 3) @ torch.eye(8), "matmul is not followed"),
+    "product of matrices": (lambda x: x.transpose(1, 3) @ torch.eye(8), "matmul is not supported"),
     "picked": (lambda x: torch.cat([x[:, 3:4], x[:, ::2], x[:, 1:4]], 1), "some of its channels are picked"),
-    "fold": (lambda x: functional.unfold(x, 1).view(-1, 8, 8, 8), "unfold is not followed"),
+    "fold": (lambda x: functional.unfold(x, 1).view(-1, 8, 8, 8), "unfold is not supported"),
 }
 
 
@@ -136,9 +136,9 @@ def test_the_same_network_gives_the_same_groups_each_time() -> None:
 
 
 def test_weights_that_are_computed_in_each_pass_are_not_followed() -> None:
-    book = follow(traced(Residual), IMAGES)
-    with pytest.raises(NotFollowedError, match="computed anew"):
-        book.name(torch.zeros(3))
+    state = propagate(traced(Residual), IMAGES)
+    with pytest.raises(UnsupportedOperatorError, match="computed anew"):
+        state.name(torch.zeros(3))
 
 
 class Gate(nn.Module):
@@ -155,5 +155,5 @@ class Gate(nn.Module):
 def test_a_module_that_cannot_be_looked_into_stays_whole_and_is_listed_with_its_macs() -> None:
     space = search_space(trace(Between(Gate()), IMAGES), IMAGES, step=2)
     assert [group.name for group in space.groups] == ["reader"]
-    assert "Gate is not followed" in space.refused["done"]
+    assert "Gate is not supported" in space.refused["done"]
     assert space.refused_macs["done"] == 8 * 8 * 64

@@ -55,7 +55,7 @@ def check_no_repeats(strategy: ModuleType) -> None:
 
 
 def check_masks(strategy: ModuleType) -> None:
-    """Every plan is legal and in sight of the target; blocks go whole."""
+    """Every plan is legal and predicted feasible; blocks go whole."""
     told = problem((1, 2, 0, 1), trials=14)
     plans = [plan.levels for plan in play(told, strategy.create(told))[0]]
     assert is_legal(told, plans)

@@ -14,7 +14,7 @@ from pipeline.predictors.cost_model import CostModel
 from pipeline.pruning.surgery.weight_sparsity import THRESHOLDS, Spread, density
 from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.purl import filter_thresholds
-from pipeline.search.purl.episodes import Episodes, Move
+from pipeline.search.purl.episodes import Episodes, Transition
 from pipeline.search.purl.filter_thresholds import Filters
 from pipeline.search.purl.weight_thresholds import SingleWeights
 from pipeline.search.strategies import purl
@@ -40,13 +40,13 @@ def test_each_step_of_an_episode_is_a_trial_and_the_last_meets_the_target() -> N
     for index in range(20):
         plans.append(strategy.ask())
         strategy.tell(trial_of(told, index, plans[-1]))
-    ends = [move.after for move in strategy.moves if move.step == 3]
+    ends = [move.after for move in strategy.transitions if move.step == 3]
     assert len(ends) >= 3
     for levels in ends:
         assert told.costs.tables["latency"].predict(np.array([levels]))[0] <= 0.5 + 1e-9
     asked = {tuple(LEVELS.index(lv) for lv in plan.levels) for plan in plans}
     assert set(ends) <= asked
-    for move in strategy.moves:  # a step decides one group and leaves the others
+    for move in strategy.transitions:  # a step decides one group and leaves the others
         assert [a != b for a, b in zip(move.before, move.after, strict=True)].count(True) <= 1
 
 
@@ -92,7 +92,7 @@ def test_the_network_fits_the_rewards_of_its_steps() -> None:
         strategy.tell(trial_of(told, index, strategy.ask()))
     for _ in range(25):
         strategy._learn()
-    last = [m for m in strategy.moves if m.step == 2 and m.after in strategy._accuracy]
+    last = [m for m in strategy.transitions if m.step == 2 and m.after in strategy._accuracy]
     with torch.no_grad():
         values = strategy._online(torch.from_numpy(strategy._states([(m.step, m.before) for m in last])))
     found = np.array([float(values[i, m.action]) for i, m in enumerate(last)])
@@ -149,11 +149,11 @@ def test_with_a_target_of_density_every_channel_stays_and_each_episode_ends_with
     told = layers(3)
     strategy, trials = played(told)
     assert {trial.plan.levels for trial in trials} == {(0, 0)}
-    game = SingleWeights(told, np.random.default_rng(0))
-    ends = [move.after for move in strategy.moves if move.step == len(strategy.steps) - 1]
+    environment = SingleWeights(told, np.random.default_rng(0))
+    ends = [move.after for move in strategy.transitions if move.step == len(strategy.steps) - 1]
     assert len(ends) >= 4
-    assert (game.density(ends) <= 0.3 + 1e-12).all()
-    assert {game.plan(end).zeros for end in ends} <= {trial.plan.zeros for trial in trials}
+    assert (environment.density(ends) <= 0.3 + 1e-12).all()
+    assert {environment.plan(end).zeros for end in ends} <= {trial.plan.zeros for trial in trials}
     assert len({trial.plan.zeros for trial in trials}) == len(trials)
 
 
@@ -167,20 +167,20 @@ def test_the_first_episode_takes_the_lowest_threshold_that_meets_the_target_ever
 
 def test_a_threshold_that_would_leave_the_target_out_of_reach_is_raised_to_the_lowest_that_does_not() -> None:
     told = layers(2, limit=0.1)  # 100 and 200 weights; 30 may be left
-    game = SingleWeights(told, np.random.default_rng(0))
+    environment = SingleWeights(told, np.random.default_rng(0))
     (first, second) = (spread.below for spread in told.spreads)
-    lowest = game.chosen((0, 0), [0], 0)[0]
+    lowest = environment.apply_threshold((0, 0), [0], 0)[0]
     least_later = round((1 - second[-1]) * 200)
     assert round((1 - first[lowest]) * 100) + least_later <= 30 < round((1 - first[lowest - 1]) * 100) + least_later
-    assert game.chosen((0, 0), [0], 22) == (22, 0)
+    assert environment.apply_threshold((0, 0), [0], 22) == (22, 0)
 
 
 def test_the_saving_that_the_reward_counts_is_the_papers_sparsity_over_the_wanted_one() -> None:
     told = layers(2, limit=0.2)
-    strategy, game = purl.create(told), SingleWeights(told, np.random.default_rng(0))
+    strategy, environment = purl.create(told), SingleWeights(told, np.random.default_rng(0))
     half = next(i for i, share in enumerate(told.spreads[1].below) if share >= 0.4)
     zero = told.spreads[1].below[half] * 200 / 300
-    assert game.reached([(0, half)])[0] == pytest.approx(zero / 0.8)
+    assert environment.saving_reached([(0, half)])[0] == pytest.approx(zero / 0.8)
     strategy._accuracy[(0, half)] = 0.9 * told.base_accuracy
     assert strategy._reward((0, half)) == pytest.approx(-5.0 * (0.1 + 1 - zero / 0.8))
 
@@ -188,10 +188,10 @@ def test_the_saving_that_the_reward_counts_is_the_papers_sparsity_over_the_wante
 def test_plans_and_thresholds_are_turned_into_each_other_though_thresholds_take_as_many_weights() -> None:
     flat = Spread(name="fc.weight", weights=4, below=(0.0,) * 10 + (0.5,) * 13)
     told = layers(2, spreads=(layer("conv.weight", 1000), flat))
-    game = SingleWeights(told, np.random.default_rng(0))
-    choices = game.chosen((7, 0), [1], 15)
+    environment = SingleWeights(told, np.random.default_rng(0))
+    choices = environment.apply_threshold((7, 0), [1], 15)
     assert choices == (7, 10)  # the lowest of those that mean the same
-    assert game.choices(game.plan(choices)) == choices
+    assert environment.choices(environment.plan(choices)) == choices
 
 
 def test_it_goes_on_where_every_plan_was_asked_for() -> None:
@@ -204,8 +204,10 @@ def test_it_goes_on_where_every_plan_was_asked_for() -> None:
 def test_it_spares_the_layer_that_everything_hangs_on() -> None:
     """In a toy whose second layer hardly matters, the best plan takes all it can from that one."""
     told = layers(2, trials=24, seed=3)
-    game = SingleWeights(told, np.random.default_rng(0))
-    plans = [game.plan(choices) for choices in itertools.product(range(23), repeat=2) if game.meets(choices)]
+    environment = SingleWeights(told, np.random.default_rng(0))
+    plans = [
+        environment.plan(choices) for choices in itertools.product(range(23), repeat=2) if environment.meets(choices)
+    ]
     optimum = max(kept(plan) for plan in plans)
     uniform, best = (kept(trial.plan) for trial in first_and_best(told))
     assert (best - uniform) / (optimum - uniform) > 0.8
@@ -214,8 +216,8 @@ def test_it_spares_the_layer_that_everything_hangs_on() -> None:
 def test_a_plan_that_is_not_told_yet_is_seen_with_the_accuracy_before_it_though_a_step_changed_nothing() -> None:
     strategy = purl.create(layers(3, trials=15))
     strategy.ask()
-    now = strategy.moves[-1].after
-    strategy.moves.append(Move(1, now, 0, now))
+    now = strategy.transitions[-1].after
+    strategy.transitions.append(Transition(1, now, 0, now))
     assert strategy._states([(2, now)])[0, 1] == 1.0
 
 

@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pipeline.config import RecoveryConfig, RunConfig
+from pipeline.config import FineTuningConfig, RunConfig
 from pipeline.search.strategies import rl_pruner
 from tests.pipeline.search.strategies import peers
 from tests.pipeline.search.toys import play, problem, trial_of
@@ -81,7 +81,7 @@ def test_a_sample_is_cut_no_deeper_than_the_target_asks() -> None:
     ("taylor", 0.5, None), ("l1", 0.5, "--criterion taylor"), ("taylor", 0.0, "teacher_mix"),
 ])  # fmt: skip
 def test_its_note_says_what_rl_pruner_itself_would_set(criterion: str, mix: float, says: str | None) -> None:
-    told = rl_pruner.note(RunConfig(criterion=criterion, recovery=RecoveryConfig(teacher_mix=mix)))
+    told = rl_pruner.note(RunConfig(criterion=criterion, fine_tuning=FineTuningConfig(teacher_mix=mix)))
     assert (told is None) if says is None else (says in str(told))
 
 

@@ -95,8 +95,9 @@ def test_the_dqn_asks_within_reach_of_the_target_once_its_probes_are_through() -
 
 
 @pytest.mark.parametrize("settings", [
-    QUICK, QUICK.model_copy(update={"first_imagined": 0, "imagined": 0}), DqnConfig(
-        hidden=8, n_step=9, discount=0.9, replay_plans=1, first_imagined=10, imagined=1, first_updates=2, updates=1,
+    QUICK, QUICK.model_copy(update={"first_simulated_episodes": 0, "simulated_episodes": 0}), DqnConfig(
+        hidden=8, n_step=9, discount=0.9, replay_plans=1, first_simulated_episodes=10, simulated_episodes=1,
+        first_updates=2, updates=1,
         batch_size=1,
     ),
 ])  # fmt: skip
@@ -123,7 +124,7 @@ def test_strategies_work_without_a_target(strategy: object) -> None:
     assert best > 0
 
 
-def test_measured_plans_stay_in_the_replay_however_much_is_imagined() -> None:
+def test_measured_plans_stay_in_the_replay_however_much_is_simulated() -> None:
     told = problem((1, 1, 1), dqn=QUICK.model_copy(update={"replay_plans": 20}))
     strategy = dqn.create(told)
     for index in range(told.trials):
@@ -148,13 +149,13 @@ def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_
 
 
 def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = problem((1,) * 6, trials=20, dqn=QUICK.model_copy(update={"growth": 1.5}))
+    told = problem((1,) * 6, trials=20, dqn=QUICK.model_copy(update={"retrain_growth": 1.5}))
     strategy, learnt_at = dqn.Dqn(told), list[int]()
     monkeypatch.setattr(strategy, "update", lambda _: learnt_at.append(len(strategy.replay.measured)))
     play(told, strategy)
-    probes = learnt_at[0]
-    assert 0 < probes <= told.trials // 3
-    growing = [probes]
+    single_cuts = learnt_at[0]
+    assert 0 < single_cuts <= told.trials // 3
+    growing = [single_cuts]
     while growing[-1] * 1.5 < told.trials:
         growing.append(math.ceil(growing[-1] * 1.5))
     assert learnt_at == growing

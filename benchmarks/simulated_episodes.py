@@ -1,9 +1,9 @@
-"""How fast does the DQN imagine? Episodes played against the models, and updates, on one core of this machine.
+"""How fast does the DQN simulate? Episodes played against the models, and updates, on one core of this machine.
 
-    python benchmarks/imagined_episodes.py [--groups 12] [--episodes 10000]
+    python benchmarks/simulated_episodes.py [--groups 12] [--episodes 10000]
 
 The space is made up: blocks of one group that can be removed, latency as savings that add up, the accuracy model fitted
-to 60 plans. CPU seconds are told beside wall seconds, because a busy machine stretches the latter.
+to 60 plans. CPU seconds are reported beside wall seconds, because a busy machine stretches the latter.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=12)
     parser.add_argument("--episodes", type=int, default=10_000)
-    told = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    strategy = _told(told.groups)
+    strategy = _taught(args.groups)
     settings = strategy.settings
-    _timed(f"{told.episodes} imagined episodes", lambda: strategy.imagine(told.episodes))
+    _timed(f"{args.episodes} simulated episodes", lambda: strategy.simulate(args.episodes))
     _timed(f"{len(strategy.replay.plans)} plans of the replay labelled anew", strategy.replay.label)
     _timed(f"{settings.updates} updates of {settings.batch_size}", lambda: strategy.update(settings.updates))
 
 
-def _told(groups: int) -> Dqn:
-    """Return a DQN that was told of random plans; its network is hardly trained, which takes no part in time."""
-    toy = problem((1,) * groups, trials=2, dqn=DqnConfig(first_imagined=2 * MEASURED, first_updates=1))
+def _taught(groups: int) -> Dqn:
+    """Return a DQN that has measured random plans; its network is hardly trained, which takes no part in time."""
+    toy = problem((1,) * groups, trials=2, dqn=DqnConfig(first_simulated_episodes=2 * MEASURED, first_updates=1))
     strategy, drawn = Dqn(toy), RandomSearch(toy)
     for index in range(MEASURED):
         strategy.tell(trial_of(toy, index, drawn.ask()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SizeLimits:
     """The most that one answer may hold."""
 
     size: int
@@ -31,5 +31,5 @@ class Limits:
         return self.size, self.values, self.containers
 
 
-SMALL = Limits(size=256 * 1024, values=4000, containers=400)
+SMALL = SizeLimits(size=256 * 1024, values=4000, containers=400)
 """Of what is no measurement: the facts of a board are some 2 kB."""
