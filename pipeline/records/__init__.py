@@ -1,11 +1,13 @@
 """The data that travels between the parts: frozen, typed, no I/O, no torch; units end the names."""
 
 from pipeline.records.device import (
+    DEFAULT_RUNTIME,
     REPLAY,
     Device,
     DeviceFacts,
     LockSettings,
     MeasureSettings,
+    ModelFormat,
     OnnxLimits,
     PowerSettings,
     SshAddress,
@@ -27,6 +29,7 @@ from pipeline.records.result import (
 )
 
 __all__ = [
+    "DEFAULT_RUNTIME",
     "FULL",
     "LEVELS",
     "REPLAY",
@@ -42,6 +45,7 @@ __all__ = [
     "LockSettings",
     "MeasureSettings",
     "Measurement",
+    "ModelFormat",
     "OnnxLimits",
     "Positive",
     "PositiveOnceFloat",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.devices import agent_plugins
 from pipeline.devices.compatibility import OnnxLimits, limits_of
 
 
@@ -20,4 +21,8 @@ from pipeline.devices.compatibility import OnnxLimits, limits_of
     ],
 )
 def test_onnx_limits_follow_the_runtime_s_version(version: str, limits: OnnxLimits) -> None:
-    assert limits_of(version) == limits
+    assert limits_of(version, agent_plugins.runtime_named("onnxruntime", None).newest_onnx()) == limits
+
+
+def test_a_runtime_that_does_not_say_what_it_loads_gets_the_oldest() -> None:
+    assert limits_of("10.3.0", agent_plugins.runtime_named("tensorrt", None).newest_onnx()) == OnnxLimits(13, 7)
