@@ -240,13 +240,11 @@ class _Builder:
 
     def _require_plugin(self, name: str, kind: agent_plugins.Kind, wanted: str, key: str) -> None:
         """Refuse a sensor or a runtime that the agent does not have."""
-        known = self._known[kind]
+        known, thing = self._known[kind], {"power": "sensor", "runtimes": "runtime"}[kind]
         if wanted not in known:
-            file = self._folder / agent_plugins.FOLDER / kind / f"{wanted}.py"
-            raise self._mistake(
-                name, f"there is no {wanted!r}{nearest(wanted, known)}; known: {', '.join(known)}; one of your own is a"
-                f" file {file}", key,
-            )  # fmt: skip
+            own = f"one of your own is a file {self._folder / agent_plugins.FOLDER / kind / wanted}.py"
+            problem = f"there is no {thing} {wanted!r}{nearest(wanted, known)}; known: {', '.join(known)}; {own}"
+            raise self._mistake(name, problem, key)
 
     def _recording(self, name: str, profile: Profile, settings: Mapping[str, Any]) -> str | None:
         """Return the recording's path, seen from the inventory's folder."""

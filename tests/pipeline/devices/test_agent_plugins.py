@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.devices import agent_plugins
+from pipeline.devices.agent_client import open_agent
 from pipeline.devices.agent_plugins import KINDS, Kind, Runtime, Sensor, names, own, packed, runtime_named
 from pipeline.devices.sessions.agent_zipapp import zipapp
 from pipeline.errors import InventoryError
-from pipeline.records import Device
+from pipeline.records import Device, PowerSettings
 
 SENSOR = "def check(options): ...\ndef open(options): ...\n"
 RUNTIME = "def installed(): ...\ndef version(): ...\ndef load(path, options, seed): ...\n"
@@ -71,6 +74,25 @@ def test_the_agent_holds_the_files_and_is_named_by_them(folder: Path) -> None:
     assert set(inside.namelist()) - {"device_agents/power/mine.py"} == set(
         zipfile.ZipFile(io.BytesIO(zipapp().content)).namelist()
     )
+
+
+READY = "def check(options): return 'ok'\ndef open(options): ...\n"
+
+
+@pytest.mark.parametrize(("preference", "taken"), [("PREFERENCE = 1\n", True), ("PREFERENCE = 2000\n", False)])
+def test_auto_takes_a_sensor_of_ones_own_by_its_preference(folder: Path, preference: str, taken: bool) -> None:
+    (folder / "power/mine.py").write_text(preference + READY)
+    device = Device(name="here", kind="local", agent_dir=str(folder / "agent"), plugins=str(folder))
+    with open_agent(replace(device, power=PowerSettings(backend="auto"))) as agent:
+        assert (agent.power_backend == "mine") is taken
+
+
+@pytest.mark.sshd
+def test_over_ssh_a_changed_file_is_a_new_agent(sshd: Any, folder: Path) -> None:
+    for state in ("ok", "no such chip"):
+        (folder / "power/mine.py").write_text(READY.replace("ok", state))
+        with open_agent(sshd.device(plugins=str(folder))) as agent:
+            assert agent.facts.sensors["mine"] == state
 
 
 def test_an_empty_folder_changes_nothing(tmp_path: Path) -> None:
