@@ -21,8 +21,8 @@ _LIBRARIES = {"power": "the standard library alone", "runtimes": "libraries that
 def names(package: str) -> List[str]:
     """Return the plugins in ``package``, sorted; none is imported.
 
-    >>> names("device_agents.runtimes")[:2]
-    ['null', 'null_engine']
+    >>> "null_engine" in names("device_agents.runtimes")
+    True
     """
     module: Any = importlib.import_module(package)
     path = module.__path__[0]

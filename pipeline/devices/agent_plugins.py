@@ -126,8 +126,8 @@ class PluginFile:
 def names(kind: Kind, folder: str | None = None) -> list[str]:
     """Return the plugins that an agent has: those that ship, and the user's own in ``folder``.
 
-    >>> names("power")[:3]
-    ['hwmon', 'ina219', 'ina3221']
+    >>> "ina219" in names("power")
+    True
     """
     found = {*_shipped(kind), *(file.name for file in own(folder) if file.kind == kind)}
     return sorted(name for name in found if not name.startswith("_"))

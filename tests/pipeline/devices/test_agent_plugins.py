@@ -43,7 +43,7 @@ def test_every_plugin_that_ships_says_what_the_host_can_read(kind: Kind) -> None
 
 
 def test_what_ships_says_of_itself_what_the_host_relies_on() -> None:
-    assert [name for name in names("runtimes") if runtime_named(name, None).builds] == ["null_engine", "tensorrt"]
+    assert {"null_engine", "tensorrt"} <= {name for name in names("runtimes") if runtime_named(name, None).builds}
     assert runtime_named("tflite", None).loads == "tflite"
     assert agent_plugins.sensor(Device(name="pi", kind="linux"), "ina219").user_groups == ("i2c",)
 
