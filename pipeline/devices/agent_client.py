@@ -95,6 +95,7 @@ class Agent:
     ) -> None:
         self.device = device
         self._wire = Wire(device, on_event, record, opening)
+        _ = self.runtime  # read with what is packed: the file may change while the session lasts
         self._session_c: float | None = None
         """Temperature that measurements of this session begin near; None: not known yet."""
         self.facts = self._facts(self._wire.ask(answers.Hello, QUICK_S, power=self._power_of_hello()))
