@@ -16,6 +16,7 @@ from pipeline.devices.agent_plugins import KINDS, Kind, Runtime, Sensor, names, 
 from pipeline.devices.sessions.agent_zipapp import zipapp
 from pipeline.errors import InventoryError
 from pipeline.records import Device, PowerSettings
+from tests.recordings import QUICK
 
 SENSOR = "def check(options): ...\ndef open(options): ...\n"
 RUNTIME = "def installed(): ...\ndef version(): ...\ndef load(path, options, seed): ...\n"
@@ -85,6 +86,19 @@ def test_auto_takes_a_sensor_of_ones_own_by_its_preference(folder: Path, prefere
     device = Device(name="here", kind="local", agent_dir=str(folder / "agent"), plugins=str(folder))
     with open_agent(replace(device, power=PowerSettings(backend="auto"))) as agent:
         assert (agent.power_backend == "mine") is taken
+
+
+def test_a_runtime_of_ones_own_that_builds_engines_has_the_time_for_it(folder: Path) -> None:
+    functions = "from device_agents.runtimes.null_engine import build, installed, load, recipe, version\n"
+    device = Device(name="here", kind="local", agent_dir=str(folder / "agent"), measure=QUICK, plugins=str(folder))
+    waits = []
+    for name, says in (("plain", ""), ("builder", "BUILDS = True\n")):
+        (folder / f"runtimes/{name}.py").write_text(says + functions)
+        with open_agent(replace(device, runtime=name)) as agent:
+            waits.append(agent._build_s(QUICK))
+            if says:
+                assert agent.measure(b'{"ms": 1.0, "build_ms": 10}').runtime.startswith("builder ")
+    assert waits == [0.0, QUICK.build_timeout_s]
 
 
 @pytest.mark.sshd
