@@ -4,23 +4,27 @@ import grp
 import os
 import pwd
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
-from device_agents import board, launch, plugins, readings
+from device_agents import board, launch, plugins, power, readings
 from device_agents.arguments import Power
 from device_agents.digest import sha256
-from device_agents.power import preferred
+from device_agents.errors import AgentError
 from device_agents.state import HELPER
 
+_RUNTIMES, _SENSORS = "device_agents.runtimes", "device_agents.power"
 
-def facts(folder: str, power: Power) -> Dict[str, Any]:
-    """Return the fields of the host's ``DeviceFacts``; the sensor in ``power`` is checked with its options."""
+
+def facts(folder: str, wanted: Power) -> Dict[str, Any]:
+    """Return the fields of the host's ``DeviceFacts``; the sensor in ``wanted`` is checked with its options."""
+    runtimes, broken = _runtimes()
     return dict(
         board.facts(folder),
         agent_sha256=_own_sha256(),
         python=sys.version.split()[0],
-        runtimes=_runtimes(),
-        sensors=_sensors(power),
+        runtimes=runtimes,
+        broken_runtimes=broken,
+        sensors=_sensors(wanted),
         user=_user(),
         groups=_groups(),
         helper=_helper_sha256(),
@@ -46,20 +50,39 @@ def _sha256(path: str) -> str:
         return sha256(file.read()).hexdigest()
 
 
-def _runtimes() -> Dict[str, str]:
-    package = "device_agents.runtimes"
-    versions = {name: plugins.load(package, name).installed() for name in plugins.names(package)}
-    return {name: version for name, version in versions.items() if version is not None}
+def _runtimes() -> Tuple[Dict[str, str], Dict[str, str]]:
+    """Return the runtimes that are installed, each with its version, and those whose file fails, each with why."""
+    versions: Dict[str, str] = {}
+    broken: Dict[str, str] = {}
+    for name in plugins.names(_RUNTIMES):
+        try:
+            version = plugins.call(_RUNTIMES, name, "installed")
+            if version is not None:
+                versions[name] = str(version)
+        except AgentError as error:
+            broken[name] = str(error)
+    return versions, broken
 
 
-def _sensors(power: Power) -> Dict[str, str]:
-    package = "device_agents.power"
-    names = preferred(plugins.names(package))
-    return {name: plugins.load(package, name).check(_options(name, power)) for name in names}
+def _sensors(wanted: Power) -> Dict[str, str]:
+    """Return every sensor, the preferred first, with what its check says or how that fails."""
+    names = sorted(plugins.names(_SENSORS), key=lambda name: (_preference(name), name))
+    return {name: _state(name, wanted.options if name == wanted.backend else {}) for name in names}
 
 
-def _options(name: str, power: Power) -> Dict[str, Any]:
-    return power.options if name == power.backend else {}
+def _preference(name: str) -> int:
+    try:
+        return int(getattr(plugins.load(_SENSORS, name), "PREFERENCE", power.UNPREFERRED))
+    except AgentError:
+        return power.UNPREFERRED
+
+
+def _state(name: str, options: Dict[str, Any]) -> str:
+    try:
+        state = plugins.call(_SENSORS, name, "check", options)
+    except AgentError as error:
+        return str(error)
+    return state if isinstance(state, str) else "power/%s.py: check returned %.100r, expected a text" % (name, state)
 
 
 def _user() -> Optional[str]:

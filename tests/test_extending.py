@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import pty
 import re
+import termios
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import plugins
 from pipeline.data import load_data
+from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import ConfigError
+from pipeline.records import Device
 from pipeline.run.inputs import CRITERIA, STRATEGIES
 from tests.command_line import Desk
+from tests.recordings import QUICK, dense
 
 PAGES = Path(__file__).parents[1] / "docs/extending"
 
@@ -44,6 +55,82 @@ def test_a_data_source_of_ones_own_is_read_and_split(tmp_path: Path) -> None:
     data = load_data(f"{tmp_path / 'stripes.py'}:600", seed=0)
     assert (data.name, data.classes, data.shape) == ("stripes", ("vertical", "horizontal"), (1, 8, 8))
     assert sum(len(part) for part in (data.train, data.search, data.val, data.test)) == 600
+
+
+@pytest.fixture
+def meter_port() -> Iterator[str]:
+    """A serial port on which a meter prints 2.5 W, a hundred times a second."""
+    meter, port = pty.openpty()
+    settings = termios.tcgetattr(port)
+    settings[3] &= ~termios.ECHO
+    termios.tcsetattr(port, termios.TCSANOW, settings)
+    os.set_blocking(meter, False)
+    off = threading.Event()
+
+    def prints() -> None:
+        while not off.wait(0.01):
+            with contextlib.suppress(BlockingIOError):
+                os.write(meter, b"2.500\n")
+
+    thread = threading.Thread(target=prints)
+    thread.start()
+    yield os.ttyname(port)
+    off.set()
+    thread.join()
+    os.close(meter)
+    os.close(port)
+
+
+def of_ones_own(folder: Path, page: str, place: str, entry: str) -> Device:
+    """Write a page's example where it says that it belongs, and an inventory beside that; return the device."""
+    text = example(page, "python")
+    assert text.startswith(f"# {place}\n")
+    (folder / place).parent.mkdir(parents=True)
+    (folder / place).write_text(text)
+    (folder / "inventory.yaml").write_text(
+        f"version: 1\ndevices:\n  here: {{kind: local, agent: {{dir: {folder}/agent}}, {entry}}}\n"
+    )
+    return load_inventory(folder / "inventory.yaml").device("here")
+
+
+def test_a_sensor_of_ones_own_measures_on_a_real_agent(tmp_path: Path, meter_port: str) -> None:
+    power = f"power: {{backend: serial_meter, options: {{port: {meter_port}, interval_s: 0.01}}}}"
+    device = of_ones_own(tmp_path, "sensor.md", "plugins/power/serial_meter.py", power)
+    settings = replace(QUICK, block_s=0.2, min_s=0.6, max_s=2.0, idle_s=0.3)
+    with open_agent(replace(device, measure=settings)) as agent:
+        assert agent.facts.sensors["serial_meter"] == "ok"
+        power_of = agent.measure(dense(seed=0), reference=(dense(seed=1), "onnx")).power
+    assert power_of is not None
+    assert (power_of.source, power_of.scope) == ("serial_meter", "board")
+    assert power_of.mean_w.value == pytest.approx(2.5)
+
+
+def test_a_meter_that_is_not_plugged_in_is_told_with_what_to_do(tmp_path: Path) -> None:
+    power = "power: {backend: serial_meter, options: {port: /dev/nonesuch}}"
+    device = of_ones_own(tmp_path, "sensor.md", "plugins/power/serial_meter.py", power)
+    with open_agent(device) as agent:
+        assert agent.facts.sensors["serial_meter"] == "/dev/nonesuch is missing: plug the meter in"
+
+
+def test_a_runtime_of_ones_own_measures_a_candidate_on_a_real_agent(tmp_path: Path) -> None:
+    device = of_ones_own(tmp_path, "runtime.md", "plugins/runtimes/reference.py", "power: null, runtime: reference")
+    images = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
+    with open_agent(replace(device, measure=QUICK)) as agent:
+        measured = agent.measure(dense(seed=0), reference=(dense(seed=1), "onnx"))
+        answers = agent.verify(dense(seed=0), images)
+    assert measured.runtime.startswith("reference ")
+    assert measured.inferences > 0
+    assert np.allclose(answers, images @ np.random.default_rng(0).standard_normal((64, 32)), atol=1e-4)
+
+
+@pytest.mark.parametrize(("page", "device"), [("sensor.md", "pi4"), ("runtime.md", "pi4-numpy")])
+def test_the_inventory_of_a_page_names_the_page_s_file(tmp_path: Path, page: str, device: str) -> None:
+    place = tmp_path / example(page, "python").partition("\n")[0].removeprefix("# ")
+    place.parent.mkdir(parents=True)
+    place.write_text(example(page, "python"))
+    (tmp_path / "inventory.yaml").write_text(example(page, "yaml"))
+    found = load_inventory(tmp_path / "inventory.yaml").device(device)
+    assert place.stem in (found.power.backend, found.runtime)
 
 
 def test_a_kind_of_board_of_ones_own_gives_its_settings(tmp_path: Path) -> None:

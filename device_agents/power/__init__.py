@@ -16,18 +16,26 @@ volts() -> float or None    the supply voltage at the last read; may be left out
 dropped                     how many readings could not be true and were dropped; may be left out
 close()
 
+A plugin may have three names more. The host reads them from the file's text, so they are written out, not computed:
+
+PREFERENCE                  a number: which sensor to take where nobody named one and several can be read, the lowest
+                            first. Measured comes before estimated, the board's own wiring before a chip that somebody
+                            added, one that the kernel holds before one that has to be talked to
+USER_GROUPS                 Unix groups that own the sensor's device file; whoever reads it has to be in them
+SETUP                       what to run on the board where ``check`` fails: [{"when": words of what check says,
+                            "command": one line of shell, "title": what it brings, "board": how the names of the boards
+                            begin that it is for}]; the last two may be left out
+
 A sensor that cannot vouch for a value raises SensorError: a wrong number is worse than none. Where the next reading may
 well be true, it raises OddReadingError, and ``past_odd`` drops single such readings.
 """
 
 import functools
 import math
-from typing import Any, Callable, Dict, Iterable, List
+from typing import Any, Callable, Dict, Iterable
 
-PREFERENCE = ("ina3221", "tegrastats", "hwmon", "ina219", "rapl", "pmic")
-"""Which sensor to take where nobody named one and several can be read: measured before estimated, the board's own
-wiring before one that somebody added, a chip that the kernel holds before one that has to be talked to."""
-
+UNPREFERRED = 100
+"""The preference of a sensor that says none: after those that ship."""
 
 MOST_ODD = 10
 """Readings in a row that cannot be true; one more ends the sensor."""
@@ -60,16 +68,6 @@ def past_odd(read: Callable[[Any], float]) -> Callable[[Any], float]:
         raise SensorError("%s (%d readings in a row)" % (error, MOST_ODD + 1))
 
     return read_w
-
-
-def preferred(names: Iterable[str]) -> List[str]:
-    """Return the sensors in the order in which to try them: PREFERENCE, then others by name, and null last.
-
-    >>> preferred(["null", "hwmon", "mine", "pmic", "ina219"])
-    ['hwmon', 'ina219', 'pmic', 'mine', 'null']
-    """
-    rank = {name: place for place, name in enumerate(PREFERENCE)}
-    return sorted(names, key=lambda name: (name == "null", rank.get(name, len(rank)), name))
 
 
 def settings(options: Dict[str, Any], defaults: Dict[str, Any]) -> Dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional
 
 from device_agents.power import OddReadingError, SensorError, _sysfs, number, one_of, opens, past_odd, settings
 
+PREFERENCE = 30
 _DEFAULTS = {
     "root": "/sys/class/hwmon",
     "chip": None,  # its name ("ina219"), its hwmon's ("hwmon2") or its device's ("1-0040")

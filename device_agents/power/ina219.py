@@ -17,6 +17,16 @@ from typing import Any, Dict, List, Tuple
 from device_agents.power import OddReadingError, SensorError, number, one_of, past_odd, settings
 from device_agents.power._i2c import I2cBus
 
+PREFERENCE = 40
+USER_GROUPS = ["i2c"]
+SETUP = [
+    {
+        "when": "is missing",
+        "board": "Raspberry Pi",
+        "title": "the I2C bus is switched on",
+        "command": "sudo raspi-config nonint do_i2c 0",
+    }
+]
 _DEFAULTS = {"bus": 1, "address": 0x40, "shunt_ohms": 0.1, "averaging": 32, "range_v": 16}
 
 # SBOS448, table "Summary of Register Set"

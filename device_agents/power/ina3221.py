@@ -15,6 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from device_agents.power import OddReadingError, SensorError, _rails, _sysfs, number, opens, past_odd, settings
 
+PREFERENCE = 10
 _DEFAULTS = {"root": "/sys/bus/i2c/devices", "rail": None, "interval_ms": 20}
 _UNCONNECTED = "NC"
 _CHANNELS = ("1", "2", "3")

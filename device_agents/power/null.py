@@ -4,6 +4,8 @@ from typing import Any, Dict
 
 from device_agents.power import SensorError
 
+PREFERENCE = 1000  # after all others
+
 
 def check(options: Dict[str, Any]) -> str:
     """Return ok: measuring no power is always possible."""

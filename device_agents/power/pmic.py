@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from device_agents import programs
 from device_agents.power import OddReadingError, SensorError, number, opens, past_odd, settings
 
+PREFERENCE = 60
 _DEFAULTS = {"interval_ms": 100, "command": "vcgencmd"}
 GAIN, OFFSET_W = 1.1451, 0.5879
 _INPUT = "EXT5V"

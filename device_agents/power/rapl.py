@@ -11,6 +11,14 @@ from typing import Any, Dict, List, Optional
 
 from device_agents.power import OddReadingError, SensorError, _sysfs, number, opens, past_odd, settings
 
+PREFERENCE = 50
+SETUP = [
+    {
+        "when": "kernels keep it for root",
+        "title": "the processor's energy counter may be read",
+        "command": "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj  # until the next boot",
+    }
+]
 _DEFAULTS = {"root": "/sys/class/powercap", "interval_ms": 50}
 _STILL_S = 1.0  # a counter that has not moved for so long does not count
 _PERMISSION = (

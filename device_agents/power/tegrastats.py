@@ -21,6 +21,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from device_agents import programs
 from device_agents.power import OddReadingError, SensorError, _rails, number, opens, past_odd, settings
 
+PREFERENCE = 20
 _DEFAULTS = {"rail": None, "interval_ms": 20, "command": "tegrastats"}
 _PATIENCE_S = 3.0
 _MOST_RESTARTS = 1

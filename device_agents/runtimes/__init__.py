@@ -18,7 +18,15 @@ finite() -> bool                  whether one inference gives finite numbers onl
 about                             what it really runs with, to be recorded: {"precision": "fp16", ...}; may be missing
 outputs(values, shape) -> bytes   the first output for these little-endian float32 values, as such values
 
-A runtime that pip cannot install says in INSTALL where it comes from.
+A plugin may have names more. The host reads them from the file's text, so they are written out, not computed:
+
+LOADS                             "onnx" or "tflite", what its model files are; without it, what ``format:`` says
+INSTALL                           the line of shell that installs it, where that is not ``pip install`` and its name;
+                                  what follows a # is for people
+ONNX_LIMITS                       {version: (opset, IR)}: the newest ONNX that it loads from that version on; without
+                                  it, files are written for the oldest that is known
+NOT_ON                            {platform.machine(): what to do}: processors that it cannot be had for
+BUILDS                            see below
 
 A runtime that builds engines on the board has BUILDS = True and two functions more, and its ``load`` is given the path
 of an engine (see :mod:`device_agents.engines`) rather than the model's:
@@ -46,8 +54,8 @@ _CONDITIONS = ("threads", "affinity", "spinning", "build_timeout_s")
 def open_runtime(name: str) -> Tuple[Any, str]:
     """Return the runtime's module and version, its library imported; BAD_REQUEST when this board cannot use it."""
     runtime = plugins.load("device_agents.runtimes", name)
-    if runtime.installed() is None:
-        fix = getattr(runtime, "INSTALL", "pip install " + name)
+    if plugins.call("device_agents.runtimes", name, "installed") is None:
+        fix = getattr(runtime, "INSTALL", "pip install " + name).lstrip("# ")
         raise AgentError(BAD_REQUEST, "runtime %s is not installed for this python: %s" % (name, fix))
     try:
         return runtime, runtime.version()

@@ -15,6 +15,26 @@ from device_agents import distributions, onnx_operators
 from device_agents.runtimes import one_of, own
 from device_agents.runtimes._feed import all_finite, random_feed
 
+LOADS = "onnx"
+NOT_ON = {
+    "armv6l": "install the 64-bit system, or use `runtime: tflite`",
+    "armv7l": "install the 64-bit system, or use `runtime: tflite`",
+}
+# The ONNX release that each version was built with (onnxruntime.ai, Compatibility), and that release's opset and IR
+# (onnx, docs/Versioning.md). Later ones load these too; nothing that is exported needs newer.
+ONNX_LIMITS = {
+    "1.7": (13, 7),
+    "1.8": (14, 7),
+    "1.9": (15, 7),
+    "1.10": (15, 8),
+    "1.11": (16, 8),
+    "1.12": (17, 8),
+    "1.14": (18, 8),
+    "1.15": (19, 9),
+    "1.17": (20, 9),
+    "1.18": (21, 10),
+}
+
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",

@@ -26,8 +26,9 @@ from device_agents.runtimes._trt_calls import Tensor, calls, fixed
 if TYPE_CHECKING:
     from device_agents.cudart import Cuda
 
+LOADS = "onnx"
 BUILDS = True
-INSTALL = "a Jetson has it from JetPack, for the system's python3 alone (sudo apt-get install python3-libnvinfer)"
+INSTALL = "# a Jetson has it from JetPack, for the system's python3 alone (sudo apt-get install python3-libnvinfer)"
 
 _DEFAULTS = {"fp16": False, "workspace_mb": 256}
 _PACKAGES = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11")

@@ -11,6 +11,7 @@ from device_agents import distributions
 from device_agents.runtimes import own
 from device_agents.runtimes._feed import all_finite, random_feed
 
+LOADS = "tflite"
 INSTALL = "python3 -m pip install ai-edge-litert"
 _LIBRARIES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
 """Package and distribution, the newer first."""

@@ -40,6 +40,7 @@ class Hello(Answer):
     disk_free_mb: Megabytes
     runtimes: dict[Word, Word] = Field(max_length=100)
     sensors: dict[Word, Text] = Field(max_length=100)
+    broken_runtimes: dict[Word, Text] = Field(default={}, max_length=100)
     governor: Word | None = None
     clock_mhz: Megahertz | None = None
     temperature_c: Celsius | None = None

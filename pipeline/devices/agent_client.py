@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import getpass
 import hashlib
 import io
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import answers
+from pipeline.devices import agent_plugins
 from pipeline.devices.compatibility import CHANNEL_STEPS, onnx_support_of
 from pipeline.devices.connection import File, OnEvent, Opening, Record, Wire
 from pipeline.devices.recording import as_recorded, on_this_machine, read_header
@@ -38,8 +40,6 @@ QUICK_S = 60.0
 """Deadline of hello and telemetry, and what a request gets on top of its own time limit on the board."""
 
 AUTO_POWER_LEAST: Mapping[str, float] = {"block_s": 1.0, "min_s": 5.0, "max_s": 15.0}
-
-_BUILDS_ENGINES = ("tensorrt",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +95,7 @@ class Agent:
     ) -> None:
         self.device = device
         self._wire = Wire(device, on_event, record, opening)
+        _ = self.runtime  # read with what is packed: the file may change while the session lasts
         self._session_c: float | None = None
         """Temperature that measurements of this session begin near; None: not known yet."""
         self.facts = self._facts(self._wire.request(answers.Hello, QUICK_S, power=self._power_of_hello()))
@@ -115,8 +116,13 @@ class Agent:
     @property
     def onnx_support(self) -> OnnxSupport:
         """The newest ONNX that may be sent: what the inventory pins, else what the device's runtime loads."""
-        found = onnx_support_of(self.facts.runtimes.get("onnxruntime", ""))
+        found = onnx_support_of(self.facts.runtimes.get(self.device.runtime, ""), self.runtime.newest_onnx())
         return OnnxSupport(self.device.onnx_max_opset or found.opset, self.device.onnx_max_ir or found.ir)
+
+    @functools.cached_property
+    def runtime(self) -> agent_plugins.Runtime:
+        """What the file of the device's runtime says of it."""
+        return agent_plugins.runtime(self.device)
 
     @property
     def channel_step(self) -> int:
@@ -296,7 +302,7 @@ class Agent:
         return f"{hashlib.sha256(content).hexdigest()}.{extension}", content
 
     def _build_s(self, settings: MeasureSettings) -> float:
-        return settings.build_timeout_s if self.device.runtime in _BUILDS_ENGINES else 0.0
+        return settings.build_timeout_s if self.runtime.builds else 0.0
 
     def _note_temperature(self, settled: answers.Settled | None) -> None:
         """The session's temperature is the first measurement's, or a later one's that would not settle."""

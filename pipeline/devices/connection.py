@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from device_agents import protocol
 from pipeline.answers import Answer, Held, Progress, SizeLimits, Waiting
-from pipeline.devices import messages
+from pipeline.devices import agent_plugins, messages
 from pipeline.devices.messages import Failed
 from pipeline.devices.recording import Failure, Result
 from pipeline.devices.sessions import Session, Zipapp, open_session
@@ -75,7 +75,7 @@ class Wire:
         record: Record | None = None,
         opening: Opening = open_session,
     ) -> None:
-        self.zipapp = zipapp()
+        self.zipapp = zipapp(agent_plugins.packed(device.plugins))
         self.bytes_sent = 0
         """Of files, over the life of this object; the agent itself does not count."""
         self.handshake: Handshake | None = None

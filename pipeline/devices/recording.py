@@ -102,7 +102,7 @@ def header_of(
     device: Device, about: Mapping[str, Any], versions: Mapping[str, str], calibration: Calibration | None = None
 ) -> Header:
     """Return the header of a recording of ``device``."""
-    settings = replace(device, ssh=None, agent_dir=Device(name="", kind="").agent_dir)
+    settings = replace(device, ssh=None, agent_dir=Device(name="", kind="").agent_dir, plugins=None)
     if calibration is not None:
         calibration = replace(calibration, conditions=replace(calibration.conditions, address=None))
     return Header(

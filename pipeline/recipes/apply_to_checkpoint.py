@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from pipeline.config import CriterionConfig, EvaluationConfig, FineTuningConfig
 from pipeline.data import DataSet, load_data
-from pipeline.devices.compatibility import onnx_support_of
+from pipeline.devices.compatibility import OLDEST_SUPPORT
 from pipeline.errors import DataError, ModelError
 from pipeline.export.format import INPUT, open_format
 from pipeline.models import load_model
@@ -137,7 +137,7 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
         rank=_ranking(recipe, data, example) if request.rank == "criterion" else None,
     )  # fmt: skip
     on_note(f"writing {request.format}")
-    format = open_format(request.format, base, example, support=onnx_support_of(""), on_note=on_note)
+    format = open_format(request.format, base, example, support=OLDEST_SUPPORT, on_note=on_note)
     file, weights = format.file(applied.network), weights_bytes(applied.network)
     return AppliedCheckpoint(
         recipe=applied.recipe,

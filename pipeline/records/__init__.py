@@ -1,11 +1,13 @@
 """The data that travels between the parts: frozen, typed, no I/O, no torch; units end the names."""
 
 from pipeline.records.device import (
+    DEFAULT_RUNTIME,
     REPLAY,
     Device,
     DeviceFacts,
     LockSettings,
     MeasureSettings,
+    ModelFormat,
     OnnxSupport,
     PowerSettings,
     SshAddress,
@@ -29,6 +31,7 @@ from pipeline.records.result import (
 )
 
 __all__ = [
+    "DEFAULT_RUNTIME",
     "FULL",
     "LEVELS",
     "REPLAY",
@@ -45,6 +48,7 @@ __all__ = [
     "LockSettings",
     "MeasureSettings",
     "Measurement",
+    "ModelFormat",
     "OnnxSupport",
     "Positive",
     "PositiveOnceFloat",

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field
 
+ModelFormat = Literal["onnx", "tflite"]
+"""What a runtime's model files are."""
+DEFAULT_RUNTIME = "onnxruntime"
 REPLAY = "replay"
 """The kind of every device that is played back, whatever its profile is called."""
 
@@ -92,10 +95,10 @@ class Device:
     """None: the agent runs as a child process on this machine."""
     agent_dir: str = "~/.cache/pipeline-agent"
     python: str = "auto"
-    runtime: str = "onnxruntime"
+    runtime: str = DEFAULT_RUNTIME
     runtime_options: Mapping[str, Any] = field(default_factory=dict)
     """The runtime's own: fp16, workspace_mb, ..."""
-    format: Literal["onnx", "tflite"] = "onnx"
+    format: ModelFormat = "onnx"
     """Of the candidates; what the runtime loads."""
     modes: Mapping[str, Any] = field(default_factory=dict)
     """Power modes, set while a run holds the board and restored after it: governor, nvpmodel, jetson_clocks."""
@@ -117,6 +120,8 @@ class Device:
         default_factory=dict
     )
     """What to do on a board of this kind when a check fails: the check's name → a command or a sentence."""
+    plugins: str | None = None
+    """Folder of the user's own sensors and runtimes, which the agent has beside those that ship."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +143,8 @@ class DeviceFacts:
     """Importable runtimes: name → version."""
     sensors: Mapping[str, str]
     """Power back ends: name → ``ok`` or why not."""
+    broken_runtimes: Mapping[str, str] = field(default_factory=dict)
+    """Runtimes whose file fails on the board, each with why."""
     governor: str | None = None
     clock_mhz: float | None = None
     temperature_c: float | None = None

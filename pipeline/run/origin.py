@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,17 @@ if TYPE_CHECKING:  # torch takes seconds to import, and what has changed is repo
     from pipeline.config import RunConfig
 
 
-def remember_origin(store: Store, config: RunConfig) -> None:
-    """Store what the run has read, unless it was stored when the run began."""
+def remember_origin(store: Store, config: RunConfig, plugins: Iterable[Path] = ()) -> None:
+    """Store what the run has read, unless it was stored when the run began.
+
+    Args:
+        plugins: the user's own files that measure on the device.
+    """
     from pipeline.user_code import code_of
 
     if store.get(CODE) is None:
-        store.set(CODE, code_of(_user_code(config)))
+        own = {str(path): digest for path in plugins if (digest := _sha256(path)) is not None}
+        store.set(CODE, {**code_of(_user_code(config)), **own})
     if store.get(WEIGHTS_FILE) is None and config.weights is not None and store.get(BASE_WEIGHTS) is None:
         path = config.weights.absolute()
         digests = {str(path): _sha256(path)}

@@ -12,6 +12,7 @@ from torch import fx
 from pipeline.config import RunConfig
 from pipeline.data import Splits
 from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.agent_plugins import used_by
 from pipeline.devices.connection import Record
 from pipeline.evaluation.candidate_builder import accuracy_as_deployed
 from pipeline.events import DeviceTelemetry, Listener, Note, Stage, Waiting
@@ -84,7 +85,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     with _timed(store):
         context.stop_if_requested()
         store_provenance(context)
-        remember_origin(store, context.config)
+        remember_origin(store, context.config, used_by(context.agent.device, context.agent.power_backend))
         store_splits(store, context.data)
         _note_modes(context)
         base = make_base(context, inputs.model)

@@ -1,12 +1,25 @@
+from pathlib import Path
+
 import pytest
 
-from device_agents import plugins
+import device_agents
+from device_agents import hello, plugins
+from device_agents.arguments import Power
 from device_agents.errors import AgentError
 
 
-def test_the_folder_is_the_registry():
-    assert plugins.names("device_agents.power") == ["hwmon", "ina219", "ina3221", "null", "pmic", "rapl", "tegrastats"]
-    assert {"null", "null_engine", "onnxruntime", "tensorrt"} <= set(plugins.names("device_agents.runtimes"))
+@pytest.mark.parametrize("kind", ["power", "runtimes"])
+def test_the_folder_is_the_registry(kind):
+    files = (Path(device_agents.__file__).parent / kind).glob("*.py")
+    assert plugins.names(f"device_agents.{kind}") == sorted(file.stem for file in files if file.stem[0] != "_")
+
+
+def test_the_sensors_are_told_the_preferred_first_and_null_last():
+    names = list(hello._sensors(Power()))
+    preferences = [plugins.load("device_agents.power", name).PREFERENCE for name in names]
+
+    assert preferences == sorted(set(preferences))
+    assert names[-1] == "null"
 
 
 def test_a_file_that_begins_with_an_underscore_is_no_plugin():
@@ -14,7 +27,7 @@ def test_a_file_that_begins_with_an_underscore_is_no_plugin():
 
 
 def test_an_unknown_plugin_is_refused_with_those_that_there_are():
-    with pytest.raises(AgentError, match=r"unknown runtimes plugin 'openvino'; this agent has: null, .*onnxruntime"):
+    with pytest.raises(AgentError, match=r"unknown runtimes plugin 'openvino'; this agent has: .*onnxruntime"):
         plugins.load("device_agents.runtimes", "openvino")
 
 

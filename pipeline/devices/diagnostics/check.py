@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pipeline.devices import agent_plugins
 from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.agent_plugins import Setup
 from pipeline.errors import (
     AuthenticationError,
     DeviceError,
@@ -16,7 +18,7 @@ from pipeline.errors import (
     PythonMissingError,
     UnreachableError,
 )
-from pipeline.records import Device
+from pipeline.records import DEFAULT_RUNTIME, Device
 
 LEAST_DISK_MB = 200.0
 LEAST_MEMORY_MB = 400.0
@@ -30,9 +32,6 @@ _POSIX_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 """POSIX.1-2017, 3.437, in Linux' length, less those that begin with a digit, which tools take for a number."""
 _SUDOERS_WORD = re.compile(r"[A-Z][A-Z0-9_]*|Defaults|(User|Runas|Host|Cmnd|Cmd)_Alias")
 """sudoers(5): an alias or a keyword."""
-
-_SENSOR_GROUPS = {"ina219": "i2c"}
-"""Unix groups that own a sensor's device file on Debian and its kin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +81,17 @@ def findings_with_agent(agent: Agent) -> list[Finding]:
 
 def missing_groups(agent: Agent) -> list[str]:
     """Return the Unix groups that board and sensor need and the user is not in; root needs none."""
-    sensor = _SENSOR_GROUPS.get(agent.power_backend)
-    needed = [*agent.device.user_groups, *([sensor] if sensor else [])]
-    return [] if agent.facts.user == "root" else [g for g in needed if g not in agent.facts.groups]
+    needed = [*agent.device.user_groups, *agent_plugins.sensor(agent.device, agent.power_backend).user_groups]
+    return [] if agent.facts.user == "root" else [g for g in dict.fromkeys(needed) if g not in agent.facts.groups]
+
+
+def sensor_setup(agent: Agent, name: str) -> Setup | None:
+    """Return what the sensor's file says to run on this board where its check fails as it does here; None: nothing."""
+    state, board = agent.facts.sensors.get(name, ""), agent.facts.board
+    if state == "ok":
+        return None
+    steps = agent_plugins.sensor(agent.device, name).setup
+    return next((step for step in steps if step.when in state and board.startswith(step.board)), None)
 
 
 def login_name(agent: Agent) -> str:
@@ -111,9 +118,12 @@ def login_name(agent: Agent) -> str:
 
 
 def runtime_fix(device: Device) -> str:
-    """Return the command that installs the device's runtime on its kind of board; nothing where none is known."""
-    usual = device.fixes.get("runtime", "") if device.runtime == "onnxruntime" else ""
-    return device.fixes.get(f"runtime {device.runtime}", usual)
+    """Return the command that installs the device's runtime; nothing where none is known.
+
+    What the kind of board says counts more than what the runtime's file says.
+    """
+    usual = device.fixes.get("runtime") if device.runtime == DEFAULT_RUNTIME else None
+    return device.fixes.get(f"runtime {device.runtime}") or usual or agent_plugins.runtime(device).install or ""
 
 
 def _connection_failed(device: Device, error: DeviceError) -> Iterator[Finding]:
@@ -166,19 +176,31 @@ def _runtime(agent: Agent) -> Finding:
         support = agent.onnx_support
         loads = f"ONNX opset <= {support.opset}, IR <= {support.ir}" if agent.device.format == "onnx" else "TFLite"
         return Finding("runtime", True, f"{wanted} {there[wanted]}: {loads}")
+    if wanted in agent.facts.broken_runtimes:
+        return Finding("runtime", False, agent.facts.broken_runtimes[wanted], _change("runtimes", wanted))
     found = ", ".join(sorted(there)) or "none"
-    fix = runtime_fix(agent.device) or _fix(agent.device, "runtime")
+    fix = runtime_fix(agent.device) or _fix(agent.device, f"runtime {wanted}")
     return Finding("runtime", False, f"{wanted} is not installed there; found: {found}", fix)
 
 
 def _sensor(agent: Agent) -> Finding:
     name = agent.power_backend
     if name == "null":
-        asked = agent.device.power.backend == "auto"
-        why = f"none can be read (rapl: {agent.facts.sensors.get('rapl')})" if asked else "none, as configured"
+        why = _why_none(agent) if agent.device.power.backend == "auto" else "none, as configured"
         return Finding("sensor", True, f"{why}; power is not measured")
     state = agent.facts.sensors.get(name, f"the agent has no sensor {name!r}")
-    return Finding("sensor", state == "ok", f"{name}: {state}", "" if state == "ok" else _fix(agent.device, "sensor"))
+    if state == "ok":
+        return Finding("sensor", True, f"{name}: ok")
+    step = sensor_setup(agent, name)
+    fix = step.command if step else _fix(agent.device, "sensor")
+    return Finding("sensor", False, f"{name}: {state}", _change("power", name) if f"{name}.py" in state else fix)
+
+
+def _why_none(agent: Agent) -> str:
+    """Return which sensors cannot be read: where one could be set up, that one and what it lacks."""
+    others = {name: state for name, state in agent.facts.sensors.items() if name != "null"}
+    near = [f"{name}: {state}" for name, state in others.items() if sensor_setup(agent, name)]
+    return f"none can be read ({near[0] if near else ', '.join(others)})"
 
 
 def _permissions(agent: Agent) -> Finding:
@@ -204,6 +226,10 @@ def _holder(agent: Agent) -> Finding:
     if holder is None:
         return Finding("holder", True, "not in use")
     return Finding("holder", True, f"held by {holder}", "a run waits for it: see `lock: wait_s`", warning=True)
+
+
+def _change(kind: agent_plugins.Kind, name: str) -> str:
+    return f"change {agent_plugins.FOLDER}/{kind}/{name}.py beside the inventory, or name another in it"
 
 
 def _fix(device: Device, step: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.answers import Metered
+from pipeline.devices import agent_plugins
 from pipeline.devices.agent_client import Agent, Telemetry, open_agent, telemetry_of
 from pipeline.devices.compatibility import onnx_support_of
 from pipeline.devices.connection import OnEvent
@@ -157,23 +158,24 @@ def _system(seen: Observation) -> Iterator[Finding]:
     facts, device = seen.facts, seen.device
     known = (facts.system, f"kernel {facts.kernel}", facts.libc, facts.l4t and f"L4T {facts.l4t}", facts.machine)
     detail = ", ".join(part for part in known if part)
-    if facts.machine in ("armv7l", "armv6l") and device.runtime == "onnxruntime":
-        fix = "install the 64-bit system, or use `runtime: tflite`"
-        yield Finding("system", False, f"{detail}: there is no onnxruntime wheel for a 32-bit system", fix)
+    fix = agent_plugins.runtime(device).not_on.get(facts.machine)
+    if fix is not None:
+        yield Finding("system", False, f"{detail}: {device.runtime} cannot be had for it", fix)
     else:
         yield Finding("system", True, detail)
 
 
 def _onnx_support(seen: Observation) -> Iterator[Finding]:
     """What the inventory promises of the runtime, against what its version loads."""
-    version = seen.facts.runtimes.get("onnxruntime")
-    if seen.device.runtime != "onnxruntime" or version is None:
+    device = seen.device
+    version, newest = seen.facts.runtimes.get(device.runtime), agent_plugins.runtime(device).newest_onnx()
+    if version is None or not newest:
         return
-    loads, device = onnx_support_of(version), seen.device
+    loads = onnx_support_of(version, newest)
     opset, ir = device.onnx_max_opset or loads.opset, device.onnx_max_ir or loads.ir
     if opset > loads.opset or ir > loads.ir:
         allowed, loaded = f"opset {opset}, IR {ir}", f"opset {loads.opset}, IR {loads.ir}"
-        detail = f"the inventory allows ONNX {allowed}; onnxruntime {version} there loads {loaded}"
+        detail = f"the inventory allows ONNX {allowed}; {device.runtime} {version} there loads {loaded}"
         fix = f"`onnx: {{max_opset: {loads.opset}, max_ir: {loads.ir}}}`, or leave it out"
         yield Finding("format", False, detail, fix)
 

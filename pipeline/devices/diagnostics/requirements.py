@@ -16,7 +16,7 @@ from functools import cache
 from importlib import resources
 
 from pipeline.devices.agent_client import Agent
-from pipeline.devices.diagnostics.check import login_name, missing_groups, runtime_fix
+from pipeline.devices.diagnostics.check import login_name, missing_groups, runtime_fix, sensor_setup
 from pipeline.errors import DeviceError, PythonMissingError
 from pipeline.printable import printable, printable_lines
 from pipeline.records import Device
@@ -120,20 +120,16 @@ def _groups(agent: Agent) -> list[Fix]:
 
 
 def _sensor(agent: Agent) -> list[Fix]:
-    state = agent.facts.sensors.get(agent.power_backend, "")
-    if agent.power_backend == "null" or state == "ok":
+    """What the sensor's own file says; no command wires a board: of that, `devices doctor` says what is wrong."""
+    step = sensor_setup(agent, agent.power_backend)
+    if step is None or not _is_command(step.command):
         return []
-    if agent.power_backend == "ina219" and "is missing" in state and agent.facts.board.startswith("Raspberry Pi"):
-        return [Fix("the I2C bus is switched on", ("sudo raspi-config nonint do_i2c 0",))]
-    command = agent.device.fixes.get("sensor", "")
-    if agent.power_backend == "rapl" and "cannot read" in state and _is_command(command):
-        return [Fix("the processor's energy counter may be read", (command,))]
-    return []  # wiring, addresses, another driver: `devices doctor` says what; no command wires a board
+    return [Fix(step.title or f"the sensor {agent.power_backend} can be read", (step.command,))]
 
 
 def _runtime(agent: Agent) -> list[Fix]:
-    command = runtime_fix(agent.device)
-    if agent.device.runtime in agent.facts.runtimes or not _is_command(command):
+    command, facts = runtime_fix(agent.device), agent.facts
+    if agent.device.runtime in {*facts.runtimes, *facts.broken_runtimes} or not _is_command(command):
         return []
     return [Fix(f"the runtime {agent.device.runtime} is installed", (command,))]
 
@@ -168,7 +164,7 @@ def _helper(agent: Agent) -> list[Fix]:
 
 
 def _is_command(text: str) -> bool:
-    """Whether a profile's fix can be run: one that only advises is a comment or no shell line at all."""
+    """Whether a fix can be run: one that only advises is a comment or no shell line at all."""
     return bool(text) and not text.lstrip().startswith("#")
 
 

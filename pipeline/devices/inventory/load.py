@@ -14,16 +14,17 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import platformdirs
 
 from pipeline import yaml_files
+from pipeline.devices import agent_plugins
 from pipeline.devices.inventory import ssh_config
 from pipeline.devices.inventory.schema import InventoryFile, Profile
 from pipeline.errors import InventoryError, nearest
-from pipeline.records import Device, LockSettings, MeasureSettings, PowerSettings
-from pipeline.regular_file import exists, home_expanded
+from pipeline.records import DEFAULT_RUNTIME, Device, LockSettings, MeasureSettings, ModelFormat, PowerSettings
+from pipeline.regular_file import exists, home_expanded, is_folder
 from pipeline.setting_keys import Where
 from pipeline.yaml_files import Document
 
@@ -36,8 +37,6 @@ Power samples of one board are autocorrelated (lag-1 correlation about 0.9 on a 
 so only windows of two seconds and more are near enough to independent; MLPerf Tiny asks for runs of 10 s.
 """
 
-_RUNTIMES = ("onnxruntime", "tensorrt", "tflite")
-"""Those that ship; what another one loads, its own profile says."""
 _SECRETS = ("password", "passwd", "passphrase", "secret", "token")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -170,6 +169,9 @@ class _Builder:
         self._folder = folder
         self._kinds = kinds(folder)
         self._profiles: dict[str, Profile] = {}
+        own = folder / agent_plugins.FOLDER
+        self._plugins = str(own) if document is not None and is_folder(own) else None
+        self._known = {kind: agent_plugins.names(kind, self._plugins) for kind in agent_plugins.KINDS}
         self._check_groups()
 
     def names(self) -> list[str]:
@@ -211,6 +213,8 @@ class _Builder:
 
     def _record(self, name: str, kind: str, profile: Profile, settings: Mapping[str, Any]) -> Device:
         power = _power(settings.get("power", {}))
+        if power.backend != "auto":
+            self._require_plugin(name, "power", power.backend, "power")
         agent = settings.get("agent", {})
         pins = settings.get("onnx", {})
         plain = ("runtime", "runtime_options", "channel_step", "max_upload_mb")
@@ -229,18 +233,29 @@ class _Builder:
             tags=tuple(settings["tags"]),
             user_groups=tuple(profile.user_groups),
             fixes=dict(profile.fixes),
+            plugins=self._plugins,
             **{f"agent_{k}" if k == "dir" else k: v for k, v in agent.items()},
             **{k: settings[k] for k in plain if k in settings},
         )
 
-    def _format(self, name: str, settings: Mapping[str, Any]) -> Literal["onnx", "tflite"]:
-        runtime = settings.get("runtime", "onnxruntime")
-        loads: Literal["onnx", "tflite"] = "tflite" if runtime == "tflite" else "onnx"
-        if settings.get("format") not in (None, loads) and runtime in _RUNTIMES:
+    def _format(self, name: str, settings: Mapping[str, Any]) -> ModelFormat:
+        """Return what the runtime loads; of one that does not care, what is written."""
+        runtime, written = settings.get("runtime", DEFAULT_RUNTIME), settings.get("format")
+        self._require_plugin(name, "runtimes", runtime, "runtime")
+        loads = agent_plugins.runtime_named(runtime, self._plugins).loads
+        if loads is not None and written not in (None, loads):
             raise self._mistake(
-                name, f"runtime {runtime} loads {loads} files, not {settings['format']}; leave format out", "format"
+                name, f"runtime {runtime} loads {loads} files, not {written}; leave format out", "format"
             )
-        return settings.get("format") or loads
+        return loads or written or "onnx"
+
+    def _require_plugin(self, name: str, kind: agent_plugins.Kind, wanted: str, key: str) -> None:
+        """Refuse a sensor or a runtime that the agent does not have."""
+        known, thing = self._known[kind], {"power": "sensor", "runtimes": "runtime"}[kind]
+        if wanted not in known:
+            own = f"one of your own is a file {self._folder / agent_plugins.FOLDER / kind / wanted}.py"
+            problem = f"there is no {thing} {wanted!r}{nearest(wanted, known)}; known: {', '.join(known)}; {own}"
+            raise self._mistake(name, problem, key)
 
     def _recording(self, name: str, profile: Profile, settings: Mapping[str, Any]) -> str | None:
         """Return the recording's path, seen from the inventory's folder."""

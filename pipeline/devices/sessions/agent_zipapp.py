@@ -42,11 +42,15 @@ class Zipapp:
         return [*program, f"{folder}/{self.name}", "--dir", folder]
 
 
-@lru_cache(maxsize=1)
-def zipapp() -> Zipapp:
-    """Pack ``device_agents`` into one file that any Python 3.6 runs; the same sources give the same bytes."""
+@lru_cache(maxsize=8)
+def zipapp(plugins: tuple[tuple[str, bytes], ...] = ()) -> Zipapp:
+    """Pack ``device_agents`` into one file that any Python 3.6 runs; the same sources give the same bytes.
+
+    Args:
+        plugins: the user's own, as they are to stand in the package; see :mod:`pipeline.devices.agent_plugins`.
+    """
     package = resources.files("device_agents")
-    files = {"__main__.py": _MAIN}
+    files = {"__main__.py": _MAIN, **{f"device_agents/{name}": content for name, content in plugins}}
     _collect(package, "device_agents", files)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,7 +1,6 @@
 import pytest
 
-from device_agents.plugins import names
-from device_agents.power import PREFERENCE, SensorError, _rails
+from device_agents.power import SensorError, _rails
 
 
 def test_a_part_above_the_total_is_refused_unless_the_rail_was_named():
@@ -17,7 +16,3 @@ def test_a_board_with_unknown_rails_wants_the_rail_named():
         _rails.total_w({"VDD_NEW": 1})
     with pytest.raises(SensorError, match="shows no rail VDD_IN; it shows VDD_NEW"):
         _rails.total_w({"VDD_NEW": 1}, "VDD_IN")
-
-
-def test_every_sensor_but_null_has_a_place_in_the_order_of_preference():
-    assert set(PREFERENCE) == set(names("device_agents.power")) - {"null"}

@@ -31,7 +31,9 @@ def lacking(tmp_path: Path) -> Desk:
     desk = Desk(tmp_path / "desk")
     desk.write("inventory.yaml", "version: 1\ndevices:\n  bare: {kind: bare, agent: {dir: agent}}\n")
     (desk.folder / "profiles").mkdir()
+    (desk.folder / "plugins/runtimes").mkdir(parents=True)
     desk.write("profiles/bare.yaml", KIND.replace("FOLDER", str(desk.folder)))
+    desk.write("plugins/runtimes/other.py", "def installed(): ...\ndef version(): ...\ndef load(*_): ...\n")
     return desk
 
 

@@ -26,6 +26,7 @@ from tests.recordings import dense
 BOARD = Device(
     name="pi", kind="raspberry-pi-4", ssh=SshAddress(host="192.0.2.7", user="somebody"), agent_dir="/srv/secret",
     channel_step=8, measure=MeasureSettings(min_s=2.0), tags=("lab",),
+    plugins="/home/ann/plugins",
 )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_where_the_board_is_and_how_to_log_in_is_not_in_it(tmp_path: Path) -> No
     recorder.close()
     text = gzip.decompress(path.read_bytes()).decode()
     assert "applied" in text
-    for secret in ("192.0.2.7", "somebody", "/srv/secret"):
+    for secret in ("192.0.2.7", "somebody", "/srv/secret", "/home/ann"):
         assert secret not in text
 
 

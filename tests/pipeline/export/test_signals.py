@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.devices.compatibility import onnx_support_of
+from pipeline.devices.compatibility import OLDEST_SUPPORT
 from pipeline.export.format import open_format
 from pipeline.export.verify_outputs import difference
 from pipeline.pruning.search_space import search_space
@@ -104,7 +104,7 @@ def test_half_of_every_group_can_be_cut_and_the_file_answers_as_the_network(name
     space = search_space(network, signals, step=2)
     assert space.groups
     assert set(space.refused) == {"fc"}
-    format = open_format("onnx", network, signals, support=onnx_support_of(""))
+    format = open_format("onnx", network, signals, support=OLDEST_SUPPORT)
     levels = tuple(max(level for level in group.levels if level <= 50) for group in space.groups)
     pruned = prune(network, space, levels, in_order(space), signals)
     assert difference(pruned, signals, format.answers(format.file(pruned), signals.numpy())) < EQUAL

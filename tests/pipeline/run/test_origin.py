@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import RunConfig
+from pipeline.devices.agent_plugins import used_by
 from pipeline.errors import UserError
 from pipeline.models.user_factory import build
+from pipeline.records import Device, PowerSettings
 from pipeline.run.origin import remember_origin, require_same_origin
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS, CODE, WEIGHTS_FILE
@@ -86,6 +88,21 @@ def test_what_a_run_began_with_is_kept_when_it_is_resumed(store: Store, own: Pat
     (own / "net.py").write_text("changed = True\n")
     remember_origin(store, RunConfig(model=f"{own}/net.py:Net", weights=own / "net.pt"))
     assert (store.get(CODE), store.get(WEIGHTS_FILE)) == before
+
+
+def test_a_sensor_or_a_runtime_of_ones_own_is_part_of_the_run(tmp_path: Path) -> None:
+    texts = {"power/meter.py": "check = open = None", "power/other.py": "check = open = None", "power/_shared.py": ""}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    device = Device(name="pi", kind="linux", power=PowerSettings(backend="meter"), plugins=str(tmp_path))
+    with Store.create(tmp_path / "runs", label="own") as made:
+        remember_origin(made, RunConfig(), used_by(device, "meter"))
+        (tmp_path / "power/other.py").write_text("check = open = 1\n")
+        require_same_origin(made)
+        (tmp_path / "power/_shared.py").write_text("SHUNT_OHMS = 0.1\n")
+        with pytest.raises(UserError, match=r"power/_shared.py, which has changed"):
+            require_same_origin(made)
 
 
 def test_a_run_of_an_older_version_which_stored_none_goes_on(tmp_path: Path) -> None:

@@ -21,6 +21,14 @@ def by_name(device: Device) -> dict[str, check.Finding]:
 
 
 @pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder of plugins of one's own."""
+    for kind in ("power", "runtimes"):
+        (tmp_path / "plugins" / kind).mkdir(parents=True)
+    return tmp_path / "plugins"
+
+
+@pytest.fixture
 def local(tmp_path: Path) -> Device:
     return Device(name="here", kind="local", agent_dir=str(tmp_path), runtime="null")
 
@@ -44,6 +52,34 @@ def test_a_sensor_that_cannot_be_read_is_told_with_its_reason(local: Device) -> 
     assert found["sensor"].ok is False
     assert "ina219" in found["sensor"].detail
     assert found["sensor"].fix == "wire it"
+
+
+def test_a_runtime_of_ones_own_is_told_with_its_own_install_command(local: Device, own: Path) -> None:
+    text = "INSTALL = 'pip install mine'\ndef installed(): return None\ndef version(): ...\ndef load(*_): ...\n"
+    (own / "runtimes/mine.py").write_text(text)
+    found = by_name(replace(local, runtime="mine", plugins=str(own)))["runtime"]
+    assert (found.ok, found.fix) == (False, "pip install mine")
+
+
+def test_a_plugin_that_the_board_cannot_import_is_told_with_its_file(local: Device, own: Path) -> None:
+    (own / "power/mine.py").write_text("import nonesuch\ndef check(o): ...\ndef open(o): ...\n")
+    (own / "runtimes/mine.py").write_text(
+        "import nonesuch\ndef installed(): ...\ndef version(): ...\ndef load(*_): ...\n"
+    )
+    found = by_name(replace(local, runtime="mine", power=PowerSettings(backend="mine"), plugins=str(own)))
+    for step, file in (("sensor", "power/mine.py"), ("runtime", "runtimes/mine.py")):
+        assert found[step].ok is False
+        assert f"{file} cannot be imported by this board's Python" in found[step].detail
+        assert "No module named 'nonesuch'" in found[step].detail
+        assert found[step].fix == f"change plugins/{file} beside the inventory, or name another in it"
+
+
+def test_where_no_sensor_can_be_read_the_one_that_could_be_set_up_is_told(local: Device) -> None:
+    with open_agent(replace(local, power=PowerSettings(backend="auto"))) as agent:
+        for state, said in (("kernels keep it for root", "rapl: kernels keep it"), ("no RAPL", "(ina219, rapl)")):
+            agent.facts = replace(agent.facts, sensors={"ina219": "no chip", "rapl": state, "null": "ok"})
+            (found,) = (f for f in check.findings_with_agent(agent) if f.name == "sensor")
+            assert (found.ok, said in found.detail) == (True, True)
 
 
 def test_an_unknown_sensor_is_told(local: Device) -> None:

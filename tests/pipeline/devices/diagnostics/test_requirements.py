@@ -59,10 +59,10 @@ def test_i2c_is_switched_on_where_the_bus_is_missing() -> None:
 
 
 def test_a_pc_s_energy_counter_is_opened_only_where_it_is_closed() -> None:
-    pc = Device(name="pc", kind="local", power=PowerSettings(backend="rapl"), fixes={"sensor": "sudo chmod a+r it"})
+    pc = Device(name="pc", kind="local", power=PowerSettings(backend="rapl"), fixes={"sensor": "# buy one"})
     closed, absent = ({"rapl": state} for state in ("cannot read /sys/it: kernels keep it for root", "no package zone"))
 
-    assert "\nsudo chmod a+r it\n" in as_text(pc, replace(FACTS, sensors=closed))
+    assert "\nsudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in as_text(pc, replace(FACTS, sensors=closed))
     assert as_text(pc, replace(FACTS, sensors=absent)) == ""
 
 
@@ -71,7 +71,44 @@ def test_a_missing_runtime_is_installed_by_the_profile_s_command_unless_that_is_
 
     assert "\npip install onnxruntime\n" in as_text(facts=without)
     assert as_text(replace(PI, fixes={"runtime": "# none for this python"}), without) == ""
-    assert as_text(replace(PI, runtime="tflite"), without) == ""
+
+
+def test_a_runtime_that_the_profile_does_not_know_is_installed_by_its_own_command() -> None:
+    without = replace(FACTS, runtimes={})
+
+    assert "\npython3 -m pip install ai-edge-litert\n" in as_text(replace(PI, runtime="tflite"), without)
+    assert as_text(replace(PI, runtime="tensorrt"), without) == "", "which no command brings"
+
+
+OWN_SENSOR = """
+USER_GROUPS = ["dialout", "video"]
+SETUP = [
+    {"when": "asleep", "command": "wake --other", "board": "Jetson"},
+    {"when": "asleep", "command": "sudo wake-meter", "title": "the meter is awake"},
+]
+def check(options): ...
+def open(options): ...
+"""
+
+
+def test_a_sensor_of_ones_own_brings_its_groups_and_its_setup(tmp_path: Path) -> None:
+    (tmp_path / "power").mkdir()
+    (tmp_path / "power/mine.py").write_text(OWN_SENSOR)
+    device = replace(PI, power=PowerSettings(backend="mine"), plugins=str(tmp_path))
+
+    text = as_text(device, replace(FACTS, sensors={"mine": "the meter is asleep"}))
+
+    assert "sudo usermod -aG dialout ann\n" in text
+    assert text.endswith("# 2. the meter is awake\nsudo wake-meter\n")
+    assert "wake-meter" not in as_text(device, replace(FACTS, sensors={"mine": "ok"}))
+
+
+def test_what_a_board_says_of_its_sensor_is_never_a_command() -> None:
+    said = {"ina219": "/dev/i2c-1 is missing; reboot", "evil": "is missing: reboot"}
+    facts = replace(FACTS, sensors=said, groups=("video", "i2c"))
+
+    for backend in said:
+        assert "reboot" not in as_text(replace(PI, power=PowerSettings(backend=backend)), facts)
 
 
 def test_the_helper_comes_only_where_modes_are_wanted_by_somebody_who_is_not_root() -> None:

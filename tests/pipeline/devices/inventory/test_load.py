@@ -127,7 +127,59 @@ def test_an_i2c_address_is_read_however_it_is_spelled(address: str) -> None:
     assert device.power.options["address"] == 0x40
 
 
-def test_a_sensor_of_your_own_gets_its_options_unchecked() -> None:
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A sensor and a runtime of one's own, ``mine``, beside the inventory."""
+    for kind in ("power", "runtimes"):
+        (tmp_path / "plugins" / kind).mkdir(parents=True)
+    (tmp_path / "plugins/power/mine.py").write_text("def check(options): ...\ndef open(options): ...\n")
+    text = "LOADS = 'tflite'\ndef installed(): ...\ndef version(): ...\ndef load(path, options, seed): ...\n"
+    (tmp_path / "plugins/runtimes/mine.py").write_text(text)
+    return tmp_path / "plugins"
+
+
+def test_candidates_are_written_as_the_file_of_the_runtime_says(own: Path) -> None:
+    assert written("devices: {p: {host: h, runtime: mine}}").device("p").format == "tflite"
+    assert written("devices: {p: {host: h, runtime: tflite}}").device("p").format == "tflite"
+    message = complaint("devices:\n  p:\n    host: h\n    runtime: mine\n    format: onnx")
+    assert message.endswith(":5: devices.p.format: runtime mine loads tflite files, not onnx; leave format out")
+
+
+def test_a_runtime_that_does_not_say_what_it_loads_gets_what_the_inventory_says(own: Path) -> None:
+    (own / "runtimes/mine.py").write_text("def installed(): ...\ndef version(): ...\ndef load(*_): ...\n")
+    formats = [
+        written(f"devices: {{p: {{host: h, runtime: mine{more}}}}}").device("p").format
+        for more in ("", ", format: tflite")
+    ]
+    assert formats == ["onnx", "tflite"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (
+            "runtime: onnxruntme",
+            "2: devices.p.runtime: there is no runtime 'onnxruntme' (did you mean 'onnxruntime'?); known: ",
+        ),
+        (
+            "power: ina291",
+            "2: devices.p.power: there is no sensor 'ina291' (did you mean 'ina219'?); known: ",
+        ),
+        ("runtime: fast", "one of your own is a file plugins/runtimes/fast.py"),
+        ("power: {backend: my-meter}", "one of your own is a file plugins/power/my-meter.py"),
+    ],
+)
+def test_a_sensor_or_runtime_that_no_agent_has_is_refused_with_the_nearest(entry: str, said: str) -> None:
+    assert said in complaint(f"devices:\n  p: {{host: h, {entry}}}\n")
+
+
+def test_without_an_inventory_no_code_of_the_folder_is_packed(own: Path) -> None:
+    (own / "power/broken.py").write_text("def check(:\n")
+    assert load_inventory(None).device("local").plugins is None
+    assert complaint("devices: {p: {host: h}}").startswith("plugins/power/broken.py:1: not Python: ")
+
+
+def test_a_sensor_of_your_own_gets_its_options_unchecked(own: Path) -> None:
     device = written("devices: {p: {host: h, power: {backend: mine, options: {pin: 4}}}}").device("p")
     assert device.power.options == {"pin": 4}
 
