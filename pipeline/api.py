@@ -11,6 +11,7 @@ network = pipeline.load_pruned("my-model", MyNet())
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,14 @@ from pipeline.config import load_config
 from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import Inventory, load_inventory
 from pipeline.devices.recording import Recorder, as_recorded, header_of
-from pipeline.errors import ModelError, OutputError, PipelineError, UserError
+from pipeline.errors import ModelError, OutputError
 from pipeline.evaluation.device_bench import WHOLE, longer, part_of
 from pipeline.events import Listener, unheard
 from pipeline.export.format import FORMATS, require_usable
 from pipeline.measurement.combining import combined
 from pipeline.records import Device, Measurement
+from pipeline.run.lifecycle import see_through
 from pipeline.store import Store
-from pipeline.store.facts import FAILURE
 from pipeline.store.new_run import create_run, require_writable
 
 if TYPE_CHECKING:
@@ -99,28 +100,20 @@ def prune(
         UserError: something brought does not fit, or no candidate meets the target.
         DeviceError: the device cannot be used.
     """
-    from pipeline.run.runner import execute, prepared  # torch takes seconds to import
-
     target = settings.get("target")
     asked = {**settings, **({"target": (target,)} if isinstance(target, str) else {})}
     chosen = load_config(config, asked)
     board = load_inventory(inventory, partial=True).device(device)
     require_writable(runs)
-    with prepared(chosen, board, listen=listen) as ready, create_run(runs, chosen, board, inventory) as store:
-        try:
-            execute(ready, store, listen=listen, stopping=stopping)
-        except PipelineError as error:
-            note_failure(store, error)
-            raise
-        name = store.id
+    with ExitStack() as stack:
+        name = see_through(
+            chosen,
+            board,
+            lambda: stack.enter_context(create_run(runs, chosen, board, inventory)),
+            listen=listen,
+            stopping=stopping,
+        ).id
     return Store.open(runs, name)
-
-
-def note_failure(store: Store, error: PipelineError) -> None:
-    """Say that a run failed where its input is to blame; else it reads as interrupted, and can be resumed."""
-    if isinstance(error, UserError):
-        store.set(FAILURE, str(error))
-        store.finish("failed")
 
 
 def open_run(run: str = "latest", *, runs: Path = RUNS) -> Store:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from pipeline import __version__
-from pipeline.api import note_failure
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.signals import StartUp, asked_to_stop
@@ -26,14 +26,14 @@ from pipeline.devices.agent_client import Agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.recording import FILE_NAME, Recorder, header_of
 from pipeline.errors import ConfigError, PipelineError, UserError
-from pipeline.events import Stage
 from pipeline.plugins import is_file
 from pipeline.records import Device
 from pipeline.regular_file import exists
 from pipeline.report.run_json import as_json
+from pipeline.run.lifecycle import see_through
 from pipeline.run.origin import require_same_origin
 from pipeline.store import Store
-from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, FOLDER, INVENTORY, RECORDING
+from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY, RECORDING
 from pipeline.store.new_run import create_run, require_writable
 from pipeline.store.runs import FINISHED
 
@@ -76,35 +76,36 @@ def _seen_through(
     stopping: Callable[[], bool],
     stack: ExitStack,
 ) -> Store:
-    """Check everything, only then make a new run's folder, and see the run through."""
-    listen = start.listen
-    with ExitStack() as opened:
-        with start.ended_at_once():
-            listen(Stage("Load torch"))
-            from pipeline.run.runner import execute, prepared  # takes seconds: what was mistyped is told before
-            from pipeline.run.splitting import stored_splits
+    """See a new run, or one that goes on, through; its store is open as long as ``stack``."""
+    recorder = _recorder(asked, store, stack)
+    return see_through(
+        told,
+        board,
+        lambda: stack.enter_context(create_run(asked.runs, told, board, asked.inventory)),
+        listen=start.listen,
+        stopping=stopping,
+        known=store,
+        record=None if recorder is None else recorder.heard,
+        starting=start.ended_at_once,
+        around=partial(_announced, asked, told, board, recorder),
+    )
 
-            weights_known = store is not None and store.get(BASE_WEIGHTS) is not None
-            recorder = _recorder(asked, store, stack)
-            record = recorder.heard if recorder else None
-            splits = None if store is None else stored_splits(store)
-            ready = opened.enter_context(
-                prepared(told, board, listen=listen, weights_known=weights_known, splits=splits, record=record)
-            )
-        if store is None:
-            store = stack.enter_context(create_run(asked.runs, told, board, asked.inventory))
-        if recorder is not None:
-            _begin(recorder, store, told, ready.agent)
-        target = " ".join(told.target) or "no target"
-        what = Text("run ").append(store.id, style="bold")
-        err.print(what.append(f": {told.data} on {board.name}, {target}, {told.strategy}"))
-        try:
-            execute(ready, store, listen=listen, stopping=stopping)
-        except PipelineError as error:
-            note_failure(store, error)
-            err.print(f"to go on: [bold]pipeline run --resume {store.id}{_where(asked.runs)}[/]", markup=True)
-            raise
-    return store
+
+@contextmanager
+def _announced(
+    asked: Asked, told: RunConfig, board: Device, recorder: Recorder | None, store: Store, agent: Agent
+) -> Iterator[None]:
+    """Say what is run, and how to go on where it ends early; its recording is begun."""
+    if recorder is not None:
+        _begin(recorder, store, told, agent)
+    target = " ".join(told.target) or "no target"
+    what = Text("run ").append(store.id, style="bold")
+    err.print(what.append(f": {told.data} on {board.name}, {target}, {told.strategy}"))
+    try:
+        yield
+    except PipelineError:
+        err.print(f"to go on: [bold]pipeline run --resume {store.id}{_where(asked.runs)}[/]", markup=True)
+        raise
 
 
 # ---------------------------------------------------------------- a new run
