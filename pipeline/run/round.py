@@ -25,7 +25,7 @@ from pipeline.run.channel_step import channel_step, without_plateaus
 from pipeline.run.context import Context
 from pipeline.run.finalists import Finals
 from pipeline.run.inputs import STRATEGIES
-from pipeline.run.problem import build_problem
+from pipeline.run.problem import build_problem, remember_problem
 from pipeline.run.search_stage import Search
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.target_check import TargetCheck
@@ -127,6 +127,7 @@ def _search_and_choose(
     finals = replace(finals, builder=builder)
     _introduce(context)
     problem = build_problem(context, builder, costs, limits, base)
+    remember_problem(context.store, bench.round, problem)
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
     config = context.config
     check = TargetCheck(targets=config.targets, rounds=config.rounds, base=base, limits=limits)

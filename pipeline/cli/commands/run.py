@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.text import Text
 
 from pipeline import __version__
@@ -36,6 +35,7 @@ from pipeline.store import Store
 from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY, RECORDING
 from pipeline.store.new_run import create_run, require_writable
 from pipeline.store.runs import FINISHED
+from pipeline.store.settings import config_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,22 +169,14 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
         UserError: the run ended before they were stored, another version stored them, the device is not in the
             inventory any more, or the user's code has changed.
     """
-    told, device = store.get(CONFIG), store.get(DEVICE)
-    if told is None or device is None:
+    device = store.get(DEVICE)
+    if store.get(CONFIG) is None or device is None:
         raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
     require_same_origin(store)
     remembered = store.get(INVENTORY)
     board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(device["name"])
     folder = store.get(FOLDER)
-    try:
-        config = RunConfig.model_validate(told)
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(
-            f"run {store.id} began with settings of another version of this program ({where}: "
-            f"{error.errors()[0]['msg']}); go on with that version, or start a new run"
-        ) from error
-    return _from_folder(config, Path(folder or "")), board
+    return _from_folder(config_of(store), Path(folder or "")), board
 
 
 def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
