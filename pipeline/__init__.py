@@ -6,10 +6,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.api import Inventory, compare, load_inventory, load_pruned, open_run, profile, prune, pull, quantize
+    from pipeline.api import (
+        Inventory,
+        compare,
+        environment,
+        load_inventory,
+        load_pruned,
+        open_run,
+        profile,
+        prune,
+        pull,
+        quantize,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Inventory", "compare", "load_inventory", "load_pruned", "open_run", "profile", "prune", "pull", "quantize"]
+__all__ = [
+    "Inventory",
+    "compare",
+    "environment",
+    "load_inventory",
+    "load_pruned",
+    "open_run",
+    "profile",
+    "prune",
+    "pull",
+    "quantize",
+]
 
 
 def __getattr__(name: str) -> Any:

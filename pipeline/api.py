@@ -3,14 +3,17 @@
 import pipeline
 
 measured = pipeline.profile("model.onnx", device="pi4")
-run = pipeline.prune(device="pi4", model="my_net.py:make", weights="my_net.pt", target="latency=20ms")
+run = pipeline.prune(
+    device="pi4", model="my_net.py:make", weights="my_net.pt", data="imagefolder:photos", target="latency=20ms"
+)
 pipeline.pull(run.id, "my-model")
-network = pipeline.load_pruned("my-model", MyNet())
+network = pipeline.load_pruned("my-model")
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +22,14 @@ from pipeline.config import load_config
 from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import Inventory, load_inventory
 from pipeline.devices.recording import Recorder, as_recorded, header_of
-from pipeline.errors import ModelError, OutputError, PipelineError, UserError
+from pipeline.errors import ModelError, OutputError
 from pipeline.evaluation.device_bench import WHOLE, longer, one_process_of
 from pipeline.events import Listener, Stage, unheard
 from pipeline.export.format import FORMATS, require_usable
 from pipeline.measurement.combining import combined
 from pipeline.records import Device, Measurement
+from pipeline.run.lifecycle import see_through
 from pipeline.store import Store
-from pipeline.store.facts import FAILURE
 from pipeline.store.new_run import create_run, require_writable
 
 if TYPE_CHECKING:
@@ -34,8 +37,20 @@ if TYPE_CHECKING:
 
     from pipeline.comparison.compare import Comparison
     from pipeline.quantization.quantized_model import QuantizedModel
+    from pipeline.search.gym_env import PruningEnv
 
-__all__ = ["Inventory", "compare", "load_inventory", "load_pruned", "open_run", "profile", "prune", "pull", "quantize"]
+__all__ = [
+    "Inventory",
+    "compare",
+    "environment",
+    "load_inventory",
+    "load_pruned",
+    "open_run",
+    "profile",
+    "prune",
+    "pull",
+    "quantize",
+]
 
 RUNS = Path("runs")
 
@@ -44,8 +59,8 @@ def profile(
     model: Path | str,
     *,
     device: str = "local",
-    inventory: Path | None = None,
-    record: Path | None = None,
+    inventory: Path | str | None = None,
+    record: Path | str | None = None,
     on_event: Callable[[Mapping[str, object]], None] = lambda _: None,
 ) -> Measurement:
     """Return the figures of a model file on a registered device, measured in several fresh processes.
@@ -59,20 +74,20 @@ def profile(
         DeviceError, MeasureError: the device or its runtime failed.
     """
     file, registered = Path(model), as_recorded(load_inventory(inventory, partial=True).device(device))
-    data = read_model_file(file, registered)
-    if record is not None:
-        if regular_file.exists(record):
-            raise OutputError(f"{record} is there already; give --record the name of a new file")
-        require_writable(record.parent)
+    data, kept = read_model_file(file, registered), _path(record)
+    if kept is not None:
+        if regular_file.exists(kept):
+            raise OutputError(f"{kept} is there already; give --record the name of a new file")
+        require_writable(kept.parent)
     recorder = Recorder()
-    with open_agent(registered, on_event=on_event, record=recorder.heard if record else None) as agent:
+    with open_agent(registered, on_event=on_event, record=recorder.heard if kept else None) as agent:
         require_usable(registered.format, data, agent.onnx_support, shown=str(file))
         agent.hold()
         settings = agent.settings_for(registered.measure)
         each = one_process_of(longer(settings, WHOLE))
         parts = [agent.measure(data, registered.format, settings=each) for _ in range(settings.processes)]
-    if record is not None:
-        recorder.begin(record, header_of(registered, {"model": file.name}, {"pipeline": __version__}))
+    if kept is not None:
+        recorder.begin(kept, header_of(registered, {"model": file.name}, {"pipeline": __version__}))
         recorder.close()
     return combined(parts, ci_rel=each.ci_rel)
 
@@ -80,9 +95,9 @@ def profile(
 def prune(
     *,
     device: str = "local",
-    config: Path | None = None,
-    inventory: Path | None = None,
-    runs: Path = RUNS,
+    config: Path | str | None = None,
+    inventory: Path | str | None = None,
+    runs: Path | str = RUNS,
     listen: Listener = unheard,
     stopping: Callable[[], bool] = lambda: False,
     **settings: Any,
@@ -100,21 +115,21 @@ def prune(
         UserError: something brought does not fit, or no candidate meets the target.
         DeviceError: the device cannot be used.
     """
-    from pipeline.run.runner import execute, prepared  # torch takes seconds to import
-
     target = settings.get("target")
     asked = {**settings, **({"target": (target,)} if isinstance(target, str) else {})}
-    chosen = load_config(config, asked)
+    chosen = load_config(_path(config), asked)
     board = load_inventory(inventory, partial=True).device(device)
-    require_writable(runs)
-    with prepared(chosen, board, listen=listen) as ready, create_run(runs, chosen, board, inventory) as store:
-        try:
-            execute(ready, store, listen=listen, stopping=stopping)
-        except PipelineError as error:
-            note_failure(store, error)
-            raise
-        name = store.id
-    return Store.open(runs, name)
+    folder = Path(runs)
+    require_writable(folder)
+    with ExitStack() as stack:
+        name = see_through(
+            chosen,
+            board,
+            lambda: stack.enter_context(create_run(folder, chosen, board, _path(inventory))),
+            listen=listen,
+            stopping=stopping,
+        ).id
+    return Store.open(folder, name)
 
 
 def quantize(
@@ -126,9 +141,9 @@ def quantize(
     artifact: str = "best",
     images: int = 256,
     float_ends: bool = False,
-    config: Path | None = None,
-    inventory: Path | None = None,
-    runs: Path = RUNS,
+    config: Path | str | None = None,
+    inventory: Path | str | None = None,
+    runs: Path | str = RUNS,
     listen: Listener = unheard,
     on_event: Callable[[Mapping[str, object]], None] = lambda _: None,
 ) -> QuantizedModel:
@@ -159,7 +174,13 @@ def quantize(
 
     listen(Stage("Load the data"))
     source = source_of(
-        str(model), artifact=artifact, data=data, config=config, inventory=inventory, runs=runs, device=device
+        str(model),
+        artifact=artifact,
+        data=data,
+        config=_path(config),
+        inventory=_path(inventory),
+        runs=Path(runs),
+        device=device,
     )
     with open_agent(source.device, on_event=on_event) as agent:
         found = quantize_model(
@@ -173,24 +194,17 @@ def quantize(
     return found
 
 
-def note_failure(store: Store, error: PipelineError) -> None:
-    """Say that a run failed where its input is to blame; else it reads as interrupted, and can be resumed."""
-    if isinstance(error, UserError):
-        store.set(FAILURE, str(error))
-        store.finish("failed")
-
-
-def open_run(run: str = "latest", *, runs: Path = RUNS) -> Store:
+def open_run(run: str = "latest", *, runs: Path | str = RUNS) -> Store:
     """Open a run for reading, by its id, the beginning of one, or ``latest``.
 
     Raises:
         RunNotFoundError: there is no such run.
         StoreError: it is damaged.
     """
-    return Store.open(runs, run)
+    return Store.open(Path(runs), run)
 
 
-def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path = RUNS) -> dict[str, Path]:
+def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path | str = RUNS) -> dict[str, Path]:
     """Write deployable bundles: the model file, manifest.json, labels, a runnable example, README.
 
     Args:
@@ -208,7 +222,7 @@ def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path = R
     from pipeline.run.artifact_recipe import bundle_facts, picked
 
     folder = Path(output)
-    with Store.open(runs, run) as store:
+    with Store.open(Path(runs), run) as store:
         chosen = picked(store, artifact)
         _require_empty(folder)
         folders = {one.id: folder / one.id if artifact == "pareto" else folder for one in chosen}
@@ -218,7 +232,7 @@ def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path = R
     return folders
 
 
-def compare(names: Iterable[str], *, runs: Path = RUNS) -> Comparison:
+def compare(names: Iterable[str], *, runs: Path | str = RUNS) -> Comparison:
     """Compare finished runs: seeds make groups, groups are tested against each other.
 
     Raises:
@@ -229,9 +243,30 @@ def compare(names: Iterable[str], *, runs: Path = RUNS) -> Comparison:
 
     entries = []
     for name in dict.fromkeys(names):
-        with Store.open(runs, name) as store:
+        with Store.open(Path(runs), name) as store:
             entries.append(read(store))
     return comparison(entries, {})
+
+
+def environment(run: str = "latest", *, discount: float = 1.0, runs: Path | str = RUNS) -> PruningEnv:
+    """Return a run's search as a Gymnasium environment, for an agent of your own; nothing is measured.
+
+    An episode is a plan, a step is the level of one group. Rewards come from the models behind the search, the board's
+    cost model and the accuracy model, with all that the run's trials have taught them.
+
+    Args:
+        run: its id, the beginning of one, or ``latest``.
+        discount: by which the agent discounts: only then is the plan of the highest return the best plan.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        UserError: the run ended before its search, an older version made it, or its plans are of single weights.
+    """
+    from pipeline.run.replanning import learnt_planner  # torch takes seconds to import
+    from pipeline.search.gym_env import PruningEnv
+
+    with Store.open(Path(runs), run) as store:
+        return PruningEnv(learnt_planner(store), discount)
 
 
 def load_pruned(bundle: Path | str, model: nn.Module | None = None) -> nn.Module:
@@ -274,6 +309,10 @@ def read_model_file(model: Path, device: Device) -> bytes:
         raise ModelError(f"{model}: {error.strerror}; give the path of a model file") from error
     require_usable(device.format, data, None, shown=str(model))
     return data
+
+
+def _path(told: Path | str | None) -> Path | None:
+    return None if told is None else Path(told)
 
 
 def _require_empty(output: Path) -> None:

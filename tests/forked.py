@@ -9,12 +9,13 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TextIO
@@ -99,9 +100,26 @@ def run(
     arguments: Sequence[str], folder: Path, environment: Mapping[str, str], patience_s: float
 ) -> tuple[int, str, str]:
     """Run a command to its end; return its exit code, output and standard error."""
+    return _ended(_command, (arguments,), folder, environment, patience_s)
+
+
+def run_script(
+    script: Path, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], patience_s: float
+) -> tuple[int, str, str]:
+    """Run a script of Python to its end; return the same."""
+    return _ended(_script, (script, arguments), folder, environment, patience_s)
+
+
+def _ended(
+    target: Callable[..., None],
+    what: tuple[object, ...],
+    folder: Path,
+    environment: Mapping[str, str],
+    patience_s: float,
+) -> tuple[int, str, str]:
     with tempfile.TemporaryDirectory() as name:
         out, err = Path(name, "out"), Path(name, "err")
-        process = _FORKING.Process(target=_command, args=(arguments, folder, environment, out, err))
+        process = _FORKING.Process(target=target, args=(*what, folder, environment, out, err))
         process.start()
         process.join(patience_s)
         if process.exitcode is None:
@@ -112,11 +130,25 @@ def run(
 
 
 def _command(arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: Path, err: Path) -> None:
+    _redirect(out, err)
+    _main(arguments, folder, environment)
+
+
+def _script(
+    script: Path, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: Path, err: Path
+) -> None:
+    _redirect(out, err)
+    _enter(folder, environment)
+    sys.argv = [str(script), *arguments]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def _redirect(out: Path, err: Path) -> None:
     for descriptor, path in enumerate((os.devnull, out, err)):
         opened = os.open(path, os.O_RDWR | os.O_CREAT)
         os.dup2(opened, descriptor)
         os.close(opened)
-    _main(arguments, folder, environment)
 
 
 def _piped(
@@ -132,9 +164,7 @@ def _piped(
 
 
 def _main(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
+    _enter(folder, environment)
     sys.argv = ["pipeline", *arguments]
     from pipeline.cli import main
 
@@ -142,3 +172,9 @@ def _main(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
         main()
     finally:
         atexit._run_exitfuncs()  # multiprocessing ends a process without them
+
+
+def _enter(folder: Path, environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)

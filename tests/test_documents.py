@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib.util
+import os
 import re
 import shlex
-import subprocess
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from pipeline.cli.app import app
+from pipeline.devices.inventory.load import load_inventory
+from tests import forked
+from tests.command_line import PATIENCE_S, Desk
+from tests.conftest import Sshd
+from tests.shown_commands import (
+    NOT_RUN,
+    PAGES,
+    PYTHON,
+    ROOT,
+    Project,
+    blocks,
+    command_of,
+    different,
+    lines,
+    shown,
+    typed,
+    whole,
+)
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    ROOT / name
-    for name in subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split()
-    if not name.startswith((".github/", "deploy/templates/", "tests/"))
-)  # fmt: skip
 LINES_ON_TWO_SCREENS = 150
 
 
-def shown(page: Path) -> Iterator[str]:
-    """Yield the commands of a page: lines of its sh blocks, and code that begins with a command's name."""
-    text = page.read_text(encoding="utf-8")
-    for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S):
-        yield from (line.partition(" #")[0].strip() for line in block.replace("\\\n", " ").splitlines())
-    yield from re.findall(r"`((?:python benchmarks/|pipeline [a-z])[^`]*)`", re.sub(r"\n> ?|\n", " ", text))
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A user's folder with all that the documents name; only to be copied."""
+    return Project(tmp_path_factory.mktemp("project"))
 
 
-def commands(start: str) -> list[str]:
-    return sorted({line for page in PAGES for line in shown(page) if line.startswith(start)})
+@pytest.fixture
+def desk(tmp_path: Path, project: Project) -> Desk:
+    """The same folder, to be changed."""
+    return project.copy(tmp_path / "desk")
 
 
 def test_the_readme_fits_on_two_screens() -> None:
@@ -61,26 +68,116 @@ def slug(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("line", commands("pipeline "))
-def test_a_command_that_is_shown_parses(line: str) -> None:
-    words = shlex.split(line.replace("...", "").replace("…", ""))[1:]
-    command: Any = typer.main.get_command(app)
-    context = command.context_class(command, info_name="pipeline")
-    while hasattr(command, "resolve_command") and words and not words[0].startswith("-"):
-        name, found, words = command.resolve_command(context, words)
-        assert found is not None, line
-        command, context = found, found.context_class(found, parent=context, info_name=name)
+# ---------------------------------------------------------------- commands
+
+
+@pytest.mark.parametrize("line", lines("pipeline "))
+def test_the_options_of_a_command_that_is_shown_are_there(line: str) -> None:
+    command, _, words = command_of(line)
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}, line
 
 
-@pytest.mark.parametrize("line", commands("python benchmarks/"))
-def test_a_benchmark_that_is_shown_is_there_with_its_options(line: str) -> None:
+TRUST = "pipeline devices trust pi4"
+FINDINGS = ("pipeline devices check", "pipeline devices doctor")
+"""Commands that end with 1 where they find fault with this machine."""
+
+
+LONGER = (
+    "pipeline devices calibrate",
+    "pipeline run --criterion",
+    "pipeline run --data",
+    "pipeline run --strategy",
+    "pipeline tune",
+)
+"""What is left out where only the quick tests run: without it the rest of this file takes less than a minute."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(line, id=line, marks=[pytest.mark.slow] if line.startswith(LONGER) else [])
+        for line in different({*whole("pipeline ")} - {TRUST})
+    ],
+)
+def test_a_command_that_is_shown_runs(desk: Desk, project: Project, line: str) -> None:
+    words = typed(line, project.ids)
+    if "--output" in words:
+        shutil.rmtree(desk.folder / words[words.index("--output") + 1])  # has to be new
+    done = desk.do(*words)
+    assert done.code == 0 or (done.code == 1 and line.startswith(FINDINGS)), done.err + done.out
+    assert "error: " not in done.err
+
+
+@pytest.mark.sshd
+def test_the_host_key_of_a_board_is_trusted_as_is_shown(desk: Desk, project: Project, sshd: Sshd) -> None:
+    assert TRUST in whole("pipeline ")
+    board = f"{{kind: linux, host: '{getpass.getuser()}@127.0.0.1:{sshd.port}'}}"
+    desk.write("inventory.yaml", f"version: 1\ndevices:\n  pi4: {board}\n")
+    assert sshd.fingerprint in desk.done(*typed(TRUST, project.ids)).err
+
+
+@pytest.mark.parametrize("line", lines("python benchmarks/"))
+def test_a_benchmark_that_is_shown_understands_its_arguments(tmp_path: Path, line: str) -> None:
+    """One option too many ends a script before it begins; whatever else it does not understand is named as well."""
     _, script, *words = shlex.split(line)
-    text = (ROOT / script).read_text(encoding="utf-8") + (ROOT / "benchmarks/testbed.py").read_text(encoding="utf-8")
-    for word in words:
-        if word.startswith("--"):
-            assert f'"{word}"' in text, line
+    code, _, err = forked.run_script(ROOT / script, [*words, "--one-too-many"], tmp_path, dict(os.environ), PATIENCE_S)
+    assert (code, err.splitlines()[-1].partition(": ")[2]) == (2, "error: unrecognized arguments: --one-too-many"), err
+
+
+@pytest.mark.parametrize(("beginning", "reason"), NOT_RUN.items())
+def test_what_no_test_runs_is_shown_somewhere_and_said_here(beginning: str, reason: str) -> None:
+    assert [line for line in lines() if line.startswith(f"{beginning} ")]
+    pytest.skip(f"`{beginning} …`: {reason}")
+
+
+def test_every_command_that_is_shown_is_run_or_said_not_to_be() -> None:
+    run = ("pipeline ", "python benchmarks/", *(f"{beginning} " for beginning in NOT_RUN))
+    assert [line for line in lines() if not line.startswith(run)] == []
+    assert {one.line for page in PAGES for one in shown(page) if one.in_block and one.line.startswith("pipeline ")} <= {
+        *whole("pipeline ")
+    }
+
+
+# ---------------------------------------------------------------- code
+
+
+def test_every_block_of_python_is_a_file_of_the_folder_in_which_the_commands_run() -> None:
+    found = {
+        (page.relative_to(ROOT).as_posix(), number) for page in PAGES for number, _ in enumerate(blocks(page, "python"))
+    }
+    assert found == set(PYTHON)
+
+
+@pytest.mark.parametrize("name", sorted(set(PYTHON.values()) - {"from_python.py"}))
+def test_a_file_that_is_shown_is_named_by_a_command_that_runs(name: str) -> None:
+    assert any(name in line for line in whole("pipeline run"))
+
+
+@pytest.mark.slow
+def test_what_is_shown_from_python_runs(desk: Desk) -> None:
+    shutil.rmtree(desk.folder / "my-model")
+    text = (desk.folder / "from_python.py").read_text()
+    assert "pipeline.prune(\n" in text
+    desk.write(
+        "from_python.py", text.replace("pipeline.prune(\n", "pipeline.prune(config='brief_pictures.yaml', trials=2,\n")
+    )
+    code, _, err = forked.run_script(desk.folder / "from_python.py", [], desk.folder, dict(os.environ), PATIENCE_S)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.stem)
+def test_an_inventory_that_is_shown_loads(tmp_path: Path, page: Path) -> None:
+    for text in blocks(page, "yaml"):
+        name = re.match(r"# (profiles/\S+\.yaml)\n", text)
+        path = tmp_path / (name[1] if name else "inventory.yaml")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        if name is None:
+            assert load_inventory(path).devices
+
+
+# ---------------------------------------------------------------- pages that are generated, lists
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:

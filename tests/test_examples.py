@@ -25,13 +25,15 @@ def run(name: str, *arguments: object, folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_network_of_ones_own_is_pruned_pulled_loaded_back_and_its_run_read(tmp_path: Path) -> None:
+def test_a_network_of_ones_own_is_pruned_pulled_loaded_back_its_run_read_and_planned_anew(tmp_path: Path) -> None:
     (tmp_path / "inventory.yaml").write_text(BRIEF)
     said = run("own_network.py", "example", folder=tmp_path)
     assert "answers of the pruned network: (1, 10)" in said
     listed = run("figures_of_a_run.py", "example/runs", folder=tmp_path)
     assert "on the Pareto front" in listed
     assert "chosen: r1t" in listed
+    planned = run("own_agent.py", "example/runs", "latest", 300, folder=tmp_path)
+    assert [line.partition(":")[0] for line in planned.splitlines()] == ["0", "3", "predicted reward"]
 
 
 def test_every_example_stands_in_the_list() -> None:

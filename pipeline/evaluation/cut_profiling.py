@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.errors import DeviceError, MeasureError
 from pipeline.evaluation.candidate_builder import Builder
-from pipeline.evaluation.device_bench import Bench
+from pipeline.evaluation.device_bench import Bench, recalled
 from pipeline.measurement import retries
 from pipeline.predictors.cost_model import CostModel, CostTable, interpolated, owners, parents, signature, size_savings
 from pipeline.predictors.layer_costs import Shrinking
 from pipeline.records import LEVELS, Interval, Measurement, SearchSpace
+from pipeline.store import Store
 from pipeline.targets import Metric
 
 _log = logging.getLogger(__name__)
@@ -49,13 +50,8 @@ def cut_of(space: SearchSpace, group: int, level: int) -> Cut:
 def single_cuts(space: SearchSpace) -> dict[Cut, tuple[int, ...]]:
     """Return the plans that cut one group at one level, by signature and level; equal groups share one."""
     plans: dict[Cut, tuple[int, ...]] = {}
-    owner = owners(space)
-    for i, group in enumerate(space.groups):
-        for level in group.levels[1:]:
-            if level == 100 and owner[i] != i:
-                continue  # the block's first group stands for the block
-            levels = tuple(level if j == i else 0 for j in range(len(space.groups)))
-            plans.setdefault(cut_of(space, i, level), levels)
+    for kind, levels in _each_cut(space):
+        plans.setdefault(kind, levels)
     return plans
 
 
@@ -93,6 +89,16 @@ def measure_cuts(
     return CutProfile(figures, whole)
 
 
+def recalled_cuts(space: SearchSpace, store: Store, number: int, *, is_base: bool = True) -> CutProfile:
+    """Return what a run has measured of a round's single cuts, of any of the groups that cost the same."""
+    uncut = recalled(store, number, space.key(tuple(0 for _ in space.groups))) if number > 1 or not is_base else None
+    figures: dict[Cut, Measurement] = {}
+    for kind, levels in _each_cut(space):
+        if kind not in figures and (found := recalled(store, number, space.key(levels))) is not None:
+            figures[kind] = found
+    return CutProfile(figures, uncut)
+
+
 def cost_tables(space: SearchSpace, profile: CutProfile, *, size: float = 1.0) -> CostModel:
     """Return the board's cost tables; what was not measured is taken from the same group's other levels.
 
@@ -110,6 +116,16 @@ def cost_tables(space: SearchSpace, profile: CutProfile, *, size: float = 1.0) -
         size_savings(space) * size, owner, Shrinking.of(space, parameters=True), whole=size, parent=parent
     )
     return CostModel(tables)
+
+
+def _each_cut(space: SearchSpace) -> Iterator[tuple[Cut, tuple[int, ...]]]:
+    """Yield each single cut of each group and the plan that makes it."""
+    owner = owners(space)
+    for i, group in enumerate(space.groups):
+        for level in group.levels[1:]:
+            if level == 100 and owner[i] != i:
+                continue  # the block's first group stands for the block
+            yield cut_of(space, i, level), tuple(level if j == i else 0 for j in range(len(space.groups)))
 
 
 def _uncut(space: SearchSpace, bench: Bench, builder: Builder) -> Measurement:

@@ -139,7 +139,7 @@ class Bench:
         return self.agent.shared
 
     def _key(self, key: str) -> str:
-        return f"{self.round}:{key}"
+        return _key(self.round, key)
 
     def _figures(
         self, key: str, skeleton: Callable[[], Skeleton], reject_above: float | None = None
@@ -223,6 +223,16 @@ class Bench:
             exact=exact,
             passes=_Stored(self.store, _passes(key)),
         )
+
+
+def recalled(store: Store, number: int, key: str) -> Measurement | None:
+    """Return the valid figures of the network that a round named ``key``; None where there are none."""
+    found = store.recall(_key(number, key))
+    return None if found is None or why_invalid(found) else found
+
+
+def _key(number: int, key: str) -> str:
+    return f"{number}:{key}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import MeasureError
 from pipeline.measurement.feasibility import ratios
-from pipeline.records import Measurement
+from pipeline.records import Measurement, Trial
 from pipeline.targets import Metric
 
 
@@ -47,6 +47,18 @@ def relative_costs(
     """
     measured = {metric: ratio.value for metric, ratio in ratios(measurement).items()}
     return RelativeCosts(**measured, size=size, density=1 - (sparsity or 0.0))
+
+
+def trial_costs(trial: Trial, base_bytes: int) -> RelativeCosts | None:
+    """Return what a trial's network costs as measured beside the base model; None where it was not measured.
+
+    Args:
+        base_bytes: size of the base model.
+    """
+    if trial.candidate is None or trial.measurement is None:
+        return None
+    size = trial.candidate.size_bytes / base_bytes
+    return relative_costs(trial.measurement, size=size, sparsity=trial.candidate.sparsity)
 
 
 def violation(costs: RelativeCosts, limits: Mapping[Metric, float]) -> float:

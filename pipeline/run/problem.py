@@ -1,20 +1,30 @@
-"""Search problem: space, cost model, targets and reward, as handed to a strategy."""
+"""Search problem: space, cost model, targets and reward, as handed to a strategy; stored, and read back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipeline.config import RunConfig
 from pipeline.evaluation.candidate_builder import Builder
+from pipeline.evaluation.cut_profiling import cost_tables, recalled_cuts
+from pipeline.export.format import FLOAT32
+from pipeline.measurement.feasibility import deviations
+from pipeline.measurement.relative_costs import trial_costs
 from pipeline.predictors.cost_model import CostModel
 from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.filter_norms import filter_norms
 from pipeline.pruning.surgery.weight_sparsity import spreads
-from pipeline.records import SearchSpace
+from pipeline.records import Figures, SearchSpace, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
+from pipeline.search.planner import indices
 from pipeline.search.reward import Weights
 from pipeline.search.strategy import Problem
+from pipeline.store import Store
+from pipeline.store.facts import BASE, PLANNED_FOR, PRECISION, PlannedFor
+from pipeline.store.settings import config_of
+from pipeline.store.spaces import space_of_round
 from pipeline.targets import Metric
 
 PLANNING_MARGIN = 0.01
@@ -32,25 +42,87 @@ def build_problem(
     Raises:
         ModelError: weights are not finite.
     """
-    config, statistics = context.config, context.data.input_statistics
-    return Problem(
-        space=builder.space,
-        costs=costs,
+    statistics = context.data.input_statistics
+    planned = PlannedFor(
         limits={metric: _planned(metric, limit) for metric, limit in limits.items()},
-        weights=_weights(config, builder.space),
-        base_accuracy=base.figures.search_accuracy,
-        images=min(len(context.data.search), config.evaluation.search_images),
+        margin=PLANNING_MARGIN,
+        images=min(len(context.data.search), context.config.evaluation.search_images),
         input_mean=statistics.mean,
         input_variance=statistics.variance,
-        temperature_c=base.figures.measurement.temperature_c,
+    )
+    problem = _problem(context.config, builder.space, costs, base.figures, planned)
+    return replace(
+        problem,
+        norms=filter_norms(builder.base, builder.space, dependency_graph(builder.base, context.example).groups),
+        spreads=spreads(builder.base, context.config.pruning.protect) if "density" in limits else (),
+    )
+
+
+def remember_problem(store: Store, number: int, problem: Problem) -> None:
+    """Store what a round's strategy is told that stands nowhere else."""
+    planned = PlannedFor(
+        limits=dict(problem.limits), margin=problem.margin, images=problem.images, input_mean=problem.input_mean,
+        input_variance=problem.input_variance,
+    )  # fmt: skip
+    store.set(PLANNED_FOR.of(number), planned)
+
+
+def stored_problem(store: Store, number: int) -> Problem:
+    """Return what a round's strategy was told before the first trial, but for the network's weights.
+
+    Raises:
+        StoreError: the round did not come so far.
+        UserError: another version began the run.
+    """
+    space, base = space_of_round(store, number), store.required(BASE)
+    profile = recalled_cuts(space, store, number, is_base=computes_in(store) == FLOAT32)
+    costs = cost_tables(space, profile, size=uncut_size(store, base, space))
+    return _problem(config_of(store), space, costs, base, store.required(PLANNED_FOR.of(number)))
+
+
+def computes_in(store: Store) -> str:
+    """Return the precision that a run has decided for; float32 where it has not, or knew no other."""
+    decision = store.get(PRECISION)
+    return FLOAT32 if decision is None else decision.precision
+
+
+def uncut_size(store: Store, base: Figures, space: SearchSpace) -> float:
+    """Return the size of the network that is cut from over the base model's, by its parameters and its precision."""
+    decision = store.get(PRECISION)
+    narrower = 1.0
+    if decision is not None and decision.precision != FLOAT32 and decision.base is not None:
+        narrower = decision.base.size_bytes / base.size_bytes
+    return narrower * space.parameters / base.parameters
+
+
+def learn_costs(costs: CostModel, trial: Trial, base_bytes: int) -> None:
+    """Correct what plans cost by a trial, whose figures count by how sure they are; one that failed says nothing.
+
+    Args:
+        base_bytes: size of the base model.
+    """
+    found = None if trial.failure is not None else trial_costs(trial, base_bytes)
+    if found is not None and trial.measurement is not None:
+        costs.learn(indices(trial.plan), found.known, deviations(trial.measurement))
+
+
+def _problem(config: RunConfig, space: SearchSpace, costs: CostModel, base: Figures, planned: PlannedFor) -> Problem:
+    return Problem(
+        space=space,
+        costs=costs,
+        limits=planned["limits"],
+        weights=_weights(config, space),
+        base_accuracy=base.search_accuracy,
+        images=planned["images"],
+        input_mean=planned["input_mean"],
+        input_variance=planned["input_variance"],
+        temperature_c=base.measurement.temperature_c,
         criterion=config.criterion,
         trials=config.trials,
         seed=config.seed,
         dqn=config.dqn,
         mode=config.mode,
-        margin=PLANNING_MARGIN,
-        norms=filter_norms(builder.base, builder.space, dependency_graph(builder.base, context.example).groups),
-        spreads=spreads(builder.base, config.pruning.protect) if "density" in limits else (),
+        margin=planned["margin"],
     )
 
 

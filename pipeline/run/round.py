@@ -26,11 +26,11 @@ from pipeline.run.channel_step import channel_step, without_plateaus
 from pipeline.run.context import Context
 from pipeline.run.finalists import Finalists
 from pipeline.run.inputs import STRATEGIES
-from pipeline.run.problem import build_problem
+from pipeline.run.problem import build_problem, remember_problem, uncut_size
 from pipeline.run.search_stage import Search
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.target_check import TargetCheck
-from pipeline.store.facts import PRECISION, WINNER
+from pipeline.store.facts import WINNER
 from pipeline.store.spaces import remember_space
 from pipeline.targets import Metric
 
@@ -114,19 +114,10 @@ def space_and_costs(
     is_base = context.format.precision == FLOAT32
     profile = measure_cuts(whole, bench, builder, context.report_progress, is_base=is_base)
     space = whole if "size" in limits else without_plateaus(whole, profile)
-    costs = cost_tables(space, profile, size=_uncut_size(context, base, space))
+    costs = cost_tables(space, profile, size=uncut_size(context.store, base.figures, space))
     for sentence in why_not_faster(space, costs.tables["latency"], base.figure("latency"), unshaped=whole):
         context.listen(Note(sentence))
     return space, costs
-
-
-def _uncut_size(context: Context, base: Base, space: SearchSpace) -> float:
-    """Return the size of the network that is cut from over the base model's, by its parameters and its precision."""
-    decision = context.store.get(PRECISION)
-    narrower = 1.0
-    if decision is not None and decision.precision != FLOAT32 and decision.base is not None:
-        narrower = decision.base.size_bytes / base.figures.size_bytes
-    return narrower * space.parameters / base.figures.parameters
 
 
 def _search_and_choose(
@@ -138,6 +129,7 @@ def _search_and_choose(
     finalists = replace(finalists, builder=builder)
     _show_strategy_note(context)
     problem = build_problem(context, builder, costs, limits, base)
+    remember_problem(context.store, bench.round, problem)
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
     config = context.config
     check = TargetCheck(targets=config.targets, rounds=config.rounds, base=base, limits=limits)

@@ -16,15 +16,14 @@ from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage, Tried
 from pipeline.export.format import FLOAT32
 from pipeline.measurement import retries
-from pipeline.measurement.feasibility import deviations
-from pipeline.measurement.relative_costs import RelativeCosts, relative_costs, violation
+from pipeline.measurement.relative_costs import trial_costs, violation
 from pipeline.measurement.validity import why_invalid
 from pipeline.records import PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.inputs import STRATEGIES
 from pipeline.run.loop import search
-from pipeline.search.planner import indices
+from pipeline.run.problem import learn_costs
 from pipeline.search.reward import require_comparable, reward
 from pipeline.search.strategy import Problem
 from pipeline.store.device_usage import Watch
@@ -83,8 +82,7 @@ class Search:
             numbered = replace(trial, round=number)
             if numbered.index not in known:
                 context.store.append(numbered)
-            if numbered.failure is None:
-                self._learn(numbered)
+            learn_costs(self.problem.costs, numbered, self.base.figures.size_bytes)
             found.append(numbered)
             context.listen(Tried(numbered, replayed=numbered.index in known))
             self._stop_at_failures(found)
@@ -95,11 +93,6 @@ class Search:
             return []
         levels = tuple(0 for _ in self.builder.space.groups)
         return [PruningPlan(levels=levels, criterion=self.context.config.criterion)]
-
-    def _learn(self, trial: Trial) -> None:
-        """Correct what plans cost by a candidate, whose figures count by how sure they are."""
-        if trial.measurement is not None:
-            self.problem.costs.learn(indices(trial.plan), self._costs(trial).known, deviations(trial.measurement))
 
     @contextmanager
     def _usage_kept(self, watch: Watch) -> Iterator[None]:
@@ -124,19 +117,14 @@ class Search:
             message += f" ({retries.explain_flags(last[-1].measurement)}); {fix}"
         raise MeasureError(message)
 
-    def _costs(self, trial: Trial) -> RelativeCosts:
-        assert trial.candidate is not None  # only what was built and measured has costs
-        assert trial.measurement is not None
-        size = trial.candidate.size_bytes / self.base.figures.size_bytes
-        return relative_costs(trial.measurement, size=size, sparsity=trial.candidate.sparsity)
-
     def _judge(self, trial: Trial) -> Trial:
         """Return the trial with its reward, terms and whether it meets every target as measured."""
         assert trial.candidate is not None  # the loop judges only what was built and measured
         assert trial.measurement is not None
         base = self.base.figures
         require_comparable(trial.measurement, base.measurement)
-        costs, accuracy = self._costs(trial), trial.candidate.accuracy / base.search_accuracy
+        costs, accuracy = trial_costs(trial, base.size_bytes), trial.candidate.accuracy / base.search_accuracy
+        assert costs is not None
         problem, levels = self.problem, trial.plan.levels
         value, terms = reward(accuracy, costs, problem.space, levels, problem.weights, self.limits)
         return replace(trial, reward=value, terms=terms, feasible=violation(costs, self.limits) == 0)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from pipeline.config import RunConfig
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import UserError
@@ -15,6 +13,7 @@ from pipeline.records import Device
 from pipeline.run.origin import require_same_origin
 from pipeline.store import Store
 from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY
+from pipeline.store.settings import config_of
 
 
 def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, Device]:
@@ -27,22 +26,14 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
         UserError: the run ended before they were stored, another version stored them, the device is not in the
             inventory any more, or the user's code has changed.
     """
-    written, device = store.get(CONFIG), store.get(DEVICE)
-    if written is None or device is None:
+    device = store.get(DEVICE)
+    if store.get(CONFIG) is None or device is None:
         raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
     require_same_origin(store)
     remembered = store.get(INVENTORY)
     board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(device["name"])
     folder = store.get(FOLDER)
-    try:
-        config = RunConfig.model_validate({"precision": "float32", **written})  # the only one that older versions knew
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(
-            f"run {store.id} began with settings of another version of this program ({where}: "
-            f"{error.errors()[0]['msg']}); resume it with that version, or start a new run"
-        ) from error
-    return _from_folder(config, Path(folder or "")), board
+    return _from_folder(config_of(store), Path(folder or "")), board
 
 
 def _from_folder(config: RunConfig, folder: Path) -> RunConfig:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.errors import TargetError
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
-from pipeline.measurement.relative_costs import relative_costs
+from pipeline.measurement.relative_costs import relative_costs, trial_costs
 from pipeline.pruning.surgery.weight_sparsity import THRESHOLDS, density
 from pipeline.records import Trial
 from pipeline.run.base_model import Base
@@ -84,10 +84,8 @@ class TargetCheck:
 
     def _share(self, trial: Trial, metric: Metric) -> float | None:
         """Return a trial's figure over the base model's; None where it failed or was not measured."""
-        if trial.failure or trial.measurement is None or trial.candidate is None:
-            return None
-        size = trial.candidate.size_bytes / self.base.figures.size_bytes
-        return relative_costs(trial.measurement, size=size, sparsity=trial.candidate.sparsity).known.get(metric)
+        costs = None if trial.failure else trial_costs(trial, self.base.figures.size_bytes)
+        return None if costs is None else costs.known.get(metric)
 
     def _typed(self, metric: Metric) -> str:
         """Return a target as the user typed it; of several rounds, with this round's part of the way."""

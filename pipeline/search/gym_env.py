@@ -33,6 +33,11 @@ class PruningEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._levels = planner.empty_plans(1)
         self._step = 0
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, in the order in which they are decided."""
+        return tuple(group.name for group in self.planner.problem.space.groups)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:

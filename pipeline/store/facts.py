@@ -17,6 +17,7 @@ from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.records import Baseline, DeviceFacts, Figures, PrecisionDecision, SearchSpace, VerifiedAccuracy
 from pipeline.store.device_usage import Usage
+from pipeline.targets import Metric
 
 T = TypeVar("T")
 
@@ -121,6 +122,18 @@ class Tuning(TypedDict):
     judged: StrictBool
 
 
+class PlannedFor(TypedDict):
+    """What a round's strategy was told that stands nowhere else in the store."""
+
+    limits: dict[Metric, Annotated[StrictFloat | StrictInt, Field(gt=0)]]
+    """What plans were made for: each target as a share of the base model's figure, tightened by ``margin``."""
+    margin: Annotated[StrictFloat | StrictInt, Field(ge=0, lt=1)]
+    images: Annotated[StrictInt, Field(ge=1)]
+    """Behind one accuracy."""
+    input_mean: StrictFloat | StrictInt
+    input_variance: StrictFloat | StrictInt
+
+
 class TrainedRung(TypedDict):
     """A finalist's weights after a rung of training, and its accuracy on the validation split."""
 
@@ -180,6 +193,8 @@ BASE_WEIGHTS = Fact("base_weights", str)
 PRECISION = Fact("precision", PrecisionDecision)
 SPACE = Fact("space", SearchSpace)
 """``of(number)`` a round's; by itself the last round's, which holds the chosen network."""
+PLANNED_FOR = Fact("planned for", PlannedFor)
+"""``of(number)`` a round's."""
 USAGE = Fact("usage", Usage)
 """``of(number)`` a round's search."""
 RUNG = Fact("rung", TrainedRung)

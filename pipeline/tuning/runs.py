@@ -19,9 +19,10 @@ from pipeline.run.origin import require_same_origin
 from pipeline.run.runner import Prepared, execute, prepared
 from pipeline.run.splitting import stored_splits
 from pipeline.store import Store
-from pipeline.store.facts import BASE, BASE_WEIGHTS, CONFIG, FAILURE, SECONDS, TUNING, Tuning
+from pipeline.store.facts import BASE, BASE_WEIGHTS, FAILURE, SECONDS, TUNING, Tuning
 from pipeline.store.new_run import create_run
 from pipeline.store.runs import DAMAGED, FINISHED
+from pipeline.store.settings import config_of
 from pipeline.tuning.loop import Key, key_of
 from pipeline.tuning.objective import Outcome
 from pipeline.tuning.settings import Settings, changed
@@ -91,7 +92,7 @@ class TunedRuns:
             if chosen_of(store).after.test_accuracy is None:
                 tuning = store.required(TUNING)
                 store.set(TUNING, Tuning(of=tuning["of"], settings=tuning["settings"], judged=True))
-                config = RunConfig.model_validate(store.required(CONFIG))
+                config = config_of(store)
                 with self._prepared(config, store, listen, weights_known=True) as ready:
                     execute(ready, store, listen=listen, stopping=stopping)
             return chosen_of(store).after

@@ -35,6 +35,17 @@ def test_a_finished_run_is_opened_and_compared(tmp_path: Path) -> None:
     assert [len(group.runs) for group in found.groups] == [2]
 
 
+def test_files_and_folders_may_be_named_by_text_as_the_documents_do(tmp_path: Path) -> None:
+    name, runs = finished_run(tmp_path / "runs"), str(tmp_path / "runs")
+    with pipeline.open_run(runs=runs) as run:
+        assert run.id == name
+    assert len(pipeline.compare([name], runs=runs).groups) == 1
+    with pytest.raises(RunNotFoundError, match="no artifact"):
+        pipeline.pull(name, str(tmp_path / "bundle"), artifact="none", runs=runs)
+    (tmp_path / "inventory.yaml").write_text("devices: {pi4: {kind: local}}\n")
+    assert pipeline.load_inventory(str(tmp_path / "inventory.yaml")).device("pi4").kind == "local"
+
+
 def test_mistakes_are_errors_that_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="give the path of a model file"):
         pipeline.profile(tmp_path / "none.onnx")

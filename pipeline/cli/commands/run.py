@@ -7,9 +7,10 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from deploy.folder import refuse_used
 from pipeline import __version__
-from pipeline.api import note_failure, pull
+from pipeline.api import pull
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.signals import StartUp, stop_requested
@@ -28,13 +29,13 @@ from pipeline.devices.agent_client import Agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.recording import FILE_NAME, Recorder, header_of
 from pipeline.errors import ConfigError, PipelineError, UserError
-from pipeline.events import Stage
 from pipeline.records import Device
 from pipeline.regular_file import exists
 from pipeline.report.run_json import as_json
+from pipeline.run.lifecycle import see_through
 from pipeline.run.stored_settings import stored_settings
 from pipeline.store import Store
-from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, RECORDING
+from pipeline.store.facts import CONFIG, DEVICE, RECORDING
 from pipeline.store.new_run import create_run, require_writable
 from pipeline.store.runs import FINISHED
 
@@ -83,35 +84,36 @@ def _seen_through(
     stopping: Callable[[], bool],
     stack: ExitStack,
 ) -> Store:
-    """Check everything, only then make a new run's folder, and see the run through."""
-    listen = start.listen
-    with ExitStack() as opened:
-        with start.ended_at_once():
-            listen(Stage("Load torch"))
-            from pipeline.run.runner import execute, prepared  # takes seconds: what was mistyped is reported before
-            from pipeline.run.splitting import stored_splits
+    """See a new run, or one that goes on, through; its store is open as long as ``stack``."""
+    recorder = _recorder(arguments, store, stack)
+    return see_through(
+        config,
+        board,
+        lambda: stack.enter_context(create_run(arguments.runs, config, board, arguments.inventory)),
+        listen=start.listen,
+        stopping=stopping,
+        known=store,
+        record=None if recorder is None else recorder.heard,
+        starting=start.ended_at_once,
+        around=partial(_announced, arguments, config, board, recorder),
+    )
 
-            weights_known = store is not None and store.get(BASE_WEIGHTS) is not None
-            recorder = _recorder(arguments, store, stack)
-            record = recorder.heard if recorder else None
-            splits = None if store is None else stored_splits(store)
-            ready = opened.enter_context(
-                prepared(config, board, listen=listen, weights_known=weights_known, splits=splits, record=record)
-            )
-        if store is None:
-            store = stack.enter_context(create_run(arguments.runs, config, board, arguments.inventory))
-        if recorder is not None:
-            _begin(recorder, store, config, ready.agent)
-        target = " ".join(config.target) or "no target"
-        what = Text("run ").append(store.id, style="bold")
-        err.print(what.append(f": {config.data} on {board.name}, {target}, {config.strategy}"))
-        try:
-            execute(ready, store, listen=listen, stopping=stopping)
-        except PipelineError as error:
-            note_failure(store, error)
-            err.print(f"to resume: [bold]pipeline run --resume {store.id}{_where(arguments.runs)}[/]", markup=True)
-            raise
-    return store
+
+@contextmanager
+def _announced(
+    arguments: RunArguments, config: RunConfig, board: Device, recorder: Recorder | None, store: Store, agent: Agent
+) -> Iterator[None]:
+    """Say what is run, and how to go on where it ends early; its recording is begun."""
+    if recorder is not None:
+        _begin(recorder, store, config, agent)
+    target = " ".join(config.target) or "no target"
+    what = Text("run ").append(store.id, style="bold")
+    err.print(what.append(f": {config.data} on {board.name}, {target}, {config.strategy}"))
+    try:
+        yield
+    except PipelineError:
+        err.print(f"to resume: [bold]pipeline run --resume {store.id}{_where(arguments.runs)}[/]", markup=True)
+        raise
 
 
 # ---------------------------------------------------------------- a new run

@@ -66,7 +66,7 @@ class Inventory:
         raise InventoryError(f"no device {name!r}{nearest(name, known)}; {there}; {fix}")
 
 
-def load_inventory(path: Path | None = None, *, partial: bool = False) -> Inventory:
+def load_inventory(path: Path | str | None = None, *, partial: bool = False) -> Inventory:
     """Read the inventory: ``path``, else ./inventory.yaml, else the user's own, else just the device ``local``.
 
     Args:
@@ -76,9 +76,10 @@ def load_inventory(path: Path | None = None, *, partial: bool = False) -> Invent
         InventoryError: the file is missing; what concerns all devices in it, or without ``partial`` every single one,
             cannot be used; says the line and the nearest known key.
     """
-    if path is not None and not exists(path):
-        raise InventoryError(f"no such inventory: {path}; `pipeline init` writes one to start from")
-    found = path or next((p for p in _usual_places() if p.exists()), None)
+    told = None if path is None else Path(path)
+    if told is not None and not exists(told):
+        raise InventoryError(f"no such inventory: {told}; `pipeline init` writes one to start from")
+    found = told or next((p for p in _usual_places() if p.exists()), None)
     if found is None:
         return Inventory({"local": _Builder(InventoryFile(), Path.cwd()).device("local")})
     whole = yaml_files.read(found, InventoryError)
