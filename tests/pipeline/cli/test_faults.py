@@ -43,7 +43,7 @@ def run(desk: Desk, *arguments: str) -> str:
         (("--target", "latency=fast"), "expected for example latency=0.5x or latency=20ms"),
         (("--target", "latency=0.5x", "--target", "latency=2ms"), "two targets for latency"),
         (("--inventory", "nowhere.yaml"), "no such inventory: nowhere.yaml"),
-        (("--resume", "nope"), "the settings that the run began with"),
+        (("--resume", "nope"), "uses the settings of the original run"),
     ],
 )
 def test_a_mistyped_option_is_told_at_once(refuse: Desk, arguments: tuple[str, ...], said: str) -> None:
