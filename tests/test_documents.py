@@ -77,7 +77,9 @@ def test_a_command_that_is_shown_parses(line: str) -> None:
 @pytest.mark.parametrize("line", commands("python benchmarks/"))
 def test_a_benchmark_that_is_shown_is_there_with_its_options(line: str) -> None:
     _, script, *words = shlex.split(line)
-    text = (ROOT / script).read_text(encoding="utf-8") + (ROOT / "benchmarks/testbed.py").read_text(encoding="utf-8")
+    text = (ROOT / script).read_text(encoding="utf-8") + (ROOT / "benchmarks/_common/testbed.py").read_text(
+        encoding="utf-8"
+    )
     for word in words:
         if word.startswith("--"):
             assert f'"{word}"' in text, line
