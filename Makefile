@@ -1,5 +1,5 @@
 # Two commands: `make run` sets up and runs the embedded default, `make test` sets up and runs every check. `make quick` is for
-# after each change: no root, no network, three and a half minutes on two cores.
+# after each change: no root, no network, about two minutes on two cores.
 PYTHON ?= python3
 BUNDLE ?= my-model-$(shell date +%Y%m%d-%H%M%S)
 VENV ?= .venv
@@ -20,7 +20,8 @@ test:
 	$(MAKE) --no-print-directory --jobs=2 lab-packages check
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_OPTIONS)
 
-# What starts agents, servers and whole commands is left to `make test`.
+# What starts agents, servers and whole commands is left to `make test`, and so are tests marked as slow: a second and
+# more each, or further variations of what is tried here (tests/variations.py).
 NOT_QUICK := tests/lab tests/device_agents tests/pipeline/cli tests/pipeline/devices/sessions tests/pipeline/evaluation \
   tests/pipeline/devices/test_agent_client.py tests/pipeline/devices/test_hostile_answers.py \
   tests/pipeline/devices/test_holding_a_board.py tests/pipeline/devices/diagnostics/test_doctor.py \

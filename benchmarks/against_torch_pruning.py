@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from results import Results, Row, by_images, mean, table
-from testbed import LIKE_PEERS, LIKE_PEERS_IMAGES, some
+from _common.results import Results, Row, by_images, mean, table
+from _common.testbed import LIKE_PEERS, LIKE_PEERS_IMAGES, some
+from _common.torch_pruning_peers import PEERS, pruned
 from torch import Tensor, fx, nn
-from torch_pruning_peers import PEERS, pruned
 
 from pipeline.config import RunConfig
 from pipeline.data import DataSet, load_data

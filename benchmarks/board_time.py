@@ -18,8 +18,8 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from results import Results, Row, mean, table
-from testbed import Testbed, add_arguments, config_of, opened
+from _common.results import Results, Row, mean, table
+from _common.testbed import Testbed, add_arguments, config_of, opened
 
 from pipeline.comparison.hypervolume import of_networks
 from pipeline.config import RunConfig

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from results import Results, by_images, mean, table
-from testbed import some
+from _common.results import Results, by_images, mean, table
+from _common.testbed import some
 from torch import Tensor, fx
 
 from pipeline import plugins

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results import Results, Row, by_images, mean, table
+from _common.results import Results, Row, by_images, mean, table
+from _common.testbed import LIKE_PEERS, LIKE_PEERS_IMAGES, Testbed, add_arguments, config_of, opened
 from scipy.stats import spearmanr
-from testbed import LIKE_PEERS, LIKE_PEERS_IMAGES, Testbed, add_arguments, config_of, opened
 
 from pipeline import plugins
 from pipeline.records import PruningPlan, Trial

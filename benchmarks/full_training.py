@@ -26,8 +26,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from results import Results, Row, table
-from testbed import Testbed, add_arguments, opened, some
+from _common.results import Results, Row, table
+from _common.testbed import Testbed, add_arguments, opened, some
 from torch import fx
 
 from pipeline.config import RunConfig

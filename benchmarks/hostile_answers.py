@@ -17,6 +17,7 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+from _common.peak_memory import peak_mb, reset_peak_mb
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from rich.console import Console
 from rich.table import Table
@@ -90,18 +91,6 @@ def validation_ms(ms: float, seconds: float = 60.0, block_s: float = 0.025) -> t
         Measured.of(raw)
         taken.append(time.process_time() - start)
     return 2 * pairs * runs, 1e3 * min(taken)
-
-
-def reset_peak_mb() -> float:
-    """Forget the most memory that this process held; return what it holds."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return peak_mb()
-
-
-def peak_mb() -> float:
-    """Return the most memory that this process has held since then."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def main() -> None:

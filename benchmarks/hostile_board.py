@@ -17,12 +17,11 @@ import time
 import traceback
 from pathlib import Path
 
+from _common.peak_memory import peak_mb, reset_peak_mb
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the boards are the tests'
-
-from hostile_answers import peak_mb, reset_peak_mb
 
 from pipeline.devices import agent_client
 from pipeline.devices.sessions import ssh

@@ -12,18 +12,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
 import torch
-from results import mean
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the toys are the tests'
+from _common.results import mean
+from _common.toys import QUICK, best_reward, play_for_reward, powered, problem
 
 from pipeline import plugins
 from pipeline.config import DqnConfig
 from pipeline.run.inputs import STRATEGIES
 from pipeline.search.strategy import Problem
-from tests.pipeline.search.toys import QUICK, best_reward, play_for_reward, powered, problem
 
 SOLVED = 0.98
 BLOCKS = (1, 2, 1, 0, 1, 2)

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from results import Results, mean, table
-from testbed import Testbed, opened
+from _common.results import Results, mean, table
+from _common.testbed import Testbed, opened
+from _common.torch_pruning_peers import PEERS, pruned
 from torch import Tensor, fx, nn
 from torch.utils.data import TensorDataset
-from torch_pruning_peers import PEERS, pruned
 
 from pipeline.config import EvaluationConfig, RunConfig
 from pipeline.export.onnx.exporter import export

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from results import table
+from _common.results import table
 from torch import fx
 
 from pipeline.devices.agent_client import Agent, open_agent

@@ -12,20 +12,16 @@ picked plans worse predicted than random ones.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
+from _common.toys import problem, trial_of
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the toys are the tests'
 
 from pipeline import plugins
 from pipeline.measurement.intervals import NORMAL_95
 from pipeline.run.inputs import STRATEGIES
 from pipeline.search.planner import indices
-from tests.pipeline.search.toys import problem, trial_of
 
 BLOCKS = (1, 2, 0, 1, 2, 1, 0, 2, 1)
 LIMIT = 0.5

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from results import Results, Row, by_images, mean, table
+from _common.results import Results, Row, by_images, mean, table
+from _common.testbed import LIKE_PEERS, Testbed, add_arguments, config_of, opened
 from scipy.stats import spearmanr
-from testbed import LIKE_PEERS, Testbed, add_arguments, config_of, opened
 
 from pipeline.records import PruningPlan, Trial
 from pipeline.store import Store

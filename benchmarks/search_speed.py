@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from results import Results, Row, mean, table
+from _common.results import Results, Row, mean, table
 from safetensors.torch import load_file
 from torch import Tensor, fx
 

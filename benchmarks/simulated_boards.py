@@ -2,10 +2,10 @@
 
     python benchmarks/simulated_boards.py [--repeats 60] [--seed 0] [--boards quiet bursts ...] [--json]
 
-Boards with known latencies and scripted disturbances (``virtual_board.py``) are measured as a run measures a board: by
-the agent's own method in virtual time, by the pipeline's own statistics, bench and choice of finalists. One repeat is
-one run (``virtual_run.py``): the base model, a search with the target 0.5x, second looks and whole files, and the
-choice of one finalist, of which the slower ones are the more accurate, as networks are.
+Boards with known latencies and scripted disturbances (``_common/virtual_board.py``) are measured as a run measures a
+board: by the agent's own method in virtual time, by the pipeline's own statistics, bench and choice of finalists. One
+repeat is one run (``_common/virtual_run.py``): the base model, a search with the target 0.5x, second looks and whole
+files, and the choice of one finalist, of which the slower ones are the more accurate, as networks are.
 
 Tables, a row for each board: how many of the 95 % intervals hold the truth, ± the standard error of that share; their
 mean half-width, and by how much the figures are off on average, ± the standard error of that; how many networks were
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -32,15 +31,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _common.findings import Coverage, Findings, share
+from _common.virtual_board import Board, Conditions, model_file
+from _common.virtual_run import ABOVE, LIMIT, SEARCHED, Run
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the tests take these files as parts of a package
-
-from benchmarks.findings import Coverage, Findings, share
-from benchmarks.virtual_board import Board, Conditions, model_file
-from benchmarks.virtual_run import ABOVE, LIMIT, SEARCHED, Run
 from pipeline.devices.agent_client import open_agent
 from pipeline.evaluation.device_bench import Bench
 from pipeline.store import Store

@@ -9,19 +9,15 @@ to 60 plans. CPU seconds are reported beside wall seconds, because a busy machin
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the toys are the tests'
+from _common.toys import problem, trial_of
 
 from pipeline.config import DqnConfig
 from pipeline.search.strategies.dqn import Dqn
 from pipeline.search.strategies.random import RandomSearch
-from tests.pipeline.search.toys import problem, trial_of
 
 MEASURED = 60
 

@@ -106,6 +106,10 @@ fine_tuning: {finalists: 2, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, ver
 """
 
 
+FEW_CUTS = {"pruning": "{protect: [stem, down]}"}
+"""Settings that leave one group to cut, five plans: a run measures four single cuts instead of ten."""
+
+
 @dataclass(frozen=True)
 class Done:
     """How a command ended."""

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.devices.recording import FILE_NAME
-from tests.command_line import Desk
+from tests.command_line import FEW_CUTS, Desk
 from tests.recordings import told
 
 SETTINGS = {
-    "trials": "4", "target": "size=0.9x", "weights": "null", "checkpoint_s": "0.2",
+    **FEW_CUTS, "trials": "4", "target": "size=0.9x", "weights": "null", "checkpoint_s": "0.2",
     "base_training": "{epochs: 4}", "fine_tuning": "{finalists: 2, finalist_epochs: 0.5, epochs: 0.5, min_steps: 30}",
 }  # fmt: skip
 """A run with every stage: it trains its base model, measures, searches and fine-tunes."""

@@ -23,7 +23,7 @@ from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import ConfigError
 from pipeline.records import Device
 from pipeline.run.inputs import CRITERIA, STRATEGIES
-from tests.command_line import Desk
+from tests.command_line import FEW_CUTS, Desk
 from tests.recordings import QUICK, dense
 
 PAGES = Path(__file__).parents[1] / "docs/extending"
@@ -43,7 +43,7 @@ def desk(tmp_path: Path) -> Desk:
 def test_a_strategy_and_a_criterion_of_ones_own_search_and_rank(desk: Desk) -> None:
     desk.write("hill_climbing.py", example("strategy.md", "python"))
     desk.write("weight_spread.py", example("criterion.md", "python"))
-    desk.settings(weights="null", trials="3", base_training="{epochs: 0.5}", target="size=0.95x")
+    desk.settings(weights="null", trials="3", base_training="{epochs: 0.5}", target="size=0.95x", **FEW_CUTS)
     own = ("--strategy", "hill_climbing.py", "--criterion", "weight_spread.py")
     ran = desk.done("run", "--config", "run.yaml", *own, "--json").json
     assert (ran["status"], len(ran["trials"])) == ("finished", 3)

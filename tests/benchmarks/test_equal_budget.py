@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import doctest
-import importlib
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import equal_budget
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))  # scripts, which find each other so
-
-equal_budget = importlib.import_module("equal_budget")
-results = importlib.import_module("results")
+from _common import results
 
 
 def line(strategy: str, search: Sequence[float | None], test: Sequence[float | None]) -> Any:

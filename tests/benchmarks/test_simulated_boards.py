@@ -6,11 +6,11 @@ import json
 import sys
 
 import pytest
+from _common.findings import Findings, share
+from _common.virtual_board import Conditions
+from _common.virtual_run import ABOVE, FINALISTS, INSIDE, LIMIT, PLAIN, SEARCHED
+from simulated_boards import INTERVALS, main, simulate, tables
 
-from benchmarks.findings import Findings, share
-from benchmarks.simulated_boards import INTERVALS, main, simulate, tables
-from benchmarks.virtual_board import Conditions
-from benchmarks.virtual_run import ABOVE, FINALISTS, INSIDE, LIMIT, PLAIN, SEARCHED
 from pipeline.records import Interval
 
 
@@ -29,6 +29,7 @@ def test_an_ideal_board_rejects_just_what_is_too_slow_and_ends_with_the_slowest_
         assert abs(seen.bias) < 2e-3
 
 
+@pytest.mark.slow
 def test_what_differs_between_processes_is_in_the_figures() -> None:
     found = simulate(Conditions(pair_sd=1e-3, common_sd=1e-4, between=0.05), range(4), seed=0)
     values = [interval.value / truth - 1 for interval, truth in found.intervals["search ratio"]]

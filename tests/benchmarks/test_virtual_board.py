@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _common.virtual_board import Board, Conditions, model_file
 
-from benchmarks.virtual_board import Board, Conditions, model_file
 from device_agents import turns
 from pipeline.devices.agent_client import open_agent
 from pipeline.records import Measurement

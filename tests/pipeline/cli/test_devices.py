@@ -12,7 +12,7 @@ from pipeline.devices.agent_client import open_agent
 from pipeline.records import Device
 from pipeline.store import Store
 from pipeline.store.facts import MODES
-from tests.command_line import Desk, finished, read_until
+from tests.command_line import FEW_CUTS, Desk, finished, read_until
 from tests.device_agents.boards import FolderBoard
 from tests.hostile_answers import steers
 from tests.recordings import recorded
@@ -151,6 +151,7 @@ def test_a_recording_is_no_board_to_be_fixed_watched_or_trusted(tape: Desk, verb
 def test_a_run_says_who_holds_the_board_and_goes_on_when_it_is_free(desk: Desk, board: FolderBoard) -> None:
     with open_agent(Device(name="here", kind="local", agent_dir=str(desk.folder / "other"))) as other:
         other.hold()
+        desk.settings(**FEW_CUTS)
         run = desk.start("run", "--config", "run.yaml", "--trials", "1", "--epochs", "0.1", "--target", "size=0.9x")
         read_until(run, "waiting: the board is held by ")
     done = finished(run)
@@ -176,6 +177,7 @@ def test_a_run_keeps_the_modes_that_it_ran_in_and_puts_them_back(desk: Desk, boa
     desk.write(
         "inventory.yaml", text.replace("power: null", "power: null, modes: {governor: performance, nvpmodel: 0}")
     )
+    desk.settings(**FEW_CUTS)
     run = desk.start("run", "--config", "run.yaml", "--trials", "1", "--epochs", "0.1", "--target", "size=0.9x")
     assert "power mode nvpmodel not set: this board has no nvpmodel" in read_until(run, "trial 0:")
     assert board.governors == {"performance"}

@@ -131,7 +131,7 @@ def test_a_search_sends_a_hundredth_of_the_model_files_at_most(desk: Desk) -> No
             Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
     desk.settings(
         model="resnet20", weights="null", data="imagefolder:photos", image_size="32", trials="3", strategy="random",
-        base_training="{epochs: 0.5}", target="[]",
+        base_training="{epochs: 0.5}", target="[]", cuts="{protect: [conv1, 'layer[12].*', 'layer3.[01].*']}",
     )  # fmt: skip
     desk.done("run", "--config", "run.yaml")
     trials = shown(desk)["trials"]

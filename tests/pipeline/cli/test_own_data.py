@@ -26,7 +26,7 @@ from pipeline.run.runner import Prepared, prepared
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS
 from tests.command_line import Desk, finished, read_until
-from tests.pipeline.cli.listening import Listener
+from tests.pipeline.listening import Listener
 
 PARITY = """
 from pathlib import Path

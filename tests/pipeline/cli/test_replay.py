@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pipeline.measurement.from_samples import measurement
-from tests.command_line import INVENTORY, Desk, agents, finished
+from tests.command_line import FEW_CUTS, INVENTORY, Desk, agents, finished
 from tests.recordings import dense, rewritten, told
 
 REPLAYED = "\n  tape: {kind: replay, recording: RECORDING}\n"
@@ -26,7 +26,7 @@ REPLAYED = "\n  tape: {kind: replay, recording: RECORDING}\n"
 def recorded(new_desk: Callable[[], Desk]) -> Desk:
     """A folder with one recorded run in it, and a device that plays it back; only to be read."""
     desk = new_desk()
-    desk.settings(target="size=0.9x")
+    desk.settings(target="size=0.9x", **FEW_CUTS)
     desk.done("run", "--config", "run.yaml", "--epochs", "0.1", "--record")
     (folder,) = desk.runs.iterdir()
     inventory = INVENTORY.replace("AGENT", str(desk.folder / "agent")).rstrip()
@@ -96,7 +96,7 @@ def test_a_missing_recording_is_named(desk: Desk) -> None:
 
 @pytest.mark.slow
 def test_what_an_interrupted_run_has_recorded_is_gone_on_with(desk: Desk) -> None:
-    desk.settings(target="size=0.9x")
+    desk.settings(target="size=0.9x", **FEW_CUTS)
     run = desk.begin("--record")
     for agent in agents(run):
         agent.kill()
@@ -163,7 +163,7 @@ def test_networks_that_were_trained_to_other_weights_are_measured_by_their_struc
     recorded: Desk, new_desk: Callable[[], Desk]
 ) -> None:
     desk = new_desk()
-    desk.settings(target="size=0.9x")
+    desk.settings(target="size=0.9x", **FEW_CUTS)
     weights = torch.load(desk.folder / "net.pt")
     other = {name: value * 1.0001 if value.is_floating_point() else value for name, value in weights.items()}
     torch.save(other, desk.folder / "net.pt")
@@ -179,7 +179,7 @@ def test_a_candidate_that_the_board_never_measured_validly_is_put_aside_and_anot
     new_desk: Callable[[], Desk],
 ) -> None:
     desk = new_desk()
-    desk.settings(strategy="uniform", trials="3", target="[size=0.95x]")
+    desk.settings(strategy="uniform", trials="3", target="[size=0.95x]", **FEW_CUTS)
     command = ("run", "--config", "run.yaml", "--epochs", "0.1", "--json")
     first = desk.done(*command, "--record").json
     winner = next(t for t in first["trials"] if t["index"] == first["best"])

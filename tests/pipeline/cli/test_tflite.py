@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.export.tflite.environment import VARIABLE, converter_python
-from tests.command_line import INVENTORY, Desk
+from tests.command_line import FEW_CUTS, INVENTORY, Desk
 from tests.pipeline.export.tflite.tiny import CONVERTED
 
 
@@ -51,7 +51,7 @@ def test_a_file_that_the_device_cannot_run_is_refused(desk: Desk, file: str, dev
 @pytest.mark.timeout(1200)
 def test_a_whole_run_ends_in_a_tflite_bundle_whose_example_runs(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(converter_python()))  # the command's own cache is an empty one
-    settings = desk.settings("tflite.yaml", weights="null", base_training="{epochs: 2}")
+    settings = desk.settings("tflite.yaml", weights="null", base_training="{epochs: 2}", **FEW_CUTS)
     desk.done("run", "--device", "board", "--config", settings, "--target", "size=0.9x")
     desk.done("pull", "latest", "--output", "bundle")
     bundle = desk.folder / "bundle"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _common.toys import problem
 
 from pipeline.devices.agent_client import open_agent
 from pipeline.errors import DeviceError
@@ -15,7 +16,6 @@ from pipeline.evaluation.device_bench import Bench
 from pipeline.records import Device, Interval
 from pipeline.store import Store
 from tests.examples import measurement
-from tests.pipeline.search.toys import problem
 
 
 def test_equal_groups_share_a_probe_and_blocks_of_several_groups_have_their_own() -> None:

@@ -111,6 +111,7 @@ def test_nothing_between_processes_is_found_where_nothing_is() -> None:
     assert found.max() < 0.002
 
 
+@pytest.mark.slow
 def test_one_process_s_blocks_promise_too_much_the_more_the_longer_it_runs(boards: list[Calibration]) -> None:
     shares = [np.mean([c.covered.value for c in rows(boards, times=t, processes=1, widened=False)]) for t in TIMES]
 
@@ -126,7 +127,10 @@ def test_intervals_that_carry_it_and_those_of_several_processes_hold_the_truth(b
             assert 0.01 < np.mean([c.different.value for c in found]) < 0.07
 
 
-@pytest.mark.parametrize(("times", "between"), [(1.0, 0.0), (1.0, 0.003), (3.0, 0.003), (1.0, 0.006)])
+@pytest.mark.parametrize(
+    ("times", "between"),
+    [(1.0, 0.003), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1.0, 0.0), (3.0, 0.003), (1.0, 0.006)))],
+)
 def test_standard_errors_are_what_rates_spread_by_from_one_calibration_to_the_next(
     times: float, between: float
 ) -> None:

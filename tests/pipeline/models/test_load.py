@@ -122,6 +122,7 @@ def test_digits_cnn_has_widths_that_boards_like_and_blocks_that_may_go():
     assert sum(isinstance(block.shortcut, torch.nn.Identity) for block in model.blocks) == 4
 
 
+@pytest.mark.slow
 def test_digits_cnn_learns_the_digits():
     torch.manual_seed(0)
     data, model = load_data("digits"), load("digits-cnn", channels=1).train()

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _common.toys import all_plans, problem, truth
 
 from pipeline.predictors.accuracy import AccuracyModel, accuracy_of
-from tests.pipeline.search.toys import all_plans, problem, truth
 
 BASE = 0.92
 SPACE = problem((1,) * 5, seed=1).space

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _common.toys import all_plans, problem
 
 from pipeline.predictors.cost_model import CostModel, CostTable, owners, signature, size_savings
 from pipeline.records import LEVELS
-from tests.pipeline.search.toys import all_plans, problem
 
 SAVINGS = np.array([
     [0.0, 0.1, 0.2, 0.3, 0.5],  # the first of a block of two carries the block at 100 %

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _common.toys import all_plans, problem
 
 from pipeline.predictors.cost_model import CostTable
 from pipeline.predictors.error_scaling import Surprise
 from pipeline.search.reachability import Reach
-from tests.pipeline.search.toys import all_plans, problem
 
 NOISE = 0.01
 

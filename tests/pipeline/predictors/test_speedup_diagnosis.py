@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from _common.toys import problem
 
 from pipeline.predictors.cost_model import CostTable, owners
 from pipeline.predictors.speedup_diagnosis import why_not_faster
 from pipeline.records import LEVELS, SearchSpace
-from tests.pipeline.search.toys import problem
 
 
 def space_of(macs: tuple[int, ...], parameters: tuple[int, ...], blocks: int = 1) -> SearchSpace:

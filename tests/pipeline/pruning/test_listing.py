@@ -15,7 +15,8 @@ from pipeline.pruning.trace import trace
 from pipeline.records import SearchSpace
 from tests.pipeline.pruning.networks import IMAGES
 from tests.pipeline.pruning.toys import TOYS
-from tests.pipeline.pruning.written_otherwise import FOLLOWED, Between
+from tests.pipeline.pruning.written_otherwise import FOLLOWED, LONG, Between
+from tests.variations import variations
 
 
 class Standardised(nn.Conv2d):
@@ -108,7 +109,7 @@ def test_each_layer_of_a_toy_stands_somewhere(toy: type[nn.Module]) -> None:
     require_all_listed(space_of(toy(), step=4))
 
 
-@pytest.mark.parametrize("name", list(FOLLOWED)[::3])
+@pytest.mark.parametrize("name", variations(list(FOLLOWED)[::3], FOLLOWED.keys() - LONG))
 def test_each_layer_stands_somewhere_however_forward_is_written(name: str) -> None:
     done, reads, _ = FOLLOWED[name]
     require_all_listed(space_of(Between(done, reads), step=1))

@@ -152,6 +152,7 @@ def test_the_padded_residual_stream_of_a_cifar_resnet_can_be_cut_like_any_other(
     assert not [n for n, m in deepest.named_modules() if isinstance(m, nn.Conv2d) and n != "conv1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_torchvisions_networks_can_be_cut_at_every_level(name: str) -> None:
     images = torch.randn(2, 3, 64, 64)

@@ -10,10 +10,11 @@ from pipeline.pruning.surgery.prune import without
 from pipeline.pruning.surgery.verify_cut import find_violations
 from pipeline.pruning.trace import trace
 from tests.pipeline.pruning.networks import IMAGES
-from tests.pipeline.pruning.written_otherwise import FOLLOWED, Between
+from tests.pipeline.pruning.written_otherwise import FOLLOWED, LONG, Between
+from tests.variations import variations
 
 
-@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize("name", variations(FOLLOWED, FOLLOWED.keys() - LONG))
 def test_channels_can_go_one_by_one_however_forward_is_written(name: str) -> None:
     done, reads, units = FOLLOWED[name]
     model = trace(Between(done, reads), IMAGES)

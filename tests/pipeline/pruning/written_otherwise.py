@@ -155,6 +155,14 @@ def _named_max(_: Between, x: Tensor) -> Tensor:
     return x * x.amax(3, keepdim=True) + x.min(dim=2, keepdim=True).values
 
 
+LONG = frozenset([
+    "item assigned", "written into ones", "dictionary", "list that grows", "shift by item assignment", "min over rows",
+    "map", "sum into a slice", "len", "median over pixels", "data class", "sum in a loop", "sum", "zeros",
+    "starred unpacking", "for", "scripted activation", "written into zeros", "enumerate and reversed", "isinstance",
+    "tensor_split", "star", "min of two",
+])  # fmt: skip
+"""Of what follows, that which torch.export records, in ten times as long; the quick set has one of each kind."""
+
 FOLLOWED: dict[str, tuple[Callable[[Between, Tensor], Tensor], int, int]] = {
     # scalars
     "a parameter's complement": (lambda net, x: net.scale * x + (1 - net.scale) * x.sin(), 16, 16),

@@ -23,6 +23,7 @@ from pipeline.recipes.apply import apply_recipe, example_of, laid_out, load_prun
 from pipeline.recipes.recipe import RECIPE, Cut, GroupCut, Recipe, cut_of, parse, read_recipe, to_text
 from pipeline.records import SearchSpace
 from tests.pipeline.pruning.networks import lively
+from tests.variations import variations
 
 SHAPES = {"resnet20": (3, 32, 32), "mobilenet_v2": (3, 32, 32)}
 
@@ -74,7 +75,7 @@ def resnet() -> tuple[nn.Module, Recipe]:
     return model, recipe_of("resnet20", model)
 
 
-@pytest.fixture(scope="module", params=list(SHAPES))
+@pytest.fixture(scope="module", params=variations(SHAPES, ["resnet20"]))
 def cut(request: pytest.FixtureRequest) -> tuple[str, nn.Module, Recipe]:
     model = network(request.param, seed=1)
     return request.param, model, recipe_of(request.param, model)
@@ -134,6 +135,7 @@ for folder in map(Path, sys.argv[1:]):
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_them_back_bit_for_bit(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _common.toys import problem
 
 from pipeline.config import RunConfig
 from pipeline.devices.agent_client import open_agent
@@ -19,7 +20,6 @@ from pipeline.store import Store
 from pipeline.store.facts import CHANNEL_STEP
 from tests.examples import measurement
 from tests.pipeline.pruning.networks import IMAGES, Chain, traced
-from tests.pipeline.search.toys import problem
 
 
 def space_of_widths(step: int = 4) -> SearchSpace:

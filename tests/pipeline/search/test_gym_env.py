@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _common.toys import problem
 from gymnasium.utils.env_checker import check_env
 
 from pipeline.records import LEVELS
 from pipeline.search.gym_env import PruningEnv
 from pipeline.search.planner import Planner
-from tests.pipeline.search.toys import problem
 
 
 def env_of(blocks: tuple[int, ...] = (1, 2, 0), limit: float = 0.6) -> PruningEnv:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _common.toys import all_plans, problem
 from numpy.typing import NDArray
 
 from pipeline.search.knapsack import knapsack_plans
 from pipeline.search.planner import REMOVE, Planner
-from tests.pipeline.search.toys import all_plans, problem
 
 
 @pytest.mark.parametrize("blocks", [(1, 2, 0), (2, 0, 2), (0, 0, 0, 2), (1, 1, 1, 1)])

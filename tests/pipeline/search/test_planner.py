@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _common.toys import all_plans, problem
 
 from pipeline.measurement.relative_costs import RelativeCosts
 from pipeline.records import LEVELS
@@ -10,7 +11,6 @@ from pipeline.search.reachability import Reach
 from pipeline.search.reward import Weights, reward
 from pipeline.search.strategies.random import draw
 from pipeline.search.strategy import Problem
-from tests.pipeline.search.toys import all_plans, problem
 
 SHAPES = [(1,), (0,), (2,), (1, 2, 0), (2, 0, 2), (3, 1), (0, 0, 0, 2)]
 NESTED = [

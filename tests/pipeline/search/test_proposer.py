@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from _common.toys import problem, trial_of
 
 from pipeline.search.genetic import evolve
 from pipeline.search.planner import Indices, repair_to_feasible
 from pipeline.search.proposer import Proposer
-from tests.pipeline.search.toys import problem, trial_of
 
 PLAN = np.array([[4, 4, 4, 0, 0, 0]])
 

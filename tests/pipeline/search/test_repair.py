@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _common.toys import all_plans, problem
 
 from pipeline.search.planner import REMOVE
 from pipeline.search.repair import Repair
 from pipeline.search.strategy import Problem
 from tests.pipeline.search.strategies.peers import planner_of
-from tests.pipeline.search.toys import all_plans, problem
 
 
 def repair_of(told: Problem) -> Repair:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,16 +166,25 @@ def test_a_second_writer_is_refused_with_the_first_ones_pid(tmp_path: Path) -> N
         Store.open(tmp_path, run_id, write=True).close()
 
 
-@pytest.mark.parametrize("written", ["", "?", "-1", "9" * 31, "0.5", str(2**31 - 1)])
-def test_a_second_writer_is_not_told_to_kill_what_is_no_process(tmp_path: Path, written: str) -> None:
-    with writing_child(tmp_path, "print(store.id, flush=True); time.sleep(60)") as child:
-        run_id = read_line(child)
-        (lock,) = tmp_path.rglob("lock")
-        lock.write_text(written)
-        with pytest.raises(StoreError, match="is being written by a process that this machine does not know") as caught:
-            Store.open(tmp_path, run_id, write=True)
-        child.kill()
-        assert "kill" not in str(caught.value)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A folder of runs, and the run in it that another process writes."""
+    folder = tmp_path_factory.mktemp("written")
+    with writing_child(folder, "print(store.id, flush=True); time.sleep(600)") as child:
+        try:
+            yield folder, read_line(child)
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("said", ["", "?", "-1", "9" * 31, "0.5", str(2**31 - 1)])
+def test_a_second_writer_is_not_told_to_kill_what_is_no_process(written: tuple[Path, str], said: str) -> None:
+    folder, run_id = written
+    (lock,) = folder.rglob("lock")
+    lock.write_text(said)
+    with pytest.raises(StoreError, match="is being written by a process that this machine does not know") as caught:
+        Store.open(folder, run_id, write=True)
+    assert "kill" not in str(caught.value)
 
 
 def test_a_reader_may_not_write(store: Store) -> None:

@@ -159,6 +159,7 @@ class TestFashionMnist:
         monkeypatch.setattr("pipeline.data.sources.fashion_mnist.DEBIAN_FOLDER", fashion)
         assert len(load_data("fashion-mnist").test) == 20
 
+    @pytest.mark.slow
     def test_says_which_package_to_install_where_the_network_is_down(self, tmp_path):
         """A child process, because a proxy that answers nothing is set before anything is fetched."""
         code = (

@@ -19,6 +19,7 @@ from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
 from pipeline.records import OnnxSupport
 from tests.pipeline.pruning.oracle import at_random, plan
+from tests.variations import one_in
 
 NANO = OnnxSupport(13, 8)
 IMAGES = torch.randn(3, 3, 9, 12, generator=torch.Generator().manual_seed(0))
@@ -87,7 +88,7 @@ def test_the_file_answers_as_the_network_within_what_an_old_board_loads(name: st
         np.testing.assert_allclose(answers(data, IMAGES.numpy()), model(IMAGES).numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in POOLS if "places" not in name and "whole" not in name])
+@pytest.mark.parametrize("name", one_in(3, [name for name in POOLS if "places" not in name and "whole" not in name]))
 def test_candidates_are_put_together_of_parts_as_others_are(name: str) -> None:
     graph = trace(built(name), IMAGES)
     notes: list[str] = []
@@ -110,7 +111,7 @@ def test_one_export_of_a_pooling_serves_every_number_of_channels(name: str) -> N
     assert pooling == []
 
 
-@pytest.mark.parametrize("name", [name for name in POOLS if "whole" not in name])
+@pytest.mark.parametrize("name", one_in(3, [name for name in POOLS if "whole" not in name]))
 def test_the_converters_program_answers_as_the_network(name: str) -> None:
     model = built(name)
     with AdaptivePooling():

@@ -41,6 +41,7 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         converter_python(cache=tmp_path / "file" / "cache")
 
 
+@pytest.mark.slow
 def test_without_a_network_the_reason_is_told_and_nothing_stays(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

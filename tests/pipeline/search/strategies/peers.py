@@ -8,12 +8,12 @@ from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
+from _common.toys import all_plans, optimum, play, problem, trial_of
 
 from pipeline.records import LEVELS
 from pipeline.search.planner import BEYOND, Planner
 from pipeline.search.strategies import random
 from pipeline.search.strategy import Problem, Strategy
-from tests.pipeline.search.toys import all_plans, optimum, play, problem, trial_of
 
 Plans = list[tuple[int, ...]]
 

@@ -16,6 +16,7 @@ def test_it_does_what_every_strategy_has_to(check: Callable[[ModuleType], None])
     check(evolution)
 
 
+@pytest.mark.slow
 def test_it_comes_near_the_known_optimum_and_beats_random() -> None:
     assert peers.beats_random(evolution)
     assert min(peers.shares_of_optimum(evolution, range(2), trials=40)) > 0.97

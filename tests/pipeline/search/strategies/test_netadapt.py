@@ -5,10 +5,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from _common.toys import play, problem
 
 from pipeline.search.strategies import netadapt
 from tests.pipeline.search.strategies import peers
-from tests.pipeline.search.toys import play, problem
 
 
 @pytest.mark.parametrize("check", [
@@ -18,6 +18,7 @@ def test_it_does_what_every_strategy_has_to(check: Callable[[ModuleType], None])
     check(netadapt)
 
 
+@pytest.mark.slow
 def test_it_beats_random_at_an_equal_budget() -> None:
     assert peers.beats_random(netadapt, trials=36)
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from _common.toys import play, problem
 
 from pipeline.search.strategies import optuna_gp
 from tests.pipeline.search.strategies import peers
-from tests.pipeline.search.toys import play, problem
 
 
 def test_it_beats_random_within_the_masks_and_asks_the_same_again() -> None:
@@ -20,6 +21,7 @@ def test_it_beats_random_within_the_masks_and_asks_the_same_again() -> None:
     assert best / peers.optimum(told) > peers.shares_of_optimum(peers.random, [1], trials=9)[0]
 
 
+@pytest.mark.slow
 def test_it_lives_with_failures_and_late_answers() -> None:
     peers.check_hardships(optuna_gp)
 

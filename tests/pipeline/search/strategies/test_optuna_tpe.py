@@ -5,14 +5,15 @@ from types import ModuleType
 
 import optuna
 import pytest
+from _common.toys import play, problem
 from optuna.trial import TrialState
 
 from pipeline.records import LEVELS
 from pipeline.search.strategies import optuna_tpe
 from tests.pipeline.search.strategies import peers
-from tests.pipeline.search.toys import play, problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [
     peers.check_seeds, peers.check_no_repeats, peers.check_masks, peers.check_hardships, peers.check_lookahead,
 ])  # fmt: skip
@@ -20,6 +21,7 @@ def test_it_does_what_every_strategy_has_to(check: Callable[[ModuleType], None])
     check(optuna_tpe)
 
 
+@pytest.mark.slow
 def test_it_beats_random_at_an_equal_budget() -> None:
     assert peers.beats_random(optuna_tpe)
 

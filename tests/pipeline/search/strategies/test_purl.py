@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from _common.toys import optimum, play, problem, trial_of
 
 from pipeline.config import RunConfig
 from pipeline.predictors.cost_model import CostModel
@@ -21,11 +22,11 @@ from pipeline.search.strategies import purl
 from pipeline.search.strategy import Problem
 from tests.examples import candidate
 from tests.pipeline.search.strategies import peers
-from tests.pipeline.search.toys import optimum, play, problem, trial_of
 
 # ---------------------------------------------------------------- whole filters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [
     peers.check_seeds, peers.check_no_repeats, peers.check_hardships, peers.check_lookahead,
 ])  # fmt: skip
@@ -80,11 +81,13 @@ def test_a_threshold_cuts_the_filters_below_it_rounded_up_to_a_level() -> None:
         assert 1 - group.kept[LEVELS[level]] / group.channels >= below
 
 
+@pytest.mark.slow
 def test_it_learns_which_thresholds_are_good_on_a_toy_of_one_group() -> None:
     told = problem((1, 1), limits={"latency": 0.75}, trials=24, seed=1)
     assert play(told, purl.create(told))[1] == pytest.approx(optimum(told))
 
 
+@pytest.mark.slow
 def test_the_network_fits_the_rewards_of_its_steps() -> None:
     told = problem((1,) * 3, trials=40, seed=2)
     strategy = purl.create(told)

@@ -5,11 +5,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from _common.toys import play, problem, trial_of
 
 from pipeline.config import FineTuningConfig, RunConfig
 from pipeline.search.strategies import rl_pruner
 from tests.pipeline.search.strategies import peers
-from tests.pipeline.search.toys import play, problem, trial_of
 
 
 @pytest.mark.parametrize("check", [

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-from benchmarks.findings import Findings
-from benchmarks.virtual_board import Board, Conditions, model_file
+from _common.findings import Findings
+from _common.virtual_board import Board, Conditions, model_file
 from pipeline.config import RunConfig
 from pipeline.evaluation.candidate_builder import Built
 from pipeline.evaluation.device_bench import Bench

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from pipeline.config import DqnConfig
 from pipeline.predictors.cost_model import CostModel, CostTable, owners, parents, size_savings, whole_blocks
 from pipeline.predictors.cost_model import within as nesting
-from pipeline.records import LEVELS, Group, PruningPlan, SearchSpace, Trial
+from pipeline.records import LEVELS, Candidate, Group, PruningPlan, SearchSpace, Trial
 from pipeline.search.reward import Weights
 from pipeline.search.strategy import Problem, Strategy
 from pipeline.targets import Metric
-from tests.examples import candidate
 
 Levels = NDArray[np.int64]
 
@@ -200,8 +199,10 @@ def trial_of(told: Problem, index: int, plan: PruningPlan, noise: float = 0.0) -
     accuracy = float(np.clip(truth(told)(levels) + noise, 0.0, 1.0))
     latency = float(told.costs.tables["latency"].predict(levels[None])[0])
     over = max(0.0, latency / told.limits["latency"] - 1) if "latency" in told.limits else 0.0
+    key = told.space.key(plan.levels)
+    built = Candidate(key=key, accuracy=accuracy, parameters=12_000, macs=400_000, size_bytes=50_000, probe_bytes=420)
     return Trial(
-        index=index, plan=plan, key=told.space.key(plan.levels), candidate=candidate(accuracy),
+        index=index, plan=plan, key=key, candidate=built,
         reward=accuracy / told.base_accuracy - 2 * over, feasible=over < 1e-9,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.events import Event, Note, Stage, StageProgress
+from pipeline.events import Event, Note, Stage, StageProgress, Tried
 
 
 @dataclass
@@ -13,14 +13,20 @@ class Listener:
 
     stop_in: str | None = None
     notes: list[str] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+    steps: dict[str, int | None] = field(default_factory=dict)
+    """Each stage → how many steps it was said to have."""
+    tried: list[Tried] = field(default_factory=list)
     asked: bool = False
     """Whether the run is to stop."""
-    _stage: str = ""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
             self.notes.append(event.text)
         elif isinstance(event, Stage):
-            self._stage = event.name
-        elif isinstance(event, StageProgress) and self._stage == self.stop_in:
+            self.stages.append(event.name)
+            self.steps[event.name] = event.total
+        elif isinstance(event, Tried):
+            self.tried.append(event)
+        if isinstance(event, StageProgress | Tried) and self.stages and self.stages[-1] == self.stop_in:
             self.asked = True
