@@ -9,19 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-import onnx
-
 from pipeline.errors import CandidateError, ConfigError
 from pipeline.evaluation.device_bench import Bench
 from pipeline.evaluation.file_accuracy import file_accuracy
 from pipeline.events import Note, Stage
 from pipeline.export.format import FLOAT32, INT8
-from pipeline.export.formats.onnx import Onnx
-from pipeline.export.quantization.int8_format import Int8Onnx
-from pipeline.export.quantization.placement import weighted_nodes
+from pipeline.export.quantization.open_int8 import Int8File, Int8Format, open_int8
 from pipeline.export.quantization.qdq import OLDEST_OPSET
-from pipeline.export.quantization.quantize import CALIBRATION_IMAGES, QuantizedFile
-from pipeline.export.quantization.value_graph import ValueGraph
+from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
 from pipeline.measurement.validity import why_invalid
 from pipeline.pruning.complexity import measures_of
 from pipeline.quantization.float_runs import with_float_runs
@@ -76,13 +71,11 @@ def _require_possible(context: Context) -> None:
     device = context.agent.device
     if context.config.sets_zeros:
         raise _Unfit("single weights become zero, which no INT8 file shows")
-    if not isinstance(context.format, Onnx):
-        raise _Unfit(f"{device.name} runs {device.format} files, and INT8 is written as ONNX")
     if device.runtime == "tensorrt":
         raise _Unfit(
-            f"INT8 is written for ONNX Runtime, and {device.name} runs TensorRT; FP16 is its runtime option fp16"
+            f"INT8 is written for ONNX Runtime and TFLite, {device.name} runs TensorRT; FP16 is its runtime option fp16"
         )
-    if context.agent.limits.opset < OLDEST_OPSET:
+    if device.format == "onnx" and context.agent.limits.opset < OLDEST_OPSET:
         raise _Unfit(f"{device.name} loads ONNX up to opset {context.agent.limits.opset}, INT8 needs {OLDEST_OPSET}")
 
 
@@ -115,22 +108,19 @@ def _tried(context: Context, base: Base) -> PrecisionDecision:
     )  # fmt: skip
 
 
-def _judged(context: Context, base: Base) -> tuple[QuantizedFile, Judgement]:
+def _judged(context: Context, base: Base) -> tuple[Int8File, Judgement]:
     """Return the uncut network in INT8, and how it answers; with runs of float layers where it needs them."""
     whole = _int8(context, ())
-    file = whole.parent.file(base.network)
-    parent = Parent(file, context.data.search, context.config.evaluation.search_images)
+    parent = Parent(whole.parent.file(base.network), context.data.search, context.config.evaluation.search_images)
     first = whole.quantized(base.network)
     judged = parent.judge(first.data)
     if judged.is_good:
         return first, judged
-    graph = ValueGraph(onnx.load_from_string(file))
 
-    def make(layers: Sequence[int]) -> QuantizedFile:
-        names = [graph.nodes[number].input[1] for number in layers]
-        return _int8(context, names).quantized(base.network)
+    def make(layers: Sequence[str]) -> Int8File:
+        return _int8(context, layers).quantized(base.network)
 
-    return with_float_runs(first, judged, weighted_nodes(graph), make, parent.judge)
+    return with_float_runs(first, judged, first.layers, make, parent.judge)
 
 
 def _measured(context: Context, base: Base, float_layers: Sequence[str]) -> Measurement:
@@ -144,7 +134,6 @@ def _measured(context: Context, base: Base, float_layers: Sequence[str]) -> Meas
     return found
 
 
-def _int8(context: Context, float_layers: Sequence[str]) -> Int8Onnx:
-    assert isinstance(context.format, Onnx)  # see _require_possible
+def _int8(context: Context, float_layers: Sequence[str]) -> Int8Format:
     images = next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
-    return Int8Onnx(parent=context.format, images=images, float_layers=frozenset(float_layers))
+    return open_int8(context.format, images, float_layers=float_layers)
