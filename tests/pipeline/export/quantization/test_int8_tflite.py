@@ -10,9 +10,10 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
-from torch import fx
+from torch import fx, nn
 
 from pipeline.errors import ExportError
+from pipeline.export.constants import distinct
 from pipeline.export.format import open_format
 from pipeline.export.formats.tflite import TFLite, template_of
 from pipeline.export.quantization.host_scores import open_on_host
@@ -25,7 +26,7 @@ from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
 from tests.pipeline.export.quantization import networks
 from tests.pipeline.export.tflite.test_skeleton import expanded
-from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
+from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, Tiny, tiny
 from tests.pipeline.pruning.networks import in_order
 
 CALIBRATING: NDArray[np.float32] = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(3)).numpy()
@@ -104,6 +105,26 @@ def test_every_tensor_gets_a_name_of_its_own(format: Int8TFLite, network: fx.Gra
     assert len(set(before)) < len(before)
     assert len(set(after)) == len(after)
     assert all(new.endswith(old) for new, old in zip(after, before, strict=True))
+
+
+class Wide(Tiny):
+    """Of which the quantizer writes the weights behind the tables, as it does in all files of more than 256 kB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = 2000
+        self.same[0], self.same[1] = nn.Conv2d(8, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.same[3] = nn.Conv2d(width, 8, 3, padding=1, bias=False)
+
+
+def test_a_large_file_is_whole_in_itself(format: Int8TFLite) -> None:
+    network = distinct(trace(Wide(), IMAGES), seed=5)
+    data = format.file(network)
+    assert len(data) > 256 * 1024
+    assert all(buffer.offset == 0 for buffer in schema.ModelT.InitFromPackedBuf(data, 0).buffers)
+    before = format.answers(format.parent.file(network), CALIBRATING)
+    assert np.abs(format.answers(data, CALIBRATING) - before).max() < 0.05 * np.abs(before).max()
+    assert len(format.probe(network).data) < 0.02 * len(data)
 
 
 @pytest.mark.parametrize(("layer", "norm"), [("stem", "norm"), ("inverted.3", "inverted.4"), ("linear", None)])
@@ -220,6 +241,6 @@ def test_any_network_is_quantized_and_its_probe_has_the_files_structure(name: st
     format = open_int8(parent, images[:32].numpy())
     made, probe = format.quantized(network), format.probe(network)
     assert structure(expanded(probe.data)) == structure(made.data)
-    assert len(made.layers) == sum(isinstance(m, torch.nn.Conv2d | torch.nn.Linear) for m in network.modules())
+    assert len(made.layers) == sum(isinstance(m, nn.Conv2d | nn.Linear) for m in network.modules())
     before = format.answers(parent.file(network), images.numpy())
     assert np.abs(format.answers(made.data, images.numpy()) - before).max() < 0.06 * np.abs(before).max()
