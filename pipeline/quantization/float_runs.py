@@ -6,8 +6,8 @@ Single layers are never tried: some runtimes quantize a float layer between INT8
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
-from pipeline.export.quantization.quantize import QuantizedFile
 from pipeline.quantization.judgement import Judgement
 
 RUNS = 8
@@ -15,22 +15,33 @@ RUNS = 8
 MOST_TRIED = 3
 """Runs that may stay float; a network that needs more gains little from the rest."""
 
-Make = Callable[[Sequence[int]], QuantizedFile]
+
+class Made(Protocol):
+    """An INT8 file, and whatever else is known of it."""
+
+    @property
+    def data(self) -> bytes:
+        """The file."""
+
+
+File = TypeVar("File", bound=Made)
+Layer = TypeVar("Layer", int, str)
 Judge = Callable[[bytes], Judgement]
 
 
 def with_float_runs(
-    first: QuantizedFile, judged: Judgement, layers: Sequence[int], make: Make, judge: Judge
-) -> tuple[QuantizedFile, Judgement]:
+    first: File, judged: Judgement, layers: Sequence[Layer], make: Callable[[Sequence[Layer]], File], judge: Judge
+) -> tuple[File, Judgement]:
     """Return the file with as few runs of float layers as make its answers good, or the best that was found.
 
     Args:
         first: with every layer in INT8, and ``judged``, how it answers.
-        layers: those with weights, by their nodes' places, in order.
+        layers: those with weights, by their places or names, in order.
         make: quantizes with these layers float.
         judge: reads a file's answers.
     """
-    best, kept = (first, judged), frozenset[int]()
+    best = first, judged
+    kept: frozenset[Layer] = frozenset()
     for _ in range(MOST_TRIED):
         if best[1].is_good:
             break
@@ -45,14 +56,18 @@ def with_float_runs(
     return best
 
 
-def runs(layers: Sequence[int]) -> Iterator[Sequence[int]]:
+def runs(layers: Sequence[Layer]) -> Iterator[Sequence[Layer]]:
     """Yield neighbouring layers, two or more together.
 
     >>> [list(run) for run in runs([1, 2, 3, 4, 5])]
     [[1, 2], [3, 4, 5]]
+    >>> list(runs([1]))
+    []
     """
     size = max(2, len(layers) // RUNS)
-    starts = list(range(0, len(layers) - 1, size))
+    starts: list[int] = list(range(0, len(layers) - 1, size))
+    if not starts:
+        return
     if len(starts) > 1 and len(layers) - starts[-1] < size:
         starts.pop()
     for start, end in zip(starts, [*starts[1:], len(layers)], strict=True):

@@ -141,7 +141,8 @@ def _require_usable_runtime(agent: Agent, shown: str) -> None:
     if device.format != "onnx" or device.runtime == "tensorrt":
         raise ModelError(
             f"{shown} becomes an INT8 file for ONNX Runtime, and {device.name} runs {device.runtime}; name a device "
-            "with runtime: onnxruntime in the inventory, or give that board a second entry there"
+            "with runtime: onnxruntime in the inventory, or give that board a second entry there; INT8 in TFLite "
+            "comes of pipeline run --precision int8"
         )
     if agent.onnx_support.opset < OLDEST_OPSET:
         raise ModelError(

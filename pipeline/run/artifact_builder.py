@@ -10,7 +10,8 @@ from torch import fx
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
-from pipeline.export.quantization.int8_format import Int8Onnx
+from pipeline.export.format import FLOAT32
+from pipeline.export.quantization.open_int8 import INT8_FORMATS
 from pipeline.measurement.feasibility import certainly_meets, certainly_misses
 from pipeline.models import default_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
@@ -23,8 +24,14 @@ from pipeline.run.device_verification import verify
 from pipeline.run.training_stage import discard_checkpoint
 from pipeline.targets import Metric
 
-FLOAT_PARENT = "float32.onnx"
-"""The file that an INT8 model was made of."""
+
+def float_parent(format: str) -> str:
+    """Return what the file is called that an INT8 model was made of.
+
+    >>> float_parent("tflite")
+    'float32.tflite'
+    """
+    return f"{FLOAT32}.{format}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +53,9 @@ class ArtifactBuilder:
         verified = verify(self.context, model)
         weights = store.put_blob(weights_bytes(network))
         files = {f"model.{format.name}": store.put_blob(model), WEIGHTS: weights}
-        parent = format.parent.file(network) if isinstance(format, Int8Onnx) else None
+        parent = format.parent.file(network) if isinstance(format, INT8_FORMATS) else None
         if parent is not None:
-            files[FLOAT_PARENT] = store.put_blob(parent)
+            files[float_parent(format.name)] = store.put_blob(parent)
         done = replace(
             artifact,
             files=files | self._recipe(artifact),

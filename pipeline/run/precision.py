@@ -9,24 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-import onnx
-
 from pipeline.errors import CandidateError, ConfigError
 from pipeline.evaluation.device_bench import Bench
 from pipeline.evaluation.file_accuracy import file_accuracy
 from pipeline.events import Note, Stage
 from pipeline.export.format import FLOAT32, INT8
-from pipeline.export.formats.onnx import Onnx
-from pipeline.export.quantization.int8_format import Int8Onnx
-from pipeline.export.quantization.placement import weighted_nodes
+from pipeline.export.quantization.open_int8 import Int8File, Int8Format, open_int8
 from pipeline.export.quantization.qdq import OLDEST_OPSET
-from pipeline.export.quantization.quantize import CALIBRATION_IMAGES, QuantizedFile
-from pipeline.export.quantization.value_graph import ValueGraph
+from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
 from pipeline.measurement.validity import why_invalid
 from pipeline.pruning.complexity import measures_of
 from pipeline.quantization.float_runs import with_float_runs
 from pipeline.quantization.judgement import Judgement, Parent
 from pipeline.records import Figures, Measurement, PrecisionDecision
+from pipeline.report.table import ratio
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.store.facts import PRECISION
@@ -76,63 +72,59 @@ def _require_possible(context: Context) -> None:
     device = context.agent.device
     if context.config.sets_zeros:
         raise _Unfit("single weights become zero, which no INT8 file shows")
-    if not isinstance(context.format, Onnx):
-        raise _Unfit(f"{device.name} runs {device.format} files, and INT8 is written as ONNX")
     if device.runtime == "tensorrt":
         raise _Unfit(
-            f"INT8 is written for ONNX Runtime, and {device.name} runs TensorRT; FP16 is its runtime option fp16"
+            f"INT8 is written for ONNX Runtime and TFLite, {device.name} runs TensorRT; FP16 is its runtime option fp16"
         )
-    if context.agent.onnx_support.opset < OLDEST_OPSET:
-        raise _Unfit(
-            f"{device.name} loads ONNX up to opset {context.agent.onnx_support.opset}, INT8 needs {OLDEST_OPSET}"
-        )
+    support = context.agent.onnx_support
+    if device.format == "onnx" and support.opset < OLDEST_OPSET:
+        raise _Unfit(f"{device.name} loads ONNX up to opset {support.opset}, INT8 needs {OLDEST_OPSET}")
 
 
 def _tried(context: Context, base: Base) -> PrecisionDecision:
-    """Return the decision by what the uncut network in INT8 answers, and how fast the device is with it."""
+    """Return the decision by what the uncut network in INT8 answers, and how fast the device is with it.
+
+    What speaks against INT8 decides where nobody has asked for it by name; else it is said.
+    """
     context.listen(Stage("Try the base model in INT8"))
     try:
         made, judged = _judged(context, base)
     except CandidateError as error:
         raise _Unfit(str(error)) from error
-    if not judged.is_good:
-        raise _Unfit(
-            f"INT8 answers {judged.int8:.1%} right instead of {judged.float32:.1%}, and {judged.agreement:.1%} alike"
-        )
+    is_asked_for = context.config.precision == INT8
+    answers = f"{judged.int8:.1%} right instead of {judged.float32:.1%}, {judged.agreement:.1%} alike"
+    if not judged.is_good and not is_asked_for:
+        raise _Unfit(f"INT8 answers {answers}")
     measurement = _measured(context, base, made.float_layers)
-    ratio = measurement.ratio
-    if ratio is None or ratio.high >= 1:
-        shown = "not measured" if ratio is None else f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"
+    shown = "not measured" if measurement.ratio is None else ratio(measurement.ratio)
+    is_faster = measurement.ratio is not None and measurement.ratio.high < 1
+    if not is_faster and not is_asked_for:
         raise _Unfit(f"INT8 is no faster on {context.agent.device.name} ({shown} of float32's latency)")
     figures = Figures(
         search_accuracy=judged.int8, test_accuracy=None, **asdict(measures_of(base.network, context.example)),
         size_bytes=len(made.data), measurement=measurement,
     )  # fmt: skip
     stays = f"; in float32 stay {', '.join(made.float_layers)}" if made.float_layers else ""
-    answers = f"{judged.int8:.1%} right instead of {judged.float32:.1%}, {judged.agreement:.1%} alike"
+    doubt = "" if is_faster else ", which is no faster, but asked for"
     return PrecisionDecision(
         precision=INT8, base=figures, agreement=judged.agreement, float_layers=made.float_layers,
-        why=f"networks compute in INT8: uncut it has {ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}] of "
-        f"float32's latency, {answers}{stays}",
+        why=f"networks compute in INT8: uncut it has {shown} of float32's latency{doubt}, {answers}{stays}",
     )  # fmt: skip
 
 
-def _judged(context: Context, base: Base) -> tuple[QuantizedFile, Judgement]:
+def _judged(context: Context, base: Base) -> tuple[Int8File, Judgement]:
     """Return the uncut network in INT8, and how it answers; with runs of float layers where it needs them."""
     whole = _int8(context, ())
-    file = whole.parent.file(base.network)
-    parent = Parent(file, context.data.search, context.config.evaluation.search_images)
+    parent = Parent(whole.parent.file(base.network), context.data.search, context.config.evaluation.search_images)
     first = whole.quantized(base.network)
     judged = parent.judge(first.data)
     if judged.is_good:
         return first, judged
-    graph = ValueGraph(onnx.load_from_string(file))
 
-    def make(layers: Sequence[int]) -> QuantizedFile:
-        names = [graph.nodes[number].input[1] for number in layers]
-        return _int8(context, names).quantized(base.network)
+    def make(layers: Sequence[str]) -> Int8File:
+        return _int8(context, layers).quantized(base.network)
 
-    return with_float_runs(first, judged, weighted_nodes(graph), make, parent.judge)
+    return with_float_runs(first, judged, first.layers, make, parent.judge)
 
 
 def _measured(context: Context, base: Base, float_layers: Sequence[str]) -> Measurement:
@@ -146,7 +138,6 @@ def _measured(context: Context, base: Base, float_layers: Sequence[str]) -> Meas
     return found
 
 
-def _int8(context: Context, float_layers: Sequence[str]) -> Int8Onnx:
-    assert isinstance(context.format, Onnx)  # see _require_possible
+def _int8(context: Context, float_layers: Sequence[str]) -> Int8Format:
     images = next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
-    return Int8Onnx(parent=context.format, images=images, float_layers=frozenset(float_layers))
+    return open_int8(context.format, images, float_layers=float_layers)

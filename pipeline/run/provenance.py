@@ -25,7 +25,7 @@ from pipeline.store.facts import (
 )
 
 _PACKAGES = (
-    "torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "scikit-learn",
+    "torch", "torchvision", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "numpy", "scikit-learn",
     "paramiko",
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, ModelError, RunNotFoundError
 from pipeline.export.onnx.exporter import read
 from pipeline.export.quantization.preparation import image_shape
 from pipeline.records import Device
-from pipeline.run.artifact_builder import FLOAT_PARENT
+from pipeline.run.artifact_builder import float_parent
 from pipeline.run.artifact_recipe import picked
 from pipeline.run.inputs import load_run_data
 from pipeline.run.splitting import stored_splits
@@ -93,11 +93,12 @@ def _of_run(
     with store:
         settings, board = stored_settings(store, inventory)
         (one,) = picked(store, artifact)[:1]
-        float_file = FLOAT_PARENT if FLOAT_PARENT in one.files else MODEL
+        parent = float_parent("onnx")
+        float_file = parent if parent in one.files else MODEL
         if float_file not in one.files:
             raise ModelError(
                 f"run {store.id} wrote {', '.join(sorted(one.files))}; a network in ONNX can be quantized: run again "
-                "with a device of runtime onnxruntime"
+                "with a device of runtime onnxruntime, or with --precision int8"
             )
         changed = settings if data is None else settings.model_copy(update={"data": data})
         return Source(

@@ -31,7 +31,7 @@ MEASURE = {
 STEP = 16
 """Of 32 channels: few levels, so that few cuts are measured."""
 FORMATS = {"onnxruntime": "onnx", "tflite": "tflite"}
-PRECISIONS = {"onnxruntime": "int8", "tflite": "float32"}
+PRECISION = "int8"
 RECORDED = "tflite"
 
 
@@ -50,7 +50,7 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_a_recorde
     settings = {"runtime": runtime, "format": FORMATS[runtime], "measure": MEASURE, "channel_step": STEP}
     desk.write("inventory.yaml", raspberry_pi.inventory(**settings))
     record = ["--record"] if runtime == RECORDED else []
-    desk.done("run", "--device", "pi4", "--config", "run.yaml", "--precision", PRECISIONS[runtime], *record)
+    desk.done("run", "--device", "pi4", "--config", "run.yaml", "--precision", PRECISION, *record)
 
     run = shown(desk)
     assert run["status"] == "finished"
@@ -65,7 +65,7 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_a_recorde
     (best,) = [artifact for artifact in run["artifacts"] if artifact["chosen"]]
     assert best["verified_images"] > 0
     assert best["device_accuracy"] == pytest.approx(best["host_accuracy"], abs=0.01)  # verified there
-    assert best["precision"] == PRECISIONS[runtime]
+    assert best["precision"] == PRECISION
     counted = [trial["measurement"]["conditions"].get("int8_operators") for trial in run["trials"]]
     assert all(counted) == (runtime == "onnxruntime")
 
@@ -80,7 +80,7 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_a_recorde
     if runtime != RECORDED:
         return
     replaying(desk, run["id"])
-    desk.done("run", "--device", "tape", "--config", "run.yaml")
+    desk.done("run", "--device", "tape", "--config", "run.yaml", "--precision", PRECISION)
     replayed = shown(desk)
     assert (replayed["device"]["kind"], replayed["facts"]["cpu"]) == ("replay", "Cortex-A72")
     assert told(replayed) == told(run)

@@ -22,8 +22,8 @@ from pipeline.export.quantization.ranges import Range
 from pipeline.export.quantization.value_graph import ValueGraph
 
 _ZEROS, _ONES = np.zeros(1, np.float32), np.ones(1, np.float32)
-_TILE = 509
-"""Values after which a probe's weights repeat: a prime, so that no channel is like its neighbour."""
+TILE = (np.arange(509) * 89 % 253 - 126).astype(np.int8)
+"""What a probe's weights repeat: as many values as a prime, so that no channel is like its neighbour."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +62,7 @@ class Int8Onnx:
         made_up = write_qdq(placement, _made_up_ranges(graph, placement.ranged))
         size = made_up.ByteSize()
         return Skeleton(
-            weightless(made_up, {}), size, f"{structure(network)}-{INT8}{len(self.float_layers) or ''}",
+            weightless(made_up, {}), size, structure_in_int8(network, self.float_layers),
             int8_operators=len(placement.nodes),
         )  # fmt: skip
 
@@ -72,6 +72,11 @@ class Int8Onnx:
 
     def _kept(self, graph: ValueGraph) -> Collection[int]:
         return [n for n in weighted_nodes(graph) if graph.nodes[n].input[1] in self.float_layers]
+
+
+def structure_in_int8(network: fx.GraphModule, float_layers: Collection[str]) -> str:
+    """Return the structure of a network's INT8 file, which is not the one of its float32 file."""
+    return f"{structure(network)}-{INT8}{len(float_layers) or ''}"
 
 
 def _made_up_ranges(graph: ValueGraph, names: Collection[str]) -> dict[str, Range]:
@@ -85,7 +90,7 @@ def _make_up_weights(model: onnx.ModelProto) -> None:
 
     A weight in three has the largest size, so that each channel's scale is the same.
     """
-    values = (np.arange(_TILE) * 89 % 253 - 126).astype(np.float32)
+    values = TILE.astype(np.float32)
     values[::3] = np.where(np.arange(len(values[::3])) % 2, 127, -127)
     made_up: dict[str, NDArray[np.float32]] = {}
     for node in model.graph.node:

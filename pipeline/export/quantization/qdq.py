@@ -22,7 +22,8 @@ from pipeline.export.quantization.value_graph import attribute
 
 OLDEST_OPSET = 13
 """The first whose DequantizeLinear has a scale for each channel."""
-_TOP = 127
+TOP = 127
+"""Largest int8 weight; −128 is not used, so that a scale is the same on both sides of 0."""
 _SMALLEST_SCALE = 1e-10
 _BIAS_ROOM = 2.0**30
 """A bias, in units of its scale, stays below: int32 ends at twice as much."""
@@ -66,7 +67,7 @@ def rounding(found: Range, scheme: Scheme = U8S8) -> Rounding:
     low, high = min(found.low, 0.0), max(found.high, 0.0)
     dtype = np.int8 if scheme.is_signed else np.uint8
     if scheme.is_symmetric:
-        return Rounding(np.float32(max(-low, high, _SMALLEST_SCALE) / _TOP), dtype(0 if scheme.is_signed else 128))
+        return Rounding(np.float32(max(-low, high, _SMALLEST_SCALE) / TOP), dtype(0 if scheme.is_signed else 128))
     scale = np.float32(max(high - low, _SMALLEST_SCALE) / 255)
     zero = int(np.clip(round(-low / float(scale)), 0, 255))
     return Rounding(scale, dtype(zero - 128 if scheme.is_signed else zero))
@@ -169,7 +170,7 @@ class _Writer:
         scales = weight_scales(weight, axis, bias, read)
         stem = self._fresh(node.input[1])
         integers = np.rint(weight / scales.reshape(_along(axis, weight.ndim)))
-        copy.input[1] = self._by_channel(stem, np.clip(integers, -_TOP, _TOP).astype(np.int8), scales, axis)
+        copy.input[1] = self._by_channel(stem, np.clip(integers, -TOP, TOP).astype(np.int8), scales, axis)
         if bias is not None and self.scheme.has_int8_bias_scale:
             units = np.float32(read) * scales
             copy.input[2] = self._by_channel(
@@ -206,7 +207,7 @@ def weight_scales(
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others).astype(np.float64)
     needed = np.zeros_like(largest) if bias is None else np.abs(bias) / (read_scale * _BIAS_ROOM)
-    return np.asarray(np.maximum(np.maximum(largest / _TOP, needed), _SMALLEST_SCALE), np.float32)
+    return np.asarray(np.maximum(np.maximum(largest / TOP, needed), _SMALLEST_SCALE), np.float32)
 
 
 def _along(axis: int, dimensions: int) -> Sequence[int]:

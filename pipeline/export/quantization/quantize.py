@@ -36,8 +36,14 @@ class QuantizedFile:
         return len(self.placement.nodes)
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers with weights, by their weights' names, which a cut keeps, in order."""
+        graph = self.placement.graph
+        return tuple(graph.nodes[n].input[1] for n in weighted_nodes(graph))
+
+    @property
     def float_layers(self) -> tuple[str, ...]:
-        """Layers with weights that stay float32, by their weights' names, which a cut keeps."""
+        """Of these, the ones that stay float32."""
         graph = self.placement.graph
         return tuple(graph.nodes[n].input[1] for n in weighted_nodes(graph) if n not in self.placement.nodes)
 

@@ -45,7 +45,7 @@ def value_ranges(
     found = {name: Range(float(a), float(b)) for name, a, b in zip(inner, low, high, strict=True)}
     if input_name in wanted:
         found[input_name] = Range(float(images.min()), float(images.max()))
-    _require_finite(found)
+    require_finite(found)
     return found
 
 
@@ -62,7 +62,8 @@ def _with_outputs(model: onnx.ModelProto, names: list[str]) -> onnxruntime.Infer
         raise ExportError(f"the values inside the file cannot be read: {error}") from error
 
 
-def _require_finite(found: Mapping[str, Range]) -> None:
+def require_finite(found: Mapping[str, Range]) -> None:
+    """Raise ExportError where a range is not finite; names the value."""
     for name, (low, high) in found.items():
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ExportError(f"value {name} is not finite over the calibration images; it cannot be quantized")

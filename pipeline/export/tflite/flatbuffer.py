@@ -30,6 +30,8 @@ DTYPES: dict[int, type[np.generic]] = {
 """What is read and written as an array; constants of other types stay as they are."""
 
 _NAMES: dict[int, str] = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+_NOT_OUTSIDE = 1
+"""Largest ``offset`` that is none: 0 is absent, 1 what a writer leaves where it means to put one (schema.fbs)."""
 _PLACEHOLDER = 127
 """In ``deprecatedBuiltinCode``: the code is larger and stands in ``builtinCode`` (schema.fbs)."""
 
@@ -51,14 +53,36 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
         return int(schema.BufferEnd(builder))
 
 
+def is_tflite(data: bytes) -> bool:
+    """Return whether a file says of itself that it is one."""
+    return len(data) >= 8 and data[4:8] == FILE_IDENTIFIER
+
+
 def read(data: bytes) -> Model:
     """Return the file's objects; ValueError where it is no TFLite file."""
-    if len(data) < 8 or data[4:8] != FILE_IDENTIFIER:
+    if not is_tflite(data):
         raise ValueError("its bytes 4 to 8 are not 'TFL3'")
     try:
-        return schema.ModelT.InitFromPackedBuf(data, 0)
+        model = schema.ModelT.InitFromPackedBuf(data, 0)
     except Exception as error:  # offsets that lead outside raise whatever numpy and struct raise
         raise ValueError("its tables lead outside the file") from error
+    for buffer in model.buffers or []:
+        _take_in(buffer, data)
+    return model
+
+
+def _take_in(buffer: Any, file: bytes) -> None:
+    """Give a buffer the bytes that lie behind the tables, as a file of more than 2 GB, or any quantizer's, has them.
+
+    A writer that knows nothing of such buffers would leave their bytes out.
+    """
+    if buffer.offset <= _NOT_OUTSIDE:
+        return
+    end = buffer.offset + buffer.size
+    if end > len(file):
+        raise ValueError(f"a buffer of it would end at byte {end}, and it has {len(file)}")
+    buffer.data = np.frombuffer(file, np.uint8, buffer.size, buffer.offset)
+    buffer.offset = buffer.size = 0
 
 
 def write(model: Model) -> bytes:

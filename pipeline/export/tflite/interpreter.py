@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,16 +20,48 @@ def answers(data: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
     Raises:
         ValueError, RuntimeError: the interpreter does not load or run the file.
     """
-    with _quiet():
-        interpreter = Interpreter(model_content=data, num_threads=torch.get_num_threads())
-        interpreter.allocate_tensors()
-    image, scores = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    rows = []
-    for one in images:
-        interpreter.set_tensor(image["index"], np.ascontiguousarray(one[None], np.float32))
-        interpreter.invoke()
-        rows.append(interpreter.get_tensor(scores["index"]))
-    return np.concatenate(rows)
+    return OpenFile(data).scores(images)
+
+
+class OpenFile:
+    """A file with an interpreter of its own."""
+
+    def __init__(self, data: bytes, *, keep_values: bool = False) -> None:
+        """Open the file.
+
+        Args:
+            data: the file.
+            keep_values: what is between input and output can be read, too, which takes memory.
+
+        Raises:
+            ValueError, RuntimeError: the interpreter does not load it.
+        """
+        with _quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that keeping values takes memory
+            self._interpreter = Interpreter(
+                model_content=data, num_threads=torch.get_num_threads(), experimental_preserve_all_tensors=keep_values
+            )
+            self._interpreter.allocate_tensors()
+        self._image = self._interpreter.get_input_details()[0]["index"]
+        self._scores = self._interpreter.get_output_details()[0]["index"]
+
+    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return one row for each of ``images`` (N, C, H, W)."""
+        rows = []
+        for image in images:
+            self.run(image)
+            rows.append(self.value(self._scores))
+        return np.concatenate(rows)
+
+    def run(self, image: NDArray[np.float32]) -> None:
+        """Compute all values of one image (C, H, W)."""
+        self._interpreter.set_tensor(self._image, np.ascontiguousarray(image[None], np.float32))
+        self._interpreter.invoke()
+
+    def value(self, tensor: int) -> NDArray[np.float32]:
+        """Return what a tensor, by its number in the file, holds since the last image."""
+        found: NDArray[np.float32] = self._interpreter.get_tensor(tensor)
+        return found
 
 
 @contextmanager

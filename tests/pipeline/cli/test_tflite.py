@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
+from deploy.bundle import verify_bundle
 from pipeline.export.tflite.environment import VARIABLE, converter_python
+from pipeline.export.tflite.flatbuffer import read
 from tests.command_line import FEW_CUTS, INVENTORY, Desk
 from tests.pipeline.export.tflite.tiny import CONVERTED
 
@@ -56,9 +59,41 @@ def test_a_whole_run_ends_in_a_tflite_bundle_whose_example_runs(desk: Desk, monk
     desk.done("pull", "latest", "--output", "bundle")
     bundle = desk.folder / "bundle"
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["model"] == {"file": "model.tflite", "format": "tflite"}
+    assert manifest["model"] == {"file": "model.tflite", "format": "tflite", "precision": "float32"}
     verified = manifest["accuracy"]["verified"]
     assert verified["device"] == verified["host"]
     shown = subprocess.run([sys.executable, str(bundle / "example.py")], capture_output=True, text=True, check=True)
     assert "median of 50 inferences" in shown.stdout
     assert desk.done("profile", "bundle/model.tflite", "--device", "board", "--json").json["inferences"] > 0
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_in_int8_judges_and_measures_int8_files_and_hands_over_one_with_its_parent(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(converter_python()))
+    settings = desk.settings(
+        "tflite.yaml", weights="null", base_training="{epochs: 2}", precision="int8", target="latency=3x"
+    )
+    told = desk.done("run", "--device", "board", "--config", settings)
+    assert "networks compute in INT8: uncut it has" in " ".join(told.err.split())
+    assert "preserve_all_tensors" not in told.err
+    run = desk.done("runs", "show", "latest", "--json").json
+    assert run["precision"]["precision"] == "int8"
+    assert all(trial["candidate"]["size_bytes"] < 0.6 * run["base"]["size_bytes"] for trial in run["trials"])
+    bundle = desk.folder / "bundle"
+    desk.done("pull", "latest", "--output", "bundle")
+    verify_bundle(bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["model"] == {"file": "model.tflite", "format": "tflite", "precision": "int8"}
+    assert manifest["figures"]["float_parent"]["size_bytes"] == (bundle / "float32.tflite").stat().st_size
+    kinds = {name: types(bundle / f"{name}.tflite") for name in ("model", "float32")}
+    assert {name: schema.TensorType.INT8 in found for name, found in kinds.items()} == {"model": True, "float32": False}
+    shown = subprocess.run([sys.executable, str(bundle / "example.py")], capture_output=True, text=True, check=True)
+    assert "median of 50 inferences" in shown.stdout
+
+
+def types(file: Path) -> set[int]:
+    return {tensor.type for tensor in read(file.read_bytes()).subgraphs[0].tensors}

@@ -1,0 +1,61 @@
+"""INT8 beside a format: what every one of them has, and the one that belongs to a float32 format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import fx
+
+from pipeline.export.format import Format
+from pipeline.export.formats.onnx import Onnx
+from pipeline.export.formats.tflite import TFLite
+from pipeline.export.quantization.int8_format import Int8Onnx
+from pipeline.export.quantization.int8_tflite import Int8TFLite
+
+
+class Int8File(Protocol):
+    """An INT8 file, and how it was made."""
+
+    @property
+    def data(self) -> bytes:
+        """The file."""
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """Layers with weights that may stay float32, by their weights' names, in order."""
+
+    @property
+    def float_layers(self) -> tuple[str, ...]:
+        """Those that do."""
+
+
+class Int8Format(Format, Protocol):
+    """INT8 files of one network and of all that is cut from it."""
+
+    @property
+    def parent(self) -> Format:
+        """Writes their float32 parents."""
+
+    def quantized(self, network: fx.GraphModule) -> Int8File:
+        """Return the network's INT8 file and how it was made; raises ExportError."""
+
+
+INT8_FORMATS = (Int8Onnx, Int8TFLite)
+
+
+def open_int8(parent: Format, images: NDArray[np.float32], *, float_layers: Iterable[str] = ()) -> Int8Format:
+    """Return the INT8 format whose files are made of ``parent``'s.
+
+    Args:
+        parent: writes float32 files.
+        images: real, normalised images, (N, C, H, W), by which ranges are read.
+        float_layers: weights of layers that stay float32, by their names.
+    """
+    kept = frozenset(float_layers)
+    if isinstance(parent, TFLite):
+        return Int8TFLite(parent=parent, images=images, float_layers=kept)
+    assert isinstance(parent, Onnx)  # there is no third
+    return Int8Onnx(parent=parent, images=images, float_layers=kept)
