@@ -1,23 +1,28 @@
-"""Is a skeleton as fast as the whole file, and how much less does it send? Three nets, one table.
+"""Is a skeleton as fast as the whole file, and how much less does it send? Three nets in float32 and INT8, one table.
 
-    python benchmarks/skeletons.py [--device local] [--repeats 5]
+    python benchmarks/skeletons.py [--device local] [--repeats 5] [--precision float32 int8]
 
 The whole file is the reference that the skeleton takes turns with, block by block, in one process on the device; the
-mean ratio of their median latencies is printed with its 95 % interval over the repeats.
+mean ratio of their median latencies is printed with its 95 % interval over the repeats. Seconds are those of making the
+whole file once the format is open; in INT8 that is the float file, its ranges over 32 images, and the quantized file.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import fx
 
-from pipeline.devices.agent_client import open_agent
+from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.devices.inventory.load import load_inventory
-from pipeline.export.format import open_format
+from pipeline.export.format import FLOAT32, INT8, Format, open_format
+from pipeline.export.quantization.open_int8 import open_int8
+from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
 from pipeline.measurement.intervals import mean_interval
 from pipeline.models import load_model
 from pipeline.pruning.trace import trace
@@ -30,28 +35,39 @@ def main() -> None:
     parser.add_argument("--device", default="local")
     parser.add_argument("--inventory", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--precision", nargs="+", choices=(FLOAT32, INT8), default=[FLOAT32, INT8])
     args = parser.parse_args()
-    print(f"{'net':<14}{'whole file':>14}{'skeleton':>12}{'share':>9}{'p50 whole':>12}{'skeleton / whole ± 95 %':>30}")
+    head = f"{'net':<14}{'precision':<11}{'seconds':>8}{'whole file':>14}{'skeleton':>12}{'share':>9}{'p50 whole':>12}"
+    print(f"{head}{'skeleton / whole ± 95 %':>27}")
     with open_agent(load_inventory(args.inventory).device(args.device)) as agent:
         for name, classes, shape in NETS:
             torch.manual_seed(0)
             net = load_model(name, classes=classes, channels=shape[0], weights=None)
-            images = torch.randn(2, *shape)
-            network = trace(net, images)
-            made = open_format(agent.device.format, network, images, support=agent.onnx_support, on_note=print)
-            whole = made.file(network)
-            weightless = made.skeleton(network).data
-            settings = replace(agent.device.measure, min_s=4.0)
-            measured = [
-                agent.measure(weightless, "skeleton", reference=(whole, agent.device.format), settings=settings)
-                for _ in range(args.repeats)
-            ]
-            ratios = [m.ratio.value for m in measured if m.ratio]
-            p50 = np.median([m.p50_ms.value for m in measured])
-            interval = mean_interval(np.array(ratios))
-            shown = f"{interval.value:.4f} ± {interval.half_width:.4f}"
-            sizes = f"{len(whole):>12,} B{len(weightless):>10,} B{len(weightless) / len(whole):>9.3%}"
-            print(f"{name:<14}{sizes}{p50:>9.3f} ms{shown:>30}")
+            images = torch.randn(CALIBRATION_IMAGES, *shape)
+            network = trace(net, images[:2])
+            parent = open_format(agent.device.format, network, images[:2], support=agent.onnx_support, on_note=print)
+            formats = {FLOAT32: parent, INT8: open_int8(parent, images.numpy())}
+            for precision in args.precision:
+                show(name, precision, formats[precision], network, agent, args.repeats)
+
+
+def show(name: str, precision: str, made: Format, network: fx.GraphModule, agent: Agent, repeats: int) -> None:
+    """Print the row of one network in one precision."""
+    made.file(network)
+    start = time.perf_counter()
+    whole = made.file(network)
+    seconds = time.perf_counter() - start
+    weightless = made.skeleton(network).data
+    settings = replace(agent.device.measure, min_s=4.0)
+    measured = [
+        agent.measure(weightless, "skeleton", reference=(whole, agent.device.format), settings=settings)
+        for _ in range(repeats)
+    ]
+    interval = mean_interval(np.array([m.ratio.value for m in measured if m.ratio]))
+    p50 = np.median([m.reference_p50_ms for m in measured if m.reference_p50_ms])
+    sizes = f"{len(whole):>12,} B{len(weightless):>10,} B{len(weightless) / len(whole):>9.3%}"
+    shown = f"{interval.value:.4f} ± {interval.half_width:.4f}"
+    print(f"{name:<14}{precision:<11}{seconds:>8.3f}{sizes}{p50:>9.3f} ms{shown:>27}", flush=True)
 
 
 if __name__ == "__main__":
