@@ -14,7 +14,7 @@ from pipeline.evaluation.device_bench import Bench
 from pipeline.evaluation.file_accuracy import file_accuracy
 from pipeline.events import Note, Stage
 from pipeline.export.format import FLOAT32, INT8
-from pipeline.export.quantization.open_int8 import Int8File, Int8Format, open_int8
+from pipeline.export.quantization.open_int8 import Int8File, Int8Format, has_int8, open_int8
 from pipeline.export.quantization.qdq import OLDEST_OPSET
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
 from pipeline.measurement.validity import why_invalid
@@ -76,6 +76,8 @@ def _require_possible(context: Context) -> None:
         raise _Unfit(
             f"INT8 is written for ONNX Runtime and TFLite, {device.name} runs TensorRT; FP16 is its runtime option fp16"
         )
+    if not has_int8(context.format):
+        raise _Unfit(f"{device.name} runs {context.format.name} files, and INT8 is written as ONNX and TFLite alone")
     support = context.agent.onnx_support
     if device.format == "onnx" and support.opset < OLDEST_OPSET:
         raise _Unfit(f"{device.name} loads ONNX up to opset {support.opset}, INT8 needs {OLDEST_OPSET}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ class Int8Format(Format, Protocol):
 
 
 INT8_FORMATS = (Int8Onnx, Int8TFLite)
+_OF: tuple[tuple[type[Any], Callable[..., Int8Format]], ...] = ((Onnx, Int8Onnx), (TFLite, Int8TFLite))
 
 
 def open_int8(parent: Format, images: NDArray[np.float32], *, float_layers: Iterable[str] = ()) -> Int8Format:
@@ -53,9 +54,17 @@ def open_int8(parent: Format, images: NDArray[np.float32], *, float_layers: Iter
         parent: writes float32 files.
         images: real, normalised images, (N, C, H, W), by which ranges are read.
         float_layers: weights of layers that stay float32, by their names.
+
+    Raises:
+        ValueError: the format has no INT8, see ``has_int8``.
     """
     kept = frozenset(float_layers)
-    if isinstance(parent, TFLite):
-        return Int8TFLite(parent=parent, images=images, float_layers=kept)
-    assert isinstance(parent, Onnx)  # there is no third
-    return Int8Onnx(parent=parent, images=images, float_layers=kept)
+    for kind, opened in _OF:
+        if isinstance(parent, kind):
+            return opened(parent=parent, images=images, float_layers=kept)
+    raise ValueError(f"format {parent.name} has no INT8")
+
+
+def has_int8(parent: Format) -> bool:
+    """Return whether files of a format can be quantized: those of a user's own cannot."""
+    return isinstance(parent, tuple(kind for kind, _ in _OF))
