@@ -10,7 +10,7 @@ from tests.hostile_files.kinds import KINDS
 from tests.hostile_files.trying import tried
 
 EXAMPLES = 42
-"""Of each kind, 500 in all; ``benchmarks/hostile_files.py`` tries as many as one likes."""
+"""Of each kind, 550 in all; ``benchmarks/hostile_files.py`` tries as many as one likes."""
 
 
 @pytest.mark.parametrize("name", KINDS)
