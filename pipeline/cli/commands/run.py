@@ -21,7 +21,7 @@ from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.signals import StartUp, asked_to_stop
 from pipeline.cli.views.live import view
 from pipeline.cli.views.run import print_comparison, print_recording
-from pipeline.config import RunConfig, load_config
+from pipeline.config import RunConfig, is_model_file, load_config
 from pipeline.devices.agent_client import Agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.recording import FILE_NAME, Recorder, header_of
@@ -199,7 +199,7 @@ def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
             changed[setting] = str(folder / name)
     if told.weights is not None:
         changed["weights"] = folder / told.weights
-    if told.model and ".py:" in told.model and not told.model.startswith("~"):
+    if told.model and (".py:" in told.model or is_model_file(told.model)) and not told.model.startswith("~"):
         changed["model"] = str(folder / told.model)
     return told if folder == Path.cwd() else told.model_copy(update=changed)
 
