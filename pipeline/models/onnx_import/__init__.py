@@ -55,6 +55,11 @@ def _require_size(file: ModelFile, example: Tensor) -> None:
     if found == file.shape:
         return
     wanted, given = (" x ".join(map(str, shape)) for shape in (file.shape, found))
+    if len(found) == 3 and (*found[1:], found[0]) == file.shape:
+        raise ModelError(
+            f"{file.name} takes images of {wanted}, channels last; the data's are {given}: export it with channels "
+            f"first (tf2onnx: --inputs-as-nchw {file.input})"
+        )
     square = len(file.shape) == 3 and file.shape[1] == file.shape[2] and len(found) == 3 and found[0] == file.shape[0]
     fix = f"let images be scaled to it (image_size: {file.shape[1]} in run.yaml), or " if square else ""
     raise ModelError(

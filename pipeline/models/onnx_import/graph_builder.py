@@ -45,6 +45,7 @@ class GraphBuilder:
         self._taken: set[str] = set()
         self._around: set[str] = set()
         self._shared: dict[object, str] = {}
+        self._trained: dict[str, Made] = {}
         self.image = Made(self._graph.placeholder("image"), images)
 
     def network(self, output: Made | tuple[Made, ...]) -> fx.GraphModule:
@@ -83,9 +84,14 @@ class GraphBuilder:
 
     def weight(self, path: str, values: Constant, *, trained: bool) -> Made:
         """Return values that belong to no layer: a parameter, or a buffer where they are not trained."""
+        if trained and path in self._trained:  # several operators read it
+            return self._trained[path]
         tensor = tensor_of(values)
         name = self._put(path, nn.Parameter(tensor) if trained else tensor)
-        return Made(self._graph.get_attr(name), tensor)
+        made = Made(self._graph.get_attr(name), tensor)
+        if trained:
+            self._trained[path] = made
+        return made
 
     def images(self, value: Made) -> Made:
         """Return the number of images, as a number that the graph computes."""

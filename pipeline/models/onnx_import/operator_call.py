@@ -66,6 +66,11 @@ class Call:
         """Return an attribute, by its Python type."""
         return self.node.attributes.get(name, default)
 
+    def text(self, name: str, default: str) -> str:
+        """Return an attribute that is a word."""
+        found = self.attribute(name, default)
+        return found.decode() if isinstance(found, bytes) else str(found)
+
     def integers(self, name: str, place: int) -> list[int] | None:
         """Return whole numbers that older operator sets have as an attribute and newer ones as an input."""
         if (given := self.attribute(name)) is not None:

@@ -91,10 +91,7 @@ def hard_sigmoid(call: Call) -> Made:
 
 def gelu(call: Call) -> Made:
     """Gelu."""
-    how = call.attribute("approximate", b"none")
-    return call.build.function(
-        functional.gelu, call.tensor(0), approximate=how.decode() if isinstance(how, bytes) else str(how)
-    )
+    return call.build.function(functional.gelu, call.tensor(0), approximate=call.text("approximate", "none"))
 
 
 def cast(call: Call) -> Made:

@@ -139,7 +139,7 @@ def expand(call: Call) -> Made:
 
 def depth_to_space(call: Call) -> Made:
     """DepthToSpace in the order of torch's pixel shuffle."""
-    if call.attribute("mode", b"DCR") not in (b"CRD", "CRD"):
+    if call.text("mode", "DCR") != "CRD":
         raise UnfitError("its mode is DCR, torch's is CRD")
     return call.build.function(torch.pixel_shuffle, call.tensor(0), int(call.attribute("blocksize")))
 

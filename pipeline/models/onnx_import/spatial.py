@@ -102,29 +102,39 @@ def local_response(call: Call) -> Made:
 
 def padding(call: Call) -> Made:
     """Pad by a constant, a reflection or the edge."""
-    value, pads = call.tensor(0), call.integers("pads", 1) or []
-    dims, axes = len(value.shape), call.optional(3)
-    before, after = [0] * dims, [0] * dims
+    value, mode = call.tensor(0), call.text("mode", "constant")
+    before, after = _added(call, len(value.shape))
+    if mode not in _PADDING:
+        raise UnfitError(f"it pads by {mode}, known are {', '.join(_PADDING)}")
+    padded = [place for place, sizes in enumerate(zip(before, after, strict=True)) if any(sizes)]
+    if not padded:
+        return value
+    # What is no constant, torch lays around the dimensions in space, and around all of them.
+    first = padded[0] if mode == "constant" else 2
+    if padded[0] < first:
+        raise UnfitError(f"it pads images or channels by {mode}")
+    amounts = [size for place in range(len(before) - 1, first - 1, -1) for size in (before[place], after[place])]
+    if mode != "constant":
+        return call.build.function(functional.pad, value, amounts, _PADDING[mode])
+    number = _filling(call)
+    return call.build.function(functional.pad, value, amounts, *(["constant", number] if number else []))
+
+
+def _added(call: Call, dims: int) -> tuple[list[int], list[int]]:
+    """Return how much is added at each dimension's begin and end."""
+    pads, axes = call.integers("pads", 1) or [], call.optional(3)
     places = range(dims) if axes is None else [int(axis) % dims for axis in axes]
+    before, after = [0] * dims, [0] * dims
     for i, place in enumerate(places):
         before[place], after[place] = pads[i], pads[i + len(places)]
     if before[0] or after[0]:
         raise UnfitError("it adds images")
-    mode = _text(call.attribute("mode", "constant"))
-    if mode not in _PADDING:
-        raise UnfitError(f"it pads by {mode}, known are {', '.join(_PADDING)}")
-    first = next((place for place in range(dims) if before[place] or after[place]), None)
-    if first is None:
-        return value
-    if mode != "constant":
-        first = min(first, 2)
-        if dims - first > 2:
-            raise UnfitError(f"it pads the channels by {mode}")
-    amounts = [size for place in range(dims - 1, first - 1, -1) for size in (before[place], after[place])]
+    return before, after
+
+
+def _filling(call: Call) -> float:
     constant = call.optional(2)
-    number = float(call.attribute("value", 0.0) if constant is None or not constant.size else constant.item())
-    filled = [] if mode == "constant" and not number else [_PADDING[mode], *([number] if mode == "constant" else [])]
-    return call.build.function(functional.pad, value, amounts, *filled)
+    return float(call.attribute("value", 0.0) if constant is None or not constant.size else constant.item())
 
 
 def resize(call: Call) -> Made:
@@ -158,10 +168,10 @@ def _scales(call: Call) -> tuple[list[float], list[int] | None]:
 
 def _interpolation(call: Call) -> tuple[str, dict[str, Any]]:
     """Return torch's mode and its option for what lies in the corners."""
-    mode = _text(call.attribute("mode", "nearest"))
+    mode = call.text("mode", "nearest")
     older = call.node.kind == "Upsample" or call.opset < 11
-    place = _text(call.attribute("coordinate_transformation_mode", "asymmetric" if older else "half_pixel"))
-    rounding = _text(call.attribute("nearest_mode", "floor" if older else "round_prefer_floor"))
+    place = call.text("coordinate_transformation_mode", "asymmetric" if older else "half_pixel")
+    rounding = call.text("nearest_mode", "floor" if older else "round_prefer_floor")
     if mode == "nearest":
         if place == "asymmetric" and rounding == "floor":
             return "nearest", {}
@@ -180,7 +190,3 @@ def _of_dims(kinds: dict[int, Callable[..., Any]], dims: int) -> Callable[..., A
     if dims not in kinds:
         raise UnfitError(f"it works along {dims} dimensions in space, known are {' and '.join(map(str, kinds))}")
     return kinds[dims]
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

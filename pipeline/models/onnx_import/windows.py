@@ -53,7 +53,7 @@ def window_of(call: Call, shape: Sequence[int], kernel: Sequence[int]) -> Window
     dims = len(kernel)
     strides, dilations = (tuple(map(int, call.attribute(n) or [1] * dims)) for n in ("strides", "dilations"))
     pads = tuple(map(int, call.attribute("pads") or [0] * 2 * dims))
-    automatic = _text(call.attribute("auto_pad", "NOTSET"))
+    automatic = call.text("auto_pad", "NOTSET")
     if automatic in _AUTOMATIC:
         pads = _same(shape[2:], kernel, strides, dilations, lower=automatic == "SAME_LOWER")
     elif automatic == "VALID":
@@ -73,7 +73,3 @@ def _same(
         small.append(total // 2)
         large.append(total - total // 2)
     return (*large, *small) if lower else (*small, *large)
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

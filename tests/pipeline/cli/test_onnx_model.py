@@ -79,7 +79,9 @@ def test_a_run_goes_on_with_the_file_that_it_began_with_from_any_folder(onnx_des
 
 
 def test_what_does_not_fit_the_file_is_one_line(onnx_desk: Desk) -> None:
+    write_onnx(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(288, 5)), onnx_desk.folder / "five.onnx")
     said = {
+        ("--model", "five.onnx"): "digits has 10 classes, so expected is (8, 10): give the network as many outputs",
         ("--weights", "net.pt"): "net.onnx holds its weights, but net.pt is given beside it; leave --weights out",
         ("--model", "nowhere.onnx"): "no model file nowhere.onnx; give the path of an ONNX file",
     }

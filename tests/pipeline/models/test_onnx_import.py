@@ -440,7 +440,11 @@ def test_scores_as_maps_of_one_pixel_are_scores(tmp_path: Path) -> None:
 
 
 def test_constants_of_the_file_that_were_parameters_are_trained(tmp_path: Path) -> None:
-    nodes = [helper.make_node("Mul", ["x", "block.scale"], ["a"]), helper.make_node("Add", ["a", "onnx::Add_7"], ["y"])]
+    nodes = [
+        helper.make_node("Mul", ["x", "block.scale"], ["a"]),
+        helper.make_node("Mul", ["a", "block.scale"], ["b"]),
+        helper.make_node("Add", ["b", "onnx::Add_7"], ["y"]),
+    ]
     held = [numpy_helper.from_array(numbers(4, 1, 1), name) for name in ("block.scale", "onnx::Add_7")]
     network = load_onnx(saved(written(nodes, held), tmp_path))
     assert [name for name, _ in network.named_parameters()] == ["block.scale"]
@@ -582,6 +586,12 @@ def test_images_of_another_size_are_told_with_the_size_that_fits(file: Path) -> 
         load_model(str(file), classes=5, channels=4, weights=None, example=torch.randn(2, 4, 9, 9))
     assert file_side(str(file)) == 8
     assert file_side("resnet18") is None
+
+
+def test_a_file_with_channels_last_is_told_how_to_be_exported(tmp_path: Path) -> None:
+    path = saved(chained([step("Relu")], shape=(8, 8, 4)), tmp_path)
+    with pytest.raises(ModelError, match=r"8 x 8 x 4, channels last; the data's are 4 x 8 x 8.*--inputs-as-nchw x"):
+        load_onnx(path, example=IMAGES)
 
 
 def test_the_last_layer_can_be_a_new_one(file: Path) -> None:
