@@ -135,10 +135,10 @@ def tensor_of(values: Constant) -> Tensor:
 def _identifiers(path: str) -> str:
     """Return a dotted path of names that a module's attributes can have.
 
-    >>> _identifiers("block/1.conv:0.forward")
-    'block_1.conv_0.forward_'
+    >>> _identifiers("block/1.conv-0.forward")
+    'block_1.conv-0.forward_'
     """
-    parts = [re.sub(r"\W", "_", part) for part in path.split(".")]
+    parts = [re.sub(r"[^\w-]", "_", part) for part in path.split(".")]
     return ".".join(
         f"{part}_" if not part or hasattr(nn.Module, part) or part == "training" else part for part in parts
     )
