@@ -62,6 +62,10 @@ class Call:
         """Return an input that has to be known where there is one."""
         return self.constant(place) if self.has(place) else None
 
+    def is_of_images(self, value: Made, dim: int) -> bool:
+        """Return whether a dimension is that of the images: the first, unless it has another size."""
+        return dim == 0 and value.shape[0] == self.build.batch
+
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute, by its Python type."""
         return self.node.attributes.get(name, default)

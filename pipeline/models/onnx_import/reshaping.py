@@ -46,7 +46,7 @@ def squeeze(call: Call) -> Made:
     if axes is None:
         axes = [dim for dim in range(1, dims) if value.shape[dim] == 1]
     along = tuple(sorted(axis % dims for axis in axes))
-    if 0 in along:
+    if any(call.is_of_images(value, dim) for dim in along):
         raise UnfitError("it takes away the dimension of the images")
     return call.build.function(torch.squeeze, value, along)
 
@@ -80,7 +80,7 @@ def split(call: Call) -> tuple[Made, ...]:
     """Split along one dimension."""
     value = call.tensor(0)
     axis = int(call.attribute("axis", 0)) % len(value.shape)
-    if axis == 0:
+    if call.is_of_images(value, axis):
         raise UnfitError("it takes images apart")
     count, size = len(call.node.outputs), value.shape[axis]
     even = -(-size // count)
@@ -101,7 +101,7 @@ def slices(call: Call) -> Made:
         if step < 1:
             raise UnfitError("it reverses the order")
         index[dim] = _part(start, end, step, value.shape[dim])
-    if index[0] != slice(None):
+    if index[0] != slice(None) and call.is_of_images(value, 0):
         raise UnfitError("it picks some of the images")
     while index and index[-1] == slice(None):
         index.pop()
@@ -112,7 +112,7 @@ def gather(call: Call) -> Made:
     """Gather at places that are known."""
     value, places = call.tensor(0), call.constant(1)
     axis = int(call.attribute("axis", 0)) % len(value.shape)
-    if axis == 0:
+    if call.is_of_images(value, axis):
         raise UnfitError("it picks some of the images")
     known = places % value.shape[axis]
     if places.ndim == 0:

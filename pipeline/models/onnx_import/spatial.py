@@ -85,7 +85,7 @@ def reduction(target: Callable[..., Any]) -> Callable[[Call], Made]:
                 return value
             raise UnfitError("it reduces all dimensions, the images as well")
         along = tuple(axis % dims for axis in axes)
-        if 0 in along:
+        if any(call.is_of_images(value, dim) for dim in along):
             raise UnfitError("it reduces the dimension of the images")
         return call.build.function(target, value, along, bool(call.attribute("keepdims", 1)))
 

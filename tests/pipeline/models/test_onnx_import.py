@@ -208,6 +208,7 @@ EACH: dict[str, Sequence[Step]] = {
     "Gather one": [step("Gather", whole(2).reshape(()), axis=1)],
     "Gather a range": [step("Gather", whole(1, 2), axis=1)],
     "Gather in another order": [step("Gather", whole(3, 0, -2), axis=1)],
+    "Gather before the images": [step("Transpose", perm=[1, 0, 2, 3]), step("Gather", whole(2).reshape(()), axis=0)],
     "Expand": [step("GlobalAveragePool"), step("Expand", whole(1, 4, 2, 2))],
     "Softmax inside": [step("Softmax", axis=1), step("Mul", numbers(1))],
     "LRN": [step("LRN", size=3, alpha=0.1, beta=0.5, bias=2.0)],
@@ -518,6 +519,7 @@ BAD: dict[str, tuple[onnx.ModelProto, str]] = {
     "shapes that do not fit": (
         chained([step("Conv", numbers(6, 3, 3, 3))]), r"Conv \(Conv_0\) cannot be computed: .*export it again",
     ),
+    "some images": (chained([step("Gather", whole(0).reshape(()), axis=0)]), "it picks some of the images"),
     "images behind each other": (chained([step("Concat", numbers(1, 4, 8, 8), axis=0)]), "it lays images behind each"),
     "training": (
         chained([step("Dropout", np.float32(0.5), np.array(True))]), "it drops values, as in training: call model.",
