@@ -103,3 +103,9 @@ def test_mistakes_in_the_file_are_told_with_their_line(tmp_path: Path, text: str
 def test_mistakes_in_an_option_name_the_option(options: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load_config(None, options)
+
+
+def test_an_onnx_file_brings_its_weights() -> None:
+    assert RunConfig(model="nets/net.onnx").is_trained
+    assert RunConfig(model="resnet20", weights=Path("net.pt")).is_trained
+    assert not RunConfig(model="net.py:make").is_trained

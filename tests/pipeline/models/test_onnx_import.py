@@ -547,6 +547,19 @@ def test_a_file_that_mixes_its_images_is_refused(tmp_path: Path) -> None:
     steps = [step("Transpose", perm=[1, 0, 2, 3]), step("Softmax", axis=1), step("Transpose", perm=[1, 0, 2, 3])]
     with pytest.raises(ModelError, match=r"answers several images otherwise than each by itself.* an open batch"):
         load_onnx(saved(chained(steps), tmp_path))
+    with pytest.raises(ModelError, match=r"differ by .*; give the PyTorch network"):
+        load_onnx(saved(chained(steps, batch="n"), tmp_path))
+
+
+def test_a_network_that_does_not_run_on_several_images_is_refused_without_a_page_of_code(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    steps = [
+        step("Transpose", perm=[1, 0, 2, 3]), step("Reshape", whole(4, 64)), step("Add", numbers(4, 64)),
+    ]  # fmt: skip
+    with pytest.raises(ModelError, match="answers several images otherwise than each by itself"):
+        load_onnx(saved(chained(steps), tmp_path))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_operator_that_gives_other_values_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
