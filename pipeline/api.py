@@ -269,11 +269,12 @@ def environment(run: str = "latest", *, discount: float = 1.0, runs: Path | str 
         return PruningEnv(learnt_planner(store), discount)
 
 
-def load_pruned(bundle: Path | str, model: nn.Module | None = None) -> nn.Module:
+def load_pruned(bundle: Path | str, model: nn.Module | str | None = None) -> nn.Module:
     """Return the pruned network of a pulled bundle, in eval mode.
 
     Args:
-        model: a network of the same architecture, whatever its weights; None: built by the name in the recipe.
+        model: a network of the same architecture, whatever its weights, or its name as of ``--model``: ``net.onnx``;
+            None: built by the name in the recipe.
 
     Raises:
         ConfigError: the folder holds no recipe.
@@ -286,8 +287,8 @@ def load_pruned(bundle: Path | str, model: nn.Module | None = None) -> nn.Module
 
     folder = Path(bundle)
     recipe = read_recipe(folder)
-    if model is None:
-        model = load_model(recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=None)
+    if model is None or isinstance(model, str):
+        model = load_model(model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=None)
     return apply.load_pruned(model, recipe, folder / WEIGHTS)
 
 

@@ -219,9 +219,10 @@ class RunConfig(_Section):
     """A whole run."""
 
     model: str | None = None
-    """Name, or package.module:factory, or file.py:factory; absent: what suits the data set."""
+    """Name, or package.module:factory, or file.py:factory, or net.onnx with its weights; absent: what suits the data
+    set."""
     weights: Path | None = None
-    """State dict of the trained model; absent: a base model is trained first."""
+    """State dict of the trained model; absent: a base model is trained first, unless the model is an ONNX file."""
     weights_key: str | None = None
     """Which of several sets of weights in that file: model_ema; absent: the only one that fits."""
     head: Literal["new"] | None = None
@@ -340,6 +341,11 @@ class RunConfig(_Section):
         return self
 
     @property
+    def is_trained(self) -> bool:
+        """Whether the model's weights are given: in a file of their own, or in the model's."""
+        return self.weights is not None or is_model_file(self.model)
+
+    @property
     def sets_zeros(self) -> bool:
         """Whether single weights become zero, and no channel is cut."""
         return any(target.metric == "density" for target in self.targets)
@@ -348,6 +354,15 @@ class RunConfig(_Section):
     def targets(self) -> tuple[Target, ...]:
         """The parsed constraints."""
         return tuple(parse_target(text) for text in self.target)
+
+
+def is_model_file(model: str | None) -> bool:
+    """Return whether a model is named by a file that holds the network and its weights.
+
+    >>> is_model_file("nets/net.onnx"), is_model_file("net.py:make"), is_model_file(None)
+    (True, False, False)
+    """
+    return model is not None and model.lower().endswith(".onnx")
 
 
 QUICK: Mapping[str, Any] = {

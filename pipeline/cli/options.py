@@ -30,7 +30,9 @@ DeviceName = Annotated[
     str | None, typer.Option("--device", metavar="NAME", help="A registered device; default: local.")
 ]
 Config = Annotated[Path | None, typer.Option("--config", metavar="run.yaml", help="Settings; options beat them.")]
-Model = Annotated[str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Name, package.module:factory, file.py:factory or net.onnx.")
+]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="State dict: .pt, .pth, .pth.tar, .ckpt, .th or .safetensors.")
 ]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scipy.special import ndtri
 
 from pipeline.comparison.hypervolume import of_networks
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, is_model_file
 from pipeline.errors import UserError
 from pipeline.measurement.drift import corrected, corrected_power
 from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace, Trial
@@ -132,8 +132,9 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
     found = {key: value for key, value in _flat(settings).items() if key not in NOT_SETTINGS}
     found["model"] = _file_name(found.get("model")) or "default"
     found["data"] = str(settings.get("data")).partition(":")[0]
-    if settings.get("weights"):
-        found["weights"] = f"{Path(settings['weights']).name} ({str(store.get(BASE_WEIGHTS))[:8]})"
+    file = settings.get("weights") or (settings["model"] if is_model_file(settings.get("model")) else None)
+    if file:
+        found["weights"] = f"{Path(file).name} ({str(store.get(BASE_WEIGHTS))[:8]})"
     return found | _device(store, chosen.after.measurement)
 
 

@@ -64,7 +64,7 @@ def source_of_files(
         DataError: more files cannot be read than the user allows, or a size makes no sense.
     """
     preset = options.preset if image_size == IMAGE_SIZE else None  # smaller pictures are taken in their own size
-    fitting = _fitting(options, preset, image_size)
+    fitting = _fitting(options, preset, options.network_side or image_size)
     everything = [file for part in splits.values() for file in part.files]
     broken = [everything[i] for i in unreadable(everything, options.listen)]
     skipped = tuple(readable(file) for file in broken)

@@ -33,6 +33,7 @@ def load_data(
     *,
     seed: int = 0,
     image_size: int | None = None,
+    network_side: int | None = None,
     resize: int | None = None,
     interpolation: str | None = None,
     preset: Preset | None = None,
@@ -54,6 +55,7 @@ def load_data(
         spec: a file's name in ``pipeline/data/sources``, and what that source wants after a colon.
         seed: draws the search and val splits.
         image_size: side in pixels, for sources that scale their images.
+        network_side: the same where ``image_size`` is not given, for image files alone: what the network's file says.
         resize: their shorter side before they are cropped to ``image_size``; None: they just cover it.
         interpolation: bilinear, bicubic, lanczos, nearest; None: bilinear.
         preset: for image files, what of these three, mean and std is not given; a run's ``splits`` know it themselves.
@@ -71,8 +73,8 @@ def load_data(
         DataError: unknown, missing, broken, too small to be split, or other than when ``splits`` were drawn.
     """
     options = SourceOptions(
-        image_size=image_size, resize=resize, interpolation=interpolation, preset=splits.preset if splits else preset,
-        signals=signals, max_unreadable=max_unreadable, listen=listen,
+        image_size=image_size, network_side=network_side, resize=resize, interpolation=interpolation,
+        preset=splits.preset if splits else preset, signals=signals, max_unreadable=max_unreadable, listen=listen,
     )  # fmt: skip
     source = _source(spec, options)
     _refuse_unscaled(source, options)

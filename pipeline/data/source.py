@@ -30,6 +30,8 @@ class SourceOptions:
 
     image_size: int | None = None
     """Side in pixels; only sources that scale their images heed it, and the next two."""
+    network_side: int | None = None
+    """Side that the network's own file says: that of image files where the user says none."""
     resize: int | None = None
     """See ``Fitting``."""
     interpolation: str | None = None

@@ -1,12 +1,13 @@
-"""From a model spec such as ``resnet20`` or ``net.py:build`` to a network, with weights where a file is given."""
+"""From a model spec such as ``resnet20``, ``net.py:build`` or ``net.onnx`` to a network, with weights from a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from pipeline.config import is_model_file
 from pipeline.data.dataset import DataSet
 from pipeline.errors import ModelError, nearest
 from pipeline.events import Listener, unheard
@@ -31,6 +32,7 @@ def load_model(
     weights: Path | None,
     weights_key: str | None = None,
     head: Literal["new"] | None = None,
+    example: Tensor | None = None,
     listen: Listener = unheard,
 ) -> nn.Module:
     """Build a network in evaluation mode, float32.
@@ -38,18 +40,21 @@ def load_model(
     Args:
         spec: ``digits-cnn``; a CIFAR ResNet (``resnet20``, 32, 44, 56, 110); another network at CIFAR's size
             (:mod:`pipeline.models.cifar_networks`); a torchvision classification network;
-            ``package.module:factory`` or ``file.py:factory``.
+            ``package.module:factory`` or ``file.py:factory``; an ONNX file, which brings its weights, classes and
+            channels.
         classes: outputs of the last layer.
         channels: of the input; given to a factory of the user's own that takes it by a usual name.
         weights: a checkpoint; None: the network's initial values.
         weights_key: under which keys of the checkpoint the weights stand; None: the only set that fits.
         head: ``new``: the weights are of other classes, and the last layer is a new one with random values.
-        listen: hears which weights of the checkpoint were taken.
+        example: real images, (N, C, H, W), on which an ONNX file's network has to answer as the file does.
+        listen: hears which weights of the checkpoint were taken, and what was left out of an ONNX file.
 
     Raises:
         ModelError: unknown, cannot be built, or the weights do not fit.
     """
-    model = _build(spec, classes, channels).float()
+    is_file = is_model_file(spec)
+    model = _of_file(spec, weights, example, listen) if is_file else _build(spec, classes, channels).float()
     if head == "new":
         name = replace_head(model.eval(), classes)
         if weights is not None:
@@ -63,6 +68,20 @@ def dimensions_of(model: nn.Module) -> int | None:
     """Return along how many dimensions a network's first convolution works: 1 for signals; None: it has none."""
     first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
     return None if first is None else len(first.kernel_size)
+
+
+def file_side(spec: str | None) -> int | None:
+    """Return the side of the square images that an ONNX file takes; None: they are not square, or it is no such file.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    if spec is None or not is_model_file(spec):
+        return None
+    from pipeline.models.onnx_import.model_file import read_file
+
+    _, *sides = read_file(Path(spec)).shape
+    return sides[0] if len(sides) == 2 and sides[0] == sides[1] else None
 
 
 def default_model(data: DataSet) -> str:
@@ -80,6 +99,17 @@ def default_model(data: DataSet) -> str:
     if side <= TINY_SIDE:
         return DIGITS_CNN
     return "resnet20" if side <= SMALL_SIDE else "mobilenet_v2"
+
+
+def _of_file(spec: str, weights: Path | None, example: Tensor | None, listen: Listener) -> nn.Module:
+    from pipeline.models.onnx_import import load_onnx  # onnxruntime takes its time to import, and only this needs it
+
+    if weights is not None:
+        raise ModelError(
+            f"{spec} holds its weights, but {weights} is given beside it; leave --weights out (weights: in run.yaml), "
+            "or give the network that they are of: --model file.py:FACTORY"
+        )
+    return load_onnx(Path(spec), example=example, listen=listen)
 
 
 def _build(spec: str, classes: int, channels: int) -> nn.Module:
@@ -107,5 +137,5 @@ def _from_torchvision(name: str, classes: int, channels: int) -> nn.Module:
     raise ModelError(
         f"unknown model {name!r}{nearest(name, known)}; known are {DIGITS_CNN}, {', '.join(DEPTHS)}, "
         f"{', '.join(cifar_networks.NETWORKS)}, torchvision's "
-        "classification networks, package.module:factory and file.py:factory"
+        "classification networks, package.module:factory, file.py:factory and FILE.onnx"
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from pipeline.config import CriterionConfig, EvaluationConfig, FineTuningConfig
+from pipeline.config import CriterionConfig, EvaluationConfig, FineTuningConfig, is_model_file
 from pipeline.data import DataSet, load_data
 from pipeline.devices.compatibility import OLDEST_SUPPORT
 from pipeline.errors import DataError, ModelError
@@ -38,7 +38,8 @@ class ApplyRequest:
 
     recipe: Path
     """A file, or a pulled bundle's folder."""
-    weights: Path
+    weights: Path | None
+    """None: the model is an ONNX file, which holds them."""
     weights_key: str | None = None
     """Which of several sets of weights in that file."""
     model: str | None = None
@@ -124,12 +125,15 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
         CandidateError: the network cannot be cut, or not be written in the format.
     """
     recipe = read_recipe(request.recipe)
+    name = request.model or recipe.model
+    if request.weights is None and not is_model_file(name):
+        raise ModelError(f"no weights are given for {name}; give the checkpoint that is to be cut: --weights FILE")
     data = None if request.data is None else _data(request.data, recipe)
-    model = load_model(
-        request.model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=request.weights,
-        weights_key=request.weights_key,
-    )  # fmt: skip
     example = example_of(recipe) if data is None else next(data.train.batches(_EXAMPLES))[0]
+    model = load_model(
+        name, classes=recipe.classes, channels=recipe.input_shape[0], weights=request.weights,
+        weights_key=request.weights_key, example=example,
+    )  # fmt: skip
     base = _traced(model, recipe, example)
     on_note("cutting")
     applied = apply_recipe(

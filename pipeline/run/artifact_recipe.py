@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploy.facts import BundleFacts, NetworkInput
 from pipeline import __version__
+from pipeline.config import is_model_file
 from pipeline.errors import RunNotFoundError
 from pipeline.pareto import device_costs, non_dominated
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
@@ -118,9 +119,11 @@ def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, co
 def portable(model: str) -> str:
     """Return a model's name as it is understood elsewhere: without the folders that its file lies in here.
 
-    >>> portable("/home/me/nets/net.py:make"), portable("resnet20")
-    ('net.py:make', 'resnet20')
+    >>> portable("/home/me/nets/net.py:make"), portable("nets/net.onnx"), portable("resnet20")
+    ('net.py:make', 'net.onnx', 'resnet20')
     """
+    if is_model_file(model):
+        return Path(model).name
     file, colon, factory = model.rpartition(":")
     return f"{Path(file).name}:{factory}" if colon and file.endswith(".py") else model
 

@@ -63,7 +63,7 @@ class Base:
 
 def may_have_seen(figures: Figures, config: RunConfig) -> bool:
     """Return whether a base model that was trained elsewhere answers too well for images that it has not seen."""
-    return figures.search_accuracy == 1 and config.weights is not None and config.head is None
+    return figures.search_accuracy == 1 and config.is_trained and config.head is None
 
 
 def make_base(context: Context, model: nn.Module) -> Base:
@@ -82,7 +82,7 @@ def _network(context: Context, model: nn.Module) -> fx.GraphModule:
     else:
         if context.config.head == "new":
             train_new_head(context, model)
-        elif context.config.weights is None:
+        elif not context.config.is_trained:
             _train(context, model)
         elif context.config.base_training.sparsity.l1:
             context.listen(Note("base_training.sparsity is left out: weights are given, so no base model is trained"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline import plugins
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, is_model_file
 from pipeline.data import DataSet, Splits, load_data
 from pipeline.data.presets import preset_of
 from pipeline.devices.agent_client import Agent
@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, ExportError, ModelError, TargetError, n
 from pipeline.events import Listener, Note, Stage, StageProgress
 from pipeline.export.format import Format, open_format
 from pipeline.models import default_model, load_model
-from pipeline.models.load import dimensions_of
+from pipeline.models.load import dimensions_of, file_side
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.trace import notes, trace
 from pipeline.records import SearchSpace
@@ -71,6 +71,7 @@ def load_inputs(
         torch.set_num_threads(config.threads)
     _require_backbone(config, weights_known)
     data = load_run_data(config, splits=splits, signals=_takes_signals(config), listen=listen)
+    example = next(data.train.batches(EXAMPLES))[0]
     model = load_model(
         config.model or default_model(data),
         classes=len(data.classes),
@@ -78,6 +79,7 @@ def load_inputs(
         weights=None if weights_known else config.weights,
         weights_key=config.weights_key,
         head=config.head,
+        example=example,
         listen=listen,
     )
     if config.weights and not weights_known and data.fitting and data.fitting.resize is None:
@@ -85,7 +87,6 @@ def load_inputs(
         usual = round(side * 256 / 224)
         how = f"images are scaled until they just cover {side} x {side}"
         listen(Note(f"{how}; where the weights were tested on centres of larger ones, say so: resize: {usual}"))
-    example = next(data.train.batches(EXAMPLES))[0]
     network = trace(model, example, classes=len(data.classes))
     _require_scores(network, example, data)
     return Inputs(config=config, data=data, model=model, example=example, network=network)
@@ -105,7 +106,8 @@ def load_run_data(
         DataError: they cannot be used, or have changed since ``splits`` were drawn.
     """
     return load_data(
-        config.data, seed=config.seed, image_size=config.side, resize=config.resize,
+        config.data, seed=config.seed, image_size=config.side, network_side=file_side(config.model),
+        resize=config.resize,
         interpolation=config.interpolation, preset=None if splits else preset_of(config.weights, config.model),
         signals=signals, mean=config.mean, std=config.std, max_unreadable=config.max_unreadable, splits=splits,
         listen=listen,
@@ -120,7 +122,7 @@ def _takes_signals(config: RunConfig) -> bool | None:
     """
     if config.model is None or not config.data.startswith("dataset:"):
         return None
-    if ":" not in config.model:  # those of the zoo are all for images
+    if ":" not in config.model and not is_model_file(config.model):  # those of the zoo are all for images
         return False
     with torch.random.fork_rng(devices=[]):
         try:
@@ -168,7 +170,7 @@ def format_of(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
 
 def _require_backbone(config: RunConfig, weights_known: bool) -> None:
     """Refuse a new last layer on nothing; a network of the user's own may bring its weights by itself."""
-    if config.head == "new" and config.weights is None and not weights_known and ":" not in (config.model or ""):
+    if config.head == "new" and not (config.is_trained or weights_known or ":" in (config.model or "")):
         raise ConfigError(
             "head: new trains a new last layer on a trained network, but no weights are given; add --weights FILE, or "
             "leave --head out to train everything"

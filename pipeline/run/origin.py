@@ -1,4 +1,4 @@
-"""Origin of a run: SHA-256 of the user's code and weights, so that a resumed run reads the same."""
+"""Origin of a run: SHA-256 of the user's code, model file and weights, so that a resumed run reads the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config import is_model_file
 from pipeline.errors import UserError
 from pipeline.plugins import is_file
-from pipeline.regular_file import WEIGHTS_BYTES, opened
+from pipeline.regular_file import WEIGHTS_BYTES, home_expanded, opened
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS, CODE, WEIGHTS_FILE
 
@@ -27,11 +28,20 @@ def remember_origin(store: Store, config: RunConfig, plugins: Iterable[Path] = (
 
     if store.get(CODE) is None:
         own = {str(path): digest for path in plugins if (digest := _sha256(path)) is not None}
-        store.set(CODE, {**code_of(_user_code(config)), **own})
+        store.set(CODE, {**code_of(_user_code(config)), **own, **_model_file(config.model)})
     if store.get(WEIGHTS_FILE) is None and config.weights is not None and store.get(BASE_WEIGHTS) is None:
         path = config.weights.absolute()
         digests = {str(path): _sha256(path)}
         store.set(WEIGHTS_FILE, digests)
+
+
+def _model_file(model: str | None) -> dict[str, str]:
+    """Return the SHA-256 of a model's file by its path: the network is read from it whenever the run goes on."""
+    if model is None or not is_model_file(model):
+        return {}
+    path = home_expanded(model).absolute()
+    digest = _sha256(path)
+    return {} if digest is None else {str(path): digest}
 
 
 def _user_code(config: RunConfig) -> Iterator[str]:
@@ -41,7 +51,7 @@ def _user_code(config: RunConfig) -> Iterator[str]:
         if is_file(name):
             yield f"{name}:"
     for spec in (config.model or "", place if kind == "dataset" else ""):
-        if ":" in spec:
+        if ":" in spec and not is_model_file(spec):
             yield spec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, is_model_file
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import UserError
 from pipeline.plugins import is_file
@@ -49,6 +49,7 @@ def _from_folder(config: RunConfig, folder: Path) -> RunConfig:
             changed[setting] = str(folder / name)
     if config.weights is not None:
         changed["weights"] = folder / config.weights
-    if config.model and ".py:" in config.model and not config.model.startswith("~"):
-        changed["model"] = str(folder / config.model)
+    model = config.model
+    if model and (".py:" in model or is_model_file(model)) and not model.startswith("~"):
+        changed["model"] = str(folder / model)
     return config if folder == Path.cwd() else config.model_copy(update=changed)

@@ -161,7 +161,7 @@ RECORDING = Fact("recording", str)
 """Name of the file of the board's answers, in the run's folder."""
 TUNING = Fact("tuning", Tuning)
 CODE = Fact("code", dict[str, str])
-"""The user's files that were imported → their SHA-256."""
+"""The user's files that were imported, and the model's own file → their SHA-256."""
 WEIGHTS_FILE = Fact("weights file", dict[str, str | None])
 """The user's checkpoint → its SHA-256."""
 SEED = Fact("seed", int)

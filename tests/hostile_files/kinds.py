@@ -41,6 +41,7 @@ from pipeline.devices.sessions.replay import ReplaySession
 from pipeline.devices.stored_calibrations import FORMAT, read_file
 from pipeline.measurement.calibration import Conditions
 from pipeline.models.checkpoints import load_weights
+from pipeline.models.onnx_import import load_onnx
 from pipeline.recipes.apply import apply_recipe
 from pipeline.recipes.recipe import Cut, GroupCut, Recipe, read_recipe, to_text
 from pipeline.records import Device, Interval, MeasureSettings
@@ -167,6 +168,25 @@ def _damaged_header(draw: st.DrawFn, sample: bytes) -> bytes:
 
 
 # ---------------------------------------------------------------- model files
+
+
+def _network() -> bytes:
+    """Return a network of a convolution, its batch norm, and scores."""
+    one, drawn = np.ones(4, np.float32), np.random.RandomState(0)
+    held = {"conv.weight": drawn.randn(4, 1, 3, 3).astype(np.float32), "one": one, "sizes": np.array([1, -1])}
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Conv", ["x", "conv.weight"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["a", "one", "one", "one", "one"], ["b"]),
+        helper.make_node("Relu", ["b"], ["c"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["d"]),
+        helper.make_node("Reshape", ["d", "sizes"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "net", [value("x", onnx.TensorProto.FLOAT, [1, 1, 8, 8])],
+        [value("y", onnx.TensorProto.FLOAT, [1, 4])], [numpy_helper.from_array(v, name) for name, v in held.items()],
+    )  # fmt: skip
+    return onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()  # type: ignore[no-any-return]
 
 
 def _onnx() -> bytes:
@@ -402,6 +422,7 @@ KINDS: Mapping[str, Kind] = {
         _safetensors, lambda s: st.one_of(damaged(s), _damaged_header(s)), _load, "net.safetensors"
     ),
     "onnx": Kind(_onnx, damaged, _usable, "net.onnx"),
+    "network": Kind(_network, damaged, load_onnx, "net.onnx"),
     "tflite": Kind(TFLITE.read_bytes, damaged, _usable, "net.tflite"),
     "inventory": Kind(_INVENTORY.encode, _damaged_yaml, load_inventory, "inventory.yaml"),
     "settings": Kind(_SETTINGS.encode, _damaged_yaml, lambda path: load_config(path, {}), "run.yaml"),

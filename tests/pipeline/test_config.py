@@ -112,7 +112,13 @@ def test_quick_lies_below_what_is_written_and_typed(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("recovery: {epochs: 2.5}\n")
     quick = load_config(path, {"seed": 4}, quick=True)
-    assert (quick.trials, quick.recovery.finalists, quick.recovery.epochs, quick.seed) == (10, 2, 2.5, 4)
-    assert quick.cuts.step == "processor"
+    assert (quick.trials, quick.fine_tuning.finalists, quick.fine_tuning.epochs, quick.seed) == (10, 2, 2.5, 4)
+    assert quick.pruning.step == "processor"
     assert load_config(path, {"trials": 7}, quick=True).trials == 7
     assert load_config(path, {}).trials == 30
+
+
+def test_an_onnx_file_brings_its_weights() -> None:
+    assert RunConfig(model="nets/net.onnx").is_trained
+    assert RunConfig(model="resnet20", weights=Path("net.pt")).is_trained
+    assert not RunConfig(model="net.py:make").is_trained

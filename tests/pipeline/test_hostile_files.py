@@ -11,7 +11,7 @@ from tests.hostile_files.trying import tried
 from tests.variations import one_in
 
 EXAMPLES = 42
-"""Of each kind, 500 in all; ``benchmarks/hostile_files.py`` tries as many as one likes."""
+"""Of each kind, 550 in all; ``benchmarks/hostile_files.py`` tries as many as one likes."""
 
 
 @pytest.mark.parametrize("name", one_in(3, KINDS))

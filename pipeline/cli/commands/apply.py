@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 def apply(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe.json, or the folder that pull wrote.")],
     weights: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "--weights", metavar="FILE", help="The checkpoint: .pt, .pth, .pth.tar, .ckpt, .th or .safetensors."
+            "--weights",
+            metavar="FILE",
+            help="The checkpoint: .pt, .pth, .pth.tar, .ckpt, .th or .safetensors; none where --model is a .onnx file.",
         ),
-    ],
+    ] = None,
     weights_key: WeightsKey = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="Name, package.module:factory or file.py:factory; default: the recipe's."),
+        typer.Option(
+            "--model", help="Name, package.module:factory, file.py:factory or net.onnx; default: the recipe's."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -52,7 +56,7 @@ def apply(
     from deploy.folder import refuse_used
     from pipeline.store.new_run import require_writable
 
-    folder = output or Path(f"{weights.stem}-pruned")
+    folder = output or Path(f"{(weights or Path(model or recipe)).stem}-pruned")
     refuse_used(folder, "pruned network")
     require_writable(folder)
     from pipeline.recipes.apply_to_checkpoint import ApplyRequest, apply_to_checkpoint  # torch takes seconds to import

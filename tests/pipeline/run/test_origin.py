@@ -77,6 +77,19 @@ def test_a_run_whose_code_or_weights_have_changed_is_refused(store: Store, own: 
         require_same_origin(store)
 
 
+def test_an_onnx_file_has_to_be_the_same_whenever_a_run_goes_on(tmp_path: Path) -> None:
+    """The network is read from it, also when the weights are known."""
+    model = tmp_path / "net.onnx"
+    model.write_bytes(b"network")
+    with Store.create(tmp_path / "runs", label="onnx") as made:
+        remember_origin(made, RunConfig(model=str(model)))
+        made.set(BASE_WEIGHTS, "0" * 64)
+        require_same_origin(made)
+        model.write_bytes(b"another network")
+        with pytest.raises(UserError, match=rf"began with another {model}, which has changed"):
+            require_same_origin(made)
+
+
 def test_weights_that_are_not_read_again_may_change(store: Store, own: Path) -> None:
     (own / "net.pt").unlink()
     store.set(BASE_WEIGHTS, "0" * 64)

@@ -211,6 +211,12 @@ class TestImagefolder:
     def test_side_is_224_unless_told(self, tmp_path):
         assert load_data(f"imagefolder:{write_images(tmp_path)}").shape == (3, 224, 224)
 
+    def test_side_is_that_of_the_networks_file_where_the_user_says_none(self, tmp_path):
+        spec = f"imagefolder:{write_images(tmp_path)}"
+        assert load_data(spec, network_side=16).shape == (3, 16, 16)
+        assert load_data(spec, network_side=16, image_size=12).shape == (3, 12, 12)
+        assert load_data("digits", network_side=16).shape == (1, 8, 8), "these are not scaled"
+
     def test_the_centre_is_kept_and_the_shorter_side_fits(self, tmp_path):
         write_images(tmp_path)
         wide = Image.new("RGB", (90, 30), (0, 0, 0))
