@@ -106,7 +106,10 @@ def prune(
     chosen = load_config(config, asked)
     board = load_inventory(inventory, partial=True).device(device)
     require_writable(runs)
-    with prepared(chosen, board, listen=listen) as ready, create_run(runs, chosen, board, inventory) as store:
+    with (
+        prepared(chosen, board, listen=listen) as ready,
+        create_run(runs, ready.inputs.config, board, inventory) as store,
+    ):
         try:
             execute(ready, store, listen=listen, stopping=stopping)
         except PipelineError as error:

@@ -12,7 +12,8 @@ from pipeline import plugins
 from pipeline.data import load_data
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import ConfigError
-from pipeline.run.inputs import CRITERIA, STRATEGIES
+from pipeline.run.inputs import CRITERIA
+from pipeline.search.strategy_plugin import STRATEGIES
 from tests.command_line import Desk
 
 PAGES = Path(__file__).parents[1] / "docs/extending"
@@ -32,11 +33,23 @@ def desk(tmp_path: Path) -> Desk:
 def test_a_strategy_and_a_criterion_of_ones_own_search_and_rank(desk: Desk) -> None:
     desk.write("hill_climbing.py", example("strategy.md", "python"))
     desk.write("weight_spread.py", example("criterion.md", "python"))
-    desk.settings(weights="null", trials="3", base_training="{epochs: 0.5}", target="size=0.95x")
-    own = ("--strategy", "hill_climbing.py", "--criterion", "weight_spread.py")
-    ran = desk.done("run", "--config", "run.yaml", *own, "--json").json
+    quick = {"weights": "null", "trials": "3", "base_training": "{epochs: 0.5}", "target": "size=0.95x"}
+    (own,) = example("strategy.md", "yaml").splitlines()[2:]
+    desk.settings(**quick, strategy="hill_climbing.py", strategy_options=own.partition(": ")[2])
+    ran = desk.done("run", "--config", "run.yaml", "--criterion", "weight_spread.py", "--json").json
     assert (ran["status"], len(ran["trials"])) == ("finished", 3)
     assert {trial["plan"]["criterion"] for trial in ran["trials"]} == {"weight_spread.py"}
+    assert ran["config"]["strategy_options"] == {"changes": 2}
+    assert any(sum(level > 0 for level in trial["plan"]["levels"]) == 2 for trial in ran["trials"])
+
+
+def test_an_option_that_a_strategy_of_ones_own_has_not_ends_a_run_before_it_begins(desk: Desk) -> None:
+    desk.write("hill_climbing.py", example("strategy.md", "python"))
+    desk.settings(weights="null", strategy="hill_climbing.py", strategy_options="{chnages: 2}")
+    refused = desk.do("run", "--config", "run.yaml")
+    assert refused.code == 2
+    assert "strategy_options.chnages: no such setting (did you mean 'changes'?)" in refused.error
+    assert not desk.runs.exists()
 
 
 def test_a_data_source_of_ones_own_is_read_and_split(tmp_path: Path) -> None:

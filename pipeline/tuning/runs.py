@@ -24,10 +24,10 @@ from pipeline.store.new_run import create_run
 from pipeline.store.runs import DAMAGED, FINISHED
 from pipeline.tuning.loop import Key, key_of
 from pipeline.tuning.objective import Outcome
-from pipeline.tuning.settings import Settings, changed
+from pipeline.tuning.settings import Settings, changed, resolved
 
 _FAILED = "failed"
-_AFTER_THE_BASE = ("reward.", "dqn.", "recovery.", "evaluation.", "trials", "rounds")
+_AFTER_THE_BASE = ("reward.", "strategy_options.", "recovery.", "evaluation.", "trials", "rounds")
 """Settings that a base model, which a run trains first, does not depend on."""
 
 
@@ -77,7 +77,7 @@ class TunedRuns:
             if stopping():
                 raise StoppedError("stopped as asked; everything measured so far is kept")
             if store is None:
-                store = stack.enter_context(self._begun(told, settings, base_model))
+                store = stack.enter_context(self._begun(ready.inputs.config, settings, base_model))
             try:
                 execute(ready, store, listen=listen, stopping=stopping)
             except (TargetError, CandidateError) as error:
@@ -114,7 +114,7 @@ class TunedRuns:
         """Return the base model's weights: the run's own, or of an earlier run where no setting can change them."""
         if store is not None:
             return _weights(store)
-        if all(path.startswith(_AFTER_THE_BASE) for path in self.paths):
+        if all(resolved(path).startswith(_AFTER_THE_BASE) for path in self.paths):
             for run in self._known.values():
                 with Store.open(self.runs, run) as other:
                     if weights := _weights(other):
@@ -159,10 +159,10 @@ def _name(base: RunConfig, paths: Iterable[str], board: Device) -> str:
     """Return the name that all runs bear which differ in the searched settings alone."""
     alike = base.model_dump(mode="json", by_alias=True)
     for path in paths:
-        *sections, key = path.split(".")
+        *sections, key = resolved(path).split(".")
         section = alike
         for section_name in sections:
-            section = section[section_name]
-        del section[key]
+            section = section.get(section_name, {})
+        section.pop(key, None)  # one of the strategy's own may be absent
     what = serialization.to_text([alike, sorted(paths), board.name, str(Path.cwd())])
     return f"tune-{hashlib.sha256(what.encode()).hexdigest()[:6]}"

@@ -92,7 +92,7 @@ def _seen_through(
                 prepared(told, board, listen=listen, weights_known=weights_known, splits=splits, record=record)
             )
         if store is None:
-            store = stack.enter_context(create_run(asked.runs, told, board, asked.inventory))
+            store = stack.enter_context(create_run(asked.runs, ready.inputs.config, board, asked.inventory))
         if recorder is not None:
             _begin(recorder, store, told, ready.agent)
         target = " ".join(told.target) or "no target"

@@ -22,6 +22,7 @@ from pipeline.cli.views.tuning_progress import RunLines
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, PipelineError, TargetError
 from pipeline.records import Figures
+from pipeline.search.strategy_plugin import with_every_option
 from pipeline.store.new_run import require_writable
 from pipeline.tuning.loop import tune
 from pipeline.tuning.objective import Objective, Outcome, ranked
@@ -53,7 +54,7 @@ def tune_and_show(asked: Asked, search: Search, *, json: bool) -> None:
         PipelineError: finished runs are kept, and the same command goes on.
     """
     base, board = told_by(asked)
-    searched = parse_all(search.texts)
+    searched = parse_all(search.texts, base.strategy)
     method, budget = method_of(search.method, searched, search.budget, base.seed)
     for one in searched:  # what does not fit is told before the first run
         for value in one.points():
@@ -123,7 +124,7 @@ def _show(
     if figures is None:
         raise TargetError(f"none of {len(outcomes)} runs has a network to choose; of the first: {best.failure}")
     path = asked.runs / best.run / BEST
-    _write(changed(runs.base, best.settings), path)
+    _write(with_every_option(changed(runs.base, best.settings)), path)
     if not json:
         place = "" if asked.runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(asked.runs))}"
         device = f" --device {runs.board.name}" if asked.device else ""

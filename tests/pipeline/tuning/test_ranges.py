@@ -17,6 +17,7 @@ from pipeline.tuning.settings import changed, kind_of
         ("reward.lambda=0,0.1", Choice("reward.lambda", (0.0, 0.1))),
         ("dqn.learning_rate=1e-4:1e-2:log", Range("dqn.learning_rate", 1e-4, 1e-2, log=True)),
         ("dqn.learning_rate=1e-4:1e-2:log:3", Choice("dqn.learning_rate", (1e-4, 1e-3, 1e-2))),
+        ("strategy_options.n_step=1,3", Choice("strategy_options.n_step", (1, 3))),
         ("recovery.sparsity.l1=0:1:2", Choice("recovery.sparsity.l1", (0.0, 1.0))),
         ("trials=10:20:11", Choice("trials", tuple(range(10, 21)))),
         ("threads=1,2", Choice("threads", (1, 2))),  # may be absent: still a number
@@ -34,6 +35,8 @@ def test_ranges_and_lists_are_read_by_the_kind_of_their_setting(text: str, means
         ("reward.alhpa=1,2", "is no setting (did you mean 'reward.alpha'?); numbers there: reward.alpha, reward.beta"),
         ("reward.layers=1,2", "reward.layers is no number"),
         ("strategy=1,2", "strategy is no number; numbers there: image_size,"),
+        ("strategy_options.hiden=1,2", "did you mean 'strategy_options.hidden'?); numbers there of strategy dqn: "),
+        ("dqn.acquisition=1,2", "dqn.acquisition is no number; numbers there of strategy dqn: strategy_options.hidden"),
         ("mean=1,2", "mean is no number"),
         ("reward.alpha", "no values; write PATH=LOW:HIGH"),
         ("reward.alpha=", "no values"),
@@ -54,6 +57,21 @@ def test_a_mistake_says_what_was_found_and_what_would_be_right(text: str, says: 
         parse(text)
     assert says in str(told.value)
     assert text.partition("=")[0] in str(told.value)
+
+
+def test_a_strategy_s_own_settings_are_those_of_the_one_that_runs() -> None:
+    assert parse("strategy_options.clip=0.1:0.3", "rl_pruner") == Range("strategy_options.clip", 0.1, 0.3)
+    with pytest.raises(ConfigError, match=r"dqn\.hidden is no setting; numbers there of strategy random: none"):
+        parse("dqn.hidden=1,2", "random")
+    with pytest.raises(ConfigError, match=r"strategy_options\.hidden stands twice"):
+        parse_all(["dqn.hidden=1,2", "strategy_options.hidden=1:2"])
+
+
+@pytest.mark.parametrize("path", ["dqn.hidden", "strategy_options.hidden"])
+def test_a_strategy_s_own_settings_are_put_among_its_options_and_have_to_fit(path: str) -> None:
+    assert changed(RunConfig(), {path: 32}).strategy_options == {"hidden": 32}
+    with pytest.raises(ConfigError, match=r"strategy_options\.hidden: should be greater than or equal to 1, found 0"):
+        changed(RunConfig(), {path: 0})
 
 
 def test_without_a_search_or_with_one_setting_twice_nothing_begins() -> None:
