@@ -8,10 +8,9 @@ from pathlib import Path
 
 from deploy.facts import BundleFacts
 from deploy.folder import MANIFEST, explained, file_sha256, listed, new_folder
-from deploy.formats import FORMATS, model_file
 from deploy.manifest import manifest
 from deploy.readme import readme
-from deploy.templates import template
+from deploy.templates import example_with
 from pipeline import serialization
 from pipeline.errors import OutputError
 from pipeline.records import Artifact
@@ -20,12 +19,15 @@ from pipeline.regular_file import LIST_BYTES, is_there, read_text
 __all__ = ["MANIFEST", "BundleFacts", "verify_bundle", "write_bundle"]
 
 
+_OF_THE_EXAMPLE = ("numpy", "pillow")
+
+
 def write_bundle(*, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, output: Path) -> Path:
     """Write a bundle to ``output``, whole or not at all, and return its path.
 
     Args:
         artifact: the network; ``artifact.files`` says which content each file must have.
-        files: where the content of each of ``artifact.files`` lies; model.onnx or model.tflite is among them.
+        files: where the content of each of ``artifact.files`` lies; the model file is among them.
         facts: where the network comes from.
         output: a folder that is new or empty.
 
@@ -59,20 +61,19 @@ def verify_bundle(folder: Path) -> None:
 
 
 def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts) -> None:
-    _copy_files(folder, artifact, files)
+    _copy_files(folder, artifact, files, facts.format.file)
     (folder / "labels.txt").write_text("".join(f"{_one_line(name)}\n" for name in facts.classes), encoding="utf-8")
-    (folder / "example.py").write_text(template("example.py"), encoding="utf-8")
-    needed = "".join(f"{name}\n" for name in FORMATS[model_file(artifact.files)].packages)
+    (folder / "example.py").write_text(example_with(facts.format.opening), encoding="utf-8")
+    needed = "".join(f"{name}\n" for name in sorted({*_OF_THE_EXAMPLE, *facts.format.packages}))
     (folder / "requirements.txt").write_text(needed, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
     text = serialization.to_text(manifest(artifact, facts, listed(folder)), indent=2)
     (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
 
 
-def _copy_files(folder: Path, artifact: Artifact, files: Mapping[str, Path]) -> None:
-    model = model_file(artifact.files)
-    if set(files) != set(artifact.files):
-        needed, found = sorted({model, *artifact.files}), sorted(files)
+def _copy_files(folder: Path, artifact: Artifact, files: Mapping[str, Path], model: str) -> None:
+    if set(files) != set(artifact.files) or [name for name in files if name.startswith("model.")] != [model]:
+        needed, found = sorted({model, *(n for n in artifact.files if not n.startswith("model."))}), sorted(files)
         raise OutputError(f"artifact {artifact.id} needs {', '.join(needed)}; found: {', '.join(found) or 'no file'}")
     for name, source in files.items():
         shutil.copyfile(source, folder / _plain(name))

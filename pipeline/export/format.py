@@ -1,4 +1,7 @@
-"""Model formats: the interface of the files in ``formats``, named as the inventory names them."""
+"""Model format: what writes networks, as ``open_format`` of a file in ``formats`` returns it.
+
+What else such a file declares: :mod:`pipeline.export.format_plugin`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from pipeline import plugins
+from pipeline.export.format_plugin import FORMATS, model_format
 from pipeline.records import OnnxLimits
 
-FORMATS = "pipeline.export.formats"
 INPUT, OUTPUT = "image", "scores"
 """What a file calls its input and its output."""
 
+Network = Callable[[np.ndarray], np.ndarray]
+"""A batch of one image → a batch of one row of scores: what a bundle's example makes of the file."""
 OnNote = Callable[[str], None]
 """Hears what takes its time, a line at a time."""
 
@@ -34,10 +39,6 @@ class Probe:
 
 class Format(Protocol):
     """Files of one network and of all that is cut from it."""
-
-    @property
-    def name(self) -> str:
-        """What the format is called in an inventory, and how its files' names end."""
 
     def file(self, network: fx.GraphModule) -> bytes:
         """Return a network as one file for batches of one image, batch norm folded, its answers checked.
@@ -76,17 +77,10 @@ def open_format(
         limits: the newest ONNX that the device loads; other formats have no such limits.
 
     Raises:
+        ConfigError: there is no such format, or its file lacks something.
         ExportError: the network cannot be written in this format; says why.
         ConverterError: the format's converter cannot be had.
     """
+    model_format(name)
     opened: Format = plugins.load(FORMATS, name).open_format(base, example, limits=limits, on_note=on_note)
     return opened
-
-
-def require_usable(name: str, data: bytes, limits: OnnxLimits | None, *, shown: str) -> None:
-    """Raise ModelError where a user's file of format ``name`` is damaged or beyond the device's limits.
-
-    Args:
-        shown: how the file is called in the message.
-    """
-    plugins.load(FORMATS, name).require_usable(data, limits, shown=shown)

@@ -10,6 +10,7 @@ from pipeline.records.device import (
     PowerSettings,
     SshAddress,
 )
+from pipeline.records.model_format import ModelFormat
 from pipeline.records.plan import LEVELS, Group, PruningPlan, SearchSpace
 from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share
 from pipeline.records.result import (
@@ -42,6 +43,7 @@ __all__ = [
     "LockSettings",
     "MeasureSettings",
     "Measurement",
+    "ModelFormat",
     "OnnxLimits",
     "Positive",
     "PositiveOnceFloat",

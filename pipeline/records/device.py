@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 REPLAY = "replay"
 """The kind of every device that is played back, whatever its profile is called."""
@@ -91,8 +91,8 @@ class Device:
     runtime: str = "onnxruntime"
     runtime_options: Mapping[str, Any] = field(default_factory=dict)
     """The runtime's own: fp16, workspace_mb, ..."""
-    format: Literal["onnx", "tflite"] = "onnx"
-    """Of the candidates; what the runtime loads."""
+    format: str = "onnx"
+    """Of the candidates; what the runtime loads: a file of pipeline/export/formats, or a file.py of one's own."""
     modes: Mapping[str, Any] = field(default_factory=dict)
     """Power modes, set while a run holds the board and restored after it: governor, nvpmodel, jetson_clocks."""
     lock: LockSettings = field(default_factory=LockSettings)

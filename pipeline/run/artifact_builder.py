@@ -10,6 +10,7 @@ from torch import fx
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
+from pipeline.export.format_plugin import model_format
 from pipeline.measurement.feasibility import certainly_meets, certainly_misses
 from pipeline.models import default_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
@@ -41,7 +42,7 @@ class ArtifactBuilder:
         model = self.context.format.file(network)
         verified = verify(self.context, model)
         weights = store.put_blob(weights_bytes(network))
-        files = {f"model.{self.context.format.name}": store.put_blob(model), WEIGHTS: weights}
+        files = {model_format(self.context.agent.device.format).file: store.put_blob(model), WEIGHTS: weights}
         done = replace(
             artifact,
             files=files | self._recipe(artifact),
@@ -61,7 +62,7 @@ class ArtifactBuilder:
         """
         self.context.listen(Stage(f"Measure the whole file of {name}"))
         key = f"{self.bench.round}:whole:{name}"
-        kind = self.context.agent.device.format
+        kind = model_format(self.context.agent.device.format).ending
         found = self.bench.whole(model, key, kind=kind)
         if name.endswith(FULL) or certainly_meets(found, self.limits) or certainly_misses(found, self.limits):
             return found

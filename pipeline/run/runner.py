@@ -81,7 +81,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     with _timed(store):
         context.stop_if_asked()
         describe(context)
-        remember_origin(store, context.config)
+        remember_origin(store, context.config, context.agent.device.format)
         store_splits(store, context.data)
         _note_modes(context)
         base = make_base(context, inputs.model)

@@ -20,6 +20,7 @@ from PIL import Image
 from deploy.bundle import BundleFacts, verify_bundle, write_bundle
 from pipeline import serialization
 from pipeline.errors import OutputError
+from pipeline.export.format_plugin import model_format
 from pipeline.measurement.calibration import Calibration
 from pipeline.records import Artifact, Figures, PruningPlan
 from tests.examples import artifact, calibration, device_facts, figures, measurement, power, pruned_figures, space
@@ -50,6 +51,7 @@ def model(tmp_path: Path) -> Path:
 def make_facts(**changes: Any) -> BundleFacts:
     fields: dict[str, Any] = {
         "run_id": "20261121-041500-digits-local",
+        "format": model_format("onnx"),
         "classes": CLASSES,
         "input_name": "input",
         "input_shape": (3, 8, 8),
@@ -206,7 +208,9 @@ def test_the_example_turns_a_colour_image_grey_where_the_network_wants_grey(tmp_
 
 def test_a_tflite_bundle_says_what_it_needs_and_its_example_runs(tmp_path: Path) -> None:
     made = artifact({"model.tflite": hashlib.sha256(CONVERTED.read_bytes()).hexdigest()})
-    facts = make_facts(input_name="image", input_shape=(3, 16, 16), classes=tuple("abcde"))
+    facts = make_facts(
+        format=model_format("tflite"), input_name="image", input_shape=(3, 16, 16), classes=tuple("abcde")
+    )
     folder = write_bundle(artifact=made, files={"model.tflite": CONVERTED}, facts=facts, output=tmp_path / "bundle")
     verify_bundle(folder)
     assert json.loads((folder / "manifest.json").read_text())["model"] == {"file": "model.tflite", "format": "tflite"}
@@ -225,7 +229,7 @@ def test_a_tflite_bundle_says_what_it_needs_and_its_example_runs(tmp_path: Path)
 def test_a_bundle_holds_one_model(model: Path, tmp_path: Path) -> None:
     both = {"model.onnx": model, "model.tflite": CONVERTED}
     made = artifact({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in both.items()})
-    with pytest.raises(OutputError, match=r"needs one of model\.onnx, model\.tflite; found: model\.onnx, model\.tfl"):
+    with pytest.raises(OutputError, match=r"artifact a1 needs model\.onnx; found: model\.onnx, model\.tflite"):
         write_bundle(artifact=made, files=both, facts=make_facts(), output=tmp_path / "bundle")
 
 
@@ -271,7 +275,7 @@ def test_a_damaged_file_is_refused_and_nothing_is_left(model: Path, tmp_path: Pa
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"a bundle needs one of model\.onnx, model\.tflite; found: no file"):
+    with pytest.raises(OutputError, match=r"artifact a1 needs model\.onnx; found: no file"):
         write_bundle(artifact=artifact({}), files={}, facts=make_facts(), output=tmp_path / "bundle")
 
 

@@ -24,7 +24,7 @@ from pipeline.cli.views.run import print_comparison, print_recording
 from pipeline.config import RunConfig, load_config
 from pipeline.devices.agent_client import Agent
 from pipeline.devices.inventory.load import load_inventory
-from pipeline.devices.recording import FILE_NAME, Recorder, header_of
+from pipeline.devices.recording import FILE_NAME, Recorder, as_recorded, header_of
 from pipeline.errors import ConfigError, PipelineError, UserError
 from pipeline.events import Stage
 from pipeline.plugins import is_file
@@ -85,7 +85,7 @@ def _seen_through(
             from pipeline.run.splitting import stored_splits
 
             weights_known = store is not None and store.get(BASE_WEIGHTS) is not None
-            recorder = _recorder(asked, store, stack)
+            recorder = _recorder(asked, store, board, stack)
             record = recorder.heard if recorder else None
             splits = None if store is None else stored_splits(store)
             ready = opened.enter_context(
@@ -207,7 +207,7 @@ def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
 # ---------------------------------------------------------------- the recording
 
 
-def _recorder(asked: Asked, store: Store | None, stack: ExitStack) -> Recorder | None:
+def _recorder(asked: Asked, store: Store | None, board: Device, stack: ExitStack) -> Recorder | None:
     """Return what hears the board's answers, where they are to be kept; a resumed run goes on as it began."""
     recorded = store is not None and store.get(RECORDING) is not None
     if asked.record and store is not None and not recorded:
@@ -217,7 +217,7 @@ def _recorder(asked: Asked, store: Store | None, stack: ExitStack) -> Recorder |
         )
     if not (asked.record or recorded):
         return None
-    recorder = Recorder()
+    recorder = Recorder(as_recorded(board).format)
     stack.callback(recorder.close)
     return recorder
 

@@ -16,6 +16,7 @@ from pipeline.errors import (
     PythonMissingError,
     UnreachableError,
 )
+from pipeline.export.format_plugin import portable_format
 from pipeline.records import Device
 
 LEAST_DISK_MB = 200.0
@@ -164,7 +165,8 @@ def _runtime(agent: Agent) -> Finding:
     wanted, there = agent.device.runtime, agent.facts.runtimes
     if wanted in there:
         limits = agent.limits
-        loads = f"ONNX opset <= {limits.opset}, IR <= {limits.ir}" if agent.device.format == "onnx" else "TFLite"
+        format = portable_format(agent.device.format)
+        loads = f"ONNX opset <= {limits.opset}, IR <= {limits.ir}" if format == "onnx" else f"files of format {format}"
         return Finding("runtime", True, f"{wanted} {there[wanted]}: {loads}")
     found = ", ".join(sorted(there)) or "none"
     fix = runtime_fix(agent.device) or _fix(agent.device, "runtime")

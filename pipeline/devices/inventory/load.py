@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import platformdirs
 
-from pipeline import yaml_files
+from pipeline import plugins, yaml_files
 from pipeline.devices.inventory import ssh_config
 from pipeline.devices.inventory.schema import InventoryFile, Profile
 from pipeline.errors import InventoryError, nearest
+from pipeline.export.format_plugin import FORMATS
 from pipeline.records import Device, LockSettings, MeasureSettings, PowerSettings
 from pipeline.regular_file import exists, home_expanded
 from pipeline.yaml_files import Document
@@ -222,14 +223,21 @@ class _Builder:
             **{k: settings[k] for k in plain if k in settings},
         )
 
-    def _format(self, name: str, settings: Mapping[str, Any]) -> Literal["onnx", "tflite"]:
-        runtime = settings.get("runtime", "onnxruntime")
-        loads: Literal["onnx", "tflite"] = "tflite" if runtime == "tflite" else "onnx"
-        if settings.get("format") not in (None, loads) and runtime in _RUNTIMES:
+    def _format(self, name: str, settings: Mapping[str, Any]) -> str:
+        """Return the format: what is written, else the one that is called as the runtime is, else ONNX."""
+        runtime, written = settings.get("runtime", "onnxruntime"), settings.get("format")
+        if written is not None and plugins.is_file(written):
+            return str(self._folder / home_expanded(written))
+        known = plugins.names(FORMATS)
+        loads = runtime if runtime in known else "onnx"
+        if written is not None and runtime in _RUNTIMES and written != loads:
             raise self._mistake(
-                name, f"runtime {runtime} loads {loads} files, not {settings['format']}; leave format out", "format"
+                name, f"runtime {runtime} loads {loads} files, not {written}; leave format out", "format"
             )
-        return settings.get("format") or loads
+        if written is not None and written.replace("-", "_") not in known:
+            there = f"there are: {', '.join(known)}; or name a .py file"
+            raise self._mistake(name, f"no {written!r} among the formats{nearest(written, known)}; {there}", "format")
+        return written or loads
 
     def _recording(self, name: str, profile: Profile, settings: Mapping[str, Any]) -> str | None:
         """Return the recording's path, seen from the inventory's folder."""

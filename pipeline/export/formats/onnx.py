@@ -21,7 +21,7 @@ from torch import Tensor, fx
 
 from pipeline.errors import first_line
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import OnNote, Probe
+from pipeline.export.format import Network, OnNote, Probe
 from pipeline.export.onnx.compose import Composition, compose
 from pipeline.export.onnx.exporter import answers, export, read, whole
 from pipeline.export.onnx.operator_export import Fragments
@@ -31,6 +31,14 @@ from pipeline.export.onnx.torch_exporter import opset_of
 from pipeline.export.refusal import RefusedError
 from pipeline.export.verify_outputs import TOLERANCE, difference
 from pipeline.records import OnnxLimits
+
+__all__ = [
+    "ENDING", "PACKAGES", "RUNTIME", "TRIED_EVERY", "Onnx", "open_format", "open_network", "require_usable", "skeleton",
+]  # fmt: skip
+
+ENDING = "onnx"
+RUNTIME = "ONNX Runtime"
+PACKAGES = ("onnxruntime",)
 
 TRIED_EVERY = 10
 """Probes, of which one whole file is tried though all of its operations were tried before."""
@@ -60,10 +68,17 @@ def require_usable(data: bytes, limits: OnnxLimits | None, *, shown: str) -> Non
     read(data, limits, name=shown)
 
 
+def open_network(path: str) -> Network:
+    """Open the file on the processor."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch: session.run(None, {name: batch})[0]
+
+
 class Onnx:
     """ONNX files within a device's limits."""
-
-    name = "onnx"
 
     def __init__(self, example: Tensor, limits: OnnxLimits, fragments: Fragments | None) -> None:
         """Keep the images that files are tried with.

@@ -4,7 +4,8 @@ import onnx
 import pytest
 
 from pipeline.errors import ConfigError, ModelError
-from pipeline.export.format import INPUT, OUTPUT, open_format, require_usable
+from pipeline.export.format import INPUT, OUTPUT, open_format
+from pipeline.export.format_plugin import model_format, require_usable
 from pipeline.records import OnnxLimits
 from tests.pipeline.export.tflite.tiny import IMAGES, tiny
 
@@ -15,7 +16,7 @@ def test_onnx_is_a_format() -> None:
     network = tiny()
     made = open_format("onnx", network, IMAGES, limits=LIMITS)
     data = made.file(network)
-    assert made.name == "onnx"
+    assert model_format("onnx").ending == "onnx"
     assert abs(made.answers(data, IMAGES.numpy()) - network(IMAGES).detach().numpy()).max() < 1e-4
     probe = made.probe(network)
     assert len(probe.data) < 0.1 * len(data)

@@ -344,3 +344,40 @@ def test_a_missing_or_unreadable_file_is_told_by_name(tmp_path: Path) -> None:
 def test_a_file_that_grows_without_end_through_aliases_is_read_in_no_time() -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
     assert "more than 100,000 values, aliases written out" in complaint("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("entry", "format"),
+    [
+        ("host: a", "onnx"),
+        ("host: a, runtime: tflite", "tflite"),
+        ("host: a, runtime: mine, format: tflite", "tflite"),
+        ("host: a, runtime: mine", "onnx"),
+    ],
+)
+def test_a_device_s_format_is_the_one_called_as_its_runtime_unless_it_is_written(entry: str, format: str) -> None:
+    assert written(f"devices: {{pi: {{{entry}}}}}").device("pi").format == format
+
+
+def test_a_format_s_own_file_lies_beside_the_inventory(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    (folder / "boards.yaml").write_text("devices: {pi: {host: a, format: half.py}, two: {host: b, format: /x/half.py}}")
+    inventory = load_inventory(folder / "boards.yaml")
+    assert inventory.device("pi").format == str(folder / "half.py")
+    assert inventory.device("two").format == "/x/half.py"
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (
+            "format: onxx, runtime: mine",
+            "no 'onxx' among the formats (did you mean 'onnx'?); there are: onnx, tflite; or",
+        ),
+        ("format: tflite", "runtime onnxruntime loads onnx files, not tflite; leave format out"),
+        ("format: ''", "format: "),
+    ],
+)
+def test_a_format_that_is_not_there_or_does_not_fit_is_refused(entry: str, says: str) -> None:
+    assert says in complaint(f"devices: {{pi: {{host: a, {entry}}}}}")
