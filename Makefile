@@ -1,6 +1,7 @@
 # Two commands: `make run` sets up and runs the embedded default, `make test` sets up and runs every check. `make quick` is for
 # after each change: no root, no network, three and a half minutes on two cores.
 PYTHON ?= python3
+BUNDLE ?= my-model-$(shell date +%Y%m%d-%H%M%S)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 .DELETE_ON_ERROR:
 
 run: install
-	$(BIN)/pipeline run
+	$(BIN)/pipeline run --quick --output $(BUNDLE)
 
 install: $(VENV)/installed
 

@@ -6,20 +6,17 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.companions import companions
 from deploy.facts import BundleFacts
 from deploy.folder import MANIFEST, explained, file_sha256, listed, new_folder
 from deploy.manifest import manifest
 from deploy.readme import readme
-from deploy.templates import example_with
 from pipeline import serialization
 from pipeline.errors import OutputError
 from pipeline.records import Artifact
 from pipeline.regular_file import LIST_BYTES, is_there, read_text
 
 __all__ = ["MANIFEST", "BundleFacts", "verify_bundle", "write_bundle"]
-
-
-_OF_THE_EXAMPLE = ("numpy", "pillow")
 
 
 def write_bundle(*, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, output: Path) -> Path:
@@ -62,10 +59,8 @@ def verify_bundle(folder: Path) -> None:
 
 def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts) -> None:
     _copy_files(folder, artifact, files, facts.format.file)
-    (folder / "labels.txt").write_text("".join(f"{_one_line(name)}\n" for name in facts.classes), encoding="utf-8")
-    (folder / "example.py").write_text(example_with(facts.format.opening), encoding="utf-8")
-    needed = "".join(f"{name}\n" for name in sorted({*_OF_THE_EXAMPLE, *facts.format.packages}))
-    (folder / "requirements.txt").write_text(needed, encoding="utf-8")
+    for name, text in companions(facts.format, facts.classes).items():
+        (folder / name).write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
     text = serialization.to_text(manifest(artifact, facts, listed(folder)), indent=2)
     (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
@@ -88,7 +83,3 @@ def _plain(name: str) -> str:
     if name != Path(name).name or name in ("", ".", "..", MANIFEST):
         raise ValueError(f"{name!r} is no file's name")
     return name
-
-
-def _one_line(name: str) -> str:
-    return " ".join(name.split())

@@ -11,6 +11,21 @@ from pipeline.records import DeviceFacts, Figures, ModelFormat, SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkInput:
+    """How a network is fed."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Channels, height, width; of signals channels, samples."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of each channel, of pixels between 0 and 1, or of a signal's own numbers."""
+    resize: int | None = None
+    """Shorter side of an image before its centre is cut; None: it just covers the shape."""
+    interpolation: str = "bilinear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BundleFacts:
     """Where the network comes from and how it is fed."""
 
@@ -19,15 +34,7 @@ class BundleFacts:
     """Of the model file."""
     classes: tuple[str, ...]
     """In the order of the network's outputs."""
-    input_name: str
-    input_shape: tuple[int, ...]
-    """Channels, height, width; of signals channels, samples."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    """Of each channel, of pixels between 0 and 1, or of a signal's own numbers."""
-    resize: int | None = None
-    """Shorter side of an image before its centre is cut; None: it just covers the shape."""
-    interpolation: str = "bilinear"
+    input: NetworkInput
     space: SearchSpace
     device: DeviceFacts
     device_name: str

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.facts import BundleFacts
+from deploy.facts import BundleFacts, NetworkInput
 from pipeline import serialization
 from pipeline.records import Artifact, Figures, channel_sparsity, layout
 
@@ -21,9 +21,9 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
         "name": f"{facts.run_id}-{artifact.id}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": files,
-        "model": {"file": facts.format.file, "format": facts.format.name},
+        "model": {"file": facts.format.file, "format": facts.format.name, "precision": artifact.precision},
         "classes": list(facts.classes),
-        "input": _input(facts),
+        "input": describe_input(facts.input),
         "plan": _plan(artifact, facts),
         "device": {"name": facts.device_name, **serialization.dump(facts.device)},
         "calibration": None if facts.calibration is None else serialization.dump(facts.calibration),
@@ -32,6 +32,7 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
             "base": serialization.dump(facts.base),
             "before_fine_tuning": serialization.dump(artifact.before),
             "after_fine_tuning": serialization.dump(artifact.after),
+            "float_parent": serialization.dump(artifact.float_parent),
             "uncertainty": "low and high bound the 95 % confidence interval of value",
             "channel_sparsity": _channel_sparsity(facts.base, artifact.after),
         },
@@ -43,22 +44,23 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
     }
 
 
-def _input(facts: BundleFacts) -> dict[str, Any]:
-    shape = facts.input_shape
-    told = {"name": facts.input_name, "shape": list(shape), "layout": layout(shape), "type": "float32"}
-    normalisation = {"mean": list(facts.mean), "std": list(facts.std)}
+def describe_input(fed: NetworkInput) -> dict[str, Any]:
+    """Return how a network is fed: shape, order of axes, how an image is read, scaled, cropped and normalised."""
+    shape = fed.shape
+    told = {"name": fed.name, "shape": list(shape), "layout": layout(shape), "type": "float32"}
+    normalisation = {"mean": list(fed.mean), "std": list(fed.std)}
     if len(shape) == 2:
         formula = {"formula": "(value - mean) / std, each channel for itself"}
         return {**told, "kind": "signal", "normalisation": {**normalisation, **formula}}
-    first = "scaled to cover the shape" if facts.resize is None else f"its shorter side scaled to {facts.resize}"
+    first = "scaled to cover the shape" if fed.resize is None else f"its shorter side scaled to {fed.resize}"
     return {
         **told,
         "kind": "image",
         "upright": "turned as EXIF says",
         "depth": "8 bits; of 16 the upper 8, of floats from 0 to 1 the nearest; transparency is left out",
-        "fit": f"{first}, {facts.interpolation}, and cropped to its centre",
-        "resize": facts.resize,
-        "interpolation": facts.interpolation,
+        "fit": f"{first}, {fed.interpolation}, and cropped to its centre",
+        "resize": fed.resize,
+        "interpolation": fed.interpolation,
         "colour": "grey" if shape[0] == 1 else "RGB",
         "normalisation": {**normalisation, "formula": "(pixel / 255 - mean) / std, each channel for itself"},
     }

@@ -13,7 +13,7 @@ from pipeline.report.table import NOT_MEASURED, NOTE, ZEROS, Row, comparison
 
 def readme(artifact: Artifact, facts: BundleFacts) -> str:
     """Return the text."""
-    signal = len(facts.input_shape) == 2
+    signal = len(facts.input.shape) == 2
     return Template(template("README.md")).substitute(
         name=f"{facts.run_id}-{artifact.id}",
         model=_plain(facts.config.get("model") or "network"),
@@ -21,7 +21,7 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
         board=_plain(facts.device.board or facts.device.cpu),
         classes=len(facts.classes),
         given="signal.npy" if signal else "image.png",
-        taken=_taken(facts.input_shape),
+        taken=_taken(facts.input.shape),
         table=_table(comparison(facts.base, artifact.after)),
         note=_notes(artifact),
         measured=_measured(artifact.after.measurement),

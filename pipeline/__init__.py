@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.api import Inventory, compare, load_inventory, load_pruned, open_run, profile, prune, pull
+    from pipeline.api import Inventory, compare, load_inventory, load_pruned, open_run, profile, prune, pull, quantize
 
 __version__ = "0.1.0"
-__all__ = ["Inventory", "compare", "load_inventory", "load_pruned", "open_run", "profile", "prune", "pull"]
+__all__ = ["Inventory", "compare", "load_inventory", "load_pruned", "open_run", "profile", "prune", "pull", "quantize"]
 
 
 def __getattr__(name: str) -> Any:

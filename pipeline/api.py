@@ -21,7 +21,7 @@ from pipeline.devices.inventory.load import Inventory, load_inventory
 from pipeline.devices.recording import Recorder, as_recorded, header_of
 from pipeline.errors import ModelError, OutputError, PipelineError, UserError
 from pipeline.evaluation.device_bench import WHOLE, longer, part_of
-from pipeline.events import Listener, unheard
+from pipeline.events import Listener, Stage, unheard
 from pipeline.export.format_plugin import FORMATS, model_format, portable_format, require_usable
 from pipeline.measurement.combining import combined
 from pipeline.records import Device, Measurement
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pipeline.comparison.compare import Comparison
+    from pipeline.quantization.quantized_model import QuantizedModel
 
-__all__ = ["Inventory", "compare", "load_inventory", "load_pruned", "open_run", "profile", "prune", "pull"]
+__all__ = ["Inventory", "compare", "load_inventory", "load_pruned", "open_run", "profile", "prune", "pull", "quantize"]
 
 RUNS = Path("runs")
 
@@ -118,6 +119,62 @@ def prune(
             raise
         name = store.id
     return Store.open(runs, name)
+
+
+def quantize(
+    model: Path | str,
+    *,
+    data: str | None = None,
+    device: str | None = None,
+    output: Path | str | None = None,
+    artifact: str = "best",
+    images: int = 256,
+    float_ends: bool = False,
+    config: Path | None = None,
+    inventory: Path | None = None,
+    runs: Path = RUNS,
+    listen: Listener = unheard,
+    on_event: Callable[[Mapping[str, object]], None] = lambda _: None,
+) -> QuantizedModel:
+    """Quantize a float32 ONNX classifier to INT8, judge it on the test split, measure it beside its parent.
+
+    Args:
+        model: a file, or a run, whose chosen network is taken with the run's own data and device.
+        data: digits, cifar10:DIR, …; its training images calibrate. Default: the run's, or what ``config`` says.
+        device: default: the run's, or local.
+        output: a new folder for the bundle; None: nothing is written.
+        artifact: of a run: ``best``, or an artifact's id.
+        images: for calibration.
+        float_ends: the first and the last layer stay float32.
+        config: a run.yaml that says how images are read and normalised.
+        listen: hears every stage.
+        on_event: hears what the agent says meanwhile, such as who holds the board.
+
+    Raises:
+        ModelError: no such file, or none that can be quantized.
+        DataError: the data do not fit it.
+        ExportError: a runtime does not compute the file as it was meant.
+        DeviceError, MeasureError: the device or its runtime failed.
+    """
+    from deploy.applied import write_applied
+    from pipeline.quantization import bundle
+    from pipeline.quantization.quantized_model import quantize_model  # torch takes seconds to import
+    from pipeline.run.quantization_source import source_of
+
+    listen(Stage("Load the data"))
+    source = source_of(
+        str(model), artifact=artifact, data=data, config=config, inventory=inventory, runs=runs, device=device
+    )
+    with open_agent(source.device, on_event=on_event) as agent:
+        found = quantize_model(
+            source.model, source.data, agent, shown=source.shown, images=images, keep_ends_float=float_ends,
+            listen=listen,
+        )  # fmt: skip
+        board = agent.facts
+    if output is not None:
+        facts = bundle.facts(found, source=source.shown, device=source.device.name, board=board)
+        write_applied(bundle.files(found), bundle.FORMAT, facts, Path(output))
+    return found
 
 
 def note_failure(store: Store, error: PipelineError) -> None:

@@ -71,6 +71,9 @@ class CutsConfig(_Section):
 
     protect: tuple[str, ...] = ()
     """Layers that stay whole, by name or pattern: layer1.*"""
+    step: Literal["measure", "processor"] = "measure"
+    """What kept channels are rounded up to, where the inventory does not say: the step that this network shows on the
+    board, or the one that its processor's vectors suggest, unmeasured and some twenty seconds sooner."""
     minimum: Mapping[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Pattern of a layer's name → channels that it keeps at least; a whole block may still go."""
 
@@ -220,6 +223,9 @@ class RunConfig(_Section):
     """Who ranks the channels: a file of pipeline/pruning/criteria."""
     criterion_options: CriterionConfig = CriterionConfig()
     cuts: CutsConfig = CutsConfig()
+    precision: Literal["auto", "float32", "int8"] = "auto"
+    """In which networks compute on the device, decided before anything is cut: auto is int8 where that is measured to
+    be faster and answers as well, else float32."""
     seed: int = Field(0, ge=0)
     """Same seed, same plans on the same measurements."""
     rounds: int = Field(1, ge=1)
@@ -321,8 +327,19 @@ class RunConfig(_Section):
         return tuple(parse_target(text) for text in self.target)
 
 
-def load_config(path: Path | None, options: Mapping[str, Any]) -> RunConfig:
+QUICK: Mapping[str, Any] = {
+    "trials": 10,
+    "cuts": {"step": "processor"},
+    "recovery": {"finalists": 2, "epochs": 1.0, "min_steps": 80},
+}
+"""What ``--quick`` puts below run.yaml and the options: a first look in minutes, not the best that can be had."""
+
+
+def load_config(path: Path | None, options: Mapping[str, Any], *, quick: bool = False) -> RunConfig:
     """Return run.yaml with the command line's ``options`` (None: not given) over it.
+
+    Args:
+        quick: ``QUICK`` lies below both.
 
     Raises:
         ConfigError: unreadable, unknown key or unfit value, with file, line and the nearest known key.
@@ -333,7 +350,8 @@ def load_config(path: Path | None, options: Mapping[str, Any]) -> RunConfig:
     if _OLDER in {**written, **given}:
         _log.warning("%sdqn is called strategy_options now; its settings are the same", f"{path}: " if path else "")
     try:
-        return RunConfig.model_validate({**_of_the_strategy(written, given), **given})
+        told = {**_of_the_strategy(written, given), **given}
+        return RunConfig.model_validate(_over(QUICK, told) if quick else told)
     except ValidationError as error:
         if document:
             yaml_files.validate(document, RunConfig)  # says where in the file, if it is the file's
@@ -352,3 +370,16 @@ def _of_the_strategy(written: Mapping[str, Any], given: Mapping[str, Any]) -> Ma
         return written
     _log.warning("strategy_options are strategy %s's and do not count for %s", own, asked)
     return {key: setting for key, setting in written.items() if key != _OPTIONS}
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``below`` with what ``above`` says in its place, sections setting by setting.
+
+    >>> _over({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}})
+    {'a': {'b': 4, 'c': 2}, 'd': 3}
+    """
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], Mapping) and isinstance(above[key], Mapping):
+            merged[key] = _over(below[key], above[key])
+    return merged

@@ -108,7 +108,7 @@ def test_a_model_format_of_ones_own_goes_all_the_way_to_a_bundle_that_runs(desk:
     bundle = desk.folder / "bundle"
     assert weights_of(bundle / "model.onnx") == {onnx.TensorProto.FLOAT16}
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["model"] == {"file": "model.onnx", "format": "half_weights.py"}
+    assert manifest["model"] == {"file": "model.onnx", "format": "half_weights.py", "precision": "float32"}
     answered = subprocess.run([sys.executable, bundle / "example.py"], capture_output=True, text=True, check=True)
     assert "median of 50 inferences" in answered.stdout
 

@@ -25,7 +25,7 @@ from torch import fx
 from pipeline.baselines.stored import L1_IN_TRAINING, MAGNITUDE
 from pipeline.baselines.uniform_plans import Kept, Narrowing, above_threshold, from_widest, plans, scales, uniform
 from pipeline.errors import CandidateError, ConfigError, MeasureError, UserError
-from pipeline.evaluation.candidate_builder import Builder
+from pipeline.evaluation.candidate_builder import Builder, accuracy_as_deployed
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Listener, Note, Stage
 from pipeline.export.format_plugin import model_format
@@ -33,11 +33,12 @@ from pipeline.models.safetensors_io import weights_bytes
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
-from pipeline.pruning.reconstruction.batch_norm import Images, accuracy
+from pipeline.pruning.reconstruction.batch_norm import Images
 from pipeline.pruning.surgery.prune import Ranking, cut, surplus_over
 from pipeline.records import Artifact, Baseline, Figures, Interval, Measurement, SearchSpace
 from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
+from pipeline.run.precision import with_precision
 from pipeline.run.runner import Prepared
 from pipeline.run.successive_halving import rungs_of
 from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
@@ -67,6 +68,7 @@ def make_baselines(ready: Prepared, store: Store, *, listen: Listener, stopping:
         format=ready.format, listen=listen, stopping=stopping,
     )  # fmt: skip
     base = make_base(context, inputs.model)
+    context = with_precision(context, base)
     work = _Work(
         context=context, base=base, bench=Bench(context.agent, store, base.probe),
         space=store.required(SPACE.of(1)),
@@ -193,13 +195,15 @@ class _Work:
         context.listen(Stage(f"Read the test split for {name}, once"))
         return Figures(
             search_accuracy=search_accuracy,
-            test_accuracy=accuracy(network, context.data.test),
+            test_accuracy=accuracy_as_deployed(network, context.format, context.data.test),
             **asdict(measures_of(network, context.example)),
             size_bytes=len(context.format.file(network)), measurement=measured,
         )  # fmt: skip
 
     def _searched(self, network: fx.GraphModule) -> float:
-        return accuracy(network, self.context.data.search, self.context.config.evaluation.search_images)
+        context = self.context
+        images = context.config.evaluation.search_images
+        return accuracy_as_deployed(network, context.format, context.data.search, images)
 
     def _recovery(self) -> Iterator[tuple[str, Images, FineTuning]]:
         """Yield the trainings that the run's chosen network went through: its name, images, settings."""

@@ -1,4 +1,4 @@
-"""`pipeline`: init, devices, profile, run, runs, pull, apply, compare, tune."""
+"""`pipeline`: init, devices, profile, run, runs, pull, apply, quantize, compare, tune."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli.commands import apply, compare, devices, runs, tune
+from pipeline.cli.commands import apply, compare, devices, quantize, runs, tune
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
@@ -27,6 +27,7 @@ from pipeline.cli.options import (
     Json,
     Mode,
     Model,
+    Precision,
     Rounds,
     Runs,
     Seed,
@@ -165,6 +166,7 @@ def run(
     strategy: Strategy = None,
     mode: Mode = None,
     criterion: Criterion = None,
+    precision: Precision = None,
     rounds: Rounds = None,
     epochs: Epochs = None,
     seed: Seed = None,
@@ -174,6 +176,12 @@ def run(
     record: Annotated[
         bool, typer.Option("--record", help="Keep the board's raw samples, so that the run can be played back.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: few trials, short fine-tuning; other settings still count.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Write the bundle there when the run has ended.")
+    ] = None,
     inventory: Inventory = None,
     runs: Runs = DEFAULT_RUNS,
     json: Json = False,
@@ -184,11 +192,11 @@ def run(
     options: dict[str, Any] = {
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
         "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode, "criterion": criterion,
-        "rounds": rounds, "seed": seed,
+        "precision": precision, "rounds": rounds, "seed": seed,
     }  # fmt: skip
     asked = Asked(
         device=device, config=config, options=options, epochs=epochs, resume=resume, inventory=inventory, runs=runs,
-        record=record,
+        record=record, quick=quick, output=output,
     )  # fmt: skip
     run_and_show(asked, json=json)
 
@@ -196,5 +204,6 @@ def run(
 # Commands are listed in the order in which they are registered: what comes after a run comes after it.
 app.command()(runs.pull)
 app.command()(apply.apply)
+app.command()(quantize.quantize)
 app.command()(compare.compare)
 app.command()(tune.tune)

@@ -64,6 +64,12 @@ Criterion = Annotated[
     str | None,
     typer.Option("--criterion", help="l1, l2, taylor, bn_scale, fpgm, feature_map, mean_activation, random."),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", metavar="PRECISION", help="auto, float32, int8; auto: INT8 where the device is faster by it."
+    ),
+]
 Rounds = Annotated[int | None, typer.Option("--rounds", help="Prune and fine-tune in turns.")]
 Epochs = Annotated[float | None, typer.Option("--epochs", help="Fine-tuning of the chosen one, passes over the data.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same plans.")]

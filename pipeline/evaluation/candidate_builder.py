@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor, fx
 
 from pipeline.config import EvaluationConfig, RecoveryConfig
 from pipeline.data import DataSet
-from pipeline.export.format import Format, Probe
+from pipeline.data.dataset import Split
+from pipeline.evaluation.file_accuracy import file_accuracy
+from pipeline.export.format import FLOAT32, Format, Probe
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
@@ -96,8 +99,8 @@ class Builder:
         return TargetActivations(self.base, self.data.train.batches(BATCH, limit=images), places)
 
     def accuracy(self, network: fx.GraphModule) -> float:
-        """Return the share of right answers on the search split."""
-        return accuracy(network, self.data.search, self.settings.search_images)
+        """Return the share of right answers on the search split, in the precision in which the device computes."""
+        return accuracy_as_deployed(network, self.format, self.data.search, self.settings.search_images)
 
     def probe(self, levels: tuple[int, ...]) -> Probe:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
@@ -131,6 +134,19 @@ class Builder:
             probe_bytes=len(probe.data),
         )
         return Built(candidate, probe, clock.seconds)
+
+
+def accuracy_as_deployed(network: fx.GraphModule, format: Format, split: Split, limit: int | None = None) -> float:
+    """Return the share of right answers to the first ``limit`` images: torch's in float32, else the file's own.
+
+    Raises:
+        ExportError: the network cannot be written.
+    """
+    if format.precision == FLOAT32:
+        return accuracy(network, split, limit)
+    with torch.autocast("cpu", enabled=False):  # the file is float32's, whatever its accuracy would be read in
+        file = format.file(network)
+    return file_accuracy(file, split, limit)
 
 
 class _Clock:

@@ -33,7 +33,7 @@ class Probed:
     figures: Mapping[Cut, Measurement]
     """Without those that stayed invalid."""
     uncut: Measurement | None = None
-    """A later round's network as it is, before anything more is cut; None in the first, whose network is the base."""
+    """The network before anything is cut, where it is another than the base: in a later round, or in INT8."""
 
     def latency(self, space: SearchSpace, group: int, level: int) -> Interval | None:
         """Return the latency over the base model's of a network with one group cut; None: not known."""
@@ -60,7 +60,12 @@ def single_cuts(space: SearchSpace) -> dict[Cut, tuple[int, ...]]:
 
 
 def measure_cuts(
-    space: SearchSpace, bench: Bench, builder: Builder, on_probe: Callable[[int], None] = lambda _: None
+    space: SearchSpace,
+    bench: Bench,
+    builder: Builder,
+    on_probe: Callable[[int], None] = lambda _: None,
+    *,
+    is_base: bool = True,
 ) -> Probed:
     """Measure one probe for each different single cut; those that stay invalid are left out, with a warning.
 
@@ -69,11 +74,12 @@ def measure_cuts(
         bench: measures.
         builder: makes the probes.
         on_probe: hears how many are through.
+        is_base: the network that is cut from is the base model, in the first round; False: in another precision.
 
     Raises:
         DeviceError: too many stay invalid to plan by.
     """
-    whole = _uncut(space, bench, builder) if bench.round > 1 else None
+    whole = None if is_base and bench.round == 1 else _uncut(space, bench, builder)
     figures: dict[Cut, Measurement] = {}
     cuts = single_cuts(space)
     for number, (kind, levels) in enumerate(cuts.items(), 1):
@@ -93,7 +99,7 @@ def cost_tables(space: SearchSpace, probed: Probed, *, size: float = 1.0) -> Cos
     Args:
         space: what may be cut; levels may have been masked since it was probed.
         probed: the single cuts.
-        size: parameters of the network as it is cut from over the base model's; below 1 from the second round on.
+        size: of the network as it is cut from over the base model's; below 1 from the second round on, and in INT8.
     """
     owner, parent, figures = owners(space), parents(space), probed.figures
     tables: dict[Metric, CostTable] = {"latency": _table(space, probed, owner, parent, lambda m: m.ratio)}
@@ -107,7 +113,7 @@ def cost_tables(space: SearchSpace, probed: Probed, *, size: float = 1.0) -> Cos
 
 
 def _uncut(space: SearchSpace, bench: Bench, builder: Builder) -> Measurement:
-    """Return the figures of a later round's network as it is, before anything more is cut."""
+    """Return the figures of the network that is cut from, as it is."""
     levels = tuple(0 for _ in space.groups)
     found = bench.probe(space.key(levels), lambda: builder.probe(levels))
     if found is None:

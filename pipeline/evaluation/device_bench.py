@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline import serialization
 from pipeline.devices.agent_client import Agent
-from pipeline.errors import DeviceError
+from pipeline.errors import DeviceError, MeasureError
 from pipeline.evaluation.candidate_builder import Built
 from pipeline.export.format import Probe
 from pipeline.measurement import retries
@@ -109,7 +109,9 @@ class Bench:
         """
         key = self._key(f"structure {probe.structure} again")
         each = part_of(longer(self.agent.device.measure, WHOLE))
-        return self._several(key, lambda settings: self._beside_base(probe.data, settings=settings), each)
+        found = self._several(key, lambda settings: self._beside_base(probe.data, settings=settings), each)
+        require_int8(found, probe.int8_operators, self.agent.device.name)
+        return found
 
     def whole(
         self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: str = "onnx"
@@ -157,6 +159,7 @@ class Bench:
                 own, lambda settings: self._beside_base(probe.data, settings=settings, reject_above=reject_above)
             )
         )
+        require_int8(fresh, probe.int8_operators, self.agent.device.name)
         self.store.remember(own, fresh)
         if not invalid(fresh.flags):
             self.store.remember(structure, fresh)
@@ -234,6 +237,20 @@ class _Stored:
 
     def remember(self, number: int, measurement: Measurement) -> None:
         self.store.remember(f"{self.name}{number}", measurement)
+
+
+def require_int8(measurement: Measurement, planned: int, device: str) -> None:
+    """Refuse figures of a network of which the device computes less in INT8 than was planned: right, and slow.
+
+    Raises:
+        MeasureError: says how much of it.
+    """
+    found = measurement.conditions.get("int8_operators")
+    if isinstance(found, int) and found < planned:
+        raise MeasureError(
+            f"{device} computes {found} of {planned} operators in INT8 ({measurement.runtime}); a newer onnxruntime on "
+            "the board may compute more"
+        )
 
 
 def _passes(key: str) -> str:

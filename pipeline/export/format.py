@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from pipeline import plugins
+from pipeline.errors import ConfigError
 from pipeline.export.format_plugin import FORMATS, model_format
 from pipeline.records import OnnxLimits
 
 INPUT, OUTPUT = "image", "scores"
 """What a file calls its input and its output."""
+
+FLOAT32, INT8 = "float32", "int8"
+"""Precisions that a format writes."""
 
 Network = Callable[[np.ndarray], np.ndarray]
 """A batch of one image → a batch of one row of scores: what a bundle's example makes of the file."""
@@ -34,11 +38,17 @@ class Probe:
     size_bytes: int
     """Of the file that it stands for."""
     structure: str
-    """Of the network, see :mod:`pipeline.export.fingerprint`."""
+    """Of the network, see :mod:`pipeline.export.fingerprint`, and of its precision."""
+    int8_operators: int = 0
+    """That the device has to compute in INT8."""
 
 
 class Format(Protocol):
     """Files of one network and of all that is cut from it."""
+
+    @property
+    def precision(self) -> str:
+        """In which its files compute: ``float32`` or ``int8``."""
 
     def file(self, network: fx.GraphModule) -> bytes:
         """Return a network as one file for batches of one image, batch norm folded, its answers checked.
@@ -83,4 +93,8 @@ def open_format(
     """
     model_format(name)
     opened: Format = plugins.load(FORMATS, name).open_format(base, example, limits=limits, on_note=on_note)
+    if lacks := [needed for needed in ("precision", "file", "probe", "answers") if not hasattr(opened, needed)]:
+        raise ConfigError(
+            f"format {name}: what open_format returns has no {', '.join(lacks)}; see docs/extending/format.md"
+        )
     return opened

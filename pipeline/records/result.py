@@ -139,6 +139,15 @@ def channel_sparsity(base: int, pruned: int) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FloatParent:
+    """The same network in float32, from which an INT8 file was made."""
+
+    size_bytes: Count
+    measurement: Measurement
+    test_accuracy: Share | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A network that is ready to deploy."""
 
@@ -160,6 +169,10 @@ class Artifact:
     round: int = 1
     validation_accuracy: Share | None = None
     """On the validation split. A training that learns from this split leaves what was read before."""
+    precision: str = "float32"
+    """In which the model file computes; ``after`` are its figures."""
+    float_parent: FloatParent | None = None
+    """What an INT8 file was made of; measured for the one that is fine-tuned in full alone."""
 
 
 def layout(shape: Sequence[int]) -> str:
@@ -169,6 +182,22 @@ def layout(shape: Sequence[int]) -> str:
     ('NCHW', 'NCL')
     """
     return "NCHW" if len(shape) == 3 else "NCL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionDecision:
+    """In which precision a run's networks compute on the device, decided before anything is cut."""
+
+    precision: str
+    """``float32`` or ``int8``."""
+    why: str
+    """In a sentence."""
+    base: Figures | None = None
+    """The uncut network in INT8, as far as it was tried."""
+    agreement: Share | None = None
+    """Of the search split's images, those that the base puts into the same class in either precision."""
+    float_layers: tuple[str, ...] = ()
+    """Weights of layers that stay float32, by their names."""
 
 
 @dataclass(frozen=True, slots=True)

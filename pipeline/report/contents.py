@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.measurement.drift import Drift, drift_of
-from pipeline.records import Artifact, Figures, SearchSpace, Trial
+from pipeline.records import Artifact, Figures, PrecisionDecision, SearchSpace, Trial
 from pipeline.store import Store
 from pipeline.store.device_usage import Usage
 from pipeline.store.facts import (
@@ -19,6 +19,7 @@ from pipeline.store.facts import (
     CONFIG,
     DEVICE,
     DEVICE_FACTS,
+    PRECISION,
     SECONDS,
     SEED,
     SPACE,
@@ -51,6 +52,8 @@ class Contents:
     chosen: Artifact | None
     calibration: Calibration | None = None
     """Of the device, as the run began; None: nobody had calibrated it as it was."""
+    precision: PrecisionDecision | None = None
+    """In which networks compute on the device; None: not decided yet, or by a version that knew float32 alone."""
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     """How ratios differ from process to process on the device, by what was measured."""
     usage: tuple[str, ...] = ()
@@ -102,6 +105,7 @@ def gather(run: Store) -> Contents:
         seconds=run.get(SECONDS),
         base=run.get(BASE),
         calibration=run.get(CALIBRATION),
+        precision=run.get(PRECISION),
         spreads=spreads or {},
         space=run.get(SPACE),
         trials=tuple(run.trials()),

@@ -16,8 +16,11 @@ from plotly.offline import get_plotlyjs
 
 from pipeline.errors import OutputError
 from pipeline.measurement.validity import INVALIDATING, why_invalid
+from pipeline.records import Figures
 from pipeline.report.charts import Chart, charts
 from pipeline.report.contents import Contents, gather
+from pipeline.report.corners import NOTE as CORNERS_NOTE
+from pipeline.report.corners import corners
 from pipeline.report.cuts import cuts
 from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison, notes
 from pipeline.store import Store
@@ -75,6 +78,7 @@ def _facts(run: Contents) -> str:
         "Device": f"{device} ({board})" if board else device,
         "Target": ", ".join(map(str, run.config.get("target") or ())) or "none",
         "Strategy": run.config.get("strategy", "unknown"),
+        **({"Precision": run.precision.why} if run.precision else {}),
         "Trials": f"{len(run.trials)}" + (f", {len(run.failed)} failed" if run.failed else ""),
         "Started": _date(run.started),
         "Status": run.status,
@@ -92,7 +96,25 @@ def _summary(run: Contents) -> str:
         reason = "No trial has been made yet." if not run.trials else "No network has been chosen yet."
         return f'<p class="calm">{reason} This run is {escape(run.status)}.</p>'
     rows = comparison(run.base, run.chosen.after)
-    return f'<div class="tiles">{_tiles(rows)}</div>{_table(rows)}{_verified(run)}'
+    return f'<div class="tiles">{_tiles(rows)}</div>{_table(rows)}{_corners(run.base, run)}{_verified(run)}'
+
+
+def _corners(base: Figures, run: Contents) -> str:
+    """Base and pruned network in float32 and INT8; nothing where the run computed in float32."""
+    found = [] if run.chosen is None else corners(base, run.precision, run.chosen)
+    if not found:
+        return ""
+    body = "".join(
+        f'<tr><th scope="row">{escape(one.network)}</th>'
+        + "".join(f"<td>{escape(text)}</td>" for text in (one.accuracy, one.latency, one.size))
+        + "</tr>"
+        for one in found
+    )
+    head = '<tr><td></td><th scope="col">accuracy</th><th scope="col">latency</th><th scope="col">model file</th></tr>'
+    return (
+        f'<div class="wide"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+        f'<p class="calm">{escape(CORNERS_NOTE)}</p>'
+    )
 
 
 def _tiles(rows: Sequence[Row]) -> str:

@@ -19,6 +19,7 @@ from pipeline.store.facts import (
     DEVICE_FACTS,
     FINISHED_AT,
     GIT,
+    PRECISION,
     RECORDING,
     SECONDS,
     SEED,
@@ -30,7 +31,7 @@ from pipeline.store.facts import (
 )  # fmt: skip
 
 _SHOWN: tuple[Fact[Any], ...] = (
-    CONFIG, DEVICE, DEVICE_FACTS, SEED, VERSIONS, GIT, CALIBRATION, SPREADS, BASE, CHOSEN, SECONDS, STARTED,
+    CONFIG, DEVICE, DEVICE_FACTS, SEED, VERSIONS, GIT, CALIBRATION, SPREADS, BASE, PRECISION, CHOSEN, SECONDS, STARTED,
     FINISHED_AT, RECORDING, TUNING,
 )  # fmt: skip
 

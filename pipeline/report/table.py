@@ -65,28 +65,26 @@ class Weighed(Protocol):
 def comparison(base: Figures, pruned: Figures) -> list[Row]:
     """Return the last table: accuracy, latency, power, energy, size; ± and [ , ] are 95 % confidence intervals."""
     before, after = base.measurement, pruned.measurement
+    rows = [_accuracy(base, pruned), *measured_rows(before, after), *weights(base, pruned)]
+    if before.flags or after.flags:
+        rows.append(Row("Doubts", ", ".join(before.flags) or "none", ", ".join(after.flags) or "none", ""))
+    return rows
+
+
+def measured_rows(before: Measurement, after: Measurement) -> list[Row]:
+    """Return what the device measured of two networks, the second beside the first."""
     power, p99_ms = corrected_power(after, before), after.p99_ms * footing(after, before)
-    rows = [
-        _accuracy(base, pruned),
+    return [
         Row(
             "Latency, median",
             uncertain(before.p50_ms, "ms"),
             uncertain(corrected(after, before), "ms"),
-            _latency_change(base, pruned),
+            _latency_change(before, after),
         ),
-        Row(
-            "Latency, 99th percentile",
-            f"{before.p99_ms:.3g} ms",
-            f"{p99_ms:.3g} ms",
-            _times(p99_ms, before.p99_ms),
-        ),
+        Row("Latency, 99th percentile", f"{before.p99_ms:.3g} ms", f"{p99_ms:.3g} ms", times(p99_ms, before.p99_ms)),
         Row("Power", _power(before.power), _power(power), _power_change(before, after)),
         Row("Energy an inference", _energy(before.power), _energy(power), _energy_change(before, after)),
-        *weights(base, pruned),
     ]
-    if before.flags or after.flags:
-        rows.append(Row("Doubts", ", ".join(before.flags) or "none", ", ".join(after.flags) or "none", ""))
-    return rows
 
 
 def notes(plan: PruningPlan) -> list[str]:
@@ -97,10 +95,10 @@ def notes(plan: PruningPlan) -> list[str]:
 def weights(base: Weighed, pruned: Weighed) -> list[Row]:
     """Return what needs no device to be known: parameters, MACs, activations, channels, size."""
     return [
-        Row("Parameters", count(base.parameters), count(pruned.parameters), _times(pruned.parameters, base.parameters)),
-        Row("MACs", count(base.macs), count(pruned.macs), _times(pruned.macs, base.macs)),
+        Row("Parameters", count(base.parameters), count(pruned.parameters), times(pruned.parameters, base.parameters)),
+        Row("MACs", count(base.macs), count(pruned.macs), times(pruned.macs, base.macs)),
         *_inner(base, pruned),
-        Row("Model file", size(base.size_bytes), size(pruned.size_bytes), _times(pruned.size_bytes, base.size_bytes)),
+        Row("Model file", size(base.size_bytes), size(pruned.size_bytes), times(pruned.size_bytes, base.size_bytes)),
     ]
 
 
@@ -175,7 +173,7 @@ def _inner(base: Weighed, pruned: Weighed) -> list[Row]:
     rows = []
     if base.peak_activation_bytes is not None and pruned.peak_activation_bytes is not None:
         before, after = base.peak_activation_bytes, pruned.peak_activation_bytes
-        rows.append(Row("Peak activations", size(before), size(after), _times(after, before)))
+        rows.append(Row("Peak activations", size(before), size(after), times(after, before)))
     if base.channels is not None and pruned.channels is not None:
         gone = channel_sparsity(base.channels, pruned.channels)
         rows.append(Row("Channels", f"{base.channels}", f"{pruned.channels}", f"{gone:.1%} gone"))
@@ -184,12 +182,11 @@ def _inner(base: Weighed, pruned: Weighed) -> list[Row]:
     return rows
 
 
-def _latency_change(base: Figures, pruned: Figures) -> str:
+def _latency_change(before: Measurement, after: Measurement) -> str:
     """The paired ratio where there is one: what slowed the board for a while slowed both."""
-    paired = pruned.measurement.ratio
-    if paired is not None:
-        return ratio(paired)
-    return f"{_times(pruned.measurement.p50_ms.value, base.measurement.p50_ms.value)}, not paired"
+    if after.ratio is not None:
+        return ratio(after.ratio)
+    return f"{times(after.p50_ms.value, before.p50_ms.value)}, not paired"
 
 
 def _power(power: Power | None) -> str:
@@ -210,7 +207,7 @@ def _power_change(before: Measurement, after: Measurement) -> str:
         return ""
     if after.power_ratio is not None:
         return ratio(after.power_ratio)
-    return _times(after.power.mean_w.value, before.power.mean_w.value)
+    return times(after.power.mean_w.value, before.power.mean_w.value)
 
 
 def _energy_change(before: Measurement, after: Measurement) -> str:
@@ -218,8 +215,9 @@ def _energy_change(before: Measurement, after: Measurement) -> str:
         return ""
     if after.energy_ratio is not None:
         return ratio(after.energy_ratio)
-    return _times(after.power.energy_total_mj.value, before.power.energy_total_mj.value)
+    return times(after.power.energy_total_mj.value, before.power.energy_total_mj.value)
 
 
-def _times(after: float, before: float) -> str:
+def times(after: float, before: float) -> str:
+    """Return one figure over another; nothing where that cannot be said."""
     return f"{after / before:.2f}×" if before > 0 else ""

@@ -11,17 +11,21 @@ from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
 from pipeline.export.format_plugin import model_format
+from pipeline.export.quantization.int8_format import Int8Onnx
 from pipeline.measurement.feasibility import certainly_meets, certainly_misses
 from pipeline.models import default_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
 from pipeline.pruning.complexity import measures_of
 from pipeline.recipes.recipe import RECIPE, to_text
-from pipeline.records import FULL, Artifact, Figures, Measurement
+from pipeline.records import FULL, Artifact, Figures, FloatParent, Measurement
 from pipeline.run.artifact_recipe import recipe_of
 from pipeline.run.context import Context
 from pipeline.run.device_verification import verify
 from pipeline.run.training_stage import discard_checkpoint
 from pipeline.targets import Metric
+
+FLOAT_PARENT = "float32.onnx"
+"""The file that an INT8 model was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +42,14 @@ class ArtifactBuilder:
 
         Its accuracy on the search split is read here unless it is given.
         """
-        store = self.context.store
-        model = self.context.format.file(network)
+        store, format = self.context.store, self.context.format
+        model = format.file(network)
         verified = verify(self.context, model)
         weights = store.put_blob(weights_bytes(network))
         files = {model_format(self.context.agent.device.format).file: store.put_blob(model), WEIGHTS: weights}
+        parent = format.parent.file(network) if isinstance(format, Int8Onnx) else None
+        if parent is not None:
+            files[FLOAT_PARENT] = store.put_blob(parent)
         done = replace(
             artifact,
             files=files | self._recipe(artifact),
@@ -50,6 +57,8 @@ class ArtifactBuilder:
             device_accuracy=verified.on_device,
             host_accuracy=verified.on_host,
             verified_images=verified.images,
+            precision=format.precision,
+            float_parent=self._parent(parent, artifact.id),
         )
         store.add_artifact(done)
         discard_checkpoint(self.context, done.id)
@@ -68,6 +77,15 @@ class ArtifactBuilder:
             return found
         self.context.listen(Stage(f"Measure {name} once more: too near the target to tell"))
         return self.bench.whole(model, key, looks=2, kind=kind)
+
+    def _parent(self, file: bytes | None, name: str) -> FloatParent | None:
+        """Return the float32 file's own figures, of the one that is handed over."""
+        if file is None or not name.endswith(FULL):
+            return None
+        self.context.listen(Stage(f"Measure the float32 file of {name}"))
+        kind = model_format(self.context.agent.device.format).ending
+        found = self.bench.whole(file, f"{self.bench.round}:whole:{name}:float32", kind=kind)
+        return FloatParent(size_bytes=len(file), measurement=found)
 
     def _recipe(self, artifact: Artifact) -> dict[str, str]:
         """Return the file that says what was cut; none where an earlier round, of an older version, has none."""

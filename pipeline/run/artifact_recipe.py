@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.facts import BundleFacts
+from deploy.facts import BundleFacts, NetworkInput
 from pipeline import __version__
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import RunNotFoundError, UserError
@@ -91,12 +91,14 @@ def bundle_facts(store: Store, artifact: Artifact, format: ModelFormat) -> Bundl
         run_id=store.id,
         format=format,
         classes=tuple(classes),
-        input_name=told["name"],
-        input_shape=tuple(told["shape"]),
-        mean=tuple(told["mean"]),
-        std=tuple(told["std"]),
-        resize=fitting.get("resize"),
-        interpolation=fitting.get("interpolation", "bilinear"),
+        input=NetworkInput(
+            name=told["name"],
+            shape=tuple(told["shape"]),
+            mean=tuple(told["mean"]),
+            std=tuple(told["std"]),
+            resize=fitting.get("resize"),
+            interpolation=fitting.get("interpolation", "bilinear"),
+        ),
         space=space_of_round(store, artifact.round),
         device=store.required(DEVICE_FACTS),
         device_name=store.required(DEVICE)["name"],

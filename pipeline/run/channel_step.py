@@ -17,12 +17,13 @@ from torch import fx
 from pipeline.evaluation.cut_profiling import Probed
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
+from pipeline.export.format import FLOAT32
 from pipeline.pruning.complexity import weigh
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import cut
 from pipeline.records import Group, Interval, SearchSpace
 from pipeline.run.context import Context
-from pipeline.store.facts import CHANNEL_STEP
+from pipeline.store.facts import CHANNEL_STEP, PRECISION
 
 _KEY = "channel step"
 COARSEST = 32
@@ -36,12 +37,18 @@ _DEVIATIONS = 1.96
 def channel_step(context: Context, network: fx.GraphModule, base_probe: bytes) -> int:
     """Return what kept channels are rounded up to: as the inventory says, else as measured, once in a run.
 
+    Where the run does without that measurement (``cuts: {step: processor}``), it is what the processor suggests.
+
     Raises:
         DeviceError, MeasureError: as ``Bench.probe``.
     """
     agent, store = context.agent, context.store
     if agent.device.channel_step is not None:
         return agent.device.channel_step
+    if context.config.cuts.step == "processor":
+        suggested = min(COARSEST, agent.channel_step)
+        context.listen(Note(f"channels are kept in steps of {suggested}, as {agent.device.name}'s processor suggests"))
+        return suggested
     known = store.get(CHANNEL_STEP)
     if known is None:
         context.listen(Stage("Find the board's channel step"))
@@ -104,13 +111,14 @@ def saves_nothing(before: Interval, after: Interval, expected: float) -> bool:
 
 
 def _shaped(space: SearchSpace, probed: Probed, i: int) -> Group:
-    group = space.groups[i]
+    group, uncut = space.groups[i], probed.latency(space, i, 0)
     cuts = [level for level in group.levels if level != 100]
     legal = {0: group.kept[0]}
     last = 0
     for level in cuts[1:]:
         before, after = (probed.latency(space, i, one) for one in (last, level))
         expected = (group.kept[last] - group.kept[level]) / group.channels * group.macs / space.macs
+        expected *= uncut.value if uncut else 1.0
         if level == cuts[-1] or before is None or after is None or not saves_nothing(before, after, expected):
             legal[level] = group.kept[level]
             last = level
@@ -120,7 +128,7 @@ def _shaped(space: SearchSpace, probed: Probed, i: int) -> Group:
 def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
     cuts = context.config.cuts
     space = search_space(network, context.example, step=1, protect=cuts.protect, minimum=cuts.minimum)
-    whole = weigh(network, context.example).macs
+    whole, uncut = weigh(network, context.example).macs, _uncut(context)
 
     def saves(step: int) -> float | None:
         context.stop_if_asked()
@@ -129,9 +137,18 @@ def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
         found = bench.probe(f"step {step}", lambda: context.format.probe(narrow))
         if found is None or found.ratio is None or macs == whole:
             return None
-        return (1 - found.ratio.value) / (1 - macs / whole)
+        return (1 - found.ratio.value / uncut) / (1 - macs / whole)
 
     return found_step(saves, min(COARSEST, context.agent.channel_step))
+
+
+def _uncut(context: Context) -> float:
+    """Return the latency over the base model's before anything is cut: 1, or in INT8 what was decided by."""
+    decision = context.store.get(PRECISION)
+    if decision is None or decision.precision == FLOAT32 or decision.base is None:
+        return 1.0
+    ratio = decision.base.measurement.ratio
+    return 1.0 if ratio is None else ratio.value
 
 
 def _narrowed(space: SearchSpace, step: int) -> Mapping[str, int]:

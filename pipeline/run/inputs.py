@@ -72,12 +72,7 @@ def load_inputs(
     if config.threads:
         torch.set_num_threads(config.threads)
     _require_backbone(config, weights_known)
-    data = load_data(
-        config.data, seed=config.seed, image_size=config.side, resize=config.resize,
-        interpolation=config.interpolation, preset=None if splits else preset_of(config.weights, config.model),
-        signals=_takes_signals(config), mean=config.mean, std=config.std, max_corrupt=config.max_corrupt, splits=splits,
-        listen=listen,
-    )  # fmt: skip
+    data = load_run_data(config, splits=splits, signals=_takes_signals(config), listen=listen)
     model = load_model(
         config.model or default_model(data),
         classes=len(data.classes),
@@ -96,6 +91,26 @@ def load_inputs(
     network = trace(model, example, classes=len(data.classes))
     _require_scores(network, example, data)
     return Inputs(config=config, data=data, model=model, example=example, network=network)
+
+
+def load_run_data(
+    config: RunConfig, *, splits: Splits | None = None, signals: bool | None = None, listen: Listener = lambda _: None
+) -> DataSet:
+    """Load the data that the config names, read and normalised as it says.
+
+    Args:
+        splits: what the run has stored; None: they are drawn.
+        signals: see ``load_data``.
+        listen: hears how far a long check of the data has come, and what is skipped.
+
+    Raises:
+        DataError: they cannot be used, or have changed since ``splits`` were drawn.
+    """
+    return load_data(
+        config.data, seed=config.seed, image_size=config.side, resize=config.resize,
+        interpolation=config.interpolation, preset=None if splits else preset_of(config.weights, config.model),
+        signals=signals, mean=config.mean, std=config.std, max_corrupt=config.max_corrupt, splits=splits, listen=listen,
+    )  # fmt: skip
 
 
 def _takes_signals(config: RunConfig) -> bool | None:

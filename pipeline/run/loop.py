@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -26,7 +26,21 @@ Measure = Callable[[Built], tuple[Measurement, bool]]
 """Returns the measurement and whether it was known already."""
 Judge = Callable[[Trial], Trial]
 """Adds reward, terms and feasibility."""
-Begun = tuple[Trial, Future["Outcome"] | None]
+Begun = tuple[Strategy, Trial, Future["Outcome"] | None]
+"""Who asked for it, and hears what comes of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Stands in a strategy's place where the plan is given."""
+
+    plan: PruningPlan
+
+    def ask(self) -> PruningPlan:
+        return self.plan
+
+    def tell(self, trial: Trial) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +60,7 @@ def search(
     trials: int,
     first: int = 0,
     known: Mapping[int, Trial] | None = None,
+    given: Sequence[PruningPlan] = (),
     lookahead: int = 0,
     stopping: Callable[[], bool] = lambda: False,
     watch: Watch | None = None,
@@ -54,6 +69,7 @@ def search(
 
     Args:
         known: trials of an earlier part of this run, by index: told to the strategy, not tried again.
+        given: plans of the first trials, which the strategy is not asked for, nor told of.
         lookahead: how many candidates are begun before the last one is through.
         stopping: True ends the search after the trials that are begun.
         watch: notes what new trials spend their time on.
@@ -68,11 +84,12 @@ def search(
         for index in range(first, first + trials):
             if stopping():
                 break
-            begun.append(_begin(index, strategy, build, measure, known, device, watch))
+            asker = _Given(given[index - first]) if index - first < len(given) else strategy
+            begun.append((asker, *_begin(index, asker, build, measure, known, device, watch)))
             while len(begun) > lookahead:
-                yield _conclude(begun.popleft(), strategy, judge)
+                yield _conclude(*begun.popleft(), judge)
         while begun:
-            yield _conclude(begun.popleft(), strategy, judge)
+            yield _conclude(*begun.popleft(), judge)
     finally:
         device.shutdown(cancel_futures=True)  # what is queued behind a lost device would only fail as well
 
@@ -85,7 +102,7 @@ def _begin(
     known: Mapping[int, Trial],
     device: ThreadPoolExecutor,
     watch: Watch,
-) -> Begun:
+) -> tuple[Trial, Future[Outcome] | None]:
     start = time.perf_counter()
     with watch.doing("ask") if index not in known else nullcontext():
         plan = strategy.ask()
@@ -114,8 +131,7 @@ def _timed(measure: Measure, built: Built, watch: Watch) -> Outcome:
     return Outcome(measured, time.perf_counter() - start)
 
 
-def _conclude(begun: Begun, strategy: Strategy, judge: Judge) -> Trial:
-    trial, pending = begun
+def _conclude(strategy: Strategy, trial: Trial, pending: Future[Outcome] | None, judge: Judge) -> Trial:
     if pending is not None:
         outcome = pending.result()
         trial = _judged(replace(trial, seconds={**trial.seconds, "measure": outcome.seconds}), outcome, judge)

@@ -11,6 +11,7 @@ from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.cut_profiling import cost_tables, measure_cuts, single_cuts
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
+from pipeline.export.format import FLOAT32
 from pipeline.predictors.cost_model import CostModel
 from pipeline.predictors.speedup_diagnosis import why_not_faster
 from pipeline.pruning.dependency.dependency_graph import dependency_graph
@@ -28,7 +29,7 @@ from pipeline.run.search_stage import Search
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.target_check import TargetCheck
 from pipeline.search.strategy_plugin import strategy_of
-from pipeline.store.facts import WINNER
+from pipeline.store.facts import PRECISION, WINNER
 from pipeline.store.spaces import remember_space
 from pipeline.targets import Metric
 
@@ -109,12 +110,22 @@ def space_and_costs(
     if "density" in limits:
         return whole, CostModel({})
     context.listen(Stage("Measure single cuts", len(single_cuts(whole))))
-    probed = measure_cuts(whole, bench, builder, context.step)
+    is_base = context.format.precision == FLOAT32
+    probed = measure_cuts(whole, bench, builder, context.step, is_base=is_base)
     space = whole if "size" in limits else without_plateaus(whole, probed)
-    costs = cost_tables(space, probed, size=space.parameters / base.figures.parameters)
+    costs = cost_tables(space, probed, size=_uncut_size(context, base, space))
     for sentence in why_not_faster(space, costs.tables["latency"], base.figure("latency"), unshaped=whole):
         context.listen(Note(sentence))
     return space, costs
+
+
+def _uncut_size(context: Context, base: Base, space: SearchSpace) -> float:
+    """Return the size of the network that is cut from over the base model's, by its parameters and its precision."""
+    decision = context.store.get(PRECISION)
+    narrower = 1.0
+    if decision is not None and decision.precision != FLOAT32 and decision.base is not None:
+        narrower = decision.base.size_bytes / base.figures.size_bytes
+    return narrower * space.parameters / base.figures.parameters
 
 
 def _search_and_choose(

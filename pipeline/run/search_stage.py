@@ -13,11 +13,12 @@ from pipeline.errors import MeasureError
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage, Tried
+from pipeline.export.format import FLOAT32
 from pipeline.measurement import retries
 from pipeline.measurement.feasibility import deviations
 from pipeline.measurement.relative_costs import RelativeCosts, relative_costs, violation
 from pipeline.measurement.validity import why_invalid
-from pipeline.records import Trial
+from pipeline.records import PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.loop import search
@@ -73,6 +74,7 @@ class Search:
             trials=config.trials,
             first=(number - 1) * config.trials,
             known=known,
+            given=self._given(),
             lookahead=context.agent.lookahead,
             stopping=context.stopping,
             watch=watch,
@@ -85,6 +87,13 @@ class Search:
             found.append(numbered)
             context.listen(Tried(numbered, replayed=numbered.index in known))
             self._stop_at_failures(found)
+
+    def _given(self) -> list[PruningPlan]:
+        """Return the uncut network, where it is another than the base: in INT8 it may meet the target alone."""
+        if self.builder.format.precision == FLOAT32 or self.bench.round > 1:
+            return []
+        levels = tuple(0 for _ in self.builder.space.groups)
+        return [PruningPlan(levels=levels, criterion=self.context.config.criterion)]
 
     def _learn(self, trial: Trial) -> None:
         """Correct what plans cost by a candidate, whose figures count by how sure they are."""

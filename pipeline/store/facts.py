@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
-from pipeline.records import Baseline, DeviceFacts, Figures, SearchSpace, VerifiedAccuracy
+from pipeline.records import Baseline, DeviceFacts, Figures, PrecisionDecision, SearchSpace, VerifiedAccuracy
 from pipeline.store.device_usage import Usage
 
 T = TypeVar("T")
@@ -179,6 +179,7 @@ CHANNEL_STEP = Fact("channel step", int)
 BASE = Fact("base", Figures)
 BASE_WEIGHTS = Fact("base_weights", str)
 """Blob of the base model's weights."""
+PRECISION = Fact("precision", PrecisionDecision)
 SPACE = Fact("space", SearchSpace)
 """``of(number)`` a round's; by itself the last round's, which holds the chosen network."""
 USAGE = Fact("usage", Usage)

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from deploy.bundle import BundleFacts, verify_bundle, write_bundle
+from deploy.facts import NetworkInput
 from pipeline import serialization
 from pipeline.errors import OutputError
 from pipeline.export.format_plugin import model_format
@@ -48,15 +49,16 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
+def fed(name: str, shape: tuple[int, ...]) -> NetworkInput:
+    return NetworkInput(name=name, shape=shape, mean=(0.5,) * shape[0], std=(0.1,) * shape[0])
+
+
 def make_facts(**changes: Any) -> BundleFacts:
     fields: dict[str, Any] = {
         "run_id": "20261121-041500-digits-local",
         "format": model_format("onnx"),
         "classes": CLASSES,
-        "input_name": "input",
-        "input_shape": (3, 8, 8),
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.1, 0.1, 0.1),
+        "input": fed("input", (3, 8, 8)),
         "space": space(),
         "device": device_facts(),
         "device_name": "pi",
@@ -198,7 +200,7 @@ def test_the_example_turns_a_colour_image_grey_where_the_network_wants_grey(tmp_
     )
     path = tmp_path / "grey.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    facts = make_facts(input_name="image", input_shape=(1, 2, 2), mean=(0.0,), std=(1.0,))
+    facts = make_facts(input=NetworkInput(name="image", shape=(1, 2, 2), mean=(0.0,), std=(1.0,)))
     folder = write(path, tmp_path / "bundle", facts=facts)
     image = Image.new("RGB", (2, 2), (10, 10, 10))
     image.putpixel((1, 0), (250, 250, 250))
@@ -208,12 +210,11 @@ def test_the_example_turns_a_colour_image_grey_where_the_network_wants_grey(tmp_
 
 def test_a_tflite_bundle_says_what_it_needs_and_its_example_runs(tmp_path: Path) -> None:
     made = artifact({"model.tflite": hashlib.sha256(CONVERTED.read_bytes()).hexdigest()})
-    facts = make_facts(
-        format=model_format("tflite"), input_name="image", input_shape=(3, 16, 16), classes=tuple("abcde")
-    )
+    facts = make_facts(format=model_format("tflite"), input=fed("image", (3, 16, 16)), classes=tuple("abcde"))
     folder = write_bundle(artifact=made, files={"model.tflite": CONVERTED}, facts=facts, output=tmp_path / "bundle")
     verify_bundle(folder)
-    assert json.loads((folder / "manifest.json").read_text())["model"] == {"file": "model.tflite", "format": "tflite"}
+    model = json.loads((folder / "manifest.json").read_text())["model"]
+    assert model == {"file": "model.tflite", "format": "tflite", "precision": "float32"}
     assert (folder / "requirements.txt").read_text().split() == ["ai-edge-litert", "numpy", "pillow"]
     text = (folder / "README.md").read_text()
     assert "| model.tflite | the network with its weights |" in text

@@ -31,6 +31,7 @@ MEASURE = {
 STEP = 16
 """Of 32 channels: few levels, so that few cuts are measured."""
 FORMATS = {"onnxruntime": "onnx", "tflite": "tflite"}
+PRECISIONS = {"onnxruntime": "int8", "tflite": "float32"}
 RECORDED = "tflite"
 
 
@@ -49,7 +50,7 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_a_recorde
     settings = {"runtime": runtime, "format": FORMATS[runtime], "measure": MEASURE, "channel_step": STEP}
     desk.write("inventory.yaml", raspberry_pi.inventory(**settings))
     record = ["--record"] if runtime == RECORDED else []
-    desk.done("run", "--device", "pi4", "--config", "run.yaml", *record)
+    desk.done("run", "--device", "pi4", "--config", "run.yaml", "--precision", PRECISIONS[runtime], *record)
 
     run = shown(desk)
     assert run["status"] == "finished"
@@ -63,7 +64,10 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_a_recorde
     )
     (best,) = [artifact for artifact in run["artifacts"] if artifact["chosen"]]
     assert best["verified_images"] > 0
-    assert best["device_accuracy"] == best["host_accuracy"]  # verified there, outputs equal
+    assert best["device_accuracy"] == pytest.approx(best["host_accuracy"], abs=0.01)  # verified there
+    assert best["precision"] == PRECISIONS[runtime]
+    counted = [trial["measurement"]["conditions"].get("int8_operators") for trial in run["trials"]]
+    assert all(counted) == (runtime == "onnxruntime")
 
     desk.done("pull", "latest", "--output", "bundle")
     manifest = json.loads((desk.folder / "bundle" / "manifest.json").read_text())

@@ -15,6 +15,8 @@ from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.errors import ExportError, MeasureError
 from pipeline.export.onnx.exporter import answers, export, require_loadable
 from pipeline.export.onnx.skeleton import skeleton
+from pipeline.export.quantization.host_model import HostModel
+from pipeline.export.quantization.quantize import calibrate, quantize
 from pipeline.records import Device, MeasureSettings, OnnxLimits
 from tests.device_agents.harness import find_python36
 from tests.lab import cache
@@ -106,3 +108,14 @@ def test_the_limits_are_the_runtime_s_own(agent: Agent, opset: int, ir: int) -> 
         require_loadable(newer, agent.limits)
     with pytest.raises(MeasureError, match="refused"):
         agent.measure(newer.SerializeToString())
+
+
+def test_an_int8_file_is_fused_and_answers_as_here(agent: Agent, model: bytes, digits: torch.Tensor) -> None:
+    float_model = onnx.load_from_string(model)
+    made = quantize(float_model, calibrate(float_model, digits.numpy()))
+    require_loadable(onnx.load_from_string(made.data), NANO)
+    measured = agent.measure(made.data, "onnx", reference=(model, "onnx"))
+    assert measured.conditions["int8_operators"] >= made.planned
+    found, here = agent.verify(made.data, digits.numpy()), HostModel(made.data).scores(digits.numpy())
+    assert (found.argmax(1) == here.argmax(1)).mean() >= 0.9
+    assert np.abs(found - here).max() < 0.05 * np.abs(here).max()

@@ -132,3 +132,13 @@ def test_mistakes_in_the_file_are_told_with_their_line(tmp_path: Path, text: str
 def test_mistakes_in_an_option_name_the_option(options: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load_config(None, options)
+
+
+def test_quick_lies_below_what_is_written_and_typed(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("recovery: {epochs: 2.5}\n")
+    quick = load_config(path, {"seed": 4}, quick=True)
+    assert (quick.trials, quick.recovery.finalists, quick.recovery.epochs, quick.seed) == (10, 2, 2.5, 4)
+    assert quick.cuts.step == "processor"
+    assert load_config(path, {"trials": 7}, quick=True).trials == 7
+    assert load_config(path, {}).trials == 30

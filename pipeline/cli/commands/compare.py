@@ -110,11 +110,11 @@ def _read(
 def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) -> None:
     """Make the baselines that are not in the runs' stores yet; what is finished stays, however this ends."""
     from pipeline.baselines.stored import missing, require_board, require_cuts
-    from pipeline.cli.commands.run import stored_settings
     from pipeline.cli.exits import ended_at_once
     from pipeline.cli.signals import asked_to_stop
     from pipeline.cli.views.live import view
     from pipeline.comparison.run_figures import read
+    from pipeline.run.stored_settings import stored_settings
 
     for runs, name in opened:
         with Store.open(runs, name) as store:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from pipeline.devices.diagnostics.check import Finding
     from pipeline.devices.diagnostics.requirements import Fix
 
-app = typer.Typer(help="Registered devices: list, trust, check, doctor, setup, calibrate.", no_args_is_help=True)
+app = typer.Typer(
+    help="Registered devices: list, trust, check, doctor, setup, calibrate, bench-ops.", no_args_is_help=True
+)
+
+_MOST = 4096
+"""Channels or pixels of a benchmark's layer."""
 
 Name = Annotated[str, typer.Argument(help="A device of the inventory.")]
 
@@ -129,6 +134,34 @@ def calibrate(
     device = _real(load_inventory(inventory, partial=True).device(name))
     asked = Asked(device=device, measurements=measurements, budget=budget, model=model, data=data)
     calibrate_and_show(asked, json=json)
+
+
+@app.command("bench-ops")
+def bench_ops(
+    name: Name,
+    widths: Annotated[
+        str, typer.Option("--widths", metavar="N,N,…", help="Channels of the layers.")
+    ] = "8,16,32,64,128",
+    sides: Annotated[str, typer.Option("--sides", metavar="N,N,…", help="Sides of the maps, in pixels.")] = "8,16,32",
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """Measure where INT8 is faster on a board: by kind of layer, width and map."""
+    from pipeline.cli.commands.bench_ops import bench_and_show  # onnx takes its time to import
+
+    device = _real(load_inventory(inventory, partial=True).device(name))
+    bench_and_show(device, _numbers("--widths", widths), _numbers("--sides", sides), json=json)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Return the numbers of an option, each from 1 on."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < number <= _MOST for number in found):
+        raise UserError(f"{option}: expected whole numbers from 1 to {_MOST} with commas between, found {text!r}")
+    return found
 
 
 @app.command()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.text import Text
 
+from deploy.folder import refuse_used
 from pipeline import __version__
-from pipeline.api import note_failure
+from pipeline.api import note_failure, pull
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.signals import StartUp, asked_to_stop
@@ -27,13 +29,12 @@ from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.recording import FILE_NAME, Recorder, as_recorded, header_of
 from pipeline.errors import ConfigError, PipelineError, UserError
 from pipeline.events import Stage
-from pipeline.plugins import is_file
 from pipeline.records import Device
 from pipeline.regular_file import exists
 from pipeline.report.run_json import as_json
-from pipeline.run.origin import require_same_origin
+from pipeline.run.stored_settings import stored_settings
 from pipeline.store import Store
-from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, FOLDER, INVENTORY, RECORDING
+from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, RECORDING
 from pipeline.store.new_run import create_run, require_writable
 from pipeline.store.runs import FINISHED
 
@@ -52,10 +53,16 @@ class Asked:
     runs: Path
     record: bool = False
     """Whether the board's raw answers are kept, so that they can be played back."""
+    quick: bool = False
+    """A first look: few trials, short fine-tuning."""
+    output: Path | None = None
+    """Where the bundle goes when the run has ended; None: it is pulled by hand."""
 
 
 def run_and_show(asked: Asked, *, json: bool) -> None:
     """Run, or go on with a run, and print the end: the table, the report, the next command."""
+    if asked.output is not None:
+        refuse_used(asked.output, "bundle")
     with ExitStack() as stack:
         store, told, board = _reopened(asked) if asked.resume else (None, *told_by(asked))
         if store is not None:
@@ -64,7 +71,7 @@ def run_and_show(asked: Asked, *, json: bool) -> None:
         stopping = stack.enter_context(asked_to_stop())
         with view() as show:
             store = _seen_through(asked, store, told, board, StartUp(show, stopping), stopping, stack)
-        _print_end(store, asked.runs, json)
+        _print_end(store, asked, json)
 
 
 def _seen_through(
@@ -116,7 +123,7 @@ def told_by(asked: Asked) -> tuple[RunConfig, Device]:
     Raises:
         UserError: one of them cannot be used.
     """
-    told = load_config(asked.config, asked.options)
+    told = load_config(asked.config, asked.options, quick=asked.quick)
     if asked.epochs is not None:
         if not 0 <= asked.epochs < math.inf:
             raise ConfigError(f"--epochs: should be a number from 0 on, found {asked.epochs:g}")
@@ -130,7 +137,7 @@ def told_by(asked: Asked) -> tuple[RunConfig, Device]:
 def _reopened(asked: Asked) -> tuple[Store, RunConfig, Device]:
     assert asked.resume is not None  # the caller asked
     typed = [value for value in (*asked.options.values(), asked.epochs, asked.config) if value not in (None, ())]
-    if typed:
+    if typed or asked.quick:
         raise UserError("--resume goes on with the settings that the run began with; leave the other options out")
     with ExitStack() as undo:
         store = undo.enter_context(Store.open(asked.runs, asked.resume, write=True))
@@ -156,52 +163,6 @@ def _write_missing_report(store: Store) -> None:
 
         write_report(store, path)
         err.print(f"wrote {path}, which was missing", markup=False)
-
-
-def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, Device]:
-    """Return the settings that a run began with, and its device as the inventory has it now.
-
-    Args:
-        inventory: None: the one that the run was started with.
-
-    Raises:
-        UserError: the run ended before they were stored, another version stored them, the device is not in the
-            inventory any more, or the user's code has changed.
-    """
-    told, device = store.get(CONFIG), store.get(DEVICE)
-    if told is None or device is None:
-        raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
-    require_same_origin(store)
-    remembered = store.get(INVENTORY)
-    board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(device["name"])
-    folder = store.get(FOLDER)
-    try:
-        config = RunConfig.model_validate(told)
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(
-            f"run {store.id} began with settings of another version of this program ({where}: "
-            f"{error.errors()[0]['msg']}); go on with that version, or start a new run"
-        ) from error
-    return _from_folder(config, Path(folder or "")), board
-
-
-def _from_folder(told: RunConfig, folder: Path) -> RunConfig:
-    """Return the settings with relative paths as they were meant: from the folder in which the run was started."""
-    kind, colon, place = told.data.partition(":")
-    changed: dict[str, Any] = {}
-    if is_file(kind) and not kind.startswith("~"):
-        changed["data"] = f"{folder / kind}{colon}{place}"
-    elif place and not place.startswith("~") and (kind != "dataset" or ".py:" in place):
-        changed["data"] = f"{kind}{colon}{folder / place}"
-    for setting in ("strategy", "criterion"):
-        if is_file(name := getattr(told, setting)) and not name.startswith("~"):
-            changed[setting] = str(folder / name)
-    if told.weights is not None:
-        changed["weights"] = folder / told.weights
-    if told.model and ".py:" in told.model and not told.model.startswith("~"):
-        changed["model"] = str(folder / told.model)
-    return told if folder == Path.cwd() else told.model_copy(update=changed)
 
 
 # ---------------------------------------------------------------- the recording
@@ -234,19 +195,61 @@ def _begin(recorder: Recorder, store: Store, told: RunConfig, agent: Agent) -> N
 
 # ---------------------------------------------------------------- the end
 
+_EXAMPLE_S = 60.0
+
 
 def _where(runs: Path) -> str:
     """Return the option without which the next command would not find the run."""
     return "" if runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(runs))}"
 
 
-def _print_end(store: Store, runs: Path, json: bool) -> None:
+def _print_end(store: Store, asked: Asked, json: bool) -> None:
     if json:
         print_json(as_json(store))
-        return
-    print_comparison(store)
-    out.print()
-    out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
-    if store.get(RECORDING):
-        print_recording(store)
-    out.print(f"next    [bold]pipeline pull {store.id} --output my-model{_where(runs)}[/]", markup=True)
+    else:
+        print_comparison(store)
+        out.print()
+        out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
+        if store.get(RECORDING):
+            print_recording(store)
+    if asked.output is not None:
+        pull(store.id, asked.output, runs=asked.runs)
+        (err if json else out).print(f"bundle  {asked.output}", markup=False)
+    if not json:
+        print_next(store, asked.runs, asked.output)
+
+
+def print_next(store: Store, runs: Path, bundle: Path | None) -> None:
+    """Show the network at work on a real test image, or how to, and the commands that come next."""
+    from pipeline.run.sample_input import sample_of  # torch, which a mistyped command does without
+
+    sample = sample_of(store.path)
+    image = "IMAGE" if sample is None else shlex.quote(os.path.relpath(sample))
+    if bundle is not None and sample is not None:
+        _print_example(bundle, sample)
+    commands = [f"pipeline runs show {store.id}{_where(runs)}  # every trial"]
+    if bundle is None:
+        commands = [
+            f"pipeline pull {store.id} --output my-model{_where(runs)}  # the folder to deploy",
+            f"python my-model/example.py {image}",
+        ]
+    config = store.get(CONFIG)
+    if config is not None and config.get("model") is None and config.get("data") == "digits":
+        commands += [
+            "pipeline run --model my_net.py:make --weights my_net.pt --data imagefolder:DIR  # your network and images",
+            "pipeline init  # then register your board in inventory.yaml: pipeline run --device NAME",
+        ]
+    for number, command in enumerate(commands):
+        words, comment, rest = command.partition("  #")
+        line = Text("next    " if number == 0 else "        ").append(words, style="bold")
+        out.print(line.append(comment + rest, style="dim"), soft_wrap=True)
+
+
+def _print_example(bundle: Path, sample: Path) -> None:
+    """Run the bundle's own example on a test image, as its user will."""
+    words = [sys.executable, str(bundle / "example.py"), str(sample)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_EXAMPLE_S)
+    shown = [shlex.quote(word) for word in (str(bundle / "example.py"), os.path.relpath(sample))]
+    out.print(f"try     python {' '.join(shown)}", markup=False)
+    for line in (done.stdout if done.returncode == 0 else done.stderr).splitlines():
+        out.print(f"        {line}", markup=False, style="dim")

@@ -14,7 +14,7 @@ from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.records import REPLAY, Artifact, Figures, Trial
 from pipeline.report.contents import usages
 from pipeline.store import Store
-from pipeline.store.facts import BASE, CALIBRATION, DEVICE, FAILURE, RECORDING, SPACE, SPREADS
+from pipeline.store.facts import BASE, CALIBRATION, DEVICE, FAILURE, PRECISION, RECORDING, SPACE, SPREADS
 from pipeline.store.spaces import require_plan, space_of_round
 
 _LEGEND = (
@@ -71,13 +71,14 @@ def print_comparison(store: Store) -> None:
     chosen = next((a for a in store.artifacts() if a.chosen), None)
     if chosen is None:
         return
-    table = table_of("", "base", "pruned", "change")
+    table = table_of("", "base", "pruned" if chosen.precision == "float32" else "pruned, INT8", "change")
     for row in comparison(store.required(BASE), chosen.after):
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print()
     out.print(table)
     for sentence in notes(chosen.plan):
         out.print(sentence, style="dim")
+    _print_corners(store, chosen)
     if chosen.device_accuracy is not None and chosen.host_accuracy is not None:
         out.print(
             f"verified on the device with {chosen.verified_images} images: {chosen.device_accuracy:.1%} there, "
@@ -85,6 +86,21 @@ def print_comparison(store: Store) -> None:
             style="dim",
         )
     out.print(f"pruned: {_in_words(store, chosen)}", markup=False, style="dim")
+
+
+def _print_corners(store: Store, chosen: Artifact) -> None:
+    """Print base and pruned network in float32 and INT8 beside each other, where the run computed in INT8."""
+    from pipeline.report.corners import NOTE, corners
+
+    found = corners(store.required(BASE), store.get(PRECISION), chosen)
+    if not found:
+        return
+    table = table_of("", "accuracy", "latency", "model file")
+    for one in found:
+        table.add_row(one.network, one.accuracy, one.latency, one.size)
+    out.print()
+    out.print(table)
+    out.print(NOTE, style="dim")
 
 
 def print_groups(store: Store) -> None:

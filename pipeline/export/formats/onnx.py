@@ -21,7 +21,7 @@ from torch import Tensor, fx
 
 from pipeline.errors import first_line
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import Network, OnNote, Probe
+from pipeline.export.format import FLOAT32, Network, OnNote, Probe
 from pipeline.export.onnx.compose import Composition, compose
 from pipeline.export.onnx.exporter import answers, export, read, whole
 from pipeline.export.onnx.operator_export import Fragments
@@ -80,6 +80,8 @@ def open_network(path: str) -> Network:
 class Onnx:
     """ONNX files within a device's limits."""
 
+    precision = FLOAT32
+
     def __init__(self, example: Tensor, limits: OnnxLimits, fragments: Fragments | None) -> None:
         """Keep the images that files are tried with.
 
@@ -100,6 +102,11 @@ class Onnx:
         data = composition.file()
         fault = self._fault(data, composition, network, self._example)
         return data if fault is None else self._instead(network, fault)
+
+    def unchecked_file(self, network: fx.GraphModule) -> bytes:
+        """Return the network's file where only its structure counts: its answers are not tried; raises ExportError."""
+        composition = self._composed(network)
+        return export(network, self._example, self._limits) if composition is None else composition.file()
 
     def probe(self, network: fx.GraphModule) -> Probe:
         """Return the network's file without its weights; raises ExportError."""

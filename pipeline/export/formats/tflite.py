@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from pipeline.errors import ModelError
 from pipeline.export.constants import constants, distinct
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import INPUT, OUTPUT, Network, OnNote, Probe
+from pipeline.export.format import FLOAT32, INPUT, OUTPUT, Network, OnNote, Probe
 from pipeline.export.refusal import RefusedError
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.converter import convert
@@ -108,6 +108,8 @@ def template_of(data: bytes, network: fx.GraphModule, example: Tensor) -> Templa
 
 class TFLite:
     """TFLite files of what was, and is, cut from one network."""
+
+    precision = FLOAT32
 
     def __init__(self, python: Path, template: Template | None, example: Tensor) -> None:
         """Keep the converter's Python, the converted base and the images that files are tried with."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 import pytest
 
@@ -28,6 +30,18 @@ def test_onnx_is_a_format() -> None:
 def test_an_unknown_format_is_told_with_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match=r"no 'tflight' among the formats \(did you mean 'tflite'\?\)"):
         open_format("tflight", tiny(), IMAGES, limits=LIMITS)
+
+
+def test_what_a_format_of_ones_own_returns_has_to_write_networks(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        'ENDING, RUNTIME, PACKAGES = "net", "none", ()\n'
+        "def open_network(path): ...\n"
+        "class Own:\n    def file(self, network): ...\n"
+        "def open_format(base, example, *, limits, on_note): return Own()\n"
+    )
+    with pytest.raises(ConfigError, match=r"own\.py: what open_format returns has no precision, probe, answers; see"):
+        open_format(str(own), tiny(), IMAGES, limits=LIMITS)
 
 
 def test_a_users_file_is_held_against_the_devices_limits() -> None:

@@ -84,7 +84,7 @@ def test_facts_hold_the_space_of_the_artifact_s_own_round(store: Store) -> None:
     assert bundle_facts(store, artifact({}, round=1), model_format("onnx")).space == first
     facts = bundle_facts(store, artifact({}, round=2), model_format("onnx"))
     assert facts.space == second
-    assert (facts.device_name, facts.seed, facts.input_shape, facts.git) == ("pi", 3, (1, 8, 8), None)
+    assert (facts.device_name, facts.seed, facts.input.shape, facts.git) == ("pi", 3, (1, 8, 8), None)
     assert facts.calibration is None
     store.set(CALIBRATION, calibration())
     assert bundle_facts(store, artifact({}, round=1), model_format("onnx")).calibration == calibration()

@@ -1,0 +1,24 @@
+"""What lies beside a model file so that it can be run by itself: labels, an example, what that needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from deploy.templates import example_with
+from pipeline.records import ModelFormat
+
+_OF_THE_EXAMPLE = ("numpy", "pillow")
+
+
+def companions(format: ModelFormat, classes: Iterable[str]) -> dict[str, str]:
+    """Return the texts by their files' names.
+
+    Args:
+        format: of the model file.
+        classes: in the order of the network's outputs.
+    """
+    return {
+        "labels.txt": "".join(f"{' '.join(name.split())}\n" for name in classes),
+        "example.py": example_with(format.opening),
+        "requirements.txt": "".join(f"{name}\n" for name in sorted({*_OF_THE_EXAMPLE, *format.packages})),
+    }

@@ -1,0 +1,85 @@
+"""Quantize an ONNX file: place, calibrate, write, and see that the runtime computes it in INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from pipeline.errors import ExportError
+from pipeline.export.quantization.fused_operators import require_fused
+from pipeline.export.quantization.placement import Placement, place, weighted_nodes
+from pipeline.export.quantization.qdq import U8S8, Scheme, write_qdq
+from pipeline.export.quantization.ranges import Range, value_ranges
+from pipeline.export.quantization.value_graph import ValueGraph
+
+CALIBRATION_IMAGES = 32
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QuantizedFile:
+    """An INT8 file, and how it was made."""
+
+    data: bytes
+    scheme: Scheme
+    placement: Placement
+    ranges: dict[str, Range]
+    operators: int
+    """That ONNX Runtime computes in INT8 on this machine."""
+
+    @property
+    def planned(self) -> int:
+        """Operators that were to be INT8."""
+        return len(self.placement.nodes)
+
+    @property
+    def float_layers(self) -> tuple[str, ...]:
+        """Layers with weights that stay float32, by their weights' names, which a cut keeps."""
+        graph = self.placement.graph
+        return tuple(graph.nodes[n].input[1] for n in weighted_nodes(graph) if n not in self.placement.nodes)
+
+
+def calibrate(model: onnx.ModelProto, images: NDArray[np.float32]) -> dict[str, Range]:
+    """Return the ranges of all values that any placement of this file may need.
+
+    Raises:
+        ExportError: nothing in it can be quantized, or a value is not finite.
+    """
+    graph = ValueGraph(model)
+    placement = place(graph)
+    if not placement.nodes:
+        raise ExportError("the file has no convolution or linear layer with constant float32 weights to quantize")
+    names = placement.scale_of.keys() | place(graph, clip_by_rounding=False).scale_of.keys()
+    return value_ranges(model, names, images, input_name=graph.inputs[0])
+
+
+def quantize(
+    model: onnx.ModelProto,
+    ranges: dict[str, Range],
+    *,
+    keep_float: Iterable[int] = (),
+    scheme: Scheme = U8S8,
+) -> QuantizedFile:
+    """Return the INT8 file of a float32 one of opset 13 or later, batch norm folded.
+
+    Args:
+        ranges: see ``calibrate``.
+        keep_float: layers, by their nodes' places, that stay float32; single ones in the middle some runtimes quantize
+            all the same, so name runs of two or more, the first or the last.
+
+    Raises:
+        ExportError: ONNX Runtime would compute less of it in INT8 than was planned.
+    """
+    placement = place(ValueGraph(model), keep_float=keep_float, clip_by_rounding=not scheme.is_symmetric)
+    data = write_qdq(placement, ranges, scheme).SerializeToString(deterministic=True)
+    fused = require_fused(data, len(placement.nodes)) if scheme is U8S8 else 0
+    return QuantizedFile(data=data, scheme=scheme, placement=placement, ranges=ranges, operators=fused)
+
+
+def float_ends(model: onnx.ModelProto) -> tuple[int, ...]:
+    """Return the first and the last layer with weights, by their nodes' places."""
+    found = weighted_nodes(ValueGraph(model))
+    return (found[0], found[-1]) if found else ()

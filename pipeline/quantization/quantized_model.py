@@ -1,0 +1,242 @@
+"""`pipeline quantize`: a float ONNX file becomes INT8, is judged on images and measured beside its parent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from pipeline.data import DataSet
+from pipeline.devices.agent_client import Agent
+from pipeline.errors import DataError, DeviceError, ExportError, ModelError
+from pipeline.evaluation.device_bench import WHOLE, longer, part_of, require_int8
+from pipeline.events import Listener, Note, Stage, unheard
+from pipeline.export.onnx.exporter import read
+from pipeline.export.quantization.host_model import HostModel
+from pipeline.export.quantization.placement import weighted_nodes
+from pipeline.export.quantization.preparation import image_shape, prepare
+from pipeline.export.quantization.qdq import OLDEST_OPSET, S8S8, U8S8, Scheme
+from pipeline.export.quantization.quantize import QuantizedFile, calibrate, float_ends, quantize
+from pipeline.export.quantization.ranges import Range
+from pipeline.export.quantization.value_graph import ValueGraph
+from pipeline.measurement.combining import combined
+from pipeline.measurement.retries import measure_with_retries
+from pipeline.measurement.validity import why_invalid
+from pipeline.quantization.float_runs import with_float_runs
+from pipeline.quantization.judgement import Judgement, Parent
+from pipeline.records import Measurement
+
+SEARCH_IMAGES = 1000
+"""By which it is decided whether layers have to stay float."""
+VERIFY_IMAGES = 500
+LEAST_SAME_CLASS = 0.99
+"""Of the verified images, the device puts so many into the class that this machine puts them into."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """The device's answers to real images beside this machine's, with the same INT8 file."""
+
+    images: int
+    same_class: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QuantizedModel:
+    """What came of it."""
+
+    file: QuantizedFile
+    parent: bytes
+    """The float file that it was made of, batch norm folded."""
+    judged: Judgement
+    """On the test split."""
+    float32: Measurement
+    int8: Measurement
+    """Beside the float file: ``ratio`` is of the two."""
+    verified: Verification | None
+    """None: a recording was played back, or no board was asked."""
+    calibration_images: int
+    calibration_sha256: str
+    data: DataSet
+    shape: tuple[int, ...]
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether INT8 is faster by its whole interval."""
+        ratio = self.int8.ratio
+        return ratio is not None and ratio.high < 1
+
+
+def quantize_model(
+    model: bytes,
+    data: DataSet,
+    agent: Agent,
+    *,
+    shown: str,
+    images: int,
+    keep_ends_float: bool = False,
+    listen: Listener = unheard,
+) -> QuantizedModel:
+    """Quantize a float ONNX classifier for a device, and find out what that is worth there.
+
+    Args:
+        model: the file; its batch is one image, or open.
+        data: calibrates (its training images), judges (its test images); normalised as the network expects.
+        shown: how the file is called in messages.
+        images: for calibration.
+        keep_ends_float: the first and the last layer stay float32.
+        listen: hears every stage.
+
+    Raises:
+        ModelError: the file cannot be quantized.
+        DataError: the data do not fit it.
+        ExportError: a runtime does not compute the file as it was meant.
+        DeviceError: the device cannot be used, or gives nothing but invalid figures.
+    """
+    _require_usable_runtime(agent, shown)
+    listen(Stage(f"Prepare {shown}"))
+    float_model = prepare(read(model, None, name=shown), shown=shown)
+    float_model.ir_version = min(float_model.ir_version, agent.limits.ir)
+    parent = float_model.SerializeToString(deterministic=True)
+    read(parent, agent.limits, name=shown)
+    shape = _fitting_shape(float_model, parent, data, shown)
+    example = _calibration_images(data, images)
+    listen(Stage(f"Calibrate with {len(example)} training images"))
+    ranges = _ranges(float_model, example, shown)
+    listen(Stage(f"Read the answers to {min(SEARCH_IMAGES, len(data.search))} images"))
+    searched = Parent(parent, data.search, SEARCH_IMAGES)
+    ends = float_ends(float_model) if keep_ends_float else ()
+
+    def made(scheme: Scheme) -> tuple[QuantizedFile, Judgement]:
+        def make(layers: Sequence[int]) -> QuantizedFile:
+            return quantize(float_model, ranges, keep_float={*ends, *layers}, scheme=scheme)
+
+        first = make(())
+        judged = searched.judge(first.data)
+        if judged.is_good:
+            return first, judged
+        listen(Note(_doubtful(judged)))
+        return with_float_runs(first, judged, weighted_nodes(ValueGraph(float_model)), make, searched.judge)
+
+    agent.hold()
+    file, figures = _fastest([made(scheme)[0] for scheme in _schemes(agent)], parent, agent, listen)
+    listen(Stage("Measure the float file beside itself"))
+    base = _measured(parent, parent, agent)
+    verified = _verified(file.data, data, agent, listen)
+    listen(Stage(f"Read the test split, {len(data.test)} images, once"))
+    judged = Parent(parent, data.test).judge(file.data)
+    return QuantizedModel(
+        file=file, parent=parent, judged=judged, float32=base, int8=figures, verified=verified,
+        calibration_images=len(example), calibration_sha256=hashlib.sha256(example.tobytes()).hexdigest(), data=data,
+        shape=shape,
+    )  # fmt: skip
+
+
+def _require_usable_runtime(agent: Agent, shown: str) -> None:
+    device = agent.device
+    if device.format != "onnx" or device.runtime == "tensorrt":
+        raise ModelError(
+            f"{shown} becomes an INT8 file for ONNX Runtime, and {device.name} runs {device.runtime}; name a device "
+            "with runtime: onnxruntime in the inventory, or give that board a second entry there"
+        )
+    if agent.limits.opset < OLDEST_OPSET:
+        raise ModelError(
+            f"{device.name} loads ONNX up to opset {agent.limits.opset}; INT8 by channel needs {OLDEST_OPSET}: bring a "
+            "newer onnxruntime to the board"
+        )
+
+
+def _fitting_shape(model: onnx.ModelProto, parent: bytes, data: DataSet, shown: str) -> tuple[int, ...]:
+    """Return the shape of one image; raise where the data's is another, or the file gives other than one row of scores.
+
+    Raises:
+        DataError: the data do not fit the file.
+        ModelError: it is no classifier.
+    """
+    wanted = image_shape(model)
+    if len(wanted) != len(data.shape) or any(w not in (0, d) for w, d in zip(wanted, data.shape, strict=True)):
+        raise DataError(f"{shown} takes images of shape {wanted}, {data.name} gives {data.shape}; give matching data")
+    example = next(data.train.batches(2))[0].numpy()
+    try:
+        found = HostModel(parent).scores(example).shape
+    except Exception as error:  # onnxruntime's errors share no base
+        raise ModelError(f"{shown} does not answer images of {data.name}: {error}") from error
+    if found != (len(example), len(data.classes)):
+        raise DataError(
+            f"{shown} answers {len(example)} images with a tensor of shape {found}; {data.name} has "
+            f"{len(data.classes)} classes: give the data that it was trained on"
+        )
+    return data.shape
+
+
+def _calibration_images(data: DataSet, images: int) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = next(data.train.batches(images, limit=images))[0].numpy()
+    return found
+
+
+def _ranges(model: onnx.ModelProto, example: NDArray[np.float32], shown: str) -> dict[str, Range]:
+    try:
+        return calibrate(model, example)
+    except ExportError as error:
+        raise ModelError(f"{shown}: {error}") from error
+
+
+def _doubtful(judged: Judgement) -> str:
+    return (
+        f"INT8 throughout answers {judged.int8:.1%} right instead of {judged.float32:.1%}, and {judged.agreement:.1%} "
+        "alike: runs of layers are tried in float32"
+    )
+
+
+def _schemes(agent: Agent) -> tuple[Scheme, ...]:
+    """Return the forms that are tried: on x86 signed activations are slower than float, elsewhere nobody knows."""
+    return (U8S8,) if agent.facts.machine in ("x86_64", "AMD64", "i686") else (U8S8, S8S8)
+
+
+def _fastest(
+    files: Sequence[QuantizedFile], parent: bytes, agent: Agent, listen: Listener
+) -> tuple[QuantizedFile, Measurement]:
+    """Return the file whose latency over its parent's is least on the device, and its figures."""
+    found = []
+    for file in files:
+        listen(Stage(f"Measure INT8 ({file.scheme.name}) beside float32 on {agent.device.name}"))
+        figures = _measured(file.data, parent, agent)
+        require_int8(figures, file.planned, agent.device.name)
+        found.append((file, figures))
+    return min(found, key=lambda one: one[1].ratio.value if one[1].ratio else float("inf"))
+
+
+def _measured(model: bytes, parent: bytes, agent: Agent) -> Measurement:
+    """Return a file's figures beside its parent's, in several processes."""
+    each = part_of(longer(agent.settings_for(agent.device.measure), WHOLE))
+    parts = []
+    for _ in range(each.processes):
+        part = measure_with_retries(
+            lambda settle_s: agent.measure(
+                model, "onnx", reference=(parent, "onnx"), settings=replace(each, settle_s=max(each.settle_s, settle_s))
+            ),
+            tolerant=agent.shared, ci_rel=each.ci_rel, exact=False,
+        )  # fmt: skip
+        if why := why_invalid(part):
+            raise DeviceError(f"{agent.device.name}: the measurement stays invalid ({', '.join(why)}); try again later")
+        parts.append(part)
+    return combined(parts, ci_rel=each.ci_rel)
+
+
+def _verified(model: bytes, data: DataSet, agent: Agent, listen: Listener) -> Verification | None:
+    images, _ = next(data.val.batches(VERIFY_IMAGES))
+    if agent.device.recording is not None:
+        return None
+    listen(Stage(f"Verify on {agent.device.name} with {len(images)} images"))
+    there = agent.verify(model, images.numpy(), "onnx").argmax(1)
+    same = float((there == HostModel(model).scores(images.numpy()).argmax(1)).mean())
+    if same < LEAST_SAME_CLASS:
+        raise ExportError(
+            f"{agent.device.name} puts {same:.1%} of {len(images)} images into the class that this machine finds with "
+            "the same file; its runtime computes something else: try another version of it"
+        )
+    return Verification(images=len(images), same_class=same)

@@ -1,0 +1,150 @@
+"""Precision of a run: INT8 where the board is measured to be faster by it and the answers stay, else float32.
+
+Decided once, for the whole network, before anything is cut: the channel step, the savings of single cuts and every
+candidate are then measured in that precision. What is compared stays the float32 base, which every ratio is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import onnx
+
+from pipeline.errors import CandidateError, ConfigError
+from pipeline.evaluation.device_bench import Bench
+from pipeline.evaluation.file_accuracy import file_accuracy
+from pipeline.events import Note, Stage
+from pipeline.export.format import FLOAT32, INT8
+from pipeline.export.formats.onnx import Onnx
+from pipeline.export.quantization.int8_format import Int8Onnx
+from pipeline.export.quantization.placement import weighted_nodes
+from pipeline.export.quantization.qdq import OLDEST_OPSET
+from pipeline.export.quantization.quantize import CALIBRATION_IMAGES, QuantizedFile
+from pipeline.export.quantization.value_graph import ValueGraph
+from pipeline.measurement.validity import why_invalid
+from pipeline.pruning.complexity import measures_of
+from pipeline.quantization.float_runs import with_float_runs
+from pipeline.quantization.judgement import Judgement, Parent
+from pipeline.records import Figures, Measurement, PrecisionDecision
+from pipeline.run.base_model import Base
+from pipeline.run.context import Context
+from pipeline.store.facts import PRECISION
+
+
+@dataclass(frozen=True)
+class _Unfit(Exception):  # noqa: N818 - never leaves this module
+    """Why INT8 is not used, in a sentence."""
+
+    why: str
+
+
+def with_precision(context: Context, base: Base) -> Context:
+    """Return the context with the format of the precision that the run computes in; decided once, and stored.
+
+    Raises:
+        ConfigError: INT8 was asked for by name, and cannot be had; says why.
+        DeviceError: the device cannot be used.
+    """
+    decision = context.store.get(PRECISION)
+    if decision is None:
+        decision = _decided(context, base)
+        context.store.set(PRECISION, decision)
+        context.listen(Note(decision.why))
+    return context if decision.precision == FLOAT32 else replace(context, format=_int8(context, decision.float_layers))
+
+
+def base_accuracy_as_decided(context: Context, base: Base) -> float:
+    """Return the share of the test split's images that the uncut network answers right in the run's precision."""
+    return file_accuracy(context.format.file(base.network), context.data.test)
+
+
+def _decided(context: Context, base: Base) -> PrecisionDecision:
+    wanted = context.config.precision
+    if wanted == FLOAT32:
+        return PrecisionDecision(precision=FLOAT32, why="networks compute in float32, as asked for")
+    try:
+        _require_possible(context)
+        return _tried(context, base)
+    except _Unfit as reason:
+        if wanted == INT8:
+            raise ConfigError(f"precision int8: {reason.why}; leave it out, or say float32") from None
+        return PrecisionDecision(precision=FLOAT32, why=f"networks compute in float32: {reason.why}")
+
+
+def _require_possible(context: Context) -> None:
+    device = context.agent.device
+    if context.config.sets_zeros:
+        raise _Unfit("single weights become zero, which no INT8 file shows")
+    if not isinstance(context.format, Onnx):
+        raise _Unfit(f"{device.name} runs {device.format} files, and INT8 is written as ONNX")
+    if device.runtime == "tensorrt":
+        raise _Unfit(
+            f"INT8 is written for ONNX Runtime, and {device.name} runs TensorRT; FP16 is its runtime option fp16"
+        )
+    if context.agent.limits.opset < OLDEST_OPSET:
+        raise _Unfit(f"{device.name} loads ONNX up to opset {context.agent.limits.opset}, INT8 needs {OLDEST_OPSET}")
+
+
+def _tried(context: Context, base: Base) -> PrecisionDecision:
+    """Return the decision by what the uncut network in INT8 answers, and how fast the device is with it."""
+    context.listen(Stage("Try the base model in INT8"))
+    try:
+        made, judged = _judged(context, base)
+    except CandidateError as error:
+        raise _Unfit(str(error)) from error
+    if not judged.is_good:
+        raise _Unfit(
+            f"INT8 answers {judged.int8:.1%} right instead of {judged.float32:.1%}, and {judged.agreement:.1%} alike"
+        )
+    measurement = _measured(context, base, made.float_layers)
+    ratio = measurement.ratio
+    if ratio is None or ratio.high >= 1:
+        shown = "not measured" if ratio is None else f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"
+        raise _Unfit(f"INT8 is no faster on {context.agent.device.name} ({shown} of float32's latency)")
+    figures = Figures(
+        search_accuracy=judged.int8, test_accuracy=None, **asdict(measures_of(base.network, context.example)),
+        size_bytes=len(made.data), measurement=measurement,
+    )  # fmt: skip
+    stays = f"; in float32 stay {', '.join(made.float_layers)}" if made.float_layers else ""
+    answers = f"{judged.int8:.1%} right instead of {judged.float32:.1%}, {judged.agreement:.1%} alike"
+    return PrecisionDecision(
+        precision=INT8, base=figures, agreement=judged.agreement, float_layers=made.float_layers,
+        why=f"networks compute in INT8: uncut it has {ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}] of "
+        f"float32's latency, {answers}{stays}",
+    )  # fmt: skip
+
+
+def _judged(context: Context, base: Base) -> tuple[QuantizedFile, Judgement]:
+    """Return the uncut network in INT8, and how it answers; with runs of float layers where it needs them."""
+    whole = _int8(context, ())
+    file = whole.parent.file(base.network)
+    parent = Parent(file, context.data.search, context.config.evaluation.search_images)
+    first = whole.quantized(base.network)
+    judged = parent.judge(first.data)
+    if judged.is_good:
+        return first, judged
+    graph = ValueGraph(onnx.load_from_string(file))
+
+    def make(layers: Sequence[int]) -> QuantizedFile:
+        names = [graph.nodes[number].input[1] for number in layers]
+        return _int8(context, names).quantized(base.network)
+
+    return with_float_runs(first, judged, weighted_nodes(graph), make, parent.judge)
+
+
+def _measured(context: Context, base: Base, float_layers: Sequence[str]) -> Measurement:
+    bench = Bench(context.agent, context.store, base.probe)
+    try:
+        found = bench.again(_int8(context, float_layers).probe(base.network))
+    except CandidateError as error:
+        raise _Unfit(str(error)) from error
+    if why := why_invalid(found):
+        raise _Unfit(f"it could not be measured in INT8 ({', '.join(why)})")
+    return found
+
+
+def _int8(context: Context, float_layers: Sequence[str]) -> Int8Onnx:
+    assert isinstance(context.format, Onnx)  # see _require_possible
+    images = next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
+    return Int8Onnx(parent=context.format, images=images, float_layers=frozenset(float_layers))

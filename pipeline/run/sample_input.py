@@ -1,0 +1,37 @@
+"""Sample input: one real test image beside a run's report, for the bundle's example to answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data import DataSet
+
+_STEM = "sample"
+_MODES = {1: "L", 3: "RGB"}
+
+
+def write_sample(data: DataSet, folder: Path) -> Path | None:
+    """Write the first test image as the bundle's example reads it: PNG, or .npy of a signal.
+
+    Returns:
+        The file; None for images of neither one nor three channels, which no picture format holds.
+    """
+    image = data.test.pool.read(data.test.indices[:1])[0].numpy()
+    if data.has_signals:
+        path = folder / f"{_STEM}.npy"
+        np.save(path, image)
+        return path
+    mode = _MODES.get(image.shape[0])
+    if mode is None or image.dtype != np.uint8:
+        return None
+    path = folder / f"{_STEM}.png"
+    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0).squeeze()), mode).save(path)
+    return path
+
+
+def sample_of(folder: Path) -> Path | None:
+    """Return a run's sample; None where it has none."""
+    return next((path for path in sorted(folder.glob(f"{_STEM}.*"))), None)

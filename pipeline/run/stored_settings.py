@@ -1,0 +1,63 @@
+"""Stored settings: a run's configuration and device, as it began with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.config import RunConfig
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.errors import UserError
+from pipeline.plugins import is_file
+from pipeline.records import Device
+from pipeline.run.origin import require_same_origin
+from pipeline.store import Store
+from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY
+
+
+def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, Device]:
+    """Return the settings that a run began with, and its device as the inventory has it now.
+
+    Args:
+        inventory: None: the one that the run was started with.
+
+    Raises:
+        UserError: the run ended before they were stored, another version stored them, the device is not in the
+            inventory any more, or the user's code has changed.
+    """
+    written, device = store.get(CONFIG), store.get(DEVICE)
+    if written is None or device is None:
+        raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
+    require_same_origin(store)
+    remembered = store.get(INVENTORY)
+    board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(device["name"])
+    folder = store.get(FOLDER)
+    try:
+        config = RunConfig.model_validate({"precision": "float32", **written})  # the only one that older versions knew
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(
+            f"run {store.id} began with settings of another version of this program ({where}: "
+            f"{error.errors()[0]['msg']}); go on with that version, or start a new run"
+        ) from error
+    return _from_folder(config, Path(folder or "")), board
+
+
+def _from_folder(config: RunConfig, folder: Path) -> RunConfig:
+    """Return the settings with relative paths as they were meant: from the folder in which the run was started."""
+    kind, colon, place = config.data.partition(":")
+    changed: dict[str, Any] = {}
+    if is_file(kind) and not kind.startswith("~"):
+        changed["data"] = f"{folder / kind}{colon}{place}"
+    elif place and not place.startswith("~") and (kind != "dataset" or ".py:" in place):
+        changed["data"] = f"{kind}{colon}{folder / place}"
+    for setting in ("strategy", "criterion"):
+        if is_file(name := getattr(config, setting)) and not name.startswith("~"):
+            changed[setting] = str(folder / name)
+    if config.weights is not None:
+        changed["weights"] = folder / config.weights
+    if config.model and ".py:" in config.model and not config.model.startswith("~"):
+        changed["model"] = str(folder / config.model)
+    return config if folder == Path.cwd() else config.model_copy(update=changed)

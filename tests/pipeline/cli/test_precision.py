@@ -1,0 +1,101 @@
+"""INT8 as a decision of the run: taken by what the device measures, told, kept, handed over with its parent."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import onnx
+import pytest
+
+from deploy.bundle import verify_bundle
+from tests.command_line import Desk, finished, read_until
+
+
+@pytest.fixture(scope="module")
+def int8(new_desk: Callable[[], Desk]) -> Desk:
+    """A folder with one finished run in INT8; only to be read."""
+    desk = new_desk()
+    desk.settings(precision="int8", target="latency=3x")  # what is faster here does not matter to what is shown
+    desk.write("shown.txt", (done := desk.done("run", "--config", "run.yaml")).out)
+    desk.write("told.txt", done.err)
+    return desk
+
+
+def run_of(desk: Desk) -> dict[str, object]:
+    return dict(desk.done("runs", "show", "latest", "--json").json)
+
+
+@pytest.mark.slow
+def test_every_candidate_is_int8_and_the_first_is_the_uncut_network(int8: Desk) -> None:
+    run = run_of(int8)
+    trials = run["trials"]
+    assert isinstance(trials, list)
+    assert set(trials[0]["plan"]["levels"]) == {0}
+    for trial in trials:
+        assert trial["measurement"]["conditions"]["int8_operators"] >= 2
+        assert trial["candidate"]["size_bytes"] < 0.6 * run["base"]["size_bytes"]  # type: ignore[index]
+    decision = run["precision"]
+    assert isinstance(decision, dict)
+    assert decision["precision"] == "int8"
+    assert decision["agreement"] > 0.9
+    assert "networks compute in INT8: uncut it has" in (int8.folder / "told.txt").read_text()
+
+
+@pytest.mark.slow
+def test_the_four_corners_stand_beside_each_other(int8: Desk) -> None:
+    text = (int8.folder / "shown.txt").read_text()
+    lines = [line for line in text.splitlines() if line.startswith(("base, ", "pruned, "))]
+    assert [line.split("  ")[0] for line in lines] == ["base, float32", "base, INT8", "pruned, float32", "pruned, INT8"]
+    assert all("%" in line and "×" in line for line in lines)
+    assert "pruned, INT8" in next((int8.runs).glob("*/report.html")).read_text()
+
+
+@pytest.mark.slow
+def test_the_bundle_holds_the_int8_file_and_its_float_parent(int8: Desk) -> None:
+    folder = int8.folder / "bundle"
+    int8.done("pull", "latest", "--output", str(folder))
+    verify_bundle(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["model"]["precision"] == "int8"
+    assert manifest["figures"]["float_parent"]["size_bytes"] == (folder / "float32.onnx").stat().st_size
+    operators = {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
+    assert "QuantizeLinear" in operators
+    assert "QuantizeLinear" not in {node.op_type for node in onnx.load(folder / "float32.onnx").graph.node}
+    found = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=True)
+    assert "random pixels" in found.stdout
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_in_the_precision_that_it_decided_for(desk: Desk) -> None:
+    desk.settings(precision="int8", target="latency=3x", trials="3")
+    run = desk.start("run", "--config", "run.yaml")
+    read_until(run, "trial 1:")
+    run.send_signal(signal.SIGKILL)
+    finished(run)
+    before = run_of(desk)
+    resumed = desk.done("run", "--resume", "latest")
+    assert "Try the base model in INT8" not in resumed.err
+    after = run_of(desk)
+    assert after["precision"]["base"]["measurement"] == before["precision"]["base"]["measurement"]  # type: ignore[index]
+    assert after["trials"][: len(before["trials"])] == before["trials"]  # type: ignore[index,arg-type]
+
+
+@pytest.mark.slow
+def test_auto_says_what_it_decided_and_why(desk: Desk) -> None:
+    desk.settings(precision="auto", trials="2", target="[]")
+    done = desk.done("run", "--config", "run.yaml")
+    assert "networks compute in " in done.err
+    decision = run_of(desk)["precision"]
+    assert isinstance(decision, dict)
+    assert decision["why"] in " ".join(done.err.split())
+
+
+def test_what_no_int8_file_shows_is_refused_before_anything_is_searched(desk: Desk) -> None:
+    desk.settings(precision="int8", strategy="purl", target="density=0.5x")
+    done = desk.do("run", "--config", "run.yaml")
+    assert done.code == 2
+    assert "precision int8: single weights become zero" in done.error

@@ -1,0 +1,59 @@
+"""INT8 as a format: files, and probes that depend on the structure alone and are fused like the file."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from pipeline.export.format import open_format
+from pipeline.export.formats.onnx import Onnx
+from pipeline.export.quantization.fused_operators import int8_operators, operators
+from pipeline.export.quantization.int8_format import Int8Onnx
+from pipeline.pruning.trace import trace
+from tests.pipeline.export.quantization.networks import IMAGES, LIMITS, NETWORKS, trained
+
+
+def formats(name: str) -> tuple[torch.fx.GraphModule, Int8Onnx]:
+    network = trace(trained(name), IMAGES[:4], classes=5)
+    parent = open_format("onnx", network, IMAGES[:4], limits=LIMITS)
+    assert isinstance(parent, Onnx)
+    return network, Int8Onnx(parent=parent, images=IMAGES[:32].numpy())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_probe_has_the_operators_of_the_file_that_it_stands_for(name: str) -> None:
+    from tests.pipeline.export.onnx.test_skeleton import expanded
+
+    network, format = formats(name)
+    file, probe = format.file(network), format.probe(network)
+    assert dict(operators(expanded(probe.data))) == dict(operators(file))
+    assert probe.int8_operators == format.quantized(network).planned
+    assert int8_operators(operators(file)) >= probe.int8_operators
+    assert len(probe.data) < len(file)
+    assert abs(probe.size_bytes - len(file)) < 0.02 * len(file)
+
+
+def test_probes_of_equal_structures_are_equal_whatever_the_weights() -> None:
+    network, format = formats("residual")
+    before = format.probe(network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(0.7).add_(0.01)
+    after = format.probe(network)
+    assert after == before
+    assert before.structure != format.parent.probe(network).structure
+
+
+def test_layers_named_stay_float() -> None:
+    network, whole = formats("residual")
+    names = [tensor.name for tensor in onnx.load_from_string(whole.parent.file(network)).graph.initializer]
+    ends = frozenset(name for name in names if name.startswith(("stem.0", "fc")))
+    kept = Int8Onnx(parent=whole.parent, images=whole.images, float_layers=ends)
+    assert set(kept.quantized(network).float_layers) == {name for name in ends if "bias" not in name}
+    assert kept.probe(network).int8_operators < whole.probe(network).int8_operators
+    assert kept.probe(network).structure != whole.probe(network).structure
+    images = IMAGES[:8].numpy()
+    float_scores = whole.parent.answers(whole.parent.file(network), images)
+    assert np.abs(kept.answers(kept.file(network), images) - float_scores).max() < 0.06 * np.abs(float_scores).max()
