@@ -34,8 +34,8 @@ from testbed import LIKE_PEERS, LIKE_PEERS_IMAGES, Testbed, add_arguments, confi
 
 from pipeline import plugins
 from pipeline.records import PruningPlan, Trial
-from pipeline.run.inputs import STRATEGIES
 from pipeline.run.selection import pick_finalists
+from pipeline.search.strategy_plugin import STRATEGIES
 
 BEST = 3
 

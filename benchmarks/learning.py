@@ -20,9 +20,9 @@ from results import mean
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the toys are the tests'
 
 from pipeline import plugins
-from pipeline.config import DqnConfig
-from pipeline.run.inputs import STRATEGIES
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.strategy import Problem
+from pipeline.search.strategy_plugin import STRATEGIES
 from tests.pipeline.search.toys import QUICK, best_reward, play_for_reward, powered, problem
 
 SOLVED = 0.98
@@ -76,8 +76,8 @@ def _ablated(changes: dict[str, object], seeds: int, *, power: bool) -> list[flo
     return reached
 
 
-def _toy(seed: int, settings: DqnConfig) -> Problem:
-    return problem(BLOCKS, seed=seed, trials=TRIALS, dqn=settings, limits={"latency": LIMIT})
+def _toy(seed: int, settings: Settings) -> Problem:
+    return problem(BLOCKS, seed=seed, trials=TRIALS, settings=settings, limits={"latency": LIMIT})
 
 
 def _reached(toy: Problem, strategy: str) -> float:

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the toys are 
 
 from pipeline import plugins
 from pipeline.measurement.intervals import NORMAL_95
-from pipeline.run.inputs import STRATEGIES
 from pipeline.search.planner import indices
+from pipeline.search.strategy_plugin import STRATEGIES
 from tests.pipeline.search.toys import problem, trial_of
 
 BLOCKS = (1, 2, 0, 1, 2, 1, 0, 2, 1)

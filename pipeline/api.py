@@ -22,7 +22,7 @@ from pipeline.devices.recording import Recorder, as_recorded, header_of
 from pipeline.errors import ModelError, OutputError, PipelineError, UserError
 from pipeline.evaluation.device_bench import WHOLE, longer, one_process_of
 from pipeline.events import Listener, Stage, unheard
-from pipeline.export.format import FORMATS, require_usable
+from pipeline.export.format_plugin import FORMATS, model_format, portable_format, require_usable
 from pipeline.measurement.combining import combined
 from pipeline.records import Device, Measurement
 from pipeline.store import Store
@@ -64,13 +64,14 @@ def profile(
         if regular_file.exists(record):
             raise OutputError(f"{record} is there already; give --record the name of a new file")
         require_writable(record.parent)
-    recorder = Recorder()
+    recorder = Recorder(registered.format)
     with open_agent(registered, on_event=on_event, record=recorder.heard if record else None) as agent:
         require_usable(registered.format, data, agent.onnx_support, shown=str(file))
         agent.hold()
         settings = agent.settings_for(registered.measure)
         each = one_process_of(longer(settings, WHOLE))
-        parts = [agent.measure(data, registered.format, settings=each) for _ in range(settings.processes)]
+        ending = model_format(registered.format).ending
+        parts = [agent.measure(data, ending, settings=each) for _ in range(settings.processes)]
     if record is not None:
         recorder.begin(record, header_of(registered, {"model": file.name}, {"pipeline": __version__}))
         recorder.close()
@@ -107,7 +108,10 @@ def prune(
     chosen = load_config(config, asked)
     board = load_inventory(inventory, partial=True).device(device)
     require_writable(runs)
-    with prepared(chosen, board, listen=listen) as ready, create_run(runs, chosen, board, inventory) as store:
+    with (
+        prepared(chosen, board, listen=listen) as ready,
+        create_run(runs, ready.inputs.config, board, inventory) as store,
+    ):
         try:
             execute(ready, store, listen=listen, stopping=stopping)
         except PipelineError as error:
@@ -169,7 +173,7 @@ def quantize(
         board = agent.facts
     if output is not None:
         facts = bundle.facts(found, source=source.shown, device=source.device.name, board=board)
-        write_applied(bundle.files(found), facts, Path(output))
+        write_applied(bundle.files(found), bundle.FORMAT, facts, Path(output))
     return found
 
 
@@ -190,12 +194,15 @@ def open_run(run: str = "latest", *, runs: Path = RUNS) -> Store:
     return Store.open(runs, run)
 
 
-def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path = RUNS) -> dict[str, Path]:
+def pull(
+    run: str, output: Path | str, *, artifact: str = "best", runs: Path = RUNS, inventory: Path | None = None
+) -> dict[str, Path]:
     """Write deployable bundles: the model file, manifest.json, labels, a runnable example, README.
 
     Args:
         output: a folder that is new or empty.
         artifact: ``best``, an artifact's id, or ``pareto``: all that no other beats, a folder each.
+        inventory: which the device's ``format:`` is taken from where that is a file of your own.
 
     Returns:
         Artifact's id → its folder.
@@ -205,7 +212,7 @@ def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path = R
         OutputError: the folder is not empty or cannot be written.
     """
     from deploy.bundle import write_bundle
-    from pipeline.run.artifact_recipe import bundle_facts, picked
+    from pipeline.run.artifact_recipe import bundle_facts, format_of, picked
 
     folder = Path(output)
     with Store.open(runs, run) as store:
@@ -214,7 +221,8 @@ def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path = R
         folders = {one.id: folder / one.id if artifact == "pareto" else folder for one in chosen}
         for one in chosen:
             files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
-            write_bundle(artifact=one, files=files, facts=bundle_facts(store, one), output=folders[one.id])
+            facts = bundle_facts(store, one, format_of(store, one, inventory))
+            write_bundle(artifact=one, files=files, facts=facts, output=folders[one.id])
     return folders
 
 
@@ -263,9 +271,10 @@ def read_model_file(model: Path, device: Device) -> bytes:
         ModelError: no such file, none that the device accepts, or a damaged one.
     """
     said = model.suffix.removeprefix(".").lower()
-    if said in plugins.names(FORMATS) and said != device.format:  # a name that says no format is believed
+    if said in plugins.names(FORMATS) and said != model_format(device.format).ending:  # else the name is believed
+        runs = portable_format(device.format)
         raise ModelError(
-            f"{model} is of format {said}, but {device.name} runs {device.format} files (runtime {device.runtime}); "
+            f"{model} is of format {said}, but {device.name} runs {runs} files (runtime {device.runtime}); "
             "name a device whose runtime loads it"
         )
     try:

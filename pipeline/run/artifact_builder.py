@@ -10,6 +10,7 @@ from torch import fx
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
+from pipeline.export.format_plugin import model_format
 from pipeline.export.quantization.int8_format import Int8Onnx
 from pipeline.measurement.feasibility import certainly_meets, certainly_misses
 from pipeline.models import default_model
@@ -45,7 +46,7 @@ class ArtifactBuilder:
         model = format.file(network)
         verified = verify(self.context, model)
         weights = store.put_blob(weights_bytes(network))
-        files = {f"model.{format.name}": store.put_blob(model), WEIGHTS: weights}
+        files = {model_format(self.context.agent.device.format).file: store.put_blob(model), WEIGHTS: weights}
         parent = format.parent.file(network) if isinstance(format, Int8Onnx) else None
         if parent is not None:
             files[FLOAT_PARENT] = store.put_blob(parent)
@@ -70,7 +71,7 @@ class ArtifactBuilder:
         """
         self.context.listen(Stage(f"Measure the whole file of {name}"))
         key = f"{self.bench.round}:whole:{name}"
-        kind = self.context.agent.device.format
+        kind = model_format(self.context.agent.device.format).ending
         found = self.bench.measure_file(model, key, kind=kind)
         if name.endswith(FULL) or certainly_meets(found, self.limits) or certainly_misses(found, self.limits):
             return found
@@ -82,9 +83,8 @@ class ArtifactBuilder:
         if file is None or not name.endswith(FULL):
             return None
         self.context.listen(Stage(f"Measure the float32 file of {name}"))
-        found = self.bench.measure_file(
-            file, f"{self.bench.round}:whole:{name}:float32", kind=self.context.agent.device.format
-        )
+        kind = model_format(self.context.agent.device.format).ending
+        found = self.bench.measure_file(file, f"{self.bench.round}:whole:{name}:float32", kind=kind)
         return FloatParent(size_bytes=len(file), measurement=found)
 
     def _recipe(self, artifact: Artifact) -> dict[str, str]:

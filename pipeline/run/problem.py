@@ -15,6 +15,7 @@ from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.search.reward import Weights
 from pipeline.search.strategy import Problem
+from pipeline.search.strategy_plugin import strategy_settings
 from pipeline.targets import Metric
 
 PLANNING_MARGIN = 0.01
@@ -46,8 +47,8 @@ def build_problem(
         criterion=config.criterion,
         trials=config.trials,
         seed=config.seed,
-        dqn=config.dqn,
         mode=config.mode,
+        settings=strategy_settings(config),
         margin=PLANNING_MARGIN,
         norms=filter_norms(builder.base, builder.space, dependency_graph(builder.base, context.example).groups),
         spreads=spreads(builder.base, config.pruning.protect) if "density" in limits else (),

@@ -26,7 +26,7 @@ from pipeline.cli.views.run import print_comparison, print_recording
 from pipeline.config import RunConfig, load_config
 from pipeline.devices.agent_client import Agent
 from pipeline.devices.inventory.load import load_inventory
-from pipeline.devices.recording import FILE_NAME, Recorder, header_of
+from pipeline.devices.recording import FILE_NAME, Recorder, as_recorded, header_of
 from pipeline.errors import ConfigError, PipelineError, UserError
 from pipeline.events import Stage
 from pipeline.records import Device
@@ -92,14 +92,14 @@ def _seen_through(
             from pipeline.run.splitting import stored_splits
 
             weights_known = store is not None and store.get(BASE_WEIGHTS) is not None
-            recorder = _recorder(arguments, store, stack)
+            recorder = _recorder(arguments, store, board, stack)
             record = recorder.heard if recorder else None
             splits = None if store is None else stored_splits(store)
             ready = opened.enter_context(
                 prepared(config, board, listen=listen, weights_known=weights_known, splits=splits, record=record)
             )
         if store is None:
-            store = stack.enter_context(create_run(arguments.runs, config, board, arguments.inventory))
+            store = stack.enter_context(create_run(arguments.runs, ready.inputs.config, board, arguments.inventory))
         if recorder is not None:
             _begin(recorder, store, config, ready.agent)
         target = " ".join(config.target) or "no target"
@@ -172,7 +172,7 @@ def _write_missing_report(store: Store) -> None:
 # ---------------------------------------------------------------- the recording
 
 
-def _recorder(arguments: RunArguments, store: Store | None, stack: ExitStack) -> Recorder | None:
+def _recorder(arguments: RunArguments, store: Store | None, board: Device, stack: ExitStack) -> Recorder | None:
     """Return what hears the board's answers, where they are to be kept; a resumed run goes on as it began."""
     recorded = store is not None and store.get(RECORDING) is not None
     if arguments.record and store is not None and not recorded:
@@ -182,7 +182,7 @@ def _recorder(arguments: RunArguments, store: Store | None, stack: ExitStack) ->
         )
     if not (arguments.record or recorded):
         return None
-    recorder = Recorder()
+    recorder = Recorder(as_recorded(board).format)
     stack.callback(recorder.close)
     return recorder
 

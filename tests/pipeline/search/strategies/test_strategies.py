@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pipeline import plugins
-from pipeline.config import DqnConfig, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.records import LEVELS
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.planner import Limits, Planner, indices
 from pipeline.search.strategies import dqn, knapsack, random, surrogate, uniform
 from tests.pipeline.search.toys import QUICK, all_plans, optimum, play, problem, trial_of, truth
@@ -95,14 +95,14 @@ def test_the_dqn_asks_within_reach_of_the_target_once_its_probes_are_through() -
 
 
 @pytest.mark.parametrize("settings", [
-    QUICK, QUICK.model_copy(update={"first_simulated_episodes": 0, "simulated_episodes": 0}), DqnConfig(
+    QUICK, QUICK.model_copy(update={"first_simulated_episodes": 0, "simulated_episodes": 0}), Settings(
         hidden=8, n_step=9, discount=0.9, replay_plans=1, first_simulated_episodes=10, simulated_episodes=1,
         first_updates=2, updates=1,
         batch_size=1,
     ),
 ])  # fmt: skip
-def test_the_dqn_works_when_it_is_told_nothing_or_of_failures_alone(settings: DqnConfig) -> None:
-    told = problem((1, 2, 0), dqn=settings, trials=6)
+def test_the_dqn_works_when_it_is_told_nothing_or_of_failures_alone(settings: Settings) -> None:
+    told = problem((1, 2, 0), settings=settings, trials=6)
     silent = dqn.create(told)
     assert len({silent.ask().levels for _ in range(6)}) == 6
     failing = dqn.create(told)
@@ -125,7 +125,7 @@ def test_strategies_work_without_a_target(strategy: object) -> None:
 
 
 def test_measured_plans_stay_in_the_replay_however_much_is_simulated() -> None:
-    told = problem((1, 1, 1), dqn=QUICK.model_copy(update={"replay_plans": 20}))
+    told = problem((1, 1, 1), settings=QUICK.model_copy(update={"replay_plans": 20}))
     strategy = dqn.create(told)
     for index in range(told.trials):
         strategy.tell(trial_of(told, index, strategy.ask()))
@@ -149,7 +149,7 @@ def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_
 
 
 def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = problem((1,) * 6, trials=20, dqn=QUICK.model_copy(update={"retrain_growth": 1.5}))
+    told = problem((1,) * 6, trials=20, settings=QUICK.model_copy(update={"retrain_growth": 1.5}))
     strategy, learnt_at = dqn.Dqn(told), list[int]()
     monkeypatch.setattr(strategy, "update", lambda _: learnt_at.append(len(strategy.replay.measured)))
     play(told, strategy)
@@ -186,12 +186,12 @@ def test_it_plans_for_targets_that_were_never_searched_for_no_worse_than_the_kna
 
 def test_mode_direct_learns_from_what_was_measured_alone_and_is_masked_by_what_groups_have_alone() -> None:
     quick = QUICK.model_copy(update={"updates": 15})
-    told = replace(problem((1, 1), limits={}, seed=1), mode="direct", trials=45, dqn=quick)  # cuts only lose
+    told = replace(problem((1, 1), limits={}, seed=1), mode="direct", trials=45, settings=quick)  # cuts only lose
     strategy = dqn.create(told)
     plans, _ = play(told, strategy)
     kept = [sum(plan.levels) for plan in plans]
     assert np.mean(kept[-15:]) < np.mean(kept[:15])
-    tight = replace(problem((1, 2), limits={"latency": 0.3}), mode="direct", trials=12, dqn=quick)
+    tight = replace(problem((1, 2), limits={"latency": 0.3}), mode="direct", trials=12, settings=quick)
     plans, _ = play(tight, dqn.create(tight))
     levels = np.array([indices(plan) for plan in plans])
     assert (tight.costs.tables["latency"].predict(levels) > 0.3).any()
@@ -215,11 +215,6 @@ def test_uniform_goes_from_shallow_to_deep_in_legal_levels() -> None:
     told = problem((1, 0, 1), trials=4)  # 16, 32 and 64 channels in steps of 16
     plans = [p.levels for p in play(told, uniform.create(told))[0]]
     assert plans == [(0, 0, 25), (0, 50, 50), (0, 50, 75), (0, 0, 25)]
-
-
-def test_mode_direct_is_refused_for_other_strategies() -> None:
-    with pytest.raises(ValueError, match="mode direct is strategy dqn's, found strategy random"):
-        RunConfig(mode="direct", strategy="random")
 
 
 def test_an_unknown_strategy_names_the_nearest() -> None:
