@@ -285,7 +285,9 @@ def _values(shape: _Shape, bound: Iterable[tuple[str, ast.expr | None]], shown: 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise InventoryError(f"{shown}: {place}: {first['msg']}; see {shape.page}") from error
+        raise InventoryError(
+            f"{shown}: {place}: {first['msg'].removeprefix('Value error, ')}; see {shape.page}"
+        ) from error
 
 
 def _literal(name: str, value: ast.expr | None, shown: str) -> Any:

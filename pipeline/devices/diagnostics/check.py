@@ -231,7 +231,7 @@ def _holder(agent: Agent) -> Finding:
 
 
 def _change(kind: agent_plugins.Kind, name: str) -> str:
-    return f"change {agent_plugins.FOLDER}/{kind}/{name}.py beside the inventory, or name another in it"
+    return f"change {agent_plugins.FOLDER}/{kind}/{name}.py beside the inventory, or choose another there"
 
 
 def _fix(device: Device, step: str) -> str:
