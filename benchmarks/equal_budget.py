@@ -34,8 +34,8 @@ from scipy.stats import spearmanr
 
 from pipeline import plugins
 from pipeline.records import PruningPlan, Trial
-from pipeline.run.inputs import STRATEGIES
 from pipeline.run.selection import pick_finalists
+from pipeline.search.strategy_plugin import STRATEGIES
 
 BEST = 3
 

@@ -18,9 +18,9 @@ from _common.results import mean
 from _common.toys import QUICK, best_reward, play_for_reward, powered, problem
 
 from pipeline import plugins
-from pipeline.config import DqnConfig
-from pipeline.run.inputs import STRATEGIES
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.strategy import Problem
+from pipeline.search.strategy_plugin import STRATEGIES
 
 SOLVED = 0.98
 BLOCKS = (1, 2, 1, 0, 1, 2)
@@ -73,8 +73,8 @@ def _ablated(changes: dict[str, object], seeds: int, *, power: bool) -> list[flo
     return reached
 
 
-def _toy(seed: int, settings: DqnConfig) -> Problem:
-    return problem(BLOCKS, seed=seed, trials=TRIALS, dqn=settings, limits={"latency": LIMIT})
+def _toy(seed: int, settings: Settings) -> Problem:
+    return problem(BLOCKS, seed=seed, trials=TRIALS, settings=settings, limits={"latency": LIMIT})
 
 
 def _reached(toy: Problem, strategy: str) -> float:

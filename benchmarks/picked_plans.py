@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from pipeline import plugins
 from pipeline.measurement.intervals import NORMAL_95
-from pipeline.run.inputs import STRATEGIES
 from pipeline.search.planner import indices
+from pipeline.search.strategy_plugin import STRATEGIES
 
 BLOCKS = (1, 2, 0, 1, 2, 1, 0, 2, 1)
 LIMIT = 0.5

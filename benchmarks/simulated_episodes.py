@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from _common.toys import problem, trial_of
 
-from pipeline.config import DqnConfig
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.strategies.dqn import Dqn
 from pipeline.search.strategies.random import RandomSearch
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 def _taught(groups: int) -> Dqn:
     """Return a DQN that has measured random plans; its network is hardly trained, which takes no part in time."""
-    toy = problem((1,) * groups, trials=2, dqn=DqnConfig(first_simulated_episodes=2 * MEASURED, first_updates=1))
+    toy = problem((1,) * groups, trials=2, settings=Settings(first_simulated_episodes=2 * MEASURED, first_updates=1))
     strategy, drawn = Dqn(toy), RandomSearch(toy)
     for index in range(MEASURED):
         strategy.tell(trial_of(toy, index, drawn.ask()))

@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from deploy.folder import MANIFEST, listed, new_folder
-from deploy.formats import FORMATS, model_file
 from pipeline import serialization
+from pipeline.records import ModelFormat
 
 SCHEMA_VERSION = 1
 
 
-def write_applied(files: Mapping[str, bytes], facts: Mapping[str, Any], output: Path) -> dict[str, Any]:
+def write_applied(
+    files: Mapping[str, bytes], format: ModelFormat, facts: Mapping[str, Any], output: Path
+) -> dict[str, Any]:
     """Write ``files`` and their manifest to ``output``, whole or not at all; return the manifest.
 
     Args:
-        files: name → content; model.onnx or model.tflite is among them.
+        files: name → content; the model file is among them.
+        format: of the model file.
         facts: what else the manifest says, as JSON values.
         output: a folder that is new or empty.
 
     Raises:
         OutputError: the folder is not empty or cannot be written.
     """
-    model = model_file(files)
     with new_folder(output, "pruned network") as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
@@ -33,7 +35,7 @@ def write_applied(files: Mapping[str, bytes], facts: Mapping[str, Any], output: 
             "schema": SCHEMA_VERSION,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "files": listed(folder),
-            "model": {"file": model, "format": FORMATS[model].name},
+            "model": {"file": format.file, "format": format.name},
             **facts,
         }
         (folder / MANIFEST).write_text(serialization.to_text(manifest, indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,6 @@ from pathlib import Path
 from deploy.companions import companions
 from deploy.facts import BundleFacts
 from deploy.folder import MANIFEST, explained, file_sha256, listed, new_folder
-from deploy.formats import model_file
 from deploy.manifest import manifest
 from deploy.readme import readme
 from pipeline import serialization
@@ -25,7 +24,7 @@ def write_bundle(*, artifact: Artifact, files: Mapping[str, Path], facts: Bundle
 
     Args:
         artifact: the network; ``artifact.files`` says which content each file must have.
-        files: where the content of each of ``artifact.files`` lies; model.onnx or model.tflite is among them.
+        files: where the content of each of ``artifact.files`` lies; the model file is among them.
         facts: where the network comes from.
         output: a folder that is new or empty.
 
@@ -59,18 +58,17 @@ def verify_bundle(folder: Path) -> None:
 
 
 def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts) -> None:
-    _copy_files(folder, artifact, files)
-    for name, text in companions(model_file(artifact.files), facts.classes).items():
+    _copy_files(folder, artifact, files, facts.format.file)
+    for name, text in companions(facts.format, facts.classes).items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
     text = serialization.to_text(manifest(artifact, facts, listed(folder)), indent=2)
     (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
 
 
-def _copy_files(folder: Path, artifact: Artifact, files: Mapping[str, Path]) -> None:
-    model = model_file(artifact.files)
-    if set(files) != set(artifact.files):
-        needed, found = sorted({model, *artifact.files}), sorted(files)
+def _copy_files(folder: Path, artifact: Artifact, files: Mapping[str, Path], model: str) -> None:
+    if set(files) != set(artifact.files) or [name for name in files if name.startswith("model.")] != [model]:
+        needed, found = sorted({model, *(n for n in artifact.files if not n.startswith("model."))}), sorted(files)
         raise OutputError(f"artifact {artifact.id} needs {', '.join(needed)}; found: {', '.join(found) or 'no file'}")
     for name, source in files.items():
         shutil.copyfile(source, folder / _plain(name))

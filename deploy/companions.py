@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from deploy.formats import FORMATS
-from deploy.templates import template
+from deploy.templates import example_with
+from pipeline.records import ModelFormat
+
+_OF_THE_EXAMPLE = ("numpy", "pillow")
 
 
-def companions(model: str, classes: Iterable[str]) -> dict[str, str]:
+def companions(format: ModelFormat, classes: Iterable[str]) -> dict[str, str]:
     """Return the texts by their files' names.
 
     Args:
-        model: name of the model file.
+        format: of the model file.
         classes: in the order of the network's outputs.
     """
     return {
         "labels.txt": "".join(f"{' '.join(name.split())}\n" for name in classes),
-        "example.py": template("example.py"),
-        "requirements.txt": "".join(f"{name}\n" for name in FORMATS[model].packages),
+        "example.py": example_with(format.opening),
+        "requirements.txt": "".join(f"{name}\n" for name in sorted({*_OF_THE_EXAMPLE, *format.packages})),
     }

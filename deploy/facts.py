@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.measurement.calibration import Calibration
-from pipeline.records import DeviceFacts, Figures, SearchSpace
+from pipeline.records import DeviceFacts, Figures, ModelFormat, SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,8 @@ class BundleFacts:
     """Where the network comes from and how it is fed."""
 
     run_id: str
+    format: ModelFormat
+    """Of the model file."""
     classes: tuple[str, ...]
     """In the order of the network's outputs."""
     input: NetworkInput

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deploy.facts import BundleFacts, NetworkInput
-from deploy.formats import FORMATS, model_file
 from pipeline import serialization
 from pipeline.records import Artifact, Figures, channel_sparsity, layout
 
@@ -22,7 +21,7 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
         "name": f"{facts.run_id}-{artifact.id}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": files,
-        "model": _model(artifact),
+        "model": {"file": facts.format.file, "format": facts.format.name, "precision": artifact.precision},
         "classes": list(facts.classes),
         "input": describe_input(facts.input),
         "plan": _plan(artifact, facts),
@@ -43,11 +42,6 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
         "config": dict(facts.config),
         "git": facts.git,
     }
-
-
-def _model(artifact: Artifact) -> dict[str, Any]:
-    name = model_file(artifact.files)
-    return {"file": name, "format": FORMATS[name].name, "precision": artifact.precision}
 
 
 def describe_input(fed: NetworkInput) -> dict[str, Any]:

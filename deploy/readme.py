@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from string import Template
 
 from deploy.facts import BundleFacts
-from deploy.formats import FORMATS, model_file
 from deploy.templates import template
 from pipeline.records import Artifact, Measurement
 from pipeline.report.table import NOT_MEASURED, NOTE, ZEROS, Row, comparison
@@ -15,7 +14,6 @@ from pipeline.report.table import NOT_MEASURED, NOTE, ZEROS, Row, comparison
 def readme(artifact: Artifact, facts: BundleFacts) -> str:
     """Return the text."""
     signal = len(facts.input.shape) == 2
-    file = model_file(artifact.files)
     return Template(template("README.md")).substitute(
         name=f"{facts.run_id}-{artifact.id}",
         model=_plain(facts.config.get("model") or "network"),
@@ -30,8 +28,8 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
         power=_power(artifact.after.measurement),
         verified=_verified(artifact),
         doubts=_doubts(artifact.after.measurement),
-        file=file,
-        runtime=FORMATS[file].runtime,
+        file=facts.format.file,
+        runtime=_plain(facts.format.runtime),
         run=facts.run_id,
         seed=facts.seed,
     )

@@ -19,8 +19,9 @@ from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipeline import config, records
+from pipeline import config, plugins, records
 from pipeline.devices.inventory import schema
+from pipeline.search.strategy_plugin import OPTIONS, STRATEGIES, settings_class
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
@@ -40,7 +41,7 @@ _INVENTORY = (
 
 def page() -> str:
     """Return the whole page."""
-    run = [_section("", config.RunConfig), *_nested("", config.RunConfig)]
+    run = [_section("", config.RunConfig), *_nested("", config.RunConfig), *_of_strategies()]
     device = [_section(f"{name}.", model, documented_by=record) for name, model, record in _INVENTORY]
     return "\n".join([HEAD, "## run.yaml\n", *run, "## inventory.yaml\n", *device]).rstrip("\n") + "\n"
 
@@ -55,17 +56,27 @@ def _nested(prefix: str, model: type[BaseModel]) -> list[str]:
     return found
 
 
-def _section(path: str, model: type[BaseModel], documented_by: type | None = None, *, was: str = "") -> str:
+def _of_strategies() -> list[str]:
+    """Return the tables of the strategies' own settings; a strategy without any has none."""
+    own = {name: kind for name in plugins.names(STRATEGIES) if (kind := settings_class(name)) is not None}
+    return [_section(f"{OPTIONS}.", kind, title=f"{OPTIONS} of strategy {name}") for name, kind in own.items()]
+
+
+def _section(
+    path: str, model: type[BaseModel], documented_by: type | None = None, *, title: str = "", was: str = ""
+) -> str:
     """Return the table of one section's own settings."""
     sentences = _sentences(documented_by or model)
-    title = f"### {path.rstrip('.')}\n\n{inspect.getdoc(model)}{was}\n" if path else f"{inspect.getdoc(model)}\n"
+    head = f"### {title or path.rstrip('.')}\n\n" if path else ""
     rows = [
         f"| `{path}{field.alias or name}` | {_cell(_kind(field.annotation))} | {_cell(_default(field))} "
         f"| {_cell(sentences.get(name, '') + _was(field))} |"
         for name, field in model.model_fields.items()
         if not (inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel))
     ]
-    return "\n".join([title, "| key | type | default | |", "|---|---|---|---|", *rows, ""])
+    return "\n".join(
+        [f"{head}{inspect.getdoc(model)}{was}\n", "| key | type | default | |", "|---|---|---|---|", *rows, ""]
+    )
 
 
 def _sentences(model: type) -> Mapping[str, str]:

@@ -25,7 +25,7 @@ from pipeline.devices.recording import Recorder, as_recorded, header_of
 from pipeline.errors import ModelError, OutputError
 from pipeline.evaluation.device_bench import WHOLE, longer, one_process_of
 from pipeline.events import Listener, Stage, unheard
-from pipeline.export.format import FORMATS, require_usable
+from pipeline.export.format_plugin import FORMATS, model_format, portable_format, require_usable
 from pipeline.measurement.combining import combined
 from pipeline.records import Device, Measurement
 from pipeline.run.lifecycle import see_through
@@ -79,13 +79,14 @@ def profile(
         if regular_file.exists(kept):
             raise OutputError(f"{kept} is there already; give --record the name of a new file")
         require_writable(kept.parent)
-    recorder = Recorder()
+    recorder = Recorder(registered.format)
     with open_agent(registered, on_event=on_event, record=recorder.heard if kept else None) as agent:
         require_usable(registered.format, data, agent.onnx_support, shown=str(file))
         agent.hold()
         settings = agent.settings_for(registered.measure)
         each = one_process_of(longer(settings, WHOLE))
-        parts = [agent.measure(data, registered.format, settings=each) for _ in range(settings.processes)]
+        ending = model_format(registered.format).ending
+        parts = [agent.measure(data, ending, settings=each) for _ in range(settings.processes)]
     if kept is not None:
         recorder.begin(kept, header_of(registered, {"model": file.name}, {"pipeline": __version__}))
         recorder.close()
@@ -125,7 +126,7 @@ def prune(
         name = see_through(
             chosen,
             board,
-            lambda: stack.enter_context(create_run(folder, chosen, board, _path(inventory))),
+            lambda checked: stack.enter_context(create_run(folder, checked, board, _path(inventory))),
             listen=listen,
             stopping=stopping,
         ).id
@@ -190,7 +191,7 @@ def quantize(
         board = agent.facts
     if output is not None:
         facts = bundle.facts(found, source=source.shown, device=source.device.name, board=board)
-        write_applied(bundle.files(found), facts, Path(output))
+        write_applied(bundle.files(found), bundle.FORMAT, facts, Path(output))
     return found
 
 
@@ -204,12 +205,20 @@ def open_run(run: str = "latest", *, runs: Path | str = RUNS) -> Store:
     return Store.open(Path(runs), run)
 
 
-def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path | str = RUNS) -> dict[str, Path]:
+def pull(
+    run: str,
+    output: Path | str,
+    *,
+    artifact: str = "best",
+    runs: Path | str = RUNS,
+    inventory: Path | str | None = None,
+) -> dict[str, Path]:
     """Write deployable bundles: the model file, manifest.json, labels, a runnable example, README.
 
     Args:
         output: a folder that is new or empty.
         artifact: ``best``, an artifact's id, or ``pareto``: all that no other beats, a folder each.
+        inventory: which the device's ``format:`` is taken from where that is a file of your own.
 
     Returns:
         Artifact's id → its folder.
@@ -219,7 +228,7 @@ def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path | s
         OutputError: the folder is not empty or cannot be written.
     """
     from deploy.bundle import write_bundle
-    from pipeline.run.artifact_recipe import bundle_facts, picked
+    from pipeline.run.artifact_recipe import bundle_facts, format_of, picked
 
     folder = Path(output)
     with Store.open(Path(runs), run) as store:
@@ -228,7 +237,8 @@ def pull(run: str, output: Path | str, *, artifact: str = "best", runs: Path | s
         folders = {one.id: folder / one.id if artifact == "pareto" else folder for one in chosen}
         for one in chosen:
             files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
-            write_bundle(artifact=one, files=files, facts=bundle_facts(store, one), output=folders[one.id])
+            facts = bundle_facts(store, one, format_of(store, one, _path(inventory)))
+            write_bundle(artifact=one, files=files, facts=facts, output=folders[one.id])
     return folders
 
 
@@ -299,9 +309,10 @@ def read_model_file(model: Path, device: Device) -> bytes:
         ModelError: no such file, none that the device accepts, or a damaged one.
     """
     said = model.suffix.removeprefix(".").lower()
-    if said in plugins.names(FORMATS) and said != device.format:  # a name that says no format is believed
+    if said in plugins.names(FORMATS) and said != model_format(device.format).ending:  # else the name is believed
+        runs = portable_format(device.format)
         raise ModelError(
-            f"{model} is of format {said}, but {device.name} runs {device.format} files (runtime {device.runtime}); "
+            f"{model} is of format {said}, but {device.name} runs {runs} files (runtime {device.runtime}); "
             "name a device whose runtime loads it"
         )
     try:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline import setting_keys, yaml_files
+from pipeline import serialization, setting_keys, yaml_files
 from pipeline.errors import ConfigError
+from pipeline.setting_keys import Where
 from pipeline.targets import Target, parse_target
+
+_log = logging.getLogger(__name__)
+
+_OPTIONS, _OLDER = "strategy_options", "dqn"
+"""The older name of ``strategy_options``, of a time when one strategy alone had settings."""
+_READ_OLDER: Mapping[str, tuple[str, ...] | None] = {"dqn": None, "surrogate": ("acquisition", "ablate")}
+"""Strategies that read the older section then, and what of it, by current names; None: all."""
+_RENAMED = {
+    "first_imagined": "first_simulated_episodes",
+    "imagined": "simulated_episodes",
+    "growth": "retrain_growth",
+    "without": "ablate",
+}
+"""Old names in the older section: stored runs have it, and are compared without their strategy being imported."""
 
 
 class _Section(BaseModel):
@@ -86,47 +102,6 @@ class EvaluationConfig(_Section):
     """Images of the search split; all of it if it is smaller."""
     ranking_images: int = Field(512, ge=1)
     """Training images for criteria that need gradients or feature maps."""
-
-
-Part = Literal["mask", "goals", "warm_start", "power"]
-
-
-class DqnConfig(_Section):
-    """The DQN's own settings; the defaults are what the benchmarks ran with."""
-
-    hidden: int = Field(64, ge=1)
-    """Width of the two hidden layers."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Adam's."""
-    n_step: int = Field(1, ge=1)
-    """Rewards summed before the bootstrap."""
-    discount: float = Field(1.0, gt=0, le=1)
-    """1: the rewards of the steps add up to the reward of the plan."""
-    target_rate: float = Field(0.02, gt=0, le=1)
-    """Polyak averaging of the target network."""
-    batch_size: int = Field(128, ge=1)
-    """Transitions an update."""
-    replay_plans: int = Field(2000, ge=1)
-    """Plans kept for replay; each gives one transition a group."""
-    first_simulated_episodes: int = Field(
-        2000, ge=0, validation_alias=AliasChoices("first_simulated_episodes", "first_imagined")
-    )
-    """Episodes simulated on the models before the first plan that the network picks."""
-    simulated_episodes: int = Field(2000, ge=0, validation_alias=AliasChoices("simulated_episodes", "imagined"))
-    """Simulated episodes in each later burst; 0 learns from measured episodes alone."""
-    retrain_growth: float = Field(1.25, ge=1, validation_alias=AliasChoices("retrain_growth", "growth"))
-    """The network is trained again when the number of measured plans has grown by this factor since the last time."""
-    first_updates: int = Field(300, ge=0)
-    """Gradient steps after the first simulated episodes."""
-    updates: int = Field(150, ge=0)
-    """Gradient steps after each later one; in mode direct after each episode."""
-    exploration: float = Field(0.6, ge=0, le=1)
-    """Share of random levels in the first simulated episodes; it falls to a quarter."""
-    acquisition: Literal["probability", "expected"] = "probability"
-    """What the next plan is picked by, here and by the control: probability of improvement, expected improvement."""
-    ablate: tuple[Part, ...] = Field((), validation_alias=AliasChoices("ablate", "without"))
-    """Ablation: parts to leave out. The mask that keeps targets in reach, simulated targets other than the wanted one,
-    the knapsack's and the best plans as examples, power in the state."""
 
 
 class SparsityConfig(_Section):
@@ -215,6 +190,9 @@ class BaseTrainingConfig(TrainingConfig):
     """With ``head: new``: gradient steps at least, in both. Small data sets are passed over more often."""
 
 
+DEFAULT_STRATEGY = "dqn"
+
+
 class RunConfig(_Section):
     """A whole run."""
 
@@ -250,8 +228,10 @@ class RunConfig(_Section):
     strategy purl: single weights become zero, channels stay."""
     trials: int = Field(30, ge=1)
     """Candidates that are evaluated and measured in each round."""
-    strategy: str = "dqn"
-    """Who picks the levels: a file of pipeline/search/strategies."""
+    strategy: str = DEFAULT_STRATEGY
+    """Who picks the levels: a file of pipeline/search/strategies, or a file.py of your own."""
+    strategy_options: Mapping[str, Any] = Field(default_factory=dict)
+    """The strategy's own settings, listed below for each; `dqn` is the older name of this section."""
     mode: Literal["imagined", "direct"] = "imagined"
     """imagined: the DQN learns mostly from episodes simulated on models; direct: from measured candidates alone."""
     criterion: str = "l1"
@@ -273,9 +253,32 @@ class RunConfig(_Section):
     """Seconds between two notes of how far a training has come, from which a killed run goes on."""
     reward: RewardConfig = RewardConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    dqn: DqnConfig = DqnConfig()
     fine_tuning: FineTuningConfig = Field(FineTuningConfig(), validation_alias=AliasChoices("fine_tuning", "recovery"))
     base_training: BaseTrainingConfig = BaseTrainingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_section(cls, value: Any) -> Any:
+        """Read ``dqn``: of that section a strategy takes what it took then, all others nothing."""
+        if not isinstance(value, dict) or _OLDER not in value:
+            return value
+        section = value[_OLDER]
+        if not isinstance(section, Mapping):
+            raise ValueError(f"dqn: expected a section of settings, found {section!r}; write strategy_options: {{…}}")
+        if value.get(_OPTIONS):
+            raise ValueError("dqn is the older name of strategy_options, and both are there; leave dqn out")
+        strategy = value.get("strategy", DEFAULT_STRATEGY)
+        taken = _READ_OLDER.get(strategy, ()) if isinstance(strategy, str) else ()
+        named = {_RENAMED.get(key, key): setting for key, setting in section.items()}
+        options = {key: setting for key, setting in named.items() if taken is None or key in taken}
+        return {**{key: setting for key, setting in value.items() if key != _OLDER}, _OPTIONS: options}
+
+    @field_validator("strategy_options")
+    @classmethod
+    def _can_be_stored(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Refuse what JSON has no word for; what each setting has to be, its strategy knows."""
+        serialization.to_text(dict(value))
+        return value
 
     @field_validator("target", mode="before")
     @classmethod
@@ -312,12 +315,6 @@ class RunConfig(_Section):
         return self.crop or self.image_size
 
     @model_validator(mode="after")
-    def _mode_fits(self) -> RunConfig:
-        if self.mode == "direct" and self.strategy != "dqn":
-            raise ValueError(f"mode direct is strategy dqn's, found strategy {self.strategy}; leave one of them out")
-        return self
-
-    @model_validator(mode="after")
     def _density_fits(self) -> RunConfig:
         density = next((t for t in self.targets if t.metric == "density"), None)
         if density is None:
@@ -327,11 +324,6 @@ class RunConfig(_Section):
                 f"target {density} cannot be combined with {others}; zeros make no dense runtime faster or cooler and "
                 f"no uncompressed file smaller: leave {density} out to cut channels, or {others} to set single weights "
                 "to zero"
-            )
-        if self.strategy != "purl":
-            raise ValueError(
-                f"target {density} asks for single weights that are zero, strategy {self.strategy} cuts channels; add "
-                "strategy purl, or give a target that channels reach: latency=0.5x, size=0.5x"
             )
         if self.criterion != type(self).model_fields["criterion"].default:
             raise ValueError(
@@ -385,11 +377,14 @@ def load_config(path: Path | None, options: Mapping[str, Any], *, quick: bool = 
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     setting_keys.say_old_keys(RunConfig, given, lambda _: "settings")
     document = yaml_files.read(path, ConfigError) if path else None
+    _say_older_section(given, lambda _: "settings")
     if document:
         yaml_files.say_old_keys(document, RunConfig)
+        _say_older_section(document.data, document.source)
     try:
-        written = _merged(document.data if document else {}, given)
-        return RunConfig.model_validate(_over(QUICK, written) if quick else written)
+        written = _of_the_strategy(document.data if document else {}, given)
+        config = _merged(written, given)
+        return RunConfig.model_validate(_over(QUICK, config) if quick else config)
     except ValidationError as error:
         if document:
             yaml_files.validate(document, RunConfig)  # says where in the file, if it is the file's
@@ -398,6 +393,28 @@ def load_config(path: Path | None, options: Mapping[str, Any], *, quick: bool = 
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
         found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
         raise ConfigError(f"{where}{problem}{found}") from error
+
+
+def _say_older_section(data: Mapping[str, Any], source: Callable[[Where], str]) -> None:
+    """Log what the section ``dqn`` and its settings are called now, where ``data`` has it."""
+    if _OLDER not in data:
+        return
+    section = data[_OLDER]
+    setting_keys.say_renamed(source((_OLDER,)), (_OLDER,), (_OPTIONS,))
+    for key in section if isinstance(section, Mapping) else ():
+        if key in _RENAMED:
+            old = (_OLDER, key)
+            setting_keys.say_renamed(source(old), old, (_OPTIONS, _RENAMED[key]))
+
+
+def _of_the_strategy(written: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a file's settings without those of its strategy where the command line names another strategy."""
+    own, asked = str(written.get("strategy", DEFAULT_STRATEGY)), str(given.get("strategy") or "")
+    same = not asked or asked.replace("-", "_") == own.replace("-", "_")
+    if same or not written.get(_OPTIONS) or _OPTIONS in given:
+        return written
+    _log.warning("strategy_options are strategy %s's and do not count for %s", own, asked)
+    return {key: setting for key, setting in written.items() if key != _OPTIONS}
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline import torchvision_compat
 from pipeline.errors import UserError, nearest
 from pipeline.regular_file import LIST_BYTES, exists, home_expanded, is_there, read_bytes
 
-assert torchvision_compat  # imported for its effect: the user's modules, timm among them, may import torchvision
+_COMPAT = "pipeline.torchvision_compat"
+"""Imported for its effect before a user's module, which may import torchvision, as timm does; it imports torch."""
 
 NOT_THE_USERS = (
     Path(__file__).parent,
@@ -119,6 +119,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def _import(place: str, is_file: bool, error: type[UserError]) -> ModuleType:
+    importlib.import_module(_COMPAT)
     try:
         return _import_file(home_expanded(place)) if is_file else importlib.import_module(place)
     except (Exception, SystemExit) as reason:  # a user's module may raise anything

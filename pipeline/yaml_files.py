@@ -34,6 +34,10 @@ class Document:
     error: type[UserError]
     """What a mistake in this file is raised as."""
 
+    def source(self, where: Where) -> str:
+        """Return the file, and the line of the value at ``where`` if it has one."""
+        return f"{self.path}:{self.lines[where]}" if where in self.lines else str(self.path)
+
     def mistake(self, where: Where, problem: str) -> UserError:
         """Return the error that says ``problem`` of the value at ``where``, to be raised."""
         known = next(self.lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in self.lines)
@@ -89,11 +93,7 @@ def validate(document: Document, model: type[M]) -> M:
 
 def say_old_keys(document: Document, model: type[BaseModel]) -> None:
     """Log one line for each old name of a setting that the document uses."""
-
-    def source(where: Where) -> str:
-        return f"{document.path}:{document.lines[where]}" if where in document.lines else str(document.path)
-
-    setting_keys.say_old_keys(model, document.data, source)
+    setting_keys.say_old_keys(model, document.data, document.source)
 
 
 class _Loader(yaml.SafeLoader):

@@ -100,7 +100,7 @@ data: digits
 trials: 4
 threads: 1
 precision: float32
-dqn: {first_imagined: 200, imagined: 100, first_updates: 10, updates: 5}
+strategy_options: {first_simulated_episodes: 200, simulated_episodes: 100, first_updates: 10, updates: 5}
 evaluation: {batch_norm_images: 64, search_images: 100}
 fine_tuning: {finalists: 2, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}
 """
@@ -153,8 +153,9 @@ class Desk:
         return path
 
     def settings(self, name: str = "run.yaml", **changes: str) -> str:
-        """Write settings with some lines of their own; return the file's name."""
-        kept = [line for line in SETTINGS.splitlines() if line.partition(":")[0] not in changes]
+        """Write settings with some lines of their own, another strategy's without the DQN's; return the file's name."""
+        gone = {*changes, "strategy_options"} if "strategy" in changes else set(changes)
+        kept = [line for line in SETTINGS.splitlines() if line.partition(":")[0] not in gone]
         self.write(name, "\n".join([*kept, *(f"{key}: {value}" for key, value in changes.items())]) + "\n")
         return name
 

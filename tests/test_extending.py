@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import pty
 import re
+import shutil
+import subprocess
+import sys
 import termios
 import threading
 from collections.abc import Iterator
@@ -14,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from pipeline import plugins
@@ -22,16 +27,27 @@ from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import ConfigError
 from pipeline.records import Device
-from pipeline.run.inputs import CRITERIA, STRATEGIES
-from tests.command_line import FEW_CUTS, Desk
+from pipeline.run.inputs import CRITERIA
+from pipeline.search.strategy_plugin import STRATEGIES
+from pipeline.store import Store
+from pipeline.store.facts import CODE
+from tests.command_line import FEW_CUTS, INVENTORY, Desk
 from tests.recordings import QUICK, dense
 
+OWN = "format: half_weights.py"
+"""What an inventory says of a device whose files are in the format of the page's example."""
 PAGES = Path(__file__).parents[1] / "docs/extending"
 
 
 def example(page: str, language: str, number: int = 0) -> str:
     text = (PAGES / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)[number]
+
+
+def weights_of(model: Path) -> set[int]:
+    """Return the types of a file's numbers, but for its shapes."""
+    types = {tensor.data_type for tensor in onnx.load(model).graph.initializer}
+    return types - {onnx.TensorProto.INT64}
 
 
 @pytest.fixture
@@ -43,11 +59,23 @@ def desk(tmp_path: Path) -> Desk:
 def test_a_strategy_and_a_criterion_of_ones_own_search_and_rank(desk: Desk) -> None:
     desk.write("hill_climbing.py", example("strategy.md", "python"))
     desk.write("weight_spread.py", example("criterion.md", "python"))
-    desk.settings(weights="null", trials="3", base_training="{epochs: 0.5}", target="size=0.95x", **FEW_CUTS)
-    own = ("--strategy", "hill_climbing.py", "--criterion", "weight_spread.py")
-    ran = desk.done("run", "--config", "run.yaml", *own, "--json").json
+    quick = {"weights": "null", "trials": "3", "base_training": "{epochs: 0.5}", "target": "size=0.95x", **FEW_CUTS}
+    (own,) = example("strategy.md", "yaml").splitlines()[2:]
+    desk.settings(**quick, strategy="hill_climbing.py", strategy_options=own.partition(": ")[2])
+    ran = desk.done("run", "--config", "run.yaml", "--criterion", "weight_spread.py", "--json").json
     assert (ran["status"], len(ran["trials"])) == ("finished", 3)
     assert {trial["plan"]["criterion"] for trial in ran["trials"]} == {"weight_spread.py"}
+    assert ran["config"]["strategy_options"] == {"changes": 2}
+    assert any(sum(level > 0 for level in trial["plan"]["levels"]) == 2 for trial in ran["trials"])
+
+
+def test_an_option_that_a_strategy_of_ones_own_has_not_ends_a_run_before_it_begins(desk: Desk) -> None:
+    desk.write("hill_climbing.py", example("strategy.md", "python"))
+    desk.settings(weights="null", strategy="hill_climbing.py", strategy_options="{chnages: 2}")
+    refused = desk.do("run", "--config", "run.yaml")
+    assert refused.code == 2
+    assert "strategy_options.chnages: no such setting (did you mean 'changes'?)" in refused.error
+    assert not desk.runs.exists()
 
 
 def test_a_data_source_of_ones_own_is_read_and_split(tmp_path: Path) -> None:
@@ -147,6 +175,50 @@ def test_the_old_name_of_a_profile_s_fixes_still_counts(tmp_path: Path) -> None:
     (tmp_path / "profiles/orange-pi-5.yaml").write_text(example("board.md", "yaml").replace("fixes:", "mends:"))
     (tmp_path / "inventory.yaml").write_text(example("board.md", "yaml", 1))
     assert "runtime" in load_inventory(tmp_path / "inventory.yaml").device("orange").fixes
+
+
+@pytest.mark.slow
+def test_a_model_format_of_ones_own_goes_all_the_way_to_a_bundle_that_runs(desk: Desk) -> None:
+    desk.write("half_weights.py", example("format.md", "python"))
+    desk.write("full.yaml", INVENTORY.replace("AGENT", str(desk.folder / "agent")))
+    desk.write("inventory.yaml", (desk.folder / "full.yaml").read_text().replace("local: {", f"local: {{{OWN}, "))
+    assert OWN in example("format.md", "yaml")
+    desk.settings(weights="null", trials="3", base_training="{epochs: 0.5}", target="size=0.95x")
+    ran = desk.done("run", "--config", "run.yaml", "--record", "--json").json
+    assert [trial["failure"] for trial in ran["trials"]] == [None] * 3
+    with Store.open(desk.runs, ran["id"]) as store:
+        assert [Path(path).name for path in store.get(CODE) or {}] == ["half_weights.py", "net.py"]
+
+    refused = desk.do("pull", ran["id"], "--output", "bundle", "--inventory", "full.yaml")
+    assert "wrote files in the format of half_weights.py, and local has onnx in the inventory" in refused.error
+    desk.done("pull", ran["id"], "--output", "bundle")
+    bundle = desk.folder / "bundle"
+    assert weights_of(bundle / "model.onnx") == {onnx.TensorProto.FLOAT16}
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["model"] == {"file": "model.onnx", "format": "half_weights.py", "precision": "float32"}
+    answered = subprocess.run([sys.executable, bundle / "example.py"], capture_output=True, text=True, check=True)
+    assert "median of 50 inferences" in answered.stdout
+
+    tape = f"{{kind: replay, recording: runs/{ran['id']}/recording.jsonl.gz"
+    desk.write("tape.yaml", f"devices:\n  mute: {tape}}}\n  tape: {tape}, {OWN}}}\n")
+    unnamed = desk.do("run", "--config", "run.yaml", "--inventory", "tape.yaml", "--device", "mute")
+    assert "is of files in the format of half_weights.py; name that file in the device's entry" in unnamed.error
+    again = desk.done("run", "--config", "run.yaml", "--inventory", "tape.yaml", "--device", "tape", "--json").json
+    assert [trial["key"] for trial in again["trials"]] == [trial["key"] for trial in ran["trials"]]
+
+
+def test_a_checkpoint_is_cut_and_written_in_a_format_of_ones_own(desk: Desk) -> None:
+    shutil.copytree(Path(__file__).parent / "fixtures/older", desk.folder, dirs_exist_ok=True)
+    desk.write("half_weights.py", example("format.md", "python"))
+    cut = ("apply", "recipe.json", "--model", "net.py:net", "--weights", "net.safetensors")
+    for name, format in (("full", "onnx"), ("half", "half_weights.py")):
+        desk.done(*cut, "--format", format, "--output", name)
+    kinds = {"full": onnx.TensorProto.FLOAT, "half": onnx.TensorProto.FLOAT16}
+    assert {name: weights_of(desk.folder / name / "model.onnx") for name in kinds} == {
+        name: {kind} for name, kind in kinds.items()
+    }
+    refused = desk.do(*cut, "--format", "onxx", "--output", "none")
+    assert "no 'onxx' among the formats (did you mean 'onnx'?)" in refused.error
 
 
 def test_an_installed_package_brings_plugins_by_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

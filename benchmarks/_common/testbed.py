@@ -39,13 +39,14 @@ from pipeline.records import Candidate, Interval, Measurement, PruningPlan, Tria
 from pipeline.run.base_model import Base, make_base
 from pipeline.run.channel_step import channel_step
 from pipeline.run.context import Context
-from pipeline.run.inputs import STRATEGIES, load_inputs, require_fit
+from pipeline.run.inputs import load_inputs, require_fit
 from pipeline.run.loop import Measure, search
 from pipeline.run.problem import build_problem
 from pipeline.run.round import builder_of, space_and_costs
 from pipeline.search.planner import indices
 from pipeline.search.reward import require_comparable, reward
 from pipeline.search.strategy import Problem
+from pipeline.search.strategy_plugin import STRATEGIES
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS, Fact
 from pipeline.targets import Metric

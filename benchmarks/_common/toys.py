@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import DqnConfig
 from pipeline.predictors.cost_model import CostModel, CostTable, owners, parents, size_savings, whole_blocks
 from pipeline.predictors.cost_model import within as nesting
 from pipeline.records import LEVELS, Candidate, Group, PruningPlan, SearchSpace, Trial
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.reward import Weights
 from pipeline.search.strategy import Problem, Strategy
 from pipeline.targets import Metric
 
 Levels = NDArray[np.int64]
 
-QUICK = DqnConfig(
+QUICK = Settings(
     hidden=64, first_simulated_episodes=600, simulated_episodes=300, first_updates=150, updates=60, replay_plans=600
 )
 """A small DQN: a toy needs no more, and a test no longer."""
@@ -81,7 +81,7 @@ def problem(
         "limits": {"latency": 0.5} if limits is None else limits,
         "weights": Weights([1.0] * n, [0.0] * n, [0.0] * n, [0.0] * n, latency=0.0, violation=2.0),
         "base_accuracy": 0.92, "images": 1000, "input_mean": 0.0, "input_variance": 1.0, "temperature_c": None,
-        "criterion": "l1", "trials": 24, "seed": seed, "dqn": QUICK,
+        "criterion": "l1", "trials": 24, "seed": seed, "settings": QUICK,
     }  # fmt: skip
     return Problem(**{**fields, **changes})
 

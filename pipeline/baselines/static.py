@@ -28,6 +28,7 @@ from pipeline.errors import CandidateError, ConfigError, MeasureError, UserError
 from pipeline.evaluation.candidate_builder import Builder, accuracy_as_deployed
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Listener, Note, Stage
+from pipeline.export.format_plugin import model_format
 from pipeline.models.safetensors_io import weights_bytes
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.dependency.dependency_graph import dependency_graph
@@ -164,7 +165,7 @@ class _Work:
 
     def _limit(self) -> Interval:
         """Return the latency ratio of the run's own network, measured now."""
-        file = self.chosen.files[f"model.{self.context.format.name}"]
+        file = self.chosen.files[model_format(self.context.agent.device.format).file]
         self.context.listen(Stage("Measure the run's own network again"))
         return _ratio(self._whole(self.context.store.blob(file).read_bytes(), f"chosen:{file[:12]}"))
 
@@ -180,7 +181,8 @@ class _Work:
         return self.bench.measure_skeleton(f"baseline:{_key(kept)}", lambda: self.context.format.skeleton(netted(kept)))
 
     def _whole(self, model: bytes, name: str) -> Measurement:
-        return self.bench.measure_file(model, f"baseline:whole:{name}", kind=self.context.agent.device.format)
+        kind = model_format(self.context.agent.device.format).ending
+        return self.bench.measure_file(model, f"baseline:whole:{name}", kind=kind)
 
     def _judged(self, name: str, network: fx.GraphModule, measured: Measurement) -> Figures:
         """Return the figures of a network once it is fine-tuned; the test split is read here, this once."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.comparison.run_figures import DEVICE_SETTINGS, DQN, Entry
+from pipeline.comparison.run_figures import DEVICE_SETTINGS, STRATEGY_OPTIONS, Entry
 from pipeline.errors import UserError
 
 BASELINE = "baseline"
@@ -61,8 +61,10 @@ def name_of(differs: Mapping[str, str]) -> str:
 
     >>> name_of({"strategy": "dqn", "weights": "", "baseline": ""}), name_of({"strategy": "dqn", "baseline": "none"})
     ('dqn, weights none', 'dqn, baseline none')
+    >>> name_of({"strategy": "dqn", "strategy_options.hidden": "32"})
+    'dqn, hidden 32'
     """
-    named = {key: value for key, value in differs.items() if value or key != BASELINE}
+    named = {key.removeprefix(STRATEGY_OPTIONS): value for key, value in differs.items() if value or key != BASELINE}
     return ", ".join(value if key in _SPEAKING else f"{key} {value or 'none'}" for key, value in named.items())
 
 
@@ -91,8 +93,8 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _concerns(key: str, settings: Mapping[str, str]) -> bool:
-    """Return whether a setting means anything to a run: the DQN's own mean nothing to another strategy."""
-    return key in settings or not key.startswith(f"{DQN}.")
+    """Return whether a setting means anything to a run: a strategy's own mean nothing to another one."""
+    return key in settings or not key.startswith(STRATEGY_OPTIONS)
 
 
 def _one_a_seed(entries: Sequence[Entry], left_out: dict[str, str]) -> tuple[Entry, ...]:

@@ -37,8 +37,8 @@ from pipeline.store.spaces import require_plan
 
 NOT_SETTINGS = ("seed", "checkpoint_s")
 """What makes runs repetitions of each other, and what changes no result."""
-DQN = "dqn"
-"""The strategy, and the section of its own settings."""
+STRATEGY_OPTIONS = "strategy_options."
+"""Begins the names of the strategy's own settings."""
 DEVICE_SETTINGS = ("device", "kind of device", "board", "runtime", "sensor")
 """Settings that tell devices apart: latency, power and energy are compared where all of them agree."""
 
@@ -127,8 +127,6 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
         settings = RunConfig.model_validate(stored).model_dump(mode="json", by_alias=True)
     except ValidationError:
         settings = dict(stored)
-    if not str(settings.get("strategy")).startswith(DQN):
-        settings.pop(DQN, None)
     found = {key: value for key, value in _flat(settings).items() if key not in NOT_SETTINGS}
     found["model"] = _file_name(found.get("model")) or "default"
     found["data"] = str(settings.get("data")).partition(":")[0]
@@ -228,8 +226,8 @@ def _device(store: Store, measured: Measurement) -> dict[str, str]:
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return nested settings by their dotted names, as text; what is absent is empty.
 
-    >>> _flat({"target": ["latency=0.5x", "size=1MB"], "dqn": {"hidden": 128}, "weights": None})
-    {'target': 'latency=0.5x size=1MB', 'dqn.hidden': '128', 'weights': ''}
+    >>> _flat({"target": ["latency=0.5x", "size=1MB"], "reward": {"beta": 0.05}, "weights": None})
+    {'target': 'latency=0.5x size=1MB', 'reward.beta': '0.05', 'weights': ''}
     """
     found: dict[str, str] = {}
     for key, value in settings.items():

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,10 @@ from pipeline.measurement.calibration import Conditions
 from pipeline.measurement.from_samples import measurement
 from pipeline.records import Device, DeviceFacts, Measurement, MeasureSettings, OnnxSupport
 
-__all__ = ["Agent", "Format", "Kind", "Telemetry", "open_agent"]
+__all__ = ["Agent", "Telemetry", "open_agent"]
 
-Format = Literal["onnx", "tflite"]
-Kind = Literal["onnx", "tflite", "skeleton"]
-Model = tuple[bytes, Kind]
+Model = tuple[bytes, str]
+"""A file's content, and how its name ends: as its format's do, or ``skeleton``."""
 
 QUICK_S = 60.0
 """Deadline of hello and telemetry, and what a request gets on top of its own time limit on the board."""
@@ -215,7 +214,7 @@ class Agent:
     def measure(
         self,
         model: bytes,
-        kind: Kind = "onnx",
+        kind: str = "onnx",
         *,
         reference: Model | None = None,
         settings: MeasureSettings | None = None,
@@ -224,6 +223,7 @@ class Agent:
         """Measure ``model``, with ``reference`` taking turns beside it.
 
         Args:
+            kind: how the file's name ends: as its format's do, or ``skeleton``.
             reject_above: a share of the reference's latency; a model surely slower is not measured to the end.
 
         Raises:
@@ -262,7 +262,7 @@ class Agent:
         except ValueError as e:
             raise MeasureError(f"{self.device.name}: {e}") from e
 
-    def verify(self, model: bytes, inputs: NDArray[np.float32], kind: Format = "onnx") -> NDArray[np.float32]:
+    def verify(self, model: bytes, inputs: NDArray[np.float32], kind: str = "onnx") -> NDArray[np.float32]:
         """Return the device's own outputs for ``inputs``, one row an image; raises like ``measure``."""
         candidate, images = self._named(model, kind), self._named(_npy(inputs), "npy")
         settings = self.device.measure

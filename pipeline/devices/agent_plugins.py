@@ -20,10 +20,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import InventoryError
-from pipeline.records import Device, ModelFormat, OnnxSupport
+from pipeline import plugins
+from pipeline.errors import InventoryError, nearest
+from pipeline.export.format_plugin import FORMATS
+from pipeline.records import Device, OnnxSupport
 from pipeline.regular_file import SETTINGS_BYTES, is_folder, read_bytes
 
 FOLDER = "plugins"
@@ -36,8 +38,17 @@ MOST_FILES = 50
 """Of one kind; an agent's answer tells of each."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+
+def _known_format(name: str) -> str:
+    known = plugins.names(FORMATS)
+    if name not in known:
+        raise ValueError(f"there is no format {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    return name
+
+
 Line = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """One line of shell, or of a script's comment."""
+Format = Annotated[str, AfterValidator(_known_format)]
 Group = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")]
 
 
@@ -68,7 +79,7 @@ class Sensor(_Said):
 class Runtime(_Said):
     """What a runtime's file says; see ``device_agents.runtimes``."""
 
-    loads: ModelFormat | None = Field(default=None, alias="LOADS")
+    loads: Format | None = Field(default=None, alias="LOADS")
     """The format of its model files; None: what the inventory says."""
     install: Line | None = Field(default=None, alias="INSTALL")
     builds: bool = Field(default=False, strict=True, alias="BUILDS")
@@ -274,7 +285,9 @@ def _values(shape: _Shape, bound: Iterable[tuple[str, ast.expr | None]], shown: 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise InventoryError(f"{shown}: {place}: {first['msg']}; see {shape.page}") from error
+        raise InventoryError(
+            f"{shown}: {place}: {first['msg'].removeprefix('Value error, ')}; see {shape.page}"
+        ) from error
 
 
 def _literal(name: str, value: ast.expr | None, shown: str) -> Any:

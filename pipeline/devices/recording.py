@@ -34,7 +34,9 @@ from pipeline.answers import SizeLimits
 from pipeline.answers.answer import Record, in_words
 from pipeline.answers.fields import Text, Word
 from pipeline.errors import InventoryError, StoreError
+from pipeline.export.format_plugin import SKELETON, model_format, portable_format, skeleton_of
 from pipeline.measurement.calibration import Calibration
+from pipeline.plugins import is_file
 from pipeline.printable import printable_values
 from pipeline.records import REPLAY, Device
 
@@ -102,7 +104,10 @@ def header_of(
     device: Device, about: Mapping[str, Any], versions: Mapping[str, str], calibration: Calibration | None = None
 ) -> Header:
     """Return the header of a recording of ``device``."""
-    settings = replace(device, ssh=None, agent_dir=Device(name="", kind="").agent_dir, plugins=None)
+    settings = replace(
+        device, ssh=None, agent_dir=Device(name="", kind="").agent_dir, plugins=None,
+        format=portable_format(device.format),
+    )  # fmt: skip
     if calibration is not None:
         calibration = replace(calibration, conditions=replace(calibration.conditions, address=None))
     return Header(
@@ -126,28 +131,45 @@ def as_recorded(device: Device) -> Device:
     if device.recording is None:
         return device
     settings = read_header(Path(device.recording)).device
-    return replace(settings, name=device.name, kind=REPLAY, recording=device.recording, tags=device.tags)
+    return replace(
+        settings, name=device.name, kind=REPLAY, recording=device.recording, tags=device.tags,
+        format=_format_of(device, settings.format),
+    )  # fmt: skip
 
 
-def structure_of(name: str, content: bytes) -> str | None:
+def _format_of(device: Device, recorded: str) -> str:
+    """Return a recording's format; a file is the one that the inventory names: a recording is somebody else's."""
+    if not is_file(recorded):
+        return recorded
+    if not is_file(device.format) or portable_format(device.format) != recorded:
+        raise InventoryError(
+            f"{device.name}: the recording {device.recording} is of files in the format of {recorded}; name that file "
+            f"in the device's entry: format: {recorded}"
+        )
+    return device.format
+
+
+def structure_of(name: str, content: bytes, format: str) -> str | None:
     """Return what a model file is but for the values of its weights; None: cannot be said of such a file.
 
     It is the SHA-256 of the file's size and of where its weights lie and how many there are. Two networks that were cut
-    from one base model and agree in that are the same network, whatever they were trained to.
+    from one base model and agree in that are the same network, whatever they were trained to. Where no weights are left
+    out, the file itself stands for its structure.
+
+    Args:
+        format: that the device's files are of; it tells weights from the rest.
     """
     extension = name.rpartition(".")[2]
-    if extension == "onnx":
-        from pipeline.export.onnx.skeleton import skeleton  # onnx takes its time to import
-
-        content = skeleton(content)
-    elif extension == "tflite":
-        from pipeline.export.tflite.skeleton import skeleton
-
-        content = skeleton(content)
-    elif extension != "skeleton":
+    skeleton: bytes | None = content if extension == SKELETON else None
+    if skeleton is None and extension == model_format(format).ending:
+        skeleton = skeleton_of(format, content)
+    if skeleton is None:
         return None
-    header = json.loads(zlib.decompressobj().decompress(content, LINE_LIMITS.size).partition(b"\n")[0])
+    head, _, rest = zlib.decompressobj().decompress(skeleton, LINE_LIMITS.size).partition(b"\n")
+    header = json.loads(head)
     places = [header["size"], [fill[:2] for fill in header["fill"]]]
+    if not header["fill"]:
+        places.append(hashlib.sha256(rest).hexdigest())
     return hashlib.sha256(json.dumps(places).encode()).hexdigest()
 
 
@@ -157,7 +179,9 @@ def structure_of(name: str, content: bytes) -> str | None:
 class Recorder:
     """Takes in answers, and writes them to a file from ``begin`` on; what came before waits for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, format: str = "onnx") -> None:
+        """Hear of files of this format, as the device's settings name it."""
+        self._format = format
         self._waiting: list[bytes] = []
         self._seen: set[str] = set()
         self._path: Path | None = None
@@ -177,7 +201,7 @@ class Recorder:
             ValueError: it holds a number that JSON has no word for.
         """
         fresh = {name: content for name, content in files if name not in self._seen}
-        found = {name: structure_of(name, content) for name, content in fresh.items()}
+        found = {name: structure_of(name, content, self._format) for name, content in fresh.items()}
         answer = {"verb": verb, "arguments": _without_personal_data(arguments), **_written(result)}
         answer["structures"] = {name: structure for name, structure in found.items() if structure}
         line = _packed(answer)

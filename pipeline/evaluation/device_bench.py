@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pipeline import serialization
-from pipeline.devices.agent_client import Agent, Kind
+from pipeline.devices.agent_client import Agent
 from pipeline.errors import DeviceError, MeasureError
 from pipeline.evaluation.candidate_builder import Built
 from pipeline.export.format import Skeleton
@@ -114,7 +114,7 @@ class Bench:
         return found
 
     def measure_file(
-        self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: Kind = "onnx"
+        self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: str = "onnx"
     ) -> Measurement:
         """Return the figures of a whole model file, measured in several processes.
 
@@ -123,7 +123,7 @@ class Bench:
             name: what its figures are kept by.
             looks: how often that is done; what was measured in earlier ones counts as well.
             times: how long one look is, over a candidate in the search.
-            kind: the file's format.
+            kind: how its format's files' names end.
 
         Raises:
             DeviceError: they stay invalid.
@@ -166,9 +166,9 @@ class Bench:
         return fresh, False
 
     def _beside_base(
-        self, model: bytes, kind: Kind = "skeleton", *, settings: MeasureSettings, reject_above: float | None = None
+        self, model: bytes, kind: str = "skeleton", *, settings: MeasureSettings, reject_above: float | None = None
     ) -> Measurement:
-        reference: tuple[bytes, Kind] = (self.base_skeleton, "skeleton")
+        reference: tuple[bytes, str] = (self.base_skeleton, "skeleton")
         return self.agent.measure(model, kind, reference=reference, settings=settings, reject_above=reject_above)
 
     def _required(

@@ -1,4 +1,7 @@
-"""Model formats: the interface of the files in ``formats``, named as the inventory names them."""
+"""Model format: what writes networks, as ``open_format`` of a file in ``formats`` returns it.
+
+What else such a file declares: :mod:`pipeline.export.format_plugin`.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from pipeline import plugins
+from pipeline.errors import ConfigError
+from pipeline.export.format_plugin import FORMATS, model_format
 from pipeline.records import OnnxSupport
 
-FORMATS = "pipeline.export.formats"
 INPUT, OUTPUT = "image", "scores"
 """What a file calls its input and its output."""
 
 FLOAT32, INT8 = "float32", "int8"
 """Precisions that a format writes."""
 
+Network = Callable[[np.ndarray], np.ndarray]
+"""A batch of one image → a batch of one row of scores: what a bundle's example makes of the file."""
 OnNote = Callable[[str], None]
 """Hears what takes its time, a line at a time."""
 
@@ -43,10 +49,6 @@ class Skeleton:
 
 class Format(Protocol):
     """Files of one network and of all that is cut from it."""
-
-    @property
-    def name(self) -> str:
-        """What the format is called in an inventory, and how its files' names end."""
 
     @property
     def precision(self) -> str:
@@ -89,17 +91,14 @@ def open_format(
         support: the newest ONNX that the device loads; other formats have none.
 
     Raises:
+        ConfigError: there is no such format, or its file lacks something.
         ExportError: the network cannot be written in this format; says why.
         ConverterError: the format's converter cannot be had.
     """
+    model_format(name)
     opened: Format = plugins.load(FORMATS, name).open_format(base, example, support=support, on_note=on_note)
+    if lacks := [needed for needed in ("precision", "file", "skeleton", "answers") if not hasattr(opened, needed)]:
+        raise ConfigError(
+            f"format {name}: what open_format returns has no {', '.join(lacks)}; see docs/extending/format.md"
+        )
     return opened
-
-
-def require_usable(name: str, data: bytes, support: OnnxSupport | None, *, shown: str) -> None:
-    """Raise ModelError where a user's file of format ``name`` is damaged or newer than the device's runtime loads.
-
-    Args:
-        shown: how the file is called in the message.
-    """
-    plugins.load(FORMATS, name).require_usable(data, support, shown=shown)

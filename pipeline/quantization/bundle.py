@@ -10,15 +10,17 @@ from deploy.facts import NetworkInput
 from deploy.manifest import describe_input
 from pipeline import __version__, serialization
 from pipeline.export.format import INPUT
+from pipeline.export.format_plugin import model_format
 from pipeline.quantization.quantized_model import QuantizedModel
 from pipeline.records import DeviceFacts
 
-MODEL, PARENT = "model.onnx", "float32.onnx"
+FORMAT = model_format("onnx")
+MODEL, PARENT = FORMAT.file, "float32.onnx"
 
 
 def files(quantized: QuantizedModel) -> dict[str, bytes]:
     """Return the bundle's files: the INT8 network, its float parent, and what is needed to run them."""
-    texts = companions(MODEL, quantized.data.classes)
+    texts = companions(FORMAT, quantized.data.classes)
     return {
         MODEL: quantized.file.data,
         PARENT: quantized.parent,

@@ -14,6 +14,7 @@ from pipeline.data import DataSet, load_data
 from pipeline.devices.compatibility import OLDEST_SUPPORT
 from pipeline.errors import DataError, ModelError
 from pipeline.export.format import INPUT, open_format
+from pipeline.export.format_plugin import model_format
 from pipeline.models import load_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
 from pipeline.pruning.complexity import Measures, measures_of
@@ -25,7 +26,7 @@ from pipeline.pruning.surgery.prune import Ranking
 from pipeline.pruning.trace import trace
 from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
-from pipeline.records import SearchSpace, channel_sparsity, layout
+from pipeline.records import ModelFormat, SearchSpace, channel_sparsity, layout
 
 _EVALUATION, _FINE_TUNING = EvaluationConfig(), FineTuningConfig()
 """As many images as a run takes by default."""
@@ -74,6 +75,7 @@ class AppliedCheckpoint:
     recipe: Recipe
     """With the channels that stayed here, and this checkpoint's sha256."""
     files: Mapping[str, bytes]
+    format: ModelFormat
     base: Sized
     pruned: Sized
     accuracy: Accuracy | None
@@ -124,7 +126,7 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
         UserError: recipe, model, weights or data cannot be used or do not fit together.
         CandidateError: the network cannot be cut, or not be written in the format.
     """
-    recipe = read_recipe(request.recipe)
+    recipe, written = read_recipe(request.recipe), model_format(request.format)
     name = request.model or recipe.model
     if request.weights is None and not is_model_file(name):
         raise ModelError(f"no weights are given for {name}; give the checkpoint that is to be cut: --weights FILE")
@@ -145,7 +147,8 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
     file, weights = format.file(applied.network), weights_bytes(applied.network)
     return AppliedCheckpoint(
         recipe=applied.recipe,
-        files={f"model.{format.name}": file, WEIGHTS: weights, RECIPE: to_text(applied.recipe).encode()},
+        format=written,
+        files={written.file: file, WEIGHTS: weights, RECIPE: to_text(applied.recipe).encode()},
         base=_sized(base, example, format.file(base)),
         pruned=_sized(applied.network, example, file),
         accuracy=None if data is None else _accuracy(base, applied.network, data),

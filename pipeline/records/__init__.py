@@ -7,11 +7,11 @@ from pipeline.records.device import (
     DeviceFacts,
     LockSettings,
     MeasureSettings,
-    ModelFormat,
     OnnxSupport,
     PowerSettings,
     SshAddress,
 )
+from pipeline.records.model_format import ModelFormat
 from pipeline.records.plan import LEVELS, Group, PruningPlan, SearchSpace
 from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share
 from pipeline.records.result import (

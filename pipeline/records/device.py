@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field
 
-ModelFormat = Literal["onnx", "tflite"]
-"""What a runtime's model files are."""
 DEFAULT_RUNTIME = "onnxruntime"
 REPLAY = "replay"
 """The kind of every device that is played back, whatever its profile is called."""
@@ -98,8 +96,8 @@ class Device:
     runtime: str = DEFAULT_RUNTIME
     runtime_options: Mapping[str, Any] = field(default_factory=dict)
     """The runtime's own: fp16, workspace_mb, ..."""
-    format: ModelFormat = "onnx"
-    """Of the candidates; what the runtime loads."""
+    format: str = "onnx"
+    """Of the candidates; what the runtime loads: a file of pipeline/export/formats, or a file.py of one's own."""
     modes: Mapping[str, Any] = field(default_factory=dict)
     """Power modes, set while a run holds the board and restored after it: governor, nvpmodel, jetson_clocks."""
     lock: LockSettings = field(default_factory=LockSettings)

@@ -11,6 +11,7 @@ from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
 from pipeline.export.format import FLOAT32
+from pipeline.export.format_plugin import model_format
 from pipeline.export.quantization.open_int8 import INT8_FORMATS
 from pipeline.measurement.feasibility import certainly_meets, certainly_misses
 from pipeline.models import default_model
@@ -52,10 +53,11 @@ class ArtifactBuilder:
         model = format.file(network)
         verified = verify(self.context, model)
         weights = store.put_blob(weights_bytes(network))
-        files = {f"model.{format.name}": store.put_blob(model), WEIGHTS: weights}
+        written = model_format(self.context.agent.device.format)
+        files = {written.file: store.put_blob(model), WEIGHTS: weights}
         parent = format.parent.file(network) if isinstance(format, INT8_FORMATS) else None
         if parent is not None:
-            files[float_parent(format.name)] = store.put_blob(parent)
+            files[float_parent(written.ending)] = store.put_blob(parent)
         done = replace(
             artifact,
             files=files | self._recipe(artifact),
@@ -77,7 +79,7 @@ class ArtifactBuilder:
         """
         self.context.listen(Stage(f"Measure the whole file of {name}"))
         key = f"{self.bench.round}:whole:{name}"
-        kind = self.context.agent.device.format
+        kind = model_format(self.context.agent.device.format).ending
         found = self.bench.measure_file(model, key, kind=kind)
         if name.endswith(FULL) or certainly_meets(found, self.limits) or certainly_misses(found, self.limits):
             return found
@@ -89,9 +91,8 @@ class ArtifactBuilder:
         if file is None or not name.endswith(FULL):
             return None
         self.context.listen(Stage(f"Measure the float32 file of {name}"))
-        found = self.bench.measure_file(
-            file, f"{self.bench.round}:whole:{name}:float32", kind=self.context.agent.device.format
-        )
+        kind = model_format(self.context.agent.device.format).ending
+        found = self.bench.measure_file(file, f"{self.bench.round}:whole:{name}:float32", kind=kind)
         return FloatParent(size_bytes=len(file), measurement=found)
 
     def _recipe(self, artifact: Artifact) -> dict[str, str]:

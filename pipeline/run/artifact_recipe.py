@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from deploy.facts import BundleFacts, NetworkInput
 from pipeline import __version__
 from pipeline.config import is_model_file
-from pipeline.errors import RunNotFoundError
+from pipeline.devices.inventory.load import load_inventory
+from pipeline.errors import RunNotFoundError, UserError
+from pipeline.export.format_plugin import model_format, portable_format
 from pipeline.pareto import device_costs, non_dominated
+from pipeline.plugins import is_file
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
-from pipeline.records import FULL, Artifact
+from pipeline.records import FULL, Artifact, ModelFormat
 from pipeline.store import Store
 from pipeline.store.facts import (
     BASE,
@@ -22,6 +25,7 @@ from pipeline.store.facts import (
     CONFIG,
     DEVICE,
     DEVICE_FACTS,
+    FORMAT,
     GIT,
     INPUT,
     SEED,
@@ -56,13 +60,37 @@ def picked(store: Store, wanted: str) -> list[Artifact]:
     return found
 
 
-def bundle_facts(store: Store, artifact: Artifact) -> BundleFacts:
+def format_of(store: Store, artifact: Artifact, inventory: Path | None = None) -> ModelFormat:
+    """Return the format of an artifact's model file.
+
+    A run names a format's file by its name alone; the file is the one that the inventory has for the run's device: no
+    code is imported because a stored run says so.
+
+    Raises:
+        UserError: the format is not there.
+    """
+    name = store.get(FORMAT)
+    if name is None:  # an older version's, whose formats are called as their files end
+        name = next((file.removeprefix("model.") for file in artifact.files if file.startswith("model.")), "onnx")
+    if not is_file(name):
+        return model_format(name)
+    device = load_inventory(inventory, partial=True).device(store.required(DEVICE)["name"])
+    if portable_format(device.format) != name:
+        raise UserError(
+            f"run {store.id} wrote files in the format of {name}, and {device.name} has {device.format} in the "
+            f"inventory; put `format: {name}` back there, or give --inventory FILE"
+        )
+    return model_format(device.format)
+
+
+def bundle_facts(store: Store, artifact: Artifact, format: ModelFormat) -> BundleFacts:
     """Return what a bundle says of where its network came from; the space is the one that its round cut."""
     network_input, classes, versions = store.required(INPUT), store.required(CLASSES), store.required(VERSIONS)
     config = store.required(CONFIG)
     fitting = network_input.get("fitting") or {}
     return BundleFacts(
         run_id=store.id,
+        format=format,
         classes=tuple(classes),
         input=NetworkInput(
             name=network_input["name"],

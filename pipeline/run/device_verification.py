@@ -7,6 +7,7 @@ from hashlib import sha256
 from pipeline.errors import ExportError, MeasureError
 from pipeline.events import Note, Stage
 from pipeline.export.format import FLOAT32, INT8
+from pipeline.export.format_plugin import model_format
 from pipeline.records import VerifiedAccuracy
 from pipeline.run.context import Context
 from pipeline.store.facts import VERIFIED
@@ -38,7 +39,7 @@ def _verified(context: Context, model: bytes) -> VerifiedAccuracy:
     images, labels = next(context.data.val.batches(context.config.fine_tuning.verify_images))
     context.listen(Stage(f"Verify on the device with {len(labels)} images"))
     try:
-        there_said = context.agent.verify(model, images.numpy(), context.agent.device.format)
+        there_said = context.agent.verify(model, images.numpy(), model_format(context.agent.device.format).ending)
     except MeasureError as error:
         if context.agent.device.recording is None:
             raise

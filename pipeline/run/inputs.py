@@ -22,9 +22,9 @@ from pipeline.models.load import dimensions_of, file_side
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.trace import notes, trace
 from pipeline.records import SearchSpace
+from pipeline.search.strategy_plugin import strategy_of, with_every_option
 from pipeline.training.accelerator import keep_freed_memory, open_accelerator
 
-STRATEGIES = "pipeline.search.strategies"
 CRITERIA = "pipeline.pruning.criteria"
 
 EXAMPLES = 8
@@ -36,6 +36,7 @@ class Inputs:
     """Data, and a network that answers it."""
 
     config: RunConfig
+    """With every setting of the strategy's own."""
     data: DataSet
     model: nn.Module
     """With the user's weights, or random ones where none were given or the run has its own already."""
@@ -62,7 +63,8 @@ def load_inputs(
         UserError: an unknown name, a GPU that is not there, data that cannot be used or has changed, a network that
             cannot be traced.
     """
-    plugins.load(STRATEGIES, config.strategy)
+    strategy_of(config)
+    config = with_every_option(config)
     plugins.load(CRITERIA, config.criterion)
     open_accelerator(config.accelerator)
     keep_freed_memory()

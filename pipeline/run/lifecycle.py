@@ -26,7 +26,7 @@ Around = Callable[["Store", "Agent"], AbstractContextManager[None]]
 def see_through(
     config: RunConfig,
     device: Device,
-    begin: Callable[[], Store],
+    begin: Callable[[RunConfig], Store],
     *,
     listen: Listener,
     stopping: Callable[[], bool],
@@ -38,7 +38,7 @@ def see_through(
     """Check everything, only then begin a new run, and see it through; return its store, for the caller to close.
 
     Args:
-        begin: makes a new run's store.
+        begin: makes a new run's store, given the settings with all that was left out.
         known: the store of a run to go on with; None: a new one.
         record: hears the board's raw answers.
         starting: the block in which the run is being made ready, before anything is worth being finished.
@@ -59,7 +59,7 @@ def see_through(
             ready = opened.enter_context(
                 prepared(config, device, listen=listen, weights_known=weights_known, splits=splits, record=record)
             )
-        store = begin() if known is None else known
+        store = begin(ready.inputs.config) if known is None else known
         with around(store, ready.agent):
             try:
                 execute(ready, store, listen=listen, stopping=stopping)

@@ -18,17 +18,18 @@ if TYPE_CHECKING:  # torch takes seconds to import, and what has changed is repo
     from pipeline.config import RunConfig
 
 
-def remember_origin(store: Store, config: RunConfig, plugins: Iterable[Path] = ()) -> None:
+def remember_origin(store: Store, config: RunConfig, format: str = "onnx", plugins: Iterable[Path] = ()) -> None:
     """Store what the run has read, unless it was stored when the run began.
 
     Args:
+        format: that the device's files are of, as its settings name it.
         plugins: the user's own files that measure on the device.
     """
     from pipeline.user_code import code_of
 
     if store.get(CODE) is None:
         own = {str(path): digest for path in plugins if (digest := _sha256(path)) is not None}
-        store.set(CODE, {**code_of(_user_code(config)), **own, **_model_file(config.model)})
+        store.set(CODE, {**code_of(_user_code(config, format)), **own, **_model_file(config.model)})
     if store.get(WEIGHTS_FILE) is None and config.weights is not None and store.get(BASE_WEIGHTS) is None:
         path = config.weights.absolute()
         digests = {str(path): _sha256(path)}
@@ -44,10 +45,10 @@ def _model_file(model: str | None) -> dict[str, str]:
     return {} if digest is None else {str(path): digest}
 
 
-def _user_code(config: RunConfig) -> Iterator[str]:
+def _user_code(config: RunConfig, format: str) -> Iterator[str]:
     """Yield the import paths of the user's own code: ``file.py:NAME`` or ``package.module:NAME``."""
     kind, _, place = config.data.partition(":")
-    for name in (config.strategy, config.criterion, kind):
+    for name in (config.strategy, config.criterion, kind, format):
         if is_file(name):
             yield f"{name}:"
     for spec in (config.model or "", place if kind == "dataset" else ""):

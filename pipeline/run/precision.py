@@ -77,7 +77,7 @@ def _require_possible(context: Context) -> None:
             f"INT8 is written for ONNX Runtime and TFLite, {device.name} runs TensorRT; FP16 is its runtime option fp16"
         )
     if not has_int8(context.format):
-        raise _Unfit(f"{device.name} runs {context.format.name} files, and INT8 is written as ONNX and TFLite alone")
+        raise _Unfit(f"{device.name} runs {device.format} files, and INT8 is written as ONNX and TFLite alone")
     support = context.agent.onnx_support
     if device.format == "onnx" and support.opset < OLDEST_OPSET:
         raise _Unfit(f"{device.name} loads ONNX up to opset {support.opset}, INT8 needs {OLDEST_OPSET}")

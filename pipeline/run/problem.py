@@ -21,6 +21,7 @@ from pipeline.run.context import Context
 from pipeline.search.planner import indices
 from pipeline.search.reward import Weights
 from pipeline.search.strategy import Problem
+from pipeline.search.strategy_plugin import strategy_settings
 from pipeline.store import Store
 from pipeline.store.facts import BASE, PLANNED_FOR, PRECISION, PlannedFor
 from pipeline.store.settings import config_of
@@ -120,8 +121,8 @@ def _problem(config: RunConfig, space: SearchSpace, costs: CostModel, base: Figu
         criterion=config.criterion,
         trials=config.trials,
         seed=config.seed,
-        dqn=config.dqn,
         mode=config.mode,
+        settings=strategy_settings(config),
         margin=planned["margin"],
     )
 

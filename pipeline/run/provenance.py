@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pipeline.devices.agent_client import Agent
 from pipeline.events import Listener, Note
 from pipeline.export.format import INPUT as INPUT_NAME
+from pipeline.export.format_plugin import portable_format
 from pipeline.run.context import Context
 from pipeline.store import Store
 from pipeline.store.facts import (
@@ -16,6 +17,7 @@ from pipeline.store.facts import (
     CLASSES,
     DEVICE,
     DEVICE_FACTS,
+    FORMAT,
     GIT,
     INPUT,
     SEED,
@@ -37,6 +39,7 @@ def store_provenance(context: Context) -> None:
     if store.get(DEVICE_FACTS) is None:
         remember_calibration(store, agent, context.listen)
     store.set(DEVICE, NamedDevice(name=device.name, kind=device.kind, power=agent.power_backend))
+    store.set(FORMAT, portable_format(device.format))
     store.set(DEVICE_FACTS, agent.facts)
     store.set(CLASSES, list(data.classes))
     fitted = data.fitting

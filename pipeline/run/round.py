@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from torch import fx
 
-from pipeline import plugins
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.cut_profiling import cost_tables, measure_cuts, single_cuts
 from pipeline.evaluation.device_bench import Bench
@@ -25,11 +24,11 @@ from pipeline.run.base_model import Base
 from pipeline.run.channel_step import channel_step, without_plateaus
 from pipeline.run.context import Context
 from pipeline.run.finalists import Finalists
-from pipeline.run.inputs import STRATEGIES
 from pipeline.run.problem import build_problem, remember_problem, uncut_size
 from pipeline.run.search_stage import Search
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.target_check import TargetCheck
+from pipeline.search.strategy_plugin import strategy_of
 from pipeline.store.facts import WINNER
 from pipeline.store.spaces import remember_space
 from pipeline.targets import Metric
@@ -143,6 +142,6 @@ def _search_and_choose(
 
 def _show_strategy_note(context: Context) -> None:
     """Say what the strategy says of itself by ``note(config)``, which is optional in its file and may return None."""
-    strategy = plugins.load(STRATEGIES, context.config.strategy)
+    strategy = strategy_of(context.config)
     if hasattr(strategy, "note") and (sentence := strategy.note(context.config)):
         context.listen(Note(sentence))

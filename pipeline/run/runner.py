@@ -85,7 +85,8 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     with _timed(store):
         context.stop_if_requested()
         store_provenance(context)
-        remember_origin(store, context.config, used_by(context.agent.device, context.agent.power_backend))
+        device = context.agent.device
+        remember_origin(store, context.config, device.format, used_by(device, context.agent.power_backend))
         store_splits(store, context.data)
         _note_modes(context)
         base = make_base(context, inputs.model)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pipeline import plugins
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import MeasureError
 from pipeline.evaluation.candidate_builder import Builder
@@ -21,11 +20,11 @@ from pipeline.measurement.validity import why_invalid
 from pipeline.records import PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
-from pipeline.run.inputs import STRATEGIES
 from pipeline.run.loop import search
 from pipeline.run.problem import learn_costs
 from pipeline.search.reward import require_comparable, reward
 from pipeline.search.strategy import Problem
+from pipeline.search.strategy_plugin import strategy_of
 from pipeline.store.device_usage import Watch
 from pipeline.store.facts import USAGE
 from pipeline.targets import Metric
@@ -67,7 +66,7 @@ class Search:
         """Append each trial of this round to ``found`` as it is through."""
         context, number, config = self.context, self.bench.round, self.context.config
         for trial in search(
-            plugins.load(STRATEGIES, config.strategy).create(self.problem),
+            strategy_of(config).create(self.problem),
             self.builder.build,
             self.bench.measure,
             self._judge,

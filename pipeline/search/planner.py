@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Part
 from pipeline.predictors.accuracy import AccuracyModel
 from pipeline.predictors.cost_model import owners, parents, whole_blocks
 from pipeline.records import LEVELS, PruningPlan
+from pipeline.search.proposer_settings import Part
 from pipeline.search.reachability import Reach
 from pipeline.search.strategy import Problem
 from pipeline.targets import Metric

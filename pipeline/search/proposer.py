@@ -21,6 +21,7 @@ from pipeline.search.acquisition import log_expected_gain, log_probability
 from pipeline.search.genetic import evolve, mutants
 from pipeline.search.knapsack import knapsack_plans
 from pipeline.search.planner import Array, Indices, Limits, Planner, Predictions, indices, repair_to_feasible
+from pipeline.search.proposer_settings import ProposerSettings
 from pipeline.search.random_plans import draw, unasked
 from pipeline.search.strategy import Problem
 
@@ -40,13 +41,13 @@ _ACQUISITIONS = {"probability": log_probability, "expected": log_expected_gain}
 class Proposer:
     """Plans that were asked for and evaluated, and the accuracy model fitted to them."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, settings: ProposerSettings) -> None:
         """Know nothing yet."""
         self.problem = problem
         self.accuracy = AccuracyModel(problem.space, problem.base_accuracy, problem.images)
-        self.planner = Planner(problem, self.accuracy, problem.dqn.ablate)
+        self.planner = Planner(problem, self.accuracy, settings.ablate)
         self.rng = np.random.default_rng(problem.seed)
-        self._acquisition = problem.dqn.acquisition
+        self._acquisition = settings.acquisition
         self.asked: set[tuple[int, ...]] = set()
         self.rewards: dict[tuple[int, ...], float] = {}
         """Of measured plans."""

@@ -1,12 +1,21 @@
-"""Strategy interface: ask for a plan, tell what came of it."""
+"""Strategy interface: ask for a plan, tell what came of it.
+
+A strategy is one file with ``create(problem) -> Strategy``. It may declare, each of them optional:
+
+    class Settings(BaseModel)     its own settings, a sentence under each field: ``strategy_options`` in run.yaml
+    MODES = ("imagined", ...)     the values of ``mode`` that it has; absent: the default alone
+    SETS_ZEROS = True             with a target of density it sets single weights to zero; absent: it cuts channels
+    note(config) -> str | None    what a user of it has to know, said before the search
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
-from pipeline.config import DqnConfig
+from pydantic import BaseModel, ConfigDict
+
 from pipeline.predictors.cost_model import CostModel
 from pipeline.pruning.importance.filter_norms import Norms
 from pipeline.pruning.surgery.weight_sparsity import Spread
@@ -35,7 +44,6 @@ class Problem:
     criterion: str
     trials: int
     seed: int
-    dqn: DqnConfig
     mode: Literal["imagined", "direct"] = "imagined"
     margin: float = 0.0
     """By how much of a target ``limits`` are tighter than it."""
@@ -43,6 +51,25 @@ class Problem:
     """Of each group's filters; empty: not known."""
     spreads: tuple[Spread, ...] = ()
     """With a target of density: how each tensor's weights lie, in the order of a plan's zeros; no channel is cut."""
+    settings: BaseModel | None = None
+    """The strategy's own, of the class that its file calls ``Settings``; None: it has none, or the defaults count."""
+
+
+class StrategySettings(BaseModel):
+    """Settings of a strategy that ships."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def settings_of(problem: Problem, kind: type[S]) -> S:
+    """Return the problem's settings where they are of this kind, else its defaults.
+
+    A problem that several strategies are given, to compare them, has the settings of one of them.
+    """
+    return problem.settings if isinstance(problem.settings, kind) else kind()
 
 
 class Strategy(Protocol):

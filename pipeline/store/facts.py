@@ -176,6 +176,8 @@ SKIPPED = Fact("skipped", list[str])
 """Images that could not be read."""
 CLASSES = Fact("classes", list[str])
 INPUT = Fact("input", Input)
+FORMAT = Fact("format", str)
+"""Of the model files, as the device names it; a file of the user's own by its name alone."""
 DEVICE = Fact("device", NamedDevice)
 DEVICE_FACTS = Fact("facts", DeviceFacts)
 MODES = Fact("modes", dict[str, Any])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.config import DEFAULT_STRATEGY
 from pipeline.errors import ConfigError
 from pipeline.tuning.settings import Number, current_path, kind_of
 
@@ -54,7 +55,7 @@ class Range:
 Searched = Choice | Range
 
 
-def parse_all(texts: Sequence[str]) -> tuple[Searched, ...]:
+def parse_all(texts: Sequence[str], strategy: str = DEFAULT_STRATEGY) -> tuple[Searched, ...]:
     """Return what all ``--search`` options mean.
 
     Raises:
@@ -62,15 +63,18 @@ def parse_all(texts: Sequence[str]) -> tuple[Searched, ...]:
     """
     if not texts:
         raise ConfigError(f"nothing to search: {_FORMS}, such as --search reward.alpha=0.5:2")
-    searched = tuple(map(parse, texts))
+    searched = tuple(parse(text, strategy) for text in texts)
     paths = [one.path for one in searched]
     if twice := {path for path in paths if paths.count(path) > 1}:
         raise ConfigError(f"--search: {', '.join(sorted(twice))} is given twice; give one range or one list")
     return searched
 
 
-def parse(text: str) -> Searched:
+def parse(text: str, strategy: str = DEFAULT_STRATEGY) -> Searched:
     """Return what one ``--search`` option means.
+
+    Args:
+        strategy: whose own settings are meant where one of these is named.
 
     Raises:
         ConfigError: an unknown setting, no number, or an empty range.
@@ -81,8 +85,8 @@ def parse(text: str) -> Searched:
     path, equals, values = text.partition("=")
     if not equals or not values.strip():
         raise ConfigError(f"--search {text}: no values; {_FORMS}")
-    path = current_path(path.strip())
-    kind = kind_of(path)
+    path = current_path(path.strip(), strategy)
+    kind = kind_of(path, strategy)
     return _range(path, kind, values.split(":")) if ":" in values else _choice(path, kind, values.split(","))
 
 

@@ -28,7 +28,7 @@ from pipeline.tuning.objective import Outcome
 from pipeline.tuning.settings import Settings, changed
 
 _FAILED = "failed"
-_AFTER_THE_BASE = ("reward.", "dqn.", "fine_tuning.", "evaluation.", "trials", "rounds")
+_AFTER_THE_BASE = ("reward.", "strategy_options.", "fine_tuning.", "evaluation.", "trials", "rounds")
 """Settings that a base model, which a run trains first, does not depend on."""
 
 
@@ -78,7 +78,7 @@ class TunedRuns:
             if stopping():
                 raise StoppedError("stopped as requested; everything measured so far is kept")
             if store is None:
-                store = stack.enter_context(self._begun(config, settings, base_model))
+                store = stack.enter_context(self._begun(ready.inputs.config, settings, base_model))
             try:
                 execute(ready, store, listen=listen, stopping=stopping)
             except (TargetError, CandidateError) as error:
@@ -163,7 +163,7 @@ def _name(base: RunConfig, paths: Iterable[str], board: Device) -> str:
         *sections, key = path.split(".")
         section = alike
         for section_name in sections:
-            section = section[section_name]
-        del section[key]
+            section = section.get(section_name, {})
+        section.pop(key, None)  # one of the strategy's own may be absent
     what = serialization.to_text([alike, sorted(paths), board.name, str(Path.cwd())])
     return f"tune-{hashlib.sha256(what.encode()).hexdigest()[:6]}"

@@ -10,25 +10,39 @@ from typing import Annotated, Any, Union
 from pydantic import BaseModel, ValidationError
 
 from pipeline import setting_keys
-from pipeline.config import RunConfig
+from pipeline.config import DEFAULT_STRATEGY, RunConfig
 from pipeline.errors import ConfigError, nearest
+from pipeline.search.strategy_plugin import OPTIONS, settings_class, strategy_settings
 
 Number = int | float
 Settings = Mapping[str, Number]
 """Values by dotted path, in the order in which they were asked for."""
 
 
-def current_path(path: str) -> str:
-    """Return a setting's dotted path by current names, and say so where an old one was typed."""
+_OLDER, _OPTIONS = "dqn", f"{OPTIONS}."
+
+
+def current_path(path: str, strategy: str = DEFAULT_STRATEGY) -> str:
+    """Return a setting's dotted path by current names, and say so where an old one was typed.
+
+    Args:
+        strategy: whose own settings ``strategy_options`` are, and ``dqn``, the older name of these.
+    """
     typed = tuple(path.split("."))
-    current = setting_keys.current_where(RunConfig, typed)
+    if typed[0] in (OPTIONS, _OLDER):
+        current = (OPTIONS, *setting_keys.current_where(settings_class(strategy), typed[1:]))
+    else:
+        current = setting_keys.current_where(RunConfig, typed)
     if current != typed:
         setting_keys.say_renamed("--search", typed, current)
     return ".".join(map(str, current))
 
 
-def kind_of(path: str) -> type[int] | type[float]:
+def kind_of(path: str, strategy: str = DEFAULT_STRATEGY) -> type[int] | type[float]:
     """Return whether a setting holds whole numbers or any.
+
+    Args:
+        path: what begins with ``strategy_options`` is one of the strategy's own.
 
     Raises:
         ConfigError: there is no such setting, or it is no number; names the nearest.
@@ -36,7 +50,8 @@ def kind_of(path: str) -> type[int] | type[float]:
     >>> kind_of("reward.alpha"), kind_of("reward.lambda"), kind_of("trials")
     (<class 'float'>, <class 'float'>, <class 'int'>)
     """
-    known = dict(_leaves(RunConfig))
+    own = path.startswith(_OPTIONS)
+    known = _own_leaves(strategy) if own else dict(_leaves(RunConfig))
     kind = known.get(path)
     if kind is not None:
         return kind
@@ -44,7 +59,8 @@ def kind_of(path: str) -> type[int] | type[float]:
     numbers = [name for name, found in known.items() if found is not None]
     near = [name for name in numbers if name.rpartition(".")[0] == section] or numbers
     what = "is no number" if path in known else f"is no setting{nearest(path, numbers)}"
-    raise ConfigError(f"--search: {path} {what}; numbers there: {', '.join(near)}")
+    whose = f" of strategy {strategy}" if own else ""
+    raise ConfigError(f"--search: {path} {what}; numbers there{whose}: {', '.join(near) or 'none'}")
 
 
 def changed(base: RunConfig, settings: Settings) -> RunConfig:
@@ -58,15 +74,23 @@ def changed(base: RunConfig, settings: Settings) -> RunConfig:
         *sections, key = path.split(".")
         section = document
         for name in sections:
-            section = section[name]
+            section = section.setdefault(name, {})
         section[key] = value
     try:
-        return RunConfig.model_validate(document)
+        config = RunConfig.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
         raise ConfigError(f"--search {where}: {problem}, found {first['input']!r}") from error
+    if any(path.startswith(_OPTIONS) for path in settings):
+        strategy_settings(config)
+    return config
+
+
+def _own_leaves(strategy: str) -> dict[str, type[int] | type[float] | None]:
+    own = settings_class(strategy)
+    return {} if own is None else dict(_leaves(own, _OPTIONS))
 
 
 def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[int] | type[float] | None]]:

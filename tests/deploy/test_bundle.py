@@ -21,6 +21,7 @@ from deploy.bundle import BundleFacts, verify_bundle, write_bundle
 from deploy.facts import NetworkInput
 from pipeline import serialization
 from pipeline.errors import OutputError
+from pipeline.export.format_plugin import model_format
 from pipeline.measurement.calibration import Calibration
 from pipeline.records import Artifact, Figures, PruningPlan
 from tests.examples import artifact, calibration, device_facts, figures, measurement, power, pruned_figures, space
@@ -55,6 +56,7 @@ def fed(name: str, shape: tuple[int, ...]) -> NetworkInput:
 def make_facts(**changes: Any) -> BundleFacts:
     fields: dict[str, Any] = {
         "run_id": "20261121-041500-digits-local",
+        "format": model_format("onnx"),
         "classes": CLASSES,
         "input": fed("input", (3, 8, 8)),
         "space": space(),
@@ -208,10 +210,11 @@ def test_the_example_turns_a_colour_image_grey_where_the_network_wants_grey(tmp_
 
 def test_a_tflite_bundle_says_what_it_needs_and_its_example_runs(tmp_path: Path) -> None:
     made = artifact({"model.tflite": hashlib.sha256(CONVERTED.read_bytes()).hexdigest()})
-    facts = make_facts(input=fed("image", (3, 16, 16)), classes=tuple("abcde"))
+    facts = make_facts(format=model_format("tflite"), input=fed("image", (3, 16, 16)), classes=tuple("abcde"))
     folder = write_bundle(artifact=made, files={"model.tflite": CONVERTED}, facts=facts, output=tmp_path / "bundle")
     verify_bundle(folder)
-    assert json.loads((folder / "manifest.json").read_text())["model"] == {"file": "model.tflite", "format": "tflite"}
+    model = json.loads((folder / "manifest.json").read_text())["model"]
+    assert model == {"file": "model.tflite", "format": "tflite", "precision": "float32"}
     assert (folder / "requirements.txt").read_text().split() == ["ai-edge-litert", "numpy", "pillow"]
     text = (folder / "README.md").read_text()
     assert "| model.tflite | the network with its weights |" in text
@@ -227,7 +230,7 @@ def test_a_tflite_bundle_says_what_it_needs_and_its_example_runs(tmp_path: Path)
 def test_a_bundle_holds_one_model(model: Path, tmp_path: Path) -> None:
     both = {"model.onnx": model, "model.tflite": CONVERTED}
     made = artifact({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in both.items()})
-    with pytest.raises(OutputError, match=r"needs one of model\.onnx, model\.tflite; found: model\.onnx, model\.tfl"):
+    with pytest.raises(OutputError, match=r"artifact a1 needs model\.onnx; found: model\.onnx, model\.tflite"):
         write_bundle(artifact=made, files=both, facts=make_facts(), output=tmp_path / "bundle")
 
 
@@ -273,7 +276,7 @@ def test_a_damaged_file_is_refused_and_nothing_is_left(model: Path, tmp_path: Pa
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"a bundle needs one of model\.onnx, model\.tflite; found: no file"):
+    with pytest.raises(OutputError, match=r"artifact a1 needs model\.onnx; found: no file"):
         write_bundle(artifact=artifact({}), files={}, facts=make_facts(), output=tmp_path / "bundle")
 
 

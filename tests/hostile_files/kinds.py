@@ -46,7 +46,7 @@ from pipeline.recipes.apply import apply_recipe
 from pipeline.recipes.recipe import Cut, GroupCut, Recipe, read_recipe, to_text
 from pipeline.records import Device, Interval, MeasureSettings
 from pipeline.report.run_json import as_json
-from pipeline.run.artifact_recipe import bundle_facts
+from pipeline.run.artifact_recipe import bundle_facts, format_of
 from pipeline.store import Store
 from pipeline.store.database import NAME
 from pipeline.store.facts import CALIBRATION, INPUT, SPACE, VERSIONS
@@ -395,7 +395,7 @@ def _stored(path: Path) -> None:
     with Store.open(root, folder.name) as store:
         for use in (
             lambda: serialization.to_text(as_json(store)), lambda: print_run(store), lambda: print_groups(store),
-            lambda: [bundle_facts(store, one) for one in store.artifacts()], lambda: read(store),
+            lambda: [bundle_facts(store, one, format_of(store, one)) for one in store.artifacts()], lambda: read(store),
         ):  # fmt: skip
             _unless_refused(use)
 

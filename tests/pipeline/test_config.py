@@ -40,17 +40,13 @@ def test_there_may_be_no_target(tmp_path: Path) -> None:
     ("options", "says"),
     [
         (
-            {"target": ("density=0.2x",)},
-            "strategy dqn cuts channels; add strategy purl, or give a target that channels",
-        ),
-        (
             {"target": ("density=0.2x", "latency=0.5x", "size=9kB"), "strategy": "purl"},
             "cannot be combined with latency=0.5x, size=9000B; zeros make no dense runtime faster or cooler",
         ),
         ({"target": ("density=0.2x",), "strategy": "purl", "criterion": "taylor"}, "leave criterion out"),
     ],
 )
-def test_zeros_are_set_by_one_strategy_and_for_no_other_target(options: dict[str, object], says: str) -> None:
+def test_zeros_are_set_for_no_other_target_and_by_no_criterion(options: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load_config(None, options)
 
@@ -58,13 +54,41 @@ def test_zeros_are_set_by_one_strategy_and_for_no_other_target(options: dict[str
 def test_what_the_file_leaves_open_the_command_line_may_complete(tmp_path: Path) -> None:
     path = written(tmp_path, "target: density=0.2x\n")
     assert load_config(path, {"strategy": "purl"}).sets_zeros
-    with pytest.raises(ConfigError, match=r"run.yaml.*add strategy purl"):
-        load_config(path, {})
 
 
 def test_single_weights_become_zero_where_a_density_is_asked_for() -> None:
     assert load_config(None, {"target": ("density=0.2x",), "strategy": "purl"}).sets_zeros
     assert not load_config(None, {"strategy": "purl"}).sets_zeros
+
+
+def test_the_older_section_of_the_dqn_is_read_as_its_strategy_options_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, "dqn: {hidden: 32, acquisition: expected}\n")
+    assert load_config(path, {}).strategy_options == {"hidden": 32, "acquisition": "expected"}
+    assert "dqn is called strategy_options now" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [("dqn", {"hidden": 32, "acquisition": "expected"}), ("surrogate", {"acquisition": "expected"}), ("random", {})],
+)
+def test_a_stored_run_s_older_section_goes_to_the_strategies_that_read_it(
+    strategy: str, options: dict[str, object]
+) -> None:
+    stored = {"strategy": strategy, "dqn": {"hidden": 32, "acquisition": "expected"}}
+    assert RunConfig.model_validate(stored).strategy_options == options
+
+
+def test_options_of_the_file_s_strategy_do_not_count_for_another_one_that_is_typed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, "strategy: rl_pruner\nstrategy_options: {noise: 0.1}\n")
+    assert load_config(path, {"strategy": "rl-pruner"}).strategy_options == {"noise": 0.1}
+    assert load_config(path, {"strategy": "random", "strategy_options": {"a": 1}}).strategy_options == {"a": 1}
+    assert caplog.text == ""
+    assert load_config(path, {"strategy": "random"}).strategy_options == {}
+    assert "strategy_options are strategy rl_pruner's and do not count for random" in caplog.text
 
 
 def test_a_layers_own_weights_are_read_by_the_groups_name(tmp_path: Path) -> None:
@@ -84,6 +108,11 @@ def test_a_layers_own_weights_are_read_by_the_groups_name(tmp_path: Path) -> Non
         ("seed: 1\ntarget: latncy=0.5x\n", r"run.yaml:2: target: .*did you mean 'latency'"),
         ("target: [latency=0.5x, latency=20ms]\n", r"run.yaml:1: target: two targets for latency"),
         ("reward: {beta: .inf}\n", r"run.yaml:1: reward.beta: should be a finite number"),
+        ("dqn: 3\n", r"run.yaml:1: dqn: expected a section of settings, found 3; write strategy_options"),
+        ("dqn: {hidden: 3}\nstrategy_options: {hidden: 4}\n", r"run.yaml:1: .*both are there; leave dqn out"),
+        ("strategy_options: 3\n", r"run.yaml:1: strategy_options: should be a valid dictionary, found 3"),
+        ("seed: 1\nstrategy_options: {hidden: .inf}\n", r"run.yaml:2: strategy_options: .*not JSON compliant"),
+        ("strategy_options: {from: 2024-01-01}\n", r"run.yaml:1: strategy_options: .*date is not JSON"),
         (
             "fine_tuning: {teacher_mix: 1.5}\n",
             r"run.yaml:1: fine_tuning.teacher_mix: should be less than or equal to 1",
@@ -110,7 +139,7 @@ def test_mistakes_in_an_option_name_the_option(options: dict[str, object], says:
 
 def test_quick_lies_below_what_is_written_and_typed(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text("recovery: {epochs: 2.5}\n")
+    path.write_text("fine_tuning: {epochs: 2.5}\n")
     quick = load_config(path, {"seed": 4}, quick=True)
     assert (quick.trials, quick.fine_tuning.finalists, quick.fine_tuning.epochs, quick.seed) == (10, 2, 2.5, 4)
     assert quick.pruning.step == "processor"

@@ -79,7 +79,7 @@ ODD = (
 
 def _model(kind: str) -> Callable[[Path], object]:
     format = "tflite" if kind == "tflite" else "onnx"
-    return lambda path: read_model_file(path, Device(name="here", kind="local", format=format))  # type: ignore[arg-type]
+    return lambda path: read_model_file(path, Device(name="here", kind="local", format=format))
 
 
 READERS: dict[str, Callable[[Path], object]] = {

@@ -16,6 +16,8 @@ from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.inventory.schema import InventoryFile, Profile
 from pipeline.errors import ConfigError
 from pipeline.records import Device, MeasureSettings
+from pipeline.search.dqn.settings import Settings
+from pipeline.search.strategy_plugin import strategy_settings
 from pipeline.tuning.ranges import parse
 
 OLD = """
@@ -29,7 +31,7 @@ NEW = """
 max_unreadable: 3
 pruning: {protect: [stem], min_channels: {conv1: 8}}
 evaluation: {reconstruction_samples: 7}
-dqn: {first_simulated_episodes: 5, simulated_episodes: 6, retrain_growth: 1.5, ablate: [mask]}
+strategy_options: {first_simulated_episodes: 5, simulated_episodes: 6, retrain_growth: 1.5, ablate: [mask]}
 fine_tuning: {reduction_factor: 2, reconstruction_samples: 9}
 """
 SAID = [
@@ -37,13 +39,14 @@ SAID = [
     "3: cuts is called pruning now",
     "3: cuts.minimum is called pruning.min_channels now",
     "4: evaluation.reconstruction_places is called evaluation.reconstruction_samples now",
-    "5: dqn.first_imagined is called dqn.first_simulated_episodes now",
-    "5: dqn.imagined is called dqn.simulated_episodes now",
-    "5: dqn.growth is called dqn.retrain_growth now",
-    "5: dqn.without is called dqn.ablate now",
     "6: recovery is called fine_tuning now",
     "6: recovery.halving is called fine_tuning.reduction_factor now",
     "6: recovery.reconstruction_places is called fine_tuning.reconstruction_samples now",
+    "5: dqn is called strategy_options now",
+    "5: dqn.first_imagined is called strategy_options.first_simulated_episodes now",
+    "5: dqn.imagined is called strategy_options.simulated_episodes now",
+    "5: dqn.growth is called strategy_options.retrain_growth now",
+    "5: dqn.without is called strategy_options.ablate now",
 ]
 
 
@@ -67,15 +70,19 @@ def test_new_names_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 
 def test_every_old_name_of_a_setting_is_in_the_test_above() -> None:
-    models = [RunConfig, *(field.annotation for field in RunConfig.model_fields.values())]
+    models = [RunConfig, Settings, *(field.annotation for field in RunConfig.model_fields.values())]
     old = {name for model in models for name in old_names(model)}
-    assert old == {said.split()[1].rpartition(".")[2] for said in SAID}
+    assert {"dqn", *old} == {said.split()[1].rpartition(".")[2] for said in SAID}
 
 
 def test_what_a_run_stored_under_old_names_is_read(caplog: pytest.LogCaptureFixture) -> None:
     assert RunConfig.model_validate(plain(OLD)) == RunConfig.model_validate(plain(NEW))
     stored = RunConfig.model_validate(plain(OLD)).model_dump(mode="json", by_alias=True)
     assert not list(setting_keys.old_keys(RunConfig, stored))
+    assert not list(setting_keys.old_keys(Settings, stored["strategy_options"]))
+    assert strategy_settings(RunConfig.model_validate(stored)) == Settings(
+        first_simulated_episodes=5, simulated_episodes=6, retrain_growth=1.5, ablate=("mask",)
+    )
     assert caplog.messages == []
 
 

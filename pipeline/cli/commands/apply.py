@@ -47,7 +47,9 @@ def apply(
         str | None,
         typer.Option("--data", help="digits, cifar10:DIR, …: re-estimates batch norm and reads the accuracy."),
     ] = None,
-    format: Annotated[Literal["onnx", "tflite"], typer.Option("--format", help="Of the model file.")] = "onnx",
+    format: Annotated[
+        str, typer.Option("--format", help="Of the model file: onnx, tflite, or a .py file of your own.")
+    ] = "onnx",
     inventory: Inventory = None,  # noqa: ARG001 - every verb takes it, so that a script may pass it always
     json: Json = False,
 ) -> None:
@@ -66,7 +68,7 @@ def apply(
     )
     with err.status("reading the recipe …") as status:
         found = apply_to_checkpoint(request, lambda note: status.update(Text(f"{note} …")))
-    manifest = write_applied(found.files, found.facts(), folder)
+    manifest = write_applied(found.files, found.format, found.facts(), folder)
     if json:
         print_json({"folder": str(folder.absolute()), **manifest})
     else:

@@ -27,7 +27,7 @@ from pipeline.cli.views.run import print_comparison, print_recording
 from pipeline.config import RunConfig, load_config
 from pipeline.devices.agent_client import Agent
 from pipeline.devices.inventory.load import load_inventory
-from pipeline.devices.recording import FILE_NAME, Recorder, header_of
+from pipeline.devices.recording import FILE_NAME, Recorder, as_recorded, header_of
 from pipeline.errors import ConfigError, PipelineError, UserError
 from pipeline.records import Device
 from pipeline.regular_file import exists
@@ -85,11 +85,11 @@ def _seen_through(
     stack: ExitStack,
 ) -> Store:
     """See a new run, or one that goes on, through; its store is open as long as ``stack``."""
-    recorder = _recorder(arguments, store, stack)
+    recorder = _recorder(arguments, store, board, stack)
     return see_through(
         config,
         board,
-        lambda: stack.enter_context(create_run(arguments.runs, config, board, arguments.inventory)),
+        lambda checked: stack.enter_context(create_run(arguments.runs, checked, board, arguments.inventory)),
         listen=start.listen,
         stopping=stopping,
         known=store,
@@ -174,7 +174,7 @@ def _write_missing_report(store: Store) -> None:
 # ---------------------------------------------------------------- the recording
 
 
-def _recorder(arguments: RunArguments, store: Store | None, stack: ExitStack) -> Recorder | None:
+def _recorder(arguments: RunArguments, store: Store | None, board: Device, stack: ExitStack) -> Recorder | None:
     """Return what hears the board's answers, where they are to be kept; a resumed run goes on as it began."""
     recorded = store is not None and store.get(RECORDING) is not None
     if arguments.record and store is not None and not recorded:
@@ -184,7 +184,7 @@ def _recorder(arguments: RunArguments, store: Store | None, stack: ExitStack) ->
         )
     if not (arguments.record or recorded):
         return None
-    recorder = Recorder()
+    recorder = Recorder(as_recorded(board).format)
     stack.callback(recorder.close)
     return recorder
 

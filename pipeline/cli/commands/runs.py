@@ -65,13 +65,13 @@ def pull(
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="A folder that is new or empty.")],
     artifact: Annotated[str, typer.Option("--artifact", metavar="best|pareto|ID", help="Which network.")] = "best",
     runs: Runs = DEFAULT_RUNS,
-    inventory: Inventory = None,  # noqa: ARG001
+    inventory: Inventory = None,
     json: Json = False,
 ) -> None:
     """Write the deployable bundle: the model file, manifest.json, labels, a runnable example, README."""
     from pipeline import api
 
-    folders = api.pull(run, output, artifact=artifact, runs=runs)
+    folders = api.pull(run, output, artifact=artifact, runs=runs, inventory=inventory)
     if json:
         print_json([{"artifact": name, "folder": str(folder.absolute())} for name, folder in folders.items()])
         return

@@ -35,7 +35,7 @@ def tune(
             "--search",
             metavar="PATH=VALUES",
             help="A numeric setting of run.yaml: reward.alpha=0.5:2, reward.gamma=0,0.02,0.1 or "
-            "dqn.learning_rate=1e-4:1e-2:log; a range may end in :POINTS; repeatable.",
+            "strategy_options.learning_rate=1e-4:1e-2:log; a range may end in :POINTS; repeatable.",
         ),
     ] = None,
     method: Annotated[

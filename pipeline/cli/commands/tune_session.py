@@ -22,6 +22,7 @@ from pipeline.cli.views.tuning_progress import RunLines
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, PipelineError, TargetError
 from pipeline.records import Figures
+from pipeline.search.strategy_plugin import with_every_option
 from pipeline.store.new_run import require_writable
 from pipeline.tuning.loop import tune
 from pipeline.tuning.objective import Objective, Outcome, ranked
@@ -53,7 +54,8 @@ def tune_and_show(arguments: RunArguments, search: Search, *, json: bool) -> Non
         PipelineError: finished runs are kept, and the same command goes on.
     """
     base, board = typed_settings(arguments)
-    searched = parse_all(search.texts)
+    base = with_every_option(base)
+    searched = parse_all(search.texts, base.strategy)
     method, budget = method_of(search.method, searched, search.budget, base.seed)
     for one in searched:  # what does not fit is reported before the first run
         for value in one.points():
@@ -128,7 +130,7 @@ def _show(
     if figures is None:
         raise TargetError(f"none of {len(outcomes)} runs has a network to choose; of the first: {best.failure}")
     path = arguments.runs / best.run / BEST
-    _write(changed(runs.base, best.settings), path)
+    _write(with_every_option(changed(runs.base, best.settings)), path)
     if not json:
         place = "" if arguments.runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(arguments.runs))}"
         device = f" --device {runs.board.name}" if arguments.device else ""

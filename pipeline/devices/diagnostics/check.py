@@ -18,6 +18,7 @@ from pipeline.errors import (
     PythonMissingError,
     UnreachableError,
 )
+from pipeline.export.format_plugin import portable_format
 from pipeline.records import DEFAULT_RUNTIME, Device
 
 LEAST_DISK_MB = 200.0
@@ -173,8 +174,9 @@ def _board(agent: Agent) -> Iterator[Finding]:
 def _runtime(agent: Agent) -> Finding:
     wanted, there = agent.device.runtime, agent.facts.runtimes
     if wanted in there:
-        support = agent.onnx_support
-        loads = f"ONNX opset <= {support.opset}, IR <= {support.ir}" if agent.device.format == "onnx" else "TFLite"
+        support, format = agent.onnx_support, portable_format(agent.device.format)
+        newest = f"ONNX opset <= {support.opset}, IR <= {support.ir}"
+        loads = newest if format == "onnx" else f"files of format {format}"
         return Finding("runtime", True, f"{wanted} {there[wanted]}: {loads}")
     if wanted in agent.facts.broken_runtimes:
         return Finding("runtime", False, agent.facts.broken_runtimes[wanted], _change("runtimes", wanted))
@@ -229,7 +231,7 @@ def _holder(agent: Agent) -> Finding:
 
 
 def _change(kind: agent_plugins.Kind, name: str) -> str:
-    return f"change {agent_plugins.FOLDER}/{kind}/{name}.py beside the inventory, or name another in it"
+    return f"change {agent_plugins.FOLDER}/{kind}/{name}.py beside the inventory, or choose another there"
 
 
 def _fix(device: Device, step: str) -> str:

@@ -18,12 +18,13 @@ from typing import Any
 
 import platformdirs
 
-from pipeline import yaml_files
+from pipeline import plugins, yaml_files
 from pipeline.devices import agent_plugins
 from pipeline.devices.inventory import ssh_config
 from pipeline.devices.inventory.schema import InventoryFile, Profile
 from pipeline.errors import InventoryError, nearest
-from pipeline.records import DEFAULT_RUNTIME, Device, LockSettings, MeasureSettings, ModelFormat, PowerSettings
+from pipeline.export.format_plugin import FORMATS
+from pipeline.records import DEFAULT_RUNTIME, Device, LockSettings, MeasureSettings, PowerSettings
 from pipeline.regular_file import exists, home_expanded, is_folder
 from pipeline.setting_keys import Where
 from pipeline.yaml_files import Document
@@ -239,15 +240,21 @@ class _Builder:
             **{k: settings[k] for k in plain if k in settings},
         )
 
-    def _format(self, name: str, settings: Mapping[str, Any]) -> ModelFormat:
-        """Return what the runtime loads; of one that does not care, what is written."""
+    def _format(self, name: str, settings: Mapping[str, Any]) -> str:
+        """Return the format: a file of the user's own, else what the runtime loads, else what is written, else ONNX."""
         runtime, written = settings.get("runtime", DEFAULT_RUNTIME), settings.get("format")
         self._require_plugin(name, "runtimes", runtime, "runtime")
+        if written is not None and plugins.is_file(written):
+            return str(self._folder / home_expanded(written))
         loads = agent_plugins.runtime_named(runtime, self._plugins).loads
         if loads is not None and written not in (None, loads):
             raise self._mistake(
                 name, f"runtime {runtime} loads {loads} files, not {written}; leave format out", "format"
             )
+        known = plugins.names(FORMATS)
+        if written is not None and written.replace("-", "_") not in known:
+            there = f"known: {', '.join(known)}; or name a .py file"
+            raise self._mistake(name, f"there is no format {written!r}{nearest(written, known)}; {there}", "format")
         return loads or written or "onnx"
 
     def _require_plugin(self, name: str, kind: agent_plugins.Kind, wanted: str, key: str) -> None:

@@ -130,7 +130,7 @@ class Settings(_Layer):
     agent: Agent = Agent()
     runtime: str = "onnxruntime"
     runtime_options: dict[str, Any] = {}
-    format: Literal["onnx", "tflite"] | None = None
+    format: str | None = Field(default=None, min_length=1)
     channel_step: int | None = Field(default=None, ge=1)
     onnx: Onnx = Onnx()
     power: Annotated[Power, BeforeValidator(_power)] = Power()

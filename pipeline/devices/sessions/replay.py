@@ -43,6 +43,7 @@ class ReplaySession:
         if device.recording is None:
             raise AgentError(f"{device.name}: there is no recording to play back; add `recording: FILE`")
         self._path = Path(device.recording)
+        self._format = device.format
         self._header = read_header(self._path)
         self._structures: dict[str, str] = {}
         self._answers: dict[str, list[Answer]] = defaultdict(list)
@@ -55,7 +56,8 @@ class ReplaySession:
     def put(self, source: bytes | Path, name: str) -> int:
         """See ``Session.put``; only the file's structure is kept, and nothing goes anywhere."""
         if name not in self._structures:
-            structure = structure_of(name, source if isinstance(source, bytes) else source.read_bytes())
+            content = source if isinstance(source, bytes) else source.read_bytes()
+            structure = structure_of(name, content, self._format)
             if structure is not None:
                 self._structures[name] = structure
         return 0

@@ -21,7 +21,7 @@ from torch import Tensor, fx
 
 from pipeline.errors import first_line
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import FLOAT32, FastPathUnsupportedError, OnNote, Skeleton
+from pipeline.export.format import FLOAT32, FastPathUnsupportedError, Network, OnNote, Skeleton
 from pipeline.export.onnx.compose import Composition, compose
 from pipeline.export.onnx.exporter import answers, export, read, whole
 from pipeline.export.onnx.operator_export import Fragments
@@ -30,6 +30,14 @@ from pipeline.export.onnx.skeleton import skeleton
 from pipeline.export.onnx.torch_exporter import opset_of
 from pipeline.export.verify_outputs import TOLERANCE, difference
 from pipeline.records import OnnxSupport
+
+__all__ = [
+    "ENDING", "PACKAGES", "RUNTIME", "TRIED_EVERY", "Onnx", "open_format", "open_network", "require_usable", "skeleton",
+]  # fmt: skip
+
+ENDING = "onnx"
+RUNTIME = "ONNX Runtime"
+PACKAGES = ("onnxruntime",)
 
 TRIED_EVERY = 10
 """Skeletons, of which one whole file is tried though all of its operations were tried before."""
@@ -59,10 +67,18 @@ def require_usable(data: bytes, support: OnnxSupport | None, *, shown: str) -> N
     read(data, support, name=shown)
 
 
+def open_network(path: str) -> Network:
+    """Open the file on the processor."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch: session.run(None, {name: batch})[0]
+
+
 class Onnx:
     """ONNX files that a device's runtime loads."""
 
-    name = "onnx"
     precision = FLOAT32
 
     def __init__(self, example: Tensor, support: OnnxSupport, fragments: Fragments | None) -> None:

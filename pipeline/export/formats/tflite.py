@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from pipeline.errors import ModelError
 from pipeline.export.constants import constants, distinct
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import FLOAT32, INPUT, OUTPUT, FastPathUnsupportedError, OnNote, Skeleton
+from pipeline.export.format import FLOAT32, INPUT, OUTPUT, FastPathUnsupportedError, Network, OnNote, Skeleton
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python
@@ -27,6 +27,15 @@ from pipeline.export.tflite.skeleton import skeleton
 from pipeline.export.tflite.template import Template, study
 from pipeline.export.verify_outputs import TOLERANCE, difference, require_equal
 from pipeline.records import OnnxSupport
+
+__all__ = [
+    "ENDING", "PACKAGES", "RUNTIME", "TFLite", "open_format", "open_network", "require_usable", "skeleton",
+    "template_of",
+]  # fmt: skip
+
+ENDING = "tflite"
+RUNTIME = "LiteRT"
+PACKAGES = ("ai-edge-litert",)
 
 STRUCTURAL = 1e-2
 """Largest allowed difference of the rewritten base with random weights: rounding may grow so far in a deep network that
@@ -58,6 +67,25 @@ def require_usable(data: bytes, support: OnnxSupport | None, *, shown: str) -> N
         raise ModelError(f"{shown} is not a valid TFLite file: {error}") from error
 
 
+def open_network(path: str) -> Network:
+    """Open the file with LiteRT, or with tflite-runtime on older and 32-bit systems."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tflite_runtime.interpreter import Interpreter
+    interpreter = Interpreter(model_path=path)
+    interpreter.allocate_tensors()
+    place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def network(batch: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(place, batch)
+        interpreter.invoke()
+        scores: np.ndarray = interpreter.get_tensor(result)
+        return scores
+
+    return network
+
+
 def template_of(data: bytes, network: fx.GraphModule, example: Tensor) -> Template | None:
     """Return a converted network as the template of what is cut from it; None where it is not one to be rewritten.
 
@@ -80,7 +108,6 @@ def template_of(data: bytes, network: fx.GraphModule, example: Tensor) -> Templa
 class TFLite:
     """TFLite files of what was, and is, cut from one network."""
 
-    name = "tflite"
     precision = FLOAT32
 
     def __init__(self, python: Path, template: Template | None, example: Tensor) -> None:

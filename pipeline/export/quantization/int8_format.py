@@ -37,7 +37,6 @@ class Int8Onnx:
     float_layers: frozenset[str] = frozenset()
     """Weights of layers that stay float32, by their names, which a cut keeps."""
 
-    name = "onnx"
     precision = INT8
 
     def file(self, network: fx.GraphModule) -> bytes:

@@ -62,7 +62,7 @@ def open_int8(parent: Format, images: NDArray[np.float32], *, float_layers: Iter
     for kind, opened in _OF:
         if isinstance(parent, kind):
             return opened(parent=parent, images=images, float_layers=kept)
-    raise ValueError(f"format {parent.name} has no INT8")
+    raise ValueError(f"{type(parent).__name__} has no INT8")
 
 
 def has_int8(parent: Format) -> bool:

@@ -16,8 +16,9 @@ import torch
 
 from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.dqn.q_network import Learner, one_thread
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.planner import REMOVE, Array, Indices, Mask, Planner, indices
-from pipeline.search.strategy import Problem
+from pipeline.search.strategy import Problem, settings_of
 
 _LEAST_EPSILON = 0.05
 _EXPLORING = 0.6
@@ -29,7 +30,7 @@ class DirectDqn:
 
     def __init__(self, problem: Problem) -> None:
         """Build the network; nothing is trained yet."""
-        self._problem, self._settings = problem, problem.dqn
+        self._problem, self._settings = problem, settings_of(problem, Settings)
         self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._accuracy = self._power = 1.0
@@ -37,7 +38,7 @@ class DirectDqn:
         """States and legal levels of episodes that are not evaluated yet, (groups + 1, ...)."""
         self._episodes: list[tuple[Array, Mask, list[int], float]] = []
         """With their levels and what they earned."""
-        self._learner = Learner(self._state(self._planner.empty_plans(1), 0).shape[0], problem.dqn, problem.seed)
+        self._learner = Learner(self._state(self._planner.empty_plans(1), 0).shape[0], self._settings, problem.seed)
         self._asked = 0
 
     def ask(self) -> PruningPlan:

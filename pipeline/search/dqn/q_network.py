@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from pipeline.config import DqnConfig
 from pipeline.records import LEVELS
+from pipeline.search.dqn.settings import Settings
 
 
 @contextmanager
@@ -52,7 +52,7 @@ class QNetwork(nn.Module):
 class Learner:
     """A Q network, its slow copy, and its optimiser."""
 
-    def __init__(self, observation: int, settings: DqnConfig, seed: int) -> None:
+    def __init__(self, observation: int, settings: Settings, seed: int) -> None:
         """Draw the first weights from ``seed``; torch's global generator is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import DqnConfig
 from pipeline.records import LEVELS
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.planner import Array, Indices, Limits, Mask, Planner, Predictions
 
 
 class Replay:
     """Plans, each worth one transition a group; what they earned is computed anew when the models have learnt."""
 
-    def __init__(self, planner: Planner, settings: DqnConfig) -> None:
+    def __init__(self, planner: Planner, settings: Settings) -> None:
         """Hold at most ``settings.replay_plans`` simulated plans, and all measured ones."""
         self._planner, self._settings = planner, settings
         self._metrics = tuple(planner.problem.limits)

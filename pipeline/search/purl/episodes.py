@@ -23,23 +23,36 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.dqn.q_network import one_thread
 from pipeline.search.planner import Array
-from pipeline.search.strategy import Problem
+from pipeline.search.strategy import Problem, StrategySettings, settings_of
 
 ACTIONS = 23
 BETA = 5.0
-_DISCOUNT = 0.99
-_EPISODES = 5
-_EXPLORE = 0.6
-"""Share of the trials in which random thresholds become rare."""
 _LEAST_EPSILON = 0.05
-_UPDATES, _BATCH, _RATE, _POLYAK = 20, 32, 3e-3, 0.05
+_BATCH, _POLYAK = 32, 0.05
 _STALE = 10
 """Episodes in a row that lead to nothing new, each with more random thresholds, until chance helps."""
+
+
+class Settings(StrategySettings):
+    """PuRL's own settings."""
+
+    episodes: int = Field(5, ge=1)
+    """Episodes for which the trials have to do; else neighbouring layers share a step."""
+    exploration: float = Field(0.6, gt=0, le=1)
+    """Share of the trials in which random thresholds become rare."""
+    discount: float = Field(0.99, gt=0, le=1)
+    """Of the rewards of later steps."""
+    learning_rate: float = Field(3e-3, gt=0)
+    """Adam's."""
+    updates: int = Field(20, ge=0)
+    """Gradient steps before each trial."""
+
 
 Choices = tuple[int, ...]
 """A plan, as a number for each place; 0 everywhere prunes nothing."""
@@ -99,7 +112,8 @@ class Episodes:
     def __init__(self, problem: Problem, environment: Environment, rng: np.random.Generator) -> None:
         """Cut the environment's places into steps."""
         self._problem, self._environment, self._rng = problem, environment, rng
-        count = min(environment.places, max(1, problem.trials // _EPISODES))
+        self._settings = settings_of(problem, Settings)
+        count = min(environment.places, max(1, problem.trials // self._settings.episodes))
         self.steps: list[list[int]] = [part.tolist() for part in np.array_split(np.arange(environment.places), count)]
         """The places that are decided together, step by step."""
         self.transitions: list[Transition] = []
@@ -113,7 +127,7 @@ class Episodes:
             torch.manual_seed(problem.seed)
             self._online, self._target = _network(), _network()
         self._target.load_state_dict(self._online.state_dict())
-        self._optimizer = torch.optim.Adam(self._online.parameters(), lr=_RATE)
+        self._optimizer = torch.optim.Adam(self._online.parameters(), lr=self._settings.learning_rate)
 
     def ask(self) -> PruningPlan:
         """Return the plan after the episode's next step that leads to a new one."""
@@ -156,7 +170,7 @@ class Episodes:
     def _action(self, least_epsilon: float) -> int:
         if self._environment.first_action is not None and len(self.transitions) < len(self.steps):
             return self._environment.first_action
-        gone = len(self._asked) / (_EXPLORE * self._problem.trials)
+        gone = len(self._asked) / (self._settings.exploration * self._problem.trials)
         if self._rng.random() < max(_LEAST_EPSILON, least_epsilon, 1 - gone):
             return int(self._rng.integers(ACTIONS))
         with torch.no_grad():
@@ -175,13 +189,14 @@ class Episodes:
         action = torch.tensor([m.action for m in known])
         reward = torch.tensor([self._reward(m.after) for m in known], dtype=torch.float32)
         goes_on = torch.tensor([float(m.step + 1 < len(self.steps)) for m in known])
-        for _ in range(_UPDATES):
+        for _ in range(self._settings.updates):
             rows = torch.from_numpy(self._rng.integers(len(known), size=_BATCH))
             with torch.no_grad():
                 best = self._online(following[rows]).argmax(1, keepdim=True)
                 later = self._target(following[rows]).gather(1, best).squeeze(1)
             found = self._online(state[rows]).gather(1, action[rows, None]).squeeze(1)
-            loss = nn.functional.smooth_l1_loss(found, reward[rows] + _DISCOUNT * goes_on[rows] * later)
+            wanted = reward[rows] + self._settings.discount * goes_on[rows] * later
+            loss = nn.functional.smooth_l1_loss(found, wanted)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()

@@ -29,12 +29,17 @@ from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.dqn.direct import DirectDqn
 from pipeline.search.dqn.q_network import Learner, one_thread
 from pipeline.search.dqn.replay_buffer import Replay
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.genetic import evolve
 from pipeline.search.planner import Array, Indices, Limits, indices, repair_to_feasible
 from pipeline.search.proposer import Proposer
 from pipeline.search.random_plans import draw
-from pipeline.search.strategy import Problem, Strategy
+from pipeline.search.strategy import Problem, Strategy, settings_of
 from pipeline.targets import Metric
+
+__all__ = ["MODES", "Dqn", "Settings", "create"]
+
+MODES = ("imagined", "direct")
 
 _PARALLEL = 1000
 """Episodes that are simulated side by side."""
@@ -55,8 +60,8 @@ class Dqn:
 
     def __init__(self, problem: Problem) -> None:
         """Build network, models and replay; nothing is trained yet."""
-        self.settings = problem.dqn
-        self._proposer = Proposer(problem)
+        self.settings = settings_of(problem, Settings)
+        self._proposer = Proposer(problem, self.settings)
         self._planner, self._rng = self._proposer.planner, self._proposer.rng
         self._learner = Learner(self._planner.observation_size, self.settings, problem.seed)
         self.replay = Replay(self._planner, self.settings)

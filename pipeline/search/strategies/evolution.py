@@ -9,19 +9,28 @@ asks is cut less, so that each evaluation is spent on a plan at the target.
 from __future__ import annotations
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.planner import Planner, indices
 from pipeline.search.repair import Levels, Repair
-from pipeline.search.strategy import Problem
+from pipeline.search.strategy import Problem, StrategySettings, settings_of
 
-_SHARE, _SMALLEST, _LARGEST = 0.2, 4, 20
-"""Population: share of the budget, but no fewer and no more than that."""
-_TOURNAMENT = 3
-_CROSSOVER = 0.3
-"""Share of the children of two parents; each group's level is then either's."""
+_SMALLEST, _LARGEST = 4, 20
+"""Population: no fewer and no more than that."""
 _ROUNDS = 10
 """Children thrown away because they were tried before, until chance helps."""
+
+
+class Settings(StrategySettings):
+    """How parents are chosen and children made."""
+
+    population: float = Field(0.2, gt=0, le=1)
+    """Plans that may be parents: share of the trials, but 4 at least and 20 at most."""
+    tournament: int = Field(3, ge=1)
+    """Plans drawn of these, the best of which is the parent."""
+    crossover: float = Field(0.3, ge=0, le=1)
+    """Share of the children of two parents; each group's level is then either's."""
 
 
 class Evolution:
@@ -32,7 +41,8 @@ class Evolution:
         self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._repair = Repair(self._planner, self._rng)
-        self._size = int(np.clip(_SHARE * problem.trials, _SMALLEST, _LARGEST))
+        self._settings = settings_of(problem, Settings)
+        self._size = int(np.clip(self._settings.population * problem.trials, _SMALLEST, _LARGEST))
         self._population: list[tuple[float, Levels]] = []
         """The best, best first."""
         self._asked: set[Levels] = set()
@@ -63,7 +73,7 @@ class Evolution:
 
     def _child(self) -> Levels:
         child = self._parent()
-        if self._rng.random() < _CROSSOVER:
+        if self._rng.random() < self._settings.crossover:
             other, own = self._parent(), self._rng.random(len(child)) < 0.5
             child = tuple(int(level) for level in np.where(own, child, other))
         changes = max(1, self._rng.binomial(len(child), 1 / len(child)))
@@ -72,7 +82,8 @@ class Evolution:
         return child
 
     def _parent(self) -> Levels:
-        rivals = self._rng.choice(len(self._population), min(len(self._population), _TOURNAMENT), replace=False)
+        many = min(len(self._population), self._settings.tournament)
+        rivals = self._rng.choice(len(self._population), many, replace=False)
         winner: Levels = max(self._population[i] for i in rivals.tolist())[1]
         return winner
 

@@ -10,19 +10,25 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.knapsack import knapsack_plans
 from pipeline.search.planner import Array, Indices, Planner, indices, repair_to_feasible
 from pipeline.search.proposer import deepest_cuts
 from pipeline.search.random_plans import unasked
-from pipeline.search.strategy import Problem
+from pipeline.search.strategy import Problem, StrategySettings, settings_of
 
-_SINGLE_CUT_SHARE = 0.5
-"""Share of the trials that single cuts may take."""
 _MOST_SWAPS = 4000
 _UNKNOWN = 1.5
 """Loss of a whole group, in logits, where nothing at all was measured."""
+
+
+class Settings(StrategySettings):
+    """What the losses are learnt from."""
+
+    single_cut_share: float = Field(0.5, gt=0, le=1)
+    """Share of the trials that single cuts may take."""
 
 
 class Knapsack:
@@ -33,7 +39,7 @@ class Knapsack:
         self._problem = problem
         self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
-        self._queue = self._single_cuts(max(1, int(_SINGLE_CUT_SHARE * problem.trials)))
+        self._queue = self._single_cuts(max(1, int(settings_of(problem, Settings).single_cut_share * problem.trials)))
         self._logits: dict[tuple[int, ...], float] = {}
         self._rewards: dict[tuple[int, ...], float] = {}
         self._asked: set[tuple[int, ...]] = set()

@@ -24,18 +24,24 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.planner import REMOVE, Planner, indices
 from pipeline.search.repair import Levels, Repair
-from pipeline.search.strategy import Problem
+from pipeline.search.strategy import Problem, StrategySettings, settings_of
 
-_DECAY = 0.96
-"""Of the step, by iteration."""
 _AMPLE = 2
 """Trials an iteration from which on a step is no larger than half of the groups can save."""
 _LEAST = 1e-6
 """Savings below that are none."""
+
+
+class Settings(StrategySettings):
+    """How the way to the target is divided."""
+
+    decay: float = Field(0.96, gt=0, lt=1)
+    """Each iteration saves so many times what the last one did."""
 
 
 class NetAdapt:
@@ -43,6 +49,7 @@ class NetAdapt:
 
     def __init__(self, problem: Problem) -> None:
         """Begin with nothing cut, whose accuracy is known."""
+        self._decay = settings_of(problem, Settings).decay
         self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._repair = Repair(self._planner, self._rng)
@@ -119,7 +126,7 @@ class NetAdapt:
         deepest = sorted((max(map(self._saved, way)) for _, way in ways), reverse=True)
         fewest = min(len(ways), 1 + int(np.searchsorted(np.cumsum(deepest), excess - _LEAST)))
         iterations = max(fewest, min(self._left() // len(ways), 3 * len(ways)))
-        step = excess * (1 - _DECAY) / (1 - _DECAY**iterations)
+        step = excess * (1 - self._decay) / (1 - self._decay**iterations)
         if self._left() >= _AMPLE * iterations:
             step = min(step, float(np.median(deepest)))
             iterations = max(iterations, math.ceil(excess / step))

@@ -9,10 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.search.purl.episodes import Environment, Episodes
+from pipeline.search.purl.episodes import Environment, Episodes, Settings
 from pipeline.search.purl.filter_thresholds import Filters
 from pipeline.search.purl.weight_thresholds import SingleWeights
 from pipeline.search.strategy import Problem
+
+__all__ = ["SETS_ZEROS", "Settings", "create", "note"]
+
+SETS_ZEROS = True
 
 
 def note(config: RunConfig) -> str:

@@ -25,20 +25,15 @@ What differs here, and why:
 from __future__ import annotations
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.config import RunConfig
 from pipeline.predictors.cost_model import whole_blocks
 from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.planner import REMOVE, Array, Indices, Planner, indices
 from pipeline.search.repair import Levels, Repair
-from pipeline.search.strategy import Problem
+from pipeline.search.strategy import Problem, StrategySettings, settings_of
 
-NOISE = 0.04
-STEP = 0.1
-CLIP = 0.2
-EPSILON = 0.4
-SAMPLES = 10
-"""N, and the buffer's size; fewer where the trials would not do for six updates."""
 _UPDATES = 6
 _FLOOR = 1e-5
 _COLLAPSE = 0.1
@@ -49,12 +44,27 @@ _LOUDER = 1.3
 """By how much the noise of a sample grows each time that it led to nothing new."""
 
 
+class Settings(StrategySettings):
+    """RL-Pruner's own settings; the defaults are its authors'."""
+
+    noise: float = Field(0.04, gt=0)
+    """v, the largest deviation of a sample's noise."""
+    step: float = Field(0.1, gt=0, le=1)
+    """λ, by which the distribution goes towards a row of the buffer."""
+    clip: float = Field(0.2, gt=0, lt=1)
+    """Largest change of an entry of the distribution in a step, relative to it."""
+    epsilon: float = Field(0.4, ge=0, le=1)
+    """Chance, at first, that the row is any and not the best."""
+    samples: int = Field(10, ge=2)
+    """N, between two steps and in the buffer; fewer where the trials would not do for six steps."""
+
+
 class RlPruner:
     """Samples plans around a distribution and moves the distribution towards what was best."""
 
     def __init__(self, problem: Problem) -> None:
         """Begin with a cut in proportion to the channels."""
-        self._problem = problem
+        self._problem, self._settings = problem, settings_of(problem, Settings)
         self._planner = Planner(problem)
         self._rng = np.random.default_rng(problem.seed)
         self._repair = Repair(self._planner, self._rng)
@@ -66,7 +76,7 @@ class RlPruner:
                 self._lost[i, LEVELS.index(level)] = 1 - kept / group.channels
         self.distribution: Array = self._channels / self._channels.sum()
         """PD."""
-        self._samples = max(2, min(SAMPLES, problem.trials // _UPDATES))
+        self._samples = max(2, min(self._settings.samples, problem.trials // _UPDATES))
         self._buffer: list[tuple[float, Array]] = []
         """Q and sample, best first."""
         self._drawn: dict[Levels, Array] = {}
@@ -79,7 +89,7 @@ class RlPruner:
     def ask(self) -> PruningPlan:
         """Return a sample's plan, not asked before while there is one."""
         for attempt in range(_DRAWS):
-            sample = self._sampled(NOISE * _LOUDER**attempt)
+            sample = self._sampled(self._settings.noise * _LOUDER**attempt)
             levels = self._cut(sample)
             if levels not in self._drawn:
                 break
@@ -114,12 +124,13 @@ class RlPruner:
             return
         pick = int(self._rng.integers(len(self._buffer))) if self._rng.random() < self._epsilon() else 0
         old = self.distribution
-        wanted = _scaled(old + STEP * (self._buffer[pick][1] - old))
-        self.distribution = _scaled(np.clip(wanted / old, 1 - CLIP, 1 + CLIP) * old)
+        wanted = _scaled(old + self._settings.step * (self._buffer[pick][1] - old))
+        clip = self._settings.clip
+        self.distribution = _scaled(np.clip(wanted / old, 1 - clip, 1 + clip) * old)
 
     def _epsilon(self) -> float:
         gone = min(1.0, self._evaluated / self._problem.trials)
-        return float(EPSILON * 0.5 * (1 + np.cos(np.pi * gone)))
+        return float(self._settings.epsilon * 0.5 * (1 + np.cos(np.pi * gone)))
 
     # ------------------------------------------------------------ from shares to levels
 

@@ -8,7 +8,12 @@ from __future__ import annotations
 from pipeline.records import PruningPlan, Trial
 from pipeline.search.dqn.q_network import one_thread
 from pipeline.search.proposer import Proposer
-from pipeline.search.strategy import Problem
+from pipeline.search.proposer_settings import ProposerSettings
+from pipeline.search.strategy import Problem, settings_of
+
+
+class Settings(ProposerSettings):
+    """How the control picks the next plan."""
 
 
 class Surrogate:
@@ -16,7 +21,7 @@ class Surrogate:
 
     def __init__(self, problem: Problem) -> None:
         """Know nothing yet."""
-        self._proposer = Proposer(problem)
+        self._proposer = Proposer(problem, settings_of(problem, ProposerSettings))
         self._planner = self._proposer.planner
 
     def ask(self) -> PruningPlan:

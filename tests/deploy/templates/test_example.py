@@ -17,11 +17,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from deploy import templates
 from deploy.templates import template
+from pipeline import plugins
 from pipeline.data import load_data
 from pipeline.data.image_io import FilePool
 from pipeline.data.presets import preset_of
 from pipeline.errors import DataError
+from pipeline.export.format_plugin import FORMATS, GIVEN, model_format
 from pipeline.torchvision_compat import torchvision
 
 SIDE = 32
@@ -258,24 +261,31 @@ def test_the_pre_processing_of_torchvisions_weights_is_known_by_the_files_name()
 # ---------------------------------------------------------------- the file itself
 
 
-def test_the_example_has_python_3_6_grammar_and_library() -> None:
-    text = template("example.py")
+@pytest.mark.parametrize("format", plugins.names(FORMATS))
+def test_the_example_has_python_3_6_grammar_and_library(format: str, tmp_path: Path) -> None:
+    text = templates.example_with(model_format(format).opening)
     tree = ast.parse(text, feature_version=(3, 6))
     annotations = [node.annotation for node in ast.walk(tree) if isinstance(node, ast.arg | ast.AnnAssign)]
     annotations += [node.returns for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for part in (part for one in annotations if one is not None for part in ast.walk(one)):
         assert not isinstance(part, ast.BinOp), "Python 3.6 has no X | Y"
         assert not (isinstance(part, ast.Subscript) and ast.unparse(part.value) in ("list", "dict", "tuple"))
-    file = Path(str(importlib.util.find_spec("deploy").origin)).parent / "templates" / "example.py"  # type: ignore[union-attr]
+    file = tmp_path / "example.py"
+    file.write_text(text, encoding="utf-8")
     vermin = [str(Path(sys.executable).with_name("vermin")), "-t=3.6-", "--violations", "--no-tips", str(file)]
     done = subprocess.run(vermin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-def test_the_example_needs_nothing_of_the_package() -> None:
+def test_what_opens_a_file_may_use_the_names_that_the_example_has(example: ModuleType) -> None:
+    assert all(hasattr(example, name) for name in GIVEN)
+
+
+@pytest.mark.parametrize("format", plugins.names(FORMATS))
+def test_the_example_needs_nothing_of_the_package(format: str) -> None:
     modules = {
         name.partition(".")[0]
-        for node in ast.walk(ast.parse(template("example.py")))
+        for node in ast.walk(ast.parse(templates.example_with(model_format(format).opening)))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)

@@ -57,7 +57,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_named_by_what_sets_it_
     }  # fmt: skip
     assert found.shared["target"] == "latency=0.5x"
     assert "strategy" not in found.shared
-    assert not any(key.startswith("dqn") for group in found.groups for key in group.differs)
+    assert not any(key.startswith("strategy_options") for group in found.groups for key in group.differs)
 
 
 def test_a_single_group_is_named_by_its_strategy(made: Made) -> None:
@@ -66,7 +66,7 @@ def test_a_single_group_is_named_by_its_strategy(made: Made) -> None:
 
 def test_settings_of_the_dqn_set_apart_the_runs_that_have_one(made: Made) -> None:
     runs = [made(dqn={"hidden": 64}), made(dqn={"hidden": 32}), made(strategy="random", dqn={"hidden": 16})]
-    assert [group.name for group in compared(*runs).groups] == ["dqn, dqn.hidden 64", "dqn, dqn.hidden 32", "random"]
+    assert [group.name for group in compared(*runs).groups] == ["dqn, hidden 64", "dqn, hidden 32", "random"]
 
 
 def test_a_setting_that_only_some_runs_have_sets_them_apart(made: Made) -> None:

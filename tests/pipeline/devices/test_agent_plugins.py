@@ -144,7 +144,7 @@ def test_a_sensor_s_file_that_is_wrong_is_refused_with_its_place(folder: Path, t
         ("def installed(): ...\n", "has no function version; a runtime's file has installed, version, load: see"),
         (f"BUILDS = True\n{RUNTIME}", "has no function recipe; a runtime's file has installed, version, load, recipe"),
         (f"BUILDS = 1\n{RUNTIME}", "BUILDS: Input should be a valid boolean; see docs/extending/runtime.md"),
-        (f"LOADS = 'ncnn'\n{RUNTIME}", "LOADS: Input should be 'onnx' or 'tflite'"),
+        (f"LOADS = 'ncnn'\n{RUNTIME}", "LOADS: there is no format 'ncnn' (did you mean 'onnx'?); known: onnx, tflite"),
         (f"ONNX_LIMITS = {{'new': (1, 2)}}\n{RUNTIME}", "ONNX_LIMITS"),
         (f"NAME = 'x'\nINSTALL = 'pip install ' + NAME\n{RUNTIME}", "mine.py:2: INSTALL is computed; write it out"),
     ],

@@ -19,6 +19,7 @@ from pipeline.devices.recording import (
 )
 from pipeline.errors import InventoryError, StoreError
 from pipeline.export.onnx.skeleton import skeleton
+from pipeline.export.skeleton_container import pack
 from pipeline.records import Device, MeasureSettings, SshAddress
 from tests.pipeline.evaluation.test_device_bench import relu
 from tests.recordings import dense
@@ -123,10 +124,14 @@ def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
 def test_a_networks_structure_does_not_depend_on_its_weights() -> None:
     one, other, wider = dense(seed=1), dense(seed=2), dense(seed=1, width=40)
     assert one != other
-    assert structure_of("a.onnx", one) == structure_of("b.onnx", other) == structure_of("c.skeleton", skeleton(one))
-    assert structure_of("a.onnx", one) != structure_of("d.onnx", wider)
-    assert structure_of("images.npy", b"") is None
-    assert structure_of("relu.onnx", relu()) is not None
+    assert structure_of("a.onnx", one, "onnx") == structure_of("b.onnx", other, "onnx")
+    assert structure_of("a.onnx", one, "onnx") == structure_of("c.skeleton", skeleton(one), "tflite")
+    assert structure_of("a.onnx", one, "onnx") != structure_of("d.onnx", wider, "onnx")
+    assert structure_of("images.npy", b"", "onnx") is None
+    assert structure_of("a.onnx", one, "tflite") is None
+    assert structure_of("relu.onnx", relu(), "onnx") is not None
+    whole = [pack(bytes([value]) * 100, []) for value in (1, 2)]
+    assert structure_of("e.skeleton", whole[0], "onnx") != structure_of("f.skeleton", whole[1], "onnx")
 
 
 # ---------------------------------------------------------------- not trusted

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from pipeline.config import RunConfig
-from pipeline.errors import RunNotFoundError
+from pipeline.errors import RunNotFoundError, UserError
+from pipeline.export.format_plugin import model_format
 from pipeline.recipes.recipe import RECIPE, Recipe, to_text
 from pipeline.records import Interval, PruningPlan, SearchSpace
-from pipeline.run.artifact_recipe import bundle_facts, picked, recipe_of
+from pipeline.run.artifact_recipe import bundle_facts, format_of, picked, recipe_of
 from pipeline.store import Store
 from pipeline.store.facts import (
     BASE,
@@ -21,6 +22,7 @@ from pipeline.store.facts import (
     CONFIG,
     DEVICE,
     DEVICE_FACTS,
+    FORMAT,
     INPUT,
     SEED,
     VERSIONS,
@@ -79,13 +81,33 @@ def test_facts_hold_the_space_of_the_artifact_s_own_round(store: Store) -> None:
     store.set(SEED, 3)
     store.set(VERSIONS, {"torch": "2"})
     store.set(CONFIG, {"trials": 3})
-    assert bundle_facts(store, artifact({}, round=1)).space == first
-    facts = bundle_facts(store, artifact({}, round=2))
+    assert bundle_facts(store, artifact({}, round=1), model_format("onnx")).space == first
+    facts = bundle_facts(store, artifact({}, round=2), model_format("onnx"))
     assert facts.space == second
     assert (facts.device_name, facts.seed, facts.input.shape, facts.git) == ("pi", 3, (1, 8, 8), None)
     assert facts.calibration is None
     store.set(CALIBRATION, calibration())
-    assert bundle_facts(store, artifact({}, round=1)).calibration == calibration()
+    assert bundle_facts(store, artifact({}, round=1), model_format("onnx")).calibration == calibration()
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.tflite"])
+def test_the_format_of_an_older_run_is_that_of_its_file(store: Store, file: str) -> None:
+    assert format_of(store, artifact({file: "0" * 64})).file == file
+
+
+def test_a_format_s_own_file_is_the_one_of_the_inventory_never_the_one_that_a_run_names(
+    store: Store, tmp_path: Path
+) -> None:
+    """A stored run may be somebody else's, and so may be the code that it names."""
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')\n")
+    store.set(DEVICE, {"name": "pi"})
+    store.set(FORMAT, str(tmp_path / "evil.py"))
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text("devices: {pi: {kind: local, format: half.py}}\n")
+    with pytest.raises(
+        UserError, match=r"wrote files in the format of .*evil.py, and pi has .*half.py in the inventory"
+    ):
+        format_of(store, artifact({}), inventory)
 
 
 # ---------------------------------------------------------------- recipes

@@ -12,6 +12,7 @@ from _common.toys import problem, trial_of
 from pipeline.search.genetic import evolve
 from pipeline.search.planner import Indices, repair_to_feasible
 from pipeline.search.proposer import Proposer
+from pipeline.search.proposer_settings import ProposerSettings
 
 PLAN = np.array([[4, 4, 4, 0, 0, 0]])
 
@@ -20,7 +21,7 @@ def proposer(limit: float, *, margin: float = 0.0) -> Proposer:
     """One whose target is so much of what ``PLAN`` is predicted to cost."""
     toy = problem()
     cost = float(toy.costs.predict(PLAN)["latency"][0])
-    return Proposer(replace(toy, limits={"latency": limit * cost * (1 - margin)}, margin=margin))
+    return Proposer(replace(toy, limits={"latency": limit * cost * (1 - margin)}, margin=margin), ProposerSettings())
 
 
 def score(told: Proposer, plans: Indices = PLAN) -> float:
@@ -76,7 +77,7 @@ def test_what_others_have_to_beat_is_no_lucky_measurement() -> None:
 
 
 def test_without_targets_every_plan_counts_in_full() -> None:
-    free, roomy = with_measured(Proposer(problem(limits={}))), with_measured(proposer(50.0))
+    free, roomy = with_measured(Proposer(problem(limits={}), ProposerSettings())), with_measured(proposer(50.0))
     assert score(free) == pytest.approx(score(roomy))
 
 

@@ -13,12 +13,12 @@ from pipeline.tuning.ranges import parse_all
 from pipeline.tuning.samplers import method_of
 from pipeline.tuning.settings import Settings
 
-SEARCHED = parse_all(["reward.alpha=0:2", "reward.gamma=0,0.02,0.1", "dqn.n_step=1:5"])
+SEARCHED = parse_all(["reward.alpha=0:2", "reward.gamma=0,0.02,0.1", "strategy_options.n_step=1:5"])
 
 
 def hill(settings: Settings) -> Outcome:
     """Best at α = 1.5, γ = 0.02, n = 2; where α is small, nothing meets the targets."""
-    alpha, gamma, steps = settings["reward.alpha"], settings["reward.gamma"], settings["dqn.n_step"]
+    alpha, gamma, steps = settings["reward.alpha"], settings["reward.gamma"], settings["strategy_options.n_step"]
     found = None if alpha < 0.4 else 1 - (alpha - 1.5) ** 2 - 5 * abs(gamma - 0.02) - 0.1 * abs(steps - 2)
     failure = None if found is not None else "no candidate meets latency=0.5x"
     return Outcome(run=f"a{alpha}g{gamma}n{steps}", settings=settings, accuracy=found, latency=alpha, failure=failure)
@@ -68,14 +68,14 @@ def test_the_same_seed_asks_for_the_same_settings_and_a_killed_tuning_goes_on_wi
 
 
 def test_optuna_ends_where_a_few_lists_have_nothing_new() -> None:
-    few = parse_all(["reward.alpha=1,2", "reward.gamma=0,0.1", "dqn.n_step=1,2"])
+    few = parse_all(["reward.alpha=1,2", "reward.gamma=0,0.1", "strategy_options.n_step=1,2"])
     method, budget = method_of("optuna", few, 30, 0)
     assert budget == 8
     assert len(tune(method, hill, "accuracy", budget)) <= 8
 
 
 def test_the_best_is_the_highest_accuracy_or_the_lowest_figure_among_runs_that_meet_the_targets() -> None:
-    outcomes = [hill({"reward.alpha": a, "reward.gamma": 0.02, "dqn.n_step": 2}) for a in (0.2, 0.5, 1.5)]
+    outcomes = [hill({"reward.alpha": a, "reward.gamma": 0.02, "strategy_options.n_step": 2}) for a in (0.2, 0.5, 1.5)]
     assert [o.settings["reward.alpha"] for o in ranked(outcomes, "accuracy")] == [1.5, 0.5, 0.2]
     assert [o.settings["reward.alpha"] for o in ranked(outcomes, "latency")] == [0.5, 1.5, 0.2]
     with pytest.raises(ConfigError, match="no power sensor"):

@@ -15,8 +15,9 @@ from pipeline.tuning.settings import changed, kind_of
     [
         ("reward.alpha=0.5:2", Range("reward.alpha", 0.5, 2.0)),
         ("reward.lambda=0,0.1", Choice("reward.lambda", (0.0, 0.1))),
-        ("dqn.learning_rate=1e-4:1e-2:log", Range("dqn.learning_rate", 1e-4, 1e-2, log=True)),
-        ("dqn.learning_rate=1e-4:1e-2:log:3", Choice("dqn.learning_rate", (1e-4, 1e-3, 1e-2))),
+        ("dqn.learning_rate=1e-4:1e-2:log", Range("strategy_options.learning_rate", 1e-4, 1e-2, log=True)),
+        ("dqn.learning_rate=1e-4:1e-2:log:3", Choice("strategy_options.learning_rate", (1e-4, 1e-3, 1e-2))),
+        ("strategy_options.n_step=1,3", Choice("strategy_options.n_step", (1, 3))),
         ("fine_tuning.sparsity.l1=0:1:2", Choice("fine_tuning.sparsity.l1", (0.0, 1.0))),
         ("trials=10:20:11", Choice("trials", tuple(range(10, 21)))),
         ("threads=1,2", Choice("threads", (1, 2))),  # may be absent: still a number
@@ -34,6 +35,11 @@ def test_ranges_and_lists_are_read_by_the_kind_of_their_setting(text: str, means
         ("reward.alhpa=1,2", "is no setting (did you mean 'reward.alpha'?); numbers there: reward.alpha, reward.beta"),
         ("reward.layers=1,2", "reward.layers is no number"),
         ("strategy=1,2", "strategy is no number; numbers there: image_size,"),
+        ("strategy_options.hiden=1,2", "did you mean 'strategy_options.hidden'?); numbers there of strategy dqn: "),
+        (
+            "strategy_options.acquisition=1,2",
+            "strategy_options.acquisition is no number; numbers there of strategy dqn: strategy_options.hidden",
+        ),
         ("mean=1,2", "mean is no number"),
         ("reward.alpha", "no values; write PATH=LOW:HIGH"),
         ("reward.alpha=", "no values"),
@@ -54,6 +60,34 @@ def test_a_mistake_says_what_was_found_and_what_would_be_right(text: str, says: 
         parse(text)
     assert says in str(told.value)
     assert text.partition("=")[0] in str(told.value)
+
+
+def test_a_strategy_s_own_settings_are_those_of_the_one_that_runs() -> None:
+    assert parse("strategy_options.clip=0.1:0.3", "rl_pruner") == Range("strategy_options.clip", 0.1, 0.3)
+    with pytest.raises(
+        ConfigError, match=r"strategy_options\.hidden is no setting; numbers there of strategy random: none"
+    ):
+        parse("dqn.hidden=1,2", "random")
+    with pytest.raises(ConfigError, match=r"strategy_options\.hidden is given twice"):
+        parse_all(["dqn.hidden=1,2", "strategy_options.hidden=1:2"])
+
+
+@pytest.mark.parametrize(
+    ("path", "now"),
+    [("dqn.hidden", "hidden"), ("dqn.growth", "retrain_growth"), ("strategy_options.growth", "retrain_growth")],
+)
+def test_an_old_name_of_a_strategy_s_own_setting_is_searched_by_its_new_one(
+    path: str, now: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert parse(f"{path}=2,3") == parse(f"strategy_options.{now}=2,3")
+    assert caplog.messages == [f"--search: {path} is called strategy_options.{now} now; the old name still counts"]
+
+
+def test_a_strategy_s_own_settings_are_put_among_its_options_and_have_to_fit() -> None:
+    path = "strategy_options.hidden"
+    assert changed(RunConfig(), {path: 32}).strategy_options == {"hidden": 32}
+    with pytest.raises(ConfigError, match=r"strategy_options\.hidden: should be greater than or equal to 1, found 0"):
+        changed(RunConfig(), {path: 0})
 
 
 def test_without_a_search_or_with_one_setting_twice_nothing_begins() -> None:

@@ -71,7 +71,7 @@ def test_a_plugin_that_the_board_cannot_import_is_told_with_its_file(local: Devi
         assert found[step].ok is False
         assert f"{file} cannot be imported by this board's Python" in found[step].detail
         assert "No module named 'nonesuch'" in found[step].detail
-        assert found[step].fix == f"change plugins/{file} beside the inventory, or name another in it"
+        assert found[step].fix == f"change plugins/{file} beside the inventory, or choose another there"
 
 
 def test_where_no_sensor_can_be_read_the_one_that_could_be_set_up_is_told(local: Device) -> None:

@@ -396,3 +396,40 @@ def test_a_missing_or_unreadable_file_is_told_by_name(tmp_path: Path) -> None:
 def test_a_file_that_grows_without_end_through_aliases_is_read_in_no_time() -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
     assert "more than 100,000 values, aliases written out" in complaint("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("entry", "format"),
+    [
+        ("host: a", "onnx"),
+        ("host: a, runtime: tflite", "tflite"),
+        ("host: a, runtime: 'null', format: tflite", "tflite"),
+        ("host: a, runtime: 'null'", "onnx"),
+    ],
+)
+def test_a_device_s_format_is_what_its_runtime_loads_or_what_is_written(entry: str, format: str) -> None:
+    assert written(f"devices: {{pi: {{{entry}}}}}").device("pi").format == format
+
+
+def test_a_format_s_own_file_lies_beside_the_inventory(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    (folder / "boards.yaml").write_text("devices: {pi: {host: a, format: half.py}, two: {host: b, format: /x/half.py}}")
+    inventory = load_inventory(folder / "boards.yaml")
+    assert inventory.device("pi").format == str(folder / "half.py")
+    assert inventory.device("two").format == "/x/half.py"
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (
+            "format: onxx, runtime: 'null'",
+            "there is no format 'onxx' (did you mean 'onnx'?); known: onnx, tflite; or name a .py file",
+        ),
+        ("format: tflite", "runtime onnxruntime loads onnx files, not tflite; leave format out"),
+        ("format: ''", "format: "),
+    ],
+)
+def test_a_format_that_is_not_there_or_does_not_fit_is_refused(entry: str, says: str) -> None:
+    assert says in complaint(f"devices: {{pi: {{host: a, {entry}}}}}")

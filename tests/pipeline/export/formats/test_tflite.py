@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.devices.agent_client import open_agent
 from pipeline.errors import ConverterError, ModelError
-from pipeline.export.format import require_usable
+from pipeline.export.format_plugin import require_usable
 from pipeline.export.formats.tflite import TFLite, template_of
 from pipeline.export.tflite.flatbuffer import new_buffer, read, write
 from pipeline.pruning.surgery.weight_sparsity import set_to_zero, weights

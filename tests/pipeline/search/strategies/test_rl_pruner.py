@@ -38,7 +38,7 @@ def test_an_update_goes_towards_the_best_row_and_no_further_than_the_clip() -> N
         best = strategy._buffer[0][1]
         if not np.allclose(moved, strategy._channels / strategy._channels.sum()):
             assert np.abs(best - moved).sum() < np.abs(best - before).sum()
-        assert (moved / before < 1 + rl_pruner.CLIP + 0.1).all()
+        assert (moved / before < 1 + rl_pruner.Settings().clip + 0.1).all()
         assert moved.sum() == pytest.approx(1.0)
         assert len(strategy._buffer) == 5
 
@@ -72,7 +72,7 @@ def test_a_sample_is_cut_no_deeper_than_the_target_asks() -> None:
     told = problem((1,) * 6, trials=30)
     strategy = rl_pruner.create(told)
     for _ in range(3):
-        levels = np.array(strategy._cut(strategy._sampled(rl_pruner.NOISE)))
+        levels = np.array(strategy._cut(strategy._sampled(rl_pruner.Settings().noise)))
         cost = told.costs.tables["latency"].predict(levels[None])[0]
         assert 0.3 < cost <= 0.5 + 1e-9  # one level of one group weighs some 4 to 16 %
 

@@ -9,13 +9,15 @@ import torch
 from _common.toys import QUICK, all_plans, optimum, play, problem, trial_of, truth
 
 from pipeline import plugins
-from pipeline.config import DqnConfig, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.records import LEVELS
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.planner import Limits, Planner, indices
 from pipeline.search.strategies import dqn, knapsack, random, surrogate, uniform
 
-BRIEF = QUICK.model_copy(update={"first_imagined": 100, "imagined": 50, "first_updates": 20, "updates": 10})
+BRIEF = QUICK.model_copy(
+    update={"first_simulated_episodes": 100, "simulated_episodes": 50, "first_updates": 20, "updates": 10}
+)
 """A DQN that has hardly learnt, for what holds however good it is."""
 
 
@@ -44,7 +46,7 @@ def test_the_dqn_solves_a_toy_whose_blocks_hold_several_groups() -> None:
 @pytest.mark.parametrize("name", plugins.names("pipeline.search.strategies"))
 def test_every_strategy_plans_blocks_within_blocks(name: str) -> None:
     """Each plan is the only one of its network: what a removed block takes along is at level 100, too."""
-    told = problem((2, 1, 1, 0), within={1: 0, 2: 1}, seed=1, trials=12, limits={"latency": 0.6}, dqn=BRIEF)
+    told = problem((2, 1, 1, 0), within={1: 0, 2: 1}, seed=1, trials=12, limits={"latency": 0.6}, settings=BRIEF)
     strategy = plugins.load("pipeline.search.strategies", name)
     plans, _ = play(told, strategy.create(told))
     for plan in plans:
@@ -62,7 +64,7 @@ def test_the_controls_come_near_the_known_optimum(strategy: object) -> None:
 @pytest.mark.parametrize("strategy", [dqn, random, surrogate, knapsack])
 def test_the_same_seed_gives_the_same_plans_and_another_seed_others(strategy: object) -> None:
     def plans(seed: int) -> list[tuple[int, ...]]:
-        told = replace(problem((1, 2, 0, 0), seed=3, dqn=BRIEF), trials=9, seed=seed)
+        told = replace(problem((1, 2, 0, 0), seed=3, settings=BRIEF), trials=9, seed=seed)
         return [plan.levels for plan in play(told, strategy.create(told))[0]]  # type: ignore[attr-defined]
 
     torch.rand(3)  # what others draw does not matter
@@ -75,7 +77,7 @@ def test_the_same_seed_gives_the_same_plans_and_another_seed_others(strategy: ob
 
 def test_the_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
-    told = problem((1, 0), trials=4, dqn=BRIEF)
+    told = problem((1, 0), trials=4, settings=BRIEF)
     play(told, dqn.create(told))
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -83,7 +85,7 @@ def test_the_global_generator_is_left_alone() -> None:
 @pytest.mark.parametrize("strategy", [dqn, random, surrogate, knapsack])
 @pytest.mark.parametrize("blocks", [(1,), (0, 0), (2,), (1, 0, 0), (2, 0, 1)])
 def test_no_plan_is_asked_twice_while_there_are_others(strategy: object, blocks: tuple[int, ...]) -> None:
-    told = problem(blocks, limits={"latency": 0.99}, dqn=BRIEF)
+    told = problem(blocks, limits={"latency": 0.99}, settings=BRIEF)
     planner = Planner(told)
     legal = sum(1 for _ in planner.every_plan())
     told = replace(told, trials=min(legal + 3, 30))
@@ -93,21 +95,21 @@ def test_no_plan_is_asked_twice_while_there_are_others(strategy: object, blocks:
 
 
 def test_the_dqn_asks_within_reach_of_the_target_once_its_probes_are_through() -> None:
-    told = problem((1, 2, 0, 1), dqn=BRIEF)
+    told = problem((1, 2, 0, 1), settings=BRIEF)
     plans, _ = play(told, dqn.create(told))
     costs = told.costs.tables["latency"].predict(np.array([[LEVELS.index(lv) for lv in p.levels] for p in plans]))
     assert (costs[told.trials // 3 :] <= 0.5 + 1e-9).all()
 
 
 @pytest.mark.parametrize("settings", [
-    BRIEF, BRIEF.model_copy(update={"first_simulated_episodes": 0, "simulated_episodes": 0}), DqnConfig(
+    BRIEF, BRIEF.model_copy(update={"first_simulated_episodes": 0, "simulated_episodes": 0}), Settings(
         hidden=8, n_step=9, discount=0.9, replay_plans=1, first_simulated_episodes=10, simulated_episodes=1,
         first_updates=2, updates=1,
         batch_size=1,
     ),
 ])  # fmt: skip
-def test_the_dqn_works_when_it_is_told_nothing_or_of_failures_alone(settings: DqnConfig) -> None:
-    told = problem((1, 2, 0), dqn=settings, trials=6)
+def test_the_dqn_works_when_it_is_told_nothing_or_of_failures_alone(settings: Settings) -> None:
+    told = problem((1, 2, 0), settings=settings, trials=6)
     silent = dqn.create(told)
     assert len({silent.ask().levels for _ in range(6)}) == 6
     failing = dqn.create(told)
@@ -122,7 +124,7 @@ def test_the_dqn_works_when_it_is_told_nothing_or_of_failures_alone(settings: Dq
 
 @pytest.mark.parametrize("strategy", [dqn, random, uniform, surrogate, knapsack])
 def test_strategies_work_without_a_target(strategy: object) -> None:
-    told = problem((1, 0, 2), limits={}, trials=6, dqn=BRIEF)
+    told = problem((1, 0, 2), limits={}, trials=6, settings=BRIEF)
     plans, best = play(told, strategy.create(told))  # type: ignore[attr-defined]
     legal = {tuple(p) for p in all_plans(told).tolist()}
     assert {tuple(LEVELS.index(lv) for lv in p.levels) for p in plans} <= legal
@@ -130,7 +132,7 @@ def test_strategies_work_without_a_target(strategy: object) -> None:
 
 
 def test_measured_plans_stay_in_the_replay_however_much_is_simulated() -> None:
-    told = problem((1, 1, 1), dqn=BRIEF.model_copy(update={"replay_plans": 20}))
+    told = problem((1, 1, 1), settings=BRIEF.model_copy(update={"replay_plans": 20}))
     strategy = dqn.create(told)
     for index in range(told.trials):
         strategy.tell(trial_of(told, index, strategy.ask()))
@@ -141,7 +143,7 @@ def test_measured_plans_stay_in_the_replay_however_much_is_simulated() -> None:
 
 @pytest.mark.parametrize("feasible", [True, False])
 def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_is_predicted(feasible: bool) -> None:
-    told = problem((1, 1, 1), trials=8, dqn=BRIEF)
+    told = problem((1, 1, 1), trials=8, settings=BRIEF)
     strategy, plan = dqn.Dqn(told), [0, 2, 4]
     assert not Planner(told).can_meet(np.array([plan]))[0]
     trial = trial_of(told, 0, Planner(told).plan(plan))
@@ -154,7 +156,7 @@ def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_
 
 
 def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = problem((1,) * 6, trials=20, dqn=BRIEF.model_copy(update={"retrain_growth": 1.5}))
+    told = problem((1,) * 6, trials=20, settings=BRIEF.model_copy(update={"retrain_growth": 1.5}))
     strategy, learnt_at = dqn.Dqn(told), list[int]()
     monkeypatch.setattr(strategy, "update", lambda _: learnt_at.append(len(strategy.replay.measured)))
     play(told, strategy)
@@ -193,12 +195,12 @@ def test_it_plans_for_targets_that_were_never_searched_for_no_worse_than_the_kna
 @pytest.mark.slow
 def test_mode_direct_learns_from_what_was_measured_alone_and_is_masked_by_what_groups_have_alone() -> None:
     quick = QUICK.model_copy(update={"updates": 15})
-    told = replace(problem((1, 1), limits={}, seed=1), mode="direct", trials=45, dqn=quick)  # cuts only lose
+    told = replace(problem((1, 1), limits={}, seed=1), mode="direct", trials=45, settings=quick)  # cuts only lose
     strategy = dqn.create(told)
     plans, _ = play(told, strategy)
     kept = [sum(plan.levels) for plan in plans]
     assert np.mean(kept[-15:]) < np.mean(kept[:15])
-    tight = replace(problem((1, 2), limits={"latency": 0.3}), mode="direct", trials=12, dqn=quick)
+    tight = replace(problem((1, 2), limits={"latency": 0.3}), mode="direct", trials=12, settings=quick)
     plans, _ = play(tight, dqn.create(tight))
     levels = np.array([indices(plan) for plan in plans])
     assert (tight.costs.tables["latency"].predict(levels) > 0.3).any()
@@ -206,7 +208,7 @@ def test_mode_direct_learns_from_what_was_measured_alone_and_is_masked_by_what_g
 
 def test_mode_direct_forgets_failures_and_repeats_itself_by_seed() -> None:
     def plans(fail: int) -> list[tuple[int, ...]]:
-        told = replace(problem((1, 0, 1), dqn=BRIEF), mode="direct", trials=6)
+        told = replace(problem((1, 0, 1), settings=BRIEF), mode="direct", trials=6)
         strategy, asked = dqn.create(told), []
         for index in range(6):
             trial = trial_of(told, index, strategy.ask())
@@ -222,11 +224,6 @@ def test_uniform_goes_from_shallow_to_deep_in_legal_levels() -> None:
     told = problem((1, 0, 1), trials=4)  # 16, 32 and 64 channels in steps of 16
     plans = [p.levels for p in play(told, uniform.create(told))[0]]
     assert plans == [(0, 0, 25), (0, 50, 50), (0, 50, 75), (0, 0, 25)]
-
-
-def test_mode_direct_is_refused_for_other_strategies() -> None:
-    with pytest.raises(ValueError, match="mode direct is strategy dqn's, found strategy random"):
-        RunConfig(mode="direct", strategy="random")
 
 
 def test_an_unknown_strategy_names_the_nearest() -> None:
