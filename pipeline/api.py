@@ -323,8 +323,8 @@ def read_model_file(model: Path, device: Device) -> bytes:
     return data
 
 
-def _path(told: Path | str | None) -> Path | None:
-    return None if told is None else Path(told)
+def _path(typed: Path | str | None) -> Path | None:
+    return None if typed is None else Path(typed)
 
 
 def _require_empty(output: Path) -> None:

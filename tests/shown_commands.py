@@ -71,8 +71,8 @@ target: latency=9x
 threads: 1
 base_training: {epochs: 0.2}
 dqn: {first_imagined: 100, imagined: 50, first_updates: 5, updates: 2}
-evaluation: {batch_norm_images: 32, search_images: 50, reconstruction_places: 0}
-recovery: {finalists: 1, finalist_epochs: 0, epochs: 0.1, min_steps: 1, verify_images: 10, reconstruction_places: 0}
+evaluation: {batch_norm_images: 32, search_images: 50, reconstruction_samples: 0}
+fine_tuning: {finalists: 1, finalist_epochs: 0, epochs: 0.1, min_steps: 1, verify_images: 10, reconstruction_samples: 0}
 """
 
 

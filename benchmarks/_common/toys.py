@@ -97,10 +97,10 @@ def _nested(made: Sequence[Group], within: Mapping[int, int]) -> dict[str, tuple
     return {block: tuple(sorted(own)) for block, own in layers.items()} if within else {}
 
 
-def truth(told: Problem) -> Callable[[Levels], NDArray[np.float64]]:
+def truth(toy: Problem) -> Callable[[Levels], NDArray[np.float64]]:
     """The accuracy of plans, (plans, groups) → (plans,): each group has its own damage, and some share theirs."""
-    rng = np.random.default_rng(200 + told.seed)
-    made = told.space.groups
+    rng = np.random.default_rng(200 + toy.seed)
+    made = toy.space.groups
     depth = np.array([[1 - g.kept.get(lv, 0) / g.channels for lv in LEVELS] for g in made])
     damage = depth**1.5 * rng.uniform(0.1, 2.5, len(made))[:, None]
     shared = rng.uniform(0, 0.4, (len(made), len(made)))
@@ -112,110 +112,110 @@ def truth(told: Problem) -> Callable[[Levels], NDArray[np.float64]]:
     return accuracy
 
 
-def all_plans(told: Problem) -> Levels:
+def all_plans(toy: Problem) -> Levels:
     """Every plan in which removed blocks are removed whole, (plans, groups)."""
-    legal = [[LEVELS.index(lv) for lv in g.levels] for g in told.space.groups]
+    legal = [[LEVELS.index(lv) for lv in g.levels] for g in toy.space.groups]
     plans = np.array(list(itertools.product(*legal)))
-    owner, parent = owners(told.space), parents(told.space)
+    owner, parent = owners(toy.space), parents(toy.space)
     whole = (whole_blocks(plans, owner, parent) == plans).all(1)
     return plans[whole & ((plans == 4) <= (plans[:, owner] == 4)).all(1)]
 
 
-def optimum(told: Problem) -> float:
+def optimum(toy: Problem) -> float:
     """The best accuracy within the latency limit."""
-    plans = all_plans(told)
-    within = told.costs.tables["latency"].predict(plans) <= told.limits.get("latency", np.inf) + 1e-9
-    return float(truth(told)(plans[within]).max())
+    plans = all_plans(toy)
+    within = toy.costs.tables["latency"].predict(plans) <= toy.limits.get("latency", np.inf) + 1e-9
+    return float(truth(toy)(plans[within]).max())
 
 
-def powered(told: Problem) -> Problem:
+def powered(toy: Problem) -> Problem:
     """The same toy with a power sensor and a reward that pays for power, which goes its own way."""
-    rng, latency = np.random.default_rng(300 + told.seed), told.costs.tables["latency"]
+    rng, latency = np.random.default_rng(300 + toy.seed), toy.costs.tables["latency"]
     savings = latency.savings * rng.uniform(0.1, 1.2, len(latency.savings))[:, None]
-    n = len(told.space.groups)
+    n = len(toy.space.groups)
     return replace(
-        told,
-        costs=CostModel({**told.costs.tables, "power": CostTable(savings, latency.owner, parent=latency.parent)}),
+        toy,
+        costs=CostModel({**toy.costs.tables, "power": CostTable(savings, latency.owner, parent=latency.parent)}),
         weights=Weights([1.0] * n, [1.0] * n, [0.0] * n, [0.0] * n, latency=0.0, violation=2.0),
     )
 
 
-def rewards(told: Problem, levels: Levels, noise: float = 0.0) -> NDArray[np.float64]:
+def rewards(toy: Problem, levels: Levels, noise: float = 0.0) -> NDArray[np.float64]:
     """What plans, (plans, groups), earn in the toy world, (plans,)."""
-    value = np.clip(truth(told)(levels) + noise, 0.0, 1.0) / told.base_accuracy
-    costs = told.costs.predict(levels)
+    value = np.clip(truth(toy)(levels) + noise, 0.0, 1.0) / toy.base_accuracy
+    costs = toy.costs.predict(levels)
     if "power" in costs:
-        value = value - told.weights.beta[0] * costs["power"]
-    return np.asarray(value - told.weights.violation * _over(told, levels))
+        value = value - toy.weights.beta[0] * costs["power"]
+    return np.asarray(value - toy.weights.violation * _over(toy, levels))
 
 
-def best_reward(told: Problem) -> float:
+def best_reward(toy: Problem) -> float:
     """What the best plan within the target earns above accuracy 0 at the power of the base."""
-    plans = all_plans(told)
-    return float(rewards(told, plans[_over(told, plans) == 0]).max()) + told.weights.beta[0]
+    plans = all_plans(toy)
+    return float(rewards(toy, plans[_over(toy, plans) == 0]).max()) + toy.weights.beta[0]
 
 
-def play_for_reward(told: Problem, strategy: Strategy) -> float:
+def play_for_reward(toy: Problem, strategy: Strategy) -> float:
     """Ask and tell so often as there are trials; return the best true reward within the target, as ``best_reward``.
 
     The strategy's cost model learns what was measured, as in a run; afterwards it has forgotten that.
     """
-    world, rng, best = _world(told), np.random.default_rng(told.seed), -told.weights.beta[0]
-    for index in range(told.trials):
+    world, rng, best = _world(toy), np.random.default_rng(toy.seed), -toy.weights.beta[0]
+    for index in range(toy.trials):
         plan = strategy.ask()
         levels = np.array([[LEVELS.index(lv) for lv in plan.levels]])
         noise = rng.normal() * 0.01
         strategy.tell(replace(trial_of(world, index, plan, noise), reward=float(rewards(world, levels, noise)[0])))
-        _learn(told, world, levels)
+        _learn(toy, world, levels)
         if _over(world, levels)[0] == 0:
             best = max(best, float(rewards(world, levels)[0]))
-    _forget(told, world)
-    return best + told.weights.beta[0]
+    _forget(toy, world)
+    return best + toy.weights.beta[0]
 
 
-def _world(told: Problem) -> Problem:
+def _world(toy: Problem) -> Problem:
     """The same toy with costs that stay as they are: what is measured."""
-    return replace(told, costs=copy.deepcopy(told.costs))
+    return replace(toy, costs=copy.deepcopy(toy.costs))
 
 
-def _learn(told: Problem, world: Problem, levels: Levels) -> None:
+def _learn(toy: Problem, world: Problem, levels: Levels) -> None:
     measured = {metric: float(values[0]) for metric, values in world.costs.predict(levels).items()}
-    told.costs.learn(levels[0].tolist(), measured)
+    toy.costs.learn(levels[0].tolist(), measured)
 
 
-def _forget(told: Problem, world: Problem) -> None:
-    for metric, table in told.costs.tables.items():
+def _forget(toy: Problem, world: Problem) -> None:
+    for metric, table in toy.costs.tables.items():
         table.correction = world.costs.tables[metric].correction
 
 
-def _over(told: Problem, levels: Levels) -> NDArray[np.float64]:
-    over = told.costs.tables["latency"].predict(levels) / told.limits.get("latency", np.inf) - 1
+def _over(toy: Problem, levels: Levels) -> NDArray[np.float64]:
+    over = toy.costs.tables["latency"].predict(levels) / toy.limits.get("latency", np.inf) - 1
     return np.where(over > 1e-9, over, 0.0)
 
 
-def trial_of(told: Problem, index: int, plan: PruningPlan, noise: float = 0.0) -> Trial:
+def trial_of(toy: Problem, index: int, plan: PruningPlan, noise: float = 0.0) -> Trial:
     """What the toy world answers to a plan."""
     levels = np.array([LEVELS.index(lv) for lv in plan.levels])
-    accuracy = float(np.clip(truth(told)(levels) + noise, 0.0, 1.0))
-    latency = float(told.costs.tables["latency"].predict(levels[None])[0])
-    over = max(0.0, latency / told.limits["latency"] - 1) if "latency" in told.limits else 0.0
-    key = told.space.key(plan.levels)
+    accuracy = float(np.clip(truth(toy)(levels) + noise, 0.0, 1.0))
+    latency = float(toy.costs.tables["latency"].predict(levels[None])[0])
+    over = max(0.0, latency / toy.limits["latency"] - 1) if "latency" in toy.limits else 0.0
+    key = toy.space.key(plan.levels)
     built = Candidate(key=key, accuracy=accuracy, parameters=12_000, macs=400_000, size_bytes=50_000, probe_bytes=420)
     return Trial(
         index=index, plan=plan, key=key, candidate=built,
-        reward=accuracy / told.base_accuracy - 2 * over, feasible=over < 1e-9,
+        reward=accuracy / toy.base_accuracy - 2 * over, feasible=over < 1e-9,
     )  # fmt: skip
 
 
-def play(told: Problem, strategy: Strategy) -> tuple[list[PruningPlan], float]:
+def play(toy: Problem, strategy: Strategy) -> tuple[list[PruningPlan], float]:
     """Ask and tell so often as there are trials; return the plans and the best true accuracy within the limit."""
-    world, rng, plans, best = _world(told), np.random.default_rng(told.seed), [], 0.0
-    for index in range(told.trials):
+    world, rng, plans, best = _world(toy), np.random.default_rng(toy.seed), [], 0.0
+    for index in range(toy.trials):
         plans.append(strategy.ask())
         strategy.tell(trial_of(world, index, plans[-1], noise=rng.normal() * 0.01))
-        _learn(told, world, np.array([[LEVELS.index(lv) for lv in plans[-1].levels]]))
+        _learn(toy, world, np.array([[LEVELS.index(lv) for lv in plans[-1].levels]]))
         clean = trial_of(world, index, plans[-1])
         if clean.feasible and clean.candidate is not None:
             best = max(best, clean.candidate.accuracy)
-    _forget(told, world)
+    _forget(toy, world)
     return plans, best

@@ -1,4 +1,4 @@
-"""Life cycle of a run: checked, begun or gone on with, seen through; why it failed is noted.
+"""Life cycle of a run: checked, begun or resumed, seen through; why it failed is noted.
 
 Imports no torch before everything that was mistyped is told.
 """

@@ -77,10 +77,10 @@ def load_inventory(path: Path | str | None = None, *, partial: bool = False) -> 
         InventoryError: the file is missing; what concerns all devices in it, or without ``partial`` every single one,
             cannot be used; says the line and the nearest known key.
     """
-    told = None if path is None else Path(path)
-    if told is not None and not exists(told):
-        raise InventoryError(f"no such inventory: {told}; `pipeline init` writes one to start from")
-    found = told or next((p for p in _usual_places() if p.exists()), None)
+    named = None if path is None else Path(path)
+    if named is not None and not exists(named):
+        raise InventoryError(f"no such inventory: {named}; `pipeline init` writes one to start from")
+    found = named or next((p for p in _usual_places() if p.exists()), None)
     if found is None:
         return Inventory({"local": _Builder(InventoryFile(), Path.cwd()).device("local")})
     whole = yaml_files.read(found, InventoryError)

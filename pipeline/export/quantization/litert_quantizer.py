@@ -132,11 +132,11 @@ def _quantized(model: flatbuffer.Model, ranges: Mapping[str, Range], float_outpu
         whole.update_quantization_recipe(".*", end, algorithm_key=none)
     for tensor in float_outputs:
         whole.update_quantization_recipe(f"^{tensor}:", kinds.ALL_SUPPORTED, algorithm_key=none)
-    told = {name: {"min": np.float32(found.low), "max": np.float32(found.high)} for name, found in ranges.items()}
+    given = {name: {"min": np.float32(found.low), "max": np.float32(found.high)} for name, found in ranges.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that its interpreter keeps values
-            made = whole.quantize(told, enable_progress_bar=False, enable_progress_report=False)
+            made = whole.quantize(given, enable_progress_bar=False, enable_progress_report=False)
     except Exception as error:  # the quantizer's errors share no base
         raise ExportError(f"the file cannot be quantized to INT8: {first_line(error)}") from error
     return bytes(made.quantized_model)

@@ -12,7 +12,7 @@ from pipeline.errors import ModelError, first_line
 from pipeline.models.onnx_import.constant_folding import folded
 from pipeline.models.onnx_import.fusion import Chains
 from pipeline.models.onnx_import.graph_builder import Constant, GraphBuilder, Made
-from pipeline.models.onnx_import.model_file import AGAIN, ModelFile, told
+from pipeline.models.onnx_import.model_file import AGAIN, ModelFile, describe_node
 from pipeline.models.onnx_import.operator_call import Call, Node, UnfitError
 from pipeline.models.onnx_import.operators import OPERATORS
 from pipeline.models.onnx_import.reshaping import flatten_places, shape
@@ -50,10 +50,10 @@ class Converter:
         try:
             self.values |= self._made(node)
         except UnfitError as error:
-            raise ModelError(f"{told(self._file.name, node)} is not converted: {error}; {AGAIN}") from error
+            raise ModelError(f"{describe_node(self._file.name, node)} is not converted: {error}; {AGAIN}") from error
         except Exception as error:  # torch and onnx raise whatever an operator does on what does not fit
             reason = first_line(error)
-            raise ModelError(f"{told(self._file.name, node)} cannot be computed: {reason}; {AGAIN}") from error
+            raise ModelError(f"{describe_node(self._file.name, node)} cannot be computed: {reason}; {AGAIN}") from error
 
     def _made(self, node: onnx.NodeProto) -> dict[str, Constant | Made]:
         """Return what an operator gives, by name."""

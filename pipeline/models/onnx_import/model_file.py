@@ -67,7 +67,7 @@ def read_file(path: Path) -> ModelFile:
     return ModelFile(name=shown, proto=proto, input=name, shape=shape, batch=batch, notes=notes)
 
 
-def told(name: str, node: onnx.NodeProto) -> str:
+def describe_node(name: str, node: onnx.NodeProto) -> str:
     """Return a node in words: file, operator, and the node's name or what it makes."""
     return f"{name}: {node.op_type} ({node.name or node.output[0]})"
 
@@ -89,13 +89,15 @@ def _require_operators(proto: onnx.ModelProto, name: str) -> None:
     for node in proto.graph.node:
         if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear"):
             raise ModelError(
-                f"{told(name, node)} is of a quantized network, which cannot be pruned and trained; give the float "
-                "file that it was made of"
+                f"{describe_node(name, node)} is of a quantized network, which cannot be pruned and trained; give the "
+                "float file that it was made of"
             )
         if node.op_type in _CONTROL_FLOW:
-            raise ModelError(f"{told(name, node)} is control flow, which is not followed; {AGAIN} without branches")
+            raise ModelError(
+                f"{describe_node(name, node)} is control flow, which is not followed; {AGAIN} without branches"
+            )
         if node.domain not in ("", "ai.onnx"):
-            raise ModelError(f"{told(name, node)} is no operator of ONNX but of {node.domain}; {AGAIN}")
+            raise ModelError(f"{describe_node(name, node)} is no operator of ONNX but of {node.domain}; {AGAIN}")
     if (version := _opset(proto)) < OLDEST:
         raise ModelError(f"{name} is of operator set {version}; export it again with one of {OLDEST} or above, as 17")
 

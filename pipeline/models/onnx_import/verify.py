@@ -15,7 +15,7 @@ from pipeline.errors import ModelError, first_line
 from pipeline.export.onnx.torch_exporter import quiet
 from pipeline.export.verify_outputs import TOLERANCE
 from pipeline.models.onnx_import.graph_builder import Constant, Made
-from pipeline.models.onnx_import.model_file import AGAIN, ModelFile, told
+from pipeline.models.onnx_import.model_file import AGAIN, ModelFile, describe_node
 
 
 def require_equal(
@@ -41,8 +41,8 @@ def require_equal(
         return
     if (first := _first_different(file, values)) is not None:
         raise ModelError(
-            f"{told(file.name, first)} gives other values in torch than in onnxruntime; the network's answers differ "
-            f"by {largest:.1e}, allowed is {TOLERANCE:.0e}: {AGAIN}"
+            f"{describe_node(file.name, first)} gives other values in torch than in onnxruntime; the network's answers "
+            f"differ by {largest:.1e}, allowed is {TOLERANCE:.0e}: {AGAIN}"
         )
     raise ModelError(_fixed(file, f"its answers differ by {largest:.1e}, allowed is {TOLERANCE:.0e}"))
 
