@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and what has changed is repo
     from pipeline.config import RunConfig
 
 
-def remember_origin(store: Store, config: RunConfig, format: str = "onnx", plugins: Iterable[Path] = ()) -> None:
+def remember_origin(store: Store, config: RunConfig, *, format: str = "onnx", plugins: Iterable[Path] = ()) -> None:
     """Store what the run has read, unless it was stored when the run began.
 
     Args:

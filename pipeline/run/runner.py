@@ -86,7 +86,8 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         context.stop_if_requested()
         store_provenance(context)
         device = context.agent.device
-        remember_origin(store, context.config, device.format, used_by(device, context.agent.power_backend))
+        own = used_by(device, context.agent.power_backend)
+        remember_origin(store, context.config, format=device.format, plugins=own)
         store_splits(store, context.data)
         _note_modes(context)
         base = make_base(context, inputs.model)

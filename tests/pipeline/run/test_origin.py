@@ -110,7 +110,7 @@ def test_a_sensor_or_a_runtime_of_ones_own_is_part_of_the_run(tmp_path: Path) ->
         (tmp_path / name).write_text(f"{text}\n")
     device = Device(name="pi", kind="linux", power=PowerSettings(backend="meter"), plugins=str(tmp_path))
     with Store.create(tmp_path / "runs", label="own") as made:
-        remember_origin(made, RunConfig(), used_by(device, "meter"))
+        remember_origin(made, RunConfig(), plugins=used_by(device, "meter"))
         (tmp_path / "power/other.py").write_text("check = open = 1\n")
         require_same_origin(made)
         (tmp_path / "power/_shared.py").write_text("SHUNT_OHMS = 0.1\n")
