@@ -20,8 +20,8 @@ from pipeline.devices.compatibility import OnnxSupport, onnx_support_of
         ("odd", OnnxSupport(13, 7)),
     ],
 )
-def test_onnx_limits_follow_the_runtime_s_version(version: str, limits: OnnxSupport) -> None:
-    assert onnx_support_of(version, agent_plugins.runtime_named("onnxruntime", None).newest_onnx()) == limits
+def test_onnx_limits_follow_the_runtime_s_version(version: str, support: OnnxSupport) -> None:
+    assert onnx_support_of(version, agent_plugins.runtime_named("onnxruntime", None).newest_onnx()) == support
 
 
 def test_a_runtime_that_does_not_say_what_it_loads_gets_the_oldest() -> None:
