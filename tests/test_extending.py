@@ -31,7 +31,7 @@ from pipeline.run.inputs import CRITERIA
 from pipeline.search.strategy_plugin import STRATEGIES
 from pipeline.store import Store
 from pipeline.store.facts import CODE
-from tests.command_line import FEW_CUTS, INVENTORY, Desk
+from tests.command_line import INVENTORY, Desk
 from tests.recordings import QUICK, dense
 
 OWN = "format: half_weights.py"
@@ -59,7 +59,7 @@ def desk(tmp_path: Path) -> Desk:
 def test_a_strategy_and_a_criterion_of_ones_own_search_and_rank(desk: Desk) -> None:
     desk.write("hill_climbing.py", example("strategy.md", "python"))
     desk.write("weight_spread.py", example("criterion.md", "python"))
-    quick = {"weights": "null", "trials": "3", "base_training": "{epochs: 0.5}", "target": "size=0.95x", **FEW_CUTS}
+    quick = {"weights": "null", "trials": "3", "base_training": "{epochs: 0.5}", "target": "size=0.95x"}
     (own,) = example("strategy.md", "yaml").splitlines()[2:]
     desk.settings(**quick, strategy="hill_climbing.py", strategy_options=own.partition(": ")[2])
     ran = desk.done("run", "--config", "run.yaml", "--criterion", "weight_spread.py", "--json").json

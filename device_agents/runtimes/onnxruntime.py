@@ -8,10 +8,9 @@ that the runtime does not fuse still answer right, and slower than float.
 """
 
 import os
-import tempfile
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from device_agents import distributions, onnx_operators
+from device_agents import distributions
 from device_agents.runtimes import one_of, own
 from device_agents.runtimes._feed import all_finite, random_feed
 
@@ -103,6 +102,10 @@ def _session_options(options: Dict[str, Any]) -> Any:
 
 def _fused(path: str, options: Dict[str, Any]) -> Dict[str, int]:
     """Return how many operators a quantized file comes to here, and how many of them compute in INT8."""
+    import tempfile  # here, not above: hello loads every runtime's module, and has to be quick
+
+    from device_agents import onnx_operators
+
     if not onnx_operators.is_quantized(onnx_operators.operators(path)):
         return {}
     chosen = _session_options(options)

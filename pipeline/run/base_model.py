@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import fx, nn
 
 from pipeline.config import RunConfig
+from pipeline.errors import ModelError
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
 from pipeline.measurement.between_processes import Spread
@@ -112,6 +113,11 @@ def _figures(context: Context, network: fx.GraphModule, size: int, skeleton: byt
         test_accuracy=None, **asdict(measures),
         size_bytes=size, measurement=bench.base(),
     )  # fmt: skip
+    if figures.search_accuracy == 0:
+        raise ModelError(
+            f"the base answers none of the search split's images right: nothing can be compared with it; are the weights "
+            f"for {context.data.name}, and mean and std those that it was trained with?"
+        )
     store.set(BASE, figures)
     spreads: dict[str, Spread] = {metric: spread for metric, spread in bench.spreads.items()}  # noqa: C416
     store.set(SPREADS, spreads)

@@ -15,11 +15,11 @@ import pipeline
 from pipeline import plugins
 from pipeline.errors import UserError
 from pipeline.records import LEVELS, PruningPlan, Trial
-from pipeline.run.inputs import STRATEGIES
 from pipeline.run.loop import search
 from pipeline.run.problem import learn_costs, stored_problem
 from pipeline.search.planner import indices
 from pipeline.search.strategy import Strategy
+from pipeline.search.strategy_plugin import STRATEGIES
 from pipeline.store import Store
 from pipeline.store.facts import BASE, DEVICE_FACTS
 from tests.command_line import Desk

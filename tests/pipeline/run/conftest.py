@@ -14,8 +14,9 @@ from pipeline.store.facts import CONFIG
 from tests.pipeline.run.toy_run import BRIEF
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def null_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    """Of one module: it holds the board, which tests of others wait for."""
     folder = str(tmp_path_factory.mktemp("null") / "agent")
     with open_agent(
         Device(name="here", kind="local", agent_dir=folder, runtime="null", channel_step=4, measure=BRIEF)

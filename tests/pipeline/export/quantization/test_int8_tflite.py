@@ -237,7 +237,7 @@ def test_what_the_quantizer_refuses_is_told(format: Int8TFLite, network: fx.Grap
 def test_any_network_is_quantized_and_its_probe_has_the_files_structure(name: str) -> None:
     images = networks.IMAGES
     network = trace(networks.trained(name), images[:4], classes=5)
-    parent = open_format("tflite", network, images[:4], limits=networks.LIMITS)
+    parent = open_format("tflite", network, images[:4], support=networks.LIMITS)
     format = open_int8(parent, images[:32].numpy())
     made, probe = format.quantized(network), format.skeleton(network)
     assert structure(expanded(probe.data)) == structure(made.data)
