@@ -19,7 +19,9 @@ import typer
 from PIL import Image
 
 from pipeline.cli.app import app
+from pipeline.export.onnx.exporter import export
 from pipeline.models import load_model
+from pipeline.records import OnnxSupport
 from tests.command_line import INVENTORY, Desk, finished, read_until
 from tests.recordings import dense
 
@@ -185,7 +187,10 @@ class Project(Desk):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         pi4 = INVENTORY.splitlines()[-1].replace("local:", "pi4:", 1)
-        self.write("inventory.yaml", f"{INVENTORY}{pi4}\n".replace("AGENT", str(folder / "agent")))
+        own = pi4.replace("pi4:", "pi4-numpy:", 1).replace("{kind: local,", "{kind: local, runtime: reference,", 1)
+        self.write("inventory.yaml", f"{INVENTORY}{pi4}\n{own}\n".replace("AGENT", str(folder / "agent")))
+        (folder / "plugins" / "runtimes").mkdir(parents=True)
+        self.write("plugins/runtimes/reference.py", blocks(ROOT / "docs/extending/runtime.md", "python")[0])
         self.write("brief.yaml", _BRIEF)
         self.write("brief_pictures.yaml", f"{_BRIEF}image_size: 16\n")
         for (page, number), name in PYTHON.items():
@@ -231,3 +236,5 @@ class Project(Desk):
                 last.weight.mul_(0.01)
                 last.bias.copy_(torch.tensor([1.0, 0.0]))
             torch.save(network.state_dict(), self.folder / name)
+            written = export(network.eval(), torch.randn(2, 3, 16, 16), OnnxSupport(17, 8))
+            (self.folder / "net.onnx").write_bytes(written)

@@ -115,8 +115,8 @@ def _figures(context: Context, network: fx.GraphModule, size: int, skeleton: byt
     )  # fmt: skip
     if figures.search_accuracy == 0:
         raise ModelError(
-            f"the base answers none of the search split's images right: nothing can be compared with it; are the weights "
-            f"for {context.data.name}, and mean and std those that it was trained with?"
+            "the base answers none of the search split's images right: nothing can be compared with it; are the weights"
+            f" for {context.data.name}, and mean and std those that it was trained with?"
         )
     store.set(BASE, figures)
     spreads: dict[str, Spread] = {metric: spread for metric, spread in bench.spreads.items()}  # noqa: C416
