@@ -206,3 +206,10 @@ def test_every_benchmark_stands_in_the_list() -> None:
     scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text("utf-8")}
     listed = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+\.py)`", listed, re.M)) == scripts
+
+
+def test_the_page_of_figures_names_scripts_that_exist() -> None:
+    named = set(
+        re.findall(r"`(?:python benchmarks/)?(\w+\.py)\b", (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8"))
+    )
+    assert {name for name in named if not (ROOT / "benchmarks" / name).exists()} == set()
