@@ -199,6 +199,11 @@ class PrecisionDecision:
     float_layers: tuple[str, ...] = ()
     """Weights of layers that stay float32, by their names."""
 
+    @property
+    def changes(self) -> bool:
+        """Whether networks are written otherwise than the base model is."""
+        return self.precision != "float32"
+
 
 @dataclass(frozen=True, slots=True)
 class VerifiedAccuracy:
