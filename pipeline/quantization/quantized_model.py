@@ -113,7 +113,8 @@ def quantize_model(
 
     def made(scheme: Scheme) -> tuple[QuantizedFile, Judgement]:
         def make(layers: Sequence[int]) -> QuantizedFile:
-            return quantize(float_model, ranges, keep_float={*ends, *layers}, scheme=scheme)
+            kept = {*ends, *layers}
+            return quantize(float_model, ranges, keep_float=kept, scheme=scheme, operators=agent.int8_operators)
 
         first = make(())
         judged = searched.judge(first.data)

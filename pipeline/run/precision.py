@@ -15,6 +15,7 @@ from pipeline.errors import CandidateError
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
 from pipeline.export.format import FLOAT32, INT8
+from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.open_int8 import Int8File, Int8Format, has_int8, open_int8
 from pipeline.export.quantization.qdq import OLDEST_OPSET
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
@@ -79,6 +80,8 @@ def _require_int8(context: Context) -> None:
         )
     if not has_int8(context.format):
         raise Unfit(f"{device.name} runs {device.format} files, and INT8 is written as ONNX and TFLite alone")
+    if device.format == "onnx" and context.agent.int8_operators == frozenset():
+        raise Unfit(f"{device.name}'s {device.runtime} computes nothing in INT8; bring a newer one to the board")
     support = context.agent.onnx_support
     if device.format == "onnx" and support.opset < OLDEST_OPSET:
         raise Unfit(f"{device.name} loads ONNX up to opset {support.opset}, INT8 needs {OLDEST_OPSET}")
@@ -138,4 +141,5 @@ def _measured(context: Context, base: Base, float_layers: Sequence[str]) -> Meas
 
 def _int8(context: Context, float_layers: Sequence[str]) -> Int8Format:
     images = next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
-    return open_int8(context.format, images, float_layers=float_layers)
+    settings = Int8Settings(float_layers=frozenset(float_layers), operators=context.agent.int8_operators)
+    return open_int8(context.format, images, settings)

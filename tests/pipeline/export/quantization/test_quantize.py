@@ -13,6 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from device_agents import onnx_operators
+from pipeline.devices.agent_plugins import runtime_named
 from pipeline.errors import ExportError, ModelError
 from pipeline.export.onnx.exporter import export
 from pipeline.export.quantization.fused_operators import operators, require_fused
@@ -95,6 +96,25 @@ def test_float_ends_stay_float_and_the_rest_is_fused() -> None:
     assert len(made.float_layers) == 2
     found = operators(made.data)
     assert sum(found.get(kind, 0) for kind in ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul")) == 2
+
+
+def test_pairs_stand_only_around_what_the_boards_runtime_computes_in_int8() -> None:
+    """As with onnxruntime 1.10, the last for a Jetson Nano's Python 3.6."""
+    older = runtime_named("onnxruntime", None).computed_in_int8("1.10.0")
+    model = float_file("excited")
+    ranges = calibrate(model, EXAMPLE[:32])
+    made = quantize(model, ranges, operators=older)
+    placed = {made.placement.graph.nodes[number].op_type for number in made.placement.nodes}
+    assert placed == {"Conv", "Mul", "Concat", "AveragePool"}
+    assert made.operators >= made.planned
+    assert made.float_layers == ()  # none was asked to stay
+    graph = ValueGraph(onnx.load_from_string(made.data))
+    pooled = next(node for node in graph.nodes if node.op_type == "GlobalAveragePool")
+    assert [graph.nodes[n].op_type for n in graph.readers[pooled.output[0]]] == ["QuantizeLinear"]  # its reader's pair
+    before, after = HostModel(model.SerializeToString()).scores(EXAMPLE), HostModel(made.data).scores(EXAMPLE)
+    assert np.abs(after - before).max() < 0.06 * np.abs(before).max()
+    with pytest.raises(ExportError, match="no operator that the runtime computes in INT8"):
+        quantize(model, ranges, operators=())
 
 
 def spoilt(made: QuantizedFile, change: Callable[[onnx.ModelProto], None]) -> bytes:
