@@ -11,6 +11,7 @@ from pipeline.export.format import INT8, Format
 from pipeline.export.quantization.host_scores import open_on_host
 from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.open_int8 import has_int8, open_int8
+from pipeline.export.quantization.qdq import SCHEMES, U8S8
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
 from pipeline.recipes.recipe import Recipe
 
@@ -56,7 +57,8 @@ def quantized(
         ExportError: the network cannot be quantized.
     """
     calibrating = next(data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
-    settings = Int8Settings(float_layers=frozenset(recipe.float_layers))
+    scheme = SCHEMES.get(str(recipe.decisions["precision"].get("scheme")), U8S8)
+    settings = Int8Settings(float_layers=frozenset(recipe.float_layers), scheme=scheme)
     file = open_int8(format, calibrating, settings).file(network)
     before, after = open_on_host(parent), open_on_host(file)
     right = same = seen = 0

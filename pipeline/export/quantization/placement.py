@@ -57,7 +57,7 @@ def place(
     """Return what of a graph becomes INT8.
 
     Args:
-        keep_float: weighted nodes, by their places, that stay float32.
+        keep_float: weighted nodes, by their places, that stay float32, and with them what adds or joins their results.
         clip_by_rounding: whether clipping activations may be left out; not where zero points are fixed to 0.
         operators: kinds that the board's runtime computes in INT8; pairs around others would cost, and gain nothing.
     """
@@ -65,7 +65,7 @@ def place(
     nodes = frozenset(
         n for n, node in enumerate(graph.nodes) if n not in kept and _is_quantizable(graph, node, operators)
     )
-    nodes = _without_lonely(graph, nodes)
+    nodes = _without_lonely(graph, nodes - _behind_float(graph, kept))
     absorbed = _absorbed(graph, nodes) if clip_by_rounding else {}
     placement = Placement(graph=graph, nodes=nodes, absorbed=absorbed, scale_of={}, operators=operators)
     pairs = {name for n in nodes for name in (*activations(graph, graph.nodes[n]), placement.output_of(n))}
@@ -117,6 +117,23 @@ def _is_quantizable(graph: ValueGraph, node: NodeProto, operators: Collection[st
 def _is_float(graph: ValueGraph, name: str) -> bool:
     constant = graph.array(name)
     return constant is None or constant.dtype == np.float32
+
+
+def _behind_float(graph: ValueGraph, kept: Iterable[int]) -> frozenset[int]:
+    """Return the operators without weights that read what a float layer gives, its clipping activation in between.
+
+    With a rounding behind it alone, such a layer would be quantized all the same by newer versions of ONNX Runtime.
+    """
+    found: set[int] = set()
+    values = [name for number in kept for name in graph.nodes[number].output]
+    for name in values:
+        for number in graph.readers.get(name, ()):
+            node = graph.nodes[number]
+            if node.op_type in _MIXED:
+                found.add(number)
+            elif node.op_type in ("Relu", "Clip"):
+                values.extend(node.output)
+    return frozenset(found)
 
 
 def _without_lonely(graph: ValueGraph, nodes: frozenset[int]) -> frozenset[int]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ExportError
 from pipeline.export.quantization.fused_operators import require_fused
-from pipeline.export.quantization.placement import Placement, place, weighted_nodes
+from pipeline.export.quantization.placement import Placement, is_weighted, place, weighted_nodes
 from pipeline.export.quantization.qdq import U8S8, Scheme, write_qdq
 from pipeline.export.quantization.ranges import Range, value_ranges
 from pipeline.export.quantization.value_graph import ValueGraph
@@ -82,7 +82,7 @@ def quantize(
 
     Raises:
         ExportError: nothing in the file is such an operator, or ONNX Runtime would compute less of it in INT8 than was
-            planned.
+            planned, or a layer that was to stay float32.
     """
     placement = place(
         ValueGraph(model), keep_float=keep_float, clip_by_rounding=not scheme.is_symmetric, operators=operators
@@ -90,7 +90,8 @@ def quantize(
     if not placement.nodes:
         raise ExportError("the file has no operator that the runtime computes in INT8")
     data = write_qdq(placement, ranges, scheme).SerializeToString(deterministic=True)
-    fused = require_fused(data, len(placement.nodes)) if scheme is U8S8 else 0
+    layers = sum(is_weighted(placement.graph.nodes[n]) for n in placement.nodes)
+    fused = require_fused(data, len(placement.nodes), layers) if scheme is U8S8 else 0
     return QuantizedFile(data=data, scheme=scheme, placement=placement, ranges=ranges, operators=fused)
 
 
