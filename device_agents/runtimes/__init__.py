@@ -25,6 +25,8 @@ INSTALL                           the line of shell that installs it, where that
                                   what follows a # is for people
 ONNX_LIMITS                       {version: (opset, IR)}: the newest ONNX that it loads from that version on; without
                                   it, files are written for the oldest that is known
+INT8_OPERATORS                    {version: (kind of ONNX operator, ...)}: what it computes in INT8 from that version
+                                  on; without it, pairs are written around all that ONNX Runtime knows today
 NOT_ON                            {platform.machine(): what to do}: processors that it cannot be had for
 BUILDS                            see below
 

@@ -33,6 +33,23 @@ ONNX_LIMITS = {
     "1.17": (20, 9),
     "1.18": (21, 10),
 }
+# What each version computes in INT8 of the operators that stand between dequantizing and quantizing, from that one on:
+# counted in the files that 1.8.1, 1.10.0, 1.12.1, 1.14.1 and 1.32.0 made of such networks (1.11 was not to be had).
+INT8_OPERATORS = {
+    "1.8": ("Conv", "MatMul", "Add", "Mul", "Concat", "AveragePool"),
+    "1.12": (
+        "Conv",
+        "MatMul",
+        "Add",
+        "Mul",
+        "Concat",
+        "AveragePool",
+        "Gemm",
+        "GlobalAveragePool",
+        "Sigmoid",
+        "LeakyRelu",
+    ),
+}
 
 _DTYPES = {
     "tensor(float)": "float32",

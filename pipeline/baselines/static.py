@@ -38,7 +38,7 @@ from pipeline.pruning.surgery.prune import Ranking, cut, surplus_over
 from pipeline.records import Artifact, Baseline, Figures, Interval, Measurement, SearchSpace
 from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
-from pipeline.run.precision import with_precision
+from pipeline.run.decisions import with_decisions
 from pipeline.run.runner import Prepared
 from pipeline.run.successive_halving import rungs_of
 from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
@@ -68,7 +68,7 @@ def make_baselines(ready: Prepared, store: Store, *, listen: Listener, stopping:
         format=ready.format, listen=listen, stopping=stopping,
     )  # fmt: skip
     base = make_base(context, inputs.model)
-    context = with_precision(context, base)
+    context = with_decisions(context, base)
     work = _Work(
         context=context, base=base, bench=Bench(context.agent, store, base.skeleton),
         space=store.required(SPACE.of(1)),

@@ -26,6 +26,7 @@ from pipeline.store.facts import (
     DEVICE,
     DEVICE_FACTS,
     GIT,
+    PRECISION,
     SECONDS,
     SEED,
     SPACE,
@@ -128,6 +129,7 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
     except ValidationError:
         settings = dict(stored)
     found = {key: value for key, value in _flat(settings).items() if key not in NOT_SETTINGS}
+    found["precision"] = _precision(store)
     found["model"] = _file_name(found.get("model")) or "default"
     found["data"] = str(settings.get("data")).partition(":")[0]
     file = settings.get("weights") or (settings["model"] if is_model_file(settings.get("model")) else None)
@@ -210,6 +212,12 @@ def _of_the_search(store: Store, points: tuple[Point, ...]) -> dict[str, float]:
     if seconds is not None:
         found["seconds"] = seconds
     return found
+
+
+def _precision(store: Store) -> str:
+    """Return the precision that a run decided for, whatever its settings left open; older runs knew float32 alone."""
+    decision = store.get(PRECISION)
+    return "float32" if decision is None else decision.precision
 
 
 def _device(store: Store, measured: Measurement) -> dict[str, str]:

@@ -118,6 +118,11 @@ class Agent:
         found = onnx_support_of(self.facts.runtimes.get(self.device.runtime, ""), self.runtime.newest_onnx())
         return OnnxSupport(self.device.onnx_max_opset or found.opset, self.device.onnx_max_ir or found.ir)
 
+    @property
+    def int8_operators(self) -> frozenset[str] | None:
+        """Kinds of ONNX operators that the board's version of the runtime computes in INT8; None: nobody says."""
+        return self.runtime.computed_in_int8(self.facts.runtimes.get(self.device.runtime, ""))
+
     @functools.cached_property
     def runtime(self) -> agent_plugins.Runtime:
         """What the file of the device's runtime says of it."""

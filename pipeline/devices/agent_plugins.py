@@ -49,6 +49,7 @@ def _known_format(name: str) -> str:
 Line = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """One line of shell, or of a script's comment."""
 Format = Annotated[str, AfterValidator(_known_format)]
+Operator = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Group = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")]
 
 
@@ -87,12 +88,31 @@ class Runtime(_Said):
     onnx_limits: dict[Annotated[str, Field(pattern=r"^\d+\.\d+$")], tuple[int, int]] = Field(
         default={}, alias="ONNX_LIMITS"
     )
+    int8_operators: dict[Annotated[str, Field(pattern=r"^\d+\.\d+$")], tuple[Operator, ...]] = Field(
+        default={}, alias="INT8_OPERATORS"
+    )
     not_on: dict[str, Line] = Field(default={}, alias="NOT_ON")
     """Processor that it cannot be had for → what to do."""
 
     def newest_onnx(self) -> Mapping[tuple[int, int], OnnxSupport]:
         """Return the runtime's version → the newest ONNX that it loads from that one on."""
         return {_numbers(version): OnnxSupport(*both) for version, both in self.onnx_limits.items()}
+
+    def computed_in_int8(self, version: str) -> frozenset[str] | None:
+        """Return the kinds of ONNX operators that a version computes in INT8; None: the file does not say.
+
+        >>> runtime_named("onnxruntime", None).computed_in_int8("1.10.0") >= {"Conv", "Add"}
+        True
+        """
+        if not self.int8_operators:
+            return None
+        known = {_numbers(first): frozenset(kinds) for first, kinds in self.int8_operators.items()}
+        try:
+            major, minor = (int(part) for part in version.split(".")[:2])
+        except ValueError:
+            return frozenset()
+        older = [first for first in known if first <= (major, minor)]
+        return known[max(older)] if older else frozenset()
 
 
 def _numbers(version: str) -> tuple[int, int]:

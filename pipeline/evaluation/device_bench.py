@@ -113,6 +113,21 @@ class Bench:
         require_int8(found, skeleton.int8_operators, self.agent.device.name)
         return found
 
+    def compare(self, one: Skeleton, other: Skeleton) -> Measurement:
+        """Return a network's figures, valid or not, in turns with another instead of the base model, alike exact.
+
+        Raises:
+            MeasureError, DeviceError: as ``Agent.measure``.
+        """
+        key = self._key(f"structure {one.structure} beside {other.structure}")
+        each = one_process_of(longer(self.agent.device.measure, WHOLE))
+        reference = (other.data, "skeleton")
+        found = self._several(
+            key, lambda settings: self.agent.measure(one.data, "skeleton", reference=reference, settings=settings), each
+        )
+        require_int8(found, one.int8_operators, self.agent.device.name)
+        return found
+
     def measure_file(
         self, model: bytes, name: str, *, looks: int = 1, times: float = WHOLE, kind: str = "onnx"
     ) -> Measurement:

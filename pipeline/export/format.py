@@ -34,6 +34,15 @@ class FastPathUnsupportedError(Exception):
     """The fast way to a file, composed of parts or rewritten, does not apply: a full export is made instead."""
 
 
+def float_parent(ending: str) -> str:
+    """Return what the file is called that an INT8 model was made of.
+
+    >>> float_parent("tflite")
+    'float32.tflite'
+    """
+    return f"{FLOAT32}.{ending}"
+
+
 @dataclass(frozen=True, slots=True)
 class Skeleton:
     """The weightless stand-in of a file."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from pipeline.errors import CandidateError
 from pipeline.quantization.judgement import Judgement
 
 RUNS = 8
@@ -37,7 +38,7 @@ def with_float_runs(
     Args:
         first: with every layer in INT8, and ``judged``, how it answers.
         layers: those with weights, by their places or names, in order.
-        make: quantizes with these layers float.
+        make: quantizes with these layers float; raises CandidateError where a runtime would not keep them so.
         judge: reads a file's answers.
     """
     best = first, judged
@@ -45,8 +46,8 @@ def with_float_runs(
     for _ in range(MOST_TRIED):
         if best[1].is_good:
             break
-        tried = [kept | set(run) for run in runs(layers) if not kept >= set(run) and not kept | set(run) >= set(layers)]
-        found = [(file := make(sorted(one)), judge(file.data), one) for one in tried]
+        tried = [kept | run for run in _overlapping(layers) if not kept >= run and not kept | run >= set(layers)]
+        found = [(file, judge(file.data), one) for one in tried if (file := _made_or_none(make, one)) is not None]
         if not found:
             break
         file, answers, one = max(found, key=lambda entry: (entry[1].agreement, entry[1].int8))
@@ -54,6 +55,19 @@ def with_float_runs(
             break
         best, kept = (file, answers), one
     return best
+
+
+def _overlapping(layers: Sequence[Layer]) -> list[frozenset[Layer]]:
+    """Return the runs, and those that begin in the middle of each: what hurts may lie between two."""
+    shift = max(1, max(2, len(layers) // RUNS) // 2)
+    return list(dict.fromkeys(frozenset(run) for one in (layers, layers[shift:]) for run in runs(one)))
+
+
+def _made_or_none(make: Callable[[Sequence[Layer]], File], kept: frozenset[Layer]) -> File | None:
+    try:
+        return make(sorted(kept))
+    except CandidateError:
+        return None
 
 
 def runs(layers: Sequence[Layer]) -> Iterator[Sequence[Layer]]:

@@ -19,7 +19,7 @@ from pipeline.export.onnx.exporter import read
 from pipeline.export.quantization.host_model import HostModel
 from pipeline.export.quantization.placement import weighted_nodes
 from pipeline.export.quantization.preparation import image_shape, prepare
-from pipeline.export.quantization.qdq import OLDEST_OPSET, S8S8, U8S8, Scheme
+from pipeline.export.quantization.qdq import OLDEST_OPSET, Scheme
 from pipeline.export.quantization.quantize import QuantizedFile, calibrate, float_ends, quantize
 from pipeline.export.quantization.ranges import Range
 from pipeline.export.quantization.value_graph import ValueGraph
@@ -28,6 +28,7 @@ from pipeline.measurement.retries import measure_with_retries
 from pipeline.measurement.validity import why_invalid
 from pipeline.quantization.float_runs import with_float_runs
 from pipeline.quantization.judgement import Judgement, Parent
+from pipeline.quantization.schemes import schemes_of
 from pipeline.records import Measurement
 
 SEARCH_IMAGES = 1000
@@ -113,7 +114,8 @@ def quantize_model(
 
     def made(scheme: Scheme) -> tuple[QuantizedFile, Judgement]:
         def make(layers: Sequence[int]) -> QuantizedFile:
-            return quantize(float_model, ranges, keep_float={*ends, *layers}, scheme=scheme)
+            kept = {*ends, *layers}
+            return quantize(float_model, ranges, keep_float=kept, scheme=scheme, operators=agent.int8_operators)
 
         first = make(())
         judged = searched.judge(first.data)
@@ -123,7 +125,9 @@ def quantize_model(
         return with_float_runs(first, judged, weighted_nodes(ValueGraph(float_model)), make, searched.judge)
 
     agent.hold()
-    file, figures = _fastest([made(scheme)[0] for scheme in _schemes(agent)], parent, agent, listen)
+    file, figures = _fastest(
+        [made(scheme)[0] for scheme in schemes_of(agent.facts.machine, "onnx")], parent, agent, listen
+    )
     listen(Stage("Measure the float file beside itself"))
     base = _measured(parent, parent, agent)
     verified = _verified(file.data, data, agent, listen)
@@ -191,11 +195,6 @@ def _doubtful(judged: Judgement) -> str:
         f"INT8 throughout answers {judged.int8:.1%} right instead of {judged.float32:.1%}, and {judged.agreement:.1%} "
         "alike: runs of layers are tried in float32"
     )
-
-
-def _schemes(agent: Agent) -> tuple[Scheme, ...]:
-    """Return the forms that are tried: on x86 signed activations are slower than float, elsewhere nobody knows."""
-    return (U8S8,) if agent.facts.machine in ("x86_64", "AMD64", "i686") else (U8S8, S8S8)
 
 
 def _fastest(

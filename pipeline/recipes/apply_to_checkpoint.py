@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from pipeline.config import CriterionConfig, EvaluationConfig, FineTuningConfig,
 from pipeline.data import DataSet, load_data
 from pipeline.devices.compatibility import OLDEST_SUPPORT
 from pipeline.errors import DataError, ModelError
-from pipeline.export.format import INPUT, open_format
+from pipeline.export.format import FLOAT32, INPUT, INT8, float_parent, open_format
 from pipeline.export.format_plugin import model_format
 from pipeline.models import load_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
@@ -25,6 +25,7 @@ from pipeline.pruning.reconstruction.reconstruct import TargetActivations, recon
 from pipeline.pruning.surgery.prune import Ranking
 from pipeline.pruning.trace import trace
 from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of
+from pipeline.recipes.int8 import quantized, why_float
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
 from pipeline.records import ModelFormat, SearchSpace, channel_sparsity, layout
 
@@ -66,6 +67,11 @@ class Accuracy:
     images: int
     base: float
     pruned: float
+    """In float32."""
+    int8: float | None = None
+    """Of the pruned network's INT8 file; None: there is none."""
+    agreement: float | None = None
+    """Of these images, the share that INT8 and float32 put into the same class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +88,10 @@ class AppliedCheckpoint:
     request: ApplyRequest
     original: Recipe
     """As it was read."""
+    precision: str = FLOAT32
+    """In which the model file computes."""
+    why_float: str | None = None
+    """Why the recipe's network is INT8 and this one is not; None where that is not so."""
 
     @property
     def same_weights(self) -> bool:
@@ -107,6 +117,7 @@ class AppliedCheckpoint:
                 "layout": layout(original.input_shape),
                 "type": "float32",
             },
+            "model": {"file": self.format.file, "format": self.format.name, "precision": self.precision},
             "recipe": {"source": original.source, "rank": request.rank, "same_weights": self.same_weights},
             "figures": {
                 "base": asdict(self.base),
@@ -145,15 +156,24 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
     on_note(f"writing {request.format}")
     format = open_format(request.format, base, example, support=OLDEST_SUPPORT, on_note=on_note)
     file, weights = format.file(applied.network), weights_bytes(applied.network)
+    files = {written.file: file}
+    seen, why = None if data is None else _accuracy(base, applied.network, data), why_float(recipe, data, format)
+    if recipe.precision == INT8 and why is None and data is not None and seen is not None:
+        on_note("quantizing")
+        made = quantized(applied.network, file, recipe, data, format, _EVALUATION.search_images)
+        files = {written.file: made.data, float_parent(written.ending): file}
+        seen = replace(seen, int8=made.accuracy, agreement=made.agreement)
     return AppliedCheckpoint(
         recipe=applied.recipe,
         format=written,
-        files={written.file: file, WEIGHTS: weights, RECIPE: to_text(applied.recipe).encode()},
+        files={**files, WEIGHTS: weights, RECIPE: to_text(applied.recipe).encode()},
         base=_sized(base, example, format.file(base)),
-        pruned=_sized(applied.network, example, file),
-        accuracy=None if data is None else _accuracy(base, applied.network, data),
+        pruned=_sized(applied.network, example, files[written.file]),
+        accuracy=seen,
         request=request,
         original=recipe,
+        precision=FLOAT32 if len(files) == 1 else INT8,
+        why_float=why,
     )
 
 

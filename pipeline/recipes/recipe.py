@@ -102,6 +102,19 @@ class Recipe:
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     """Run and artifact, or the recipe that was applied."""
+    decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What held for the whole network, by what it is called: of ``precision`` its ``value`` and ``float_layers``.
+    Nothing of what leaves a network's file as it was; a reader that does not know one gives the same cut without it."""
+
+    @property
+    def precision(self) -> str:
+        """In which the network computed: ``float32`` where nothing else was decided."""
+        return str(self.decisions.get("precision", {}).get("value", "float32"))
+
+    @property
+    def float_layers(self) -> tuple[str, ...]:
+        """Weights of layers that stay float32 in another precision, by their names."""
+        return tuple(self.decisions.get("precision", {}).get("float_layers", ()))
 
 
 def cut_of(
@@ -170,6 +183,7 @@ def parse(text: str, *, shown: str = "the recipe") -> Recipe:
     except ValueError as error:
         raise ConfigError(f"{shown} is damaged: {serialization.problem(error)}; pull it again") from error
     _require_images(recipe, shown)
+    _require_decisions(recipe, shown)
     for number, cut in enumerate(recipe.cuts, 1):
         _require_sense(cut, f"{shown}, cut {number}")
     return recipe
@@ -192,6 +206,15 @@ def _require_images(recipe: Recipe, shown: str) -> None:
             raise ConfigError(f"{shown}: {name} has {len(values)} numbers for {shape[0]} channels: pull it again")
     if recipe.std is not None and min(recipe.std) <= 0:
         raise ConfigError(f"{shown}: std is {min(recipe.std):g}; expected is more than 0: pull it again")
+
+
+def _require_decisions(recipe: Recipe, shown: str) -> None:
+    for name, decided in recipe.decisions.items():
+        if not isinstance(decided.get("value"), str):
+            raise ConfigError(f"{shown}: the decision {name!r} has no value, a text: pull it again")
+        layers = decided.get("float_layers", [])
+        if not isinstance(layers, list) or not all(isinstance(layer, str) for layer in layers):
+            raise ConfigError(f"{shown}: float_layers of {name!r} must be a list of names, got {layers!r}")
 
 
 def _require_sense(cut: Cut, shown: str) -> None:

@@ -198,6 +198,13 @@ class PrecisionDecision:
     """Of the search split's images, those that the base puts into the same class in either precision."""
     float_layers: tuple[str, ...] = ()
     """Weights of layers that stay float32, by their names."""
+    scheme: str = "u8s8"
+    """How ONNX files round activations: to uint8, or to int8 (``s8s8``)."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether networks are written otherwise than the base model is."""
+        return self.precision != "float32"
 
 
 @dataclass(frozen=True, slots=True)

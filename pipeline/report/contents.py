@@ -17,6 +17,7 @@ from pipeline.store.facts import (
     BASE,
     CALIBRATION,
     CONFIG,
+    DECISIONS,
     DEVICE,
     DEVICE_FACTS,
     PRECISION,
@@ -54,6 +55,8 @@ class Contents:
     """Of the device, as the run began; None: nobody had calibrated it as it was."""
     precision: PrecisionDecision | None = None
     """In which networks compute on the device; None: not decided yet, or by a version that knew float32 alone."""
+    decisions: Mapping[str, str] = field(default_factory=dict)
+    """What was decided for the whole network, in a sentence each, by what it is called."""
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     """How ratios differ from process to process on the device, by what was measured."""
     usage: tuple[str, ...] = ()
@@ -106,6 +109,7 @@ def gather(run: Store) -> Contents:
         base=run.get(BASE),
         calibration=run.get(CALIBRATION),
         precision=run.get(PRECISION),
+        decisions={fact.key: found.why for fact in DECISIONS if (found := run.get(fact)) is not None},
         spreads=spreads or {},
         space=run.get(SPACE),
         trials=tuple(run.trials()),

@@ -78,7 +78,7 @@ def _facts(run: Contents) -> str:
         "Device": f"{device} ({board})" if board else device,
         "Target": ", ".join(map(str, run.config.get("target") or ())) or "none",
         "Strategy": run.config.get("strategy", "unknown"),
-        **({"Precision": run.precision.why} if run.precision else {}),
+        **{name.capitalize(): why for name, why in run.decisions.items()},
         "Trials": f"{len(run.trials)}" + (f", {len(run.failed)} failed" if run.failed else ""),
         "Started": _date(run.started),
         "Status": run.status,

@@ -15,11 +15,11 @@ from pipeline.store.facts import (
     CALIBRATION,
     CHOSEN,
     CONFIG,
+    DECISIONS,
     DEVICE,
     DEVICE_FACTS,
     FINISHED_AT,
     GIT,
-    PRECISION,
     RECORDING,
     SECONDS,
     SEED,
@@ -31,7 +31,7 @@ from pipeline.store.facts import (
 )  # fmt: skip
 
 _SHOWN: tuple[Fact[Any], ...] = (
-    CONFIG, DEVICE, DEVICE_FACTS, SEED, VERSIONS, GIT, CALIBRATION, SPREADS, BASE, PRECISION, CHOSEN, SECONDS, STARTED,
+    CONFIG, DEVICE, DEVICE_FACTS, SEED, VERSIONS, GIT, CALIBRATION, SPREADS, BASE, *DECISIONS, CHOSEN, SECONDS, STARTED,
     FINISHED_AT, RECORDING, TUNING,
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from torch import fx
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
-from pipeline.export.format import FLOAT32
+from pipeline.export.format import float_parent
 from pipeline.export.format_plugin import model_format
 from pipeline.export.quantization.open_int8 import INT8_FORMATS
 from pipeline.measurement.feasibility import certainly_meets, certainly_misses
@@ -21,18 +21,10 @@ from pipeline.recipes.recipe import RECIPE, to_text
 from pipeline.records import FULL, Artifact, Figures, FloatParent, Measurement
 from pipeline.run.artifact_recipe import recipe_of
 from pipeline.run.context import Context
+from pipeline.run.decisions import decisions_in_recipe
 from pipeline.run.device_verification import verify
 from pipeline.run.training_stage import discard_checkpoint
 from pipeline.targets import Metric
-
-
-def float_parent(format: str) -> str:
-    """Return what the file is called that an INT8 model was made of.
-
-    >>> float_parent("tflite")
-    'float32.tflite'
-    """
-    return f"{FLOAT32}.{format}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +90,8 @@ class ArtifactBuilder:
     def _recipe(self, artifact: Artifact) -> dict[str, str]:
         """Return the file that says what was cut; none where an earlier round, of an older version, has none."""
         config, data = self.context.config, self.context.data
-        recipe = recipe_of(self.context.store, self.builder, artifact, config.model or default_model(data), config)
+        model, decisions = config.model or default_model(data), decisions_in_recipe(self.context.store)
+        recipe = recipe_of(self.context.store, self.builder, artifact, model, config, decisions)
         return {} if recipe is None else {RECIPE: self.context.store.put_blob(to_text(recipe).encode())}
 
     def _figures(self, network: fx.GraphModule, model: bytes, name: str, search_accuracy: float | None) -> Figures:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy.facts import BundleFacts, NetworkInput
 from pipeline import __version__
@@ -112,12 +113,21 @@ def bundle_facts(store: Store, artifact: Artifact, format: ModelFormat) -> Bundl
     )
 
 
-def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, config: RunConfig) -> Recipe | None:
+def recipe_of(
+    store: Store,
+    builder: Builder,
+    artifact: Artifact,
+    model: str,
+    config: RunConfig,
+    decisions: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Recipe | None:
     """Return all cuts between the run's base model and an artifact that is being made.
 
     Args:
         builder: of the artifact's round.
         model: as the user named it.
+        config: the run's settings.
+        decisions: what holds for the whole network, see ``Recipe.decisions``.
 
     None: an earlier round was finished by a version that wrote no recipes.
     """
@@ -141,6 +151,7 @@ def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, co
         fitting=of_input.get("fitting"),
         versions={"pipeline": __version__, **versions},
         source=f"run {store.id}, artifact {artifact.id}",
+        decisions=decisions or {},
     )
 
 

@@ -17,13 +17,13 @@ from torch import fx
 from pipeline.evaluation.cut_profiling import CutProfile
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
-from pipeline.export.format import FLOAT32
 from pipeline.pruning.complexity import weigh
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import cut
 from pipeline.records import Group, Interval, SearchSpace
 from pipeline.run.context import Context
-from pipeline.store.facts import CHANNEL_STEP, PRECISION
+from pipeline.store.decisions import uncut_latency
+from pipeline.store.facts import CHANNEL_STEP
 
 _KEY = "channel step"
 COARSEST = 32
@@ -128,7 +128,7 @@ def _shaped(space: SearchSpace, profile: CutProfile, i: int) -> Group:
 def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
     pruning = context.config.pruning
     space = search_space(network, context.example, step=1, protect=pruning.protect, minimum=pruning.min_channels)
-    whole, uncut = weigh(network, context.example).macs, _uncut(context)
+    whole, uncut = weigh(network, context.example).macs, uncut_latency(context.store)
 
     def saves(step: int) -> float | None:
         context.stop_if_requested()
@@ -140,15 +140,6 @@ def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
         return (1 - found.ratio.value / uncut) / (1 - macs / whole)
 
     return found_step(saves, min(COARSEST, context.agent.channel_step))
-
-
-def _uncut(context: Context) -> float:
-    """Return the latency over the base model's before anything is cut: 1, or in INT8 what was decided by."""
-    decision = context.store.get(PRECISION)
-    if decision is None or decision.precision == FLOAT32 or decision.base is None:
-        return 1.0
-    ratio = decision.base.measurement.ratio
-    return 1.0 if ratio is None else ratio.value
 
 
 def _narrowed(space: SearchSpace, step: int) -> Mapping[str, int]:

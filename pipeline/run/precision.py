@@ -1,145 +1,79 @@
 """Precision of a run: INT8 where the board is measured to be faster by it and the answers stay, else float32.
 
-Decided once, for the whole network, before anything is cut: the channel step, the savings of single cuts and every
-candidate are then measured in that precision. What is compared stays the float32 base, which every ratio is over.
+One of the decisions for the whole network (``run.decision_kind``): the channel step, the savings of single cuts and
+every candidate are then measured in that precision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from pipeline.errors import CandidateError, ConfigError
-from pipeline.evaluation.device_bench import Bench
-from pipeline.evaluation.file_accuracy import file_accuracy
-from pipeline.events import Note, Stage
+from pipeline.config import RunConfig
 from pipeline.export.format import FLOAT32, INT8
-from pipeline.export.quantization.open_int8 import Int8File, Int8Format, has_int8, open_int8
+from pipeline.export.quantization.open_int8 import has_int8
 from pipeline.export.quantization.qdq import OLDEST_OPSET
-from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
-from pipeline.measurement.validity import why_invalid
-from pipeline.pruning.complexity import measures_of
-from pipeline.quantization.float_runs import with_float_runs
-from pipeline.quantization.judgement import Judgement, Parent
-from pipeline.records import Figures, Measurement, PrecisionDecision
-from pipeline.report.table import ratio
+from pipeline.records import PrecisionDecision
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
+from pipeline.run.decision_kind import AS_ASKED, Unfit
+from pipeline.run.int8_trial import int8_decision, int8_format, settings_of
 from pipeline.store.facts import PRECISION
 
 
-@dataclass(frozen=True)
-class _Unfit(Exception):  # noqa: N818 - never leaves this module
-    """Why INT8 is not used, in a sentence."""
+class Precision:
+    """The kind of decision that says in which precision a network computes."""
 
-    why: str
+    fact = PRECISION
+    unchanged = FLOAT32
+
+    def wanted(self, config: RunConfig) -> str:
+        """Return the setting."""
+        return config.precision
+
+    def values(self, context: Context) -> Sequence[str]:
+        """Return the precisions beside float32."""
+        del context
+        return (INT8,)
+
+    def require_possible(self, context: Context, value: str) -> None:
+        """Raise Unfit where the board's runtime, or the run's target, has no such precision."""
+        del value
+        _require_int8(context)
+
+    def tried(self, context: Context, base: Base, value: str, *, is_asked_for: bool) -> PrecisionDecision:
+        """Return the decision by what the uncut network in INT8 answers, and how fast the device is with it."""
+        del value
+        return int8_decision(context, base, is_asked_for=is_asked_for)
+
+    def stays(self, why: str) -> PrecisionDecision:
+        """Return the decision for float32."""
+        said = "networks compute in float32"
+        return PrecisionDecision(precision=FLOAT32, why=f"{said}, {why}" if why == AS_ASKED else f"{said}: {why}")
+
+    def applied(self, context: Context, decision: PrecisionDecision) -> Context:
+        """Return the context whose format writes INT8 files."""
+        return replace(context, format=int8_format(context, settings_of(context, decision)))
+
+    def in_recipe(self, decision: PrecisionDecision) -> Mapping[str, Any]:
+        """Return the precision, and which layers keep float32."""
+        layers = list(decision.float_layers)
+        return {"value": decision.precision, "float_layers": layers, "scheme": decision.scheme}
 
 
-def with_precision(context: Context, base: Base) -> Context:
-    """Return the context with the format of the precision that the run computes in; decided once, and stored.
-
-    Raises:
-        ConfigError: INT8 was asked for by name, and cannot be had; says why.
-        DeviceError: the device cannot be used.
-    """
-    decision = context.store.get(PRECISION)
-    if decision is None:
-        decision = _decided(context, base)
-        context.store.set(PRECISION, decision)
-        context.listen(Note(decision.why))
-    return context if decision.precision == FLOAT32 else replace(context, format=_int8(context, decision.float_layers))
-
-
-def base_accuracy_as_decided(context: Context, base: Base) -> float:
-    """Return the share of the test split's images that the uncut network answers right in the run's precision."""
-    return file_accuracy(context.format.file(base.network), context.data.test)
-
-
-def _decided(context: Context, base: Base) -> PrecisionDecision:
-    wanted = context.config.precision
-    if wanted == FLOAT32:
-        return PrecisionDecision(precision=FLOAT32, why="networks compute in float32, as asked for")
-    try:
-        _require_possible(context)
-        return _tried(context, base)
-    except _Unfit as reason:
-        if wanted == INT8:
-            raise ConfigError(f"precision int8: {reason.why}; leave it out, or say float32") from None
-        return PrecisionDecision(precision=FLOAT32, why=f"networks compute in float32: {reason.why}")
-
-
-def _require_possible(context: Context) -> None:
+def _require_int8(context: Context) -> None:
     device = context.agent.device
     if context.config.sets_zeros:
-        raise _Unfit("single weights become zero, which no INT8 file shows")
+        raise Unfit("single weights become zero, which no INT8 file shows")
     if device.runtime == "tensorrt":
-        raise _Unfit(
+        raise Unfit(
             f"INT8 is written for ONNX Runtime and TFLite, {device.name} runs TensorRT; FP16 is its runtime option fp16"
         )
     if not has_int8(context.format):
-        raise _Unfit(f"{device.name} runs {device.format} files, and INT8 is written as ONNX and TFLite alone")
+        raise Unfit(f"{device.name} runs {device.format} files, and INT8 is written as ONNX and TFLite alone")
+    if device.format == "onnx" and context.agent.int8_operators == frozenset():
+        raise Unfit(f"{device.name}'s {device.runtime} computes nothing in INT8; bring a newer one to the board")
     support = context.agent.onnx_support
     if device.format == "onnx" and support.opset < OLDEST_OPSET:
-        raise _Unfit(f"{device.name} loads ONNX up to opset {support.opset}, INT8 needs {OLDEST_OPSET}")
-
-
-def _tried(context: Context, base: Base) -> PrecisionDecision:
-    """Return the decision by what the uncut network in INT8 answers, and how fast the device is with it.
-
-    What speaks against INT8 decides where nobody has asked for it by name; else it is said.
-    """
-    context.listen(Stage("Try the base model in INT8"))
-    try:
-        made, judged = _judged(context, base)
-    except CandidateError as error:
-        raise _Unfit(str(error)) from error
-    is_asked_for = context.config.precision == INT8
-    answers = f"{judged.int8:.1%} right instead of {judged.float32:.1%}, {judged.agreement:.1%} alike"
-    if not judged.is_good and not is_asked_for:
-        raise _Unfit(f"INT8 answers {answers}")
-    measurement = _measured(context, base, made.float_layers)
-    shown = "not measured" if measurement.ratio is None else ratio(measurement.ratio)
-    is_faster = measurement.ratio is not None and measurement.ratio.high < 1
-    if not is_faster and not is_asked_for:
-        raise _Unfit(f"INT8 is no faster on {context.agent.device.name} ({shown} of float32's latency)")
-    figures = Figures(
-        search_accuracy=judged.int8, test_accuracy=None, **asdict(measures_of(base.network, context.example)),
-        size_bytes=len(made.data), measurement=measurement,
-    )  # fmt: skip
-    stays = f"; in float32 stay {', '.join(made.float_layers)}" if made.float_layers else ""
-    doubt = "" if is_faster else ", which is no faster, but asked for"
-    return PrecisionDecision(
-        precision=INT8, base=figures, agreement=judged.agreement, float_layers=made.float_layers,
-        why=f"networks compute in INT8: uncut it has {shown} of float32's latency{doubt}, {answers}{stays}",
-    )  # fmt: skip
-
-
-def _judged(context: Context, base: Base) -> tuple[Int8File, Judgement]:
-    """Return the uncut network in INT8, and how it answers; with runs of float layers where it needs them."""
-    whole = _int8(context, ())
-    parent = Parent(whole.parent.file(base.network), context.data.search, context.config.evaluation.search_images)
-    first = whole.quantized(base.network)
-    judged = parent.judge(first.data)
-    if judged.is_good:
-        return first, judged
-
-    def make(layers: Sequence[str]) -> Int8File:
-        return _int8(context, layers).quantized(base.network)
-
-    return with_float_runs(first, judged, first.layers, make, parent.judge)
-
-
-def _measured(context: Context, base: Base, float_layers: Sequence[str]) -> Measurement:
-    bench = Bench(context.agent, context.store, base.skeleton)
-    try:
-        found = bench.remeasure(_int8(context, float_layers).skeleton(base.network))
-    except CandidateError as error:
-        raise _Unfit(str(error)) from error
-    if why := why_invalid(found):
-        raise _Unfit(f"it could not be measured in INT8 ({', '.join(why)})")
-    return found
-
-
-def _int8(context: Context, float_layers: Sequence[str]) -> Int8Format:
-    images = next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
-    return open_int8(context.format, images, float_layers=float_layers)
+        raise Unfit(f"{device.name} loads ONNX up to opset {support.opset}, INT8 needs {OLDEST_OPSET}")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pipeline.config import RunConfig
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.cut_profiling import cost_tables, recalled_cuts
-from pipeline.export.format import FLOAT32
 from pipeline.measurement.feasibility import deviations
 from pipeline.measurement.relative_costs import trial_costs
 from pipeline.predictors.cost_model import CostModel
@@ -23,7 +22,8 @@ from pipeline.search.reward import Weights
 from pipeline.search.strategy import Problem
 from pipeline.search.strategy_plugin import strategy_settings
 from pipeline.store import Store
-from pipeline.store.facts import BASE, PLANNED_FOR, PRECISION, PlannedFor
+from pipeline.store.decisions import uncut, uncut_size
+from pipeline.store.facts import BASE, PLANNED_FOR, PlannedFor
 from pipeline.store.settings import config_of
 from pipeline.store.spaces import space_of_round
 from pipeline.targets import Metric
@@ -76,24 +76,14 @@ def stored_problem(store: Store, number: int) -> Problem:
         UserError: another version began the run.
     """
     space, base = space_of_round(store, number), store.required(BASE)
-    profile = recalled_cuts(space, store, number, is_base=computes_in(store) == FLOAT32)
-    costs = cost_tables(space, profile, size=uncut_size(store, base, space))
+    profile = recalled_cuts(space, store, number, is_base=uncut(store) is None)
+    costs = cost_tables(space, profile, size=size_of_uncut(store, base, space))
     return _problem(config_of(store), space, costs, base, store.required(PLANNED_FOR.of(number)))
 
 
-def computes_in(store: Store) -> str:
-    """Return the precision that a run has decided for; float32 where it has not, or knew no other."""
-    decision = store.get(PRECISION)
-    return FLOAT32 if decision is None else decision.precision
-
-
-def uncut_size(store: Store, base: Figures, space: SearchSpace) -> float:
-    """Return the size of the network that is cut from over the base model's, by its parameters and its precision."""
-    decision = store.get(PRECISION)
-    narrower = 1.0
-    if decision is not None and decision.precision != FLOAT32 and decision.base is not None:
-        narrower = decision.base.size_bytes / base.size_bytes
-    return narrower * space.parameters / base.parameters
+def size_of_uncut(store: Store, base: Figures, space: SearchSpace) -> float:
+    """Return the size of the network that is cut from over the base model's, by its parameters and what was decided."""
+    return uncut_size(store, base) * space.parameters / base.parameters
 
 
 def learn_costs(costs: CostModel, trial: Trial, base_bytes: int) -> None:

@@ -12,10 +12,10 @@ from pipeline.config import RunConfig, load_config
 from pipeline.data import DataSet
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import ConfigError, ModelError, RunNotFoundError
+from pipeline.export.format import float_parent
 from pipeline.export.onnx.exporter import read
 from pipeline.export.quantization.preparation import image_shape
 from pipeline.records import Device
-from pipeline.run.artifact_builder import float_parent
 from pipeline.run.artifact_recipe import picked
 from pipeline.run.inputs import load_run_data
 from pipeline.run.splitting import stored_splits

@@ -11,7 +11,6 @@ from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.cut_profiling import cost_tables, measure_cuts, single_cuts
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
-from pipeline.export.format import FLOAT32
 from pipeline.predictors.cost_model import CostModel
 from pipeline.predictors.speedup_diagnosis import why_not_faster
 from pipeline.pruning.dependency.dependency_graph import dependency_graph
@@ -24,11 +23,12 @@ from pipeline.run.base_model import Base
 from pipeline.run.channel_step import channel_step, without_plateaus
 from pipeline.run.context import Context
 from pipeline.run.finalists import Finalists
-from pipeline.run.problem import build_problem, remember_problem, uncut_size
+from pipeline.run.problem import build_problem, remember_problem, size_of_uncut
 from pipeline.run.search_stage import Search
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.target_check import TargetCheck
 from pipeline.search.strategy_plugin import strategy_of
+from pipeline.store.decisions import uncut
 from pipeline.store.facts import WINNER
 from pipeline.store.spaces import remember_space
 from pipeline.targets import Metric
@@ -110,10 +110,10 @@ def space_and_costs(
     if "density" in limits:
         return whole, CostModel({})
     context.listen(Stage("Measure single cuts", len(single_cuts(whole))))
-    is_base = context.format.precision == FLOAT32
+    is_base = uncut(context.store) is None
     profile = measure_cuts(whole, bench, builder, context.report_progress, is_base=is_base)
     space = whole if "size" in limits else without_plateaus(whole, profile)
-    costs = cost_tables(space, profile, size=uncut_size(context.store, base.figures, space))
+    costs = cost_tables(space, profile, size=size_of_uncut(context.store, base.figures, space))
     for sentence in why_not_faster(space, costs.tables["latency"], base.figure("latency"), unshaped=whole):
         context.listen(Note(sentence))
     return space, costs

@@ -16,21 +16,21 @@ from pipeline.devices.agent_plugins import used_by
 from pipeline.devices.connection import Record
 from pipeline.evaluation.candidate_builder import accuracy_as_deployed
 from pipeline.events import DeviceTelemetry, Listener, Note, Stage, Waiting
-from pipeline.export.format import FLOAT32, Format
+from pipeline.export.format import Format
 from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.records import Artifact, Device
 from pipeline.report.html import write_report
 from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
+from pipeline.run.decisions import judge_on_test, with_decisions
 from pipeline.run.inputs import Inputs, load_inputs, require_fit
 from pipeline.run.origin import remember_origin
-from pipeline.run.precision import base_accuracy_as_decided, with_precision
 from pipeline.run.provenance import store_provenance
 from pipeline.run.round import limits_of_round, prune_once
 from pipeline.run.sample_input import write_sample
 from pipeline.run.splitting import store_splits
 from pipeline.store import Store
-from pipeline.store.facts import BASE, CHOSEN, MODES, PRECISION, SECONDS, TUNING
+from pipeline.store.facts import BASE, CHOSEN, MODES, SECONDS, TUNING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         store_splits(store, context.data)
         _note_modes(context)
         base = make_base(context, inputs.model)
-        context = with_precision(context, base)
+        context = with_decisions(context, base)
         network, winner = _all_rounds(context, base)
         tuning = store.get(TUNING)
         if tuning is None or tuning["judged"]:
@@ -119,10 +119,7 @@ def _evaluate_on_test(context: Context, base: Base, network: fx.GraphModule, win
     store.set(BASE, replace(base.figures, test_accuracy=accuracy(base.network, test)))
     scored = accuracy_as_deployed(network, context.format, test)
     judged = replace(winner, after=replace(winner.after, test_accuracy=scored))
-    decision = store.get(PRECISION)
-    if decision is not None and decision.base is not None and decision.precision != FLOAT32:
-        uncut = replace(decision.base, test_accuracy=base_accuracy_as_decided(context, base))
-        store.set(PRECISION, replace(decision, base=uncut))
+    judge_on_test(context, base)
     if judged.float_parent is None:
         return judged
     return replace(judged, float_parent=replace(judged.float_parent, test_accuracy=accuracy(network, test)))

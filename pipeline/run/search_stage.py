@@ -13,7 +13,6 @@ from pipeline.errors import MeasureError
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage, Tried
-from pipeline.export.format import FLOAT32
 from pipeline.measurement import retries
 from pipeline.measurement.relative_costs import trial_costs, violation
 from pipeline.measurement.validity import why_invalid
@@ -25,6 +24,7 @@ from pipeline.run.problem import learn_costs
 from pipeline.search.reward import require_comparable, reward
 from pipeline.search.strategy import Problem
 from pipeline.search.strategy_plugin import strategy_of
+from pipeline.store.decisions import uncut
 from pipeline.store.device_usage import Watch
 from pipeline.store.facts import USAGE
 from pipeline.targets import Metric
@@ -88,7 +88,7 @@ class Search:
 
     def _given(self) -> list[PruningPlan]:
         """Return the uncut network, where it is another than the base: in INT8 it may meet the target alone."""
-        if self.builder.format.precision == FLOAT32 or self.bench.round > 1:
+        if uncut(self.context.store) is None or self.bench.round > 1:
             return []
         levels = tuple(0 for _ in self.builder.space.groups)
         return [PruningPlan(levels=levels, criterion=self.context.config.criterion)]

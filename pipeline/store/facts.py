@@ -193,6 +193,9 @@ BASE = Fact("base", Figures)
 BASE_WEIGHTS = Fact("base_weights", str)
 """Blob of the base model's weights."""
 PRECISION = Fact("precision", PrecisionDecision)
+DECISIONS: tuple[Fact[Any], ...] = (PRECISION,)
+"""What was decided for the whole network, in that order: each kind's record says ``why``, whether it ``changes`` the
+network's files at all, and holds ``base``, the figures of the uncut network that is made so."""
 SPACE = Fact("space", SearchSpace)
 """``of(number)`` a round's; by itself the last round's, which holds the chosen network."""
 PLANNED_FOR = Fact("planned for", PlannedFor)

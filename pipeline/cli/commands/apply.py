@@ -83,7 +83,18 @@ def _print(found: AppliedCheckpoint, folder: Path) -> None:
     if seen := found.accuracy:
         points = f"{100 * (seen.pruned - seen.base):+.2f} points".replace("-", "−")
         rows.insert(0, Row(f"Accuracy, {seen.images} images", f"{seen.base:.2%}", f"{seen.pruned:.2%}", points))
-    table = Table("", "checkpoint", "pruned", "change", box=None, header_style="bold", pad_edge=False)
+        if seen.int8 is not None:
+            points = f"{100 * (seen.int8 - seen.base):+.2f} points".replace("-", "−")
+            rows.insert(1, Row("… of the INT8 file", f"{seen.base:.2%}", f"{seen.int8:.2%}", points))
+    table = Table(
+        "",
+        "checkpoint",
+        "pruned" if found.precision == "float32" else "pruned, INT8",
+        "change",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+    )
     for row in rows:
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print(table)
@@ -104,4 +115,9 @@ def _notes(found: AppliedCheckpoint) -> str:
         if found.accuracy is None
         else f"{found.recovery} on training images, accuracy read on the search split; not fine-tuned"
     )
-    return f"{whose}; {same}\n{recovery}"
+    precision = f"\n{found.why_float}" if found.why_float else ""
+    if found.accuracy is not None and found.accuracy.agreement is not None:
+        precision = (
+            f"\nINT8, as the recipe's network; {found.accuracy.agreement:.1%} of the images into float32's class"
+        )
+    return f"{whose}; {same}\n{recovery}{precision}"

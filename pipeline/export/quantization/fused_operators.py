@@ -19,6 +19,9 @@ from pipeline.export.quantization.host_session import open_session
 INT8 = ("QLinear", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
 """What the names of ONNX Runtime's INT8 operators begin with."""
 
+_LAYERS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
+"""Those of layers with weights."""
+
 
 def operators(file: bytes) -> Mapping[str, int]:
     """Return how many operators of each kind ONNX Runtime runs on this machine, as it has optimised the file.
@@ -44,14 +47,34 @@ def int8_operators(found: Mapping[str, int]) -> int:
     return sum(count for kind, count in found.items() if kind.startswith(INT8))
 
 
-def require_fused(file: bytes, planned: int) -> int:
+def int8_layers(found: Mapping[str, int]) -> int:
+    """Return how many layers with weights compute in INT8.
+
+    >>> int8_layers({"QLinearConv": 21, "QLinearAdd": 9, "QGemm": 1, "Conv": 2})
+    22
+    """
+    return sum(count for kind, count in found.items() if kind in _LAYERS)
+
+
+def require_fused(file: bytes, planned: int, layers: int | None = None) -> int:
     """Return how many operators compute in INT8.
 
+    Args:
+        file: the QDQ file.
+        planned: operators that were to be INT8.
+        layers: those of them that have weights; None: not checked. A single float layer between INT8 ones is quantized
+            all the same by newer versions, by scales of their own, and answers otherwise.
+
     Raises:
-        ExportError: fewer than ``planned``; names what stayed float.
+        ExportError: fewer than ``planned``; names what stayed float. Or more layers than were to be.
     """
     found = operators(file)
     fused = int8_operators(found)
+    if layers is not None and int8_layers(found) > layers:
+        raise ExportError(
+            f"ONNX Runtime computes {int8_layers(found)} layers in INT8 where {layers} were to be: a single layer that "
+            "stays float32 between others is quantized all the same; keep two neighbours or more, the first or the last"
+        )
     if fused < planned:
         left = ", ".join(f"{n} {kind}" for kind, n in sorted(found.items()) if not kind.startswith(INT8))
         raise ExportError(f"ONNX Runtime computes {fused} of {planned} operators in INT8; what is left: {left}")

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from torch import fx
 
-from pipeline.export.fingerprint import structure
 from pipeline.export.format import INT8, Skeleton
 from pipeline.export.formats.onnx import Onnx
 from pipeline.export.onnx.skeleton import weightless
+from pipeline.export.quantization.int8_settings import AS_USUAL, Int8Settings
 from pipeline.export.quantization.placement import is_weighted, place, weighted_nodes
 from pipeline.export.quantization.qdq import write_qdq
 from pipeline.export.quantization.quantize import QuantizedFile, calibrate, quantize
@@ -34,8 +34,7 @@ class Int8Onnx:
     """Writes their float32 parents."""
     images: NDArray[np.float32] = field(repr=False)
     """Real, normalised images, the same for all candidates, by which ranges are read."""
-    float_layers: frozenset[str] = frozenset()
-    """Weights of layers that stay float32, by their names, which a cut keeps."""
+    settings: Int8Settings = AS_USUAL
 
     precision = INT8
 
@@ -46,7 +45,10 @@ class Int8Onnx:
     def quantized(self, network: fx.GraphModule) -> QuantizedFile:
         """Return the network's INT8 file and how it was made; raises ExportError."""
         model = onnx.load_from_string(self.parent.file(network))
-        return quantize(model, calibrate(model, self.images), keep_float=self._kept(ValueGraph(model)))
+        return quantize(
+            model, calibrate(model, self.images), keep_float=self._kept(ValueGraph(model)),
+            scheme=self.settings.scheme, operators=self.settings.operators,
+        )  # fmt: skip
 
     def skeleton(self, network: fx.GraphModule) -> Skeleton:
         """Return what stands for the network's INT8 file where it is only measured; raises ExportError.
@@ -57,11 +59,11 @@ class Int8Onnx:
         model = onnx.load_from_string(self.parent.unchecked_file(network))
         _make_up_weights(model)
         graph = ValueGraph(model)
-        placement = place(graph, keep_float=self._kept(graph))
-        made_up = write_qdq(placement, _made_up_ranges(graph, placement.ranged))
+        placement = place(graph, keep_float=self._kept(graph), operators=self.settings.operators)
+        made_up = write_qdq(placement, _made_up_ranges(graph, placement.ranged), self.settings.scheme)
         size = made_up.ByteSize()
         return Skeleton(
-            weightless(made_up, {}), size, structure_in_int8(network, self.float_layers),
+            weightless(made_up, {}), size, self.settings.structure(network),
             int8_operators=len(placement.nodes),
         )  # fmt: skip
 
@@ -70,12 +72,7 @@ class Int8Onnx:
         return self.parent.answers(file, images)
 
     def _kept(self, graph: ValueGraph) -> Collection[int]:
-        return [n for n in weighted_nodes(graph) if graph.nodes[n].input[1] in self.float_layers]
-
-
-def structure_in_int8(network: fx.GraphModule, float_layers: Collection[str]) -> str:
-    """Return the structure of a network's INT8 file, which is not the one of its float32 file."""
-    return f"{structure(network)}-{INT8}{len(float_layers) or ''}"
+        return [n for n in weighted_nodes(graph) if graph.nodes[n].input[1] in self.settings.float_layers]
 
 
 def _made_up_ranges(graph: ValueGraph, names: Collection[str]) -> dict[str, Range]:

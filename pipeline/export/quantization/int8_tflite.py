@@ -13,7 +13,8 @@ from pipeline.errors import ExportError
 from pipeline.export.constants import constants
 from pipeline.export.format import INT8, Skeleton
 from pipeline.export.formats.tflite import TFLite
-from pipeline.export.quantization.int8_format import TILE, structure_in_int8
+from pipeline.export.quantization.int8_format import TILE
+from pipeline.export.quantization.int8_settings import AS_USUAL, Int8Settings
 from pipeline.export.quantization.litert_quantizer import FloatFile, QuantizedTFLite, quantize
 from pipeline.export.quantization.ranges import Range
 from pipeline.export.skeleton_container import pack
@@ -29,8 +30,7 @@ class Int8TFLite:
     """Writes their float32 parents."""
     images: NDArray[np.float32] = field(repr=False)
     """Real, normalised images, the same for all candidates, by which ranges are read."""
-    float_layers: frozenset[str] = frozenset()
-    """Weights of layers that stay float32, by their names, which a cut keeps."""
+    settings: Int8Settings = AS_USUAL
 
     name = "tflite"
     precision = INT8
@@ -42,7 +42,7 @@ class Int8TFLite:
     def quantized(self, network: fx.GraphModule) -> QuantizedTFLite:
         """Return the network's INT8 file and how it was made; raises ExportError."""
         file = self._float_file(network)
-        return quantize(file, file.ranges(self.images), float_layers=self.float_layers)
+        return quantize(file, file.ranges(self.images), float_layers=self.settings.float_layers)
 
     def skeleton(self, network: fx.GraphModule) -> Skeleton:
         """Return what stands for the network's INT8 file where it is only measured; raises ExportError.
@@ -52,8 +52,8 @@ class Int8TFLite:
         """
         file = self._float_file(network)
         _make_up_weights(file.model)
-        made_up = quantize(file, _made_up_ranges(file), float_layers=self.float_layers).data
-        return Skeleton(_weightless(made_up), len(made_up), structure_in_int8(network, self.float_layers))
+        made_up = quantize(file, _made_up_ranges(file), float_layers=self.settings.float_layers).data
+        return Skeleton(_weightless(made_up), len(made_up), self.settings.structure(network))
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return LiteRT's scores."""
@@ -62,7 +62,9 @@ class Int8TFLite:
     def _float_file(self, network: fx.GraphModule) -> FloatFile:
         """Return the parent's file, with all layers that have to stay float32 and that no cut removed."""
         file = FloatFile(self.parent.file(network))
-        if self.float_layers and (lost := (self.float_layers & constants(network).keys()) - file.layers.keys()):
+        if self.settings.float_layers and (
+            lost := (self.settings.float_layers & constants(network).keys()) - file.layers.keys()
+        ):
             raise ExportError(
                 f"{', '.join(sorted(lost))} cannot be told from other layers of the file, and has to stay float32"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from pipeline.export.format import Format
 from pipeline.export.formats.onnx import Onnx
 from pipeline.export.formats.tflite import TFLite
 from pipeline.export.quantization.int8_format import Int8Onnx
+from pipeline.export.quantization.int8_settings import AS_USUAL, Int8Settings
 from pipeline.export.quantization.int8_tflite import Int8TFLite
 
 
@@ -47,21 +48,20 @@ INT8_FORMATS = (Int8Onnx, Int8TFLite)
 _OF: tuple[tuple[type[Any], Callable[..., Int8Format]], ...] = ((Onnx, Int8Onnx), (TFLite, Int8TFLite))
 
 
-def open_int8(parent: Format, images: NDArray[np.float32], *, float_layers: Iterable[str] = ()) -> Int8Format:
+def open_int8(parent: Format, images: NDArray[np.float32], settings: Int8Settings = AS_USUAL) -> Int8Format:
     """Return the INT8 format whose files are made of ``parent``'s.
 
     Args:
         parent: writes float32 files.
         images: real, normalised images, (N, C, H, W), by which ranges are read.
-        float_layers: weights of layers that stay float32, by their names.
+        settings: how they are quantized.
 
     Raises:
         ValueError: the format has no INT8, see ``has_int8``.
     """
-    kept = frozenset(float_layers)
     for kind, opened in _OF:
         if isinstance(parent, kind):
-            return opened(parent=parent, images=images, float_layers=kept)
+            return opened(parent=parent, images=images, settings=settings)
     raise ValueError(f"{type(parent).__name__} has no INT8")
 
 

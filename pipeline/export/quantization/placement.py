@@ -8,8 +8,8 @@ changing them (a pooling's maximum, a reshape) hands its input's scale on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import NodeProto
@@ -33,6 +33,8 @@ class Placement:
     """A clipping activation that is left out → the node whose rounding clips in its place."""
     scale_of: Mapping[str, str]
     """Value with a pair → the value whose range decides its scale: itself, or what it only moves."""
+    operators: Collection[str] | None = None
+    """Kinds of operators that the runtime computes in INT8; None: all that ONNX Runtime knows today."""
 
     @property
     def ranged(self) -> frozenset[str]:
@@ -45,29 +47,42 @@ class Placement:
         return str(self.graph.nodes[clips.get(number, number)].output[0])
 
 
-def place(graph: ValueGraph, *, keep_float: Iterable[int] = (), clip_by_rounding: bool = True) -> Placement:
+def place(
+    graph: ValueGraph,
+    *,
+    keep_float: Iterable[int] = (),
+    clip_by_rounding: bool = True,
+    operators: Collection[str] | None = None,
+) -> Placement:
     """Return what of a graph becomes INT8.
 
     Args:
-        keep_float: weighted nodes, by their places, that stay float32.
+        keep_float: weighted nodes, by their places, that stay float32, and with them what adds or joins their results.
         clip_by_rounding: whether clipping activations may be left out; not where zero points are fixed to 0.
+        operators: kinds that the board's runtime computes in INT8; pairs around others would cost, and gain nothing.
     """
     kept = frozenset(keep_float)
-    nodes = frozenset(n for n, node in enumerate(graph.nodes) if n not in kept and _is_quantizable(graph, node))
-    nodes = _without_lonely(graph, nodes)
+    nodes = frozenset(
+        n for n, node in enumerate(graph.nodes) if n not in kept and _is_quantizable(graph, node, operators)
+    )
+    nodes = _without_lonely(graph, nodes - _behind_float(graph, kept))
     absorbed = _absorbed(graph, nodes) if clip_by_rounding else {}
-    placement = Placement(graph=graph, nodes=nodes, absorbed=absorbed, scale_of={})
+    placement = Placement(graph=graph, nodes=nodes, absorbed=absorbed, scale_of={}, operators=operators)
     pairs = {name for n in nodes for name in (*activations(graph, graph.nodes[n]), placement.output_of(n))}
     scale_of = {name: name for name in pairs}
     for node in graph.nodes:
         if node.op_type in _MOVED and node.input[0] in scale_of:
             scale_of[node.output[0]] = scale_of[node.input[0]]
-    return Placement(graph=graph, nodes=nodes, absorbed=absorbed, scale_of=scale_of)
+    return replace(placement, scale_of=scale_of)
 
 
-def weighted_nodes(graph: ValueGraph) -> list[int]:
-    """Return the layers with weights that can be quantized, by their places, in the order in which they run."""
-    return [n for n, node in enumerate(graph.nodes) if is_weighted(node) and _is_quantizable(graph, node)]
+def weighted_nodes(graph: ValueGraph, operators: Collection[str] | None = None) -> list[int]:
+    """Return the layers with weights that can be quantized, by their places, in the order in which they run.
+
+    Args:
+        operators: kinds that the board's runtime computes in INT8.
+    """
+    return [n for n, node in enumerate(graph.nodes) if is_weighted(node) and _is_quantizable(graph, node, operators)]
 
 
 def is_weighted(node: NodeProto) -> bool:
@@ -81,8 +96,8 @@ def activations(graph: ValueGraph, node: NodeProto) -> list[str]:
     return [name for name in read if name and name not in graph.constants]
 
 
-def _is_quantizable(graph: ValueGraph, node: NodeProto) -> bool:
-    if node.domain not in ("", "ai.onnx"):
+def _is_quantizable(graph: ValueGraph, node: NodeProto, operators: Collection[str] | None) -> bool:
+    if node.domain not in ("", "ai.onnx") or (operators is not None and node.op_type not in operators):
         return False
     if not is_weighted(node):
         return node.op_type in _MIXED and all(_is_float(graph, name) for name in node.input)
@@ -102,6 +117,23 @@ def _is_quantizable(graph: ValueGraph, node: NodeProto) -> bool:
 def _is_float(graph: ValueGraph, name: str) -> bool:
     constant = graph.array(name)
     return constant is None or constant.dtype == np.float32
+
+
+def _behind_float(graph: ValueGraph, kept: Iterable[int]) -> frozenset[int]:
+    """Return the operators without weights that read what a float layer gives, its clipping activation in between.
+
+    With a rounding behind it alone, such a layer would be quantized all the same by newer versions of ONNX Runtime.
+    """
+    found: set[int] = set()
+    values = [name for number in kept for name in graph.nodes[number].output]
+    for name in values:
+        for number in graph.readers.get(name, ()):
+            node = graph.nodes[number]
+            if node.op_type in _MIXED:
+                found.add(number)
+            elif node.op_type in ("Relu", "Clip"):
+                values.extend(node.output)
+    return frozenset(found)
 
 
 def _without_lonely(graph: ValueGraph, nodes: frozenset[int]) -> frozenset[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ExportError
 from pipeline.export.quantization.fused_operators import require_fused
-from pipeline.export.quantization.placement import Placement, place, weighted_nodes
+from pipeline.export.quantization.placement import Placement, is_weighted, place, weighted_nodes
 from pipeline.export.quantization.qdq import U8S8, Scheme, write_qdq
 from pipeline.export.quantization.ranges import Range, value_ranges
 from pipeline.export.quantization.value_graph import ValueGraph
@@ -39,13 +39,14 @@ class QuantizedFile:
     def layers(self) -> tuple[str, ...]:
         """Layers with weights, by their weights' names, which a cut keeps, in order."""
         graph = self.placement.graph
-        return tuple(graph.nodes[n].input[1] for n in weighted_nodes(graph))
+        return tuple(graph.nodes[n].input[1] for n in weighted_nodes(graph, self.placement.operators))
 
     @property
     def float_layers(self) -> tuple[str, ...]:
         """Of these, the ones that stay float32."""
-        graph = self.placement.graph
-        return tuple(graph.nodes[n].input[1] for n in weighted_nodes(graph) if n not in self.placement.nodes)
+        graph, placement = self.placement.graph, self.placement
+        layers = weighted_nodes(graph, placement.operators)
+        return tuple(graph.nodes[n].input[1] for n in layers if n not in placement.nodes)
 
 
 def calibrate(model: onnx.ModelProto, images: NDArray[np.float32]) -> dict[str, Range]:
@@ -68,6 +69,7 @@ def quantize(
     *,
     keep_float: Iterable[int] = (),
     scheme: Scheme = U8S8,
+    operators: Collection[str] | None = None,
 ) -> QuantizedFile:
     """Return the INT8 file of a float32 one of opset 13 or later, batch norm folded.
 
@@ -75,13 +77,21 @@ def quantize(
         ranges: see ``calibrate``.
         keep_float: layers, by their nodes' places, that stay float32; single ones in the middle some runtimes quantize
             all the same, so name runs of two or more, the first or the last.
+        scheme: how activations are rounded.
+        operators: kinds that the board's runtime computes in INT8; None: all that ONNX Runtime knows today.
 
     Raises:
-        ExportError: ONNX Runtime would compute less of it in INT8 than was planned.
+        ExportError: nothing in the file is such an operator, or ONNX Runtime would compute less of it in INT8 than was
+            planned, or a layer that was to stay float32.
     """
-    placement = place(ValueGraph(model), keep_float=keep_float, clip_by_rounding=not scheme.is_symmetric)
+    placement = place(
+        ValueGraph(model), keep_float=keep_float, clip_by_rounding=not scheme.is_symmetric, operators=operators
+    )
+    if not placement.nodes:
+        raise ExportError("the file has no operator that the runtime computes in INT8")
     data = write_qdq(placement, ranges, scheme).SerializeToString(deterministic=True)
-    fused = require_fused(data, len(placement.nodes)) if scheme is U8S8 else 0
+    layers = sum(is_weighted(placement.graph.nodes[n]) for n in placement.nodes)
+    fused = require_fused(data, len(placement.nodes), layers) if scheme is U8S8 else 0
     return QuantizedFile(data=data, scheme=scheme, placement=placement, ranges=ranges, operators=fused)
 
 

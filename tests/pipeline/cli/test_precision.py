@@ -12,7 +12,9 @@ import onnx
 import pytest
 
 from deploy.bundle import verify_bundle
-from tests.command_line import Desk, finished, read_until
+from pipeline.recipes.recipe import read_recipe
+from tests.command_line import FEW_CUTS, INVENTORY, Desk, finished, read_until
+from tests.recordings import told
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,39 @@ def test_the_bundle_holds_the_int8_file_and_its_float_parent(int8: Desk) -> None
     assert "QuantizeLinear" not in {node.op_type for node in onnx.load(folder / "float32.onnx").graph.node}
     found = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=True)
     assert "random pixels" in found.stdout
+
+
+@pytest.mark.slow
+def test_its_recipe_names_the_precision_and_another_checkpoint_becomes_int8_as_well(int8: Desk) -> None:
+    """With data; without, there is nothing to read ranges of, and that is said."""
+    int8.done("pull", "latest", "--output", str(int8.folder / "recipe"))
+    recipe = read_recipe(int8.folder / "recipe")
+    assert (recipe.precision, recipe.float_layers) == ("int8", ())
+    asked = ("apply", "recipe", "--weights", "net.pt", "--model", "net.py:Net")
+    told = int8.done(*asked, "--data", "digits", "--output", "other", "--json").json
+    folder = int8.folder / "other"
+    verify_bundle(folder)
+    assert set(told["files"]) == {"model.onnx", "float32.onnx", "weights.safetensors", "recipe.json"}
+    assert told["model"]["precision"] == "int8"
+    assert told["accuracy"]["agreement"] > 0.8
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
+    done = int8.done(*asked, "--output", "float")
+    assert "the recipe's network is INT8, this one float32: give --data" in " ".join(done.out.split())
+    assert not (int8.folder / "float" / "float32.onnx").exists()
+
+
+@pytest.mark.slow
+def test_an_int8_run_is_played_back_with_the_same_decision(desk: Desk) -> None:
+    desk.settings(precision="int8", target="latency=3x", trials="2", **FEW_CUTS)
+    desk.done("run", "--config", "run.yaml", "--record")
+    before = run_of(desk)
+    recording = next(desk.runs.glob("*/recording.jsonl.gz"))
+    tape = f"\n  tape: {{kind: replay, recording: {recording}}}\n"
+    desk.write("inventory.yaml", INVENTORY.replace("AGENT", str(desk.folder / "agent")).rstrip() + tape)
+    after = dict(desk.done("run", "--config", "run.yaml", "--device", "tape", "--json").json)
+    for key in ("precision", "agreement", "float_layers"):
+        assert after["precision"][key] == before["precision"][key]  # type: ignore[index]
+    assert told(after) == told(before)
 
 
 @pytest.mark.slow

@@ -12,12 +12,12 @@ import pytest
 
 from pipeline.baselines.stored import MAGNITUDE, baseline_entries, known_baselines, missing
 from pipeline.comparison.compare import Comparison, comparison
-from pipeline.comparison.run_figures import Entry, read
+from pipeline.comparison.run_figures import Entry, read, settings_of
 from pipeline.errors import UserError
-from pipeline.records import Baseline, Interval, PruningPlan
+from pipeline.records import Baseline, Interval, PrecisionDecision, PruningPlan
 from pipeline.search.reward import channels_gone
 from pipeline.store import Store
-from pipeline.store.facts import BASE_WEIGHTS, BASELINE, CONFIG, DEVICE, GIT, SPLITS
+from pipeline.store.facts import BASE_WEIGHTS, BASELINE, CONFIG, DEVICE, GIT, PRECISION, SPLITS
 from tests.examples import measurement, power, pruned_figures, space, trial
 from tests.pipeline.comparison.stores import finished_run
 
@@ -62,6 +62,14 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_named_by_what_sets_it_
 
 def test_a_single_group_is_named_by_its_strategy(made: Made) -> None:
     assert [group.name for group in compared(made(seed=0), made(seed=1)).groups] == ["dqn"]
+
+
+def test_runs_that_auto_decided_otherwise_for_are_set_apart(tmp_path: Path) -> None:
+    decided = PrecisionDecision(precision="int8", why="faster")
+    for run in ({"facts": {PRECISION: decided}}, {"facts": {PRECISION: decided}, "precision": "int8"}, {}):
+        with Store.open(tmp_path, finished_run(tmp_path, **run)) as store:  # type: ignore[arg-type]
+            (chosen,) = store.artifacts()
+            assert settings_of(store, chosen)["precision"] == ("int8" if "facts" in run else "float32")
 
 
 def test_settings_of_the_dqn_set_apart_the_runs_that_have_one(made: Made) -> None:

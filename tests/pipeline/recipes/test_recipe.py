@@ -309,6 +309,19 @@ def test_a_recipe_with_zeros_is_of_a_version_that_older_readers_refuse() -> None
         parse(to_text(replace(zeros, cuts=(replace(zeros.cuts[0], zeros={"stem.weight": 1.5}),))))
 
 
+def test_what_holds_for_the_whole_network_is_read_back_and_checked() -> None:
+    decided = {"precision": {"value": "int8", "float_layers": ["fc.weight"]}}
+    written = to_text(replace(small(), decisions=decided))
+    found = parse(written)
+    assert (found.decisions, found.precision, found.float_layers) == (decided, "int8", ("fc.weight",))
+    assert json.loads(written)["recipe"] == 1  # an older reader cuts alike, in float32
+    assert (small().precision, small().float_layers) == ("float32", ())
+    with pytest.raises(ConfigError, match="float_layers of 'precision' must be a list of names"):
+        parse(written.replace('["fc.weight"]', '"fc.weight"'))
+    with pytest.raises(ConfigError, match="the decision 'precision' has no value"):
+        parse(written.replace('"value": "int8"', '"value": 8'))
+
+
 def test_a_file_and_a_bundles_folder_are_read(tmp_path: Path) -> None:
     (tmp_path / RECIPE).write_text(to_text(small()))
     assert read_recipe(tmp_path) == read_recipe(tmp_path / RECIPE) == small()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -11,6 +13,8 @@ from pipeline.export.format import open_format
 from pipeline.export.formats.onnx import Onnx
 from pipeline.export.quantization.fused_operators import int8_operators, operators
 from pipeline.export.quantization.int8_format import Int8Onnx
+from pipeline.export.quantization.int8_settings import Int8Settings
+from pipeline.export.quantization.qdq import S8S8
 from pipeline.pruning.trace import trace
 from tests.pipeline.export.quantization.networks import IMAGES, LIMITS, NETWORKS, trained
 
@@ -46,11 +50,22 @@ def test_probes_of_equal_structures_are_equal_whatever_the_weights() -> None:
     assert before.structure != format.parent.skeleton(network).structure
 
 
+def test_a_structure_says_how_it_is_quantized() -> None:
+    """Figures of one hold for all of a structure, so two ways to quantize one network must not have the same."""
+    network, format = formats("residual")
+    first, second = frozenset({"stem.0.weight", "first.0.weight"}), frozenset({"second.0.weight", "down.0.weight"})
+    floats = [Int8Settings(float_layers=layers) for layers in (first, second)]
+    ways = [Int8Settings(), Int8Settings(scheme=S8S8), *floats]
+    names = {way.structure(network) for way in ways}
+    assert len(names) == len(ways)
+    assert replace(format, settings=ways[1]).skeleton(network).structure in names
+
+
 def test_layers_named_stay_float() -> None:
     network, whole = formats("residual")
     names = [tensor.name for tensor in onnx.load_from_string(whole.parent.file(network)).graph.initializer]
     ends = frozenset(name for name in names if name.startswith(("stem.0", "fc")))
-    kept = Int8Onnx(parent=whole.parent, images=whole.images, float_layers=ends)
+    kept = Int8Onnx(parent=whole.parent, images=whole.images, settings=Int8Settings(float_layers=ends))
     assert set(kept.quantized(network).float_layers) == {name for name in ends if "bias" not in name}
     assert kept.skeleton(network).int8_operators < whole.skeleton(network).int8_operators
     assert kept.skeleton(network).structure != whole.skeleton(network).structure

@@ -17,6 +17,7 @@ from pipeline.export.constants import distinct
 from pipeline.export.format import open_format
 from pipeline.export.formats.tflite import TFLite, template_of
 from pipeline.export.quantization.host_scores import open_on_host
+from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.int8_tflite import Int8TFLite
 from pipeline.export.quantization.litert_quantizer import FloatFile, quantize
 from pipeline.export.quantization.open_int8 import open_int8
@@ -180,7 +181,7 @@ def test_a_cut_network_has_a_probe_of_its_own(format: Int8TFLite, network: fx.Gr
 
 def test_layers_named_stay_float(format: Int8TFLite, network: fx.GraphModule) -> None:
     names = frozenset({"same.0.weight", "same.3.weight"})
-    kept = Int8TFLite(parent=format.parent, images=format.images, float_layers=names)
+    kept = Int8TFLite(parent=format.parent, images=format.images, settings=Int8Settings(float_layers=names))
     whole, made = format.quantized(network), kept.quantized(network)
     assert names < set(whole.layers)
     assert (whole.float_layers, set(made.float_layers)) == ((), names)
@@ -193,7 +194,7 @@ def test_layers_named_stay_float(format: Int8TFLite, network: fx.GraphModule) ->
 
 def test_a_layer_that_was_cut_need_not_stay_float(format: Int8TFLite, network: fx.GraphModule) -> None:
     names = frozenset({"same.0.weight", "same.3.weight"})
-    kept = Int8TFLite(parent=format.parent, images=format.images, float_layers=names)
+    kept = Int8TFLite(parent=format.parent, images=format.images, settings=Int8Settings(float_layers=names))
     space = search_space(network, IMAGES, step=2)
     levels = tuple(100 if group.name.startswith("same") and 100 in group.kept else 0 for group in space.groups)
     assert any(levels)
@@ -206,7 +207,9 @@ def test_a_layer_whose_weights_have_no_name_cannot_stay_float(format: Int8TFLite
     converter.write_text(f'#!/bin/sh\ncp "{CONVERTED}" "$3"\n')
     converter.chmod(0o755)
     parent = TFLite(converter, None, IMAGES)
-    kept = Int8TFLite(parent=parent, images=format.images, float_layers=frozenset({"same.0.weight"}))
+    kept = Int8TFLite(
+        parent=parent, images=format.images, settings=Int8Settings(float_layers=frozenset({"same.0.weight"}))
+    )
     with pytest.raises(ExportError, match=r"same\.0\.weight cannot be told from other layers"):
         kept.file(tiny())
 

@@ -13,6 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
 from device_agents import onnx_operators
+from pipeline.devices.agent_plugins import runtime_named
 from pipeline.errors import ExportError, ModelError
 from pipeline.export.onnx.exporter import export
 from pipeline.export.quantization.fused_operators import operators, require_fused
@@ -97,6 +98,25 @@ def test_float_ends_stay_float_and_the_rest_is_fused() -> None:
     assert sum(found.get(kind, 0) for kind in ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul")) == 2
 
 
+def test_pairs_stand_only_around_what_the_boards_runtime_computes_in_int8() -> None:
+    """As with onnxruntime 1.10, the last for a Jetson Nano's Python 3.6."""
+    older = runtime_named("onnxruntime", None).computed_in_int8("1.10.0")
+    model = float_file("excited")
+    ranges = calibrate(model, EXAMPLE[:32])
+    made = quantize(model, ranges, operators=older)
+    placed = {made.placement.graph.nodes[number].op_type for number in made.placement.nodes}
+    assert placed == {"Conv", "Mul", "Concat", "AveragePool"}
+    assert made.operators >= made.planned
+    assert made.float_layers == ()  # none was asked to stay
+    graph = ValueGraph(onnx.load_from_string(made.data))
+    pooled = next(node for node in graph.nodes if node.op_type == "GlobalAveragePool")
+    assert [graph.nodes[n].op_type for n in graph.readers[pooled.output[0]]] == ["QuantizeLinear"]  # its reader's pair
+    before, after = HostModel(model.SerializeToString()).scores(EXAMPLE), HostModel(made.data).scores(EXAMPLE)
+    assert np.abs(after - before).max() < 0.06 * np.abs(before).max()
+    with pytest.raises(ExportError, match="no operator that the runtime computes in INT8"):
+        quantize(model, ranges, operators=())
+
+
 def spoilt(made: QuantizedFile, change: Callable[[onnx.ModelProto], None]) -> bytes:
     model = onnx.load_from_string(made.data)
     change(model)
@@ -132,14 +152,39 @@ def activations_become_float_again(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
+def bias_scales_are_doubled(model: onnx.ModelProto) -> None:
+    """And the integers halved, so that the file answers as before: only that a scale is no product of the other two."""
+    integers = {t.name for t in model.graph.initializer if t.data_type == TensorProto.INT32}
+    pairs = [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in integers]
+    scales, values = {n.input[1] for n in pairs}, {n.input[0] for n in pairs}
+    for tensor in model.graph.initializer:
+        if tensor.name in scales | values:
+            found = numpy_helper.to_array(tensor)
+            changed = found * np.float32(2) if tensor.name in scales else np.rint(found / 2).astype(np.int32)
+            tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
+
+
 @pytest.mark.parametrize(
-    "spoil", [scales_become_lists, bias_zero_points_become_one, activations_become_float_again],
+    "spoil", [
+        scales_become_lists, bias_zero_points_become_one, bias_scales_are_doubled, activations_become_float_again,
+    ],
     ids=lambda spoil: spoil.__name__,
 )  # fmt: skip
 def test_a_file_that_is_right_and_slow_is_caught(spoil: Callable[[onnx.ModelProto], None]) -> None:
     _, made = quantized("residual")
     with pytest.raises(ExportError, match=r"computes \d+ of \d+ operators in INT8; what is left: .*\d"):
         require_fused(spoilt(made, spoil), made.planned)
+
+
+def test_a_single_float_layer_is_caught_since_it_is_quantized_all_the_same() -> None:
+    """It answers otherwise there than with another version, by scales that nobody has chosen; two neighbours stay."""
+    model = float_file("residual")
+    ranges = calibrate(model, EXAMPLE[:32])
+    stem, first, second, *_ = weighted_nodes(ValueGraph(model))
+    with pytest.raises(ExportError, match=r"computes 6 layers in INT8 where 5 were to be: a single layer"):
+        quantize(model, ranges, keep_float=[first])
+    assert len(quantize(model, ranges, keep_float=[first, second]).float_layers) == 2
+    assert len(quantize(model, ranges, keep_float=[stem]).float_layers) == 1  # the first has nothing before it
 
 
 def test_the_agent_counts_the_same_operators_without_the_onnx_package(tmp_path: object) -> None:
