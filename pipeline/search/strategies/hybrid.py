@@ -1,7 +1,7 @@
-"""Hybrid of the DQN and its control: the network's episodes are bred with plans of the models, and one is picked.
+"""Hybrid of the DQN and its control: the network's episodes evolve with plans of the models, and one is picked.
 
 Greedy, ε-greedy and Boltzmann episodes of the Q-network join the population from which the control evolves: knapsack
-plans, mutants of the best measured plans, random plans. What it finds beyond ``dqn`` is breeding's merit, what it finds
+plans, mutants of the best measured plans, random plans. What it finds beyond ``dqn`` is evolution's merit, what it finds
 beyond ``surrogate`` the network's.
 """
 
