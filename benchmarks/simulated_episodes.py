@@ -30,9 +30,9 @@ def main() -> None:
     torch.set_num_threads(1)
     strategy = _taught(args.groups)
     settings = strategy.settings
-    _timed(f"{args.episodes} simulated episodes", lambda: strategy.simulate(args.episodes))
-    _timed(f"{len(strategy.replay.plans)} plans of the replay labelled anew", strategy.replay.label)
-    _timed(f"{settings.updates} updates of {settings.batch_size}", lambda: strategy.update(settings.updates))
+    _timed(f"{args.episodes} simulated episodes", lambda: strategy.network.simulate(args.episodes))
+    _timed(f"{len(strategy.network.replay.plans)} plans of the replay labelled anew", strategy.network.replay.label)
+    _timed(f"{settings.updates} updates of {settings.batch_size}", lambda: strategy.network.update(settings.updates))
 
 
 def _taught(groups: int) -> Dqn:

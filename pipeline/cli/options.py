@@ -54,7 +54,7 @@ Targets = Annotated[
 Trials = Annotated[int | None, typer.Option("--trials", help="Candidates to evaluate and measure.")]
 Strategy = Annotated[
     str | None,
-    typer.Option("--strategy", help="dqn, surrogate, knapsack, evolution, netadapt, purl, random, uniform, …"),
+    typer.Option("--strategy", help="dqn, hybrid, surrogate, knapsack, evolution, netadapt, purl, random, uniform, …"),
 ]
 Mode = Annotated[
     str | None,

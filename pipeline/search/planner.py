@@ -82,7 +82,8 @@ class Planner:
         self.parent = parents(problem.space)
         """For each group the one before it whose removal takes it along, or itself."""
         self._reach = {metric: Reach(table) for metric, table in problem.costs.tables.items()}
-        self._slack = (1 + BEYOND) / (1 - problem.margin)
+        self.slack = (1 + BEYOND) / (1 - problem.margin)
+        """Plans are considered up to so many times the limits."""
         self._metrics: set[Metric] = {"latency", "power", *problem.limits}
         """That the state shows, or the reward or a target goes by."""
         self.features = _layer_features(problem)
@@ -116,7 +117,7 @@ class Planner:
 
     def relaxed_limits(self, limits: Limits | None = None) -> Limits:
         """Return the limits up to which plans are considered: relaxed a little, and without the margin."""
-        return {metric: limit * self._slack for metric, limit in self._limits(limits).items()}
+        return {metric: limit * self.slack for metric, limit in self._limits(limits).items()}
 
     def can_meet(self, levels: Indices, limits: Limits | None = None) -> NDArray[np.bool_]:
         """Return which whole plans are legal and predicted to meet the relaxed limits, (plans,)."""

@@ -25,8 +25,6 @@ from pipeline.search.proposer_settings import ProposerSettings
 from pipeline.search.random_plans import draw, unasked
 from pipeline.search.strategy import Problem
 
-_SINGLE_CUT_SHARE = 1 / 3
-"""Share of the trials that single cuts may take."""
 _INCUMBENTS, _MUTANTS = 3, 60
 """Best measured plans that are mutated, and mutants of each."""
 _RANDOM = 200
@@ -58,7 +56,7 @@ class Proposer:
         """Plans that are still being evaluated, in order."""
         self._fitted: tuple[int, tuple[tuple[int, ...], ...]] = (0, ())
         """How many were evaluated, and which were pending, when the model was fitted."""
-        self._single_cuts = deepest_cuts(self.planner, int(_SINGLE_CUT_SHARE * problem.trials))
+        self._single_cuts = deepest_cuts(self.planner, int(settings.single_cut_share * problem.trials))
 
     def ask_single_cut(self) -> list[int] | None:
         """Return the next single cut; None: they are through."""
@@ -115,7 +113,11 @@ class Proposer:
 
     def pick(self, pool: Indices) -> list[int]:
         """Return the best plan evolved from a pool, (plans, groups), that was not asked for; else any that was not."""
-        fresh = self._not_asked(np.unique(evolve(self.planner, pool, self.scores, self.rng), axis=0))
+        return self.pick_among(evolve(self.planner, pool, self.scores, self.rng))
+
+    def pick_among(self, plans: Indices) -> list[int]:
+        """Return the best of plans, (plans, groups), that was not asked for; else any that was not."""
+        fresh = self._not_asked(np.unique(plans, axis=0))
         if len(fresh) == 0:
             fresh = self._not_asked(draw(self.planner, _RANDOM, self.rng))
         if len(fresh):

@@ -38,3 +38,5 @@ class Settings(ProposerSettings):
     """Gradient steps after each later one; in mode direct after each episode."""
     exploration: float = Field(0.6, ge=0, le=1)
     """Share of random levels in the first simulated episodes; it falls to a quarter."""
+    beam: int = Field(30, ge=1)
+    """Plans of highest value that are kept while the network plays: width of the beam search; 1: greedy."""

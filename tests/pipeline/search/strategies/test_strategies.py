@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.records import LEVELS
 from pipeline.search.dqn.settings import Settings
 from pipeline.search.planner import Limits, Planner, indices
-from pipeline.search.strategies import dqn, knapsack, random, surrogate, uniform
+from pipeline.search.strategies import dqn, hybrid, knapsack, random, surrogate, uniform
 
 BRIEF = QUICK.model_copy(
     update={"first_simulated_episodes": 100, "simulated_episodes": 50, "first_updates": 20, "updates": 10}
@@ -61,7 +61,7 @@ def test_the_controls_come_near_the_known_optimum(strategy: object) -> None:
     assert play(told, strategy.create(told))[1] >= 0.97 * optimum(told)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("strategy", [dqn, random, surrogate, knapsack])
+@pytest.mark.parametrize("strategy", [dqn, hybrid, random, surrogate, knapsack])
 def test_the_same_seed_gives_the_same_plans_and_another_seed_others(strategy: object) -> None:
     def plans(seed: int) -> list[tuple[int, ...]]:
         told = replace(problem((1, 2, 0, 0), seed=3, settings=BRIEF), trials=9, seed=seed)
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_plans_and_another_seed_others(strategy: ob
     first = plans(1)
     torch.rand(5)
     assert plans(1) == first
-    if strategy in (dqn, random):  # the others' picks among so few plans are hardly a matter of chance
+    if strategy in (dqn, hybrid, random):  # the others' picks among so few plans are hardly a matter of chance
         assert plans(2) != first
 
 
@@ -82,7 +82,7 @@ def test_the_global_generator_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("strategy", [dqn, random, surrogate, knapsack])
+@pytest.mark.parametrize("strategy", [dqn, hybrid, random, surrogate, knapsack])
 @pytest.mark.parametrize("blocks", [(1,), (0, 0), (2,), (1, 0, 0), (2, 0, 1)])
 def test_no_plan_is_asked_twice_while_there_are_others(strategy: object, blocks: tuple[int, ...]) -> None:
     told = problem(blocks, limits={"latency": 0.99}, settings=BRIEF)
@@ -122,7 +122,7 @@ def test_the_dqn_works_when_it_is_told_nothing_or_of_failures_alone(settings: Se
         unmeasured.tell(replace(trial, reward=None, failure="the runtime crashed"))
 
 
-@pytest.mark.parametrize("strategy", [dqn, random, uniform, surrogate, knapsack])
+@pytest.mark.parametrize("strategy", [dqn, hybrid, random, uniform, surrogate, knapsack])
 def test_strategies_work_without_a_target(strategy: object) -> None:
     told = problem((1, 0, 2), limits={}, trials=6, settings=BRIEF)
     plans, best = play(told, strategy.create(told))  # type: ignore[attr-defined]
@@ -136,9 +136,9 @@ def test_measured_plans_stay_in_the_replay_however_much_is_simulated() -> None:
     strategy = dqn.create(told)
     for index in range(told.trials):
         strategy.tell(trial_of(told, index, strategy.ask()))
-    kept = {tuple(p) for p in strategy.replay.plans.tolist()}
-    assert strategy.replay.measured.keys() <= kept
-    assert len(strategy.replay.plans) <= 20 + told.trials
+    kept = {tuple(p) for p in strategy.network.replay.plans.tolist()}
+    assert strategy.network.replay.measured.keys() <= kept
+    assert len(strategy.network.replay.plans) <= 20 + told.trials
 
 
 @pytest.mark.parametrize("feasible", [True, False])
@@ -150,15 +150,15 @@ def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_
     strategy.tell(replace(trial, reward=0.9, feasible=feasible))
     for index in range(1, 8):
         strategy.tell(trial_of(told, index, strategy.ask()))
-    strategy.replay.label()
-    row = strategy.replay.plans.tolist().index(plan)
-    assert all(strategy.replay.masks[row, step, level] for step, level in enumerate(plan)) == feasible
+    strategy.network.replay.label()
+    row = strategy.network.replay.plans.tolist().index(plan)
+    assert all(strategy.network.replay.masks[row, step, level] for step, level in enumerate(plan)) == feasible
 
 
 def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     told = problem((1,) * 6, trials=20, settings=BRIEF.model_copy(update={"retrain_growth": 1.5}))
     strategy, learnt_at = dqn.Dqn(told), list[int]()
-    monkeypatch.setattr(strategy, "update", lambda _: learnt_at.append(len(strategy.replay.measured)))
+    monkeypatch.setattr(strategy.network, "update", lambda _: learnt_at.append(len(strategy.network.replay.measured)))
     play(told, strategy)
     single_cuts = learnt_at[0]
     assert 0 < single_cuts <= told.trials // 3
@@ -169,27 +169,57 @@ def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_it_plans_for_targets_that_were_never_searched_for_no_worse_than_the_knapsack_on_the_same_models() -> None:
+@pytest.mark.parametrize("strategy", [dqn.Dqn, hybrid.Hybrid])
+def test_it_plans_for_targets_that_were_never_searched_for(strategy: type[dqn.Dqn | hybrid.Hybrid]) -> None:
     told = problem((1, 2, 0, 1, 1), seed=4, trials=16)
-    strategy = dqn.Dqn(told)
-    play(told, strategy)
-    planner, accuracies = strategy._planner, []
+    searched = strategy(told)
+    play(told, searched)
+    accuracies = []
     for limit in (0.4, 0.65, 0.9):
-        limits: Limits = {"latency": limit}
-        before = strategy._rng.bit_generator.state
-        plan = strategy.plan_for({"latency": limit})
-        assert strategy.plan_for({"latency": limit}) == plan
-        assert strategy._rng.bit_generator.state == before, "what is asked for next does not depend on it"
+        before = searched._proposer.rng.bit_generator.state
+        plan = searched.plan_for({"latency": limit})
+        assert searched.plan_for({"latency": limit}) == plan
+        assert searched._proposer.rng.bit_generator.state == before, "what is asked for next does not depend on it"
         levels = np.array([indices(plan)])
         assert told.costs.tables["latency"].predict(levels)[0] <= limit + 1e-9
-        others = strategy._proposer.knapsack(limits)
+        accuracies.append(truth(told)(levels)[0])
+        assert accuracies[-1] >= 0.9 * optimum(replace(told, limits={"latency": limit}))
+    assert accuracies == sorted(accuracies)
+
+
+@pytest.mark.slow
+def test_the_hybrid_plans_for_other_targets_no_worse_than_the_knapsack_on_the_same_models() -> None:
+    told = problem((1, 2, 0, 1, 1), seed=4, trials=16)
+    searched = hybrid.Hybrid(told)
+    play(told, searched)
+    planner = searched._proposer.planner
+    for limit in (0.4, 0.65, 0.9):
+        limits: Limits = {"latency": limit}
+        levels = np.array([indices(searched.plan_for({"latency": limit}))])
+        others = searched._proposer.knapsack(limits)
         others = others[planner.excess(others, limits) == 0]
         assert (
             planner.predicted_reward(levels, limits=limits)[0] >= planner.predicted_reward(others, limits=limits).max()
         )
-        accuracies.append(truth(told)(levels)[0])
-        assert accuracies[-1] >= 0.9 * optimum(replace(told, limits={"latency": limit}))
-    assert accuracies == sorted(accuracies)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 1 / 3])
+def test_the_networks_plans_alone_come_near_the_known_optimum(share: float) -> None:
+    settings = QUICK.model_copy(update={"single_cut_share": share})
+    toys = [problem((1,) * 6, seed=seed, trials=24, settings=settings) for seed in range(2)]
+    assert np.mean([play(toy, dqn.create(toy))[1] / optimum(toy) for toy in toys]) >= 0.97
+
+
+def test_a_wider_beam_finds_plans_of_no_less_value() -> None:
+    told = problem((1, 2, 0, 1), settings=BRIEF)
+    searched = dqn.Dqn(told)
+    play(told, searched)
+    network = searched.network
+    greedy = network.beam_search(1, told.limits)
+    assert (greedy == network.rollout(1, told.limits)).all()
+    wide = network.beam_search(20, told.limits)
+    assert len({tuple(plan) for plan in wide.tolist()}) == len(wide) > 1
 
 
 @pytest.mark.slow
