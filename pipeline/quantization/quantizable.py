@@ -15,7 +15,7 @@ from pipeline.export.onnx.exporter import read
 from pipeline.export.quantization import litert_quantizer
 from pipeline.export.quantization.placement import weighted_nodes
 from pipeline.export.quantization.preparation import image_shape, prepare
-from pipeline.export.quantization.qdq import Scheme
+from pipeline.export.quantization.qdq import U8S8, Scheme
 from pipeline.export.quantization.quantize import calibrate, quantize
 from pipeline.export.quantization.ranges import Range
 from pipeline.export.quantization.value_graph import ValueGraph
@@ -97,8 +97,8 @@ class QuantizableOnnx:
         self.layers: Sequence[str] = [self._graph.nodes[n].input[1] for n in weighted_nodes(self._graph, operators)]
 
     def ranges(self, images: NDArray[np.float32]) -> dict[str, Range]:
-        """Return the ranges of all values that any placement may need."""
-        return calibrate(self._model, images)
+        """Return the ranges of all values that any placement in either scheme may need."""
+        return calibrate(self._model, images, U8S8)
 
     def quantized(self, ranges: dict[str, Range], keep_float: Collection[str], scheme: Scheme) -> Quantized:
         """Return the QDQ file."""
