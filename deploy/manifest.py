@@ -21,7 +21,12 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
         "name": f"{facts.run_id}-{artifact.id}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": files,
-        "model": {"file": facts.format.file, "format": facts.format.name, "precision": artifact.precision},
+        "model": {
+            "file": facts.format.file,
+            "format": facts.format.name,
+            "precision": artifact.precision,
+            **({"float_layers": list(artifact.float_layers)} if artifact.float_layers else {}),
+        },
         "classes": list(facts.classes),
         "input": describe_input(facts.input),
         "plan": _plan(artifact, facts),
@@ -110,5 +115,7 @@ def _accuracy(artifact: Artifact, facts: BundleFacts) -> dict[str, Any]:
             "device": artifact.device_accuracy,
             "host": artifact.host_accuracy,
             "images": artifact.verified_images,
-        }
+            "same_class": artifact.same_class,
+        },
+        "agreement_with_float_parent": artifact.agreement,
     }

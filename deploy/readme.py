@@ -76,8 +76,13 @@ def _verified(artifact: Artifact) -> str:
         return "The file was not checked with real images on the device."
     return (
         f"The file was checked on the device with {artifact.verified_images} real images:"
-        f" {artifact.device_accuracy:.2%} right there, {artifact.host_accuracy:.2%} on the host."
+        f" {artifact.device_accuracy:.2%} right there, {artifact.host_accuracy:.2%} on the host"
+        f"{_alike(artifact)}."
     )
+
+
+def _alike(artifact: Artifact) -> str:
+    return "" if artifact.same_class is None else f", {artifact.same_class:.1%} of them into the same class"
 
 
 def _doubts(measurement: Measurement) -> str:

@@ -148,7 +148,7 @@ def quantize(
     listen: Listener = unheard,
     on_event: Callable[[Mapping[str, object]], None] = lambda _: None,
 ) -> QuantizedModel:
-    """Quantize a float32 ONNX classifier to INT8, judge it on the test split, measure it beside its parent.
+    """Quantize a float32 ONNX or TFLite classifier to INT8, judge it on the test split, measure it beside its parent.
 
     Args:
         model: a file, or a run, whose chosen network is taken with the run's own data and device.
@@ -182,6 +182,7 @@ def quantize(
         inventory=_path(inventory),
         runs=Path(runs),
         device=device,
+        listen=listen,
     )
     with open_agent(source.device, on_event=on_event) as agent:
         found = quantize_model(
@@ -191,7 +192,7 @@ def quantize(
         board = agent.facts
     if output is not None:
         facts = bundle.facts(found, source=source.shown, device=source.device.name, board=board)
-        write_applied(bundle.files(found), bundle.FORMAT, facts, Path(output))
+        write_applied(bundle.files(found), bundle.format_of(found), facts, Path(output))
     return found
 
 

@@ -9,21 +9,24 @@ from deploy.companions import companions
 from deploy.facts import NetworkInput
 from deploy.manifest import describe_input
 from pipeline import __version__, serialization
-from pipeline.export.format import INPUT
+from pipeline.export.format import INPUT, float_parent
 from pipeline.export.format_plugin import model_format
 from pipeline.quantization.quantized_model import QuantizedModel
-from pipeline.records import DeviceFacts
+from pipeline.records import DeviceFacts, ModelFormat
 
-FORMAT = model_format("onnx")
-MODEL, PARENT = FORMAT.file, "float32.onnx"
+
+def format_of(quantized: QuantizedModel) -> ModelFormat:
+    """Return the format of the bundle's files."""
+    return model_format(quantized.format)
 
 
 def files(quantized: QuantizedModel) -> dict[str, bytes]:
     """Return the bundle's files: the INT8 network, its float parent, and what is needed to run them."""
-    texts = companions(FORMAT, quantized.data.classes)
+    format = format_of(quantized)
+    texts = companions(format, quantized.data.classes)
     return {
-        MODEL: quantized.file.data,
-        PARENT: quantized.parent,
+        format.file: quantized.file.data,
+        float_parent(format.ending): quantized.parent,
         **{name: text.encode() for name, text in texts.items()},
     }
 
@@ -60,7 +63,7 @@ def facts(quantized: QuantizedModel, *, source: str, device: str, board: DeviceF
                 "images": quantized.calibration_images,
                 "sha256": quantized.calibration_sha256,
             },
-            "parent": {"file": PARENT, "sha256": hashlib.sha256(quantized.parent).hexdigest()},
+            "parent": {"file": float_parent(quantized.format), "sha256": hashlib.sha256(quantized.parent).hexdigest()},
         },
         "device": {"name": device, **serialization.dump(board)},
         "accuracy": {"data": data.name, "split": "test", **serialization.dump(quantized.judged)},

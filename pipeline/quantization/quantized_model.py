@@ -1,4 +1,4 @@
-"""`pipeline quantize`: a float ONNX file becomes INT8, is judged on images and measured beside its parent."""
+"""`pipeline quantize`: a float ONNX or TFLite file becomes INT8, is judged on images and measured beside its parent."""
 
 from __future__ import annotations
 
@@ -7,27 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from pipeline.data import DataSet
 from pipeline.devices.agent_client import Agent
-from pipeline.errors import DataError, DeviceError, ExportError, ModelError
+from pipeline.errors import DataError, DeviceError, ExportError, MeasureError, ModelError, first_line
 from pipeline.evaluation.device_bench import WHOLE, longer, one_process_of, require_int8
 from pipeline.events import Listener, Note, Stage, unheard
-from pipeline.export.onnx.exporter import read
-from pipeline.export.quantization.host_model import HostModel
-from pipeline.export.quantization.placement import weighted_nodes
-from pipeline.export.quantization.preparation import image_shape, prepare
+from pipeline.export.quantization.host_scores import open_on_host
 from pipeline.export.quantization.qdq import OLDEST_OPSET, Scheme
-from pipeline.export.quantization.quantize import QuantizedFile, calibrate, float_ends, quantize
 from pipeline.export.quantization.ranges import Range
-from pipeline.export.quantization.value_graph import ValueGraph
 from pipeline.measurement.combining import combined
 from pipeline.measurement.retries import measure_with_retries
 from pipeline.measurement.validity import why_invalid
 from pipeline.quantization.float_runs import with_float_runs
 from pipeline.quantization.judgement import Judgement, Parent
+from pipeline.quantization.quantizable import Quantizable, QuantizableOnnx, QuantizableTFLite, Quantized
 from pipeline.quantization.schemes import schemes_of
 from pipeline.records import Measurement
 
@@ -50,9 +45,11 @@ class Verification:
 class QuantizedModel:
     """What came of it."""
 
-    file: QuantizedFile
+    file: Quantized
+    format: str
+    """Of both files: onnx or tflite."""
     parent: bytes
-    """The float file that it was made of, batch norm folded."""
+    """The float file that it was made of; of ONNX, batch norm folded."""
     judged: Judgement
     """On the test split."""
     float32: Measurement
@@ -82,10 +79,10 @@ def quantize_model(
     keep_ends_float: bool = False,
     listen: Listener = unheard,
 ) -> QuantizedModel:
-    """Quantize a float ONNX classifier for a device, and find out what that is worth there.
+    """Quantize a float classifier for a device, and find out what that is worth there.
 
     Args:
-        model: the file; its batch is one image, or open.
+        model: the file, of the device's format; an ONNX file's batch is one image, or open.
         data: calibrates (its training images), judges (its test images); normalised as the network expects.
         shown: how the file is called in messages.
         images: for calibration.
@@ -100,41 +97,37 @@ def quantize_model(
     """
     _require_usable_runtime(agent, shown)
     listen(Stage(f"Prepare {shown}"))
-    float_model = prepare(read(model, None, name=shown), shown=shown)
-    float_model.ir_version = min(float_model.ir_version, agent.onnx_support.ir)
-    parent = float_model.SerializeToString(deterministic=True)
-    read(parent, agent.onnx_support, name=shown)
-    shape = _fitting_shape(float_model, parent, data, shown)
+    source = _quantizable(model, agent, shown)
+    shape = _fitting_shape(source, data, shown)
     example = _calibration_images(data, images)
     listen(Stage(f"Calibrate with {len(example)} training images"))
-    ranges = _ranges(float_model, example, shown)
+    ranges = _ranges(source, example, shown)
     listen(Stage(f"Read the answers to {min(SEARCH_IMAGES, len(data.search))} images"))
-    searched = Parent(parent, data.search, SEARCH_IMAGES)
-    ends = float_ends(float_model) if keep_ends_float else ()
+    searched = Parent(source.parent, data.search, SEARCH_IMAGES)
+    ends = {source.layers[0], source.layers[-1]} if keep_ends_float and source.layers else set()
 
-    def made(scheme: Scheme) -> tuple[QuantizedFile, Judgement]:
-        def make(layers: Sequence[int]) -> QuantizedFile:
-            kept = {*ends, *layers}
-            return quantize(float_model, ranges, keep_float=kept, scheme=scheme, operators=agent.int8_operators)
+    def made(scheme: Scheme) -> tuple[Quantized, Judgement]:
+        def make(layers: Sequence[str]) -> Quantized:
+            return source.quantized(ranges, {*ends, *layers}, scheme)
 
         first = make(())
         judged = searched.judge(first.data)
         if judged.is_good:
             return first, judged
         listen(Note(_doubtful(judged)))
-        return with_float_runs(first, judged, weighted_nodes(ValueGraph(float_model)), make, searched.judge)
+        return with_float_runs(first, judged, source.layers, make, searched.judge)
 
     agent.hold()
-    file, figures = _fastest(
-        [made(scheme)[0] for scheme in schemes_of(agent.facts.machine, "onnx")], parent, agent, listen
-    )
+    schemes = schemes_of(agent.facts.machine, source.format)
+    file, figures = _fastest([made(scheme)[0] for scheme in schemes], source, agent, listen)
     listen(Stage("Measure the float file beside itself"))
-    base = _measured(parent, parent, agent)
-    verified = _verified(file.data, data, agent, listen)
+    base = _measured(source.parent, source, agent)
+    verified = _verified(file.data, source.format, data, agent, listen)
     listen(Stage(f"Read the test split, {len(data.test)} images, once"))
-    judged = Parent(parent, data.test).judge(file.data)
+    judged = Parent(source.parent, data.test).judge(file.data)
     return QuantizedModel(
-        file=file, parent=parent, judged=judged, float32=base, int8=figures, verified=verified,
+        file=file, format=source.format, parent=source.parent, judged=judged, float32=base, int8=figures,
+        verified=verified,
         calibration_images=len(example), calibration_sha256=hashlib.sha256(example.tobytes()).hexdigest(), data=data,
         shape=shape,
     )  # fmt: skip
@@ -142,34 +135,44 @@ def quantize_model(
 
 def _require_usable_runtime(agent: Agent, shown: str) -> None:
     device = agent.device
-    if device.format != "onnx" or device.runtime == "tensorrt":
+    if device.format not in ("onnx", "tflite") or device.runtime == "tensorrt":
         raise ModelError(
-            f"{shown} becomes an INT8 file for ONNX Runtime, and {device.name} runs {device.runtime}; name a device "
-            "with runtime: onnxruntime in the inventory, or give that board a second entry there; INT8 in TFLite "
-            "comes of pipeline run --precision int8"
+            f"{shown} becomes an INT8 file for ONNX Runtime or TFLite, and {device.name} runs {device.runtime}; name a "
+            "device with runtime: onnxruntime or tflite in the inventory, or give that board a second entry there"
         )
-    if agent.onnx_support.opset < OLDEST_OPSET:
+    if device.format == "onnx" and agent.onnx_support.opset < OLDEST_OPSET:
         raise ModelError(
             f"{device.name} loads ONNX up to opset {agent.onnx_support.opset}; INT8 by channel needs {OLDEST_OPSET}: "
             "bring a newer onnxruntime to the board"
         )
 
 
-def _fitting_shape(model: onnx.ModelProto, parent: bytes, data: DataSet, shown: str) -> tuple[int, ...]:
+def _quantizable(model: bytes, agent: Agent, shown: str) -> Quantizable:
+    if agent.device.format == "tflite":
+        return QuantizableTFLite(model, shown)
+    return QuantizableOnnx(model, agent.onnx_support, agent.int8_operators, shown)
+
+
+def _fitting_shape(source: Quantizable, data: DataSet, shown: str) -> tuple[int, ...]:
     """Return the shape of one image; raise where the data's is another, or the file gives other than one row of scores.
 
     Raises:
         DataError: the data do not fit the file.
-        ModelError: it is no classifier.
+        ModelError: it is no classifier, or takes channels last.
     """
-    wanted = image_shape(model)
+    wanted = source.shape
+    if len(wanted) == 3 and wanted[0] != data.shape[0] == wanted[2]:
+        raise ModelError(
+            f"{shown} takes images of shape {wanted}, channels last; files that take them first, as {data.shape}, can "
+            "be quantized here: convert the network with litert-torch, or give its ONNX file"
+        )
     if len(wanted) != len(data.shape) or any(w not in (0, d) for w, d in zip(wanted, data.shape, strict=True)):
         raise DataError(f"{shown} takes images of shape {wanted}, {data.name} gives {data.shape}; give matching data")
     example = next(data.train.batches(2))[0].numpy()
     try:
-        found = HostModel(parent).scores(example).shape
-    except Exception as error:  # onnxruntime's errors share no base
-        raise ModelError(f"{shown} does not answer images of {data.name}: {error}") from error
+        found = open_on_host(source.parent)(example).shape
+    except Exception as error:  # the runtimes' errors share no base
+        raise ModelError(f"{shown} does not answer images of {data.name}: {first_line(error)}") from error
     if found != (len(example), len(data.classes)):
         raise DataError(
             f"{shown} answers {len(example)} images with a tensor of shape {found}; {data.name} has "
@@ -183,9 +186,9 @@ def _calibration_images(data: DataSet, images: int) -> NDArray[np.float32]:
     return found
 
 
-def _ranges(model: onnx.ModelProto, example: NDArray[np.float32], shown: str) -> dict[str, Range]:
+def _ranges(source: Quantizable, example: NDArray[np.float32], shown: str) -> dict[str, Range]:
     try:
-        return calibrate(model, example)
+        return source.ranges(example)
     except ExportError as error:
         raise ModelError(f"{shown}: {error}") from error
 
@@ -198,26 +201,37 @@ def _doubtful(judged: Judgement) -> str:
 
 
 def _fastest(
-    files: Sequence[QuantizedFile], parent: bytes, agent: Agent, listen: Listener
-) -> tuple[QuantizedFile, Measurement]:
-    """Return the file whose latency over its parent's is least on the device, and its figures."""
-    found = []
-    for file in files:
+    files: Sequence[Quantized], source: Quantizable, agent: Agent, listen: Listener
+) -> tuple[Quantized, Measurement]:
+    """Return the file whose latency over its parent's is least on the device, and its figures.
+
+    Raises:
+        MeasureError: the device computes none of them in INT8 as it was planned.
+    """
+    found: list[tuple[Quantized, Measurement]] = []
+    for number, file in enumerate(files, 1):
         listen(Stage(f"Measure INT8 ({file.scheme.name}) beside float32 on {agent.device.name}"))
-        figures = _measured(file.data, parent, agent)
-        require_int8(figures, file.planned, agent.device.name)
-        found.append((file, figures))
+        figures = _measured(file.data, source, agent)
+        try:
+            require_int8(figures, file.planned, agent.device.name)
+        except MeasureError as error:
+            if number == len(files) and not found:
+                raise
+            listen(Note(f"{file.scheme.name} is left out: {error}"))
+        else:
+            found.append((file, figures))
     return min(found, key=lambda one: one[1].ratio.value if one[1].ratio else float("inf"))
 
 
-def _measured(model: bytes, parent: bytes, agent: Agent) -> Measurement:
+def _measured(model: bytes, source: Quantizable, agent: Agent) -> Measurement:
     """Return a file's figures beside its parent's, in several processes."""
     each = one_process_of(longer(agent.settings_for(agent.device.measure), WHOLE))
     parts = []
     for _ in range(each.processes):
         part = measure_with_retries(
             lambda settle_s: agent.measure(
-                model, "onnx", reference=(parent, "onnx"), settings=replace(each, settle_s=max(each.settle_s, settle_s))
+                model, source.format, reference=(source.parent, source.format),
+                settings=replace(each, settle_s=max(each.settle_s, settle_s)),
             ),
             tolerant=agent.shared, ci_rel=each.ci_rel, exact=False,
         )  # fmt: skip
@@ -227,13 +241,13 @@ def _measured(model: bytes, parent: bytes, agent: Agent) -> Measurement:
     return combined(parts, ci_rel=each.ci_rel)
 
 
-def _verified(model: bytes, data: DataSet, agent: Agent, listen: Listener) -> Verification | None:
+def _verified(model: bytes, format: str, data: DataSet, agent: Agent, listen: Listener) -> Verification | None:
     images, _ = next(data.val.batches(VERIFY_IMAGES))
     if agent.device.recording is not None:
         return None
     listen(Stage(f"Verify on {agent.device.name} with {len(images)} images"))
-    there = agent.verify(model, images.numpy(), "onnx").argmax(1)
-    same = float((there == HostModel(model).scores(images.numpy()).argmax(1)).mean())
+    there = agent.verify(model, images.numpy(), format).argmax(1)
+    same = float((there == open_on_host(model)(images.numpy()).argmax(1)).mean())
     if same < LEAST_SAME_CLASS:
         raise ExportError(
             f"{agent.device.name} puts {same:.1%} of {len(images)} images into the class that this machine finds with "

@@ -171,6 +171,12 @@ class Artifact:
     """On the validation split. A training that learns from this split leaves what was read before."""
     precision: str = "float32"
     """In which the model file computes; ``after`` are its figures."""
+    same_class: Share | None = None
+    """Of the verified images, those that device and host put into the same class; None: not verified, or older."""
+    agreement: Share | None = None
+    """Of the search split's images, those that an INT8 file and its float32 parent put into the same class."""
+    float_layers: tuple[str, ...] = ()
+    """Weights of layers that stay float32 in an INT8 file, by their names."""
     float_parent: FloatParent | None = None
     """What an INT8 file was made of; measured for the one that is fine-tuned in full alone."""
 
@@ -215,6 +221,8 @@ class VerifiedAccuracy:
     on_host: float | None
     images: int
     """Real images that both answered."""
+    same_class: float | None = None
+    """Of these, the share that both put into one class, right or wrong; None: an older version did not look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,11 @@ def corners(base: Figures, decision: PrecisionDecision | None, chosen: Artifact)
     return [*found, _corner("pruned, INT8", after.test_accuracy, after.measurement, after.size_bytes)]
 
 
+def alike(artifact: Artifact) -> str:
+    """Return how many of the verified images device and host put into the same class, as the end of a sentence."""
+    return "" if artifact.same_class is None else f", {artifact.same_class:.1%} into the same class"
+
+
 def _corner(name: str, accuracy: float | None, measurement: Measurement, size_bytes: int) -> Corner:
     latency = NOT_MEASURED if measurement.ratio is None else ratio(measurement.ratio)
     return Corner(name, _share(accuracy), latency, size(size_bytes))

@@ -20,7 +20,7 @@ from pipeline.records import Figures
 from pipeline.report.charts import Chart, charts
 from pipeline.report.contents import Contents, gather
 from pipeline.report.corners import NOTE as CORNERS_NOTE
-from pipeline.report.corners import corners
+from pipeline.report.corners import alike, corners
 from pipeline.report.cuts import cuts
 from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison, notes
 from pipeline.store import Store
@@ -178,8 +178,10 @@ def _verified(run: Contents) -> str:
     if chosen is not None and chosen.device_accuracy is not None and chosen.host_accuracy is not None:
         sentences.append(
             f"Verified with {chosen.verified_images} images: {chosen.device_accuracy:.2%} right on the device,"
-            f" {chosen.host_accuracy:.2%} on the host."
+            f" {chosen.host_accuracy:.2%} on the host{alike(chosen)}."
         )
+    if chosen is not None and chosen.agreement is not None:
+        sentences.append(f"{chosen.agreement:.1%} of the search split's images are of the class of the float32 parent.")
     return f'<p class="note">{escape(" ".join(sentences))}</p>'
 
 

@@ -23,6 +23,7 @@ from pipeline.run.artifact_recipe import recipe_of
 from pipeline.run.context import Context
 from pipeline.run.decisions import decisions_in_recipe
 from pipeline.run.device_verification import verify
+from pipeline.run.int8_finalist import QuantizedFinalist, quantize_finalist
 from pipeline.run.training_stage import discard_checkpoint
 from pipeline.targets import Metric
 
@@ -42,22 +43,28 @@ class ArtifactBuilder:
         Its accuracy on the search split is read here unless it is given.
         """
         store, format = self.context.store, self.context.format
-        model = format.file(network)
+        int8 = quantize_finalist(self.context, network, artifact.id) if isinstance(format, INT8_FORMATS) else None
+        model = format.file(network) if int8 is None else int8.data
+        if int8 is not None and search_accuracy is None:
+            search_accuracy = int8.accuracy
         verified = verify(self.context, model)
         weights = store.put_blob(weights_bytes(network))
         written = model_format(self.context.agent.device.format)
         files = {written.file: store.put_blob(model), WEIGHTS: weights}
-        parent = format.parent.file(network) if isinstance(format, INT8_FORMATS) else None
+        parent = None if int8 is None else int8.parent
         if parent is not None:
             files[float_parent(written.ending)] = store.put_blob(parent)
         done = replace(
             artifact,
-            files=files | self._recipe(artifact),
+            files=files | self._recipe(artifact, int8),
             after=self._figures(network, model, artifact.id, search_accuracy),
             device_accuracy=verified.on_device,
             host_accuracy=verified.on_host,
             verified_images=verified.images,
+            same_class=verified.same_class,
             precision=format.precision,
+            agreement=None if int8 is None else int8.agreement,
+            float_layers=() if int8 is None else int8.float_layers,
             float_parent=self._parent(parent, artifact.id),
         )
         store.add_artifact(done)
@@ -87,10 +94,12 @@ class ArtifactBuilder:
         found = self.bench.measure_file(file, f"{self.bench.round}:whole:{name}:float32", kind=kind)
         return FloatParent(size_bytes=len(file), measurement=found)
 
-    def _recipe(self, artifact: Artifact) -> dict[str, str]:
+    def _recipe(self, artifact: Artifact, int8: QuantizedFinalist | None) -> dict[str, str]:
         """Return the file that says what was cut; none where an earlier round, of an older version, has none."""
         config, data = self.context.config, self.context.data
         model, decisions = config.model or default_model(data), decisions_in_recipe(self.context.store)
+        if int8 is not None and "precision" in decisions:
+            decisions["precision"] = {**decisions["precision"], "float_layers": list(int8.float_layers)}
         recipe = recipe_of(self.context.store, self.builder, artifact, model, config, decisions)
         return {} if recipe is None else {RECIPE: self.context.store.put_blob(to_text(recipe).encode())}
 

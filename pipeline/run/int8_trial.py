@@ -145,8 +145,8 @@ class _Trial:
         if not found:
             raise Unfit("; ".join(dict.fromkeys(refused)))
         best = found[0]
-        for one in found[1:]:
-            best = one if _is_below(one[1].ratio, best[1].ratio) else best
+        for entry in found[1:]:
+            best = entry if _is_below(entry[1].ratio, best[1].ratio) else best
         if len(found) + len(refused) > 1:
             shown = ", ".join([f"{one.scheme.name} {_shown(figures)}" for one, figures in found] + refused)
             self.context.listen(Note(f"forms of INT8 on {self.context.agent.device.name}: {shown}"))

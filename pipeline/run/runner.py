@@ -15,8 +15,11 @@ from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.devices.agent_plugins import used_by
 from pipeline.devices.connection import Record
 from pipeline.evaluation.candidate_builder import accuracy_as_deployed
+from pipeline.evaluation.file_accuracy import file_accuracy
 from pipeline.events import DeviceTelemetry, Listener, Note, Stage, Waiting
 from pipeline.export.format import Format
+from pipeline.export.format_plugin import model_format
+from pipeline.export.quantization.open_int8 import INT8_FORMATS
 from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.records import Artifact, Device
 from pipeline.report.html import write_report
@@ -117,12 +120,21 @@ def _evaluate_on_test(context: Context, base: Base, network: fx.GraphModule, win
     context.listen(Stage("Read the test split, once"))
     store, test = context.store, context.data.test
     store.set(BASE, replace(base.figures, test_accuracy=accuracy(base.network, test)))
-    scored = accuracy_as_deployed(network, context.format, test)
+    scored = _accuracy_of(context, network, winner)
     judged = replace(winner, after=replace(winner.after, test_accuracy=scored))
     judge_on_test(context, base)
     if judged.float_parent is None:
         return judged
     return replace(judged, float_parent=replace(judged.float_parent, test_accuracy=accuracy(network, test)))
+
+
+def _accuracy_of(context: Context, network: fx.GraphModule, winner: Artifact) -> float:
+    """Return the winner's accuracy on the test split: of INT8, that of the very file that is handed over."""
+    test = context.data.test
+    if winner.float_parent is None or not isinstance(context.format, INT8_FORMATS):
+        return accuracy_as_deployed(network, context.format, test)
+    file = winner.files[model_format(context.agent.device.format).file]
+    return file_accuracy(context.store.blob(file).read_bytes(), test)
 
 
 def _note_modes(context: Context) -> None:

@@ -123,7 +123,7 @@ def test_the_manifest_says_all_that_is_needed_to_run_trust_and_repeat_it(model: 
     assert (made["device"]["name"], made["device"]["cpu"]) == ("pi", "Cortex-A72")
     assert serialization.load(Figures, made["figures"]["base"]) == figures()
     assert serialization.load(Figures, made["figures"]["after_fine_tuning"]) == pruned_figures()
-    assert made["accuracy"]["verified"] == {"device": 0.92, "host": 0.92, "images": 500}
+    assert made["accuracy"]["verified"] == {"device": 0.92, "host": 0.92, "images": 500, "same_class": None}
     assert made["calibration"] is None
     assert (made["seeds"], made["git"]["commit"], made["config"]["model"]) == ({"run": 3}, "abc", "resnet20")
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def quantize(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A float32 ONNX classifier, or a run whose network is taken.")
+        str,
+        typer.Argument(metavar="MODEL", help="A float32 ONNX or TFLite classifier, or a run whose network is taken."),
     ],
     data: Data = None,
     device: Annotated[
@@ -62,7 +63,8 @@ def quantize(
     out.print(table(found))
     for note in notes(found):
         out.print(note, style="dim", markup=False)
-    out.print(Text("✓ ", style="green").append(f"{folder}: model.onnx (INT8), float32.onnx, manifest.json, example.py"))
+    shown = f"model.{found.format} (INT8), float32.{found.format}"
+    out.print(Text("✓ ", style="green").append(f"{folder}: {shown}, manifest.json, example.py"))
     err.print(f"next    python {folder}/example.py IMAGE", markup=False)
 
 
@@ -96,7 +98,7 @@ def notes(found: QuantizedModel) -> list[str]:
             "that this machine finds with the same file"
         )
     if not found.is_faster:
-        lines.append("INT8 is no faster on this device: deploy float32.onnx, unless its size decides")
+        lines.append(f"INT8 is no faster on this device: deploy float32.{found.format}, unless its size decides")
     if not judged.is_good:
         lines.append("INT8 loses more than is usual here: look at which classes suffer before you deploy it")
     return lines

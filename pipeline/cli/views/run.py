@@ -66,6 +66,7 @@ def print_recording(store: Store) -> None:
 
 def print_comparison(store: Store) -> None:
     """Print the table base vs pruned, once there is a chosen artifact."""
+    from pipeline.report.corners import alike
     from pipeline.report.table import comparison, notes
 
     chosen = next((a for a in store.artifacts() if a.chosen), None)
@@ -82,7 +83,12 @@ def print_comparison(store: Store) -> None:
     if chosen.device_accuracy is not None and chosen.host_accuracy is not None:
         out.print(
             f"verified on the device with {chosen.verified_images} images: {chosen.device_accuracy:.1%} there, "
-            f"{chosen.host_accuracy:.1%} on the host",
+            f"{chosen.host_accuracy:.1%} on the host{alike(chosen)}",
+            style="dim",
+        )
+    if chosen.agreement is not None:
+        out.print(
+            f"INT8 puts {chosen.agreement:.1%} of the search split's images into the class of its float32 parent",
             style="dim",
         )
     out.print(f"pruned: {_in_words(store, chosen)}", markup=False, style="dim")

@@ -46,7 +46,7 @@ class Int8Onnx:
         """Return the network's INT8 file and how it was made; raises ExportError."""
         model = onnx.load_from_string(self.parent.file(network))
         return quantize(
-            model, calibrate(model, self.images), keep_float=self._kept(ValueGraph(model)),
+            model, calibrate(model, self.images, self.settings.scheme), keep_float=self._kept(ValueGraph(model)),
             scheme=self.settings.scheme, operators=self.settings.operators,
         )  # fmt: skip
 

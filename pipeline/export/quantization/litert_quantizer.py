@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 from pipeline.errors import ExportError, first_line
 from pipeline.export.format import INPUT, OUTPUT
 from pipeline.export.quantization.bias_room import make_room
+from pipeline.export.quantization.qdq import Scheme
 from pipeline.export.quantization.ranges import Range, require_finite
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.interpreter import OpenFile
 from pipeline.export.tflite.template import LAYERS
 
+STATIC = Scheme("static-wi8-ai8", is_signed=True)
+"""int8 activations with a zero point, as LiteRT's quantizer calls it."""
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 
 
@@ -41,6 +44,12 @@ class QuantizedTFLite:
     """With weights, by their weights' names, in order."""
     float_layers: tuple[str, ...]
     """Of these, the ones that stay float32."""
+    scheme: Scheme = STATIC
+
+    @property
+    def planned(self) -> int:
+        """Operators that were to be INT8: a runtime obeys."""
+        return self.operators
 
 
 class FloatFile:

@@ -49,8 +49,14 @@ class QuantizedFile:
         return tuple(graph.nodes[n].input[1] for n in layers if n not in placement.nodes)
 
 
-def calibrate(model: onnx.ModelProto, images: NDArray[np.float32]) -> dict[str, Range]:
+def calibrate(model: onnx.ModelProto, images: NDArray[np.float32], scheme: Scheme | None = None) -> dict[str, Range]:
     """Return the ranges of all values that any placement of this file may need.
+
+    Args:
+        model: the float32 file.
+        images: (N, C, H, W), which run one at a time.
+        scheme: how activations will be rounded, which decides which values are needed; None: any way. Half of the time
+            goes into handing values out, and those before a clipping activation are seldom needed.
 
     Raises:
         ExportError: nothing in it can be quantized, or a value is not finite.
@@ -59,7 +65,9 @@ def calibrate(model: onnx.ModelProto, images: NDArray[np.float32]) -> dict[str, 
     placement = place(graph)
     if not placement.nodes:
         raise ExportError("the file has no convolution or linear layer with constant float32 weights to quantize")
-    names = placement.scale_of.keys() | place(graph, clip_by_rounding=False).scale_of.keys()
+    names = set(placement.scale_of)
+    if scheme is None or scheme.is_symmetric:
+        names |= place(graph, clip_by_rounding=False).scale_of.keys()
     return value_ranges(model, names, images, input_name=graph.inputs[0])
 
 

@@ -64,6 +64,12 @@ def test_the_bundle_holds_the_int8_file_and_its_float_parent(int8: Desk) -> None
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["model"]["precision"] == "int8"
     assert manifest["figures"]["float_parent"]["size_bytes"] == (folder / "float32.onnx").stat().st_size
+    verified = manifest["accuracy"]["verified"]
+    assert verified["same_class"] >= 0.95
+    assert manifest["accuracy"]["agreement_with_float_parent"] > 0.9
+    shown = (int8.folder / "shown.txt").read_text()
+    assert f"{verified['same_class']:.1%} into the same class" in " ".join(shown.split())
+    assert "of the search split's images into the class of its float32 parent" in " ".join(shown.split())
     operators = {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
     assert "QuantizeLinear" in operators
     assert "QuantizeLinear" not in {node.op_type for node in onnx.load(folder / "float32.onnx").graph.node}

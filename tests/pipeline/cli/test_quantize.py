@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_said(ran: Desk, desk: Desk) -> None:
     assert "Give --data" in refused(desk, "quantize", "seven.onnx")
     assert "10 classes" in refused(desk, "quantize", "seven.onnx", "--data", "digits")
     assert "is not a valid ONNX file" in refused(desk, "quantize", "text.onnx", "--data", "digits")
-    assert "give the path of an ONNX file" in refused(desk, "quantize", "none.onnx", "--data", "digits")
+    assert "give the path of an ONNX or TFLite file" in refused(desk, "quantize", "none.onnx", "--data", "digits")
     assert "neither a file elsewhere nor a run" in refused(desk, "quantize", "elsewhere")
     assert "has no artifact 'other'" in refused(ran, "quantize", "latest", "--artifact", "other")
     assert "is not empty" in refused(ran, "quantize", "latest", "--output", "runs")

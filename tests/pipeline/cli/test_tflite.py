@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
 
 from deploy.bundle import verify_bundle
 from pipeline.export.tflite.environment import VARIABLE, converter_python
-from pipeline.export.tflite.flatbuffer import read
+from pipeline.export.tflite.flatbuffer import read, write
 from tests.command_line import FEW_CUTS, INVENTORY, Desk
 from tests.pipeline.export.tflite.tiny import CONVERTED
 
@@ -47,6 +49,71 @@ def test_a_file_that_the_device_cannot_run_is_refused(desk: Desk, file: str, dev
     refused = desk.do("profile", file, "--device", device)
     assert refused.code == 2
     assert said in refused.error
+
+
+@pytest.fixture
+def photographed(desk: Desk) -> Desk:
+    """The desk with images of the size and as many classes as the stored file's."""
+    generator = np.random.default_rng(0)
+    for number in range(5):
+        folder = desk.folder / "photos" / f"class{number}"
+        folder.mkdir(parents=True)
+        for image in range(24):
+            pixels = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{image}.png")
+    return desk
+
+
+def test_a_tflite_file_becomes_int8_beside_its_parent(photographed: Desk) -> None:
+    desk = photographed
+    done = desk.done("quantize", "tiny.tflite", "--data", "imagefolder:photos", "--device", "board", "--json")
+    told, folder = done.json, desk.folder / "tiny-int8"
+    verify_bundle(folder)
+    assert told["model"] == {"file": "model.tflite", "format": "tflite"}
+    assert (told["quantization"]["scheme"], told["quantization"]["activations"]) == ("static-wi8-ai8", "int8")
+    assert told["quantization"]["parent"]["file"] == "float32.tflite"
+    assert (folder / "float32.tflite").read_bytes() == CONVERTED.read_bytes()
+    assert schema.TensorType.INT8 in types(folder / "model.tflite")
+    assert told["verified"]["same_class"] >= 0.99
+    assert told["accuracy"]["agreement"] > 0.5
+    assert told["figures"]["int8"]["measurement"]["ratio"]["value"] > 0
+    shown = subprocess.run([sys.executable, str(folder / "example.py")], capture_output=True, text=True, check=True)
+    assert "median of 50 inferences" in shown.stdout
+
+
+def test_what_cannot_become_int8_tflite_is_said(photographed: Desk) -> None:
+    desk = photographed
+    data = ("--data", "imagefolder:photos")
+    assert "is a TFLite file, and local runs onnx files" in refused(desk, "quantize", "tiny.tflite", *data)
+    desk.done("quantize", "tiny.tflite", *data, "--device", "board", "--output", "once", "--float-ends")
+    again = ("quantize", "once/model.tflite", *data, "--device", "board", "--output", "twice")
+    assert "is quantized already; give the float32 file" in refused(desk, *again)
+    last = read(CONVERTED.read_bytes())
+    graph = last.subgraphs[0]
+    graph.tensors[graph.inputs[0]].shape = [1, 16, 16, 3]
+    (desk.folder / "last.tflite").write_bytes(write(last))
+    assert "channels last" in refused(desk, "quantize", "last.tflite", *data, "--device", "board")
+
+
+def refused(desk: Desk, *arguments: str) -> str:
+    done = desk.do(*arguments)
+    assert done.code == 2, done.err
+    return done.error
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_runs_onnx_network_becomes_int8_tflite_for_a_device_that_runs_that(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(converter_python()))
+    settings = desk.settings("onnx.yaml", weights="null", base_training="{epochs: 2}", **FEW_CUTS)
+    desk.done("run", "--config", settings, "--target", "size=0.9x")
+    told = desk.done("quantize", "latest", "--device", "board", "--output", "made", "--json").json
+    assert told["model"] == {"file": "model.tflite", "format": "tflite"}
+    assert told["accuracy"]["agreement"] > 0.9
+    assert told["verified"]["same_class"] >= 0.99
 
 
 @pytest.mark.lab

@@ -36,7 +36,7 @@ def context(new_store: Store, null_agent: Agent, heard: Listener) -> Context:
 
 def test_what_both_answer_right_is_stored_under_the_file_and_asked_once(context: Context, heard: Listener) -> None:
     verified = verify(context, ZEROS)
-    assert verified == VerifiedAccuracy(0.5, 0.5, 2)
+    assert verified == VerifiedAccuracy(0.5, 0.5, 2, 1.0)
     assert context.store.get(VERIFIED.of(sha256(ZEROS).hexdigest())) == verified
     sent = context.agent.bytes_sent
     assert verify(context, ZEROS) == verified
@@ -49,6 +49,14 @@ def test_a_device_that_answers_otherwise_is_refused_and_nothing_is_stored(contex
     with pytest.raises(ExportError, match=r"answers 50.0% of 2 images right, the host 0.0%, with the same file"):
         verify(lying, ZEROS)
     assert context.store.get(VERIFIED.of(sha256(ZEROS).hexdigest())) is None
+
+
+def test_in_int8_device_and_host_have_to_put_images_into_the_same_class(context: Context) -> None:
+    """Of a few, one may be of another; here both are, though one in two is right on either."""
+    lying = replace(context, format=NullFiles(context.example, host_answers=1, precision="int8"))
+    with pytest.raises(ExportError, match=r"puts 0.0% of 2 images into the class that the host finds"):
+        verify(lying, ZEROS)
+    assert verify(replace(lying, format=NullFiles(context.example, precision="int8")), ZEROS).same_class == 1.0
 
 
 def test_a_file_that_the_device_cannot_load_is_its_failure(context: Context) -> None:
