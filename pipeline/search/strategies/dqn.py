@@ -13,7 +13,7 @@ A real evaluation costs seconds, a simulated one microseconds. So plans that com
        so far and meets the target
 
 Before the network has anything to learn from, single cuts are measured: each group alone, as deep as it goes. With
-``mode: direct`` none of this is used, see :mod:`pipeline.search.dqn.direct`. The strategy ``hybrid`` breeds the
+``mode: direct`` none of this is used, see :mod:`pipeline.search.dqn.direct`. The strategy ``hybrid`` evolves the
 network's plans with others before one is picked.
 
     Sutton 1990 (Dyna: simulated episodes), Schaul et al. 2015 (universal value functions: the target as an input)
