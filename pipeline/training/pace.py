@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,21 +50,21 @@ def measure_pace(
         part = batch[: _images_in_time(pupil, batch, on)]
         scale = len(batch) / len(part)
         choices = [on] if on.half is None else [on, replace(on, half=None)]
-        steps: list[list[float]] = [[] for _ in choices]
+        steps: list[list[_Times]] = [[] for _ in choices]
         for _ in range(_ROUNDS):  # in turns: what else the machine does meanwhile then slows all alike
-            for choice, seconds in zip(choices, steps, strict=True):
-                seconds.append(_timed(partial(_step, pupil, part, choice), on))
-        fastest = [min(seconds) for seconds in steps]
-        half = on.half is not None and fastest[0] <= _CLEARLY * fastest[-1]
-        chosen = on if half else choices[-1]
-        asking = 0.0 if asked is None else min(_timed(partial(_ask, asked, part, chosen), on) for _ in range(2))
-    return Pace(half, scale * (fastest[0] if half else fastest[-1]), scale * asking)
+            for choice, times in zip(choices, steps, strict=True):
+                times.append(_timed(partial(_step, pupil, part, choice), on))
+        work = [min(times.work_s for times in each) for each in steps]
+        half = on.half is not None and work[0] <= _CLEARLY * work[-1]
+        chosen, taken = (on, steps[0]) if half else (choices[-1], steps[-1])
+        asking = [] if asked is None else [_timed(partial(_ask, asked, part, chosen), on) for _ in range(2)]
+    return Pace(half, scale * _typical(taken), scale * _typical(asking))
 
 
 def _images_in_time(model: nn.Module, batch: Tensor, on: Accelerator) -> int:
     few = batch[:_FIRST_IMAGES]
     _step(model, few, on)  # the first one makes ready
-    seconds = _timed(partial(_step, model, few, on), on)
+    seconds = _timed(partial(_step, model, few, on), on).clock_s
     return min(len(batch), max(len(few), int(len(few) * _TRIAL_S / max(seconds, 1e-6))))
 
 
@@ -78,9 +80,21 @@ def _ask(teacher: nn.Module, x: Tensor, on: Accelerator) -> None:
         teacher(x)
 
 
-def _timed(work: Callable[[], None], on: Accelerator) -> float:
-    start = time.perf_counter()
+class _Times(NamedTuple):
+    work_s: float
+    """Of this process's threads on a CPU: what other processes do meanwhile has no part in it."""
+    clock_s: float
+
+
+def _timed(work: Callable[[], None], on: Accelerator) -> _Times:
+    worked, start = time.process_time(), time.perf_counter()
     work()
     if on.device.type == "cuda":
         torch.cuda.synchronize(on.device)
-    return time.perf_counter() - start
+    clock_s = time.perf_counter() - start
+    return _Times(time.process_time() - worked if on.device.type == "cpu" else clock_s, clock_s)
+
+
+def _typical(times: Sequence[_Times]) -> float:
+    """Return the median on the clock: a machine that others use is told as it is."""
+    return statistics.median(each.clock_s for each in times) if times else 0.0
