@@ -157,7 +157,8 @@ def _trained(bed: Testbed, args: argparse.Namespace) -> dict[str, object]:
     cut = _test(bed, net, args)
     train_with_checkpoints(
         context, net, _some(images, args), settings, name=f"full {best.key} {args.epochs:g} {args.seed}",
-        title=f"Train the pruned net, {args.epochs:g} epochs", teacher=bed.base.network, unseen=args.weights is None,
+        title=f"Train the pruned net, {args.epochs:g} epochs", teacher=bed.base.network,
+        judge=None if args.weights else data.search,
     )  # fmt: skip
     found = measures_of(net, context.example)
     row = {

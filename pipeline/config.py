@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline import serialization, setting_keys, yaml_files
+from pipeline.durations import parse_duration_s
 from pipeline.errors import ConfigError
 from pipeline.setting_keys import Where
 from pipeline.targets import Target, parse_target
@@ -33,8 +44,32 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
+def passes_of(value: object) -> float | Literal["auto"]:
+    """Return how many passes over the images ``value`` asks for: a number from 0 on, or auto.
+
+    >>> passes_of("auto"), passes_of(3), passes_of("0.5")
+    ('auto', 3.0, 0.5)
+    """
+    if value == "auto":
+        return "auto"
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError("should be a finite number from 0 on, or auto")
+    return number
+
+
+def _seconds_of(value: object) -> object:
+    return parse_duration_s(value) if isinstance(value, str) else value
+
+
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Passes = Annotated[float | Literal["auto"], BeforeValidator(passes_of)]
+Seconds = Annotated[float, Field(gt=0), BeforeValidator(_seconds_of)]
+"""In YAML also 90s, 30m, 2h, 1h30m."""
 
 
 class LayerWeights(_Section):
@@ -79,6 +114,9 @@ class PruningConfig(_Section):
 
     protect: tuple[str, ...] = ()
     """Layers that stay whole, by name or pattern: layer1.*"""
+    only: tuple[str, ...] = ()
+    """Layers that alone may change, by name or pattern: backbone.*; every other keeps its channels, those that it reads
+    too. Absent: all."""
     step: Literal["measure", "processor"] = "measure"
     """What kept channels are rounded up to, where the inventory does not say: the step that this network shows on the
     board, or the one that its processor's vectors suggest, unmeasured and some twenty seconds sooner."""
@@ -155,8 +193,18 @@ class FineTuningConfig(TrainingConfig):
     """Passes over the training split for each finalist, in its last rung."""
     reduction_factor: int = Field(3, ge=2, validation_alias=AliasChoices("reduction_factor", "halving"))
     """Successive halving: of so many finalists one is promoted to the next rung, with so many times the passes."""
-    epochs: float = Field(3.0, ge=0)
-    """Passes over all images but the test split for the chosen one."""
+    epochs: Passes = "auto"
+    """Passes for the chosen one, over all images but the test split; auto: over the training split, in cycles that
+    double in length, until one brings no gain on the search and validation splits."""
+    max_epochs: float = Field(126.0, gt=0)
+    """With `epochs: auto`: passes at most."""
+    budget: Seconds | None = None
+    """Time at most for training the chosen one: 30m, 2h; a plain number is seconds; absent: as long as it helps."""
+    teacher_views: int = Field(8, ge=0)
+    """Views of each image, shifted and mirrored at random, whose answers by the teacher are kept; passes after these
+    repeat them. 0: every pass has views of its own, and asks the teacher."""
+    trainer: str | None = None
+    """A function of your own that trains the chosen one instead, file.py:fit: docs/extending/trainer.md."""
     min_steps: int = Field(150, ge=0)
     """Gradient steps at least; half of it in a finalist's last rung. Small data sets are passed over more often."""
     learning_rate: float = Field(0.03, gt=0)
@@ -249,6 +297,9 @@ class RunConfig(_Section):
     """Host threads of torch; absent: one a core."""
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """What trains: auto is a GPU where torch finds one; all else is computed on the CPU."""
+    training_precision: Literal["auto", "float32"] = "auto"
+    """In which training computes: auto is half precision where the accelerator has it, on a CPU only where a trial of
+    a second finds it faster; weights, losses and updates are float32 in either."""
     checkpoint_s: float = Field(30.0, ge=0)
     """Seconds between two notes of how far a training has come, from which a killed run goes on."""
     reward: RewardConfig = RewardConfig()

@@ -24,6 +24,7 @@
     │   ├── CutError                  the surgery did not give the network that was planned
     │   ├── ExportError               the file differs from the network, or the device cannot load it
     │   └── MeasureError              the runtime crashed, hung or refused the file on the device
+    ├── TrainerError                  exit code 2: the user's own trainer failed; fixed, the run can be resumed
     ├── ConverterError                a converter of model files cannot be installed or started
     ├── StoreError                    a run's files, or a calibration's, are damaged or cannot be written
     │   └── RunInUseError             exit code 2: another process is writing the run
@@ -141,6 +142,12 @@ class ExportError(CandidateError):
 
 class MeasureError(CandidateError):
     """The runtime crashed, hung or refused the file on the device."""
+
+
+class TrainerError(PipelineError):
+    """The user's own trainer raised, or did not return the network with other weights."""
+
+    exit_code = 2
 
 
 class ConverterError(PipelineError):

@@ -100,6 +100,7 @@ data: digits
 trials: 4
 threads: 1
 precision: float32
+training_precision: float32
 strategy_options: {first_simulated_episodes: 200, simulated_episodes: 100, first_updates: 10, updates: 5}
 evaluation: {batch_norm_images: 64, search_images: 100}
 fine_tuning: {finalists: 2, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}

@@ -54,7 +54,7 @@ PYTHON = {
 }
 """Page and number of a block of Python → the file of the user's folder that it is."""
 
-BY_TEST_EXTENDING = {f"docs/extending/{kind}.md" for kind in ("format", "runtime", "sensor")}
+BY_TEST_EXTENDING = {f"docs/extending/{kind}.md" for kind in ("format", "runtime", "sensor", "trainer")}
 """Pages whose files and inventories tests/test_extending.py runs on real agents."""
 
 WORDS = {"NAME": "pi4", "cifar10:DIR": "cifar10:cifar", "latency=0.5x": "latency=9x", "...": "", "…": ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import json
 import os
@@ -30,7 +31,7 @@ from pipeline.records import Device
 from pipeline.run.inputs import CRITERIA
 from pipeline.search.strategy_plugin import STRATEGIES
 from pipeline.store import Store
-from pipeline.store.facts import CODE
+from pipeline.store.facts import CODE, TRAINER
 from tests.command_line import INVENTORY, Desk
 from tests.recordings import QUICK, dense
 
@@ -175,6 +176,30 @@ def test_the_old_name_of_a_profile_s_fixes_still_counts(tmp_path: Path) -> None:
     (tmp_path / "profiles/orange-pi-5.yaml").write_text(example("board.md", "yaml").replace("fixes:", "mends:"))
     (tmp_path / "inventory.yaml").write_text(example("board.md", "yaml", 1))
     assert "runtime" in load_inventory(tmp_path / "inventory.yaml").device("orange").fixes
+
+
+def test_a_trainer_of_ones_own_trains_the_chosen_network_and_may_be_fixed_while_a_run_waits(desk: Desk) -> None:
+    fit = example("trainer.md", "python")
+    desk.write("adamw.py", fit.replace("    return network\n", "    return None\n"))
+    trainer = example("trainer.md", "yaml").rpartition("trainer: ")[2].strip()
+    brief = f"{{finalists: 1, finalist_epochs: 0, trainer: '{trainer}', max_epochs: 2, verify_images: 20}}"
+    desk.settings(
+        weights="null", base_training="{epochs: 0.5}", strategy="uniform", trials="1", target="size=0.95x",
+        pruning="{protect: [stem, down]}", fine_tuning=brief,
+    )  # fmt: skip
+    refused = desk.do("run", "--config", "run.yaml")
+    assert refused.code == 2
+    assert "adamw.py:fit returned nothing; return the trained network" in refused.error
+    assert "to resume: pipeline run --resume" in refused.err
+
+    desk.write("adamw.py", fit)
+    done = desk.done("run", "--resume", "latest", "--json")
+    assert "adamw.py:fit returned a network of the same structure, every weight finite" in done.err
+    assert done.json["status"] == "finished"
+    with Store.open(desk.runs, done.json["id"]) as store:
+        code = store.get(TRAINER)
+        assert code is not None
+        assert code[str(desk.folder / "adamw.py")] == hashlib.sha256(fit.encode()).hexdigest()
 
 
 @pytest.mark.slow

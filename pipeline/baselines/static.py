@@ -33,17 +33,17 @@ from pipeline.models.safetensors_io import weights_bytes
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
-from pipeline.pruning.reconstruction.batch_norm import Images
 from pipeline.pruning.surgery.prune import Ranking, cut, surplus_over
 from pipeline.records import Artifact, Baseline, Figures, Interval, Measurement, SearchSpace
 from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
 from pipeline.run.decisions import with_decisions
+from pipeline.run.full_training import FullTraining, full_training
 from pipeline.run.runner import Prepared
 from pipeline.run.successive_halving import rungs_of
 from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
 from pipeline.store import Store
-from pipeline.store.facts import BASELINE, DEVICE_FACTS, SPACE, TRAINED_BASELINE
+from pipeline.store.facts import BASELINE, DEVICE_FACTS, SPACE, TRAINED_BASELINE, TRAINED_IN_FULL
 from pipeline.training.settings import FineTuning, settings_of
 from pipeline.training.sparsity import penalised
 
@@ -51,6 +51,8 @@ SLACK = 1.01
 USUAL_L1 = 1e-4
 """Network Slimming's, where the run's own settings have no penalty."""
 _FULL = "-full"
+_PASSES_OF_AUTO = 14.0
+"""Of the training with a penalty, where nobody knows how long the chosen network was trained: three cycles."""
 _Netted = Callable[[Kept], fx.GraphModule]
 """From channels to the network that has so many, not fine-tuned."""
 
@@ -108,7 +110,7 @@ class _Work:
     def l1_in_training(self) -> Baseline:
         settings = self._sparsity()
         network = copy.deepcopy(self.base.network)
-        self._trained(L1_IN_TRAINING, "sparse", network, self.context.data.train, settings)
+        self._trained(L1_IN_TRAINING, "sparse", network, settings)
         found = scales(network, self.space, self.context.example) if settings.l1_on == "batch_norm" else None
         if found is None:
             return self._made(L1_IN_TRAINING, network, self._ranking(network, "l1"), self._uniform)
@@ -188,10 +190,12 @@ class _Work:
         """Return the figures of a network once it is fine-tuned; the test split is read here, this once."""
         context = self.context
         search_accuracy = 0.0
-        for stage, split, settings in self._fine_tunings():
-            if stage.endswith(_FULL):  # the last one may train on the search split
+        for stage, training in self._fine_tunings():
+            if isinstance(training, FullTraining) and training.judge is None:  # it trains on the search split
                 search_accuracy = self._searched(network)
-            self._trained(name, stage, network, split, settings)
+            self._trained(name, stage, network, training)
+            if isinstance(training, FullTraining) and training.judge is not None:
+                search_accuracy = self._searched(network)
         context.listen(Stage(f"Read the test split for {name}, once"))
         return Figures(
             search_accuracy=search_accuracy,
@@ -205,17 +209,14 @@ class _Work:
         images = context.config.evaluation.search_images
         return accuracy_as_deployed(network, context.format, context.data.search, images)
 
-    def _fine_tunings(self) -> Iterator[tuple[str, Images, FineTuning]]:
-        """Yield the trainings that the run's chosen network went through: its name, images, settings."""
-        config, data = self.context.config, self.context.data
-        section = config.fine_tuning
+    def _fine_tunings(self) -> Iterator[tuple[str, FineTuning | FullTraining]]:
+        """Yield the name of each training of the run's chosen network, and how it was; a rung's by its settings."""
+        config = self.context.config
         for number in range(1, config.rounds + 1):
-            for place, rung in enumerate(rungs_of(section, self._candidates(number), config.seed), 1):
-                yield f"{number}-rung{place}", data.train, rung.settings
-            whole = number == config.rounds and not self.context.compared
-            images = data.everything_but_test() if whole else data.train
-            full = settings_of(section, epochs=section.epochs, min_steps=section.min_steps, seed=config.seed)
-            yield f"{number}{_FULL}", images, full
+            for place, rung in enumerate(rungs_of(config.fine_tuning, self._candidates(number), config.seed), 1):
+                yield f"{number}-rung{place}", rung.settings
+            last = number == config.rounds and not self.context.compared
+            yield f"{number}{_FULL}", full_training(self.context, last=last)
 
     def _candidates(self, number: int) -> int:
         """Return how many candidates for a finalist the run's round had."""
@@ -227,7 +228,10 @@ class _Work:
         config = self.context.config
         section = config.fine_tuning
         sparsity = section.sparsity if section.sparsity.l1 else config.base_training.sparsity
-        settings = settings_of(section, epochs=section.epochs, min_steps=section.min_steps, seed=config.seed)
+        known = self.context.store.get(TRAINED_IN_FULL.of(self.chosen.id))
+        epochs = _PASSES_OF_AUTO if section.epochs == "auto" else section.epochs
+        epochs = epochs if known is None else known["passes"]
+        settings = settings_of(section, epochs=epochs, min_steps=section.min_steps, seed=config.seed)
         settings = replace(settings, l1=sparsity.l1 or USUAL_L1, l1_on=sparsity.on)
         try:
             penalised(self.base.network, settings.l1, settings.l1_on)
@@ -235,19 +239,23 @@ class _Work:
             return replace(settings, l1_on="weights")
         return settings
 
-    def _trained(self, name: str, stage: str, network: fx.GraphModule, images: Images, settings: FineTuning) -> None:
+    def _trained(self, name: str, stage: str, network: fx.GraphModule, training: FineTuning | FullTraining) -> None:
         """Train a network in place, unless its weights are stored from an earlier part of the work."""
-        store, training = self.context.store, _training(name, stage)
+        context, store, checkpoint = self.context, self.context.store, _training(name, stage)
+        settings = training.settings if isinstance(training, FullTraining) else training
         if settings.epochs == 0:
             return
-        if (weights := store.get(TRAINED_BASELINE.of(training))) is None:
-            unseen = images is self.context.data.train
-            train_with_checkpoints(
-                self.context, network, images, settings,
-                name=training, title=f"Train {name}, {stage}", teacher=self.base.network, unseen=unseen,
-            )  # fmt: skip
-            store.set(TRAINED_BASELINE.of(training), store.put_blob(weights_bytes(network)))
-            discard_checkpoint(self.context, training)
+        if (weights := store.get(TRAINED_BASELINE.of(checkpoint))) is None:
+            title, teacher = f"Train {name}, {stage}", self.base.network
+            if isinstance(training, FullTraining):
+                training.train(context, network, teacher, name=checkpoint, title=title)
+            else:
+                train_with_checkpoints(
+                    context, network, context.data.train, training, name=checkpoint, title=title, teacher=teacher,
+                    judge=context.data.search,
+                )  # fmt: skip
+            store.set(TRAINED_BASELINE.of(checkpoint), store.put_blob(weights_bytes(network)))
+            discard_checkpoint(context, checkpoint)
         else:
             network.load_state_dict(load_file(store.blob(weights)))
         network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

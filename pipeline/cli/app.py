@@ -17,6 +17,7 @@ from pipeline.cli.commands import apply, compare, devices, quantize, runs, tune
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
+    Budget,
     Config,
     Criterion,
     Data,
@@ -169,6 +170,7 @@ def run(
     precision: Precision = None,
     rounds: Rounds = None,
     epochs: Epochs = None,
+    budget: Budget = None,
     seed: Seed = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
@@ -195,8 +197,8 @@ def run(
         "precision": precision, "rounds": rounds, "seed": seed,
     }  # fmt: skip
     arguments = RunArguments(
-        device=device, config=config, options=options, epochs=epochs, resume=resume, inventory=inventory, runs=runs,
-        record=record, quick=quick, output=output,
+        device=device, config=config, options=options, epochs=epochs, budget=budget, resume=resume,
+        inventory=inventory, runs=runs, record=record, quick=quick, output=output,
     )  # fmt: skip
     run_and_show(arguments, json=json)
 

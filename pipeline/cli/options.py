@@ -75,5 +75,15 @@ Precision = Annotated[
     ),
 ]
 Rounds = Annotated[int | None, typer.Option("--rounds", help="Prune and fine-tune in turns.")]
-Epochs = Annotated[float | None, typer.Option("--epochs", help="Fine-tuning of the chosen one, passes over the data.")]
+Epochs = Annotated[
+    str | None,
+    typer.Option(
+        "--epochs",
+        metavar="PASSES",
+        help="Training of the chosen one, passes over the data; auto: until it stops helping.",
+    ),
+]
+Budget = Annotated[
+    str | None, typer.Option("--budget", metavar="TIME", help="At most for training the chosen one: 30m, 2h.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same plans.")]

@@ -131,6 +131,8 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
     found = {key: value for key, value in _flat(settings).items() if key not in NOT_SETTINGS}
     found["precision"] = _precision(store)
     found["model"] = _file_name(found.get("model")) or "default"
+    if trainer := _file_name(found.get("fine_tuning.trainer")):
+        found["fine_tuning.trainer"] = trainer
     found["data"] = str(settings.get("data")).partition(":")[0]
     file = settings.get("weights") or (settings["model"] if is_model_file(settings.get("model")) else None)
     if file:

@@ -119,6 +119,10 @@ class DataSet:
         indices = torch.cat([part.indices for part in (self.train, self.search, self.val)])
         return Split(self.train.pool, indices, self.mean, self.std)
 
+    def search_and_val(self) -> Split:
+        """Return search and val as one split, for judging a network that neither has trained."""
+        return Split(self.train.pool, torch.cat([self.search.indices, self.val.indices]), self.mean, self.std)
+
     @cached_property
     def input_statistics(self) -> InputStatistics:
         """Mean and variance of the first training images, normalised and not augmented."""

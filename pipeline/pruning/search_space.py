@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor, fx
 
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, nearest
 from pipeline.pruning.complexity import Weight, layer_weights, weigh
 from pipeline.pruning.dependency.block_groups import home
 from pipeline.pruning.dependency.channel_sets import Coupled, owner
@@ -20,6 +20,7 @@ from pipeline.pruning.surgery.weight_sparsity import weights as weight_tensors
 from pipeline.records import LEVELS, Group, SearchSpace
 
 _PROTECTED = "protected by the settings"
+_OUTSIDE = "not among the layers that may change (pruning: only)"
 
 
 def search_space(
@@ -28,12 +29,15 @@ def search_space(
     *,
     step: int,
     protect: Sequence[str] = (),
+    only: Sequence[str] = (),
     minimum: Mapping[str, int] | None = None,
 ) -> SearchSpace:
     """Return what may be cut in a traced ``model`` for a device whose channel step is ``step``.
 
     Args:
         protect: layers that stay whole, by name or pattern: ``layer1.*``.
+        only: layers that may change, by name or pattern; any other keeps its channels, those that it reads as well.
+            Empty: all may.
         minimum: pattern of a layer's name → channels that it keeps at least.
 
     Raises:
@@ -41,10 +45,10 @@ def search_space(
         ConfigError: a pattern fits no layer.
     """
     known = dependency_graph(model, example)
-    _require_fits([*protect, *(minimum or {})], known, model)
+    _require_fits([*protect, *only, *(minimum or {})], known, model)
     wrong = find_violations(model, example)
     weights = layer_weights(model, example)
-    kept_whole = _blocks_that_stay(known, disproved_blocks(model, example), protect)
+    kept_whole = _blocks_that_stay(known, disproved_blocks(model, example), protect, only)
     blocks = [block for block in known.blocks if block.name not in kept_whole]
     refused, groups, whole = dict(known.refused), [], dict[str, str]()
     for name, coupled in known.groups.items():
@@ -55,7 +59,7 @@ def search_space(
             continue
         if block is None and (stays := home(coupled, known.blocks)):
             group = replace(group, why_not_whole=kept_whole[stays.name])
-        if why := _why_whole(group, coupled, wrong, protect, step, floor):
+        if why := _why_whole(group, coupled, wrong, protect, only, step, floor):
             whole[name] = why
             refused.update(dict.fromkeys(layers, why))
         else:
@@ -121,20 +125,34 @@ def _require_fits(patterns: Iterable[str], known: DependencyGraph, model: fx.Gra
     layers = [*known.refused, *(layer for made in known.makers.values() for layer in made)]
     for pattern in patterns:
         if not _fits(layers, [pattern]):
+            parts = [f"{layer.rpartition('.')[0]}.*" for layer in layers if "." in layer]
+            near = nearest(pattern, dict.fromkeys([*layers, *parts, *(part.split(".")[0] + ".*" for part in parts)]))
             some = ", ".join(layers[:3])
-            raise ConfigError(f"no layer of {type(model).__name__} is called {pattern!r}; its layers are {some}, ...")
+            raise ConfigError(
+                f"no layer of {type(model).__name__} is called {pattern!r}{near}; its layers are {some}, ..."
+            )
 
 
 def _fits(layers: Iterable[str], patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(layer, pattern) for layer in layers for pattern in patterns)
 
 
-def _blocks_that_stay(known: DependencyGraph, wrong: Mapping[str, str], protect: Sequence[str]) -> dict[str, str]:
+def _outside(layers: Iterable[str], only: Sequence[str]) -> bool:
+    """Return whether some layer may not change."""
+    return bool(only) and not all(_fits([layer], only) for layer in layers)
+
+
+def _blocks_that_stay(
+    known: DependencyGraph, wrong: Mapping[str, str], protect: Sequence[str], only: Sequence[str]
+) -> dict[str, str]:
     """Return the blocks that cannot go, and why."""
     stay = {}
+    named = {*known.refused, *(layer for made in known.makers.values() for layer in made)}
     for block in known.blocks:
         if protected := sorted(layer for layer in block.layers if _fits([layer], protect)):
             stay[block.name] = f"the block around it holds {protected[0]}, which is {_PROTECTED}"
+        elif outside := sorted(layer for layer in block.layers if layer in named and _outside([layer], only)):
+            stay[block.name] = f"the block around it holds {outside[0]}, which is {_OUTSIDE}"
         elif block.name in wrong:
             stay[block.name] = wrong[block.name]
     return stay
@@ -156,13 +174,24 @@ def _outer_first(groups: Sequence[Group], blocks: Iterable[Block]) -> tuple[Grou
 
 
 def _why_whole(
-    group: Group, coupled: Coupled, wrong: Mapping[str, str], protect: Sequence[str], step: int, floor: int
+    group: Group,
+    coupled: Coupled,
+    wrong: Mapping[str, str],
+    protect: Sequence[str],
+    only: Sequence[str],
+    step: int,
+    floor: int,
 ) -> str | None:
     """Return why a group has to stay as it is, None where it may be cut."""
     if coupled.name in wrong:
         return wrong[coupled.name]
     if _fits(group.layers, protect):
         return _PROTECTED
+    if _outside(group.layers, only):
+        return _OUTSIDE
+    readers = dict.fromkeys(owner(part.tensor) for part in coupled.slices if part.role == "reads")
+    if outside := [layer for layer in readers if _outside([layer], only)]:
+        return f"{outside[0]} reads it and is {_OUTSIDE}"
     if len(group.kept) > 1:
         return None
     no_way = "and nothing leads past them"

@@ -99,7 +99,8 @@ def _train(context: Context, model: nn.Module) -> None:
     section = context.config.base_training
     settings = settings_of(section, epochs=section.epochs, seed=context.config.seed)
     title = "Train a base model (no weights given)"
-    train_with_checkpoints(context, model, context.data.train, settings, name=_TRAINING, title=title)
+    data = context.data
+    train_with_checkpoints(context, model, data.train, settings, name=_TRAINING, title=title, judge=data.search)
 
 
 def _figures(context: Context, network: fx.GraphModule, size: int, skeleton: bytes) -> Figures:

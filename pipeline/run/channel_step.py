@@ -127,7 +127,9 @@ def _shaped(space: SearchSpace, profile: CutProfile, i: int) -> Group:
 
 def _measured(context: Context, network: fx.GraphModule, bench: Bench) -> int:
     pruning = context.config.pruning
-    space = search_space(network, context.example, step=1, protect=pruning.protect, minimum=pruning.min_channels)
+    space = search_space(
+        network, context.example, step=1, protect=pruning.protect, only=pruning.only, minimum=pruning.min_channels
+    )
     whole, uncut = weigh(network, context.example).macs, uncut_latency(context.store)
 
     def saves(step: int) -> float | None:

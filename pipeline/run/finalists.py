@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from safetensors.torch import load_file
 from torch import fx
 
+from pipeline.data.dataset import Split
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
@@ -15,18 +16,19 @@ from pipeline.measurement.feasibility import certainly_meets, ratios
 from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.measurement.validity import why_invalid
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
-from pipeline.pruning.reconstruction.batch_norm import Images, accuracy
+from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.pruning.surgery.prune import prune
 from pipeline.records import FULL, Artifact, Figures, Measurement, PruningPlan, Trial
 from pipeline.run.artifact_builder import ArtifactBuilder
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
+from pipeline.run.full_training import full_training
 from pipeline.run.successive_halving import Rung
 from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
 from pipeline.search.reward import require_comparable
 from pipeline.store.facts import RUNG, TrainedRung
 from pipeline.targets import Metric
-from pipeline.training.settings import FineTuning, settings_of
+from pipeline.training.settings import FineTuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,29 +114,23 @@ class Finalists:
         return self.artifacts.build(artifact, self._loaded(trial.plan, climbed["weights"]))
 
     def fine_tune_full(self, brief: Artifact) -> Artifact:
-        """Return a finalist, fine-tuned in full.
-
-        In the last round on everything but the test split. On the training split alone before that, because a later
-        round still judges its candidates and finalists on the search and validation splits, and where runs are
-        compared with each other by the validation split.
-        """
+        """Return a finalist, trained in full: see ``full_training``."""
         name = f"{brief.id}{FULL}"
         if known := self._known(name):
             return known
-        config, data = self.context.config, self.context.data
-        last = self.bench.round == config.rounds and not self.context.compared
-        network = self.network(brief)
-        images = data.everything_but_test() if last else data.train
-        section = config.fine_tuning
-        settings = settings_of(section, epochs=section.epochs, min_steps=section.min_steps, seed=config.seed)
-        title = f"Fine-tune the chosen one, {brief.trial}"
-        self._train(name, network, brief.plan, images, settings, title, unseen=not last)
+        last = self.bench.round == self.context.config.rounds and not self.context.compared
+        network, full = self.network(brief), full_training(self.context, last=last)
+        full.train(
+            self.context, network, self.base.network, name=name, title=f"Fine-tune the chosen one, {brief.trial}",
+            hold_zeros=bool(brief.plan.zeros),
+        )  # fmt: skip
         # Splits that have been trained on say nothing any more: there the brief one's figures stay.
-        validation = brief.validation_accuracy if last else self._validated(network)
+        unseen = full.judge is not None
+        validation = self._validated(network) if unseen else brief.validation_accuracy
         artifact = replace(brief, id=name, validation_accuracy=validation)
-        full = self.artifacts.build(artifact, network, brief.after.search_accuracy if last else None)
-        self._warn_of_miss(full)
-        return full
+        built = self.artifacts.build(artifact, network, None if unseen else brief.after.search_accuracy)
+        self._warn_of_miss(built)
+        return built
 
     def meets_targets(self, artifact: Artifact) -> bool:
         """Return whether the whole file meets every target, as measured beside the base model; says so if not.
@@ -180,21 +176,14 @@ class Finalists:
         return next((a for a in self.context.store.artifacts() if a.id == name), None)
 
     def _train(
-        self,
-        name: str,
-        network: fx.GraphModule,
-        plan: PruningPlan,
-        images: Images,
-        settings: FineTuning,
-        title: str,
-        *,
-        unseen: bool = True,
+        self, name: str, network: fx.GraphModule, plan: PruningPlan, images: Split, settings: FineTuning, title: str
     ) -> None:
         if settings.epochs == 0:
             return
         train_with_checkpoints(
             self.context, network, images, settings,
-            name=name, title=title, teacher=self.base.network, unseen=unseen, hold_zeros=bool(plan.zeros),
+            name=name, title=title, teacher=self.base.network, judge=self.context.data.search,
+            hold_zeros=bool(plan.zeros),
         )  # fmt: skip
 
     def _warn_of_miss(self, full: Artifact) -> None:

@@ -22,6 +22,7 @@ from pipeline.models.load import dimensions_of, file_side
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.trace import notes, trace
 from pipeline.records import SearchSpace
+from pipeline.run.own_trainer import require_trainer
 from pipeline.search.strategy_plugin import strategy_of, with_every_option
 from pipeline.training.accelerator import keep_freed_memory, open_accelerator
 
@@ -66,6 +67,7 @@ def load_inputs(
     strategy_of(config)
     config = with_every_option(config)
     plugins.load(CRITERIA, config.criterion)
+    require_trainer(config)
     open_accelerator(config.accelerator)
     keep_freed_memory()
     torch.manual_seed(config.seed)
@@ -148,7 +150,9 @@ def require_fit(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
         listen(Note(sentence))
     pruning = inputs.config.pruning
     step = agent.device.channel_step or 1  # where it is not known, it is measured later
-    space = search_space(network, inputs.example, step=step, protect=pruning.protect, minimum=pruning.min_channels)
+    space = search_space(
+        network, inputs.example, step=step, protect=pruning.protect, only=pruning.only, minimum=pruning.min_channels
+    )
     _require_groups(inputs.config, space)
     return format_of(inputs, agent, listen)
 

@@ -29,11 +29,18 @@ def remember_origin(store: Store, config: RunConfig, *, format: str = "onnx", pl
 
     if store.get(CODE) is None:
         own = {str(path): digest for path in plugins if (digest := _sha256(path)) is not None}
-        store.set(CODE, {**code_of(_user_code(config, format)), **own, **_model_file(config.model)})
+        read = {**code_of(_user_code(config, format)), **own, **_model_file(config.model)}
+        store.set(CODE, {path: digest for path, digest in read.items() if path != _trainer_file(config)})
     if store.get(WEIGHTS_FILE) is None and config.weights is not None and store.get(BASE_WEIGHTS) is None:
         path = config.weights.absolute()
         digests = {str(path): _sha256(path)}
         store.set(WEIGHTS_FILE, digests)
+
+
+def _trainer_file(config: RunConfig) -> str:
+    """Return the file of the user's trainer, which may be fixed while the run is: it has trained nothing before."""
+    place = (config.fine_tuning.trainer or "").rpartition(":")[0]
+    return str(home_expanded(place).resolve()) if is_file(place) else ""
 
 
 def _model_file(model: str | None) -> dict[str, str]:

@@ -43,7 +43,7 @@ def build_problem(
     Raises:
         ModelError: weights are not finite.
     """
-    statistics = context.data.input_statistics
+    statistics, pruning = context.data.input_statistics, context.config.pruning
     planned = PlannedFor(
         limits={metric: _planned(metric, limit) for metric, limit in limits.items()},
         margin=PLANNING_MARGIN,
@@ -55,7 +55,7 @@ def build_problem(
     return replace(
         problem,
         norms=filter_norms(builder.base, builder.space, dependency_graph(builder.base, context.example).groups),
-        spreads=spreads(builder.base, context.config.pruning.protect) if "density" in limits else (),
+        spreads=spreads(builder.base, pruning.protect, pruning.only) if "density" in limits else (),
     )
 
 

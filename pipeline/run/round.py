@@ -45,8 +45,11 @@ def prune_once(
     context.listen(Stage("Find what can be pruned"))
     pruning = context.config.pruning
     step = 1 if "density" in limits else channel_step(context, network, base.skeleton)
-    space = search_space(network, context.example, step=step, protect=pruning.protect, minimum=pruning.min_channels)
-    context.listen(Note(describe_weights(network, pruning.protect) if "density" in limits else describe_space(space)))
+    space = search_space(
+        network, context.example, step=step, protect=pruning.protect, only=pruning.only, minimum=pruning.min_channels
+    )
+    described = describe_weights(network, pruning.protect, pruning.only) if "density" in limits else None
+    context.listen(Note(described or describe_space(space)))
     builder = builder_of(context, network, space)
     bench = Bench(context.agent, store, base.skeleton, round=number, limits=limits)
     finalists = Finalists(context=context, builder=builder, bench=bench, base=base, limits=limits)
@@ -67,9 +70,9 @@ def describe_space(space: SearchSpace) -> str:
     return f"{cuttable}as a whole; {share:.1%} of the MACs stay ({reasons}{more})"
 
 
-def describe_weights(network: fx.GraphModule, protect: Sequence[str]) -> str:
+def describe_weights(network: fx.GraphModule, protect: Sequence[str], only: Sequence[str] = ()) -> str:
     """Return in a sentence how many single weights can become zero."""
-    found = spreads(network, protect)
+    found = spreads(network, protect, only)
     free = [one for one in found if one.below[-1] > one.below[0]]
     count, total = sum(one.weights for one in free), sum(one.weights for one in found)
     return f"{count:,} weights of {len(free)} layers can become zero, {count / total:.1%} of all; every channel stays"

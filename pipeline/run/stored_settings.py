@@ -52,4 +52,7 @@ def _from_folder(config: RunConfig, folder: Path) -> RunConfig:
     model = config.model
     if model and (".py:" in model or is_model_file(model)) and not model.startswith("~"):
         changed["model"] = str(folder / model)
+    trainer = config.fine_tuning.trainer
+    if trainer and ".py:" in trainer and not trainer.startswith("~"):
+        changed["fine_tuning"] = config.fine_tuning.model_copy(update={"trainer": str(folder / trainer)})
     return config if folder == Path.cwd() else config.model_copy(update=changed)

@@ -56,4 +56,4 @@ def _others_frozen(model: nn.Module, head: str) -> Iterator[None]:
 def _learn(context: Context, model: nn.Module, settings: FineTuning, name: str, title: str) -> None:
     images = context.data.train
     if settings.steps(len(images)):
-        train_with_checkpoints(context, model, images, settings, name=name, title=title)
+        train_with_checkpoints(context, model, images, settings, name=name, title=title, judge=context.data.search)

@@ -141,6 +141,14 @@ class TrainedRung(TypedDict):
     validation_accuracy: StrictFloat | StrictInt
 
 
+class TrainedInFull(TypedDict):
+    """How long a network was trained in full."""
+
+    passes: Annotated[StrictFloat | StrictInt, Field(ge=0)]
+    """Over its images."""
+    seconds: Annotated[StrictFloat | StrictInt, Field(ge=0)]
+
+
 # ---------------------------------------------------------------- what a run began with
 
 STARTED = Fact("started", str)
@@ -204,6 +212,12 @@ USAGE = Fact("usage", Usage)
 """``of(number)`` a round's search."""
 RUNG = Fact("rung", TrainedRung)
 """``of(name)`` a finalist's training."""
+TRAINED_IN_FULL = Fact("trained in full", TrainedInFull)
+"""``of(name)`` an artifact's training."""
+HALF_PRECISION = Fact("training in half precision", bool)
+"""Whether trainings compute in it, as was found before the first of them."""
+TRAINER = Fact("trainer", dict[str, str])
+"""The user's file that trained the chosen network → its SHA-256."""
 WINNER = Fact("winner", str)
 """``of(number)`` a round's artifact."""
 VERIFIED = Fact("verified", VerifiedAccuracy)

@@ -23,6 +23,11 @@ class Patience:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     @property
+    def has_heard(self) -> bool:
+        """Whether there was a score yet."""
+        return bool(self.weights)
+
+    @property
     def exhausted(self) -> bool:
         """Whether it is time to stop."""
         return self.misses >= self.patience

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import subprocess
@@ -24,10 +23,11 @@ from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.signals import StartUp, stop_requested
 from pipeline.cli.views.live import view
 from pipeline.cli.views.run import print_comparison, print_recording
-from pipeline.config import RunConfig, load_config
+from pipeline.config import RunConfig, load_config, passes_of
 from pipeline.devices.agent_client import Agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.recording import FILE_NAME, Recorder, as_recorded, header_of
+from pipeline.durations import parse_duration_s
 from pipeline.errors import ConfigError, PipelineError, UserError
 from pipeline.records import Device
 from pipeline.regular_file import exists
@@ -48,10 +48,11 @@ class RunArguments:
     config: Path | None
     options: Mapping[str, Any]
     """The settings among the options, by the name that run.yaml gives them; None or empty: not typed."""
-    epochs: float | None
+    epochs: str | None
     resume: str | None
     inventory: Path | None
     runs: Path
+    budget: str | None = None
     record: bool = False
     """Whether the board's raw answers are kept, so that they can be played back."""
     quick: bool = False
@@ -126,12 +127,16 @@ def typed_settings(arguments: RunArguments) -> tuple[RunConfig, Device]:
         UserError: one of them cannot be used.
     """
     config = load_config(arguments.config, arguments.options, quick=arguments.quick)
-    if arguments.epochs is not None:
-        if not 0 <= arguments.epochs < math.inf:
-            raise ConfigError(f"--epochs: should be a number from 0 on, found {arguments.epochs:g}")
-        config = config.model_copy(
-            update={"fine_tuning": config.fine_tuning.model_copy(update={"epochs": arguments.epochs})}
-        )
+    changes: dict[str, Any] = {}
+    for option, typed, read in (
+        ("epochs", arguments.epochs, passes_of),
+        ("budget", arguments.budget, parse_duration_s),
+    ):
+        try:
+            changes |= {} if typed is None else {option: read(typed)}
+        except ValueError as error:
+            raise ConfigError(f"--{option}: {error}, found {typed}") from error
+    config = config.model_copy(update={"fine_tuning": config.fine_tuning.model_copy(update=changes)})
     return config, load_inventory(arguments.inventory, partial=True).device(arguments.device or "local")
 
 
@@ -140,9 +145,8 @@ def typed_settings(arguments: RunArguments) -> tuple[RunConfig, Device]:
 
 def _reopened(arguments: RunArguments) -> tuple[Store, RunConfig, Device]:
     assert arguments.resume is not None  # checked by the caller
-    typed = [
-        value for value in (*arguments.options.values(), arguments.epochs, arguments.config) if value not in (None, ())
-    ]
+    others = (arguments.epochs, arguments.budget, arguments.config)
+    typed = [value for value in (*arguments.options.values(), *others) if value not in (None, ())]
     if typed or arguments.quick:
         raise UserError("--resume uses the settings of the original run; leave the other options out")
     with ExitStack() as undo:

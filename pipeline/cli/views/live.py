@@ -128,7 +128,7 @@ class PlainLines:
             case StageProgress(done, note):
                 if time.monotonic() - self._said >= self._EVERY_S:
                     self._said = time.monotonic()
-                    err.print(f"  {done}/{self._total} {note}", markup=False)
+                    err.print(f"  {done}{f'/{self._total}' if self._total else ''} {note}", markup=False)
             case Tried(trial, replayed):
                 err.print(f"  trial {trial.index}: {describe(trial)}{' (known)' if replayed else ''}", markup=False)
             case Note(text):

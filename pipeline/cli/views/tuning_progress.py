@@ -10,6 +10,7 @@ from rich.status import Status
 from rich.text import Text
 
 from pipeline.cli.console import err
+from pipeline.durations import say_duration
 from pipeline.events import Event, Stage, StageProgress, Waiting
 
 
@@ -50,7 +51,7 @@ class RunLines:
         took = "known"
         if seconds is not None:
             self._seconds.append(seconds)
-            took = f"{duration(seconds)}{self._expected_end()}"
+            took = f"{say_duration(seconds)}{self._expected_end()}"
         err.print(f"run {self._number} of {self.total}  {self._words}  {words}  ({took})", markup=False)
 
     def stop(self) -> None:
@@ -74,15 +75,3 @@ def expected(seconds: list[float], left: int, now: Callable[[], datetime] = date
     """
     end = now() + timedelta(seconds=sum(seconds) / len(seconds) * left)
     return f"until about {end:%H:%M}" if end.date() == now().date() else f"until about {end:%d %b %H:%M}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as one says it.
-
-    >>> duration(42.2), duration(75), duration(7500)
-    ('42 s', '1 min 15 s', '2 h 5 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -36,19 +36,21 @@ def weights(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in network.named_parameters() if p.dim() > 1}
 
 
-def spreads(network: nn.Module, protect: Sequence[str] = ()) -> tuple[Spread, ...]:
+def spreads(network: nn.Module, protect: Sequence[str] = (), only: Sequence[str] = ()) -> tuple[Spread, ...]:
     """Return how each weight tensor is spread, in the order of ``weights``.
 
     Args:
         network: what is to be pruned.
         protect: layers that are left alone, by name or pattern: ``layer1.*``.
+        only: layers that are not; empty: all that are not protected.
 
     Raises:
         ModelError: weights are not finite.
     """
     return tuple(
-        Spread(name=name, weights=weight.numel(), below=_below(name, weight.detach(), alone=_fits(name, protect)))
+        Spread(name=name, weights=weight.numel(), below=_below(name, weight.detach(), alone=alone))
         for name, weight in weights(network).items()
+        for alone in [_fits(name, protect) or (bool(only) and not _fits(name, only))]
     )
 
 
@@ -95,9 +97,9 @@ def _below(name: str, weight: Tensor, *, alone: bool) -> tuple[float, ...]:
     return tuple(max(zero, int((magnitudes.double() < limit).sum())) / weight.numel() for limit in limits)
 
 
-def _fits(name: str, protect: Sequence[str]) -> bool:
+def _fits(name: str, patterns: Sequence[str]) -> bool:
     layer = name.rpartition(".")[0]
-    return any(fnmatch.fnmatchcase(layer, pattern) for pattern in protect)
+    return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
 
 
 def _smallest(weight: Tensor, count: int) -> Tensor:

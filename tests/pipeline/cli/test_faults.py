@@ -37,8 +37,9 @@ def run(desk: Desk, *arguments: str) -> str:
     [
         (("--device", "locl"), "no device 'locl' (did you mean 'local'?)"),
         (("--trials", "0"), "--trials: should be greater than or equal to 1, found 0"),
-        (("--epochs", "-1"), "--epochs: should be a number from 0 on, found -1"),
-        (("--epochs", "nan"), "--epochs: should be a number from 0 on, found nan"),
+        (("--epochs", "-1"), "--epochs: should be a finite number from 0 on, or auto, found -1"),
+        (("--budget", "2 days"), "--budget: should be a duration, such as 90s, 30m, 2h or 1h30m, found 2 days"),
+        (("--epochs", "nan"), "--epochs: should be a finite number from 0 on, or auto, found nan"),
         (("--target", "latncy=1ms"), "unknown metric (did you mean 'latency'?)"),
         (("--target", "latency=fast"), "expected for example latency=0.5x or latency=20ms"),
         (("--target", "latency=0.5x", "--target", "latency=2ms"), "two targets for latency"),

@@ -239,9 +239,32 @@ def test_protected_layers_and_least_widths_are_kept() -> None:
     assert next(g for g in space.groups if g.name == "block1.conv1").kept == {0: 8, 50: 6, 100: 0}
 
 
-def test_a_pattern_that_fits_no_layer_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"no layer of Residual is called 'blok2.*'; its layers are "):
-        search_space(traced(Residual), IMAGES, step=4, protect=["blok2.*"])
+def test_only_named_layers_change_and_every_other_keeps_its_shape() -> None:
+    model = traced(Residual)
+    space = search_space(model, IMAGES, step=4, only=["block2.*"])
+    assert [g.name for g in space.groups] == ["block2.conv1", "block2.conv2"]
+    assert any(100 in g.kept for g in space.groups)  # the block lies within, and goes as a whole
+    assert space.refused["stem"] == "not among the layers that may change (pruning: only)"
+
+    deepest = tuple(max(level for level in g.levels if level < 100) for g in space.groups)
+    cut = prune(model, space, deepest, in_order(space), IMAGES)
+    shapes = {name: value.shape for name, value in cut.state_dict().items()}
+    changed = {name for name, value in model.state_dict().items() if shapes[name] != value.shape}
+    assert changed
+    assert {name.split(".")[0] for name in changed} == {"block2"}
+
+
+def test_what_a_layer_outside_reads_stays_whole_as_well() -> None:
+    space = search_space(traced(Chain), IMAGES, step=4, only=["conv1", "conv2"])
+    assert [g.name for g in space.groups] == ["conv1"]
+    assert space.refused["conv2"] == "hidden reads it and is not among the layers that may change (pruning: only)"
+
+
+@pytest.mark.parametrize("setting", ["protect", "only"])
+def test_a_pattern_that_fits_no_layer_is_refused_with_the_nearest(setting: str) -> None:
+    words = r"no layer of Residual is called 'blok2.\*' \(did you mean 'block2.\*'\?\); its layers are "
+    with pytest.raises(ConfigError, match=words):
+        search_space(traced(Residual), IMAGES, step=4, **{setting: ["blok2.*"]})
 
 
 def test_what_stays_whole_is_told_with_the_macs_that_it_holds() -> None:

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import StoppedError
 from pipeline.models.safetensors_io import WEIGHTS
+from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.records import FULL, Artifact, Trial
 from pipeline.run.successive_halving import Rung, rungs_of
 from pipeline.store import Store
-from pipeline.store.facts import RUNG, TUNING
+from pipeline.store.facts import RUNG, TRAINED_IN_FULL, TUNING
 from tests.pipeline.listening import Listener
 from tests.pipeline.run.toy_run import Toy, took, toy_context, widths
 
@@ -183,7 +184,8 @@ def test_the_last_round_trains_on_all_but_the_test_split_and_keeps_what_was_read
     assert full.after.search_accuracy == brief.after.search_accuracy
     changed = (load_file(toy.context.store.blob(one.files[WEIGHTS]))["fc.weight"] for one in (brief, full))
     assert not torch.equal(*changed)
-    assert heard.notes == []
+    (told,) = heard.notes
+    assert told.startswith("1.25 passes over 68 images, about ") or told.startswith("1 pass over 68 images, about ")
 
 
 @pytest.mark.parametrize("why", ["another round follows", "runs are compared"])
@@ -206,7 +208,46 @@ def test_a_chosen_one_that_is_measured_beyond_the_target_afterwards_stays_and_sa
 ) -> None:
     _, full = full_of(toy, ratio=0.52)
     assert full in toy.context.store.artifacts()
-    assert heard.notes == [
+    assert heard.notes[1:] == [
         "measured afresh, the chosen one is beyond a target that it met when it was chosen: "
         "0.520× ± 0.000 of the base model's latency"
     ]
+
+
+# ---------------------------------------------------------------- as long as it helps
+
+
+@pytest.mark.parametrize("judged", ["search and validation", "search alone"])
+def test_by_default_it_trains_on_the_training_split_until_others_gain_nothing(
+    new_store: Store, null_agent: Agent, heard: Listener, judged: str
+) -> None:
+    alone = judged == "search alone"
+    auto = {"epochs": "auto", "max_epochs": 6}
+    toy = Toy(context=toy_context(new_store, null_agent, heard, rounds=2 if alone else 1, fine_tuning=auto))
+    _, full = full_of(toy)
+    images = len(toy.context.data.search) if alone else len(toy.context.data.search_and_val())
+    assert any(f"judged on {images} other images: cycles of 2, 4, 8" in note for note in heard.notes)
+    network = toy.finals.network(full)
+    assert full.validation_accuracy == accuracy(network, toy.context.data.val)
+    assert full.after.search_accuracy == toy.builder.accuracy(network)
+    trained = new_store.required(TRAINED_IN_FULL.of(full.id))
+    assert trained["passes"] == 6
+
+
+def test_stopped_in_a_training_of_unknown_length_it_comes_to_the_same_weights(
+    new_store: Store, null_agent: Agent, heard: Listener
+) -> None:
+    toy = Toy(context=toy_context(new_store, null_agent, heard, fine_tuning={"epochs": "auto", "max_epochs": 6}))
+    brief = climbed(toy, toy.trial(0, HALVED, took(0.4)))
+    toy.know_whole(f"{brief.id}{FULL}", took(0.4))
+    heard.stop_in = "Fine-tune the chosen one, 0"
+    for _ in range(4):  # each time one step further
+        heard.asked = False
+        with pytest.raises(StoppedError):
+            toy.finals.fine_tune_full(brief)
+    heard.stop_in, heard.asked = None, False
+    torn = toy.finals.fine_tune_full(brief)
+    again = replace(brief, id="r1t0-again")
+    toy.know_whole(f"{again.id}{FULL}", took(0.4))
+    straight = toy.finals.fine_tune_full(again)
+    assert torn.files[WEIGHTS] == straight.files[WEIGHTS]

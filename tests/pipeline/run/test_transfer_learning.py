@@ -56,7 +56,7 @@ def test_then_every_layer_learns(context: Context, heard: Listener) -> None:
     model = net()
     before = parameters(model)
     train_new_head(context, model)
-    assert changed(model, before) == before.keys()
+    assert changed(model, before) >= before.keys() - {"conv1.bias", "conv2.bias"}  # which batch norm takes away
     assert heard.steps == {HEAD: 3, WHOLE: 3}
 
 

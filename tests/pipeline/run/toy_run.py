@@ -51,7 +51,7 @@ CLASSES, SIDE, MACS_A_MS = 4, 6, 40_000
 
 SETTINGS: Mapping[str, Any] = {
     "model": "net.py:Net", "weights": Path("net.pt"), "target": "size=0.9x", "strategy": "random", "trials": 3,
-    "checkpoint_s": 0.0,
+    "checkpoint_s": 0.0, "training_precision": "float32",
     "evaluation": {"batch_norm_images": 16, "search_images": 16, "reconstruction_samples": 64, "ranking_images": 16},
     "fine_tuning": {
         "finalists": 1, "finalist_epochs": 1.0, "epochs": 1.0, "min_steps": 2, "verify_images": 2, "batch_size": 16,

@@ -70,6 +70,12 @@ def test_protected_layers_are_left_alone() -> None:
     assert fc.below[-1] == 1.0
 
 
+def test_where_only_some_layers_may_change_all_others_are_left_alone() -> None:
+    conv, fc = spreads(Tiny(), only=("con*",))
+    assert fc.below == (0.0,) * len(THRESHOLDS)
+    assert conv.below[-1] == 1.0
+
+
 def test_what_cannot_be_set_to_zero_is_told() -> None:
     with pytest.raises(ModelError, match=r"Tiny has no weights 'head.weight', of which 20.0% are to be zero"):
         set_to_zero(Tiny(), {"head.weight": 0.2})
