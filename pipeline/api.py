@@ -229,6 +229,7 @@ def pull(
     """
     from deploy.bundle import write_bundle
     from pipeline.run.artifact_recipe import bundle_facts, format_of, picked
+    from pipeline.run.sample_file import sample_of
 
     folder = Path(output)
     with Store.open(Path(runs), run) as store:
@@ -238,7 +239,7 @@ def pull(
         for one in chosen:
             files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
             facts = bundle_facts(store, one, format_of(store, one, _path(inventory)))
-            write_bundle(artifact=one, files=files, facts=facts, output=folders[one.id])
+            write_bundle(artifact=one, files=files, facts=facts, output=folders[one.id], sample=sample_of(store.path))
     return folders
 
 

@@ -1,4 +1,4 @@
-"""The bundle's example reads every kind of file as training does, and neither reads a picture as black or white."""
+"""A bundle's runtime library reads every kind of file as training does; neither reads a picture as black or white."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from deploy import templates
-from deploy.templates import template
+from deploy.companions import runtime_with
 from pipeline import plugins
 from pipeline.data import load_data
 from pipeline.data.image_io import FilePool
@@ -45,12 +44,12 @@ Save = Callable[[Path], None]
 
 
 @pytest.fixture
-def example(tmp_path: Path) -> ModuleType:
+def runtime(tmp_path: Path) -> ModuleType:
     """The file as a bundle carries it, outside the package."""
-    file = tmp_path / "bundle" / "example.py"
+    file = tmp_path / "bundle" / "runtime.py"
     file.parent.mkdir()
-    file.write_text(template("example.py"), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("example_of_a_bundle", file)
+    file.write_text(runtime_with(None), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("runtime_of_a_bundle", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -148,42 +147,42 @@ def trained(path: Path, **options: Any) -> NDArray[np.uint8]:
     return images
 
 
-def deployed(example: ModuleType, path: Path, channels: int = 3, **wanted: Any) -> NDArray[Any]:
-    image: NDArray[Any] = example.open_image(str(path), {"shape": [channels, SIDE, SIDE], **wanted})
+def deployed(runtime: ModuleType, path: Path, channels: int = 3, **wanted: Any) -> NDArray[Any]:
+    image: NDArray[Any] = runtime.open_image(str(path), {"shape": [channels, SIDE, SIDE], **wanted})
     return image.transpose(2, 0, 1)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 @pytest.mark.parametrize("name", SAME)
 def test_one_picture_is_read_alike_from_every_kind_of_file_in_training_and_by_the_bundle(
-    example: ModuleType, tmp_path: Path, name: str
+    runtime: ModuleType, tmp_path: Path, name: str
 ) -> None:
     SAME[name](tmp_path / name)
     image = trained(tmp_path / name)
-    assert (image == deployed(example, tmp_path / name)).all()
+    assert (image == deployed(runtime, tmp_path / name)).all()
     assert abs(image[:, :, :14].astype(float) - LEFT).max() <= 2
     assert abs(image[:, :, 18:].astype(float) - RIGHT).max() <= 2
-    grey = deployed(example, tmp_path / name, channels=1)
+    grey = deployed(runtime, tmp_path / name, channels=1)
     assert abs(grey[:, :, :14] - LEFT).max() <= 2
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "pbm"])
-def test_one_bit_becomes_black_and_white(example: ModuleType, tmp_path: Path, suffix: str) -> None:
+def test_one_bit_becomes_black_and_white(runtime: ModuleType, tmp_path: Path, suffix: str) -> None:
     Image.fromarray(PIXELS == LEFT).save(tmp_path / f"bit.{suffix}")
     image = trained(tmp_path / f"bit.{suffix}")
-    assert (image == deployed(example, tmp_path / f"bit.{suffix}")).all()
+    assert (image == deployed(runtime, tmp_path / f"bit.{suffix}")).all()
     assert (image[0, 5, 5], image[0, 5, 30]) == (255, 0)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_would_be_black_or_white_is_refused_by_both(example: ModuleType, tmp_path: Path, name: str) -> None:
+def test_what_would_be_black_or_white_is_refused_by_both(runtime: ModuleType, tmp_path: Path, name: str) -> None:
     save, said = REFUSED[name]
     save(tmp_path / name)
     with pytest.raises(DataError, match=said):
         trained(tmp_path / name)
     for channels in (1, 3):
-        with pytest.raises(example.ImageError, match=said):
-            deployed(example, tmp_path / name, channels)
+        with pytest.raises(runtime.ImageError, match=said):
+            deployed(runtime, tmp_path / name, channels)
 
 
 def test_an_image_folder_names_what_is_wrong_and_skips_as_many_as_allowed(tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ def test_an_image_folder_names_what_is_wrong_and_skips_as_many_as_allowed(tmp_pa
 
 
 @pytest.mark.parametrize("black", [0, 255])
-def test_a_picture_that_is_black_or_white_itself_is_read(example: ModuleType, tmp_path: Path, black: int) -> None:
+def test_a_picture_that_is_black_or_white_itself_is_read(runtime: ModuleType, tmp_path: Path, black: int) -> None:
     for name, values in {
         "8.png": np.uint8(black),
         "16.png": np.uint16(black * 257),
@@ -209,7 +208,7 @@ def test_a_picture_that_is_black_or_white_itself_is_read(example: ModuleType, tm
     }.items():
         Image.fromarray(np.full((8, 8), values)).save(tmp_path / name)
         assert (trained(tmp_path / name) == black).all()
-        assert (deployed(example, tmp_path / name) == black).all()
+        assert (deployed(runtime, tmp_path / name) == black).all()
 
 
 # ---------------------------------------------------------------- size
@@ -221,7 +220,7 @@ METHODS = {"bilinear": "BILINEAR", "bicubic": "BICUBIC", "lanczos": "LANCZOS", "
 @pytest.mark.parametrize("size", [(70, 41), (33, 200), (64, 64), (45, 46)])
 @pytest.mark.parametrize("resize", [SIDE, 36, 37])
 def test_scaling_and_cropping_are_torchvisions(
-    example: ModuleType, tmp_path: Path, interpolation: str, size: tuple[int, int], resize: int
+    runtime: ModuleType, tmp_path: Path, interpolation: str, size: tuple[int, int], resize: int
 ) -> None:
     noise = np.random.RandomState(0).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
@@ -231,17 +230,17 @@ def test_scaling_and_cropping_are_torchvisions(
     wanted = np.asarray(scale(Image.fromarray(noise))).transpose(2, 0, 1)
     options = {"resize": resize, "interpolation": interpolation}
     assert (trained(tmp_path / "noise.png", **options) == wanted).all()
-    assert (deployed(example, tmp_path / "noise.png", **options) == wanted).all()
+    assert (deployed(runtime, tmp_path / "noise.png", **options) == wanted).all()
 
 
 @pytest.mark.parametrize("size", [(200_000, 2), (3, 90_000)])
 def test_a_strip_is_scaled_without_filling_the_memory(
-    example: ModuleType, tmp_path: Path, size: tuple[int, int]
+    runtime: ModuleType, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     Image.new("L", size, 90).save(tmp_path / "strip.png")
     image = trained(tmp_path / "strip.png", resize=256)
     assert (image == 90).all()
-    assert (image == deployed(example, tmp_path / "strip.png", resize=256)).all()
+    assert (image == deployed(runtime, tmp_path / "strip.png", resize=256)).all()
 
 
 def test_the_pre_processing_of_torchvisions_weights_is_known_by_the_files_name() -> None:
@@ -262,30 +261,30 @@ def test_the_pre_processing_of_torchvisions_weights_is_known_by_the_files_name()
 
 
 @pytest.mark.parametrize("format", plugins.names(FORMATS))
-def test_the_example_has_python_3_6_grammar_and_library(format: str, tmp_path: Path) -> None:
-    text = templates.example_with(model_format(format).opening)
+def test_the_runtime_library_has_python_3_6_grammar_and_library(format: str, tmp_path: Path) -> None:
+    text = runtime_with(model_format(format).opening)
     tree = ast.parse(text, feature_version=(3, 6))
     annotations = [node.annotation for node in ast.walk(tree) if isinstance(node, ast.arg | ast.AnnAssign)]
     annotations += [node.returns for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for part in (part for one in annotations if one is not None for part in ast.walk(one)):
         assert not isinstance(part, ast.BinOp), "Python 3.6 has no X | Y"
         assert not (isinstance(part, ast.Subscript) and ast.unparse(part.value) in ("list", "dict", "tuple"))
-    file = tmp_path / "example.py"
+    file = tmp_path / "runtime.py"
     file.write_text(text, encoding="utf-8")
     vermin = [str(Path(sys.executable).with_name("vermin")), "-t=3.6-", "--violations", "--no-tips", str(file)]
     done = subprocess.run(vermin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-def test_what_opens_a_file_may_use_the_names_that_the_example_has(example: ModuleType) -> None:
-    assert all(hasattr(example, name) for name in GIVEN)
+def test_what_opens_a_file_may_use_the_names_that_the_library_has(runtime: ModuleType) -> None:
+    assert all(hasattr(runtime, name) for name in GIVEN)
 
 
 @pytest.mark.parametrize("format", plugins.names(FORMATS))
-def test_the_example_needs_nothing_of_the_package(format: str) -> None:
+def test_the_runtime_library_needs_nothing_of_the_package(format: str) -> None:
     modules = {
         name.partition(".")[0]
-        for node in ast.walk(ast.parse(templates.example_with(model_format(format).opening)))
+        for node in ast.walk(ast.parse(runtime_with(model_format(format).opening)))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -294,5 +293,5 @@ def test_the_example_needs_nothing_of_the_package(format: str) -> None:
             else []
         )
     }
-    others = {"numpy", "PIL", "onnxruntime", "ai_edge_litert", "tflite_runtime"}
+    others = {"numpy", "PIL", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorrt"}
     assert modules <= others | sys.stdlib_module_names
