@@ -35,6 +35,7 @@ from pipeline.store.new_run import create_run, require_writable
 if TYPE_CHECKING:
     from torch import nn
 
+    from deploy.verify import Verified
     from pipeline.comparison.compare import Comparison
     from pipeline.quantization.quantized_model import QuantizedModel
     from pipeline.search.gym_env import PruningEnv
@@ -50,6 +51,7 @@ __all__ = [
     "prune",
     "pull",
     "quantize",
+    "verify",
 ]
 
 RUNS = Path("runs")
@@ -66,14 +68,16 @@ def profile(
     """Return the figures of a model file on a registered device, measured in several fresh processes.
 
     Args:
+        model: a file, or a bundle's folder, which is verified before.
         record: a new file for the raw samples, from which they can be played back.
         on_event: hears what the agent says meanwhile, such as who holds the board.
 
     Raises:
         ModelError: no such file, or none that the device could load.
+        BundleError: the bundle is not as it was written.
         DeviceError, MeasureError: the device or its runtime failed.
     """
-    file, registered = Path(model), as_recorded(load_inventory(inventory, partial=True).device(device))
+    file, registered = _model_file(Path(model)), as_recorded(load_inventory(inventory, partial=True).device(device))
     data, kept = read_model_file(file, registered), _path(record)
     if kept is not None:
         if regular_file.exists(kept):
@@ -228,6 +232,7 @@ def pull(
         OutputError: the folder is not empty or cannot be written.
     """
     from deploy.bundle import write_bundle
+    from deploy.verify import verify_bundle
     from pipeline.run.artifact_recipe import bundle_facts, format_of, picked
     from pipeline.run.sample_file import sample_of
 
@@ -240,7 +245,25 @@ def pull(
             files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
             facts = bundle_facts(store, one, format_of(store, one, _path(inventory)))
             write_bundle(artifact=one, files=files, facts=facts, output=folders[one.id], sample=sample_of(store.path))
+            verify_bundle(folders[one.id])
     return folders
+
+
+def verify(bundle: Path | str, *, keys: Iterable[str] | None = None) -> Verified:
+    """Return what is known of a bundle whose files are what was written: signature, and answers to the stored inputs.
+
+    Args:
+        keys: names of your own keys, or files of public keys, of which one has to have signed it; None: a signature by
+            one of your own is checked, and none is required.
+
+    Raises:
+        BundleError: a file is not as it was written, answers otherwise, or the signature is not what it has to be.
+    """
+    from deploy.signing import public_key
+    from deploy.verify import verify_bundle
+
+    trusted = None if keys is None else [public_key(name) for name in keys]
+    return verify_bundle(Path(bundle), trusted=trusted)[0]
 
 
 def compare(names: Iterable[str], *, runs: Path | str = RUNS) -> Comparison:
@@ -322,6 +345,16 @@ def read_model_file(model: Path, device: Device) -> bytes:
         raise ModelError(f"{model}: {error.strerror}; give the path of a model file") from error
     require_usable(device.format, data, None, shown=str(model))
     return data
+
+
+def _model_file(model: Path) -> Path:
+    """Return the file to be measured; of a bundle's folder, once it is verified, its network."""
+    if not regular_file.is_folder(model):
+        return model
+    from deploy.verify import verify_bundle
+
+    _, manifest = verify_bundle(model, run=False)
+    return model / str(manifest["model"]["file"])
 
 
 def _path(typed: Path | str | None) -> Path | None:
