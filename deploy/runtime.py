@@ -501,8 +501,8 @@ def _engine(trt: Any, logger: Any, path: str, gpu: str) -> bytes:
     status = os.lstat(str(folder))
     if status.st_uid != os.geteuid() or status.st_mode & 0o022 or not stat.S_ISDIR(status.st_mode):
         raise RuntimeError("others may write to %s, where engines are kept, which are code: chmod 700" % folder)
-    told = "%s %s %s" % (file_sha256(Path(path)), trt.__version__, gpu)
-    kept = folder / (hashlib.sha256(told.encode("utf-8")).hexdigest() + ".engine")
+    identity = "%s %s %s" % (file_sha256(Path(path)), trt.__version__, gpu)
+    kept = folder / (hashlib.sha256(identity.encode("utf-8")).hexdigest() + ".engine")
     if kept.exists():
         return kept.read_bytes()
     builder = trt.Builder(logger)

@@ -5,7 +5,7 @@ Nothing is read before its size is known, nothing runs before all files are what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from deploy import parity, runtime
 from deploy.schema import Manifest
-from deploy.signing import PublicKey, check_signature, keys
+from deploy.signing import PublicKey, check_signature, keys, public_key
 from pipeline import serialization
 from pipeline.errors import BundleError
 from pipeline.regular_file import exists, read_text
@@ -84,6 +84,11 @@ def verify_bundle(
         parity_skipped=skipped,
     )
     return found, manifest
+
+
+def verify_by_names(folder: Path, names: Iterable[str] | None) -> Verified:
+    """Return the same; ``names`` are of one's own keys, or files of public ones, of which one has to have signed it."""
+    return verify_bundle(folder, trusted=None if names is None else [public_key(name) for name in names])[0]
 
 
 def _signature(

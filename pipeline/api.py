@@ -36,13 +36,17 @@ if TYPE_CHECKING:
     from torch import nn
 
     from deploy.verify import Verified
+    from pipeline.answers import Deployed, Switched
     from pipeline.comparison.compare import Comparison
+    from pipeline.deployment.push import Pushed
     from pipeline.quantization.quantized_model import QuantizedModel
     from pipeline.search.gym_env import PruningEnv
 
 __all__ = [
     "Inventory",
     "compare",
+    "deploy",
+    "deployed",
     "environment",
     "load_inventory",
     "load_pruned",
@@ -51,6 +55,7 @@ __all__ = [
     "prune",
     "pull",
     "quantize",
+    "roll_back",
     "verify",
 ]
 
@@ -259,11 +264,55 @@ def verify(bundle: Path | str, *, keys: Iterable[str] | None = None) -> Verified
     Raises:
         BundleError: a file is not as it was written, answers otherwise, or the signature is not what it has to be.
     """
-    from deploy.signing import public_key
-    from deploy.verify import verify_bundle
+    from deploy.verify import verify_by_names
 
-    trusted = None if keys is None else [public_key(name) for name in keys]
-    return verify_bundle(Path(bundle), trusted=trusted)[0]
+    return verify_by_names(Path(bundle), keys)
+
+
+def deploy(
+    bundle: Path | str,
+    *,
+    device: str = "local",
+    inventory: Path | str | None = None,
+    measure: bool = True,
+    on_stage: Callable[[str], None] = lambda _: None,
+    on_event: Callable[[Mapping[str, object]], None] = lambda _: None,
+) -> Pushed:
+    """Deploy a bundle on a registered board: verified, tried and measured there, then switched to in one step.
+
+    Args:
+        measure: also measure it, in turns with the version that runs.
+        on_stage: hears what is being done.
+        on_event: hears what the agent says meanwhile, such as who holds the board.
+
+    Raises:
+        BundleError: it is not as it was written, or not signed as the board wants it.
+        MeasureError: it does not run there, or answers otherwise than the stored answers.
+        DeviceError: the board or the way to it failed. Whatever is raised, the version that ran before still runs.
+    """
+    from pipeline.deployment import boards
+
+    return boards.deploy(
+        bundle, device, inventory, measure=measure, on_stage=on_stage, on_event=on_event
+    )  # fmt: skip
+
+
+def deployed(device: str = "local", *, inventory: Path | str | None = None) -> Deployed:
+    """Return what runs on a board, what ran before it, and which keys it trusts."""
+    from pipeline.deployment import boards
+
+    return boards.deployed(device, inventory)
+
+
+def roll_back(device: str = "local", *, inventory: Path | str | None = None) -> Switched:
+    """Let the version run again that ran on a board before.
+
+    Raises:
+        DeviceError: there is none, or the board cannot be reached.
+    """
+    from pipeline.deployment import boards
+
+    return boards.roll_back(device, inventory)
 
 
 def compare(names: Iterable[str], *, runs: Path | str = RUNS) -> Comparison:

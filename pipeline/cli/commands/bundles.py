@@ -84,10 +84,10 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check a bundle: every file, the schema, the signature, and the answers to the stored inputs."""
-    from pipeline import api
+    from deploy.verify import verify_by_names
 
     with err.status(f"verifying {bundle.name} …"):
-        found = api.verify(bundle, keys=key)
+        found = verify_by_names(bundle, key)
     if json:
         print_json(found)
     else:
