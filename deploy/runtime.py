@@ -32,6 +32,8 @@ MOST_FILES = 64
 MOST_BYTES = 4 * 1024**3
 """Of all files of a bundle together."""
 MOST_MANIFEST_BYTES = 16 * 1024**2
+WORKSPACE_BYTES = 256 * 1024**2
+"""GPU memory that a layer may take while TensorRT builds an engine."""
 MODES = 0o644
 """What a file's mode may hold: whoever else may write to it, could change what runs."""
 
@@ -511,7 +513,12 @@ def _engine(trt: Any, logger: Any, path: str, gpu: str) -> bytes:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(Path(path).read_bytes()):
         raise RuntimeError("TensorRT cannot read %s: %s" % (path, parser.get_error(0)))
-    engine = builder.build_serialized_network(network, builder.create_builder_config())
+    config = builder.create_builder_config()
+    if hasattr(config, "set_memory_pool_limit"):  # 8.4 and later
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    else:
+        config.max_workspace_size = WORKSPACE_BYTES
+    engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise MemoryError("TensorRT's builder gave no engine for %s" % path)
     part = folder / (".part-%d" % os.getpid())

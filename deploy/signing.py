@@ -80,7 +80,7 @@ def new_key(name: str = DEFAULT) -> PublicKey:
     return public_key(name)
 
 
-def keys() -> list[PublicKey]:
+def own_keys() -> list[PublicKey]:
     """Return the user's own public keys."""
     if not folder().is_dir():
         return []
@@ -97,7 +97,7 @@ def public_key(wanted: str) -> PublicKey:
     if own is not None and is_there(own):
         return _read_public(own, wanted)
     if not is_there(Path(wanted)):
-        known = [key.name for key in keys()]
+        known = [key.name for key in own_keys()]
         raise UserError(
             f"there is no key {wanted!r}{nearest(wanted, known)}; known: {', '.join(known) or 'none'}; name the .pub "
             "file of somebody else's, or make one: pipeline keys new"

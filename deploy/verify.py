@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from deploy import parity, runtime
 from deploy.schema import Manifest
-from deploy.signing import PublicKey, check_signature, keys, public_key
+from deploy.signing import PublicKey, check_signature, own_keys, public_key
 from pipeline import serialization
 from pipeline.errors import BundleError
 from pipeline.regular_file import exists, read_text
@@ -101,7 +101,7 @@ def _signature(
                 f"{folder} is unsigned, and has to be signed by {_any_of(trusted)}; sign it: pipeline sign {folder}"
             )
         return "unsigned", None
-    key = check_signature(folder, said["key"], keys() if trusted is None else trusted)
+    key = check_signature(folder, said["key"], own_keys() if trusted is None else trusted)
     if key is None and trusted is not None:
         raise BundleError(
             f"{folder}: {runtime.SIGNATURE} is by the key {said['key'][:16]}, and has to be by {_any_of(trusted)}"

@@ -47,7 +47,7 @@ def list_keys(inventory: Inventory = None, json: Json = False) -> None:  # noqa:
     """List your keys."""
     from deploy import signing
 
-    found = signing.keys()
+    found = signing.own_keys()
     if json:
         print_json([_as_json(key) for key in found])
         return
