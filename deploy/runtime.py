@@ -475,7 +475,7 @@ def open_tensorrt(path: str) -> Network:
         names = [engine[number] for number in range(engine.num_bindings)]
         inputs = [name for name in names if engine.binding_is_input(name)]
         shapes = [tuple(engine.get_binding_shape(name)) for name in names]
-    arrays = [np.zeros([1 if length < 0 else length for length in shape], np.float32) for shape in shapes]
+    arrays = [cuda.host_array([1 if length < 0 else length for length in shape]) for shape in shapes]
     places = [cuda.allocate(array.nbytes) for array in arrays]
     if named:
         for name, place in zip(names, places):
@@ -559,6 +559,12 @@ class _Cuda:
 
     def allocate(self, size: int) -> int:
         return self._address("cudaMalloc", self._c.c_size_t(size))
+
+    def host_array(self, shape: List[int]) -> np.ndarray:
+        """Return an array in memory that is never paged out, so that it is copied without a detour."""
+        size = 4 * int(np.prod(shape))
+        memory = (self._c.c_ubyte * size).from_address(self._address("cudaMallocHost", self._c.c_size_t(size)))
+        return np.frombuffer(memoryview(memory), np.float32).reshape(shape)
 
     def stream(self) -> int:
         return self._address("cudaStreamCreate")

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from deploy import runtime as bundle_runtime
 from deploy.companions import runtime_with
 from pipeline import plugins
 from pipeline.data import load_data
@@ -25,6 +26,7 @@ from pipeline.data.presets import preset_of
 from pipeline.errors import DataError
 from pipeline.export.format_plugin import FORMATS, GIVEN, model_format
 from pipeline.torchvision_compat import torchvision
+from tests.deployments import CLASSES, bundle
 
 SIDE = 32
 LEFT, RIGHT = 180, 30
@@ -295,3 +297,74 @@ def test_the_runtime_library_needs_nothing_of_the_package(format: str) -> None:
     }
     others = {"numpy", "PIL", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorrt"}
     assert modules <= others | sys.stdlib_module_names
+
+
+# ---------------------------------------------------------------- a bundle's model
+
+
+def test_it_answers_paths_images_and_arrays_as_the_network_does(tmp_path: Path) -> None:
+    model = bundle_runtime.Model.open(bundle(tmp_path / "bundle", best=2))
+    noise = np.random.RandomState(0).randint(0, 256, (41, 70, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    answers = [model.predict(tmp_path / "noise.png"), model.predict(Image.fromarray(noise)), model.predict(noise)]
+    pool = FilePool([tmp_path / "noise.png"], torch.zeros(1, dtype=torch.int64), 8)
+    pixels = pool.read(torch.arange(1)).numpy().astype(np.float64) / 255
+    mean = ((pixels - 0.5) / 0.1).mean((2, 3)).sum()
+    for found in answers:
+        np.testing.assert_allclose(found.scores, [0, 0, mean, 0], atol=1e-4)
+        assert found.probability == pytest.approx(float(found.probabilities.max()))
+        assert found.label == CLASSES[int(found.scores.argmax())]
+    with pytest.raises(bundle_runtime.ImageError, match="expected 8-bit pixels"):
+        model.predict(noise.astype(np.float32))
+
+
+def test_without_pillow_arrays_of_the_networks_own_size_are_taken(tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "bundle", best=1)
+    program = f"""
+import sys
+sys.modules["PIL"] = None
+sys.path.insert(0, {str(folder)!r})
+import numpy as np
+from runtime import ImageError, Model
+model = Model.open({str(folder)!r})
+print(model.predict(np.full((8, 8, 3), 255, np.uint8)).label)
+for other in ({str(folder / "x.png")!r}, np.zeros((9, 8, 3), np.uint8)):
+    try:
+        model.predict(other)
+    except ImageError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    needs = "reading and scaling images needs Pillow: python3 -m pip install pillow"
+    assert done.stdout.splitlines() == ["middling", needs, needs]
+    assert not (folder / "__pycache__").exists()
+
+
+def test_a_runtime_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no runtime 'onnx'; known: onnxruntime, tensorrt, tflite"):
+        bundle_runtime.Model.open(bundle(tmp_path / "bundle"), runtime="onnx")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("version", ["8.2.1.8", "8.4.3.1", "10.3.0"])
+def test_tensorrt_is_called_as_each_of_its_generations_wants(tmp_path: Path, version: str) -> None:
+    """On stand-ins for NVIDIA's library and GPU, as the agent's own runtime is tried."""
+    virtual = Path(__file__).parents[1] / "device_agents/runtimes/virtual_gpu"
+    source = [str(virtual / "cudart.c"), "-o", str(tmp_path / "libcudart.so.13")]
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", *source], check=True)
+    (tmp_path / "tensorrt.py").write_text((virtual / "stand_in.py").read_text())
+    (tmp_path / "doubling.onnx").write_text('{"factor": 2.0, "shape": [1, 3]}')
+    program = f"""
+import numpy as np
+from deploy import runtime
+for _ in range(2):  # the second time, of the engine that was kept
+    network = runtime.open_tensorrt({str(tmp_path / "doubling.onnx")!r})
+    print(network(np.array([[1, 2, 3]], np.float32)).tolist(), network(np.array([[4, 5, 6]], np.float32)).tolist())
+"""
+    root = Path(bundle_runtime.__file__).parents[1]
+    environment = {"PYTHONPATH": f"{tmp_path}:{root}", "LD_LIBRARY_PATH": str(tmp_path), "VIRTUAL_TENSORRT": version,
+                   "HOME": str(tmp_path), "PATH": "/usr/bin"}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[[2.0, 4.0, 6.0]] [[8.0, 10.0, 12.0]]"] * 2
+    assert len(list((tmp_path / ".cache/edge-pruning-engines").glob("*.engine"))) == 1

@@ -24,8 +24,8 @@ from pipeline.records import Device
 from tests.conftest import Proxy, Sshd
 from tests.deployments import CLASSES, WHITE, bundle
 
-CUTS = 12
-KILLS = 10
+CUTS = 6
+KILLS = 4
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +153,14 @@ def test_a_link_that_is_cut_after_any_number_of_bytes_leaves_one_that_answers(
         shutil.rmtree(device.deploy_dir, ignore_errors=True)
         with open_agent(device) as agent:
             push(bundles[0], agent, measure=False)
-        proxy = start_proxy(sshd.port, chance.randrange(3_000, 60_000))
+        proxy = start_proxy(sshd.port, chance.randrange(3_000, 30_000))
         sshd.trust(proxy.port)
         through = replace(device, ssh=sshd.address(port=proxy.port, retries=0))
         with contextlib.suppress(DeviceError), open_agent(through) as agent:
             push(bundles[1], agent, measure=False)
         cut += proxy.cuts
         settled(device, bundles)
-    assert cut > CUTS // 2
+    assert cut >= CUTS // 2
 
 
 @pytest.mark.sshd
