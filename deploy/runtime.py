@@ -296,8 +296,6 @@ def verified(folder: Path) -> Dict[str, Any]:
     files belong together, not who made them. Raises BundleError.
     """
     found = _entries(folder)
-    if MANIFEST not in found:
-        raise BundleError("%s is no bundle: it holds no %s" % (folder, MANIFEST))
     manifest = read_manifest(folder)
     files = manifest["files"]
     own = {MANIFEST} | {name for key, name in (("checksums", CHECKSUMS), ("signature", SIGNATURE)) if key in manifest}
@@ -368,6 +366,8 @@ def _entries(folder: Path) -> Dict[str, os.stat_result]:
                     raise BundleError("%s is no bundle: it holds more than %d files" % (folder, MOST_FILES))
     except OSError as error:
         raise BundleError("%s is no bundle: %s" % (folder, error.strerror))
+    if MANIFEST not in found:
+        raise BundleError("%s is no bundle: it holds no %s" % (folder, MANIFEST))
     odd = sorted(name for name, status in found.items() if not stat.S_ISREG(status.st_mode))
     if odd:
         kind = "a link" if stat.S_ISLNK(found[odd[0]].st_mode) else "no file"
