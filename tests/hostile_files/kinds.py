@@ -27,8 +27,8 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from deploy.bundle import verify_bundle
 from deploy.folder import MANIFEST
+from deploy.verify import verify_bundle
 from device_agents import protocol
 from pipeline import serialization
 from pipeline.cli.commands.calibrate import table

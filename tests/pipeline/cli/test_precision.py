@@ -11,7 +11,7 @@ from collections.abc import Callable
 import onnx
 import pytest
 
-from deploy.bundle import verify_bundle
+from deploy.verify import verify_bundle
 from tests.command_line import Desk, finished, read_until
 
 
