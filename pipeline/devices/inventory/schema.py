@@ -65,6 +65,7 @@ class Deploy(_Layer):
     """Where deployed bundles lie on the board."""
 
     dir: str = Field(default="~/.local/share/pipeline-deploy", min_length=1, pattern=_ONE_LINE)
+    """Its user's alone; ``current`` in it leads to the version that runs."""
 
 
 class Onnx(_Layer):
