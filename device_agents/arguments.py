@@ -108,9 +108,10 @@ class Meter(NamedTuple):
 
 
 class Deployment(NamedTuple):
-    """The arguments of ``deployment``: the folder of deployed bundles, as of the following."""
+    """The arguments of ``deployment``: the folder of deployed bundles, as of the following; whether to clear it up."""
 
     dir: str
+    tidy: bool = False
 
 
 class Trust(NamedTuple):
@@ -364,6 +365,7 @@ _RULES: Dict[str, Any] = {
     "dir": _text,
     "pem": _pem,
     "forget": _yes_no,
+    "tidy": _yes_no,
     "version": _sha256,
     "contents": _object,
     "staged": _text,

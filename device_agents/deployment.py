@@ -30,7 +30,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from device_agents import launch, processes, programs
-from device_agents.arguments import SelfTest, Stage, Switch, Trust
+from device_agents.arguments import Deployment, SelfTest, Stage, Switch, Trust
 from device_agents.errors import AgentError
 from device_agents.files import Files
 from device_agents.folder import FolderError, secure
@@ -48,6 +48,27 @@ _WAIT_S = 10.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
+def status(asked: Deployment) -> Dict[str, Any]:
+    """Return what is deployed; a board on which nothing ever was stays as it is."""
+    folder = os.path.abspath(os.path.expanduser(asked.dir))
+    if asked.tidy or os.path.lexists(folder):
+        return Deployments(folder).status(asked.tidy)
+    there = folder
+    while not os.path.isdir(there):
+        there = os.path.dirname(there)
+    disk = os.statvfs(there)
+    return {
+        "folder": folder,
+        "current": None,
+        "previous": None,
+        "problem": None,
+        "trusted": [],
+        "contents": [],
+        "free_bytes": disk.f_bavail * disk.f_frsize,
+        "verifier": programs.find("openssl") is not None,
+    }
+
+
 class Deployments:
     """What is deployed below ``folder``, by the words of the user's inventory."""
 
@@ -61,8 +82,11 @@ class Deployments:
 
     # ---------------------------------------------------------------- what is there
 
-    def status(self) -> Dict[str, Any]:
+    def status(self, tidy: bool = False) -> Dict[str, Any]:
         """Return what runs, what ran before it, what is trusted, and which contents are here already."""
+        if tidy:
+            with self._alone(), _explained():
+                self._tidy()
         current = self._running()
         previous = self._before(current)
         disk = os.statvfs(self._root)

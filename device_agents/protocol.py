@@ -31,7 +31,8 @@ verify     candidate, inputs: "<sha256>.npy" (float32, first axis = images), run
         -> {"outputs": base64 of little-endian float32, "shape": [images, classes]}
 
 Verbs of deployed bundles; dir: their folder on the board, see ``deployment.py``
-deployment -> {"folder", "current" and "previous": {"name", "title", "version", "bytes", "deployed", "by", "checked"}
+deployment tidy: remove first what deploys that were cut have left
+        -> {"folder", "current" and "previous": {"name", "title", "version", "bytes", "deployed", "by", "checked"}
            or null,
            "problem": what of the one that runs is damaged, or null, "trusted": [PEM, ...], "contents": [sha256, ...] of
            files that need not be sent, "free_bytes", "verifier": whether signatures can be checked there}

@@ -69,7 +69,7 @@ def push(bundle: Path, agent: Agent, *, measure: bool = True, on_stage: OnStage 
         DeviceError: the board, or the way to it, failed; the version that ran before still runs.
     """
     on_stage("verify the bundle")
-    there = status(agent)
+    there = status(agent, tidy=True)
     trusted = [PublicKey(pem.encode()) for pem in there.trusted] or None
     found, manifest = verify_bundle(bundle, trusted=trusted)
     folder = Path(found.folder)
@@ -99,9 +99,9 @@ def push(bundle: Path, agent: Agent, *, measure: bool = True, on_stage: OnStage 
     )  # fmt: skip
 
 
-def status(agent: Agent) -> answers.Deployed:
-    """Return what is deployed on a board."""
-    return agent.request(answers.Deployed, 2 * QUICK_S, dir=agent.device.deploy_dir)
+def status(agent: Agent, *, tidy: bool = False) -> answers.Deployed:
+    """Return what is deployed on a board; ``tidy`` removes what pushes that were cut have left there."""
+    return agent.request(answers.Deployed, 2 * QUICK_S, dir=agent.device.deploy_dir, tidy=tidy)
 
 
 def roll_back(agent: Agent) -> answers.Switched:
@@ -192,9 +192,11 @@ def _self_test(agent: Agent, staged: answers.Staged) -> answers.SelfTested:
 
 def _measured(agent: Agent, folder: Path, manifest: dict[str, Any], on_stage: OnStage) -> Measurement:
     """Measure the model, in turns with the one that runs now where there is one."""
-    running = agent.request(answers.Offered, 2 * QUICK_S, dir=agent.device.deploy_dir).file
-    on_stage("measure it" + ("" if running is None else " beside the version that runs"))
     file = str(manifest["model"]["file"])
+    running = agent.request(answers.Offered, 2 * QUICK_S, dir=agent.device.deploy_dir).file
+    if running is not None and not running.endswith(f".{file.rpartition('.')[2]}"):
+        running = None  # of another runtime, which cannot take turns with this one
+    on_stage("measure it" + ("" if running is None else " beside the version that runs"))
     model = regular_file.read_bytes(folder / file, regular_file.MODEL_BYTES)
     return agent.measure(model, file.rpartition(".")[2], reference=running)
 

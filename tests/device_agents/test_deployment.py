@@ -100,6 +100,17 @@ def test_what_is_there_is_told(board, bundles):
     assert stat.S_IMODE((board / "versions" / second).stat().st_mode) == 0o555
 
 
+def test_what_a_killed_deploy_left_is_cleared_up_before_the_next_is_sent(board, bundles):
+    name = put_live(board, bundles[0])
+    stage(board, bundles[1])
+    assert len(os.listdir(board / "versions")) == 2
+    before = Deployments(str(board)).status()
+    assert len(os.listdir(board / "versions")) == 2
+    after = Deployments(str(board)).status(tidy=True)
+    assert os.listdir(board / "versions") == [name]
+    assert before["current"] == after["current"]
+
+
 def test_only_what_is_not_there_has_to_be_sent(board, bundles):
     put_live(board, bundles[0])
     there = set(Deployments(str(board)).status()["contents"])
@@ -152,7 +163,7 @@ def test_what_is_missing_or_spoilt_is_not_staged(board, bundles, tmp_path):
     assert answer(board) == 0
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_spoilt_bundle_is_refused_by_the_board_alone(board, bundles, tmp_path, seed):
     """A host that did not look sends what it has; modes and links do not travel.
 
@@ -256,6 +267,7 @@ def test_the_agent_deploys_under_each_python(agent, bundles, tmp_path):
     board, files = tmp_path / "board", tmp_path / "files"
     empty = agent.result("deployment", dir=str(board))
     assert (empty["current"], empty["previous"], empty["contents"], empty["trusted"]) == (None, None, [], [])
+    assert not board.exists()
     key = signing.new_key()
     agent.result("trust", dir=str(board), pem=key.pem.decode())
     names = []
