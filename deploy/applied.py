@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deploy.folder import MANIFEST, listed, new_folder
-from pipeline import serialization
+from deploy.companions import RUNTIME
+from deploy.folder import new_folder
+from deploy.sealing import seal
+from deploy.vectors import write_vectors
 from pipeline.records import ModelFormat
 
 SCHEMA_VERSION = 1
@@ -33,10 +34,11 @@ def write_applied(
             (folder / name).write_bytes(content)
         manifest = {
             "schema": SCHEMA_VERSION,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": listed(folder),
             "model": {"file": format.file, "format": format.name},
             **facts,
         }
-        (folder / MANIFEST).write_text(serialization.to_text(manifest, indent=2) + "\n", encoding="utf-8")
-    return manifest
+        if RUNTIME in files:
+            precisions = {name: "float32" for name in files if name.startswith("float32.")}
+            precisions[format.file] = facts.get("quantization", {}).get("precision", "float32")
+            manifest["test_vectors"] = write_vectors(folder, facts["input"], precisions, None)
+        return seal(folder, manifest)

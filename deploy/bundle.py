@@ -8,18 +8,20 @@ from pathlib import Path
 
 from deploy.companions import companions
 from deploy.facts import BundleFacts
-from deploy.folder import MANIFEST, explained, file_sha256, listed, new_folder
-from deploy.manifest import manifest
+from deploy.folder import MANIFEST, file_sha256, new_folder
+from deploy.manifest import describe_input, manifest
 from deploy.readme import readme
-from pipeline import serialization
+from deploy.sealing import seal
+from deploy.vectors import write_vectors
 from pipeline.errors import OutputError
 from pipeline.records import Artifact
-from pipeline.regular_file import LIST_BYTES, is_there, read_text
 
-__all__ = ["MANIFEST", "BundleFacts", "verify_bundle", "write_bundle"]
+__all__ = ["MANIFEST", "BundleFacts", "write_bundle"]
 
 
-def write_bundle(*, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, output: Path) -> Path:
+def write_bundle(
+    *, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, output: Path, sample: Path | None = None
+) -> Path:
     """Write a bundle to ``output``, whole or not at all, and return its path.
 
     Args:
@@ -27,43 +29,29 @@ def write_bundle(*, artifact: Artifact, files: Mapping[str, Path], facts: Bundle
         files: where the content of each of ``artifact.files`` lies; the model file is among them.
         facts: where the network comes from.
         output: a folder that is new or empty.
+        sample: a real image or signal, for the test vectors to begin with.
 
     Raises:
         OutputError: the folder is not empty or cannot be written, or a file is not the one that the run stored.
     """
     with new_folder(output, "bundle") as folder:
-        _fill(folder, artifact, files, facts)
+        _fill(folder, artifact, files, facts, sample)
     return output.absolute()
 
 
-def verify_bundle(folder: Path) -> None:
-    """Compare each file of a bundle with its manifest.
-
-    Raises:
-        OutputError: it is no bundle, or files are missing or differ; names them.
-    """
-    try:
-        written = serialization.from_text(read_text(folder / MANIFEST, LIST_BYTES))["files"]
-        expected = {_plain(name): str(entry["sha256"]) for name, entry in written.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutputError(f"{folder} is no bundle: its {MANIFEST} cannot be read ({error}); pull it again") from error
-    with explained(folder, "bundle"):
-        problems = [
-            f"{name} {'differs' if is_there(folder / name) else 'is missing'}"
-            for name, sha256 in expected.items()
-            if not is_there(folder / name) or file_sha256(folder / name) != sha256
-        ]
-    if problems:
-        raise OutputError(f"{folder} is not as it was written: {', '.join(problems)}; pull it again")
-
-
-def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts) -> None:
+def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, sample: Path | None) -> None:
     _copy_files(folder, artifact, files, facts.format.file)
     for name, text in companions(facts.format, facts.classes).items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
-    text = serialization.to_text(manifest(artifact, facts, listed(folder)), indent=2)
-    (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+    vectors = write_vectors(folder, describe_input(facts.input), _precisions(artifact, facts), sample)
+    seal(folder, manifest(artifact, facts, vectors))
+
+
+def _precisions(artifact: Artifact, facts: BundleFacts) -> dict[str, str]:
+    """Return the precision of each model file: the chosen one's, and that of the float parent beside it."""
+    parents = {name: "float32" for name in artifact.files if name.startswith("float32.")}
+    return {facts.format.file: artifact.precision, **parents}
 
 
 def _copy_files(folder: Path, artifact: Artifact, files: Mapping[str, Path], model: str) -> None:

@@ -1,13 +1,17 @@
-"""What lies beside a model file so that it can be run by itself: labels, an example, what that needs."""
+"""What lies beside a model file so that it runs by itself: the runtime library, labels, an example, what they need."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from importlib.resources import files
 
-from deploy.templates import example_with
+from deploy.templates import template
 from pipeline.records import ModelFormat
 
+RUNTIME = "runtime.py"
 _OF_THE_EXAMPLE = ("numpy", "pillow")
+_OPENING = re.compile(r"^def open_network.*?(?=\n\n\n)", re.M | re.S)
 
 
 def companions(format: ModelFormat, classes: Iterable[str]) -> dict[str, str]:
@@ -19,6 +23,13 @@ def companions(format: ModelFormat, classes: Iterable[str]) -> dict[str, str]:
     """
     return {
         "labels.txt": "".join(f"{' '.join(name.split())}\n" for name in classes),
-        "example.py": example_with(format.opening),
+        "example.py": template("example.py"),
+        RUNTIME: runtime_with(format.opening),
         "requirements.txt": "".join(f"{name}\n" for name in sorted({*_OF_THE_EXAMPLE, *format.packages})),
     }
+
+
+def runtime_with(opening: str | None) -> str:
+    """Return the runtime library with the source of a format's own ``open_network``; None: as it stands."""
+    text = files("deploy").joinpath(RUNTIME).read_text(encoding="utf-8")
+    return text if opening is None else _OPENING.sub(lambda _: opening.rstrip("\n"), text)

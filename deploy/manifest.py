@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from deploy.facts import BundleFacts, NetworkInput
@@ -14,13 +13,11 @@ SCHEMA_VERSION = 1
 """Rises with every change that a reader of version 1 would misread."""
 
 
-def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the manifest as plain JSON values; ``files``: name → sha256 and bytes."""
+def manifest(artifact: Artifact, facts: BundleFacts, vectors: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the manifest says beside its list of files, as plain JSON values; ``vectors``: the test vectors."""
     return {
         "schema": SCHEMA_VERSION,
         "name": f"{facts.run_id}-{artifact.id}",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": files,
         "model": {
             "file": facts.format.file,
             "format": facts.format.name,
@@ -29,6 +26,7 @@ def manifest(artifact: Artifact, facts: BundleFacts, files: Mapping[str, Mapping
         },
         "classes": list(facts.classes),
         "input": describe_input(facts.input),
+        "test_vectors": vectors,
         "plan": _plan(artifact, facts),
         "device": {"name": facts.device_name, **serialization.dump(facts.device)},
         "calibration": None if facts.calibration is None else serialization.dump(facts.calibration),

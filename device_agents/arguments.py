@@ -1,13 +1,14 @@
 """What a request asks for, checked: a wrong type, range or word is refused before anything starts."""
 
 import math
+import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from device_agents.errors import AgentError
 from device_agents.protocol import BAD_REQUEST
 
 _ENVELOPE = ("v", "id", "verb")
-_REQUIRED = ("candidate", "inputs", "owner")
+_REQUIRED = ("candidate", "inputs", "owner", "dir", "pem", "version", "contents", "staged")
 _MAX_THREADS = 1024
 
 
@@ -104,6 +105,87 @@ class Meter(NamedTuple):
     power: Power
     seconds: float = 5.0
     threads: int = 1
+
+
+class Deployment(NamedTuple):
+    """The arguments of ``deployment``: the folder of deployed bundles, as of the following; whether to clear it up."""
+
+    dir: str
+    tidy: bool = False
+
+
+class Trust(NamedTuple):
+    """The arguments of ``trust``: a public key, to be trusted or no longer."""
+
+    dir: str
+    pem: str
+    forget: bool = False
+
+
+class Stage(NamedTuple):
+    """The arguments of ``stage``: the manifest's sha256, and the sha256 of every file by its name."""
+
+    dir: str
+    version: str
+    contents: Dict[str, Any]
+
+
+class SelfTest(NamedTuple):
+    """The arguments of ``self_test``: the name that ``stage`` gave; a runtime, or the model file's own."""
+
+    dir: str
+    staged: str
+    runtime: str = ""
+    timeout_s: float = 120.0
+
+
+class Offer(NamedTuple):
+    """The arguments of ``offer``."""
+
+    dir: str
+
+
+class Switch(NamedTuple):
+    """The arguments of ``switch``: the name that ``stage`` gave, or null for the version before.
+
+    ``vouched``: the caller has checked the signature, for a board that cannot. ``deployed``: when, as the caller says.
+    """
+
+    dir: str
+    owner: str
+    name: Optional[str] = None
+    vouched: bool = False
+    deployed: str = ""
+
+
+def deployment(request: Dict[str, Any]) -> Deployment:
+    """Return the arguments of a ``deployment`` request; raise BAD_REQUEST."""
+    return Deployment(**_fields(request, Deployment))
+
+
+def trust(request: Dict[str, Any]) -> Trust:
+    """Return the arguments of a ``trust`` request; raise BAD_REQUEST."""
+    return Trust(**_fields(request, Trust))
+
+
+def stage(request: Dict[str, Any]) -> Stage:
+    """Return the arguments of a ``stage`` request; raise BAD_REQUEST."""
+    return Stage(**_fields(request, Stage))
+
+
+def self_test(request: Dict[str, Any]) -> SelfTest:
+    """Return the arguments of a ``self_test`` request; raise BAD_REQUEST."""
+    return SelfTest(**_fields(request, SelfTest))
+
+
+def offer(request: Dict[str, Any]) -> Offer:
+    """Return the arguments of an ``offer`` request; raise BAD_REQUEST."""
+    return Offer(**_fields(request, Offer))
+
+
+def switch(request: Dict[str, Any]) -> Switch:
+    """Return the arguments of a ``switch`` request; raise BAD_REQUEST."""
+    return Switch(**_fields(request, Switch))
 
 
 def measure(request: Dict[str, Any]) -> Measure:
@@ -235,6 +317,25 @@ def _power(name: str, value: Any) -> Power:
     return Power(_text("backend", value.get("backend", "null")), _object("options", options))
 
 
+def _yes_no(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(name, value, "true or false")
+    return value
+
+
+def _sha256(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not re.match("[0-9a-f]{64}$", value):
+        raise _bad(name, value, "a sha256")
+    return value
+
+
+def _pem(name: str, value: Any) -> str:
+    """A public key of at most a few kilobytes, in the letters of PEM."""
+    if not isinstance(value, str) or not re.match(r"-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/= \n-]{1,4000}$", value):
+        raise _bad(name, value, "a public key in PEM")
+    return value
+
+
 def _bad(name: str, value: Any, expected: str) -> AgentError:
     return AgentError(BAD_REQUEST, "argument %s is %.100r, expected %s" % (name, value, expected))
 
@@ -261,5 +362,15 @@ _RULES: Dict[str, Any] = {
     "ttl_s": _above_zero,
     "seed": _seed,
     "power": _power,
+    "dir": _text,
+    "pem": _pem,
+    "forget": _yes_no,
+    "tidy": _yes_no,
+    "version": _sha256,
+    "contents": _object,
+    "staged": _text,
+    "name": _text_or_none,
+    "vouched": _yes_no,
+    "deployed": _text,
 }
 """The rule of each argument that is not simply a number from 0."""

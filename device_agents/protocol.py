@@ -30,6 +30,21 @@ verify     candidate, inputs: "<sha256>.npy" (float32, first axis = images), run
            spinning, timeout_s, build_timeout_s, memory_share
         -> {"outputs": base64 of little-endian float32, "shape": [images, classes]}
 
+Verbs of deployed bundles; dir: their folder on the board, see ``deployment.py``
+deployment tidy: remove first what deploys that were cut have left
+        -> {"folder", "current" and "previous": {"name", "title", "version", "bytes", "deployed", "by", "checked"}
+           or null,
+           "problem": what of the one that runs is damaged, or null, "trusted": [PEM, ...], "contents": [sha256, ...] of
+           files that need not be sent, "free_bytes", "verifier": whether signatures can be checked there}
+trust      pem: a public key; forget: true to trust it no longer -> {"trusted": [PEM, ...]}
+stage      version: the manifest's sha256; contents: {name: sha256}, each here already or sent as "<sha256>.bin"
+        -> {"name", "signature": "valid", "unsigned" or "unchecked", "key"}
+self_test  staged: that name; runtime, timeout_s
+        -> {"file", "inputs", "difference", "tolerance", "ok", "seconds"}
+offer      -> {"file": the model that runs now, copied to the agent's ``files`` folder, or null}
+switch     name: that name, or null for the version before; owner, deployed: who and when; vouched: the host has
+           checked the signature -> {"current", "previous"}
+
 Python 3.6, standard library.
 """
 

@@ -1,5 +1,6 @@
 """The agent's loop: a request line in, events and one reply out, until the caller closes the line."""
 
+import os
 import select
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
@@ -10,6 +11,7 @@ from device_agents.protocol import BAD_REQUEST, INTERNAL
 from device_agents.wire import Emit
 
 if TYPE_CHECKING:
+    from device_agents.deployment import Deployments
     from device_agents.work import Work
 
 
@@ -34,6 +36,12 @@ class Server:
             "meter": self._meter,
             "measure": self._measure,
             "verify": self._verify,
+            "deployment": self._deployment,
+            "trust": self._trust,
+            "stage": self._stage,
+            "self_test": self._self_test,
+            "offer": self._offer,
+            "switch": self._switch,
         }
 
     def serve(self) -> None:
@@ -123,12 +131,50 @@ class Server:
     def _verify(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
         return self._at_work().verify(arguments.verify(request), send)
 
+    def _deployment(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
+        del send
+        asked = arguments.deployment(request)
+        from device_agents.deployment import status  # not above: hello has to be quick
+
+        return status(asked)
+
+    def _trust(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
+        del send
+        asked = arguments.trust(request)
+        return _deployments(asked.dir).trust(asked)
+
+    def _stage(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
+        del send
+        asked = arguments.stage(request)
+        return _deployments(asked.dir).stage(asked, self._at_work().files)
+
+    def _self_test(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
+        del send
+        asked = arguments.self_test(request)
+        with self._holding.alone():  # its load would be in somebody else's figures
+            return _deployments(asked.dir).self_test(asked)
+
+    def _offer(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
+        del send
+        return _deployments(arguments.offer(request).dir).offer(os.path.join(self._folder, "files"))
+
+    def _switch(self, request: Dict[str, Any], send: Emit) -> Dict[str, Any]:
+        del send
+        asked = arguments.switch(request)
+        return _deployments(asked.dir).switch(asked)
+
     def _at_work(self) -> "Work":
         if self._work is None:
             from device_agents.work import Work  # not above: it brings most of the agent, and hello has to be quick
 
             self._work = Work(self._folder, self._quota, self._holding, self._caller)
         return self._work
+
+
+def _deployments(folder: str) -> "Deployments":
+    from device_agents.deployment import Deployments  # not above: hello has to be quick
+
+    return Deployments(folder)
 
 
 def _failure(kind: str, message: str) -> Dict[str, Any]:

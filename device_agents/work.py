@@ -15,14 +15,14 @@ class Work:
 
     def __init__(self, folder: str, quota: int, holding: Holding, caller: Lines) -> None:
         self._folder = folder
-        self._files = Files(os.path.join(folder, "files"), quota)
+        self.files = Files(os.path.join(folder, "files"), quota)
         self._holding = holding
         self._caller = caller
         self._measured = 0
 
     def measure(self, asked: Measure, send: Emit) -> Dict[str, Any]:
         """Return the candidate's raw samples, and the power's; see ``measure.py``."""
-        candidate, reference = self._files.paths([asked.candidate, asked.reference], asked.seed)
+        candidate, reference = self.files.paths([asked.candidate, asked.reference], asked.seed)
         asked = asked._replace(candidate=str(candidate), reference=reference)
         with self._holding.alone():
             asked = self._built(asked, send)
@@ -45,7 +45,7 @@ class Work:
 
     def verify(self, asked: Verify, send: Emit) -> Dict[str, Any]:
         """Return the candidate's outputs; see ``verify.py``."""
-        candidate, inputs = self._files.paths([asked.candidate, asked.inputs])
+        candidate, inputs = self.files.paths([asked.candidate, asked.inputs])
         asked = asked._replace(candidate=str(candidate), inputs=str(inputs))
         with self._holding.alone():  # its load would be in somebody else's figures
             asked = self._built(asked, send)

@@ -36,6 +36,7 @@ _INVENTORY = (
     ("measure", schema.Measure, records.MeasureSettings),
     ("power", schema.Power, records.PowerSettings),
     ("lock", schema.Lock, records.LockSettings),
+    ("deploy", schema.Deploy, schema.Deploy),
 )
 
 

@@ -35,13 +35,18 @@ from pipeline.store.new_run import create_run, require_writable
 if TYPE_CHECKING:
     from torch import nn
 
+    from deploy.verify import Verified
+    from pipeline.answers import Deployed, Switched
     from pipeline.comparison.compare import Comparison
+    from pipeline.deployment.push import Pushed
     from pipeline.quantization.quantized_model import QuantizedModel
     from pipeline.search.gym_env import PruningEnv
 
 __all__ = [
     "Inventory",
     "compare",
+    "deploy",
+    "deployed",
     "environment",
     "load_inventory",
     "load_pruned",
@@ -50,6 +55,8 @@ __all__ = [
     "prune",
     "pull",
     "quantize",
+    "roll_back",
+    "verify",
 ]
 
 RUNS = Path("runs")
@@ -66,14 +73,16 @@ def profile(
     """Return the figures of a model file on a registered device, measured in several fresh processes.
 
     Args:
+        model: a file, or a bundle's folder, which is verified before.
         record: a new file for the raw samples, from which they can be played back.
         on_event: hears what the agent says meanwhile, such as who holds the board.
 
     Raises:
         ModelError: no such file, or none that the device could load.
+        BundleError: the bundle is not as it was written.
         DeviceError, MeasureError: the device or its runtime failed.
     """
-    file, registered = Path(model), as_recorded(load_inventory(inventory, partial=True).device(device))
+    file, registered = _model_file(Path(model)), as_recorded(load_inventory(inventory, partial=True).device(device))
     data, kept = read_model_file(file, registered), _path(record)
     if kept is not None:
         if regular_file.exists(kept):
@@ -229,7 +238,9 @@ def pull(
         OutputError: the folder is not empty or cannot be written.
     """
     from deploy.bundle import write_bundle
+    from deploy.verify import verify_bundle
     from pipeline.run.artifact_recipe import bundle_facts, format_of, picked
+    from pipeline.run.sample_file import sample_of
 
     folder = Path(output)
     with Store.open(Path(runs), run) as store:
@@ -239,8 +250,70 @@ def pull(
         for one in chosen:
             files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
             facts = bundle_facts(store, one, format_of(store, one, _path(inventory)))
-            write_bundle(artifact=one, files=files, facts=facts, output=folders[one.id])
+            write_bundle(artifact=one, files=files, facts=facts, output=folders[one.id], sample=sample_of(store.path))
+            verify_bundle(folders[one.id])
     return folders
+
+
+def verify(bundle: Path | str, *, keys: Iterable[str] | None = None) -> Verified:
+    """Return what is known of a bundle whose files are what was written: signature, and answers to the stored inputs.
+
+    Args:
+        keys: names of your own keys, or files of public keys, of which one has to have signed it; None: a signature by
+            one of your own is checked, and none is required.
+
+    Raises:
+        BundleError: a file is not as it was written, answers otherwise, or the signature is not what it has to be.
+    """
+    from deploy.verify import verify_by_names
+
+    return verify_by_names(Path(bundle), keys)
+
+
+def deploy(
+    bundle: Path | str,
+    *,
+    device: str = "local",
+    inventory: Path | str | None = None,
+    measure: bool = True,
+    on_stage: Callable[[str], None] = lambda _: None,
+    on_event: Callable[[Mapping[str, object]], None] = lambda _: None,
+) -> Pushed:
+    """Deploy a bundle on a registered board: verified, tried and measured there, then switched to in one step.
+
+    Args:
+        measure: also measure it, in turns with the version that runs.
+        on_stage: hears what is being done.
+        on_event: hears what the agent says meanwhile, such as who holds the board.
+
+    Raises:
+        BundleError: it is not as it was written, or not signed as the board wants it.
+        MeasureError: it does not run there, or answers otherwise than the stored answers.
+        DeviceError: the board or the way to it failed. Whatever is raised, the version that ran before still runs.
+    """
+    from pipeline.deployment import boards
+
+    return boards.deploy(
+        bundle, device, inventory, measure=measure, on_stage=on_stage, on_event=on_event
+    )  # fmt: skip
+
+
+def deployed(device: str = "local", *, inventory: Path | str | None = None) -> Deployed:
+    """Return what runs on a board, what ran before it, and which keys it trusts."""
+    from pipeline.deployment import boards
+
+    return boards.deployed(device, inventory)
+
+
+def roll_back(device: str = "local", *, inventory: Path | str | None = None) -> Switched:
+    """Let the version run again that ran on a board before.
+
+    Raises:
+        DeviceError: there is none, or the board cannot be reached.
+    """
+    from pipeline.deployment import boards
+
+    return boards.roll_back(device, inventory)
 
 
 def compare(names: Iterable[str], *, runs: Path | str = RUNS) -> Comparison:
@@ -322,6 +395,16 @@ def read_model_file(model: Path, device: Device) -> bytes:
         raise ModelError(f"{model}: {error.strerror}; give the path of a model file") from error
     require_usable(device.format, data, None, shown=str(model))
     return data
+
+
+def _model_file(model: Path) -> Path:
+    """Return the file to be measured; of a bundle's folder, once it is verified, its network."""
+    if not regular_file.is_folder(model):
+        return model
+    from deploy.verify import verify_bundle
+
+    _, manifest = verify_bundle(model, run=False)
+    return model / str(manifest["model"]["file"])
 
 
 def _path(typed: Path | str | None) -> Path | None:

@@ -8,7 +8,8 @@
     │   ├── DataError                 missing, broken, or with too few classes
     │   ├── TargetError               no legal plan meets the target
     │   ├── RunNotFoundError          no such run id
-    │   └── OutputError               the output folder cannot be used
+    │   ├── OutputError               the output folder cannot be used
+    │   └── BundleError               a bundle is not as it was written, or not signed as it has to be
     ├── DeviceError                   the board or the way to it; says which device
     │   ├── UnreachableError          no connection
     │   ├── HostKeyUnknownError       never trusted
@@ -82,6 +83,10 @@ class RunNotFoundError(UserError):
 
 class OutputError(UserError):
     """The output folder cannot be used."""
+
+
+class BundleError(UserError):
+    """A bundle's files are not what was written, do not agree, or are not signed as they have to be."""
 
 
 class DeviceError(PipelineError):

@@ -49,6 +49,7 @@ PYTHON = {
     ("docs/extending/criterion.md", 0): "weight_spread.py",
     ("docs/extending/data-source.md", 0): "stripes.py",
     ("docs/extending/strategy.md", 0): "hill_climbing.py",
+    ("docs/deploying.md", 0): "answer.py",
     ("docs/index.md", 0): "my_net.py",
     ("docs/index.md", 1): "from_python.py",
 }

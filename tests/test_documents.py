@@ -81,6 +81,10 @@ def test_the_options_of_a_command_that_is_shown_are_there(line: str) -> None:
 
 
 TRUST = "pipeline devices trust pi4"
+IN_ORDER = (
+    "pipeline keys", "pipeline sign", "pipeline verify", "pipeline deploy", "pipeline devices trust pi4 --key",
+)  # fmt: skip
+"""Commands that need the ones before them: docs/deploying.md shows them in their order."""
 FINDINGS = ("pipeline devices check", "pipeline devices doctor")
 """Commands that end with 1 where they find fault with this machine."""
 
@@ -100,6 +104,7 @@ LONGER = (
     [
         pytest.param(line, id=line, marks=[pytest.mark.slow] if line.startswith(LONGER) else [])
         for line in different({*whole("pipeline ")} - {TRUST})
+        if not line.startswith(IN_ORDER)
     ],
 )
 def test_a_command_that_is_shown_runs(desk: Desk, project: Project, line: str) -> None:
@@ -109,6 +114,25 @@ def test_a_command_that_is_shown_runs(desk: Desk, project: Project, line: str) -
     done = desk.do(*words)
     assert done.code == 0 or (done.code == 1 and line.startswith(FINDINGS)), done.err + done.out
     assert "error: " not in done.err
+
+
+def test_a_bundle_is_signed_deployed_and_undone_as_is_shown(desk: Desk, project: Project) -> None:
+    page = ROOT / "docs/deploying.md"
+    commands = [one.line for one in shown(page) if one.in_block]
+    verbs = {one: [*one.split()[: 3 if one.startswith("pipeline deploy ") else 2]] for one in whole("pipeline ")}
+    run_here = [verbs[one] for one in commands]
+    assert [one for one, verb in verbs.items() if one.startswith(IN_ORDER) and verb not in run_here] == []
+    board = f"{{kind: local, power: null, agent: {{dir: {desk.folder}/agent}}, deploy: {{dir: {desk.folder}/board}}}}"
+    desk.write("inventory.yaml", f"version: 1\ndevices:\n  local: {board}\n  pi4: {board}\n")
+    for line in commands:
+        desk.done(*typed(line, project.ids))
+    picture = desk.folder / "photos/cats/0.png"
+    code, out, err = forked.run_script(
+        desk.folder / "answer.py", [str(desk.folder / "board/current"), str(picture)], desk.folder, dict(os.environ),
+        PATIENCE_S,
+    )  # fmt: skip
+    assert code == 0, err
+    assert out.split()[0] in ("cats", "dogs")
 
 
 @pytest.mark.sshd
@@ -153,7 +177,7 @@ def test_every_block_of_python_is_a_file_of_the_folder_in_which_the_commands_run
     assert {page for page, _ in elsewhere} == BY_TEST_EXTENDING
 
 
-@pytest.mark.parametrize("name", sorted(set(PYTHON.values()) - {"from_python.py"}))
+@pytest.mark.parametrize("name", sorted(set(PYTHON.values()) - {"from_python.py", "answer.py"}))
 def test_a_file_that_is_shown_is_named_by_a_command_that_runs(name: str) -> None:
     assert any(name in line for line in whole("pipeline run"))
 

@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from pipeline.answers.answer import Answer, shown
 from pipeline.answers.board import Held, Hello, Progress, State, Telemetry, Waiting
+from pipeline.answers.deployed import (
+    Deployed,
+    DeployedVersion,
+    Offered,
+    SelfTested,
+    Staged,
+    Switched,
+    Trusted,
+)
 from pipeline.answers.measured import Block, Measured, Powered, Settled
 from pipeline.answers.meter import Metered, Phase
 from pipeline.answers.size_limits import SMALL, SizeLimits
@@ -18,21 +27,30 @@ __all__ = [
     "SMALL",
     "Answer",
     "Block",
+    "Deployed",
+    "DeployedVersion",
     "Held",
     "Hello",
     "Measured",
     "Metered",
+    "Offered",
     "Phase",
     "Powered",
     "Progress",
+    "SelfTested",
     "Settled",
     "SizeLimits",
+    "Staged",
     "State",
+    "Switched",
     "Telemetry",
+    "Trusted",
     "Verified",
     "Waiting",
     "shown",
 ]  # fmt: skip
 
-ANSWERS: tuple[type[Answer], ...] = (Hello, Telemetry, Held, Metered, Measured, Verified)
+ANSWERS: tuple[type[Answer], ...] = (
+    Hello, Telemetry, Held, Metered, Measured, Verified, Deployed, Trusted, Staged, SelfTested, Offered, Switched,
+)  # fmt: skip
 """Of every verb that the host asks."""

@@ -1,4 +1,4 @@
-"""`pipeline`: init, devices, profile, run, runs, pull, apply, quantize, compare, tune."""
+"""`pipeline`: init, devices, profile, run, runs, keys, pull, sign, verify, deploy, apply, quantize, compare, tune."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli.commands import apply, compare, devices, quantize, runs, tune
+from pipeline.cli.commands import apply, bundles, compare, deploy, devices, quantize, runs, tune
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
@@ -52,6 +52,8 @@ app = typer.Typer(
 )
 app.add_typer(devices.app, name="devices")
 app.add_typer(runs.app, name="runs")
+app.add_typer(bundles.app, name="keys")
+app.add_typer(deploy.app, name="deploy")
 
 
 def run_command() -> None:
@@ -130,7 +132,7 @@ def init(
 
 @app.command()
 def profile(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any ONNX or TFLite file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any ONNX or TFLite file, or a bundle.")],
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="A registered device.")] = "local",
     record: Annotated[
         Path | None, typer.Option("--record", metavar="FILE", help="Keep the raw samples, to play them back.")
@@ -205,6 +207,8 @@ def run(
 
 # Commands are listed in the order in which they are registered: what comes after a run comes after it.
 app.command()(runs.pull)
+app.command()(bundles.sign)
+app.command()(bundles.verify)
 app.command()(apply.apply)
 app.command()(quantize.quantize)
 app.command()(compare.compare)

@@ -1,6 +1,6 @@
 """Image files: opened, made RGB, scaled, cut to a square's centre or at random.
 
-How an image becomes pixels is defined once, in the example that every bundle carries, ``deploy.templates.example``:
+How an image becomes pixels is defined once, in the runtime library that every bundle carries, ``deploy.runtime``:
 what a network is trained on is what its user's program gives it.
 """
 
@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from deploy.templates.example import as_colours, fit
+from deploy.runtime import as_colours, fit
 from pipeline.data.pools import shifted_and_flipped
 from pipeline.errors import DataError
 from pipeline.regular_file import opened

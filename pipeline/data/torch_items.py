@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deploy.templates.example import as_colours
+from deploy.runtime import as_colours
 from pipeline.data.image_io import BILINEAR, BROKEN_IMAGE, Fitting, as_tensor, squared
 from pipeline.data.pools import MemoryPool, Pool, shifted_and_flipped
 from pipeline.data.source import SourceOptions

@@ -10,10 +10,10 @@ import io
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ __all__ = ["Agent", "Telemetry", "open_agent"]
 
 Model = tuple[bytes, str]
 """A file's content, and how its name ends: as its format's do, or ``skeleton``."""
+
+A = TypeVar("A", bound=answers.Answer)
 
 QUICK_S = 60.0
 """Deadline of hello and telemetry, and what a request gets on top of its own time limit on the board."""
@@ -221,7 +223,7 @@ class Agent:
         model: bytes,
         kind: str = "onnx",
         *,
-        reference: Model | None = None,
+        reference: Model | str | None = None,
         settings: MeasureSettings | None = None,
         reject_above: float | None = None,
     ) -> Measurement:
@@ -229,6 +231,7 @@ class Agent:
 
         Args:
             kind: how the file's name ends: as its format's do, or ``skeleton``.
+            reference: content and kind, or the name of a file that the agent has.
             reject_above: a share of the reference's latency; a model surely slower is not measured to the end.
 
         Raises:
@@ -237,7 +240,8 @@ class Agent:
         """
         chosen = self.settings_for(settings or self.device.measure)
         start, sent = time.monotonic(), self.bytes_sent
-        candidate, base = self._named(model, kind), self._named(*reference) if reference else None
+        candidate = self._named(model, kind)
+        base = self._named(*reference) if isinstance(reference, tuple) else None
         arguments = dataclasses.asdict(chosen)
         del arguments["processes"]  # each is a request of its own
         band_c, max_background_cores = arguments.pop("temperature_band_c"), arguments.pop("max_background_cores")
@@ -246,7 +250,7 @@ class Agent:
             chosen.timeout_s + chosen.settle_s + self._build_s(chosen) + QUICK_S,
             files=[candidate] + ([base] if base else []),
             candidate=candidate[0],
-            reference=base[0] if base else None,
+            reference=base[0] if base else reference,
             runtime=self.device.runtime,
             options=dict(self.device.runtime_options),
             power=self._power(),
@@ -292,6 +296,10 @@ class Agent:
     def telemetry(self) -> Telemetry:
         """Return the current telemetry."""
         return telemetry_of(self._wire.request(answers.Telemetry, QUICK_S))
+
+    def request(self, kind: type[A], deadline_s: float = QUICK_S, files: Sequence[File] = (), **arguments: object) -> A:
+        """Return the answer to a request of another kind than the above; raises as ``Wire.request``."""
+        return self._wire.request(kind, deadline_s, files, None, **arguments)
 
     def close(self) -> None:
         """Let go of the board and end the agent; asking again would start a new one."""

@@ -24,8 +24,6 @@ INPUT, OUTPUT = "image", "scores"
 FLOAT32, INT8 = "float32", "int8"
 """Precisions that a format writes."""
 
-Network = Callable[[np.ndarray], np.ndarray]
-"""A batch of one image → a batch of one row of scores: what a bundle's example makes of the file."""
 OnNote = Callable[[str], None]
 """Hears what takes its time, a line at a time."""
 

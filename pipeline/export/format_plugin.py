@@ -6,9 +6,11 @@ A format is one file, ``pipeline/export/formats/NAME.py`` or one of the user's o
     RUNTIME = "ONNX Runtime"           what runs them, for a bundle's README
     PACKAGES = ("onnxruntime",)        what a bundle's example needs beside numpy and pillow
     open_format(base, example, *, support, on_note) -> Format          see :mod:`pipeline.export.format`
-    open_network(path) -> Network      opens a file; copied into the bundle's example as it stands: Python 3.6
 
 and may have
+
+    open_network(path) -> Network      opens a file; copied into a bundle's runtime.py as it stands, Python 3.6; needed
+                                       for all but .onnx and .tflite, which runtime.py opens by itself
 
     require_usable(data, support, *, shown)    raises ModelError for a user's file that no device could load
     skeleton(data) -> bytes            the file without its weights (:mod:`pipeline.export.skeleton_container`), by
@@ -35,14 +37,15 @@ FORMATS = "pipeline.export.formats"
 SKELETON = "skeleton"
 """How the names of weightless stand-ins end, of whatever format."""
 GIVEN = ("Any", "Callable", "Dict", "List", "Network", "Optional", "Path", "Tuple", "json", "np", "sys", "time")
-"""Names that a bundle's example has, and ``open_network`` may use."""
+"""Names that a bundle's runtime.py has, and ``open_network`` may use."""
+OPENED = ("onnx", "tflite")
+"""Endings of the files that runtime.py opens by itself."""
 
 _NEEDED = {
     "ENDING": 'how its files\' names end: ENDING = "onnx"',
     "RUNTIME": 'what runs its files: RUNTIME = "ONNX Runtime"',
     "PACKAGES": 'what opens them: PACKAGES = ("onnxruntime",)',
     "open_format": "what writes networks: open_format(base, example, *, support, on_note)",
-    "open_network": "what opens a file in a bundle's example: open_network(path)",
 }
 _ENDING = re.compile(r"[a-z0-9]{1,16}")
 _TAKEN = (SKELETON, "npy", "expanded")
@@ -64,9 +67,11 @@ def model_format(name: str) -> ModelFormat:
         raise _misfit(name, f"ENDING is {ending!r}, expected up to 16 small letters and digits, not {'/'.join(_TAKEN)}")
     if isinstance(packages, str) or not all(isinstance(package, str) for package in packages):
         raise _misfit(name, f"PACKAGES is {packages!r}, expected a tuple of names, as pip takes them")
+    if ending not in OPENED and not hasattr(plugin, "open_network"):
+        raise _misfit(name, "has no open_network, what opens a file in a bundle's runtime.py: open_network(path)")
     return ModelFormat(
         name=portable_format(name), ending=ending, runtime=str(plugin.RUNTIME), packages=tuple(packages),
-        opening=_source(plugin, name),
+        opening=_source(plugin, name) if hasattr(plugin, "open_network") else None,
     )  # fmt: skip
 
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from deploy.runtime import CHECKSUMS, MANIFEST
 from pipeline import serialization
 from pipeline.errors import ConfigError, first_line
 from pipeline.records import SearchSpace
-from pipeline.regular_file import LIST_BYTES, is_folder, read_text
+from pipeline.regular_file import LIST_BYTES, is_folder, is_there, read_text
 
 RECIPE = "recipe.json"
 VERSION = 2
@@ -151,8 +152,13 @@ def read_recipe(path: Path) -> Recipe:
 
     Raises:
         ConfigError: there is none, it is damaged or of a newer version, or its channels make no sense.
+        BundleError: the folder is a bundle that is not as it was written.
     """
     folder = is_folder(path)
+    if folder and any(is_there(path / name) for name in (MANIFEST, CHECKSUMS)):
+        from deploy.verify import verify_bundle
+
+        verify_bundle(path, run=False)
     file = path / RECIPE if folder else path
     try:
         text = read_text(file, LIST_BYTES)

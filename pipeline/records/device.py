@@ -93,6 +93,8 @@ class Device:
     """None: the agent runs as a child process on this machine."""
     agent_dir: str = "~/.cache/pipeline-agent"
     python: str = "auto"
+    deploy_dir: str = "~/.local/share/pipeline-deploy"
+    """Where deployed bundles lie on the board."""
     runtime: str = DEFAULT_RUNTIME
     runtime_options: Mapping[str, Any] = field(default_factory=dict)
     """The runtime's own: fp16, workspace_mb, ..."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFormat:
-    """What a bundle says of its model file, and how its example opens it."""
+    """What a bundle says of its model file, and how its runtime library opens it."""
 
     name: str
     """As a user names it; of a file of the user's own, the file's name without its folder."""
@@ -17,8 +17,8 @@ class ModelFormat:
     """What runs such files, in the words of its makers."""
     packages: tuple[str, ...]
     """What the bundle's example needs beside numpy and pillow."""
-    opening: str
-    """Source of the example's ``open_network(path)``."""
+    opening: str | None
+    """Source of an ``open_network(path)`` for the bundle's runtime.py; None: it opens such files by itself."""
 
     @property
     def file(self) -> str:

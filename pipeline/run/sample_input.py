@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data import DataSet
+from pipeline.run.sample_file import STEM
 
-_STEM = "sample"
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -21,17 +21,12 @@ def write_sample(data: DataSet, folder: Path) -> Path | None:
     """
     image = data.test.pool.read(data.test.indices[:1])[0].numpy()
     if data.has_signals:
-        path = folder / f"{_STEM}.npy"
+        path = folder / f"{STEM}.npy"
         np.save(path, image)
         return path
     mode = _MODES.get(image.shape[0])
     if mode is None or image.dtype != np.uint8:
         return None
-    path = folder / f"{_STEM}.png"
+    path = folder / f"{STEM}.png"
     Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0).squeeze()), mode).save(path)
     return path
-
-
-def sample_of(folder: Path) -> Path | None:
-    """Return a run's sample; None where it has none."""
-    return next((path for path in sorted(folder.glob(f"{_STEM}.*"))), None)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy.applied import write_applied
-from deploy.bundle import verify_bundle
-from pipeline.errors import OutputError
+from deploy.verify import verify_bundle
+from pipeline.errors import BundleError, OutputError
 from pipeline.export.format_plugin import model_format
 
 FILES = {"model.onnx": b"model", "recipe.json": b"{}", "weights.safetensors": b"weights"}
@@ -29,7 +29,7 @@ def test_the_manifest_lists_every_file_and_says_what_was_told(tmp_path: Path) ->
 def test_a_file_that_was_changed_later_is_found(tmp_path: Path) -> None:
     write_applied(FILES, model_format("onnx"), {}, tmp_path / "net")
     (tmp_path / "net" / "recipe.json").write_text("[]")
-    with pytest.raises(OutputError, match=r"recipe\.json differs"):
+    with pytest.raises(BundleError, match=r"recipe\.json differs"):
         verify_bundle(tmp_path / "net")
 
 

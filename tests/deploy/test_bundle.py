@@ -17,10 +17,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from deploy.bundle import BundleFacts, verify_bundle, write_bundle
+from deploy.bundle import BundleFacts, write_bundle
 from deploy.facts import NetworkInput
+from deploy.verify import verify_bundle
 from pipeline import serialization
-from pipeline.errors import OutputError
+from pipeline.errors import BundleError, OutputError
 from pipeline.export.format_plugin import model_format
 from pipeline.measurement.calibration import Calibration
 from pipeline.records import Artifact, Figures, PruningPlan
@@ -86,7 +87,8 @@ def stored(model: Path, **changes: Any) -> Artifact:
 def test_a_bundle_holds_the_model_the_labels_and_how_to_use_them(model: Path, tmp_path: Path) -> None:
     folder = write(model, tmp_path / "new" / "bundle")
     assert {f.name for f in folder.iterdir()} == {
-        "model.onnx", "labels.txt", "manifest.json", "example.py", "README.md", "requirements.txt",
+        "model.onnx", "labels.txt", "manifest.json", "example.py", "runtime.py", "README.md", "requirements.txt",
+        "test_inputs.npy", "test_outputs.model.onnx.npy", "SHA256SUMS",
     }  # fmt: skip
     assert (folder / "model.onnx").read_bytes() == model.read_bytes()
     assert (folder / "labels.txt").read_text().splitlines() == list(CLASSES)
@@ -113,7 +115,10 @@ def test_the_manifest_says_all_that_is_needed_to_run_trust_and_repeat_it(model: 
         "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "bytes": model.stat().st_size,
     }
-    assert set(made["files"]) == {"model.onnx", "labels.txt", "example.py", "README.md", "requirements.txt"}
+    assert set(made["files"]) == {
+        "model.onnx", "labels.txt", "example.py", "runtime.py", "README.md", "requirements.txt", "test_inputs.npy",
+        "test_outputs.model.onnx.npy",
+    }  # fmt: skip
     assert made["classes"] == list(CLASSES)
     assert (made["input"]["name"], made["input"]["shape"], made["input"]["layout"]) == ("input", [3, 8, 8], "NCHW")
     assert made["input"]["normalisation"]["mean"] == [0.5, 0.5, 0.5]
@@ -314,12 +319,14 @@ def test_files_that_differ_or_are_missing_are_named(model: Path, tmp_path: Path)
     folder = write(model, tmp_path / "bundle")
     (folder / "model.onnx").write_bytes(b"other")
     (folder / "labels.txt").unlink()
-    with pytest.raises(OutputError, match=r"labels\.txt is missing, model\.onnx differs; pull it again"):
+    with pytest.raises(
+        BundleError, match=r"labels\.txt is missing, model\.onnx differs: it has 5 bytes.*; pull it again"
+    ):
         verify_bundle(folder)
 
 
 def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is no bundle"):
         verify_bundle(tmp_path)
 
 
@@ -328,5 +335,5 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
 )
 def test_a_manifest_that_makes_no_sense_is_no_bundle(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
-    with pytest.raises(OutputError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is no bundle"):
         verify_bundle(tmp_path)

@@ -27,8 +27,8 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from deploy.bundle import verify_bundle
 from deploy.folder import MANIFEST
+from deploy.verify import verify_bundle
 from device_agents import protocol
 from pipeline import serialization
 from pipeline.cli.commands.calibrate import table
@@ -278,7 +278,9 @@ _BUNDLED = {"labels.txt": b"a\nb\n", "model.onnx": b"model"}
 
 def _manifest() -> bytes:
     files = {name: {"sha256": sha256(text).hexdigest(), "bytes": len(text)} for name, text in _BUNDLED.items()}
-    return json.dumps({"schema": 1, "files": files, "model": {"file": "model.onnx"}, "classes": ["a"]}).encode()
+    return json.dumps(
+        {"schema": 1, "files": files, "model": {"file": "model.onnx", "format": "onnx"}, "classes": ["a"]}
+    ).encode()
 
 
 def _bundle(path: Path) -> None:

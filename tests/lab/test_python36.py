@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import onnx
 import pytest
 import torch
 
+from pipeline.deployment.push import push, roll_back
 from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.errors import ExportError, MeasureError
 from pipeline.evaluation.device_bench import require_int8
@@ -19,6 +21,7 @@ from pipeline.export.onnx.skeleton import skeleton
 from pipeline.export.quantization.host_model import HostModel
 from pipeline.export.quantization.quantize import calibrate, quantize
 from pipeline.records import Device, MeasureSettings, OnnxSupport
+from tests.deployments import bundle
 from tests.device_agents.harness import find_python36
 from tests.lab import cache
 from tests.lab.conftest import skip_without
@@ -130,3 +133,30 @@ def test_of_an_int8_file_convolutions_and_sums_are_fused_and_it_answers_as_here(
     found, here = agent.verify(made.data, digits.numpy()), HostModel(made.data).scores(digits.numpy())
     assert (found.argmax(1) == here.argmax(1)).mean() >= 0.9
     assert np.abs(found - here).max() < 0.05 * np.abs(here).max()
+
+
+def test_a_bundle_s_runtime_library_gives_the_stored_answers(python: str, tmp_path: Path) -> None:
+    """Without Pillow, which that environment has not: the stored inputs are arrays."""
+    folder = bundle(tmp_path / "bundle", best=1)
+    done = subprocess.run(
+        [python, str(folder / "runtime.py"), "self-test"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["inputs"], found["ok"]) == (4, True)
+
+
+def test_a_bundle_is_deployed_with_that_python_and_runtime(python: str, tmp_path: Path) -> None:
+    nano = Device(
+        name="nano", kind="local", python=python, agent_dir=str(tmp_path / "agent"), measure=SHORT,
+        deploy_dir=str(tmp_path / "board"),
+    )  # fmt: skip
+    with open_agent(nano) as agent:
+        for best in (0, 1):
+            pushed = push(bundle(tmp_path / f"bundle{best}", best), agent)
+        assert pushed.self_test.difference < 1e-3
+        assert pushed.measured is not None
+        assert pushed.measured.ratio is not None
+        back = roll_back(agent)
+    assert back.current is not None
+    assert back.current.name.startswith("0001-")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.bundle import verify_bundle
 from deploy.folder import MANIFEST
+from deploy.verify import verify_bundle
 from pipeline.api import read_model_file
 from pipeline.config import load_config
 from pipeline.data import load_data

@@ -264,10 +264,20 @@ def trust(
         str | None, typer.Option("--fingerprint", metavar="SHA256:…", help="Store only if the device shows this key.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another key that was trusted before.")] = False,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="NAME|FILE.pub", help="Let the board take only bundles signed by this key."),
+    ] = None,
+    forget_key: Annotated[
+        str | None, typer.Option("--forget-key", metavar="NAME|FILE.pub", help="Trust this key there no longer.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Show the host key's SHA-256 fingerprint and, if you say so, store it."""
+    """Show the host key's SHA-256 fingerprint and, if you say so, store it; or, with --key, whose bundles are taken."""
     device = _real(load_inventory(inventory, partial=True).device(name))
+    if key is not None or forget_key is not None:
+        _trust_keys(device, key, forget_key, json)
+        return
     if device.ssh is None:
         raise UserError(f"{name} is this machine: there is no host key to trust")
     stored = [
@@ -276,6 +286,24 @@ def trust(
     ]
     if json:
         print_json(stored)
+
+
+def _trust_keys(device: Device, key: str | None, forget_key: str | None, json: bool) -> None:
+    """Store on the board which public keys' bundles it takes."""
+    from deploy.signing import public_key
+    from pipeline.deployment.push import trust as trust_key
+    from pipeline.devices.agent_client import open_agent
+
+    changes = [(public_key(one), forget) for one, forget in ((key, False), (forget_key, True)) if one is not None]
+    with open_agent(device) as agent:
+        now = [trust_key(agent, one, forget=forget) for one, forget in changes][-1]
+    if json:
+        print_json([one.id for one in now])
+        return
+    for one in now:
+        out.print(f"trusted  SHA-256 {one.id}", markup=False)
+    if not now:
+        out.print(f"{device.name} trusts no key now, and takes unsigned bundles")
 
 
 def _trust(address: SshAddress, name: str, yes: bool, fingerprint: str | None, replace: bool) -> dict[str, object]:

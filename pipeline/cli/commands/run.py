@@ -231,7 +231,7 @@ def _print_end(store: Store, arguments: RunArguments, json: bool) -> None:
 
 def print_next(store: Store, runs: Path, bundle: Path | None) -> None:
     """Show the network at work on a real test image, or how to, and the commands that come next."""
-    from pipeline.run.sample_input import sample_of  # torch, which a mistyped command does without
+    from pipeline.run.sample_file import sample_of
 
     sample = sample_of(store.path)
     image = "IMAGE" if sample is None else shlex.quote(os.path.relpath(sample))

@@ -236,6 +236,7 @@ class _Builder:
             user_groups=tuple(profile.user_groups),
             fixes=dict(profile.fixes),
             plugins=self._plugins,
+            **{f"deploy_{key}": value for key, value in settings.get("deploy", {}).items()},
             **{f"agent_{k}" if k == "dir" else k: v for k, v in agent.items()},
             **{k: settings[k] for k in plain if k in settings},
         )

@@ -61,6 +61,13 @@ class Agent(_Layer):
     python: str = Field(default="auto", min_length=1, pattern=_ONE_LINE)
 
 
+class Deploy(_Layer):
+    """Where deployed bundles lie on the board."""
+
+    dir: str = Field(default="~/.local/share/pipeline-deploy", min_length=1, pattern=_ONE_LINE)
+    """Its user's alone; ``current`` in it leads to the version that runs."""
+
+
 class Onnx(_Layer):
     """The newest ONNX that the board's runtime loads."""
 
@@ -128,6 +135,7 @@ class Settings(_Layer):
 
     ssh: Ssh = Ssh()
     agent: Agent = Agent()
+    deploy: Deploy = Deploy()
     runtime: str = "onnxruntime"
     runtime_options: dict[str, Any] = {}
     format: str | None = Field(default=None, min_length=1)

@@ -21,7 +21,7 @@ from torch import Tensor, fx
 
 from pipeline.errors import first_line
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import FLOAT32, FastPathUnsupportedError, Network, OnNote, Skeleton
+from pipeline.export.format import FLOAT32, FastPathUnsupportedError, OnNote, Skeleton
 from pipeline.export.onnx.compose import Composition, compose
 from pipeline.export.onnx.exporter import answers, export, read, whole
 from pipeline.export.onnx.operator_export import Fragments
@@ -32,7 +32,7 @@ from pipeline.export.verify_outputs import TOLERANCE, difference
 from pipeline.records import OnnxSupport
 
 __all__ = [
-    "ENDING", "PACKAGES", "RUNTIME", "TRIED_EVERY", "Onnx", "open_format", "open_network", "require_usable", "skeleton",
+    "ENDING", "PACKAGES", "RUNTIME", "TRIED_EVERY", "Onnx", "open_format", "require_usable", "skeleton",
 ]  # fmt: skip
 
 ENDING = "onnx"
@@ -65,15 +65,6 @@ def open_format(base: fx.GraphModule, example: Tensor, *, support: OnnxSupport, 
 def require_usable(data: bytes, support: OnnxSupport | None, *, shown: str) -> None:
     """Raise ModelError where the file is damaged, not in one piece, or newer than the device's runtime loads."""
     read(data, support, name=shown)
-
-
-def open_network(path: str) -> Network:
-    """Open the file on the processor."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda batch: session.run(None, {name: batch})[0]
 
 
 class Onnx:

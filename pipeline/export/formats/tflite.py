@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from pipeline.errors import ModelError
 from pipeline.export.constants import constants, distinct
 from pipeline.export.fingerprint import structure
-from pipeline.export.format import FLOAT32, INPUT, OUTPUT, FastPathUnsupportedError, Network, OnNote, Skeleton
+from pipeline.export.format import FLOAT32, INPUT, OUTPUT, FastPathUnsupportedError, OnNote, Skeleton
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python
@@ -29,8 +29,7 @@ from pipeline.export.verify_outputs import TOLERANCE, difference, require_equal
 from pipeline.records import OnnxSupport
 
 __all__ = [
-    "ENDING", "PACKAGES", "RUNTIME", "TFLite", "open_format", "open_network", "require_usable", "skeleton",
-    "template_of",
+    "ENDING", "PACKAGES", "RUNTIME", "TFLite", "open_format", "require_usable", "skeleton", "template_of",
 ]  # fmt: skip
 
 ENDING = "tflite"
@@ -65,25 +64,6 @@ def require_usable(data: bytes, support: OnnxSupport | None, *, shown: str) -> N
         flatbuffer.read(data)
     except ValueError as error:
         raise ModelError(f"{shown} is not a valid TFLite file: {error}") from error
-
-
-def open_network(path: str) -> Network:
-    """Open the file with LiteRT, or with tflite-runtime on older and 32-bit systems."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        from tflite_runtime.interpreter import Interpreter
-    interpreter = Interpreter(model_path=path)
-    interpreter.allocate_tensors()
-    place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-    def network(batch: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(place, batch)
-        interpreter.invoke()
-        scores: np.ndarray = interpreter.get_tensor(result)
-        return scores
-
-    return network
 
 
 def template_of(data: bytes, network: fx.GraphModule, example: Tensor) -> Template | None:

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from deploy.bundle import verify_bundle
+from deploy.verify import verify_bundle
 from pipeline.errors import UserError
 from pipeline.models import load_model
 from pipeline.recipes.apply import load_pruned

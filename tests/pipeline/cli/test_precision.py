@@ -11,7 +11,7 @@ from collections.abc import Callable
 import onnx
 import pytest
 
-from deploy.bundle import verify_bundle
+from deploy.verify import verify_bundle
 from pipeline.recipes.recipe import read_recipe
 from tests.command_line import FEW_CUTS, INVENTORY, Desk, finished, read_until
 from tests.recordings import told

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from deploy.bundle import verify_bundle
+from deploy.verify import verify_bundle
 from pipeline.data import load_data
 from pipeline.export.onnx.exporter import export
 from pipeline.models import load_model

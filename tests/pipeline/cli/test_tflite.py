@@ -12,7 +12,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
-from deploy.bundle import verify_bundle
+from deploy.verify import verify_bundle
 from pipeline.export.tflite.environment import VARIABLE, converter_python
 from pipeline.export.tflite.flatbuffer import read, write
 from tests.command_line import FEW_CUTS, INVENTORY, Desk

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import templates
+from deploy.companions import runtime_with
 from pipeline import plugins
 from pipeline.errors import ConfigError, ModelError
 from pipeline.export.format_plugin import FORMATS, model_format, require_usable, skeleton_of
@@ -48,7 +48,7 @@ def test_a_file_declares_all_that_a_bundle_and_a_device_need(tmp_path: Path) -> 
     assert (found.name, found.file, found.runtime, found.packages) == (
         "own.py", "model.net", "a runtime", ("a-runtime",),
     )  # fmt: skip
-    assert OPENS.strip() in templates.example_with(found.opening)
+    assert OPENS.strip() in runtime_with(found.opening)
 
 
 def test_what_is_optional_may_be_left_out(tmp_path: Path) -> None:
@@ -64,7 +64,11 @@ def test_what_is_optional_may_be_left_out(tmp_path: Path) -> None:
         ('ENDING = "net"', "", r'has no ENDING, how its files\' names end: ENDING = "onnx"; see docs/extending/format'),
         ('RUNTIME = "a runtime"', "", "has no RUNTIME, what runs its files"),
         ('PACKAGES = ("a-runtime",)', "", "has no PACKAGES, what opens them"),
-        ("def open_network(path)", "def opens(path)", r"has no open_network, what opens a file in a bundle's example"),
+        (
+            "def open_network(path)",
+            "def opens(path)",
+            r"has no open_network, what opens a file in a bundle's runtime\.py",
+        ),
         ("def open_format", "def opens", "has no function open_format"),
         ('"net"', '"Net 1"', "ENDING is 'Net 1', expected up to 16 small letters and digits"),
         ('"net"', '"skeleton"', "ENDING is 'skeleton', expected"),

@@ -1,30 +1,18 @@
-"""A real test image beside a run's report, read by the bundle's example as training reads it."""
+"""A real test image beside a run's report, read by the bundle's runtime as training reads it."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
 
-from deploy.templates import template
+from deploy import runtime
 from pipeline.data import DataSet, load_data
 from pipeline.data.dataset import Split
 from pipeline.data.pools import MemoryPool
-from pipeline.run.sample_input import sample_of, write_sample
-
-
-def example(folder: Path) -> ModuleType:
-    path = folder / "example.py"
-    path.write_text(template("example.py"))
-    spec = importlib.util.spec_from_file_location("example_of_sample", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from pipeline.run.sample_file import sample_of
+from pipeline.run.sample_input import write_sample
 
 
 def of_pool(images: torch.Tensor) -> DataSet:
@@ -43,7 +31,7 @@ def test_a_sample_of_the_digits_is_read_as_the_test_split_reads_it(tmp_path: Pat
     assert path == sample_of(tmp_path) == tmp_path / "sample.png"
     fed = {"shape": list(data.shape), "normalisation": {"mean": list(data.mean), "std": list(data.std)},
            "resize": None, "interpolation": "bilinear", "kind": "image"}  # fmt: skip
-    found = example(tmp_path).open_input(str(path), fed)
+    found = runtime.open_input(str(path), fed)
     expected = data.test.pool.read(data.test.indices[:1])[0].numpy()
     np.testing.assert_array_equal(np.asarray(found).reshape(expected.shape), expected)
 

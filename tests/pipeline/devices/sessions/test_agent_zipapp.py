@@ -15,7 +15,7 @@ def test_the_agent_packs_to_the_same_bytes_each_time_and_stays_small() -> None:
     first = zipapp()
     zipapp.cache_clear()
     assert zipapp() == first
-    assert len(first.content) < 120_000
+    assert len(first.content) < 140_000
     names = zipfile.ZipFile(io.BytesIO(first.content)).namelist()
     assert {"__main__.py", "device_agents/protocol.py", "device_agents/runtimes/null.py"} <= set(names)
     assert not [n for n in names if "pycache" in n or n.endswith(".pyc")]

@@ -1,4 +1,4 @@
-"""The bundle's example reads every kind of file as training does, and neither reads a picture as black or white."""
+"""A bundle's runtime library reads every kind of file as training does; neither reads a picture as black or white."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from deploy import templates
-from deploy.templates import template
+from deploy import runtime as bundle_runtime
+from deploy.companions import runtime_with
 from pipeline import plugins
 from pipeline.data import load_data
 from pipeline.data.image_io import FilePool
@@ -26,6 +26,7 @@ from pipeline.data.presets import preset_of
 from pipeline.errors import DataError
 from pipeline.export.format_plugin import FORMATS, GIVEN, model_format
 from pipeline.torchvision_compat import torchvision
+from tests.deployments import CLASSES, bundle
 
 SIDE = 32
 LEFT, RIGHT = 180, 30
@@ -45,12 +46,12 @@ Save = Callable[[Path], None]
 
 
 @pytest.fixture
-def example(tmp_path: Path) -> ModuleType:
+def runtime(tmp_path: Path) -> ModuleType:
     """The file as a bundle carries it, outside the package."""
-    file = tmp_path / "bundle" / "example.py"
+    file = tmp_path / "bundle" / "runtime.py"
     file.parent.mkdir()
-    file.write_text(template("example.py"), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("example_of_a_bundle", file)
+    file.write_text(runtime_with(None), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("runtime_of_a_bundle", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -148,42 +149,42 @@ def trained(path: Path, **options: Any) -> NDArray[np.uint8]:
     return images
 
 
-def deployed(example: ModuleType, path: Path, channels: int = 3, **wanted: Any) -> NDArray[Any]:
-    image: NDArray[Any] = example.open_image(str(path), {"shape": [channels, SIDE, SIDE], **wanted})
+def deployed(runtime: ModuleType, path: Path, channels: int = 3, **wanted: Any) -> NDArray[Any]:
+    image: NDArray[Any] = runtime.open_image(str(path), {"shape": [channels, SIDE, SIDE], **wanted})
     return image.transpose(2, 0, 1)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 @pytest.mark.parametrize("name", SAME)
 def test_one_picture_is_read_alike_from_every_kind_of_file_in_training_and_by_the_bundle(
-    example: ModuleType, tmp_path: Path, name: str
+    runtime: ModuleType, tmp_path: Path, name: str
 ) -> None:
     SAME[name](tmp_path / name)
     image = trained(tmp_path / name)
-    assert (image == deployed(example, tmp_path / name)).all()
+    assert (image == deployed(runtime, tmp_path / name)).all()
     assert abs(image[:, :, :14].astype(float) - LEFT).max() <= 2
     assert abs(image[:, :, 18:].astype(float) - RIGHT).max() <= 2
-    grey = deployed(example, tmp_path / name, channels=1)
+    grey = deployed(runtime, tmp_path / name, channels=1)
     assert abs(grey[:, :, :14] - LEFT).max() <= 2
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "pbm"])
-def test_one_bit_becomes_black_and_white(example: ModuleType, tmp_path: Path, suffix: str) -> None:
+def test_one_bit_becomes_black_and_white(runtime: ModuleType, tmp_path: Path, suffix: str) -> None:
     Image.fromarray(PIXELS == LEFT).save(tmp_path / f"bit.{suffix}")
     image = trained(tmp_path / f"bit.{suffix}")
-    assert (image == deployed(example, tmp_path / f"bit.{suffix}")).all()
+    assert (image == deployed(runtime, tmp_path / f"bit.{suffix}")).all()
     assert (image[0, 5, 5], image[0, 5, 30]) == (255, 0)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_would_be_black_or_white_is_refused_by_both(example: ModuleType, tmp_path: Path, name: str) -> None:
+def test_what_would_be_black_or_white_is_refused_by_both(runtime: ModuleType, tmp_path: Path, name: str) -> None:
     save, said = REFUSED[name]
     save(tmp_path / name)
     with pytest.raises(DataError, match=said):
         trained(tmp_path / name)
     for channels in (1, 3):
-        with pytest.raises(example.ImageError, match=said):
-            deployed(example, tmp_path / name, channels)
+        with pytest.raises(runtime.ImageError, match=said):
+            deployed(runtime, tmp_path / name, channels)
 
 
 def test_an_image_folder_names_what_is_wrong_and_skips_as_many_as_allowed(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ def test_an_image_folder_names_what_is_wrong_and_skips_as_many_as_allowed(tmp_pa
 
 
 @pytest.mark.parametrize("black", [0, 255])
-def test_a_picture_that_is_black_or_white_itself_is_read(example: ModuleType, tmp_path: Path, black: int) -> None:
+def test_a_picture_that_is_black_or_white_itself_is_read(runtime: ModuleType, tmp_path: Path, black: int) -> None:
     for name, values in {
         "8.png": np.uint8(black),
         "16.png": np.uint16(black * 257),
@@ -209,7 +210,7 @@ def test_a_picture_that_is_black_or_white_itself_is_read(example: ModuleType, tm
     }.items():
         Image.fromarray(np.full((8, 8), values)).save(tmp_path / name)
         assert (trained(tmp_path / name) == black).all()
-        assert (deployed(example, tmp_path / name) == black).all()
+        assert (deployed(runtime, tmp_path / name) == black).all()
 
 
 # ---------------------------------------------------------------- size
@@ -221,7 +222,7 @@ METHODS = {"bilinear": "BILINEAR", "bicubic": "BICUBIC", "lanczos": "LANCZOS", "
 @pytest.mark.parametrize("size", [(70, 41), (33, 200), (64, 64), (45, 46)])
 @pytest.mark.parametrize("resize", [SIDE, 36, 37])
 def test_scaling_and_cropping_are_torchvisions(
-    example: ModuleType, tmp_path: Path, interpolation: str, size: tuple[int, int], resize: int
+    runtime: ModuleType, tmp_path: Path, interpolation: str, size: tuple[int, int], resize: int
 ) -> None:
     noise = np.random.RandomState(0).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
@@ -231,17 +232,17 @@ def test_scaling_and_cropping_are_torchvisions(
     wanted = np.asarray(scale(Image.fromarray(noise))).transpose(2, 0, 1)
     options = {"resize": resize, "interpolation": interpolation}
     assert (trained(tmp_path / "noise.png", **options) == wanted).all()
-    assert (deployed(example, tmp_path / "noise.png", **options) == wanted).all()
+    assert (deployed(runtime, tmp_path / "noise.png", **options) == wanted).all()
 
 
 @pytest.mark.parametrize("size", [(200_000, 2), (3, 90_000)])
 def test_a_strip_is_scaled_without_filling_the_memory(
-    example: ModuleType, tmp_path: Path, size: tuple[int, int]
+    runtime: ModuleType, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     Image.new("L", size, 90).save(tmp_path / "strip.png")
     image = trained(tmp_path / "strip.png", resize=256)
     assert (image == 90).all()
-    assert (image == deployed(example, tmp_path / "strip.png", resize=256)).all()
+    assert (image == deployed(runtime, tmp_path / "strip.png", resize=256)).all()
 
 
 def test_the_pre_processing_of_torchvisions_weights_is_known_by_the_files_name() -> None:
@@ -262,30 +263,30 @@ def test_the_pre_processing_of_torchvisions_weights_is_known_by_the_files_name()
 
 
 @pytest.mark.parametrize("format", plugins.names(FORMATS))
-def test_the_example_has_python_3_6_grammar_and_library(format: str, tmp_path: Path) -> None:
-    text = templates.example_with(model_format(format).opening)
+def test_the_runtime_library_has_python_3_6_grammar_and_library(format: str, tmp_path: Path) -> None:
+    text = runtime_with(model_format(format).opening)
     tree = ast.parse(text, feature_version=(3, 6))
     annotations = [node.annotation for node in ast.walk(tree) if isinstance(node, ast.arg | ast.AnnAssign)]
     annotations += [node.returns for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for part in (part for one in annotations if one is not None for part in ast.walk(one)):
         assert not isinstance(part, ast.BinOp), "Python 3.6 has no X | Y"
         assert not (isinstance(part, ast.Subscript) and ast.unparse(part.value) in ("list", "dict", "tuple"))
-    file = tmp_path / "example.py"
+    file = tmp_path / "runtime.py"
     file.write_text(text, encoding="utf-8")
     vermin = [str(Path(sys.executable).with_name("vermin")), "-t=3.6-", "--violations", "--no-tips", str(file)]
     done = subprocess.run(vermin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-def test_what_opens_a_file_may_use_the_names_that_the_example_has(example: ModuleType) -> None:
-    assert all(hasattr(example, name) for name in GIVEN)
+def test_what_opens_a_file_may_use_the_names_that_the_library_has(runtime: ModuleType) -> None:
+    assert all(hasattr(runtime, name) for name in GIVEN)
 
 
 @pytest.mark.parametrize("format", plugins.names(FORMATS))
-def test_the_example_needs_nothing_of_the_package(format: str) -> None:
+def test_the_runtime_library_needs_nothing_of_the_package(format: str) -> None:
     modules = {
         name.partition(".")[0]
-        for node in ast.walk(ast.parse(templates.example_with(model_format(format).opening)))
+        for node in ast.walk(ast.parse(runtime_with(model_format(format).opening)))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -294,5 +295,76 @@ def test_the_example_needs_nothing_of_the_package(format: str) -> None:
             else []
         )
     }
-    others = {"numpy", "PIL", "onnxruntime", "ai_edge_litert", "tflite_runtime"}
+    others = {"numpy", "PIL", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorrt"}
     assert modules <= others | sys.stdlib_module_names
+
+
+# ---------------------------------------------------------------- a bundle's model
+
+
+def test_it_answers_paths_images_and_arrays_as_the_network_does(tmp_path: Path) -> None:
+    model = bundle_runtime.Model.open(bundle(tmp_path / "bundle", best=2))
+    noise = np.random.RandomState(0).randint(0, 256, (41, 70, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    answers = [model.predict(tmp_path / "noise.png"), model.predict(Image.fromarray(noise)), model.predict(noise)]
+    pool = FilePool([tmp_path / "noise.png"], torch.zeros(1, dtype=torch.int64), 8)
+    pixels = pool.read(torch.arange(1)).numpy().astype(np.float64) / 255
+    mean = ((pixels - 0.5) / 0.1).mean((2, 3)).sum()
+    for found in answers:
+        np.testing.assert_allclose(found.scores, [0, 0, mean, 0], atol=1e-4)
+        assert found.probability == pytest.approx(float(found.probabilities.max()))
+        assert found.label == CLASSES[int(found.scores.argmax())]
+    with pytest.raises(bundle_runtime.ImageError, match="expected 8-bit pixels"):
+        model.predict(noise.astype(np.float32))
+
+
+def test_without_pillow_arrays_of_the_networks_own_size_are_taken(tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "bundle", best=1)
+    program = f"""
+import sys
+sys.modules["PIL"] = None
+sys.path.insert(0, {str(folder)!r})
+import numpy as np
+from runtime import ImageError, Model
+model = Model.open({str(folder)!r})
+print(model.predict(np.full((8, 8, 3), 255, np.uint8)).label)
+for other in ({str(folder / "x.png")!r}, np.zeros((9, 8, 3), np.uint8)):
+    try:
+        model.predict(other)
+    except ImageError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    needs = "reading and scaling images needs Pillow: python3 -m pip install pillow"
+    assert done.stdout.splitlines() == ["middling", needs, needs]
+    assert not (folder / "__pycache__").exists()
+
+
+def test_a_runtime_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no runtime 'onnx'; known: onnxruntime, tensorrt, tflite"):
+        bundle_runtime.Model.open(bundle(tmp_path / "bundle"), runtime="onnx")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("version", ["8.2.1.8", "8.4.3.1", "10.3.0"])
+def test_tensorrt_is_called_as_each_of_its_generations_wants(tmp_path: Path, version: str) -> None:
+    """On stand-ins for NVIDIA's library and GPU, as the agent's own runtime is tried."""
+    virtual = Path(__file__).parents[1] / "device_agents/runtimes/virtual_gpu"
+    source = [str(virtual / "cudart.c"), "-o", str(tmp_path / "libcudart.so.13")]
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", *source], check=True)
+    (tmp_path / "tensorrt.py").write_text((virtual / "stand_in.py").read_text())
+    (tmp_path / "doubling.onnx").write_text('{"factor": 2.0, "shape": [1, 3]}')
+    program = f"""
+import numpy as np
+from deploy import runtime
+for _ in range(2):  # the second time, of the engine that was kept
+    network = runtime.open_tensorrt({str(tmp_path / "doubling.onnx")!r})
+    print(network(np.array([[1, 2, 3]], np.float32)).tolist(), network(np.array([[4, 5, 6]], np.float32)).tolist())
+"""
+    root = Path(bundle_runtime.__file__).parents[1]
+    environment = {"PYTHONPATH": f"{tmp_path}:{root}", "LD_LIBRARY_PATH": str(tmp_path), "VIRTUAL_TENSORRT": version,
+                   "HOME": str(tmp_path), "PATH": "/usr/bin"}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[[2.0, 4.0, 6.0]] [[8.0, 10.0, 12.0]]"] * 2
+    assert len(list((tmp_path / ".cache/edge-pruning-engines").glob("*.engine"))) == 1

@@ -1,0 +1,1 @@
+"""Deployment of bundles on registered boards: push, try, measure, switch, and go back."""
