@@ -22,6 +22,8 @@ from pipeline.cli.app import app
 from pipeline.export.onnx.exporter import export
 from pipeline.models import load_model
 from pipeline.records import OnnxSupport
+from pipeline.store import Store
+from pipeline.store.facts import SEED
 from tests.command_line import INVENTORY, Desk, finished, read_until
 from tests.recordings import dense
 
@@ -64,7 +66,8 @@ BRIEFLY = {
     "init": "new",
     "run": "--config brief.yaml --trials 2",
     "tune": "--config brief.yaml --trials 1 --method optuna --runs-budget 1",
-    "devices calibrate": "--measurements 2",
+    "devices bench-ops": "--widths 16,32 --sides 14",
+    "devices calibrate": "--measurements 2 --budget 10m",
     "devices doctor": "--seconds 1",
     "devices setup": "--yes",
     "devices trust": "--yes",
@@ -75,6 +78,7 @@ _BRIEF = """
 model: my_net.py:make
 target: latency=9x
 threads: 1
+precision: float32
 base_training: {epochs: 0.2}
 strategy_options: {first_simulated_episodes: 100, simulated_episodes: 50, first_updates: 5, updates: 2}
 evaluation: {batch_norm_images: 32, search_images: 50, reconstruction_samples: 0}
@@ -168,14 +172,18 @@ def typed(line: str, runs: Mapping[str, list[str]]) -> list[str]:
 
 
 def different(commands: Iterable[str]) -> list[str]:
-    """Return commands that differ in more than in what is shortened; of those that do not, the one that says most."""
+    """Return commands that differ in more than in what is shortened; of those that do not, the one that says most.
+
+    Of whole runs, those that only say less than another one are left out as well.
+    """
     longest: dict[tuple[str, ...], str] = {}
     for line in sorted(commands, key=len):
         words = [WORDS.get(word, word) for word in shlex.split(line)]
         shortened = {word for word in BRIEFLY.get(_verb(line), "").split() if word.startswith("--")}
         kept = [word for before, word in zip(["", *words], words, strict=False) if not {before, word} & shortened]
         longest[tuple(word for word in kept if word)] = line
-    return sorted(longest.values())
+    runs = [set(words) for words in longest if words[1] in ("run", "tune")]
+    return sorted(line for words, line in longest.items() if not any(set(words) < run for run in runs))
 
 
 def _verb(line: str) -> str:
@@ -190,6 +198,7 @@ class Project(Desk):
         pi4 = INVENTORY.splitlines()[-1].replace("local:", "pi4:", 1)
         own = pi4.replace("pi4:", "pi4-numpy:", 1).replace("{kind: local,", "{kind: local, runtime: reference,", 1)
         self.write("inventory.yaml", f"{INVENTORY}{pi4}\n{own}\n".replace("AGENT", str(folder / "agent")))
+        self.briefly()
         (folder / "plugins" / "runtimes").mkdir(parents=True)
         self.write("plugins/runtimes/reference.py", blocks(ROOT / "docs/extending/runtime.md", "python")[0])
         self.write("brief.yaml", _BRIEF)
@@ -204,10 +213,13 @@ class Project(Desk):
         interrupted.send_signal(signal.SIGINT)
         assert finished(interrupted).code == 130
         mine = "--model my_net.py:make --weights my_net.pt --data imagefolder:photos"
-        for seed in ("0", "1"):
-            self.done(*typed(f"pipeline run {mine} --seed {seed}", {"finished": []}))
-        first, *others = sorted(path.name for path in self.runs.iterdir() if path.is_dir())
-        self.ids = {"interrupted": [first], "finished": others}
+        self.done(*typed(f"pipeline run {mine}", {"finished": []}))
+        first, second = sorted(path.name for path in self.runs.iterdir() if path.is_dir())
+        third = f"{second}-again"  # as if it had come to the same with another seed
+        shutil.copytree(self.runs / second, self.runs / third)
+        with Store.open(self.runs, third, write=True) as store:
+            store.set(SEED, 1)
+        self.ids = {"interrupted": [first], "finished": [second, third]}
         self.done("pull", "latest", "--output", "my-model")
 
     def copy(self, folder: Path) -> Desk:

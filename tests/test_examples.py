@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from PIL import Image
 from pipeline.deployment.push import push
 from pipeline.devices.agent_client import open_agent
 from pipeline.records import Device
+from tests import forked
+from tests.command_line import PATIENCE_S
 from tests.conftest import free_port
 from tests.deployments import CLASSES, WHITE, bundle
 
@@ -28,15 +31,16 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 BRIEF = """
 defaults:
-  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, max_background_cores: 64}
-  channel_step: 8
+  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 1, max_background_cores: 64}
+  channel_step: 16
 devices: {local: {kind: local}}
 """
 
 
 def run(name: str, *arguments: object, folder: Path) -> str:
-    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
+    code, out, err = forked.run_script(EXAMPLES / name, [*map(str, arguments)], folder, dict(os.environ), PATIENCE_S)
+    assert code == 0, err
+    return out
 
 
 @pytest.mark.slow

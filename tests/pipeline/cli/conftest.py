@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +17,27 @@ from pipeline.pruning.reconstruction.batch_norm import FineTuning, fine_tune
 from tests.command_line import NETWORK, Desk
 
 
+def made_once(temporary: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first of all processes of ``pytest -n`` fills, while the others wait for it."""
+    folder = (temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary) / name
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = folder.with_suffix(".made")
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tests' network, trained on the digits for two seconds."""
-    folder = tmp_path_factory.mktemp("weights")
+    return made_once(tmp_path_factory.getbasetemp(), "weights-of-tests", _train) / "net.pt"
+
+
+def _train(folder: Path) -> None:
     source = folder / "net.py"
     source.write_text(NETWORK)
     spec = importlib.util.spec_from_file_location("net_of_tests", source)
@@ -30,7 +50,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = load_data("digits").train
     fine_tune(network, train, FineTuning(epochs=4, learning_rate=0.1, teacher_mix=0.0))
     torch.save(network.state_dict(), folder / "net.pt")
-    return folder / "net.pt"
 
 
 @pytest.fixture
@@ -46,10 +65,13 @@ def new_desk(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Callabl
 
 
 @pytest.fixture(scope="session")
-def ran(new_desk: Callable[[], Desk]) -> Desk:
+def ran(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Desk:
     """A folder with one finished run in it; only to be read. Its output lies in run.json and run.err."""
-    desk = new_desk()
-    done = desk.done("run", "--config", "run.yaml", "--epochs", "0.1", "--json")
-    desk.write("run.json", done.out)
-    desk.write("run.err", done.err)
-    return desk
+
+    def run(folder: Path) -> None:
+        desk = Desk(folder, weights)
+        done = desk.done("run", "--config", "run.yaml", "--epochs", "0.1", "--json")
+        desk.write("run.json", done.out)
+        desk.write("run.err", done.err)
+
+    return Desk.there(made_once(tmp_path_factory.getbasetemp(), "run-of-tests", run))

@@ -16,7 +16,7 @@ from tests.command_line import Desk, finished, read_until
 INVENTORY = """
 version: 1
 defaults:
-  measure: {warmup_s: 0.01, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.9, processes: 2, max_background_cores: 64}
+  measure: {warmup_s: 0, min_s: 0.02, max_s: 0.2, block_s: 0.004, ci_rel: 0.9, processes: 2, max_background_cores: 64}
 devices:
   local: {kind: local, power: null, agent: {dir: agent}}
 """
@@ -54,7 +54,7 @@ def test_every_length_is_measured_in_one_process_and_over_several(calibrated: De
     assert all(2 <= row["measurements"] <= 5 and row["half_width"] > 0 for row in found["checked"])
     assert (found["device"], found["kind"], found["model"]) == ("local", "local", "net.py:Net")
     assert found["conditions"]["runtime"].startswith("onnxruntime ")
-    assert (found["conditions"]["settings"]["min_s"], found["conditions"]["address"]) == (0.05, None)
+    assert (found["conditions"]["settings"]["min_s"], found["conditions"]["address"]) == (0.02, None)
 
 
 def test_the_time_is_told_beforehand_and_how_much_is_left(calibrated: Desk) -> None:

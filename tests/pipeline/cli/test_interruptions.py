@@ -13,13 +13,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.command_line import FEW_CUTS, Desk, agents, eventually, finished, read_until
+from tests.command_line import Desk, agents, eventually, finished, read_until
 from tests.killing import SETTINGS, answers, begin_or_resume, uninterrupted
 
 SLOW = """
 version: 1
 devices:
-  local: {kind: local, power: null, channel_step: 4, agent: {dir: AGENT}, measure: MEASURE}
+  local: {kind: local, power: null, channel_step: 16, agent: {dir: AGENT}, measure: MEASURE}
 """
 MEASURE = "{warmup_s: 0.02, min_s: 0.2, max_s: 0.6, block_s: 0.01, ci_rel: 0.2, processes: 2, max_background_cores: 64}"
 
@@ -28,7 +28,7 @@ MEASURE = "{warmup_s: 0.02, min_s: 0.2, max_s: 0.6, block_s: 0.01, ci_rel: 0.2, 
 def slow(desk: Desk) -> Desk:
     """A folder in which a measurement takes half a second, so that a signal comes in the middle of one."""
     desk.write("inventory.yaml", SLOW.replace("AGENT", str(desk.folder / "agent")).replace("MEASURE", MEASURE))
-    desk.settings(trials="6", target="size=0.9x", cuts="{protect: [stem]}")
+    desk.settings(trials="6", target="size=0.9x")
     return desk
 
 
@@ -78,7 +78,7 @@ def test_a_killed_run_is_interrupted_and_resumes_with_nothing_measured_twice(slo
 
 
 def test_a_killed_agent_is_started_anew_and_the_run_goes_on(slow: Desk) -> None:
-    slow.settings(trials="4", target="size=0.9x", **FEW_CUTS)
+    slow.settings(trials="4", target="size=0.9x")
     run = slow.begin()
     for agent in agents(run):
         agent.kill()
@@ -146,7 +146,7 @@ def test_a_run_killed_at_every_stage_asks_its_board_nothing_twice_and_comes_to_t
     )  # fmt: skip
     for number, stage in enumerate(stages):
         soon = lambda line, stage=stage: 0.3 if stage in line else math.inf  # noqa: E731
-        assert begin_or_resume(desk, soon, cold=number % 2 == 0)
+        assert begin_or_resume(desk, soon, cold=number % 4 == 0)
     assert begin_or_resume(desk, lambda _: math.inf) is None
     assert answers(desk).twice == 0
     killed, whole = uninterrupted(desk)

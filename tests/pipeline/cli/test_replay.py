@@ -113,7 +113,7 @@ def test_what_an_interrupted_run_has_recorded_is_gone_on_with(desk: Desk) -> Non
 
 @pytest.mark.slow
 def test_half_of_a_run_is_not_recorded(desk: Desk) -> None:
-    run = desk.begin()
+    run = desk.briefly().begin()
     run.kill()
     finished(run)
     assert "began without --record" in desk.do("run", "--resume", "latest", "--record").error

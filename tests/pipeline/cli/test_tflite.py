@@ -141,7 +141,7 @@ def test_a_run_in_int8_judges_and_measures_int8_files_and_hands_over_one_with_it
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(converter_python()))
-    settings = desk.settings(
+    settings = desk.briefly().settings(
         "tflite.yaml", weights="null", base_training="{epochs: 2}", precision="int8", target="latency=3x"
     )
     told = desk.done("run", "--device", "board", "--config", settings)

@@ -34,9 +34,12 @@ def weights(desk: Desk) -> dict[str, str]:
 
 
 def interrupted(desk: Desk, words: str, number: signal.Signals) -> None:
-    """Start the run, or go on with it, and send a signal once a checkpoint of the training ``words`` is there."""
+    """Start the run, or go on with it, and send a signal once a checkpoint of the training ``words`` is there.
+
+    One is a new interpreter, with another order of sets.
+    """
     again = ("--resume", "latest") if desk.runs.exists() else ("--config", "run.yaml")
-    run = desk.start_cold("run", *again)
+    run = desk.start_cold("run", *again) if number == signal.SIGINT else desk.start("run", *again)
     read_until(run, words)
     until = time.monotonic() + 60
     while not list(desk.runs.glob("*/checkpoints/*.safetensors")):

@@ -90,15 +90,22 @@ def calm(raw: dict[str, Any]) -> None:
         net["blocks"] = [{"start_s": at, "end_s": at + 0.9, "ms": [90.0] * 10} for at in range(turn, 12, 2)]
 
 
-def played(
-    tmp_path: Path, store: Store, spoilt: int, spoil: Callable[[dict[str, Any]], None], *, board: bool = True
-) -> Iterator[tuple[Bench, list[str]]]:
-    """A bench whose device answers every question anew, its first ``spoilt`` measurements invalid."""
+@pytest.fixture(scope="module")
+def three_times(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recording of both networks, measured three times."""
 
-    def three_times(agent: Agent) -> None:
+    def use(agent: Agent) -> None:
         for _ in range(3):
             agent.measure(BASE, "skeleton", reference=(BASE, "skeleton"))
             agent.measure(CUT, "skeleton", reference=(BASE, "skeleton"))
+
+    return recorded(tmp_path_factory.mktemp("three-times"), use)
+
+
+def played(
+    three_times: Path, store: Store, spoilt: int, spoil: Callable[[dict[str, Any]], None], *, board: bool = True
+) -> Iterator[tuple[Bench, list[str]]]:
+    """A bench whose device answers every question anew, its first ``spoilt`` measurements invalid."""
 
     def change(number: int, raw: dict[str, Any]) -> None:
         calm(raw)
@@ -106,21 +113,21 @@ def played(
             spoil(raw)
 
     asked: list[str] = []
-    path = rewritten(recorded(tmp_path, three_times), change, board=board)
+    path = rewritten(three_times, change, board=board)
     with open_agent(tape(path), record=lambda verb, *_: asked.append(verb)) as agent:
         yield Bench(agent, store, BASE), asked
 
 
-def test_what_is_known_is_not_measured_again(store: Store, tmp_path: Path) -> None:
-    for bench, asked in played(tmp_path, store, 0, throttled):
+def test_what_is_known_is_not_measured_again(store: Store, three_times: Path) -> None:
+    for bench, asked in played(three_times, store, 0, throttled):
         first = bench.base()
         assert bench.base() == first
         assert asked.count("measure") == QUICK.processes
     assert (first.flags, first.processes) == ((), QUICK.processes)
 
 
-def test_an_invalid_measurement_is_taken_again_and_a_valid_one_stands(store: Store, tmp_path: Path) -> None:
-    for bench, asked in played(tmp_path, store, 2, throttled):
+def test_an_invalid_measurement_is_taken_again_and_a_valid_one_stands(store: Store, three_times: Path) -> None:
+    for bench, asked in played(three_times, store, 2, throttled):
         found, known = bench.measure(BUILT)
         assert asked.count("measure") == 3
     assert (found.flags, known) == ((), False)
@@ -128,9 +135,9 @@ def test_an_invalid_measurement_is_taken_again_and_a_valid_one_stands(store: Sto
 
 
 def test_one_that_stays_invalid_is_kept_for_the_record_and_not_measured_a_second_time(
-    store: Store, tmp_path: Path
+    store: Store, three_times: Path
 ) -> None:
-    for bench, asked in played(tmp_path, store, 3, throttled):
+    for bench, asked in played(three_times, store, 3, throttled):
         found, _ = bench.measure(BUILT)
         assert bench.measure(BUILT) == (found, True)
         assert bench.measure_skeleton("16", lambda: NARROW) is None
@@ -158,9 +165,9 @@ class Killed:
 
 @pytest.mark.parametrize("answered", [1, 2])
 def test_a_run_killed_between_two_passes_of_a_measurement_repeats_none_of_them(
-    store: Store, tmp_path: Path, answered: int
+    store: Store, three_times: Path, answered: int
 ) -> None:
-    for bench, asked in played(tmp_path, store, 3, throttled):
+    for bench, asked in played(three_times, store, 3, throttled):
         with pytest.raises(KilledError):
             Bench(Killed(bench.agent, answered), store, BASE).measure(BUILT)  # type: ignore[arg-type]
         assert asked.count("measure") == answered
@@ -170,10 +177,10 @@ def test_a_run_killed_between_two_passes_of_a_measurement_repeats_none_of_them(
 
 
 def test_passes_of_a_measurement_that_ended_the_run_are_taken_anew_when_it_is_resumed(
-    store: Store, tmp_path: Path
+    store: Store, three_times: Path
 ) -> None:
     for _ in range(2):
-        for bench, asked in played(tmp_path, store, 3, throttled):
+        for bench, asked in played(three_times, store, 3, throttled):
             with pytest.raises(DeviceError, match="throttled"):
                 bench.base()
             assert asked.count("measure") == 3
@@ -185,9 +192,9 @@ def thinned(digest: str) -> Built:
 
 
 def test_what_is_sound_of_one_candidate_holds_for_all_of_its_shape_and_what_is_in_doubt_for_itself(
-    store: Store, tmp_path: Path
+    store: Store, three_times: Path
 ) -> None:
-    for bench, asked in played(tmp_path, store, 2, crowded, board=False):
+    for bench, asked in played(three_times, store, 2, crowded, board=False):
         doubtful, _ = bench.measure(thinned("aa"))
         sound, known = bench.measure(thinned("bb"))
         assert bench.measure(thinned("cc")) == (sound, True)
@@ -197,24 +204,26 @@ def test_what_is_sound_of_one_candidate_holds_for_all_of_its_shape_and_what_is_i
     assert not known
 
 
-def test_without_valid_figures_of_the_base_model_the_run_ends_and_says_what_to_do(store: Store, tmp_path: Path) -> None:
+def test_without_valid_figures_of_the_base_model_the_run_ends_and_says_what_to_do(
+    store: Store, three_times: Path
+) -> None:
     said = r"tape: quarantined: throttled, undervoltage, measured 3 times: .*pipeline devices doctor tape.*resume"
-    for bench, _ in played(tmp_path, store, 3, throttled):
+    for bench, _ in played(three_times, store, 3, throttled):
         with pytest.raises(DeviceError, match=said):
             bench.base()
     assert store.recall("base") is None  # once the board is fixed, a resumed run measures it
 
 
-def test_on_the_users_own_machine_other_load_is_tolerated_and_named(store: Store, tmp_path: Path) -> None:
-    for bench, _ in played(tmp_path, store, 3, crowded, board=False):
+def test_on_the_users_own_machine_other_load_is_tolerated_and_named(store: Store, three_times: Path) -> None:
+    for bench, _ in played(three_times, store, 3, crowded, board=False):
         found, _ = bench.measure(BUILT)
     assert "competing_load" in found.flags
     assert found.conditions["tolerated"] == ["competing_load"]
     assert why_invalid(found) == ()
 
 
-def test_on_a_board_other_load_is_never_tolerated(store: Store, tmp_path: Path) -> None:
-    for bench, _ in played(tmp_path, store, 3, crowded):
+def test_on_a_board_other_load_is_never_tolerated(store: Store, three_times: Path) -> None:
+    for bench, _ in played(three_times, store, 3, crowded):
         found, _ = bench.measure(BUILT)
     assert why_invalid(found) == ("competing_load",)
 

@@ -104,25 +104,32 @@ def test_being_asked_to_stop_it_ends_before_the_next_process(agent: Agent) -> No
 # ---------------------------------------------------------------- played back
 
 
-def spoilt(tmp_path: Path, which: Callable[[int], bool]) -> Iterator[Agent]:
-    """An agent whose board is throttled in the measurements of some of ``UNITS``, counted from 0."""
+@pytest.fixture(scope="module")
+def each_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recording of a measurement of each of ``UNITS``."""
 
-    def each_once(agent: Agent) -> None:
+    def use(agent: Agent) -> None:
         for unit in UNITS:
             agent.measure(SKELETON, "skeleton", reference=(SKELETON, "skeleton"), settings=settings_of(unit, QUICK))
+
+    return recorded(tmp_path_factory.mktemp("each-once"), use)
+
+
+def spoilt(each_once: Path, which: Callable[[int], bool]) -> Iterator[Agent]:
+    """An agent whose board is throttled in the measurements of some of ``UNITS``, counted from 0."""
 
     def change(number: int, raw: dict[str, Any]) -> None:
         raw["before"]["throttled"], raw["after"]["throttled"] = "0x0", "0x50005" if which(number) else "0x0"
         raw["before"].pop("cpu_busy_s", None)
         raw["during"] = []
 
-    path = rewritten(recorded(tmp_path, each_once), change, board=True)
+    path = rewritten(each_once, change, board=True)
     with open_agent(tape(path)) as agent:
         yield agent
 
 
-def test_an_invalid_measurement_has_no_ratio_and_spoils_no_other(tmp_path: Path) -> None:
-    for agent in spoilt(tmp_path, lambda number: number in (0, 4)):
+def test_an_invalid_measurement_has_no_ratio_and_spoils_no_other(each_once: Path) -> None:
+    for agent in spoilt(each_once, lambda number: number in (0, 4)):
         plan = CalibrationPlan(settings=QUICK, measurements=1)
         found = list(measured(agent, SKELETON, plan, listen=lambda _: None))
 
@@ -131,7 +138,7 @@ def test_an_invalid_measurement_has_no_ratio_and_spoils_no_other(tmp_path: Path)
         assert [unit for unit, count in counts.items() if count == 0] == [Unit(1.0), Unit(3.0, 3)]
 
 
-def test_a_board_that_is_throttled_all_the_time_is_not_calibrated_now(tmp_path: Path) -> None:
-    for agent in spoilt(tmp_path, lambda _: True):
+def test_a_board_that_is_throttled_all_the_time_is_not_calibrated_now(each_once: Path) -> None:
+    for agent in spoilt(each_once, lambda _: True):
         with pytest.raises(DeviceError, match=r"5 measurements in a row were invalid.*doctor.*then calibrate it again"):
             list(measured(agent, SKELETON, CalibrationPlan(settings=QUICK, measurements=1), listen=lambda _: None))

@@ -83,7 +83,8 @@ def test_seconds_of_work_are_added_to_those_of_earlier_parts(
     assert 1000.0 <= new_store.required(SECONDS) < 1100.0
 
 
-@pytest.mark.parametrize("judged", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("judged", [False, True])
 def test_one_of_several_runs_of_a_tuning_reads_the_test_split_only_when_it_is_asked_to(
     new_store: Store, null_agent: Agent, judged: bool
 ) -> None:

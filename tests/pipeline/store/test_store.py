@@ -22,6 +22,7 @@ from pipeline.report.run_json import as_json
 from pipeline.store import Store
 from pipeline.store.facts import BASE, CHOSEN, CONFIG, FINISHED_AT, SECONDS, SEED, STARTED
 from tests.examples import artifact, failed_trial, figures, measurement, power, trial
+from tests.variations import one_in
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
             child.kill()
 
 
-@pytest.mark.parametrize("said", ["", "?", "-1", "9" * 31, "0.5", str(2**31 - 1)])
+@pytest.mark.parametrize("said", one_in(3, ["", "?", "-1", "9" * 31, "0.5", str(2**31 - 1)]))
 def test_a_second_writer_is_not_told_to_kill_what_is_no_process(written: tuple[Path, str], said: str) -> None:
     folder, run_id = written
     (lock,) = folder.rglob("lock")

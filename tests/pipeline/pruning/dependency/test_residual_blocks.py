@@ -35,7 +35,7 @@ from tests.pipeline.pruning.nested import (
 )  # fmt: skip
 from tests.pipeline.pruning.networks import IMAGES, lively
 from tests.pipeline.pruning.oracle import at_random, distinct, require_widths, silenced
-from tests.variations import variations
+from tests.variations import one_in, variations
 
 Blocks = Mapping[str, tuple[str, ...]]
 """A group whose level 100 removes a block → the modules whose answers are zeros then, all of them."""
@@ -94,7 +94,7 @@ def quiet(model: nn.Module, modules: list[str]) -> Tensor:
     return copied(IMAGES)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", one_in(3, NETWORKS))
 def test_every_branch_can_go_and_leaves_the_network_in_which_it_answers_zeros(name: str) -> None:
     model, graph, space, blocks = built(name)
     firsts = {g.bypass: g.name for g in reversed(space.groups) if g.bypass}
@@ -113,7 +113,7 @@ def _bypass(space: SearchSpace, name: str) -> str:
 
 
 @pytest.mark.parametrize("seed", variations(range(3), [0]))
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", one_in(2, NETWORKS))
 def test_plans_of_all_levels_give_the_network_that_ignores_what_went(name: str, seed: int) -> None:
     kind, _ = NETWORKS[name]
     torch.manual_seed(seed)
