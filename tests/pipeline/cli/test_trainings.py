@@ -73,6 +73,26 @@ def test_killed_in_trainings_of_both_rounds_a_run_comes_to_the_same_weights(
     assert not list(torn.runs.glob("*/checkpoints"))
 
 
+UNKNOWN_LENGTH = {
+    "rounds": "1", "base_training": "{epochs: 1, batch_size: 32}",
+    "fine_tuning": "{finalists: 1, finalist_epochs: 0, max_epochs: 14, min_steps: 20, batch_size: 32, "
+    "teacher_views: 2, verify_images: 20}",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_in_a_training_of_unknown_length_a_run_comes_to_the_same_weights(new_desk: Callable[[], Desk]) -> None:
+    straight, torn = (settled(new_desk(), **UNKNOWN_LENGTH) for _ in range(2))
+    told = straight.done("run", "--config", "run.yaml").err
+    assert "trained until it stops helping, judged on " in told
+    assert "on the images that judge" in told
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+        interrupted(torn, "Fine-tune the chosen one", number)
+    done = torn.done("run", "--resume", "latest")
+    assert "went on from its checkpoint at step" in done.err
+    assert weights(torn) == weights(straight)
+
+
 @pytest.mark.slow
 def test_early_stopping_is_left_out_where_nothing_unseen_is_left(straight: tuple[Desk, Done]) -> None:
     _, done = straight
