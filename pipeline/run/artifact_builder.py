@@ -10,8 +10,9 @@ from torch import fx
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
-from pipeline.export.format import FLOAT32
+from pipeline.export.format import FLOAT32, INT8
 from pipeline.export.format_plugin import model_format
+from pipeline.export.fp16_format import Fp16Onnx
 from pipeline.export.quantization.open_int8 import INT8_FORMATS
 from pipeline.measurement.feasibility import certainly_meets, certainly_misses
 from pipeline.models import default_model
@@ -55,8 +56,8 @@ class ArtifactBuilder:
         weights = store.put_blob(weights_bytes(network))
         written = model_format(self.context.agent.device.format)
         files = {written.file: store.put_blob(model), WEIGHTS: weights}
-        parent = format.parent.file(network) if isinstance(format, INT8_FORMATS) else None
-        if parent is not None:
+        parent = format.parent.file(network) if isinstance(format, (*INT8_FORMATS, Fp16Onnx)) else None
+        if parent is not None and format.precision == INT8:  # an FP16 file's is the same but for what it asks for
             files[float_parent(written.ending)] = store.put_blob(parent)
         done = replace(
             artifact,

@@ -6,15 +6,15 @@ from hashlib import sha256
 
 from pipeline.errors import ExportError, MeasureError
 from pipeline.events import Note, Stage
-from pipeline.export.format import FLOAT32, INT8
+from pipeline.export.format import FLOAT32, FP16, INT8
 from pipeline.export.format_plugin import model_format
 from pipeline.records import VerifiedAccuracy
 from pipeline.run.context import Context
 from pipeline.store.facts import VERIFIED
 
-TOLERANCES = {FLOAT32: 0.002, INT8: 0.01}
+TOLERANCES = {FLOAT32: 0.002, INT8: 0.01, FP16: 0.01}
 """The device may differ from the host by so much of the verified images. In INT8 kernels of other processors round sums
-that lie between two steps the other way."""
+that lie between two steps the other way; in FP16 the host answers in float32."""
 
 
 def verify(context: Context, model: bytes) -> VerifiedAccuracy:

@@ -24,7 +24,7 @@ from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
 from pipeline.run.inputs import Inputs, load_inputs, require_fit
 from pipeline.run.origin import remember_origin
-from pipeline.run.precision import base_accuracy_as_decided, with_precision
+from pipeline.run.precision import with_precision
 from pipeline.run.provenance import store_provenance
 from pipeline.run.round import limits_of_round, prune_once
 from pipeline.run.sample_input import write_sample
@@ -121,7 +121,7 @@ def _evaluate_on_test(context: Context, base: Base, network: fx.GraphModule, win
     judged = replace(winner, after=replace(winner.after, test_accuracy=scored))
     decision = store.get(PRECISION)
     if decision is not None and decision.base is not None and decision.precision != FLOAT32:
-        uncut = replace(decision.base, test_accuracy=base_accuracy_as_decided(context, base))
+        uncut = replace(decision.base, test_accuracy=accuracy_as_deployed(base.network, context.format, test))
         store.set(PRECISION, replace(decision, base=uncut))
     if judged.float_parent is None:
         return judged

@@ -16,7 +16,7 @@ from pipeline.export.format import INT8, Skeleton
 from pipeline.export.formats.onnx import Onnx
 from pipeline.export.onnx.skeleton import weightless
 from pipeline.export.quantization.placement import is_weighted, place, weighted_nodes
-from pipeline.export.quantization.qdq import write_qdq
+from pipeline.export.quantization.qdq import U8S8, Scheme, write_qdq
 from pipeline.export.quantization.quantize import QuantizedFile, calibrate, quantize
 from pipeline.export.quantization.ranges import Range
 from pipeline.export.quantization.value_graph import ValueGraph
@@ -37,6 +37,9 @@ class Int8Onnx:
     float_layers: frozenset[str] = frozenset()
     """Weights of layers that stay float32, by their names, which a cut keeps."""
 
+    scheme: Scheme = U8S8
+    """How activations are rounded: as the device's runtime wants it."""
+
     precision = INT8
 
     def file(self, network: fx.GraphModule) -> bytes:
@@ -46,7 +49,8 @@ class Int8Onnx:
     def quantized(self, network: fx.GraphModule) -> QuantizedFile:
         """Return the network's INT8 file and how it was made; raises ExportError."""
         model = onnx.load_from_string(self.parent.file(network))
-        return quantize(model, calibrate(model, self.images), keep_float=self._kept(ValueGraph(model)))
+        kept = self._kept(ValueGraph(model))
+        return quantize(model, calibrate(model, self.images), keep_float=kept, scheme=self.scheme)
 
     def skeleton(self, network: fx.GraphModule) -> Skeleton:
         """Return what stands for the network's INT8 file where it is only measured; raises ExportError.
@@ -57,12 +61,12 @@ class Int8Onnx:
         model = onnx.load_from_string(self.parent.unchecked_file(network))
         _make_up_weights(model)
         graph = ValueGraph(model)
-        placement = place(graph, keep_float=self._kept(graph))
-        made_up = write_qdq(placement, _made_up_ranges(graph, placement.ranged))
+        placement = place(graph, keep_float=self._kept(graph), clip_by_rounding=not self.scheme.is_symmetric)
+        made_up = write_qdq(placement, _made_up_ranges(graph, placement.ranged), self.scheme)
         size = made_up.ByteSize()
         return Skeleton(
             weightless(made_up, {}), size, structure_in_int8(network, self.float_layers),
-            int8_operators=len(placement.nodes),
+            int8_operators=len(placement.nodes) if self.scheme is U8S8 else 0,  # only ONNX Runtime says how many
         )  # fmt: skip
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from pipeline.export.formats.onnx import Onnx
 from pipeline.export.formats.tflite import TFLite
 from pipeline.export.quantization.int8_format import Int8Onnx
 from pipeline.export.quantization.int8_tflite import Int8TFLite
+from pipeline.export.quantization.qdq import U8S8, Scheme
 
 
 class Int8File(Protocol):
@@ -44,27 +45,30 @@ class Int8Format(Format, Protocol):
 
 
 INT8_FORMATS = (Int8Onnx, Int8TFLite)
-_OF: tuple[tuple[type[Any], Callable[..., Int8Format]], ...] = ((Onnx, Int8Onnx), (TFLite, Int8TFLite))
 
 
-def open_int8(parent: Format, images: NDArray[np.float32], *, float_layers: Iterable[str] = ()) -> Int8Format:
+def open_int8(
+    parent: Format, images: NDArray[np.float32], *, float_layers: Iterable[str] = (), scheme: Scheme = U8S8
+) -> Int8Format:
     """Return the INT8 format whose files are made of ``parent``'s.
 
     Args:
         parent: writes float32 files.
         images: real, normalised images, (N, C, H, W), by which ranges are read.
         float_layers: weights of layers that stay float32, by their names.
+        scheme: of ONNX files: the one that their runtime takes.
 
     Raises:
         ValueError: the format has no INT8, see ``has_int8``.
     """
     kept = frozenset(float_layers)
-    for kind, opened in _OF:
-        if isinstance(parent, kind):
-            return opened(parent=parent, images=images, float_layers=kept)
+    if isinstance(parent, Onnx):
+        return Int8Onnx(parent=parent, images=images, float_layers=kept, scheme=scheme)
+    if isinstance(parent, TFLite):
+        return Int8TFLite(parent=parent, images=images, float_layers=kept)
     raise ValueError(f"{type(parent).__name__} has no INT8")
 
 
 def has_int8(parent: Format) -> bool:
     """Return whether files of a format can be quantized: those of a user's own cannot."""
-    return isinstance(parent, tuple(kind for kind, _ in _OF))
+    return isinstance(parent, Onnx | TFLite)

@@ -50,19 +50,20 @@ def place(graph: ValueGraph, *, keep_float: Iterable[int] = (), clip_by_rounding
 
     Args:
         keep_float: weighted nodes, by their places, that stay float32.
-        clip_by_rounding: whether clipping activations may be left out; not where zero points are fixed to 0.
+        clip_by_rounding: whether clipping activations may be left out; not where zero points are fixed to 0: there
+            they stay, between their operator and its pair, where TensorRT fuses them.
     """
     kept = frozenset(keep_float)
     nodes = frozenset(n for n, node in enumerate(graph.nodes) if n not in kept and _is_quantizable(graph, node))
     nodes = _without_lonely(graph, nodes)
-    absorbed = _absorbed(graph, nodes) if clip_by_rounding else {}
-    placement = Placement(graph=graph, nodes=nodes, absorbed=absorbed, scale_of={})
+    clips = _absorbed(graph, nodes)
+    placement = Placement(graph=graph, nodes=nodes, absorbed=clips, scale_of={})
     pairs = {name for n in nodes for name in (*activations(graph, graph.nodes[n]), placement.output_of(n))}
     scale_of = {name: name for name in pairs}
     for node in graph.nodes:
         if node.op_type in _MOVED and node.input[0] in scale_of:
             scale_of[node.output[0]] = scale_of[node.input[0]]
-    return Placement(graph=graph, nodes=nodes, absorbed=absorbed, scale_of=scale_of)
+    return Placement(graph=graph, nodes=nodes, absorbed=clips if clip_by_rounding else {}, scale_of=scale_of)
 
 
 def weighted_nodes(graph: ValueGraph) -> list[int]:

@@ -196,14 +196,14 @@ class Context:
     def run(self, stream):
         if self.model.get("fails"):
             return False
+        cuda = ctypes.CDLL("libcudart.so.13")  # the one that is loaded already
+        if self.network:
+            return cuda.virtualCall(self.call, ctypes.c_void_p(stream)) == 0
         size = 4
         for length in self.shape:
             size *= length
         to, source = (ctypes.c_void_p(self.addresses[number]) for number in (1, 0))
         factor = ctypes.c_float(self.model["factor"])
-        cuda = ctypes.CDLL("libcudart.so.13")  # the one that is loaded already
-        if self.network:
-            return cuda.virtualCall(self.call, ctypes.c_void_p(stream)) == 0
         return cuda.virtualScale(to, source, ctypes.c_size_t(size), factor, ctypes.c_void_p(stream)) == 0
 
 
