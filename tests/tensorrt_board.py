@@ -25,16 +25,14 @@ class TensorRTBoard:
     library: Path
     """Folder of libcudart."""
 
-    def environment(self, capability: str = NANO, fp16: str = "0.6") -> dict[str, str]:
-        """Return the variables for the agent: which GPU that is, and what share of the time it takes in FP16."""
-        return {
-            "LD_LIBRARY_PATH": str(self.library), "VIRTUAL_TENSORRT": "8.2.1.8", "VIRTUAL_SM": capability,
-            "VIRTUAL_FP16": fp16,
-        }  # fmt: skip
 
+def make_tensorrt_board(folder: Path, capability: str = NANO, fp16: str = "0.35") -> TensorRTBoard:
+    """Compile the library and make the Python; skip where there is no C compiler.
 
-def make_tensorrt_board(folder: Path) -> TensorRTBoard:
-    """Compile the library and make the Python; skip where there is no C compiler."""
+    Args:
+        capability: the GPU's.
+        fp16: the share of the time that an engine in FP16 takes.
+    """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler here: apt-get install gcc")
@@ -45,6 +43,8 @@ def make_tensorrt_board(folder: Path) -> TensorRTBoard:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     (site,) = home.glob("lib/python*/site-packages")
     (site / "here.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    told = {"VIRTUAL_TENSORRT": "8.2.1.8", "VIRTUAL_SM": capability, "VIRTUAL_FP16": fp16}
+    (site / "told.pth").write_text(f"import os; os.environ.update({told!r})\n")  # an agent's environment is clean
     shutil.copy(VIRTUAL_GPU / "stand_in.py", site / "tensorrt.py")
     (site / "tensorrt-8.2.1.8.dist-info").mkdir()
     return TensorRTBoard(home / "bin" / "python", folder)

@@ -13,8 +13,10 @@ from pipeline.config import CriterionConfig, EvaluationConfig, FineTuningConfig,
 from pipeline.data import DataSet, load_data
 from pipeline.devices.compatibility import OLDEST_SUPPORT
 from pipeline.errors import DataError, ModelError
-from pipeline.export.format import INPUT, open_format
+from pipeline.export.format import FLOAT32, FP16, INPUT, open_format
 from pipeline.export.format_plugin import model_format
+from pipeline.export.formats.onnx import Onnx
+from pipeline.export.fp16_format import asking_for_fp16
 from pipeline.models import load_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
 from pipeline.pruning.complexity import Measures, measures_of
@@ -82,6 +84,8 @@ class AppliedCheckpoint:
     request: ApplyRequest
     original: Recipe
     """As it was read."""
+    precision: str = FLOAT32
+    """``fp16`` where the file asks TensorRT for it, as the recipe's own did."""
 
     @property
     def same_weights(self) -> bool:
@@ -100,6 +104,7 @@ class AppliedCheckpoint:
         """Return what the manifest says of it, as JSON values."""
         request, original, seen = self.request, self.original, self.accuracy
         return {
+            "model": {"file": self.format.file, "format": self.format.name, "precision": self.precision},
             "classes": original.classes,
             "input": {
                 "name": INPUT,
@@ -145,15 +150,21 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
     on_note(f"writing {request.format}")
     format = open_format(request.format, base, example, support=OLDEST_SUPPORT, on_note=on_note)
     file, weights = format.file(applied.network), weights_bytes(applied.network)
+    is_fp16 = recipe.precision == FP16 and isinstance(format, Onnx)
     return AppliedCheckpoint(
         recipe=applied.recipe,
         format=written,
-        files={written.file: file, WEIGHTS: weights, RECIPE: to_text(applied.recipe).encode()},
+        files={
+            written.file: asking_for_fp16(file) if is_fp16 else file,
+            WEIGHTS: weights,
+            RECIPE: to_text(applied.recipe).encode(),
+        },
         base=_sized(base, example, format.file(base)),
         pruned=_sized(applied.network, example, file),
         accuracy=None if data is None else _accuracy(base, applied.network, data),
         request=request,
         original=recipe,
+        precision=FP16 if is_fp16 else FLOAT32,
     )
 
 

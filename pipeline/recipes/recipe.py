@@ -26,6 +26,7 @@ written is of the lowest version that says it all."""
 MOST_PIXELS = 2**22
 """Values of an image: three channels of 1182 x 1182."""
 MOST_CLASSES = 100_000
+PRECISIONS = ("float32", "int8", "fp16")
 
 
 class Order(Protocol):
@@ -102,6 +103,8 @@ class Recipe:
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     """Run and artifact, or the recipe that was applied."""
+    precision: str = "float32"
+    """In which the run's networks computed on its device: one of ``PRECISIONS``."""
 
 
 def cut_of(
@@ -170,6 +173,10 @@ def parse(text: str, *, shown: str = "the recipe") -> Recipe:
     except ValueError as error:
         raise ConfigError(f"{shown} is damaged: {serialization.problem(error)}; pull it again") from error
     _require_images(recipe, shown)
+    if recipe.precision not in PRECISIONS:
+        raise ConfigError(
+            f"{shown}: its precision is {recipe.precision!r}; known: {', '.join(PRECISIONS)}: pull it again"
+        )
     for number, cut in enumerate(recipe.cuts, 1):
         _require_sense(cut, f"{shown}, cut {number}")
     return recipe

@@ -141,6 +141,7 @@ def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, co
         fitting=of_input.get("fitting"),
         versions={"pipeline": __version__, **versions},
         source=f"run {store.id}, artifact {artifact.id}",
+        precision=builder.format.precision,
     )
 
 

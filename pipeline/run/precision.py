@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from pipeline.config import RunConfig
+from pipeline.devices.agent_client import Agent
 from pipeline.errors import CandidateError, ConfigError
 from pipeline.evaluation.candidate_builder import accuracy_as_deployed
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
-from pipeline.export.format import FLOAT32, FP16, INT8, Skeleton
+from pipeline.export.format import FLOAT32, FP16, INT8, Format, Skeleton
 from pipeline.export.formats.onnx import Onnx
 from pipeline.export.fp16_format import Fp16Onnx
 from pipeline.export.quantization.open_int8 import Int8File, Int8Format, has_int8, open_int8
@@ -31,7 +33,8 @@ from pipeline.run.context import Context
 from pipeline.run.fp16_answers import answers_in_fp16
 from pipeline.store.facts import PRECISION
 
-_TENSORRT = "tensorrt"
+TENSORRT = "tensorrt"
+"""The runtime."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,40 @@ def with_precision(context: Context, base: Base) -> Context:
     return replace(context, format=_int8(context, decision.float_layers))
 
 
+def require_precision(config: RunConfig, agent: Agent, format: Format) -> None:
+    """Raise ConfigError where a precision is asked for by name that this device's files cannot have."""
+    if config.precision in (INT8, FP16) and (why := why_impossible(config, agent, format, config.precision)):
+        raise _impossible(config.precision, why)
+
+
+def why_impossible(config: RunConfig, agent: Agent, format: Format, precision: str) -> str:
+    """Return why a precision is out of the question, whatever would be measured; nothing where it is not."""
+    device, words = agent.device, precision_in_words(precision)
+    on_gpu = device.runtime == TENSORRT
+    if precision == FP16 and not on_gpu:
+        return (
+            f"{device.name} runs {device.runtime}, which computes no faster in FP16 on a processor; TensorRT does on a "
+            "GPU (runtime: tensorrt)"
+        )
+    if precision == INT8 and config.sets_zeros:
+        return "single weights become zero, which no INT8 file shows"
+    if on_gpu and device.runtime_options.get(FP16):
+        return (
+            f"the inventory's runtime option fp16 builds every engine of {device.name} in half precision, the base's "
+            "too; take it out there, and the run tries what it gains"
+        )
+    if not (isinstance(format, Onnx) if on_gpu else has_int8(format)):
+        return f"{device.name} runs {device.format} files, and {words} is written as ONNX and TFLite alone"
+    support = agent.onnx_support
+    if precision == INT8 and device.format == "onnx" and support.opset < OLDEST_OPSET:
+        return f"{device.name} loads ONNX up to opset {support.opset}, INT8 needs {OLDEST_OPSET}"
+    return ""
+
+
+def _impossible(precision: str, why: str) -> ConfigError:
+    return ConfigError(f"precision {precision}: {why}; leave it out, or say float32")
+
+
 def _decided(context: Context, base: Base) -> PrecisionDecision:
     """Return what was asked for by name, or the fastest of what the device is measured to gain by."""
     wanted = context.config.precision
@@ -69,7 +106,7 @@ def _decided(context: Context, base: Base) -> PrecisionDecision:
         try:
             return _tried(context, base, wanted)
         except _Unfit as reason:
-            raise ConfigError(f"precision {wanted}: {reason.why}; leave it out, or say float32") from None
+            raise _impossible(wanted, reason.why) from None
     found: list[PrecisionDecision] = []
     reasons: list[str] = []
     for precision in _candidates(context):
@@ -86,7 +123,7 @@ def _decided(context: Context, base: Base) -> PrecisionDecision:
 
 def _candidates(context: Context) -> tuple[str, ...]:
     """Return what is tried unasked, the one that changes the answers least first."""
-    return (FP16, INT8) if context.agent.device.runtime == _TENSORRT else (INT8,)
+    return (FP16, INT8) if context.agent.device.runtime == TENSORRT else (INT8,)
 
 
 def _fastest(found: Sequence[PrecisionDecision]) -> PrecisionDecision:
@@ -110,29 +147,12 @@ def _tried(context: Context, base: Base, precision: str) -> PrecisionDecision:
 
 
 def _require_possible(context: Context, base: Base, precision: str) -> None:
-    device = context.agent.device
-    words = precision_in_words(precision)
-    if precision == FP16 and device.runtime != _TENSORRT:
-        raise _Unfit(
-            f"{device.name} runs {device.runtime}, which computes no faster in FP16 on a processor; TensorRT does on a "
-            "GPU (runtime: tensorrt)"
-        )
-    if precision == INT8 and context.config.sets_zeros:
-        raise _Unfit("single weights become zero, which no INT8 file shows")
-    if device.runtime == _TENSORRT:
-        if device.runtime_options.get(FP16):
-            raise _Unfit(
-                f"the inventory's runtime option fp16 builds every engine of {device.name} in half precision, the "
-                "base's too; take it out there, and the run tries what it gains"
-            )
-        if why := lacks(str(base.figures.measurement.conditions.get("gpu", "")), precision):
+    if why := why_impossible(context.config, context.agent, context.format, precision):
+        raise _Unfit(why)
+    if context.agent.device.runtime == TENSORRT:
+        gpu = str(base.figures.measurement.conditions.get("gpu", ""))
+        if why := lacks(gpu, precision):
             raise _Unfit(why)
-    usable = isinstance(context.format, Onnx) if device.runtime == _TENSORRT else has_int8(context.format)
-    if not usable:
-        raise _Unfit(f"{device.name} runs {device.format} files, and {words} is written as ONNX and TFLite alone")
-    support = context.agent.onnx_support
-    if precision == INT8 and device.format == "onnx" and support.opset < OLDEST_OPSET:
-        raise _Unfit(f"{device.name} loads ONNX up to opset {support.opset}, INT8 needs {OLDEST_OPSET}")
 
 
 # ---------------------------------------------------------------- INT8
@@ -172,7 +192,7 @@ def _judged(context: Context, base: Base) -> tuple[Int8File, Judgement]:
 
 def _int8(context: Context, float_layers: Sequence[str]) -> Int8Format:
     images = next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
-    scheme = S8S8_SYMMETRIC if context.agent.device.runtime == _TENSORRT else U8S8
+    scheme = S8S8_SYMMETRIC if context.agent.device.runtime == TENSORRT else U8S8
     return open_int8(context.format, images, float_layers=float_layers, scheme=scheme)
 
 

@@ -24,7 +24,7 @@ from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
 from pipeline.run.inputs import Inputs, load_inputs, require_fit
 from pipeline.run.origin import remember_origin
-from pipeline.run.precision import with_precision
+from pipeline.run.precision import require_precision, with_precision
 from pipeline.run.provenance import store_provenance
 from pipeline.run.round import limits_of_round, prune_once
 from pipeline.run.sample_input import write_sample
@@ -65,6 +65,7 @@ def prepared(
     listen(Stage(f"Connect to {device.name}"))
     with open_agent(device, on_event=_telemetry_listener(listen), record=record) as agent:
         format = require_fit(inputs, agent, listen)
+        require_precision(inputs.config, agent, format)
         agent.hold()
         yield Prepared(inputs=inputs, agent=agent, format=format)
 

@@ -104,4 +104,18 @@ def _notes(found: AppliedCheckpoint) -> str:
         if found.accuracy is None
         else f"{found.recovery} on training images, accuracy read on the search split; not fine-tuned"
     )
-    return f"{whose}; {same}\n{recovery}"
+    return f"{whose}; {same}\n{recovery}{_precision(found)}"
+
+
+def _precision(found: AppliedCheckpoint) -> str:
+    """Return a line on the precision in which the recipe's own network computed, where that was not float32."""
+    if found.precision == "fp16":
+        file = found.format.file
+        return f"\n{file} asks TensorRT for FP16, as the recipe's own did; other runtimes compute it in float32"
+    if found.original.precision == "float32":
+        return ""
+    words = found.original.precision.upper()
+    how = (
+        "`pipeline quantize` makes INT8 of it" if found.original.precision == "int8" else "write it with --format onnx"
+    )
+    return f"\nthe recipe's own network computed in {words}, this file in float32: {how}"
