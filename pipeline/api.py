@@ -22,6 +22,7 @@ from pipeline.config import load_config
 from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import Inventory, load_inventory
 from pipeline.devices.recording import Recorder, as_recorded, header_of
+from pipeline.devices.runtime_choice import runtimes_in_words
 from pipeline.errors import ModelError, OutputError
 from pipeline.evaluation.device_bench import WHOLE, longer, one_process_of
 from pipeline.events import Listener, Stage, unheard
@@ -85,10 +86,10 @@ def profile(
         agent.hold()
         settings = agent.settings_for(registered.measure)
         each = one_process_of(longer(settings, WHOLE))
-        ending = model_format(registered.format).ending
+        ending, measured = model_format(registered.format).ending, agent.device
         parts = [agent.measure(data, ending, settings=each) for _ in range(settings.processes)]
     if kept is not None:
-        recorder.begin(kept, header_of(registered, {"model": file.name}, {"pipeline": __version__}))
+        recorder.begin(kept, header_of(measured, {"model": file.name}, {"pipeline": __version__}))
         recorder.close()
     return combined(parts, ci_rel=each.ci_rel)
 
@@ -312,7 +313,7 @@ def read_model_file(model: Path, device: Device) -> bytes:
     if said in plugins.names(FORMATS) and said != model_format(device.format).ending:  # else the name is believed
         runs = portable_format(device.format)
         raise ModelError(
-            f"{model} is of format {said}, but {device.name} runs {runs} files (runtime {device.runtime}); "
+            f"{model} is of format {said}, but {device.name} runs {runs} files (runtime {runtimes_in_words(device)}); "
             "name a device whose runtime loads it"
         )
     try:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from device_agents.cudart import Cuda
 
 LOADS = "onnx"
+RUNS_ON = "GPU"
 BUILDS = True
 INSTALL = "# a Jetson has it from JetPack, for the system's python3 alone (sudo apt-get install python3-libnvinfer)"
 

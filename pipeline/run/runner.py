@@ -64,6 +64,8 @@ def prepared(
     inputs = load_inputs(config, weights_known=weights_known, splits=splits, listen=listen)
     listen(Stage(f"Connect to {device.name}"))
     with open_agent(device, on_event=_telemetry_listener(listen), record=record) as agent:
+        if agent.runtime_choice is not None:
+            listen(Note(agent.runtime_choice.why))
         format = require_fit(inputs, agent, listen)
         require_precision(inputs.config, agent, format)
         agent.hold()

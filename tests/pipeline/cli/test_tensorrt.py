@@ -27,12 +27,12 @@ def gpu(board: TensorRTBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(board.library))
 
 
-def on_board(desk: Desk, board: TensorRTBoard, **settings: str) -> Desk:
+def on_board(desk: Desk, board: TensorRTBoard, runtime: str = "tensorrt", **settings: str) -> Desk:
     """Give a folder the board, called nano, and settings."""
     inventory = INVENTORY.replace("AGENT", str(desk.folder / "agent")).rstrip()
     own = f"{{dir: {desk.folder / 'agent'}, python: {board.python}}}"
     longer = "{min_s: 0.1, processes: 4}"
-    nano = f"{{kind: local, power: null, runtime: tensorrt, measure: {longer}, agent: {own}}}"
+    nano = f"{{kind: local, power: null, runtime: {runtime}, measure: {longer}, agent: {own}}}"
     desk.write("inventory.yaml", f"{inventory}\n  nano: {nano}\n")
     desk.settings(**{"target": "latency=0.95x", "trials": "3", **FEW_CUTS, **settings})
     return desk
@@ -43,7 +43,7 @@ def fp16(new_desk: Callable[[], Desk], board: TensorRTBoard) -> Iterator[Desk]:
     """A folder with one finished run on a Jetson Nano's GPU that decided by itself; only to be read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_LIBRARY_PATH", str(board.library))
-        desk = on_board(new_desk(), board, precision="auto")
+        desk = on_board(new_desk(), board, "[tensorrt, onnxruntime]", precision="auto")
         desk.write("shown.txt", (done := desk.done(*RUN, "--record")).out)
         desk.write("told.txt", done.err)
         yield desk
@@ -66,6 +66,15 @@ def test_auto_takes_fp16_where_the_gpu_is_faster_by_it_and_says_that_a_nano_has_
     assert run["base"]["measurement"]["conditions"]["precision"] == "fp32"
     for trial in run["trials"]:
         assert trial["measurement"]["conditions"]["precision"] == "fp16"
+
+
+@pytest.mark.slow
+def test_a_board_whose_python_finds_tensorrt_runs_on_its_gpu_and_says_so(fp16: Desk) -> None:
+    said = "networks run on the GPU with tensorrt 8.2.1.8: the first of tensorrt, onnxruntime, and the board has it"
+    assert said in " ".join((fp16.folder / "told.txt").read_text().split())
+    assert said in " ".join(fp16.done("devices", "check", "nano").out.split())
+    assert "tensorrt or onnxruntime" in fp16.done("devices", "list").out
+    assert shown(fp16)["device"]["runtime"] == "tensorrt"
 
 
 @pytest.mark.slow
