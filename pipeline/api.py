@@ -12,7 +12,7 @@ network = pipeline.load_pruned("my-model")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from pipeline.comparison.compare import Comparison
     from pipeline.quantization.quantized_model import QuantizedModel
+    from pipeline.run.format_bundles import PulledFormat
     from pipeline.search.gym_env import PruningEnv
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "profile",
     "prune",
     "pull",
+    "pull_formats",
     "quantize",
 ]
 
@@ -241,6 +243,50 @@ def pull(
             facts = bundle_facts(store, one, format_of(store, one, _path(inventory)))
             write_bundle(artifact=one, files=files, facts=facts, output=folders[one.id])
     return folders
+
+
+def pull_formats(
+    run: str,
+    output: Path | str,
+    *,
+    formats: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    artifact: str = "best",
+    runs: Path | str = RUNS,
+    inventory: Path | str | None = None,
+    listen: Listener = unheard,
+) -> list[PulledFormat]:
+    """Write a bundle of a run's network in each format and precision, compared with each other on stored images.
+
+    Args:
+        output: a folder that is new or empty; of several bundles each has a folder in it, called ``onnx-int8``.
+        formats: of onnx, tflite and tensorrt; none: the run's own.
+        precisions: of float32, int8 and fp16; none: the run's own.
+        artifact: as of ``pull``.
+        inventory: the one that the run was started with, unless it is named.
+        listen: hears every stage.
+
+    Raises:
+        RunNotFoundError: there is no such run or artifact.
+        ConfigError: there is no such format or precision, or the network cannot be had in it; names what can be.
+        UserError: the run's data or code are not what they were.
+        ExportError: the network cannot be written so, or a file answers otherwise than the float32 one.
+        OutputError: the folder is not empty or cannot be written.
+    """
+    from pipeline.run.artifact_formats import kinds_of, written_formats  # torch takes seconds to import
+    from pipeline.run.artifact_recipe import picked
+    from pipeline.run.format_bundles import write_all
+
+    folder = Path(output)
+    with Store.open(Path(runs), run) as store:
+        _require_empty(folder)
+        chosen = [(one, kinds_of(store, one, formats, precisions)) for one in picked(store, artifact)]
+        pulled = []
+        for one, kinds in chosen:
+            own = folder / one.id if artifact == "pareto" else folder
+            found = written_formats(store, one, kinds, inventory=_path(inventory), listen=listen)
+            pulled += write_all(store, one, found, own)
+    return pulled
 
 
 def compare(names: Iterable[str], *, runs: Path | str = RUNS) -> Comparison:
