@@ -57,6 +57,15 @@ def asking_for_fp16(file: bytes) -> bytes:
     return file + _REQUEST
 
 
+def not_asking(file: bytes) -> bytes:
+    """Return a file without its request for half precision: its float32 parent.
+
+    >>> not_asking(asking_for_fp16(b"file"))
+    b'file'
+    """
+    return file.removesuffix(_REQUEST)
+
+
 def structure_in_fp16(network: fx.GraphModule) -> str:
     """Return the structure of a network's FP16 engine, which is not the one in float32."""
     return f"{structure(network)}-{FP16}"

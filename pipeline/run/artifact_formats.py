@@ -24,7 +24,7 @@ from pipeline.errors import ConfigError, ExportError, ModelError, nearest
 from pipeline.events import Listener, Note, Stage, unheard
 from pipeline.export.format import FLOAT32, FP16, INT8, Format, open_format
 from pipeline.export.format_plugin import model_format
-from pipeline.export.fp16_format import asking_for_fp16
+from pipeline.export.fp16_format import asking_for_fp16, not_asking
 from pipeline.export.half_files import onnx_in_half, tflite_in_half
 from pipeline.export.quantization.host_scores import open_on_host
 from pipeline.export.quantization.open_int8 import open_int8
@@ -206,15 +206,20 @@ class _Files:
         """Return the file that the run wrote and measured; None: it wrote no such one."""
         artifact, own = self.artifact, _own_kind(self.store, self.artifact)
         parent = artifact.float_parent
+        if kind.format != own.format:
+            return None
+        written = model_format(_file_format(kind))
         if kind == own:
-            name, measured = model_format(_file_format(kind)).file, artifact.after.measurement
-        elif kind == Kind(own.format, FLOAT32) and parent is not None and own.precision == INT8:
-            name, measured = float_parent(model_format(_file_format(kind)).ending), parent.measurement
+            name, measured = written.file, artifact.after.measurement
+        elif kind.precision == FLOAT32 and parent is not None:
+            name = float_parent(written.ending) if own.precision == INT8 else written.file
+            measured = parent.measurement
         else:
             return None
+        data = self.store.blob(artifact.files[name]).read_bytes()
         decision = self.store.get(PRECISION)
         return WrittenFormat(
-            kind=kind, data=self.store.blob(artifact.files[name]).read_bytes(), measured=measured,
+            kind=kind, data=not_asking(data) if kind.precision == FLOAT32 else data, measured=measured,
             answered_by=_answered_by(kind), images=0, against={},
             float_layers=decision.float_layers if decision and kind.precision == INT8 else (),
             calibration=self._calibration if kind.precision == INT8 else None,

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from deploy.engine_recipe import EngineRecipe
+from deploy.folder import new_folder
 from deploy.format_bundle import engine_format, write_format_bundle
 from pipeline import serialization
 from pipeline.export.format import INT8
 from pipeline.export.format_plugin import model_format
+from pipeline.export.quantization.qdq import S8S8_SYMMETRIC, U8S8
 from pipeline.records import Artifact
 from pipeline.run.artifact_formats import WrittenFormat
 from pipeline.run.artifact_recipe import bundle_facts
 from pipeline.run.precision import TENSORRT
 from pipeline.store import Store
 
+_SCHEMES = {"onnx": U8S8.name, TENSORRT: S8S8_SYMMETRIC.name, "tflite": "s8s8"}
 _WORKSPACE_MB = 256
 """As the agent's TensorRT runtime has it unless told otherwise."""
 
@@ -32,14 +35,19 @@ class PulledFormat:
 
 
 def write_all(store: Store, artifact: Artifact, files: Sequence[WrittenFormat], output: Path) -> list[PulledFormat]:
-    """Write the bundle of each file: to ``output`` where it is one, else to a folder in it, called as its kind.
+    """Write the bundle of each file, all or none: to ``output`` where it is one, else to a folder in it for each.
 
     Raises:
         OutputError: the folder is not empty or cannot be written.
     """
-    folders = [output] if len(files) == 1 else [output / str(one.kind) for one in files]
-    for one, folder in zip(files, folders, strict=True):
-        _write(store, artifact, one, folder)
+    if len(files) == 1:
+        folders = [output]
+        _write(store, artifact, files[0], output)
+    else:
+        folders = [output / str(one.kind) for one in files]
+        with new_folder(output, "bundles") as together:
+            for one in files:
+                _write(store, artifact, one, together / str(one.kind))
     return [PulledFormat(artifact=artifact.id, folder=f, written=w) for f, w in zip(folders, files, strict=True)]
 
 
@@ -65,7 +73,8 @@ def _verified(one: WrittenFormat) -> dict[str, Any]:
 def _quantization(one: WrittenFormat) -> dict[str, Any] | None:
     if one.kind.precision != INT8:
         return None
-    return {"calibration": one.calibration, "float_layers": list(one.float_layers)}
+    scheme = _SCHEMES[one.kind.format]
+    return {"scheme": scheme, "calibration": one.calibration, "float_layers": list(one.float_layers)}
 
 
 def _engine(one: WrittenFormat) -> EngineRecipe:

@@ -175,3 +175,19 @@ def test_an_inventory_that_builds_everything_in_half_precision_leaves_nothing_to
     done = desk.do("run", "--config", "run.yaml", "--device", "nano", "--precision", "fp16")
     assert done.code == 2
     assert "runtime option fp16 builds every engine of nano in half precision, the base's too" in done.error
+
+
+@pytest.mark.slow
+def test_its_engines_come_as_recipes_and_what_the_gpu_cannot_is_said(fp16: Desk, tmp_path: Path) -> None:
+    words = ("--format", "tensorrt", "--precision", "float32,int8,fp16", "--json")
+    found = fp16.done("pull", "latest", "--output", str(tmp_path / "engines"), *words).json
+    by_precision = {one["precision"]: one for one in found}
+    assert {name: one["measured_on_device"] for name, one in by_precision.items()} == {
+        "float32": True, "int8": False, "fp16": True
+    }  # fmt: skip
+    assert by_precision["fp16"]["doubts"] == []
+    assert "INT8 is not to be had: Virtual GPU sm_53" in by_precision["int8"]["doubts"][0]
+    recipe = json.loads((tmp_path / "engines" / "tensorrt-fp16" / "build.json").read_text())
+    assert recipe["flags"] == {"fp16": True, "int8": False}
+    assert recipe["measured_with"] == {"tensorrt": "8.2.1.8", "gpu": "Virtual GPU sm_53"}
+    assert not onnx.load(tmp_path / "engines" / "tensorrt-float32" / "model.onnx").metadata_props
