@@ -7,6 +7,7 @@ and ``--memPoolSize=workspace:MB`` from 8.4 on; quantize-dequantize pairs need `
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ class EngineRecipe:
     """Version of TensorRT that built and measured the run's engine; None: none did."""
     gpu: str | None = None
     """The one that it was measured on."""
+    known_timings: str | None = None
+    """Where the agent keeps the times of that GPU's layers on that board; None: no engine was built there."""
 
     def as_json(self, onnx: str) -> dict[str, Any]:
         """Return the recipe for the ONNX file of this name."""
@@ -35,7 +38,7 @@ class EngineRecipe:
             "engine": ENGINE,
             "flags": {"fp16": self.precision == "fp16", "int8": self.precision == "int8"},
             "workspace_mb": self.workspace_mb,
-            "timing_cache": TIMINGS,
+            "timing_cache": {"file": TIMINGS, "of_the_agent_on_the_board": self.known_timings},
             "measured_with": {"tensorrt": self.built_on, "gpu": self.gpu},
             "commands": {
                 "TensorRT 8.4 and later": f"trtexec {self.options(onnx)}",
@@ -60,12 +63,14 @@ class EngineRecipe:
 
 def build_files(recipe: EngineRecipe, onnx: str) -> dict[str, str]:
     """Return build.json and build.sh by their names."""
+    known = recipe.known_timings
+    reuse = "" if known is None else f"[ -e {TIMINGS} ] || cp {_in_shell(known)} {TIMINGS} 2>/dev/null || :\n"
     script = f"""\
 #!/bin/sh
 # Builds {ENGINE} of {onnx} on this board, whose GPU and TensorRT alone can run it. TRTEXEC names trtexec elsewhere.
 set -eu
 cd "$(dirname "$0")"
-trtexec=${{TRTEXEC:-{_TRTEXEC}}}
+{reuse}trtexec=${{TRTEXEC:-{_TRTEXEC}}}
 if "$trtexec" --help | grep -q -e --memPoolSize; then
     "$trtexec" {recipe.options(onnx)}
 else
@@ -73,3 +78,12 @@ else
 fi
 """
     return {"build.json": json.dumps(recipe.as_json(onnx), indent=2) + "\n", "build.sh": script}
+
+
+def _in_shell(path: str) -> str:
+    """Return a path as a shell reads it, ``~`` as its user's home.
+
+    >>> print(_in_shell("~/.cache/a b"), _in_shell("~/.cache/agent"), _in_shell("/data/agent"))
+    "$HOME"/'.cache/a b' "$HOME"/.cache/agent /data/agent
+    """
+    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)

@@ -38,6 +38,7 @@ from pipeline.recipes.recipe import RECIPE, parse
 from pipeline.records import Artifact, Device, Measurement
 from pipeline.report.table import precision_in_words
 from pipeline.run.artifact_builder import float_parent
+from pipeline.run.engine_timings import timings_on_board
 from pipeline.run.inputs import Inputs, load_inputs
 from pipeline.run.precision import TENSORRT
 from pipeline.run.splitting import stored_splits
@@ -98,6 +99,8 @@ class WrittenFormat:
     """Of an INT8 file: the images that its ranges are of."""
     doubts: tuple[str, ...] = ()
     """What speaks against its use, in sentences."""
+    timings: str | None = None
+    """Where the run's board has the times of engines' layers; None: it builds no engines."""
 
     @property
     def sha256(self) -> str:
@@ -147,7 +150,9 @@ def written_formats(
     images = next(files.inputs.data.val.batches(IMAGES))[0].numpy()
     listen(Stage(f"Compare the files' answers to {len(images)} images"))
     scores = {kind: files.scores(kind, images) for kind in {**found, reference: None}}
-    return [_compared_with_all(one, scores, reference, store) for one in found.values()]
+    timings = timings_on_board(store.required(BASE).measurement.conditions, device.agent_dir)
+    compared = [_compared_with_all(one, scores, reference, store) for one in found.values()]
+    return [replace(one, timings=timings if one.kind.format == TENSORRT else None) for one in compared]
 
 
 # ---------------------------------------------------------------- writing

@@ -82,4 +82,5 @@ def _engine(one: WrittenFormat) -> EngineRecipe:
     return EngineRecipe(
         precision=one.kind.precision, workspace_mb=int(conditions.get("workspace_mb", _WORKSPACE_MB)),
         built_on=conditions.get("tensorrt"), gpu=conditions.get("gpu"),
+        known_timings=one.timings,
     )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,3 +193,17 @@ def test_its_engines_come_as_recipes_and_what_the_gpu_cannot_is_said(fp16: Desk,
     assert recipe["flags"] == {"fp16": True, "int8": False}
     assert recipe["measured_with"] == {"tensorrt": "8.2.1.8", "gpu": "Virtual GPU sm_53"}
     assert not onnx.load(tmp_path / "engines" / "tensorrt-float32" / "model.onnx").metadata_props
+
+
+@pytest.mark.slow
+def test_on_the_runs_own_board_a_build_begins_with_the_layers_times_that_the_agent_has_taken(
+    fp16: Desk, tmp_path: Path
+) -> None:
+    words = ("--output", str(tmp_path / "engine"), "--format", "tensorrt", "--precision", "fp16")
+    fp16.done("pull", "latest", *words)
+    trtexec = tmp_path / "trtexec"
+    trtexec.write_text("#!/bin/sh\n")
+    trtexec.chmod(0o755)
+    subprocess.run(["sh", tmp_path / "engine" / "build.sh"], env={**os.environ, "TRTEXEC": str(trtexec)}, check=True)
+    (known,) = (fp16.folder / "agent" / "files").glob("*.timings")
+    assert (tmp_path / "engine" / "timing.cache").read_bytes() == known.read_bytes()
