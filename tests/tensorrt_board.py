@@ -26,7 +26,7 @@ class TensorRTBoard:
     """Folder of libcudart."""
 
 
-def make_tensorrt_board(folder: Path, capability: str = NANO, fp16: str = "0.35") -> TensorRTBoard:
+def make_tensorrt_board(folder: Path, capability: str = NANO, fp16: str = "0.2") -> TensorRTBoard:
     """Compile the library and make the Python; skip where there is no C compiler.
 
     Args:

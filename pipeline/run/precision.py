@@ -116,9 +116,7 @@ def _decided(context: Context, base: Base) -> PrecisionDecision:
             reasons.append(reason.why)
     if not found:
         return PrecisionDecision(precision=FLOAT32, why=f"networks compute in float32: {'; '.join(reasons)}")
-    best = _fastest(found)
-    others = [f"{precision_in_words(one.precision)} is slower ({_shown(one)})" for one in found if one is not best]
-    return replace(best, why="; ".join([best.why, *others, *reasons]))
+    return _fastest(found, reasons)
 
 
 def _candidates(context: Context) -> tuple[str, ...]:
@@ -126,13 +124,24 @@ def _candidates(context: Context) -> tuple[str, ...]:
     return (FP16, INT8) if context.agent.device.runtime == TENSORRT else (INT8,)
 
 
-def _fastest(found: Sequence[PrecisionDecision]) -> PrecisionDecision:
-    """Return the first but where a later one is faster by the whole intervals of both."""
+def _fastest(found: Sequence[PrecisionDecision], reasons: Sequence[str]) -> PrecisionDecision:
+    """Return the first but where a later one is faster by the whole intervals of both; it says why none of the others.
+
+    Args:
+        found: those that the device is faster by than in float32.
+        reasons: why the rest is not used.
+    """
     best = found[0]
     for one in found[1:]:
         if _ratio(one).high < _ratio(best).low:
             best = one
-    return best
+    others = [
+        f"{precision_in_words(one.precision)} is "
+        f"{'slower' if _ratio(one).value > _ratio(best).value else 'not surely faster'} ({_shown(one)})"
+        for one in found
+        if one is not best
+    ]
+    return replace(best, why="; ".join([best.why, *others, *reasons]))
 
 
 def _tried(context: Context, base: Base, precision: str) -> PrecisionDecision:

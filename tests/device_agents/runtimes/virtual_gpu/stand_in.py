@@ -22,7 +22,7 @@ _RELEASE = tuple(int(part) for part in __version__.split(".")[:2])
 _NAMED = _RELEASE >= (8, 5)
 _SM = int(os.environ.get("VIRTUAL_SM", "53"))
 _MS, _MS_A_MEGABYTE = 4.0, 40.0
-_SHARES = {"fp32": 1.0, "fp16": float(os.environ.get("VIRTUAL_FP16", "0.35")), "int8": 0.2}
+_SHARES = {"fp32": 1.0, "fp16": float(os.environ.get("VIRTUAL_FP16", "0.2")), "int8": 0.1}
 """Of the time in single precision."""
 
 DataType = Enum("DataType", "FLOAT HALF INT8 INT32 BOOL FP8")
