@@ -27,6 +27,7 @@ def write_format_bundle(
     artifact: Artifact,
     facts: BundleFacts,
     measured: Measurement | None,
+    test_accuracy: float | None,
     verified: Mapping[str, Any],
     quantization: Mapping[str, Any] | None,
     doubts: Sequence[str],
@@ -39,6 +40,7 @@ def write_format_bundle(
         name: of the format and precision, as its folder is called.
         data: the model file.
         measured: the file's figures on the run's device; None: it was not measured there.
+        test_accuracy: share of right answers on the test split; None: it was not read of this file.
         verified: how its answers compare with those of the other files.
         quantization: how an INT8 file was made.
         doubts: what speaks against its use.
@@ -64,6 +66,7 @@ def write_format_bundle(
             "input": describe_input(facts.input),
             "device": {"name": facts.device_name, **serialization.dump(facts.device)},
             "figures": _figures(facts, measured),
+            "accuracy": {"test": test_accuracy},
             "verified": verified,
             "quantization": quantization,
             "engine": None if engine is None else engine.as_json(format.file),

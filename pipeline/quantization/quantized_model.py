@@ -142,7 +142,7 @@ def _require_usable_runtime(agent: Agent, shown: str) -> None:
         raise ModelError(
             f"{shown} becomes an INT8 file for ONNX Runtime, and {device.name} runs {device.runtime}; name a device "
             "with runtime: onnxruntime in the inventory, or give that board a second entry there; INT8 in TFLite "
-            "comes of pipeline run --precision int8"
+            "and for TensorRT comes of pipeline run --precision int8, or of pipeline pull --format"
         )
     if agent.onnx_support.opset < OLDEST_OPSET:
         raise ModelError(

@@ -86,6 +86,8 @@ class WrittenFormat:
     data: bytes
     measured: Measurement | None
     """On the run's device; None: it was not measured there."""
+    test_accuracy: float | None = None
+    """Share of right answers on the test split, which a run reads once; None: not of this file."""
     answered_by: str
     """What gave this file's answers on this machine."""
     images: int
@@ -215,16 +217,17 @@ class _Files:
             return None
         written = model_format(_file_format(kind))
         if kind == own:
-            name, measured = written.file, artifact.after.measurement
+            name, measured, accuracy = written.file, artifact.after.measurement, artifact.after.test_accuracy
         elif kind.precision == FLOAT32 and parent is not None:
             name = float_parent(written.ending) if own.precision == INT8 else written.file
-            measured = parent.measurement
+            measured, accuracy = parent.measurement, parent.test_accuracy
         else:
             return None
         data = self.store.blob(artifact.files[name]).read_bytes()
         decision = self.store.get(PRECISION)
         return WrittenFormat(
             kind=kind, data=not_asking(data) if kind.precision == FLOAT32 else data, measured=measured,
+            test_accuracy=accuracy,
             answered_by=_answered_by(kind), images=0, against={},
             float_layers=decision.float_layers if decision and kind.precision == INT8 else (),
             calibration=self._calibration if kind.precision == INT8 else None,

@@ -56,7 +56,8 @@ def _write(store: Store, artifact: Artifact, one: WrittenFormat, folder: Path) -
     format = engine_format(model_format("onnx")) if for_engine else model_format(one.kind.format)
     write_format_bundle(
         name=str(one.kind), data=one.data, format=format, precision=one.kind.precision, artifact=artifact,
-        facts=bundle_facts(store, artifact, format), measured=one.measured, verified=_verified(one),
+        facts=bundle_facts(store, artifact, format), measured=one.measured,
+        test_accuracy=one.test_accuracy, verified=_verified(one),
         quantization=_quantization(one), doubts=one.doubts, engine=_engine(one) if for_engine else None, output=folder,
     )  # fmt: skip
 
@@ -79,8 +80,10 @@ def _quantization(one: WrittenFormat) -> dict[str, Any] | None:
 
 def _engine(one: WrittenFormat) -> EngineRecipe:
     conditions = {} if one.measured is None else one.measured.conditions
+    workspace_mb = conditions.get("workspace_mb")
+    built_on, gpu = (value if isinstance(value, str) else None for value in map(conditions.get, ("tensorrt", "gpu")))
     return EngineRecipe(
-        precision=one.kind.precision, workspace_mb=int(conditions.get("workspace_mb", _WORKSPACE_MB)),
-        built_on=conditions.get("tensorrt"), gpu=conditions.get("gpu"),
+        precision=one.kind.precision, workspace_mb=workspace_mb if type(workspace_mb) is int else _WORKSPACE_MB,
+        built_on=built_on, gpu=gpu,
         known_timings=one.timings,
     )  # fmt: skip

@@ -67,7 +67,7 @@ def _make_up_short_weights(graph: onnx.GraphProto) -> None:
     read = {name for node in graph.node if node.op_type in _LAYERS for name in node.input[1:]}
     for tensor in graph.initializer:
         length = len(tensor.raw_data)
-        if tensor.name in read and tensor.data_type == TensorProto.FLOAT and length < SMALLEST_FILL_BYTES:
+        if tensor.name in read and tensor.data_type == TensorProto.FLOAT and 0 < length < SMALLEST_FILL_BYTES:
             tensor.raw_data = _SHORT_WEIGHT * (length // len(_SHORT_WEIGHT))
 
 

@@ -55,6 +55,8 @@ def test_each_is_a_bundle_that_holds_what_its_manifest_says(pulled: Path) -> Non
 def test_only_the_one_that_the_device_measured_has_figures(ran: Desk, pulled: Path) -> None:
     stated = {path.name: manifest_of(path)["figures"]["measured_on_device"] for path in pulled.iterdir()}
     assert [name for name, measured in stated.items() if measured] == ["onnx-float32"]
+    read = {path.name: manifest_of(path)["accuracy"]["test"] for path in pulled.iterdir()}
+    assert [name for name, accuracy in read.items() if accuracy is not None] == ["onnx-float32"]
     ran.done("pull", "latest", "--output", "plain")
     model = (ran.folder / "plain" / "model.onnx").read_bytes()
     assert (pulled / "onnx-float32" / "model.onnx").read_bytes() == model
