@@ -1,13 +1,16 @@
-"""Operators of an ONNX file, read from its protobuf without the onnx package, which boards seldom have.
+"""Operators and metadata of an ONNX file, read from its protobuf without the onnx package, which boards seldom have.
 
 Only what is needed of the format (protobuf.dev, "Encoding"): ModelProto.graph is field 7, GraphProto.node field 1,
-NodeProto.op_type field 4; everything else is skipped by its length.
+NodeProto.op_type field 4; ModelProto.metadata_props is field 14, of pairs whose key is field 1 and value field 2.
+Everything else is skipped by its length.
 """
 
+import contextlib
 import mmap
 from typing import Dict, Iterator, Tuple, Union
 
 _GRAPH, _NODE, _OP_TYPE = 7, 1, 4
+_METADATA, _KEY, _VALUE = 14, 1, 2
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 INT8 = ("QLinear", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
@@ -23,15 +26,27 @@ def operators(path: str) -> Dict[str, int]:
         ValueError: it is no ONNX file, or not whole.
     """
     found: Dict[str, int] = {}
-    with open(path, "rb") as file:
-        if not file.seek(0, 2):
-            raise ValueError("%s is empty" % path)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for graph in _fields(data, (0, len(data)), _GRAPH):
-                for node in _fields(data, graph, _NODE):
-                    for start, end in _fields(data, node, _OP_TYPE):
-                        kind = bytes(data[start:end]).decode("utf-8", "replace")
-                        found[kind] = found.get(kind, 0) + 1
+    with _opened(path) as data:
+        for graph in _fields(data, (0, len(data)), _GRAPH):
+            for node in _fields(data, graph, _NODE):
+                for span in _fields(data, node, _OP_TYPE):
+                    kind = _text(data, span)
+                    found[kind] = found.get(kind, 0) + 1
+    return found
+
+
+def metadata(path: str) -> Dict[str, str]:
+    """Return what whoever wrote a file says of it: key and value of each of its metadata properties.
+
+    Raises:
+        ValueError: it is no ONNX file, or not whole.
+    """
+    found: Dict[str, str] = {}
+    with _opened(path) as data:
+        for pair in _fields(data, (0, len(data)), _METADATA):
+            keys = [_text(data, span) for span in _fields(data, pair, _KEY)]
+            values = [_text(data, span) for span in _fields(data, pair, _VALUE)]
+            found.update(zip(keys[-1:], values[-1:] or [""]))
     return found
 
 
@@ -47,6 +62,19 @@ def int8(found: Dict[str, int]) -> int:
     22
     """
     return sum(count for kind, count in found.items() if kind.startswith(INT8))
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[mmap.mmap]:
+    with open(path, "rb") as file:
+        if not file.seek(0, 2):
+            raise ValueError("%s is empty" % path)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data
+
+
+def _text(data: Bytes, span: Tuple[int, int]) -> str:
+    return bytes(data[span[0] : span[1]]).decode("utf-8", "replace")
 
 
 def _fields(data: Bytes, span: Tuple[int, int], wanted: int) -> Iterator[Tuple[int, int]]:

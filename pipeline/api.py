@@ -12,7 +12,7 @@ network = pipeline.load_pruned("my-model")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from pipeline.config import load_config
 from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import Inventory, load_inventory
 from pipeline.devices.recording import Recorder, as_recorded, header_of
+from pipeline.devices.runtime_choice import runtimes_in_words
 from pipeline.errors import ModelError, OutputError
 from pipeline.evaluation.device_bench import WHOLE, longer, one_process_of
 from pipeline.events import Listener, Stage, unheard
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pipeline.comparison.compare import Comparison
     from pipeline.deployment.push import Pushed
     from pipeline.quantization.quantized_model import QuantizedModel
+    from pipeline.run.format_bundles import PulledFormat
     from pipeline.search.gym_env import PruningEnv
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "profile",
     "prune",
     "pull",
+    "pull_formats",
     "quantize",
     "roll_back",
     "verify",
@@ -94,10 +97,10 @@ def profile(
         agent.hold()
         settings = agent.settings_for(registered.measure)
         each = one_process_of(longer(settings, WHOLE))
-        ending = model_format(registered.format).ending
+        ending, measured = model_format(registered.format).ending, agent.device
         parts = [agent.measure(data, ending, settings=each) for _ in range(settings.processes)]
     if kept is not None:
-        recorder.begin(kept, header_of(registered, {"model": file.name}, {"pipeline": __version__}))
+        recorder.begin(kept, header_of(measured, {"model": file.name}, {"pipeline": __version__}))
         recorder.close()
     return combined(parts, ci_rel=each.ci_rel)
 
@@ -316,6 +319,50 @@ def roll_back(device: str = "local", *, inventory: Path | str | None = None) -> 
     return boards.roll_back(device, inventory)
 
 
+def pull_formats(
+    run: str,
+    output: Path | str,
+    *,
+    formats: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    artifact: str = "best",
+    runs: Path | str = RUNS,
+    inventory: Path | str | None = None,
+    listen: Listener = unheard,
+) -> list[PulledFormat]:
+    """Write a bundle of a run's network in each format and precision, compared with each other on stored images.
+
+    Args:
+        output: a folder that is new or empty; of several bundles each has a folder in it, called ``onnx-int8``.
+        formats: of onnx, tflite and tensorrt; none: the run's own.
+        precisions: of float32, int8 and fp16; none: the run's own.
+        artifact: as of ``pull``.
+        inventory: the one that the run was started with, unless it is named.
+        listen: hears every stage.
+
+    Raises:
+        RunNotFoundError: there is no such run or artifact.
+        ConfigError: there is no such format or precision, or the network cannot be had in it; names what can be.
+        UserError: the run's data or code are not what they were.
+        ExportError: the network cannot be written so, or a file answers otherwise than the float32 one.
+        OutputError: the folder is not empty or cannot be written.
+    """
+    from pipeline.run.artifact_formats import kinds_of, written_formats  # torch takes seconds to import
+    from pipeline.run.artifact_recipe import picked
+    from pipeline.run.format_bundles import write_all
+
+    folder = Path(output)
+    with Store.open(Path(runs), run) as store:
+        _require_empty(folder)
+        chosen = [(one, kinds_of(store, one, formats, precisions)) for one in picked(store, artifact)]
+        pulled = []
+        for one, kinds in chosen:
+            own = folder / one.id if artifact == "pareto" else folder
+            found = written_formats(store, one, kinds, inventory=_path(inventory), listen=listen)
+            pulled += write_all(store, one, found, own)
+    return pulled
+
+
 def compare(names: Iterable[str], *, runs: Path | str = RUNS) -> Comparison:
     """Compare finished runs: seeds make groups, groups are tested against each other.
 
@@ -386,7 +433,7 @@ def read_model_file(model: Path, device: Device) -> bytes:
     if said in plugins.names(FORMATS) and said != model_format(device.format).ending:  # else the name is believed
         runs = portable_format(device.format)
         raise ModelError(
-            f"{model} is of format {said}, but {device.name} runs {runs} files (runtime {device.runtime}); "
+            f"{model} is of format {said}, but {device.name} runs {runs} files (runtime {runtimes_in_words(device)}); "
             "name a device whose runtime loads it"
         )
     try:

@@ -286,9 +286,9 @@ class RunConfig(_Section):
     """Who ranks the channels: a file of pipeline/pruning/criteria."""
     criterion_options: CriterionConfig = CriterionConfig()
     pruning: PruningConfig = Field(PruningConfig(), validation_alias=AliasChoices("pruning", "cuts"))
-    precision: Literal["auto", "float32", "int8"] = "auto"
-    """In which networks compute on the device, decided before anything is cut: auto is int8 where that is measured to
-    be faster and answers as well, else float32."""
+    precision: Literal["auto", "float32", "int8", "fp16"] = "auto"
+    """In which networks compute on the device, decided before anything is cut: auto is int8, or with TensorRT fp16,
+    where that is measured to be faster and answers as well, else float32."""
     seed: int = Field(0, ge=0)
     """Same seed, same plans on the same measurements."""
     rounds: int = Field(1, ge=1)

@@ -21,6 +21,7 @@ outputs(values, shape) -> bytes   the first output for these little-endian float
 A plugin may have names more. The host reads them from the file's text, so they are written out, not computed:
 
 LOADS                             "onnx", "tflite", ...: what its model files are; without it, what ``format:`` says
+RUNS_ON                           "GPU", where that is not the processor
 INSTALL                           the line of shell that installs it, where that is not ``pip install`` and its name;
                                   what follows a # is for people
 ONNX_LIMITS                       {version: (opset, IR)}: the newest ONNX that it loads from that version on; without

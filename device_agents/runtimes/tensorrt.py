@@ -5,9 +5,13 @@ NVIDIA's binding sources (github.com/NVIDIA/TensorRT, python/src/infer/pyCore.cp
 8.2) and guides ("Migrating Python Code from TensorRT 8.x to 10.x", "API Changes For TensorRT 8.4.0 EA"); those of
 runtime, engine and context, against TensorRT 10's own classes; the calls of CUDA, against its library without a GPU.
 
-Options: ``fp16``, also half precision where the GPU is fast at it (not from 11 on, where the file alone decides);
-``workspace_mb``, GPU memory that a layer may take while an engine is built and run. ``spinning``: whether the processor
-spins on a core or sleeps while it waits for the GPU; CUDA chooses unless told.
+A file says itself in which precision its engine computes: quantize-dequantize pairs are INT8, the metadata property
+``pipeline.precision: fp16`` is half precision. A GPU that is not fast at it refuses such a file; nothing falls back
+without a word. So a candidate in half precision is measured beside a reference in single.
+
+Options: ``fp16``, half precision for every file that asks for none, where the GPU is fast at it (not from 11 on, where
+the file alone decides); ``workspace_mb``, GPU memory that a layer may take while an engine is built and run.
+``spinning``: whether the processor spins on a core or sleeps while it waits for the GPU; CUDA chooses unless told.
 """
 
 import contextlib
@@ -17,7 +21,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
-from device_agents import distributions, engines, modes, readings
+from device_agents import distributions, engines, modes, onnx_operators, readings
 from device_agents.digest import sha256
 from device_agents.runtimes import own
 from device_agents.runtimes._feed import all_finite, random_feed
@@ -27,12 +31,16 @@ if TYPE_CHECKING:
     from device_agents.cudart import Cuda
 
 LOADS = "onnx"
+RUNS_ON = "GPU"
 BUILDS = True
 INSTALL = "# a Jetson has it from JetPack, for the system's python3 alone (sudo apt-get install python3-libnvinfer)"
 
 _DEFAULTS = {"fp16": False, "workspace_mb": 256}
 _PACKAGES = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11")
 _MEGABYTE = 1 << 20
+PRECISION = "pipeline.precision"
+"""The metadata property of a file that asks for a precision."""
+FP32, FP16, INT8 = "fp32", "fp16", "int8"
 
 
 def installed() -> Optional[str]:
@@ -94,7 +102,7 @@ def build(model: str, recipe: Dict[str, Any], workspace_mb: int) -> Tuple[bytes,
             raise ValueError("TensorRT %s cannot read the file: %s" % (trt.__version__, "; ".join(errors)))
     config = builder.create_builder_config()
     limit_workspace(trt, config, workspace_mb * _MEGABYTE)
-    precision = choose_precision(trt, builder, config, recipe["fp16"])
+    precision = choose_precision(trt, builder, config, asked_precision(model), recipe["fp16"])
     _fix_shapes(builder, config, [network.get_input(number) for number in range(network.num_inputs)])
     with timing_cache(config, timing_path(model, recipe)):
         engine = builder.build_serialized_network(network, config)
@@ -118,16 +126,50 @@ def limit_workspace(trt: Any, config: Any, size: int) -> None:
         config.max_workspace_size = size
 
 
-def choose_precision(trt: Any, builder: Any, config: Any, fp16: bool) -> str:
-    """Return fp16 or fp32; TensorRT still keeps single layers in fp32 where that is faster."""
-    if not fp16:
-        return "fp32"
+def asked_precision(model: str) -> Optional[str]:
+    """Return the precision that an ONNX file asks for: int8, fp16, or None where it leaves that to the options.
+
+    Raises:
+        ValueError: it is no ONNX file, or asks for something that no engine is built in.
+    """
+    if onnx_operators.is_quantized(onnx_operators.operators(model)):
+        return INT8
+    asked = onnx_operators.metadata(model).get(PRECISION)
+    if asked not in (None, FP16):
+        raise ValueError("the file asks for %s %r; expected is %s" % (PRECISION, asked, FP16))
+    return asked
+
+
+def choose_precision(trt: Any, builder: Any, config: Any, asked: Optional[str], fp16: bool) -> str:
+    """Set the builder's flag, and return int8, fp16 or fp32; TensorRT still keeps single layers in more where faster.
+
+    Args:
+        asked: by the file.
+        fp16: whether a file that asks for nothing is built in half precision, where the GPU is fast at it.
+
+    Raises:
+        ValueError: the GPU, or this TensorRT, has not what was asked for.
+    """
+    if asked == INT8:
+        _require_fast(builder, "platform_has_fast_int8", "INT8")
+        if hasattr(trt.BuilderFlag, "INT8"):  # from 11 on the pairs in the file alone decide
+            config.set_flag(trt.BuilderFlag.INT8)
+        return INT8
+    if asked is None and not fp16:
+        return FP32
     if not hasattr(trt.BuilderFlag, "FP16"):
         raise ValueError("TensorRT %s has no fp16 option: convert the model instead" % trt.__version__)
-    if not getattr(builder, "platform_has_fast_fp16", True):
-        return "fp32"
+    if asked == FP16:
+        _require_fast(builder, "platform_has_fast_fp16", "FP16")
+    elif not getattr(builder, "platform_has_fast_fp16", True):
+        return FP32
     config.set_flag(trt.BuilderFlag.FP16)
-    return "fp16"
+    return FP16
+
+
+def _require_fast(builder: Any, property_: str, shown: str) -> None:
+    if not getattr(builder, property_, True):
+        raise ValueError("this GPU has no fast %s (TensorRT's %s): build the float32 file" % (shown, property_))
 
 
 def _fix_shapes(builder: Any, config: Any, inputs: List[Any]) -> None:

@@ -71,7 +71,9 @@ Criterion = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        "--precision", metavar="PRECISION", help="auto, float32, int8; auto: INT8 where the device is faster by it."
+        "--precision",
+        metavar="PRECISION",
+        help="auto, float32, int8, fp16 (TensorRT); auto: INT8 or FP16 where the device is faster by it.",
     ),
 ]
 Rounds = Annotated[int | None, typer.Option("--rounds", help="Prune and fine-tune in turns.")]

@@ -83,6 +83,8 @@ class Runtime(_Said):
     loads: Format | None = Field(default=None, alias="LOADS")
     """The format of its model files; None: what the inventory says."""
     install: Line | None = Field(default=None, alias="INSTALL")
+    runs_on: Line = Field(default="processor", alias="RUNS_ON")
+    """What of the board, in a word."""
     builds: bool = Field(default=False, strict=True, alias="BUILDS")
     """Whether it builds an engine on the board, for which it has time of its own."""
     onnx_limits: dict[Annotated[str, Field(pattern=r"^\d+\.\d+$")], tuple[int, int]] = Field(

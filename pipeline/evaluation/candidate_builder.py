@@ -17,7 +17,8 @@ from pipeline.config import EvaluationConfig, FineTuningConfig
 from pipeline.data import DataSet
 from pipeline.data.dataset import Split
 from pipeline.evaluation.file_accuracy import file_accuracy
-from pipeline.export.format import FLOAT32, Format, Skeleton
+from pipeline.evaluation.half_precision import InHalfPrecision
+from pipeline.export.format import FLOAT32, FP16, Format, Skeleton
 from pipeline.pruning.complexity import measures_of
 from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
 from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
@@ -137,13 +138,15 @@ class Builder:
 
 
 def accuracy_as_deployed(network: fx.GraphModule, format: Format, split: Split, limit: int | None = None) -> float:
-    """Return the share of right answers to the first ``limit`` images: torch's in float32, else the file's own.
+    """Return the share of right answers to the first ``limit`` images: torch's in float32 and FP16, else the file's.
 
     Raises:
-        ExportError: the network cannot be written.
+        ExportError: the network cannot be written, or not be computed in FP16.
     """
     if format.precision == FLOAT32:
         return accuracy(network, split, limit)
+    if format.precision == FP16:
+        return accuracy(InHalfPrecision(network), split, limit)
     with torch.autocast("cpu", enabled=False):  # the file is float32's, whatever its accuracy would be read in
         file = format.file(network)
     return file_accuracy(file, split, limit)

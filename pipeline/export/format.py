@@ -21,7 +21,7 @@ from pipeline.records import OnnxSupport
 INPUT, OUTPUT = "image", "scores"
 """What a file calls its input and its output."""
 
-FLOAT32, INT8 = "float32", "int8"
+FLOAT32, INT8, FP16 = "float32", "int8", "fp16"
 """Precisions that a format writes."""
 
 OnNote = Callable[[str], None]
@@ -59,7 +59,7 @@ class Format(Protocol):
 
     @property
     def precision(self) -> str:
-        """In which its files compute: ``float32`` or ``int8``."""
+        """In which its files compute: ``float32``, ``int8``, or ``fp16`` where a runtime builds engines of them."""
 
     def file(self, network: fx.GraphModule) -> bytes:
         """Return a network as one file for batches of one image, batch norm folded, its answers checked.

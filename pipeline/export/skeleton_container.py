@@ -44,6 +44,17 @@ def pack_rest(size: int, fills: Sequence[Fill], rest: bytes) -> bytes:
     return zlib.compress(line + rest, 9)
 
 
+def extended(skeleton: bytes, tail: bytes) -> bytes:
+    """Return the skeleton of a file that ends with some bytes more.
+
+    >>> extended(pack(b"abc", []), b"de") == pack(b"abcde", [])
+    True
+    """
+    head, _, rest = zlib.decompress(skeleton).partition(b"\n")
+    header = json.loads(head)
+    return pack_rest(header["size"] + len(tail), [Fill(*fill) for fill in header["fill"]], rest + tail)
+
+
 def deviation(fan_in: int) -> float:
     """Return the deviation of weights that keeps activations in normal range (He et al., 2015).
 

@@ -1,4 +1,4 @@
-"""Accuracy of an INT8 file beside its float parent, on the same images."""
+"""Accuracy of an INT8 or FP16 file beside its float parent, on the same images."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ class Judgement:
     images: int
     float32: float
     int8: float
+    """Or FP16's, where that is what was judged."""
     agreement: float
     change: Interval
-    """INT8's share of right answers less float's, paired image by image (McNemar)."""
+    """Its share of right answers less float's, paired image by image (McNemar)."""
 
     @property
     def is_good(self) -> bool:
-        """Whether INT8 loses as little as is usual; a loss that may be chance, as of few images, counts for none."""
+        """Whether it loses as little as is usual; a loss that may be chance, as of few images, counts for none."""
         is_loss = self.change.value < -LARGEST_DROP and self.change.high < 0
         return not is_loss and self.agreement >= LEAST_AGREEMENT
 
@@ -48,15 +49,25 @@ class Parent:
 
     def judge(self, file: bytes) -> Judgement:
         """Return how an INT8 file answers the same images."""
-        found = _classes(file, self._split, self._limit)
-        right, right_before = found == self._labels, self._classes == self._labels
-        return Judgement(
-            images=len(found),
-            float32=float(right_before.mean()),
-            int8=float(right.mean()),
-            agreement=float((found == self._classes).mean()),
-            change=paired_change(right_before, right),
-        )
+        return judgement(self._labels, self._classes, _classes(file, self._split, self._limit))
+
+
+def judgement(labels: NDArray[np.int64], before: NDArray[np.int64], after: NDArray[np.int64]) -> Judgement:
+    """Return how classes found in another precision compare with those found in float32.
+
+    Args:
+        labels: the right ones.
+        before: found in float32.
+        after: found in the other precision.
+    """
+    right_before, right = before == labels, after == labels
+    return Judgement(
+        images=len(after),
+        float32=float(right_before.mean()),
+        int8=float(right.mean()),
+        agreement=float((after == before).mean()),
+        change=paired_change(right_before, right),
+    )
 
 
 def paired_change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Interval:

@@ -138,7 +138,8 @@ def _require_usable_runtime(agent: Agent, shown: str) -> None:
     if device.format not in ("onnx", "tflite") or device.runtime == "tensorrt":
         raise ModelError(
             f"{shown} becomes an INT8 file for ONNX Runtime or TFLite, and {device.name} runs {device.runtime}; name a "
-            "device with runtime: onnxruntime or tflite in the inventory, or give that board a second entry there"
+            "device with runtime: onnxruntime or tflite in the inventory, or give that board a second entry there; "
+            "INT8 for TensorRT comes of pipeline run --precision int8, or of pipeline pull --format"
         )
     if device.format == "onnx" and agent.onnx_support.opset < OLDEST_OPSET:
         raise ModelError(

@@ -7,19 +7,24 @@ faster one. Both round to the same steps, so that accuracy does not tell them ap
 
 from __future__ import annotations
 
-from pipeline.export.quantization.qdq import S8S8, U8S8, Scheme
+from pipeline.export.quantization.qdq import S8S8, S8S8_SYMMETRIC, U8S8, Scheme
 
+TENSORRT = "tensorrt"
+"""The runtime."""
 _X86 = frozenset({"x86_64", "AMD64", "i686", "i386"})
 
 
-def schemes_of(machine: str, format: str) -> tuple[Scheme, ...]:
+def schemes_of(machine: str, format: str, runtime: str = "onnxruntime") -> tuple[Scheme, ...]:
     """Return the schemes that may be the fastest on a processor, the usual one first.
 
     Args:
         machine: as ``platform.machine()`` calls it.
         format: of the model files; TFLite has one scheme of its own.
+        runtime: TensorRT takes one scheme alone.
 
     >>> [scheme.name for scheme in schemes_of("x86_64", "onnx")], [s.name for s in schemes_of("aarch64", "onnx")]
     (['u8s8'], ['u8s8', 's8s8'])
     """
+    if runtime == TENSORRT:
+        return (S8S8_SYMMETRIC,)
     return (U8S8,) if machine in _X86 or format != "onnx" else (U8S8, S8S8)

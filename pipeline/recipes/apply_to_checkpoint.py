@@ -13,8 +13,9 @@ from pipeline.config import CriterionConfig, EvaluationConfig, FineTuningConfig,
 from pipeline.data import DataSet, load_data
 from pipeline.devices.compatibility import OLDEST_SUPPORT
 from pipeline.errors import DataError, ModelError
-from pipeline.export.format import FLOAT32, INPUT, INT8, float_parent, open_format
+from pipeline.export.format import FLOAT32, FP16, INPUT, INT8, float_parent, open_format
 from pipeline.export.format_plugin import model_format
+from pipeline.export.fp16_format import asking_for_fp16
 from pipeline.models import load_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
 from pipeline.pruning.complexity import Measures, measures_of
@@ -89,9 +90,9 @@ class AppliedCheckpoint:
     original: Recipe
     """As it was read."""
     precision: str = FLOAT32
-    """In which the model file computes."""
+    """In which the model file computes, or, of ``fp16``, asks TensorRT to, as the recipe's own did."""
     why_float: str | None = None
-    """Why the recipe's network is INT8 and this one is not; None where that is not so."""
+    """Why the recipe's network is not float32 and this one is; None where that is not so."""
 
     @property
     def same_weights(self) -> bool:
@@ -110,6 +111,7 @@ class AppliedCheckpoint:
         """Return what the manifest says of it, as JSON values."""
         request, original, seen = self.request, self.original, self.accuracy
         return {
+            "model": {"file": self.format.file, "format": self.format.name, "precision": self.precision},
             "classes": original.classes,
             "input": {
                 "name": INPUT,
@@ -117,7 +119,6 @@ class AppliedCheckpoint:
                 "layout": layout(original.input_shape),
                 "type": "float32",
             },
-            "model": {"file": self.format.file, "format": self.format.name, "precision": self.precision},
             "recipe": {"source": original.source, "rank": request.rank, "same_weights": self.same_weights},
             "figures": {
                 "base": asdict(self.base),
@@ -156,13 +157,15 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
     on_note(f"writing {request.format}")
     format = open_format(request.format, base, example, support=OLDEST_SUPPORT, on_note=on_note)
     file, weights = format.file(applied.network), weights_bytes(applied.network)
-    files = {written.file: file}
+    files, precision = {written.file: file}, FLOAT32
     seen, why = None if data is None else _accuracy(base, applied.network, data), why_float(recipe, data, format)
     if recipe.precision == INT8 and why is None and data is not None and seen is not None:
         on_note("quantizing")
         made = quantized(applied.network, file, recipe, data, format, _EVALUATION.search_images)
-        files = {written.file: made.data, float_parent(written.ending): file}
+        files, precision = {written.file: made.data, float_parent(written.ending): file}, INT8
         seen = replace(seen, int8=made.accuracy, agreement=made.agreement)
+    elif recipe.precision == FP16 and why is None:
+        files, precision = {written.file: asking_for_fp16(file)}, FP16
     return AppliedCheckpoint(
         recipe=applied.recipe,
         format=written,
@@ -172,7 +175,7 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
         accuracy=seen,
         request=request,
         original=recipe,
-        precision=FLOAT32 if len(files) == 1 else INT8,
+        precision=precision,
         why_float=why,
     )
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import fx
 
 from pipeline.data import DataSet
-from pipeline.export.format import INT8, Format
+from pipeline.export.format import FP16, INT8, Format
+from pipeline.export.formats.onnx import Onnx
 from pipeline.export.quantization.host_scores import open_on_host
 from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.open_int8 import has_int8, open_int8
@@ -30,7 +31,9 @@ class Quantized:
 
 
 def why_float(recipe: Recipe, data: DataSet | None, format: Format) -> str | None:
-    """Return why a recipe of an INT8 network gives a float32 one; None where it does not, or has no INT8."""
+    """Return why a recipe of an INT8 or FP16 network gives a float32 one; None where it does not."""
+    if recipe.precision == FP16 and not isinstance(format, Onnx):
+        return "the recipe's network asks TensorRT for FP16, which ONNX files can: write it with --format onnx"
     if recipe.precision != INT8:
         return None
     if data is None:

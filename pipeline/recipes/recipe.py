@@ -27,6 +27,7 @@ written is of the lowest version that says it all."""
 MOST_PIXELS = 2**22
 """Values of an image: three channels of 1182 x 1182."""
 MOST_CLASSES = 100_000
+PRECISIONS = ("float32", "int8", "fp16")
 
 
 class Order(Protocol):
@@ -221,6 +222,10 @@ def _require_decisions(recipe: Recipe, shown: str) -> None:
         layers = decided.get("float_layers", [])
         if not isinstance(layers, list) or not all(isinstance(layer, str) for layer in layers):
             raise ConfigError(f"{shown}: float_layers of {name!r} must be a list of names, got {layers!r}")
+    if recipe.precision not in PRECISIONS:
+        raise ConfigError(
+            f"{shown}: its precision is {recipe.precision!r}; known: {', '.join(PRECISIONS)}: pull it again"
+        )
 
 
 def _require_sense(cut: Cut, shown: str) -> None:

@@ -96,6 +96,8 @@ class Device:
     deploy_dir: str = "~/.local/share/pipeline-deploy"
     """Where deployed bundles lie on the board."""
     runtime: str = DEFAULT_RUNTIME
+    runtimes: tuple[str, ...] = ()
+    """Of these, the first that the agent finds on the board is ``runtime``; none: it is named, or was found."""
     runtime_options: Mapping[str, Any] = field(default_factory=dict)
     """The runtime's own: fp16, workspace_mb, ..."""
     format: str = "onnx"

@@ -140,7 +140,7 @@ def channel_sparsity(base: int, pruned: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatParent:
-    """The same network in float32, from which an INT8 file was made."""
+    """The same network in float32, from which an INT8 or FP16 file was made."""
 
     size_bytes: Count
     measurement: Measurement
@@ -178,7 +178,7 @@ class Artifact:
     float_layers: tuple[str, ...] = ()
     """Weights of layers that stay float32 in an INT8 file, by their names."""
     float_parent: FloatParent | None = None
-    """What an INT8 file was made of; measured for the one that is fine-tuned in full alone."""
+    """What an INT8 or FP16 file was made of; measured for the one that is fine-tuned in full alone."""
 
 
 def layout(shape: Sequence[int]) -> str:
@@ -195,11 +195,11 @@ class PrecisionDecision:
     """In which precision a run's networks compute on the device, decided before anything is cut."""
 
     precision: str
-    """``float32`` or ``int8``."""
+    """``float32``, ``int8`` or ``fp16``."""
     why: str
     """In a sentence."""
     base: Figures | None = None
-    """The uncut network in INT8, as far as it was tried."""
+    """The uncut network in that precision; None: in float32."""
     agreement: Share | None = None
     """Of the search split's images, those that the base puts into the same class in either precision."""
     float_layers: tuple[str, ...] = ()

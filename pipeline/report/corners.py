@@ -1,15 +1,16 @@
-"""Four corners: base and pruned network, each in float32 and in INT8, as measured; never a product of two gains."""
+"""Four corners: base and pruned network, each in float32 and in INT8 or FP16, as measured; no product of two gains."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from pipeline.records import Artifact, Figures, Interval, Measurement, PrecisionDecision
-from pipeline.report.table import NOT_MEASURED, ratio, size
+from pipeline.report.table import NOT_MEASURED, precision_in_words, ratio, size
 
 NOTE = (
-    "Latencies over the float32 base's, each measured in turns with it. Gains of pruning and of INT8 do not multiply, "
-    "so every pair was measured; in INT8, accuracy is the INT8 file's own."
+    "Latencies over the float32 base's, each measured in turns with it. Gains of pruning and of a narrower precision "
+    "do not multiply, so every pair was measured. In INT8, accuracy is the INT8 file's own; in FP16, that of the "
+    "network computed in half precision on the host."
 )
 
 
@@ -27,15 +28,15 @@ def corners(base: Figures, decision: PrecisionDecision | None, chosen: Artifact)
     """Return the four networks, those that there are; none where the run computed in float32."""
     if decision is None or decision.base is None or chosen.precision == "float32":
         return []
-    parent = chosen.float_parent
+    parent, words = chosen.float_parent, precision_in_words(chosen.precision)
     found = [
         Corner("base, float32", _share(base.test_accuracy), ratio(Interval(1.0, 1.0, 1.0)), size(base.size_bytes)),
-        _corner("base, INT8", decision.base.test_accuracy, decision.base.measurement, decision.base.size_bytes),
+        _corner(f"base, {words}", decision.base.test_accuracy, decision.base.measurement, decision.base.size_bytes),
     ]
     if parent is not None:
         found.append(_corner("pruned, float32", parent.test_accuracy, parent.measurement, parent.size_bytes))
     after = chosen.after
-    return [*found, _corner("pruned, INT8", after.test_accuracy, after.measurement, after.size_bytes)]
+    return [*found, _corner(f"pruned, {words}", after.test_accuracy, after.measurement, after.size_bytes)]
 
 
 def alike(artifact: Artifact) -> str:

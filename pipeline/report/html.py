@@ -100,7 +100,7 @@ def _summary(run: Contents) -> str:
 
 
 def _corners(base: Figures, run: Contents) -> str:
-    """Base and pruned network in float32 and INT8; nothing where the run computed in float32."""
+    """Base and pruned network in float32 and another precision; nothing where the run computed in float32."""
     found = [] if run.chosen is None else corners(base, run.precision, run.chosen)
     if not found:
         return ""

@@ -23,6 +23,15 @@ ZEROS = (
 """Goes with it as well where single weights were set to zero."""
 
 
+def precision_in_words(precision: str) -> str:
+    """Return what people call a precision.
+
+    >>> precision_in_words("int8"), precision_in_words("fp16"), precision_in_words("float32")
+    ('INT8', 'FP16', 'float32')
+    """
+    return precision if precision == "float32" else precision.upper()
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One measure of two networks, as text."""

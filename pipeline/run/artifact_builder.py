@@ -12,6 +12,7 @@ from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
 from pipeline.export.format import float_parent
 from pipeline.export.format_plugin import model_format
+from pipeline.export.fp16_format import Fp16Onnx
 from pipeline.export.quantization.open_int8 import INT8_FORMATS
 from pipeline.measurement.feasibility import certainly_meets, certainly_misses
 from pipeline.models import default_model
@@ -54,6 +55,8 @@ class ArtifactBuilder:
         parent = None if int8 is None else int8.parent
         if parent is not None:
             files[float_parent(written.ending)] = store.put_blob(parent)
+        if isinstance(format, Fp16Onnx):  # the same file but for what it asks for
+            parent = format.parent.file(network)
         done = replace(
             artifact,
             files=files | self._recipe(artifact, int8),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from pipeline.config import RunConfig
+from pipeline.devices.agent_client import Agent
+from pipeline.export.format import Format
 from pipeline.records import Figures
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
@@ -62,9 +64,9 @@ class Kind(Protocol[D]):
         """Return what the settings ask for: ``auto``, or a value by its name."""
 
     def values(self, context: Context) -> Sequence[str]:
-        """Return the values that ``auto`` tries, beside the one that changes nothing."""
+        """Return the values that ``auto`` tries, beside the one that changes nothing, the least change first."""
 
-    def require_possible(self, context: Context, value: str) -> None:
+    def require_possible(self, config: RunConfig, agent: Agent, format: Format, value: str) -> None:
         """Mask: raise Unfit where the device, or the run's target, rules a value out before anything is made."""
 
     def tried(self, context: Context, base: Base, value: str, *, is_asked_for: bool) -> D:
@@ -85,6 +87,9 @@ class Kind(Protocol[D]):
 
     def applied(self, context: Context, decision: D) -> Context:
         """Return the context in which networks are written, fed or measured as decided."""
+
+    def in_words(self, decision: D) -> str:
+        """Return what the value is called where it is shown."""
 
     def in_recipe(self, decision: D) -> Mapping[str, Any]:
         """Return what a recipe says of it, as JSON values; whoever applies the recipe goes by that."""

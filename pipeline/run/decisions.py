@@ -5,13 +5,19 @@ What is compared stays the base model as the user brought it, which every ratio 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pipeline.config import RunConfig
+from pipeline.devices.agent_client import Agent
 from pipeline.errors import ConfigError
 from pipeline.evaluation.candidate_builder import accuracy_as_deployed
 from pipeline.events import Note
+from pipeline.export.format import Format
+from pipeline.records import Interval
+from pipeline.report.table import ratio
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.decision_kind import AS_ASKED, AUTO, D, Decision, Kind, Unfit
@@ -40,6 +46,16 @@ def with_decisions(context: Context, base: Base, kinds: Sequence[Kind[Any]] = KI
     return context
 
 
+def require_possible(config: RunConfig, agent: Agent, format: Format, kinds: Sequence[Kind[Any]] = KINDS) -> None:
+    """Raise ConfigError where a value is asked for by name that this device, or the run's target, rules out."""
+    for kind in kinds:
+        if (value := kind.wanted(config)) not in (AUTO, kind.unchanged):
+            try:
+                kind.require_possible(config, agent, format, value)
+            except Unfit as reason:
+                raise _impossible(kind, value, reason) from None
+
+
 def judge_on_test(context: Context, base: Base) -> None:
     """Store how the uncut network, made as decided, answers the test split."""
     for kind in KINDS:
@@ -65,17 +81,41 @@ def _decided(context: Context, base: Base, kind: Kind[D]) -> D:
     reasons: list[str] = []
     for value in (wanted,) if is_asked_for else kind.values(context):
         try:
-            kind.require_possible(context, value)
+            kind.require_possible(context.config, context.agent, context.format, value)
             found.append(kind.tried(context, base, value, is_asked_for=is_asked_for))
         except Unfit as reason:
             if is_asked_for:
-                name = kind.fact.key
-                raise ConfigError(f"{name} {value}: {reason.why}; leave it out, or say {kind.unchanged}") from None
+                raise _impossible(kind, value, reason) from None
             reasons.append(reason.why)
-    return min(found, key=_latency) if found else kind.stays("; ".join(reasons))
+    return _fastest(kind, found, reasons) if found else kind.stays("; ".join(reasons))
 
 
-def _latency(decision: Decision) -> float:
+def _impossible(kind: Kind[Any], value: str, reason: Unfit) -> ConfigError:
+    return ConfigError(f"{kind.fact.key} {value}: {reason.why}; leave it out, or say {kind.unchanged}")
+
+
+def _fastest(kind: Kind[D], found: Sequence[D], reasons: Sequence[str]) -> D:
+    """Return the first but where a later one is faster by the whole intervals of both; it says why none of the others.
+
+    Args:
+        kind: of all.
+        found: those that the device is faster by than as it was, the least change first.
+        reasons: why the rest is not used.
+    """
+    best = found[0]
+    for one in found[1:]:
+        if _ratio(one).high < _ratio(best).low:
+            best = one
+    others = [
+        f"{kind.in_words(one)} is {'slower' if _ratio(one).value > _ratio(best).value else 'not surely faster'} "
+        f"({ratio(_ratio(one))} of the base model's latency)"
+        for one in found
+        if one is not best
+    ]
+    return replace(best, why="; ".join([best.why, *others, *reasons]))  # type: ignore[type-var]
+
+
+def _ratio(decision: Decision) -> Interval:
     """Return the uncut network's latency over the base model's; infinite where it was not measured."""
-    ratio = None if decision.base is None else decision.base.measurement.ratio
-    return float("inf") if ratio is None else ratio.value
+    found = None if decision.base is None else decision.base.measurement.ratio
+    return found or Interval(math.inf, math.inf, math.inf)

@@ -15,7 +15,7 @@ from pipeline.events import Note, Stage
 from pipeline.export.format import INT8, Skeleton
 from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.open_int8 import Int8File, Int8Format, open_int8
-from pipeline.export.quantization.qdq import SCHEMES
+from pipeline.export.quantization.qdq import SCHEMES, Scheme
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
 from pipeline.measurement.validity import why_invalid
 from pipeline.pruning.complexity import measures_of
@@ -52,7 +52,7 @@ def int8_decision(context: Context, base: Base, *, is_asked_for: bool) -> Precis
     """
     context.listen(Stage("Try the base model in INT8"))
     trial = _Trial(context, base)
-    usual = Int8Settings(operators=context.agent.int8_operators)
+    usual = Int8Settings(scheme=_schemes(context)[0], operators=context.agent.int8_operators)
     try:
         made, judged = trial.judged(usual)
     except CandidateError as error:
@@ -76,6 +76,11 @@ def int8_decision(context: Context, base: Base, *, is_asked_for: bool) -> Precis
         precision=INT8, base=figures, agreement=judged.agreement, float_layers=tuple(sorted(settings.float_layers)),
         scheme=settings.scheme.name, why="; ".join(_reasons(context, measured, judged, hurt, blocks)),
     )  # fmt: skip
+
+
+def _schemes(context: Context) -> tuple[Scheme, ...]:
+    device = context.agent.device
+    return schemes_of(context.agent.facts.machine, device.format, device.runtime)
 
 
 def _reasons(
@@ -136,7 +141,7 @@ class _Trial:
         """
         found: list[tuple[Int8Settings, Measurement]] = []
         refused: list[str] = []
-        for scheme in schemes_of(self.context.agent.facts.machine, self.context.agent.device.format):
+        for scheme in _schemes(self.context):
             one = replace(settings, scheme=scheme)
             try:
                 found.append((one, self.measured(one)))

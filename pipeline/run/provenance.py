@@ -38,7 +38,9 @@ def store_provenance(context: Context) -> None:
     device = agent.device
     if store.get(DEVICE_FACTS) is None:
         remember_calibration(store, agent, context.listen)
-    store.set(DEVICE, NamedDevice(name=device.name, kind=device.kind, power=agent.power_backend))
+    store.set(
+        DEVICE, NamedDevice(name=device.name, kind=device.kind, power=agent.power_backend, runtime=device.runtime)
+    )
     store.set(FORMAT, portable_format(device.format))
     store.set(DEVICE_FACTS, agent.facts)
     store.set(CLASSES, list(data.classes))

@@ -25,7 +25,7 @@ from pipeline.records import Artifact, Device
 from pipeline.report.html import write_report
 from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
-from pipeline.run.decisions import judge_on_test, with_decisions
+from pipeline.run.decisions import judge_on_test, require_possible, with_decisions
 from pipeline.run.inputs import Inputs, load_inputs, require_fit
 from pipeline.run.origin import remember_origin
 from pipeline.run.provenance import store_provenance
@@ -67,7 +67,10 @@ def prepared(
     inputs = load_inputs(config, weights_known=weights_known, splits=splits, listen=listen)
     listen(Stage(f"Connect to {device.name}"))
     with open_agent(device, on_event=_telemetry_listener(listen), record=record) as agent:
+        if agent.runtime_choice is not None:
+            listen(Note(agent.runtime_choice.why))
         format = require_fit(inputs, agent, listen)
+        require_possible(inputs.config, agent, format)
         agent.hold()
         yield Prepared(inputs=inputs, agent=agent, format=format)
 

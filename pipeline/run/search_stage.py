@@ -87,7 +87,7 @@ class Search:
             self._stop_at_failures(found)
 
     def _given(self) -> list[PruningPlan]:
-        """Return the uncut network, where it is another than the base: in INT8 it may meet the target alone."""
+        """Return the uncut network, where it is another than the base: in INT8 or FP16 it may meet the target alone."""
         if uncut(self.context.store) is None or self.bench.round > 1:
             return []
         levels = tuple(0 for _ in self.builder.space.groups)

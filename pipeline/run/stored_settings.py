@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.plugins import is_file
 from pipeline.records import Device
 from pipeline.run.origin import require_same_origin
 from pipeline.store import Store
-from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY
+from pipeline.store.facts import BASE, CONFIG, DEVICE, FOLDER, INVENTORY
 from pipeline.store.settings import config_of
 
 
@@ -33,7 +34,17 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
     remembered = store.get(INVENTORY)
     board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(device["name"])
     folder = store.get(FOLDER)
-    return _from_folder(config_of(store), Path(folder or "")), board
+    return _from_folder(config_of(store), Path(folder or "")), _with_its_runtime(board, store)
+
+
+def _with_its_runtime(board: Device, store: Store) -> Device:
+    """Return the device with the runtime that the run chose when it began: figures of another are no use beside its."""
+    if not board.runtimes:
+        return board
+    base = store.get(BASE)
+    measured = base.measurement.runtime.partition(" ")[0] if base else ""  # an older version's run tells it there alone
+    runtime = store.required(DEVICE).get("runtime") or measured
+    return replace(board, runtime=runtime, runtimes=()) if runtime in board.runtimes else board
 
 
 def _from_folder(config: RunConfig, folder: Path) -> RunConfig:

@@ -87,6 +87,8 @@ class NamedDevice(TypedDict):
     name: StrictStr
     kind: NotRequired[StrictStr]
     power: NotRequired[StrictStr | None]
+    runtime: NotRequired[StrictStr]
+    """As it was named, or chosen when the run began."""
 
 
 @with_config(_OTHERS_TOO)

@@ -76,7 +76,7 @@ def apply(
 
 
 def _print(found: AppliedCheckpoint, folder: Path) -> None:
-    from pipeline.report.table import Row, size, weights
+    from pipeline.report.table import Row, precision_in_words, size, weights
 
     rows = weights(found.base, found.pruned)
     rows.append(Row("weights.safetensors", size(found.base.weights_bytes), size(found.pruned.weights_bytes), ""))
@@ -89,7 +89,7 @@ def _print(found: AppliedCheckpoint, folder: Path) -> None:
     table = Table(
         "",
         "checkpoint",
-        "pruned" if found.precision == "float32" else "pruned, INT8",
+        "pruned" if found.precision == "float32" else f"pruned, {precision_in_words(found.precision)}",
         "change",
         box=None,
         header_style="bold",
@@ -115,9 +115,16 @@ def _notes(found: AppliedCheckpoint) -> str:
         if found.accuracy is None
         else f"{found.recovery} on training images, accuracy read on the search split; not fine-tuned"
     )
-    precision = f"\n{found.why_float}" if found.why_float else ""
+    return f"{whose}; {same}\n{recovery}{_precision(found)}"
+
+
+def _precision(found: AppliedCheckpoint) -> str:
+    """Return a line on the precision in which the recipe's own network computed, where that was not float32."""
+    if found.why_float:
+        return f"\n{found.why_float}"
+    if found.precision == "fp16":
+        file = found.format.file
+        return f"\n{file} asks TensorRT for FP16, as the recipe's own did; other runtimes compute it in float32"
     if found.accuracy is not None and found.accuracy.agreement is not None:
-        precision = (
-            f"\nINT8, as the recipe's network; {found.accuracy.agreement:.1%} of the images into float32's class"
-        )
-    return f"{whose}; {same}\n{recovery}{precision}"
+        return f"\nINT8, as the recipe's network; {found.accuracy.agreement:.1%} of the images into float32's class"
+    return ""

@@ -31,12 +31,13 @@ def bench_and_show(device: Device, widths: Sequence[int], sides: Sequence[int], 
     """
     from pipeline.devices.agent_client import open_agent
 
-    if device.format != "onnx" or device.runtime == "tensorrt":
-        raise ModelError(
-            f"{device.name} runs {device.format} files with {device.runtime}; INT8 layers are measured with runtime "
-            "onnxruntime: name such a device"
-        )
     with view() as show, open_agent(device, on_event=print_when_waiting()) as agent:
+        runtime = agent.device.runtime
+        if device.format != "onnx" or runtime == "tensorrt":
+            raise ModelError(
+                f"{device.name} runs {device.format} files with {runtime}; INT8 layers are measured with runtime "
+                "onnxruntime: name such a device"
+            )
         agent.hold()
         found = list(operator_ratios(agent, widths=widths, sides=sides, listen=show))
     if json:

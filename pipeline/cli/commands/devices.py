@@ -13,6 +13,7 @@ from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import Data, Inventory, Json, Model
 from pipeline.cli.views.lock_wait import print_when_waiting
 from pipeline.devices.inventory.load import load_inventory
+from pipeline.devices.runtime_choice import runtimes_in_words
 from pipeline.devices.sessions import host_keys
 from pipeline.errors import DeviceError, HostKeyChangedError, PythonMissingError, UserError
 from pipeline.records import Device, SshAddress
@@ -60,7 +61,7 @@ def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
         "name": device.name,
         "kind": device.kind,
         "address": address or (_without_address(device) if shown else None),
-        "runtime": device.runtime,
+        "runtime": runtimes_in_words(device),
         "power": {"null": "not measured", "auto": "if readable"}.get(power, power) if shown else power,
         "tags": ", ".join(device.tags) if shown else list(device.tags),
         **more,

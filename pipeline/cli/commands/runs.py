@@ -64,6 +64,12 @@ def pull(
     run: Run,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="A folder that is new or empty.")],
     artifact: Annotated[str, typer.Option("--artifact", metavar="best|pareto|ID", help="Which network.")] = "best",
+    format: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="onnx, tflite, tensorrt: a bundle each; default: the run's.")
+    ] = "",
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="LIST", help="float32, int8, fp16: a bundle each; default: the run's.")
+    ] = "",
     runs: Runs = DEFAULT_RUNS,
     inventory: Inventory = None,
     json: Json = False,
@@ -71,6 +77,11 @@ def pull(
     """Write the deployable bundle: the model file, manifest.json, labels, a runnable example, README."""
     from pipeline import api
 
+    if format or precision:
+        from pipeline.cli.commands.pull_formats import pull_formats  # torch takes seconds to import
+
+        pull_formats(run, output, artifact, format, precision, runs=runs, inventory=inventory, json=json)
+        return
     folders = api.pull(run, output, artifact=artifact, runs=runs, inventory=inventory)
     if json:
         print_json([{"artifact": name, "folder": str(folder.absolute())} for name, folder in folders.items()])

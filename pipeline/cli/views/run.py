@@ -67,12 +67,13 @@ def print_recording(store: Store) -> None:
 def print_comparison(store: Store) -> None:
     """Print the table base vs pruned, once there is a chosen artifact."""
     from pipeline.report.corners import alike
-    from pipeline.report.table import comparison, notes
+    from pipeline.report.table import comparison, notes, precision_in_words
 
     chosen = next((a for a in store.artifacts() if a.chosen), None)
     if chosen is None:
         return
-    table = table_of("", "base", "pruned" if chosen.precision == "float32" else "pruned, INT8", "change")
+    precision = "" if chosen.precision == "float32" else f", {precision_in_words(chosen.precision)}"
+    table = table_of("", "base", f"pruned{precision}", "change")
     for row in comparison(store.required(BASE), chosen.after):
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print()
@@ -95,7 +96,7 @@ def print_comparison(store: Store) -> None:
 
 
 def _print_corners(store: Store, chosen: Artifact) -> None:
-    """Print base and pruned network in float32 and INT8 beside each other, where the run computed in INT8."""
+    """Print base and pruned network in both precisions beside each other, where the run computed in INT8 or FP16."""
     from pipeline.report.corners import NOTE, corners
 
     found = corners(store.required(BASE), store.get(PRECISION), chosen)

@@ -177,12 +177,24 @@ def _runtime(agent: Agent) -> Finding:
         support, format = agent.onnx_support, portable_format(agent.device.format)
         newest = f"ONNX opset <= {support.opset}, IR <= {support.ir}"
         loads = newest if format == "onnx" else f"files of format {format}"
-        return Finding("runtime", True, f"{wanted} {there[wanted]}: {loads}")
+        return _chosen(agent, f"{wanted} {there[wanted]}: {loads}")
     if wanted in agent.facts.broken_runtimes:
         return Finding("runtime", False, agent.facts.broken_runtimes[wanted], _change("runtimes", wanted))
     found = ", ".join(sorted(there)) or "none"
     fix = runtime_fix(agent.device) or _fix(agent.device, f"runtime {wanted}")
     return Finding("runtime", False, f"{wanted} is not installed there; found: {found}", fix)
+
+
+def _chosen(agent: Agent, detail: str) -> Finding:
+    """Return the verdict on a runtime that is there, with why it is this one where the inventory leaves a choice."""
+    choice = agent.runtime_choice
+    if choice is None:
+        return Finding("runtime", True, detail)
+    if choice.missing is None:
+        return Finding("runtime", True, f"{detail}; {choice.why}")
+    fix = runtime_fix(replace(agent.device, runtime=choice.missing))
+    settled = f"or `runtime: {choice.runtime}` in the inventory, to leave it at that"
+    return Finding("runtime", True, f"{detail}; {choice.why}", f"{fix}; {settled}" if fix else settled, warning=True)
 
 
 def _sensor(agent: Agent) -> Finding:

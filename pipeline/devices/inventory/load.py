@@ -219,7 +219,8 @@ class _Builder:
             self._require_plugin(name, "power", power.backend, "power")
         agent = settings.get("agent", {})
         pins = settings.get("onnx", {})
-        plain = ("runtime", "runtime_options", "channel_step", "max_upload_mb")
+        runtimes = _runtimes(settings)
+        plain = ("runtime_options", "channel_step", "max_upload_mb")
         return Device(
             name=name,
             kind=kind,
@@ -228,6 +229,8 @@ class _Builder:
             measure=self._measure(name, power, settings.get("measure", {})),
             onnx_max_opset=pins.get("max_opset"),
             onnx_max_ir=pins.get("max_ir"),
+            runtime=runtimes[-1],
+            runtimes=tuple(runtimes) if len(runtimes) > 1 else (),
             format=self._format(name, settings),
             modes={k: v for k, v in settings.get("modes", {}).items() if v is not None},
             lock=LockSettings(**settings.get("lock", {})),
@@ -243,11 +246,16 @@ class _Builder:
 
     def _format(self, name: str, settings: Mapping[str, Any]) -> str:
         """Return the format: a file of the user's own, else what the runtime loads, else what is written, else ONNX."""
-        runtime, written = settings.get("runtime", DEFAULT_RUNTIME), settings.get("format")
-        self._require_plugin(name, "runtimes", runtime, "runtime")
+        runtimes, written = _runtimes(settings), settings.get("format")
+        for runtime in runtimes:
+            self._require_plugin(name, "runtimes", runtime, "runtime")
         if written is not None and plugins.is_file(written):
             return str(self._folder / home_expanded(written))
-        loads = agent_plugins.runtime_named(runtime, self._plugins).loads
+        all_load = {runtime: agent_plugins.runtime_named(runtime, self._plugins).loads for runtime in runtimes}
+        if len(set(all_load.values())) > 1:
+            found = ", ".join(f"{runtime} loads {loads or 'any'}" for runtime, loads in all_load.items())
+            raise self._mistake(name, f"runtimes to choose from have to load one format; {found}", "runtime")
+        runtime, loads = next(iter(all_load.items()))
         if loads is not None and written not in (None, loads):
             raise self._mistake(
                 name, f"runtime {runtime} loads {loads} files, not {written}; leave format out", "format"
@@ -313,6 +321,12 @@ class _Builder:
 
     def _mistake_at(self, where: Where, problem: str) -> Exception:
         return self._document.mistake(where, problem) if self._document else InventoryError(problem)
+
+
+def _runtimes(settings: Mapping[str, Any]) -> list[str]:
+    """Return the runtimes to choose from; one, where it is named."""
+    written = settings.get("runtime", DEFAULT_RUNTIME)
+    return list(dict.fromkeys(written)) if isinstance(written, list) else [written]
 
 
 def _power(settings: Mapping[str, Any]) -> PowerSettings:

@@ -136,7 +136,7 @@ class Settings(_Layer):
     ssh: Ssh = Ssh()
     agent: Agent = Agent()
     deploy: Deploy = Deploy()
-    runtime: str = "onnxruntime"
+    runtime: str | Annotated[list[str], Field(min_length=1)] = "onnxruntime"
     runtime_options: dict[str, Any] = {}
     format: str | None = Field(default=None, min_length=1)
     channel_step: int | None = Field(default=None, ge=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from collections.abc import Iterator, Mapping
 
 import onnx
@@ -17,6 +18,9 @@ from onnx import TensorProto, numpy_helper
 
 from pipeline.export.onnx.serialized import Pieces, size, with_gaps
 from pipeline.export.skeleton_container import SMALLEST_FILL_BYTES, Fill, deviation, pack_rest
+
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm"})
+_SHORT_WEIGHT = struct.pack("<f", 0.1)
 
 
 def skeleton(model: bytes) -> bytes:
@@ -48,10 +52,23 @@ def weightless(proto: onnx.ModelProto, gaps: Mapping[int, int]) -> bytes:
     Args:
         gaps: index of an initializer without data → its float values' bytes.
     """
+    _make_up_short_weights(proto.graph)
     _shorten_names(proto.graph)
     pieces = with_gaps(proto, gaps)
     rest = b"".join(piece for piece in pieces if isinstance(piece, bytes))
     return pack_rest(size(pieces), list(_fills(proto.graph, gaps, pieces)), rest)
+
+
+def _make_up_short_weights(graph: onnx.GraphProto) -> None:
+    """Replace weights and biases that are too short to be left out: of one structure there is then one skeleton.
+
+    So an engine that a board has built for it, which takes minutes, serves any other weights in that structure.
+    """
+    read = {name for node in graph.node if node.op_type in _LAYERS for name in node.input[1:]}
+    for tensor in graph.initializer:
+        length = len(tensor.raw_data)
+        if tensor.name in read and tensor.data_type == TensorProto.FLOAT and 0 < length < SMALLEST_FILL_BYTES:
+            tensor.raw_data = _SHORT_WEIGHT * (length // len(_SHORT_WEIGHT))
 
 
 def _shorten_names(graph: onnx.GraphProto) -> None:

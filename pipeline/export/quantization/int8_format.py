@@ -59,12 +59,16 @@ class Int8Onnx:
         model = onnx.load_from_string(self.parent.unchecked_file(network))
         _make_up_weights(model)
         graph = ValueGraph(model)
-        placement = place(graph, keep_float=self._kept(graph), operators=self.settings.operators)
+        placement = place(
+            graph, keep_float=self._kept(graph), clip_by_rounding=not self.settings.scheme.is_symmetric,
+            operators=self.settings.operators,
+        )  # fmt: skip
         made_up = write_qdq(placement, _made_up_ranges(graph, placement.ranged), self.settings.scheme)
         size = made_up.ByteSize()
+        counted = not self.settings.scheme.is_symmetric  # only ONNX Runtime says how many
         return Skeleton(
             weightless(made_up, {}), size, self.settings.structure(network),
-            int8_operators=len(placement.nodes),
+            int8_operators=len(placement.nodes) if counted else 0,
         )  # fmt: skip
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:

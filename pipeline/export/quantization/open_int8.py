@@ -67,4 +67,4 @@ def open_int8(parent: Format, images: NDArray[np.float32], settings: Int8Setting
 
 def has_int8(parent: Format) -> bool:
     """Return whether files of a format can be quantized: those of a user's own cannot."""
-    return isinstance(parent, tuple(kind for kind, _ in _OF))
+    return isinstance(parent, Onnx | TFLite)

@@ -58,7 +58,8 @@ def place(
 
     Args:
         keep_float: weighted nodes, by their places, that stay float32, and with them what adds or joins their results.
-        clip_by_rounding: whether clipping activations may be left out; not where zero points are fixed to 0.
+        clip_by_rounding: whether clipping activations may be left out; not where zero points are fixed to 0: there
+            they stay, between their operator and its pair, where TensorRT fuses them.
         operators: kinds that the board's runtime computes in INT8; pairs around others would cost, and gain nothing.
     """
     kept = frozenset(keep_float)
@@ -66,14 +67,14 @@ def place(
         n for n, node in enumerate(graph.nodes) if n not in kept and _is_quantizable(graph, node, operators)
     )
     nodes = _without_lonely(graph, nodes - _behind_float(graph, kept))
-    absorbed = _absorbed(graph, nodes) if clip_by_rounding else {}
-    placement = Placement(graph=graph, nodes=nodes, absorbed=absorbed, scale_of={}, operators=operators)
+    clips = _absorbed(graph, nodes)
+    placement = Placement(graph=graph, nodes=nodes, absorbed=clips, scale_of={}, operators=operators)
     pairs = {name for n in nodes for name in (*activations(graph, graph.nodes[n]), placement.output_of(n))}
     scale_of = {name: name for name in pairs}
     for node in graph.nodes:
         if node.op_type in _MOVED and node.input[0] in scale_of:
             scale_of[node.output[0]] = scale_of[node.input[0]]
-    return replace(placement, scale_of=scale_of)
+    return replace(placement, absorbed=clips if clip_by_rounding else {}, scale_of=scale_of)
 
 
 def weighted_nodes(graph: ValueGraph, operators: Collection[str] | None = None) -> list[int]:

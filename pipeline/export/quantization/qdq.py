@@ -46,10 +46,10 @@ U8S8 = Scheme("u8s8")
 """For ONNX Runtime."""
 S8S8 = Scheme("s8s8", is_signed=True)
 """For processors other than x86, where it may be the faster one."""
-SCHEMES = {scheme.name: scheme for scheme in (U8S8, S8S8)}
-"""Those of ONNX Runtime, by their names."""
 S8S8_SYMMETRIC = Scheme("s8s8-symmetric", is_signed=True, is_symmetric=True, has_int8_bias_scale=False)
 """What TensorRT takes."""
+SCHEMES = {scheme.name: scheme for scheme in (U8S8, S8S8, S8S8_SYMMETRIC)}
+"""By their names."""
 
 
 @dataclass(frozen=True, slots=True)

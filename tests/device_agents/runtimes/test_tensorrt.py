@@ -16,13 +16,14 @@ from device_agents.runtimes import _trt_calls as calls
 from device_agents.runtimes import tensorrt as runtime
 from tests.device_agents.harness import Agent
 from tests.device_agents.runtimes.virtual_gpu import stand_in
+from tests.device_agents.runtimes.virtual_gpu.onnx_file import onnx_file
 
 TENSORRT_8_2 = {  # github.com/NVIDIA/TensorRT, release/8.2, python/src: infer/pyCore, infer/pyGraph, parsers/pyOnnx
     "engine": "num_bindings get_binding_name get_binding_index binding_is_input get_binding_shape get_binding_dtype"
     " create_execution_context serialize",
     "context": "execute_v2 execute_async_v2 set_binding_shape get_binding_shape all_binding_shapes_specified",
     "builder": "create_network create_optimization_profile create_builder_config build_engine build_serialized_network"
-    " platform_has_fast_fp16 max_batch_size",
+    " platform_has_fast_fp16 platform_has_fast_int8 max_batch_size",
     "config": "max_workspace_size set_flag get_flag flags add_optimization_profile create_timing_cache"
     " set_timing_cache get_timing_cache",
     "network": "num_inputs get_input num_outputs get_output",
@@ -144,15 +145,63 @@ def test_half_precision_is_used_where_it_is_asked_for_and_fast(flags, builder, f
     trt = SimpleNamespace(BuilderFlag=SimpleNamespace(**flags), __version__="10.3.0")
     config = SimpleNamespace(set_flag=done.append)
 
-    assert runtime.choose_precision(trt, SimpleNamespace(**builder), config, fp16) == precision
+    assert runtime.choose_precision(trt, SimpleNamespace(**builder), config, None, fp16) == precision
     assert done == set_
+
+
+FLAGS = SimpleNamespace(FP16="fp16", INT8="int8")
+TRT_8 = SimpleNamespace(BuilderFlag=FLAGS, __version__="8.2.1.8")
+
+
+@pytest.mark.parametrize("asked", ["fp16", "int8"])
+@pytest.mark.parametrize("fp16", [False, True])
+def test_what_a_file_asks_for_beats_the_option(asked, fp16):
+    done = []
+    builder = SimpleNamespace(platform_has_fast_fp16=True, platform_has_fast_int8=True)
+
+    assert runtime.choose_precision(TRT_8, builder, SimpleNamespace(set_flag=done.append), asked, fp16) == asked
+    assert done == [asked]
+
+
+@pytest.mark.parametrize("asked", ["fp16", "int8"])
+def test_a_file_that_asks_for_what_the_gpu_has_not_is_refused_rather_than_built_otherwise(asked):
+    builder = SimpleNamespace(platform_has_fast_fp16=False, platform_has_fast_int8=False)
+
+    with pytest.raises(ValueError, match=f"this GPU has no fast {asked.upper()}"):
+        runtime.choose_precision(TRT_8, builder, SimpleNamespace(), asked, False)
+
+
+def test_from_11_on_the_pairs_in_a_file_alone_make_it_int8():
+    trt = SimpleNamespace(BuilderFlag=SimpleNamespace(), __version__="11.0.0")
+
+    assert runtime.choose_precision(trt, SimpleNamespace(), SimpleNamespace(), "int8", False) == "int8"
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [({}, None), ({"operators": ["Conv", "QuantizeLinear", "DequantizeLinear"]}, "int8"),
+     ({"metadata": {"author": "me", "pipeline.precision": "fp16"}}, "fp16")],
+)  # fmt: skip
+def test_a_file_says_itself_in_which_precision_its_engine_computes(tmp_path, told, asked):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_file({}, **told))
+
+    assert runtime.asked_precision(str(path)) == asked
+
+
+def test_a_precision_that_no_engine_is_built_in_is_refused(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_file({}, metadata={"pipeline.precision": "fp8"}))
+
+    with pytest.raises(ValueError, match=r"asks for pipeline\.precision 'fp8'; expected is fp16"):
+        runtime.asked_precision(str(path))
 
 
 def test_tensorrt_11_which_has_no_such_option_says_so():
     trt = SimpleNamespace(BuilderFlag=SimpleNamespace(), __version__="11.0.0")
 
     with pytest.raises(ValueError, match=r"TensorRT 11\.0\.0 has no fp16 option"):
-        runtime.choose_precision(trt, SimpleNamespace(), SimpleNamespace(), True)
+        runtime.choose_precision(trt, SimpleNamespace(), SimpleNamespace(), None, True)
 
 
 class Times(bytes):

@@ -17,6 +17,7 @@ import pytest
 
 from device_agents import cudart, protocol
 from tests.device_agents.harness import Agent
+from tests.device_agents.runtimes.virtual_gpu.onnx_file import onnx_file
 
 HERE = Path(__file__).parent / "virtual_gpu"
 QUICK = {"warmup_s": 0.01, "min_s": 0.05, "max_s": 0.5, "block_s": 0.01, "ci_rel": 0.5, "timeout_s": 30}
@@ -55,8 +56,9 @@ def board(request, tmp_path, archive, library):
 
 @pytest.fixture
 def model(put):
-    def model(**told):
-        return put(json.dumps({"factor": 2.0, "shape": [1, 3], **told}).encode(), "onnx")
+    def model(operators=(), metadata=None, **told):
+        file = onnx_file({"factor": 2.0, "shape": [1, 3], **told}, operators=operators, metadata=metadata)
+        return put(file, "onnx")
 
     return model
 
@@ -101,6 +103,35 @@ def test_a_candidate_is_measured_beside_its_reference_and_says_what_it_ran_with(
         "affinity": None, "spinning": None, "precision": "fp16", "workspace_mb": 256, "copies": "included",
         "tensorrt": board.tensorrt, "gpu": "Virtual GPU sm_53", "power_mode": "unknown",
     }  # fmt: skip
+
+
+def built(folder):
+    """Return what TensorRT was told of each engine in the agent's folder."""
+    return [json.loads(path.read_bytes().partition(b"\n")[2]) for path in (folder / "files").glob("*.engine")]
+
+
+def test_a_candidate_in_half_precision_is_measured_beside_a_reference_in_single(board, model, tmp_path):
+    half = model(metadata={"pipeline.precision": "fp16"})
+    result = board.result("measure", candidate=half, reference=model(factor=3.0), **TENSORRT, **QUICK)
+
+    assert result["conditions"]["precision"] == "fp16"
+    assert {engine["factor"]: engine["flags"] for engine in built(tmp_path)} == {2.0: ["FP16"], 3.0: []}
+
+
+def test_a_quantized_file_is_refused_where_the_gpu_has_no_int8(board, model):
+    error = board.error("measure", candidate=model(operators=["QuantizeLinear"]), **TENSORRT, **QUICK)
+
+    assert error["kind"] == protocol.REFUSED
+    assert "this GPU has no fast INT8 (TensorRT's platform_has_fast_int8): build the float32 file" in error["message"]
+
+
+def test_an_engine_that_was_built_serves_again(board, model, tmp_path):
+    for _ in range(2):
+        board.result("measure", candidate=model(), reference=model(), **TENSORRT, **QUICK)
+
+    assert len(built(tmp_path)) == 1
+    (times,) = (tmp_path / "files").glob("*.timings")
+    assert times.read_bytes() == b"t"  # one build
 
 
 @pytest.mark.parametrize("shape", [[1, 3], [-1, 3]])

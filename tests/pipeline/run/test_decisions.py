@@ -11,15 +11,17 @@ import pytest
 from pipeline.config import RunConfig
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import ConfigError
-from pipeline.records import PrecisionDecision
+from pipeline.export.format import Format
+from pipeline.records import Figures, Interval, PrecisionDecision
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.decision_kind import Unfit
-from pipeline.run.decisions import KINDS, with_decisions
+from pipeline.run.decisions import KINDS, _fastest, with_decisions
 from pipeline.run.precision import Precision
 from pipeline.store import Store
 from pipeline.store.decisions import uncut, uncut_latency, uncut_size
 from pipeline.store.facts import DECISIONS, PRECISION
+from tests.examples import measurement
 from tests.pipeline.listening import Listener
 from tests.pipeline.run.toy_run import NullFiles, Toy, took, toy_context
 
@@ -42,9 +44,10 @@ class Shrunk:
         del context
         return self._values
 
-    def require_possible(self, context: Context, value: str) -> None:
+    def require_possible(self, config: RunConfig, agent: Agent, format: Format, value: str) -> None:
+        del config, format
         if value == self._refused:
-            raise Unfit(f"{context.agent.device.name} has no {value}")
+            raise Unfit(f"{agent.device.name} has no {value}")
 
     def tried(self, context: Context, base: Base, value: str, *, is_asked_for: bool) -> PrecisionDecision:
         del context
@@ -59,6 +62,9 @@ class Shrunk:
 
     def applied(self, context: Context, decision: PrecisionDecision) -> Context:
         return replace(context, format=NullFiles(context.example, precision=decision.precision))
+
+    def in_words(self, decision: PrecisionDecision) -> str:
+        return decision.precision.upper()
 
     def in_recipe(self, decision: PrecisionDecision) -> Mapping[str, Any]:
         return {"value": decision.precision}
@@ -78,7 +84,9 @@ def test_the_fastest_value_that_is_fit_is_applied_told_and_stored(toy: Toy, hear
     kind = Shrunk("auto", "0.7", "0.4", "1.2")
     context = with_decisions(toy.context, toy.base, (kind,))
     assert context.format.precision == "0.4"
-    assert heard.notes[-1] == "networks are 0.4"
+    assert heard.notes[-1] == (
+        "networks are 0.4; 0.7 is slower (0.70× [0.70, 0.70] of the base model's latency); 1.2 is no faster"
+    )
     store = toy.context.store
     assert store.required(PRECISION).precision == "0.4"
     assert uncut_latency(store) == 0.4
@@ -116,3 +124,27 @@ def test_the_value_that_changes_nothing_is_not_even_tried(toy: Toy) -> None:
 def test_kinds_and_their_facts_stand_in_one_order() -> None:
     assert tuple(kind.fact for kind in KINDS) == DECISIONS
     assert isinstance(KINDS[0], Precision)
+
+
+def tried(precision: str, value: float, low: float, high: float) -> PrecisionDecision:
+    figures = Figures(
+        search_accuracy=0.9, test_accuracy=None, parameters=1, macs=1, size_bytes=1,
+        measurement=measurement(1.0, ratio=Interval(value, low, high)),
+    )  # fmt: skip
+    return PrecisionDecision(precision=precision, why=f"networks compute in {precision}", base=figures)
+
+
+@pytest.mark.parametrize(
+    ("int8", "taken", "said"),
+    [
+        ((0.40, 0.38, 0.42), "int8", "FP16 is slower (0.60× [0.50, 0.70] of the base model's latency)"),
+        ((0.55, 0.45, 0.65), "fp16", "INT8 is not surely faster (0.55× [0.45, 0.65] of the base model's latency)"),
+        ((0.80, 0.75, 0.85), "fp16", "INT8 is slower (0.80× [0.75, 0.85] of the base model's latency)"),
+    ],
+)
+def test_int8_is_taken_before_fp16_where_it_is_faster_by_both_intervals(
+    int8: tuple[float, float, float], taken: str, said: str
+) -> None:
+    found = _fastest(Precision(), [tried("fp16", 0.60, 0.50, 0.70), tried("int8", *int8)], ["and a reason"])
+    assert found.precision == taken
+    assert found.why == f"networks compute in {taken}; {said}; and a reason"

@@ -70,7 +70,8 @@ def test_without_one_there_is_nothing_to_keep_or_to_tell(store: Store, agent: Ag
 
 def test_a_run_says_of_which_device_input_seed_and_versions_it_is(store: Store, agent: Agent) -> None:
     store_provenance(toy_context(store, agent, seed=5))
-    assert store.get(DEVICE) == {"name": "here", "kind": "local", "power": agent.power_backend}
+    told = {"name": "here", "kind": "local", "power": agent.power_backend, "runtime": "null"}
+    assert store.get(DEVICE) == told
     assert store.get(DEVICE_FACTS) == agent.facts
     assert store.get(CLASSES) == ["flat", "across", "down", "chequered"]
     assert store.get(INPUT) == {"name": "image", "shape": [1, 6, 6], "mean": [0.4], "std": [0.3], "fitting": None}

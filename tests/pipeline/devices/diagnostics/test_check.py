@@ -45,6 +45,29 @@ def test_a_missing_runtime_is_told_with_the_board_s_own_install_command(local: D
     assert found["disk"].ok
 
 
+def test_the_first_runtime_of_several_that_is_there_is_used_and_said_so(local: Device) -> None:
+    found = by_name(replace(local, runtime="onnxruntime", runtimes=("null", "onnxruntime")))["runtime"]
+    assert (found.level, found.fix) == ("ok", "")
+    assert "the first of null, onnxruntime, and the board has it" in found.detail
+
+
+def test_where_the_preferred_runtime_is_not_there_the_next_one_is_used_with_the_reason_and_the_fix(
+    local: Device,
+) -> None:
+    several = replace(local, runtimes=("tensorrt", "null"), fixes={"runtime tensorrt": "sudo apt-get install it"})
+    found = by_name(several)["runtime"]
+    assert found.level == "warn"
+    assert "networks run on the processor with null 2: python 3." in found.detail
+    assert "there finds no tensorrt" in found.detail
+    assert found.fix == "sudo apt-get install it; or `runtime: null` in the inventory, to leave it at that"
+
+
+def test_where_none_of_several_runtimes_is_there_the_last_one_s_install_command_is_told(local: Device) -> None:
+    several = replace(local, runtime="other", runtimes=("tensorrt", "other"), fixes={"runtime other": "pip install it"})
+    found = by_name(several)["runtime"]
+    assert (found.ok, found.fix) == (False, "pip install it")
+
+
 def test_a_sensor_that_cannot_be_read_is_told_with_its_reason(local: Device) -> None:
     found = by_name(
         replace(local, power=PowerSettings(backend="ina219", options={"bus": 250}), fixes={"sensor": "wire it"})

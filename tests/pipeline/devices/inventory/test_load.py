@@ -97,6 +97,22 @@ def test_a_jetson_nano_knows_its_limits_and_its_sensor() -> None:
     assert "onnxruntime==1.10.0" in nano.fixes["runtime"]
 
 
+def test_a_jetson_nano_runs_on_its_gpu_where_it_can_and_a_written_runtime_wins() -> None:
+    nano = written("devices: {n: {kind: jetson-nano, host: h}}").device("n")
+    assert (nano.runtimes, nano.runtime, nano.format) == (("tensorrt", "onnxruntime"), "onnxruntime", "onnx")
+    for runtime in ("onnxruntime", "tensorrt", "[tensorrt]"):
+        named = written(f"devices: {{n: {{kind: jetson-nano, host: h, runtime: {runtime}}}}}").device("n")
+        assert (named.runtimes, named.runtime) == ((), runtime.strip("[]"))
+
+
+def test_runtimes_to_choose_from_are_known_and_load_one_format() -> None:
+    message = complaint("devices:\n  p:\n    host: h\n    runtime: [tflite, onnxruntime]\n")
+    assert message.startswith("inventory.yaml:4: devices.p.runtime: runtimes to choose from have to load one format")
+    assert "there is no runtime 'tensort' (did you mean 'tensorrt'?)" in complaint(
+        "devices: {p: {host: h, runtime: [tensort, onnxruntime]}}"
+    )
+
+
 def test_a_board_without_a_sensor_is_usable_and_measures_in_short_blocks() -> None:
     pi = written("devices: {p: {kind: raspberry-pi-4, host: h}}").device("p")
     assert (pi.power.backend, pi.measure.block_s) == ("null", 0.025)

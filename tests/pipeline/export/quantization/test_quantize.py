@@ -87,6 +87,9 @@ def test_tensorrts_form_has_zero_points_of_zero_and_float_biases() -> None:
     biases = [node.input[2] for node in graph.nodes if node.op_type in ("Conv", "Gemm") and len(node.input) > 2]
     assert biases
     assert all(name in graph.constants for name in biases)
+    clipping = [node for node in graph.nodes if node.op_type in ("Relu", "Clip")]
+    assert clipping
+    assert {graph.nodes[graph.makers[node.input[0]]].op_type for node in clipping} <= {"Conv", "Gemm", "Add"}
 
 
 def test_float_ends_stay_float_and_the_rest_is_fused() -> None:
