@@ -28,6 +28,7 @@ from pipeline.store.facts import (
     FORMAT,
     GIT,
     INPUT,
+    PRECISION,
     SEED,
     VERSIONS,
     WINNER,
@@ -127,6 +128,7 @@ def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, co
     options = {"images": config.evaluation.ranking_images, **config.criterion_options.model_dump()}
     plan, of_input = artifact.plan, store.required(INPUT)
     classes, versions = store.required(CLASSES), store.required(VERSIONS)
+    decision = store.get(PRECISION)
     cut = cut_of(builder.space, plan.levels, builder.ranking, config.criterion, options)
     return Recipe(
         model=portable(model),
@@ -141,7 +143,7 @@ def recipe_of(store: Store, builder: Builder, artifact: Artifact, model: str, co
         fitting=of_input.get("fitting"),
         versions={"pipeline": __version__, **versions},
         source=f"run {store.id}, artifact {artifact.id}",
-        precision=builder.format.precision,
+        precision="float32" if decision is None else decision.precision,
     )
 
 
