@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import getpass
 import hashlib
 import io
@@ -22,7 +23,7 @@ from pipeline.devices import agent_plugins
 from pipeline.devices.compatibility import CHANNEL_STEPS, onnx_support_of
 from pipeline.devices.connection import File, OnEvent, Opening, Record, Wire
 from pipeline.devices.recording import as_recorded, on_this_machine, read_header
-from pipeline.devices.runtime_choice import choose_runtime
+from pipeline.devices.runtime_choice import RuntimeChoice, choose_runtime
 from pipeline.devices.sessions import open_session
 from pipeline.devices.stored_calibrations import Known, known_calibration
 from pipeline.errors import AgentError, MeasureError
@@ -87,6 +88,9 @@ def open_agent(
 class Agent:
     """An agent on one device. Reconnects by itself; one request at a time, from any one thread."""
 
+    runtime_choice: RuntimeChoice | None = None
+    """Why this runtime, where the inventory leaves a choice."""
+
     def __init__(
         self,
         device: Device,
@@ -96,16 +100,16 @@ class Agent:
     ) -> None:
         self.device = device
         self._wire = Wire(device, on_event, record, opening)
-        self._runtimes = {  # read with what is packed: the files may change while the session lasts
+        known = {  # read with what is packed: the files may change while the session lasts
             name: agent_plugins.runtime_named(name, device.plugins) for name in (device.runtime, *device.runtimes)
         }
         self._session_c: float | None = None
         """Temperature that measurements of this session begin near; None: not known yet."""
         self.facts = self._facts(self._wire.request(answers.Hello, QUICK_S, power=self._power_of_hello()))
-        self.runtime_choice = choose_runtime(device, self.facts) if device.runtimes else None
-        """Why this runtime, where the inventory leaves a choice."""
-        if self.runtime_choice is not None:
+        if device.runtimes:
+            self.runtime_choice = choose_runtime(device, self.facts)
             self.device = dataclasses.replace(device, runtime=self.runtime_choice.runtime, runtimes=())
+        self.runtime = known[self.device.runtime]
 
     def __enter__(self) -> Agent:
         """Return the agent itself."""
@@ -131,10 +135,10 @@ class Agent:
         """Kinds of ONNX operators that the board's version of the runtime computes in INT8; None: nobody says."""
         return self.runtime.computed_in_int8(self.facts.runtimes.get(self.device.runtime, ""))
 
-    @property
+    @functools.cached_property
     def runtime(self) -> agent_plugins.Runtime:
         """What the file of the device's runtime says of it."""
-        return self._runtimes[self.device.runtime]
+        return agent_plugins.runtime(self.device)
 
     @property
     def channel_step(self) -> int:

@@ -20,7 +20,7 @@ def timings_on_board(conditions: Mapping[str, Any], agent_dir: str) -> str | Non
         conditions: of a measurement.
         agent_dir: as the inventory has it.
     """
-    told = [conditions.get(name) for name in _DECIDE]
-    if not all(isinstance(value, str) for value in told):
+    values = [conditions.get(name) for name in _DECIDE]
+    if not all(isinstance(value, str) for value in values):
         return None
-    return f"{agent_dir}/files/{hashlib.sha256(json.dumps(told).encode()).hexdigest()}.timings"
+    return f"{agent_dir}/files/{hashlib.sha256(json.dumps(values).encode()).hexdigest()}.timings"
