@@ -114,6 +114,14 @@ def test_a_layers_own_weights_are_read_by_the_groups_name(tmp_path: Path) -> Non
         ("seed: 1\nstrategy_options: {hidden: .inf}\n", r"run.yaml:2: strategy_options: .*not JSON compliant"),
         ("strategy_options: {from: 2024-01-01}\n", r"run.yaml:1: strategy_options: .*date is not JSON"),
         (
+            "fine_tuning: {epochs: soon}\n",
+            r"run.yaml:1: fine_tuning.epochs: should be a finite number from 0 on, or auto, found 'soon'",
+        ),
+        (
+            "fine_tuning: {budget: 2 days}\n",
+            r"run.yaml:1: fine_tuning.budget: should be a duration, such as 90s, 30m, 2h or 1h30m, found '2 days'",
+        ),
+        (
             "fine_tuning: {teacher_mix: 1.5}\n",
             r"run.yaml:1: fine_tuning.teacher_mix: should be less than or equal to 1",
         ),
@@ -135,6 +143,14 @@ def test_mistakes_in_the_file_are_told_with_their_line(tmp_path: Path, text: str
 def test_mistakes_in_an_option_name_the_option(options: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load_config(None, options)
+
+
+def test_passes_and_budget_are_read_as_they_are_written(tmp_path: Path) -> None:
+    section = load_config(written(tmp_path, "fine_tuning: {budget: 1h30m, epochs: 5}\n"), {}).fine_tuning
+    assert (section.epochs, section.budget) == (5.0, 5400.0)
+    again = RunConfig.model_validate(RunConfig(fine_tuning=section).model_dump(mode="json", by_alias=True))
+    assert again.fine_tuning == section
+    assert RunConfig().fine_tuning.epochs == "auto"
 
 
 def test_quick_lies_below_what_is_written_and_typed(tmp_path: Path) -> None:

@@ -57,6 +57,12 @@ def test_everything_but_test_is_just_that(data):
     assert everything.isdisjoint(data.test.indices.tolist())
 
 
+def test_what_judges_a_training_is_neither_trained_on_nor_the_test_split(data):
+    judging = set(data.search_and_val().indices.tolist())
+    assert len(judging) == len(data.search) + len(data.val)
+    assert judging.isdisjoint([*data.train.indices.tolist(), *data.test.indices.tolist()])
+
+
 def test_augmentation_varies_images_repeatably_and_keeps_the_labels(data):
     plain, labels = next(data.train.batches(200, generator=seeded()))
     varied, same_labels = next(data.train.batches(200, generator=seeded(), augment=True))
