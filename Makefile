@@ -25,6 +25,8 @@ test:
 NOT_QUICK := tests/lab tests/device_agents tests/pipeline/cli tests/pipeline/devices/sessions tests/pipeline/evaluation \
   tests/pipeline/devices/test_agent_client.py tests/pipeline/devices/test_hostile_answers.py \
   tests/pipeline/devices/test_holding_a_board.py tests/pipeline/devices/diagnostics/test_doctor.py \
+  tests/pipeline/run/test_finalists.py tests/pipeline/run/test_round.py tests/pipeline/run/test_runner.py \
+  tests/pipeline/run/test_search_stage.py tests/pipeline/run/test_selection.py \
   tests/pipeline/test_torchvision_compat.py
 
 quick: $(VENV)/tested-with

@@ -26,10 +26,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does; som
 
 from pipeline.records import Device, MeasureSettings, SshAddress
 
-LONGEST = ("lab", "cli")
-"""The folders whose files take minutes with few tests, the longest first."""
-WAITING = "tests/pipeline/devices/sessions/"
-"""The folder whose tests wait for servers, shells and deadlines, and hardly compute."""
+LONGEST = ("lab", "test_documents.py", "cli")
+"""The folders and files that take minutes with few tests, the longest first."""
+WAITING = ("tests/lab/", "tests/device_agents/", "tests/pipeline/devices/")
+"""The folders whose tests wait for servers, sensors and deadlines, and hardly compute."""
+COMPUTING = 2
+"""How many of the processes of ``pytest -n`` compute rather than wait."""
+EMULATED = ("tests/lab/test_arm64_machine.py", "tests/lab/test_arm64_userland.py")
+"""What computes on boards whose every instruction is translated: one after the other, from one system."""
 
 
 def pytest_configure() -> None:
@@ -47,20 +51,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under ``pytest -n 3`` a file's tests stay together, and so do all virtual boards, which disturb each other.
+    """Under ``pytest -n 3`` a file's tests stay together, and so do those of both emulated boards.
 
-    The third process begins with what waits, while the others compute.
+    Two processes begin with what computes, as many as there are cores; the others begin with what waits.
     """
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "lab" if nodeid.startswith("tests/lab/") else str(super()._split_scope(nodeid))
+            return "emulated boards" if nodeid.startswith(EMULATED) else str(super()._split_scope(nodeid))
 
         def _assign_work_unit(self, node: Any) -> None:
-            waiting = [scope for scope in self.workqueue if scope.startswith(WAITING)]
-            if waiting and self.nodes.index(node) == 2:
-                self.workqueue.move_to_end(waiting[0], last=False)
+            waits = self.nodes.index(node) >= COMPUTING
+            fitting = (scope for scope in self.workqueue if scope.startswith(WAITING) == waits)
+            if (first := next(fitting, None)) is not None:
+                self.workqueue.move_to_end(first, last=False)
             super()._assign_work_unit(node)
 
     config.option.loadscopereorder = False  # by the number of tests: those that take longest would come last

@@ -89,7 +89,14 @@ FINDINGS = ("pipeline devices check", "pipeline devices doctor")
 """Commands that end with 1 where they find fault with this machine."""
 
 
-LONGER = ("pipeline devices calibrate", "pipeline quantize", "pipeline run", "pipeline tune")
+LONGER = (
+    "pipeline devices bench-ops",
+    "pipeline devices calibrate",
+    "pipeline devices doctor",
+    "pipeline quantize",
+    "pipeline run ",
+    "pipeline tune",
+)
 """What is left out where only the quick tests run, but for a first look."""
 FIRST_LOOK = "pipeline run --quick --output my-model-DATE"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -17,25 +19,30 @@ def built(name: str, recipe: str, build: Callable[[Path], None]) -> Path:
     """Return the folder that ``build`` fills: an earlier one where ``recipe`` is the same, else a new one.
 
     ``recipe`` is everything that decides what comes out, as text; it appears whole or not at all, and the folders of
-    older recipes go.
+    older recipes go. Of several processes that ask at once, one builds it and the others wait.
     """
     folder = LAB / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
-    if folder.is_dir():
-        return folder
     LAB.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=LAB) as temporary:
-        made = Path(temporary) / "made"
-        made.mkdir()
-        build(made)
-        try:
+    with _locked(LAB / f".{name}.lock"):
+        if folder.is_dir():
+            return folder
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=LAB) as temporary:
+            made = Path(temporary) / "made"
+            made.mkdir()
+            build(made)
             made.rename(folder)
-        except OSError:  # somebody else made the same meanwhile
-            if not folder.is_dir():
-                raise
-    for old in LAB.glob(f"{name}-{'[0-9a-f]' * 16}"):
-        if old != folder:
-            shutil.rmtree(old)
+        for old in LAB.glob(f"{name}-{'[0-9a-f]' * 16}"):
+            if old != folder:
+                shutil.rmtree(old)
     return folder
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def sources(*files: str) -> str:

@@ -15,11 +15,12 @@ from pipeline.data import load_data
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.models.digits_cnn import DigitsCNN
 from pipeline.records import Device
-from tests.command_line import Desk
+from tests.command_line import FEW_CUTS, Desk
 from tests.lab import arm64_root, userland
 from tests.lab.board import Board
 
 SETTINGS = {
+    **FEW_CUTS,
     "model": "net.py:Net",
     "weights": "null",
     "base_training": "{epochs: 3}",

@@ -29,7 +29,7 @@ MEASURE = {
     "max_background_cores": 64,
 }
 STEP = 16
-"""Of 32 channels: few levels, so that few cuts are measured."""
+"""Of 32 channels: few levels, so that few cuts are measured, where each process takes seconds to start."""
 FORMATS = {"onnxruntime": "onnx", "tflite": "tflite"}
 PRECISION = "int8"
 RECORDED = "tflite"

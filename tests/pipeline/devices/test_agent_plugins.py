@@ -88,6 +88,7 @@ def test_auto_takes_a_sensor_of_ones_own_by_its_preference(folder: Path, prefere
         assert (agent.power_backend == "mine") is taken
 
 
+@pytest.mark.slow
 def test_a_runtime_of_ones_own_that_builds_engines_has_the_time_for_it(folder: Path) -> None:
     functions = "from device_agents.runtimes.null_engine import build, installed, load, recipe, version\n"
     device = Device(name="here", kind="local", agent_dir=str(folder / "agent"), measure=QUICK, plugins=str(folder))

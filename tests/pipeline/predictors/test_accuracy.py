@@ -82,6 +82,7 @@ def test_what_it_is_surprised_by_is_as_much_as_it_says_also_beside_single_cuts_n
     assert 0.4 < surprise.std() < 1.5
 
 
+@pytest.mark.slow
 def test_its_doubt_is_scaled_by_how_far_the_plans_before_were_off_what_was_predicted_of_them() -> None:
     scaled, unscaled = [], []
     for seed in range(3):

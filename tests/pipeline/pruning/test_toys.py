@@ -18,6 +18,7 @@ from pipeline.records import OnnxSupport, SearchSpace
 from tests.pipeline.pruning.networks import IMAGES
 from tests.pipeline.pruning.oracle import at_random, distinct, plan, require_widths, silenced, survivors
 from tests.pipeline.pruning.toys import TOYS, PaddedShortcut, Residual, ShuffleOfLiterals, ShuffleOfSizes, Squeezed
+from tests.variations import variations
 
 SUPPORT = OnnxSupport(17, 8)
 STEP = 2
@@ -61,7 +62,7 @@ def test_a_cut_toy_is_as_wide_as_planned_and_the_right_network(toy: Toy, levels:
     assert any(wanted) == (not torch.allclose(answers, base(IMAGES)))
 
 
-@pytest.mark.parametrize("levels", ["75", "100"])
+@pytest.mark.parametrize("levels", variations(["75", "100"], ["100"]))
 def test_a_cut_toy_trains_is_saved_and_is_exported(toy: Toy, levels: str) -> None:
     _, base, space = toy
     pruned = prune(base, space, plan(space, levels), at_random(space), IMAGES)

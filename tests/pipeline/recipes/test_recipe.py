@@ -186,6 +186,7 @@ def test_channels_are_ranked_anew_where_that_is_asked_for(cut: tuple[str, nn.Mod
         assert new.kept == tuple(range(new.units - len(new.kept), new.units))
 
 
+@pytest.mark.slow
 def test_as_much_of_each_layer_is_zero_on_another_checkpoint_whatever_its_weights(
     resnet: tuple[nn.Module, Recipe],
 ) -> None:

@@ -109,6 +109,7 @@ def test_images_for_torchvisions_weights_are_read_as_these_were_trained_and_that
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_reads_images_as_it_began_though_the_weights_file_is_gone(
     pictures: Path, published: Path, tmp_path: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_resumed_run_reads_images_as_it_began_though_the_weights_file_is_gone(
     assert (again.fitting.resize, again.fitting.side) == (256, 224)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "fitting"),
     [

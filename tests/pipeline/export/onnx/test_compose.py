@@ -75,7 +75,7 @@ def require_parity(
 
 
 @pytest.mark.parametrize("support", variations([OLD, NEW], [NEW]))
-@pytest.mark.parametrize("kind", one_in(2, TOYS))
+@pytest.mark.parametrize("kind", one_in(4, TOYS))
 def test_what_is_cut_from_a_network_answers_and_is_built_as_its_full_export(
     kind: type[nn.Module], support: OnnxSupport
 ) -> None:

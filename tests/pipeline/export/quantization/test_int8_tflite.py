@@ -118,6 +118,7 @@ class Wide(Tiny):
         self.same[3] = nn.Conv2d(width, 8, 3, padding=1, bias=False)
 
 
+@pytest.mark.slow
 def test_a_large_file_is_whole_in_itself(format: Int8TFLite) -> None:
     network = distinct(trace(Wide(), IMAGES), seed=5)
     data = format.file(network)

@@ -35,6 +35,7 @@ def test_the_dqn_comes_near_the_known_optimum_and_beats_random_at_an_equal_budge
     assert np.mean(learnt) > np.mean(drawn)
 
 
+@pytest.mark.slow
 def test_the_dqn_solves_a_toy_whose_blocks_hold_several_groups() -> None:
     told = problem((2, 0, 2, 1, 0), seed=5, trials=16)
     plans, best = play(told, dqn.create(told))
@@ -132,6 +133,7 @@ def test_strategies_work_without_a_target(strategy: object) -> None:
     assert best > 0
 
 
+@pytest.mark.slow
 def test_measured_plans_stay_in_the_replay_however_much_is_simulated() -> None:
     told = problem((1, 1, 1), settings=BRIEF.model_copy(update={"replay_plans": 20}))
     strategy = dqn.create(told)
@@ -156,6 +158,7 @@ def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_
     assert all(strategy.network.replay.masks[row, step, level] for step, level in enumerate(plan)) == feasible
 
 
+@pytest.mark.slow
 def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     told = problem((1,) * 6, trials=20, settings=BRIEF.model_copy(update={"retrain_growth": 1.5}))
     strategy, learnt_at = dqn.Dqn(told), list[int]()
