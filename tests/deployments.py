@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import random
+import shutil
 import signal
 import sys
 import traceback
@@ -89,6 +90,13 @@ def spoil(folder: Path, chance: random.Random, kinds: Sequence[str] = KINDS) -> 
         else:
             (folder / name).write_bytes(b"")
     return name
+
+
+def clear(folder: Path) -> None:
+    """Remove a board's folder, whose versions are read-only."""
+    for place, _, _ in os.walk(folder):
+        Path(place).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def killed_before(call: int, work: Callable[[], None]) -> bool:
