@@ -83,12 +83,11 @@ def spoil(folder: Path, chance: random.Random, kinds: Sequence[str] = KINDS) -> 
         path.symlink_to(folder.parent / f"moved-{name}")
     elif kind == "mode":
         path.chmod(0o644 | chance.choice((0o100, 0o020, 0o002, 0o4000, 0o2000, 0o010, 0o001)))
+    elif kind == "name":
+        path.rename(folder / f"extra-{chance.randrange(10**6)}")
     else:
         name = f"extra-{chance.randrange(10**6)}"
-        if kind == "name":
-            path.rename(folder / name)
-        else:
-            (folder / name).write_bytes(b"")
+        (folder / name).write_bytes(b"")
     return name
 
 
