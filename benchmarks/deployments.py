@@ -64,6 +64,7 @@ def deploys(folder: Path, bundles: list[Path], count: int, chance: random.Random
         found = answer(board)
         seen["killed" if killed else "went through"] += 1
         seen["another answer" if found not in (old, new) else "old" if found != new else "new"] += 1
+    deploy(board, bundles[0], received)  # clears up what the last one left
     print(f"{count} deploys: {', '.join(f'{seen[kind]} {kind}' for kind in sorted(seen))}; "
           f"{len(list((board / 'versions').iterdir()))} versions left", flush=True)  # fmt: skip
     if seen["another answer"]:
@@ -121,6 +122,8 @@ def spoilt(folder: Path, made: Path, count: int, chance: random.Random) -> None:
             print(f"taken, with {name} changed: {copy}", flush=True)
         except BundleError as error:
             named += name in str(error)
+            if name not in str(error):
+                print(f"refused, but {name} is not named: {error}", flush=True)
         longest_s = max(longest_s, time.monotonic() - start)
         shutil.rmtree(copy)
     print(f"{count} bundles, each changed in one byte, file, name or mode: {count - taken} refused, {named} by name, "

@@ -27,7 +27,8 @@ from pipeline.printable import printable
 MOST_BYTES = 8 * 1024**3
 """Address space of the process: runtimes reserve gigabytes, and touch few of them."""
 CPU_S, WALL_S = 300, 600
-OPENED = ("onnx", "tflite")
+OPENED = ("onnx", "tflite", "tensorrt")
+"""Formats whose files run here; TensorRT's is an ONNX file until a board builds its engine."""
 _MOST_OUTPUT_BYTES = 1 << 20
 
 

@@ -299,7 +299,8 @@ def verified(folder: Path) -> Dict[str, Any]:
     manifest = read_manifest(folder)
     files = manifest["files"]
     own = {MANIFEST} | {name for key, name in (("checksums", CHECKSUMS), ("signature", SIGNATURE)) if key in manifest}
-    problems = ["%s is missing" % name for name in sorted((set(files) | own) - set(found))]
+    problems = _wrong_manifest(folder) if CHECKSUMS in found else []  # what it says of others may be what was changed
+    problems += ["%s is missing" % name for name in sorted((set(files) | own) - set(found))]
     problems += ["%s is no file of this bundle" % name for name in sorted(set(found) - set(files) - own)]
     problems += [
         "%s differs: it has %d bytes, not %s" % (name, found[name].st_size, files[name]["bytes"])
@@ -380,18 +381,24 @@ def _entries(folder: Path) -> Dict[str, os.stat_result]:
     return found
 
 
+def _wrong_manifest(folder: Path) -> List[str]:
+    """Return whether the list of checksums knows another manifest, or none."""
+    with open(str(folder / CHECKSUMS), "rb") as stream:
+        lines = stream.read(MOST_MANIFEST_BYTES).decode("utf-8", "replace").splitlines()
+    known = [line for line in lines if line.endswith("  %s" % MANIFEST)]
+    if known == ["%s  %s" % (file_sha256(folder / MANIFEST), MANIFEST)]:
+        return []
+    return ["%s differs from what %s says" % (MANIFEST, CHECKSUMS)] if known else ["%s differs" % CHECKSUMS]
+
+
 def _wrong_checksums(folder: Path, manifest: Dict[str, Any]) -> List[str]:
-    """Return what the list of checksums says otherwise than the manifest, and of the manifest itself."""
+    """Return whether the list of checksums says otherwise than the manifest."""
     if "checksums" not in manifest:
         return []
     with open(str(folder / CHECKSUMS), "rb") as stream:
         found = stream.read(MOST_MANIFEST_BYTES).decode("utf-8", "replace")
     wanted = checksums(folder, list(manifest["files"]) + [MANIFEST])
-    if found == wanted:
-        return []
-    others = [line for line in found.splitlines(True) if not line.endswith("  %s\n" % MANIFEST)]
-    rest = [line for line in wanted.splitlines(True) if not line.endswith("  %s\n" % MANIFEST)]
-    return ["%s differs" % CHECKSUMS] if others != rest else ["%s differs from what %s says" % (MANIFEST, CHECKSUMS)]
+    return [] if found == wanted else ["%s differs" % CHECKSUMS]
 
 
 def file_sha256(path: Path) -> str:

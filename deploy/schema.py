@@ -49,10 +49,10 @@ class Fed(_Part):
     """How the network is fed."""
 
     name: str
-    shape: list[Annotated[int, Field(ge=1, le=65536)]] = Field(min_length=2, max_length=3)
+    shape: list[Annotated[int, Field(ge=1, le=65536)]] = Field(min_length=1, max_length=8)
     """Channels, height, width; of signals channels, samples."""
     layout: str
-    kind: Literal["image", "signal"] = "image"
+    kind: Literal["image", "signal", "values"] = "image"
     normalisation: Normalisation | None = None
     resize: Annotated[int, Field(ge=1, le=65536)] | None = None
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"

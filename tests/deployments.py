@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import random
+import shutil
 import signal
 import sys
 import traceback
@@ -82,13 +83,19 @@ def spoil(folder: Path, chance: random.Random, kinds: Sequence[str] = KINDS) -> 
         path.symlink_to(folder.parent / f"moved-{name}")
     elif kind == "mode":
         path.chmod(0o644 | chance.choice((0o100, 0o020, 0o002, 0o4000, 0o2000, 0o010, 0o001)))
+    elif kind == "name":
+        path.rename(folder / f"extra-{chance.randrange(10**6)}")
     else:
         name = f"extra-{chance.randrange(10**6)}"
-        if kind == "name":
-            path.rename(folder / name)
-        else:
-            (folder / name).write_bytes(b"")
+        (folder / name).write_bytes(b"")
     return name
+
+
+def clear(folder: Path) -> None:
+    """Remove a board's folder, whose versions are read-only."""
+    for place, _, _ in os.walk(folder):
+        Path(place).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def killed_before(call: int, work: Callable[[], None]) -> bool:

@@ -137,7 +137,8 @@ def now() -> str:
 def _require_runnable(folder: Path, manifest: dict[str, Any]) -> None:
     if manifest.get("test_vectors") is None or "runtime.py" not in manifest["files"]:
         raise BundleError(
-            f"{folder} holds no runtime.py, or no stored inputs and answers to try it with on the board; pull it again"
+            f"{folder} holds no runtime.py, or no stored inputs and answers to try it with on the board; pull it again:"
+            " classifiers get them"
         )
 
 

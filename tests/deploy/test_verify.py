@@ -107,6 +107,14 @@ def test_so_it_is_without_a_signature(folder: Path, seed: int) -> None:
         runtime.Model.open(folder)
 
 
+def test_a_manifest_that_was_changed_is_named_whatever_it_says_of_others(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    for old, new in (('"labels.txt"', '"lacels.txt"'), ('"checksums"', '"checksumr"'), ('"bytes": ', '"bytes": 1')):
+        (folder / "manifest.json").write_text(text.replace(old, new, 1))
+        with pytest.raises(BundleError, match=r"manifest\.json differs from what SHA256SUMS says"):
+            verify_bundle(folder, run=False)
+
+
 def test_the_example_refuses_to_run_then(folder: Path) -> None:
     (folder / "labels.txt").write_text("other\n")
     done = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=False)

@@ -13,13 +13,12 @@ import pytest
 
 from deploy import runtime, signing
 from deploy.verify import verify_bundle
-from device_agents import deployment
 from device_agents.arguments import Stage, Switch, Trust
 from device_agents.deployment import Deployments
 from device_agents.errors import AgentError
 from device_agents.files import Files
 from pipeline.errors import BundleError
-from tests.deployments import CLASSES, TRAVEL, WHITE, bundle, killed_before, spoil
+from tests.deployments import CLASSES, TRAVEL, WHITE, bundle, clear, killed_before, spoil
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +237,7 @@ def test_a_kill_before_any_system_call_leaves_the_old_or_the_new_version_answeri
     seen = {0: 0, 1: 0}
     for call in range(500):
         for old, new in ((start, board), (sent, tmp_path / "files")):
-            deployment._remove(str(new))
+            clear(new)
             shutil.copytree(old, new, symlinks=True)
         killed = killed_before(call, lambda: _deploy(board, bundles[1], files))
         seen[answer(board)] += 1

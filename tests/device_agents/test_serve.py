@@ -235,7 +235,7 @@ def test_another_version_is_refused_by_number(agent):
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        ({"verb": "reboot"}, "unknown verb 'reboot'; known: hello, hold, measure, meter, release, telemetry, verify"),
+        ({"verb": "reboot"}, "unknown verb 'reboot'; known: deployment, hello, hold, measure, meter, offer, "),
         ({"verb": None}, "unknown verb None"),
         ({"verb": "measure"}, "'candidate' is missing"),
         ({"verb": "measure", "candidate": "../x"}, "expected <sha256>"),

@@ -22,7 +22,7 @@ from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.errors import AgentError, BundleError, DeviceError, MeasureError
 from pipeline.records import Device
 from tests.conftest import Proxy, Sshd
-from tests.deployments import CLASSES, WHITE, bundle
+from tests.deployments import CLASSES, WHITE, bundle, clear
 
 CUTS = 6
 KILLS = 4
@@ -150,7 +150,7 @@ def test_a_link_that_is_cut_after_any_number_of_bytes_leaves_one_that_answers(
 ) -> None:
     chance, device, cut = random.Random(0), board(sshd), 0
     for _ in range(CUTS):
-        shutil.rmtree(device.deploy_dir, ignore_errors=True)
+        clear(Path(device.deploy_dir))
         with open_agent(device) as agent:
             push(bundles[0], agent, measure=False)
         proxy = start_proxy(sshd.port, chance.randrange(3_000, 30_000))
@@ -168,7 +168,7 @@ def test_a_link_that_is_cut_after_any_number_of_bytes_leaves_one_that_answers(
 def test_an_agent_that_is_killed_at_any_moment_leaves_one_that_answers(sshd: Sshd, bundles: list[Path]) -> None:
     chance, device, killed = random.Random(1), board(sshd), 0
     for _ in range(KILLS):
-        shutil.rmtree(device.deploy_dir, ignore_errors=True)
+        clear(Path(device.deploy_dir))
         once = replace(device, ssh=sshd.address(retries=0))
         with open_agent(once) as agent:
             push(bundles[0], agent, measure=False)
