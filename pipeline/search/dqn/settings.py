@@ -30,11 +30,11 @@ class Settings(ProposerSettings):
     """Episodes simulated on the models before the first plan that the network picks."""
     simulated_episodes: int = Field(2000, ge=0, validation_alias=AliasChoices("simulated_episodes", "imagined"))
     """Simulated episodes in each later burst; 0 learns from measured episodes alone."""
-    retrain_growth: float = Field(1.25, ge=1, validation_alias=AliasChoices("retrain_growth", "growth"))
+    retrain_growth: float = Field(1.1, ge=1, validation_alias=AliasChoices("retrain_growth", "growth"))
     """The network is trained again when the number of measured plans has grown by this factor since the last time."""
     first_updates: int = Field(300, ge=0)
     """Gradient steps after the first simulated episodes."""
-    updates: int = Field(150, ge=0)
+    updates: int = Field(300, ge=0)
     """Gradient steps after each later one; in mode direct after each episode."""
     exploration: float = Field(0.6, ge=0, le=1)
     """Share of random levels in the first simulated episodes; it falls to a quarter."""
