@@ -59,7 +59,7 @@ def verify_bundle(folder: Path) -> None:
 
 def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts) -> None:
     _copy_files(folder, artifact, files, facts.format.file)
-    for name, text in companions(facts.format, facts.classes).items():
+    for name, text in companions(facts.format, facts.classes, facts.task).items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
     text = serialization.to_text(manifest(artifact, facts, listed(folder)), indent=2)

@@ -13,6 +13,6 @@ def template(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def example_with(opening: str) -> str:
-    """Return example.py with the source of its ``open_network``."""
-    return _OPENING.sub(lambda _: opening.rstrip("\n"), template("example.py"))
+def example_with(opening: str, name: str = "example.py") -> str:
+    """Return an example with the source of its ``open_network``; ``example_arrays.py`` is for no images of classes."""
+    return _OPENING.sub(lambda _: opening.rstrip("\n"), template(name))

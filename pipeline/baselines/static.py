@@ -25,7 +25,7 @@ from torch import fx
 from pipeline.baselines.stored import L1_IN_TRAINING, MAGNITUDE
 from pipeline.baselines.uniform_plans import Kept, Narrowing, above_threshold, from_widest, plans, scales, uniform
 from pipeline.errors import CandidateError, ConfigError, MeasureError, UserError
-from pipeline.evaluation.candidate_builder import Builder, accuracy_as_deployed
+from pipeline.evaluation.candidate_builder import Builder, score_as_deployed
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Listener, Note, Stage
 from pipeline.export.format_plugin import model_format
@@ -195,7 +195,7 @@ class _Work:
         context.listen(Stage(f"Read the test split for {name}, once"))
         return Figures(
             search_accuracy=search_accuracy,
-            test_accuracy=accuracy_as_deployed(network, context.format, context.data.test),
+            test_accuracy=score_as_deployed(network, context.format, context.data.test, context.data.task),
             **asdict(measures_of(network, context.example)),
             size_bytes=len(context.format.file(network)), measurement=measured,
         )  # fmt: skip
@@ -203,7 +203,7 @@ class _Work:
     def _searched(self, network: fx.GraphModule) -> float:
         context = self.context
         images = context.config.evaluation.search_images
-        return accuracy_as_deployed(network, context.format, context.data.search, images)
+        return score_as_deployed(network, context.format, context.data.search, context.data.task, images)
 
     def _fine_tunings(self) -> Iterator[tuple[str, Images, FineTuning]]:
         """Yield the trainings that the run's chosen network went through: its name, images, settings."""

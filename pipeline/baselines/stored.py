@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.comparison.run_figures import Entry, figures_of, test_images
+from pipeline.comparison.run_figures import Entry, answered_images, figures_of
 from pipeline.errors import UserError
 from pipeline.records import REPLAY, Baseline, Interval
 from pipeline.store import Store
@@ -55,7 +55,7 @@ def baseline_entries(store: Store, entry: Entry, baselines: Sequence[Baseline]) 
     found = []
     for baseline in baselines:
         if baseline.figures is not None:
-            figures, intervals = figures_of(baseline.figures, base, test_images(store))
+            figures, intervals = figures_of(baseline.figures, base, answered_images(store))
             found.append(
                 replace(entry, baseline=baseline.name, figures=figures, intervals=intervals, points=())
             )  # fmt: skip

@@ -19,7 +19,9 @@ from pipeline.comparison.significance import (
     never_varying,
     summary,
 )
+from pipeline.errors import UserError
 from pipeline.records import Interval
+from pipeline.store.task import ACCURACY
 
 FEWEST_SEEDS = 3
 """With fewer, a test finds next to nothing: Student's t has one degree of freedom."""
@@ -67,14 +69,17 @@ class Comparison:
     left_out: Mapping[str, str]
     """Run → why it is not compared."""
     warnings: tuple[str, ...]
+    metric: str = ACCURACY
+    """What the runs' task calls its score, which stands in the accuracies."""
 
 
 def comparison(entries: Sequence[Entry], left_out: Mapping[str, str]) -> Comparison:
     """Return the comparison of one entry or more.
 
     Raises:
-        UserError: they are of different data.
+        UserError: they are of different data, or judged by different metrics.
     """
+    _require_one_metric(entries)
     found, repeated = grouped(entries)
     samples = {metric: _samples(found, metric) for metric in METRICS}
     tested = {metric: _testable(found, metric, of) for metric, of in samples.items()}
@@ -88,7 +93,18 @@ def comparison(entries: Sequence[Entry], left_out: Mapping[str, str]) -> Compari
         never_vary={metric: names for metric, names in constant.items() if names},
         left_out={**left_out, **repeated},
         warnings=tuple(warnings(found)),
+        metric=entries[0].metric,
     )
+
+
+def _require_one_metric(entries: Sequence[Entry]) -> None:
+    first = entries[0]
+    other = next((entry for entry in entries if entry.metric != first.metric), None)
+    if other is not None:
+        raise UserError(
+            f"runs {first.run} and {other.run} cannot be compared: one is judged by its {first.metric}, the other by "
+            f"its {other.metric}; compare runs of one task"
+        )
 
 
 def warnings(groups: Sequence[Grouped]) -> list[str]:

@@ -23,6 +23,7 @@ from pipeline.export.quantization.qdq import OLDEST_OPSET, S8S8, U8S8, Scheme
 from pipeline.export.quantization.quantize import QuantizedFile, calibrate, float_ends, quantize
 from pipeline.export.quantization.ranges import Range
 from pipeline.export.quantization.value_graph import ValueGraph
+from pipeline.export.signature import packed
 from pipeline.measurement.combining import combined
 from pipeline.measurement.retries import measure_with_retries
 from pipeline.measurement.validity import why_invalid
@@ -161,7 +162,7 @@ def _fitting_shape(model: onnx.ModelProto, parent: bytes, data: DataSet, shown: 
     wanted = image_shape(model)
     if len(wanted) != len(data.shape) or any(w not in (0, d) for w, d in zip(wanted, data.shape, strict=True)):
         raise DataError(f"{shown} takes images of shape {wanted}, {data.name} gives {data.shape}; give matching data")
-    example = next(data.train.batches(2))[0].numpy()
+    example = packed(next(data.train.batches(2))[0])
     try:
         found = HostModel(parent).scores(example).shape
     except Exception as error:  # onnxruntime's errors share no base
@@ -175,8 +176,7 @@ def _fitting_shape(model: onnx.ModelProto, parent: bytes, data: DataSet, shown: 
 
 
 def _calibration_images(data: DataSet, images: int) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = next(data.train.batches(images, limit=images))[0].numpy()
-    return found
+    return packed(next(data.train.batches(images, limit=images))[0])
 
 
 def _ranges(model: onnx.ModelProto, example: NDArray[np.float32], shown: str) -> dict[str, Range]:
@@ -229,12 +229,13 @@ def _measured(model: bytes, parent: bytes, agent: Agent) -> Measurement:
 
 
 def _verified(model: bytes, data: DataSet, agent: Agent, listen: Listener) -> Verification | None:
-    images, _ = next(data.val.batches(VERIFY_IMAGES))
+    images = packed(next(data.val.batches(VERIFY_IMAGES))[0])
     if agent.device.recording is not None:
         return None
     listen(Stage(f"Verify on {agent.device.name} with {len(images)} images"))
-    there = agent.verify(model, images.numpy(), "onnx").argmax(1)
-    same = float((there == HostModel(model).scores(images.numpy()).argmax(1)).mean())
+    here = HostModel(model).scores(images)
+    there = agent.verify(model, images, "onnx")[:, : here.shape[1]]  # of several outputs the first, which was judged
+    same = float((there.argmax(1) == here.argmax(1)).mean())
     if same < LEAST_SAME_CLASS:
         raise ExportError(
             f"{agent.device.name} puts {same:.1%} of {len(images)} images into the class that this machine finds with "

@@ -28,6 +28,7 @@ from pipeline.store.facts import (
     USAGE,
     VERSIONS,
 )  # fmt: skip
+from pipeline.store.task import ACCURACY, metric_name, puts_into_classes
 from pipeline.targets import parse_target
 
 
@@ -56,6 +57,10 @@ class Contents:
     """In which networks compute on the device; None: not decided yet, or by a version that knew float32 alone."""
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     """How ratios differ from process to process on the device, by what was measured."""
+    metric: str = ACCURACY
+    """What the task calls the score that every accuracy is."""
+    puts_into_classes: bool = True
+    """Whether it is the share of right answers."""
     usage: tuple[str, ...] = ()
     """How the device's time was spent, in words, a round each."""
 
@@ -66,7 +71,7 @@ class Contents:
 
     @property
     def measured(self) -> tuple[Trial, ...]:
-        """The trials that came to a figure for accuracy and one for latency."""
+        """The trials that came to a score and a latency."""
         return tuple(t for t in self.trials if t.candidate and t.measurement and t.failure is None)
 
     @property
@@ -107,6 +112,8 @@ def gather(run: Store) -> Contents:
         calibration=run.get(CALIBRATION),
         precision=run.get(PRECISION),
         spreads=spreads or {},
+        metric=metric_name(run),
+        puts_into_classes=puts_into_classes(run),
         space=run.get(SPACE),
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, replace
 
 from pipeline.errors import CandidateError, ConfigError
 from pipeline.evaluation.device_bench import Bench
-from pipeline.evaluation.file_accuracy import file_accuracy
+from pipeline.evaluation.file_accuracy import file_score
 from pipeline.events import Note, Stage
 from pipeline.export.format import FLOAT32, INT8
 from pipeline.export.quantization.open_int8 import Int8File, Int8Format, has_int8, open_int8
 from pipeline.export.quantization.qdq import OLDEST_OPSET
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
+from pipeline.export.signature import packed
 from pipeline.measurement.validity import why_invalid
 from pipeline.pruning.complexity import measures_of
 from pipeline.quantization.float_runs import with_float_runs
@@ -51,8 +52,8 @@ def with_precision(context: Context, base: Base) -> Context:
 
 
 def base_accuracy_as_decided(context: Context, base: Base) -> float:
-    """Return the share of the test split's images that the uncut network answers right in the run's precision."""
-    return file_accuracy(context.format.file(base.network), context.data.test)
+    """Return the uncut network's score on the test split in the run's precision."""
+    return file_score(context.format.file(base.network), context.data.test, context.data.task)
 
 
 def _decided(context: Context, base: Base) -> PrecisionDecision:
@@ -69,7 +70,11 @@ def _decided(context: Context, base: Base) -> PrecisionDecision:
 
 
 def _require_possible(context: Context) -> None:
-    device = context.agent.device
+    device, task = context.agent.device, context.data.task
+    if not task.puts_into_classes:
+        raise _Unfit(
+            f"INT8 is judged by how many examples keep their class, and task {task.name} puts none into a class"
+        )
     if context.config.sets_zeros:
         raise _Unfit("single weights become zero, which no INT8 file shows")
     if device.runtime == "tensorrt":
@@ -141,5 +146,5 @@ def _measured(context: Context, base: Base, float_layers: Sequence[str]) -> Meas
 
 
 def _int8(context: Context, float_layers: Sequence[str]) -> Int8Format:
-    images = next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
+    images = packed(next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0])
     return open_int8(context.format, images, float_layers=float_layers)

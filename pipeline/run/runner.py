@@ -14,10 +14,10 @@ from pipeline.data import Splits
 from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.devices.agent_plugins import used_by
 from pipeline.devices.connection import Record
-from pipeline.evaluation.candidate_builder import accuracy_as_deployed
+from pipeline.evaluation.candidate_builder import score_as_deployed
 from pipeline.events import DeviceTelemetry, Listener, Note, Stage, Waiting
 from pipeline.export.format import FLOAT32, Format
-from pipeline.pruning.reconstruction.batch_norm import accuracy
+from pipeline.export.signature import signature_of
 from pipeline.records import Artifact, Device
 from pipeline.report.html import write_report
 from pipeline.run.base_model import Base, make_base
@@ -31,6 +31,7 @@ from pipeline.run.sample_input import write_sample
 from pipeline.run.splitting import store_splits
 from pipeline.store import Store
 from pipeline.store.facts import BASE, CHOSEN, MODES, PRECISION, SECONDS, TUNING
+from pipeline.training.score import score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     )  # fmt: skip
     with _timed(store):
         context.stop_if_requested()
-        store_provenance(context)
+        store_provenance(context, signature_of(inputs.network))
         device = context.agent.device
         own = used_by(device, context.agent.power_backend)
         remember_origin(store, context.config, format=device.format, plugins=own)
@@ -115,9 +116,9 @@ def _all_rounds(context: Context, base: Base) -> tuple[fx.GraphModule, Artifact]
 def _evaluate_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> Artifact:
     """Read the test split, this once, for the base and for the winner; return the winner with its figure."""
     context.listen(Stage("Read the test split, once"))
-    store, test = context.store, context.data.test
-    store.set(BASE, replace(base.figures, test_accuracy=accuracy(base.network, test)))
-    scored = accuracy_as_deployed(network, context.format, test)
+    store, test, task = context.store, context.data.test, context.data.task
+    store.set(BASE, replace(base.figures, test_accuracy=score(base.network, test, task)))
+    scored = score_as_deployed(network, context.format, test, task)
     judged = replace(winner, after=replace(winner.after, test_accuracy=scored))
     decision = store.get(PRECISION)
     if decision is not None and decision.base is not None and decision.precision != FLOAT32:
@@ -125,7 +126,7 @@ def _evaluate_on_test(context: Context, base: Base, network: fx.GraphModule, win
         store.set(PRECISION, replace(decision, base=uncut))
     if judged.float_parent is None:
         return judged
-    return replace(judged, float_parent=replace(judged.float_parent, test_accuracy=accuracy(network, test)))
+    return replace(judged, float_parent=replace(judged.float_parent, test_accuracy=score(network, test, task)))
 
 
 def _note_modes(context: Context) -> None:

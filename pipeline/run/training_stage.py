@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import nn
 
 from pipeline.events import Note, Stage
-from pipeline.pruning.reconstruction.batch_norm import accuracy
-from pipeline.pruning.tracing.outputs import scores_alone
+from pipeline.pruning.tracing.outputs import selecting
 from pipeline.run.context import Context
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.feed import Images
+from pipeline.training.score import score
 from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import Trained, fine_tune
 
@@ -36,10 +36,12 @@ def train_with_checkpoints(
     context.listen(Stage(title, settings.steps(len(images))))
     if settings.patience and not unseen:
         context.listen(Note("no early stopping here: the search split, which it goes by, is trained on as well"))
-    with scores_alone(model, len(context.data.classes)):
+    task = context.data.task
+    with selecting(model, task, len(context.data.classes)):
         went = fine_tune(
             model, images, settings, teacher=teacher, on_step=context.train_step, accelerator=context.accelerator,
             score=(lambda network: _score(context, network)) if unseen else None, hold_zeros=hold_zeros,
+            task=task,
             checkpoints=Checkpoints(slot=context.store.checkpoint(name), every_s=context.config.checkpoint_s),
         )  # fmt: skip
     _say(context, went)
@@ -51,7 +53,7 @@ def discard_checkpoint(context: Context, name: str) -> None:
 
 
 def _score(context: Context, network: nn.Module) -> float:
-    return accuracy(network, context.data.search, context.config.evaluation.search_images)
+    return score(network, context.data.search, context.data.task, context.config.evaluation.search_images)
 
 
 def _say(context: Context, went: Trained) -> None:
@@ -61,5 +63,5 @@ def _say(context: Context, went: Trained) -> None:
         ended = f"ended early at step {went.ended} of {went.steps}" if went.ended < went.steps else "went to its end"
         context.listen(
             Note(f"the training {ended}; kept are the weights of step {went.best_step}, "
-                 f"{went.best_score:.1%} on the search split")
+                 f"{context.data.task.shown(went.best_score)} on the search split")
         )  # fmt: skip

@@ -9,15 +9,20 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from pipeline import structures
 from pipeline.errors import ConfigError, DataError
+from pipeline.objective.load import classification
+from pipeline.objective.task import Task
+from pipeline.structures import Inputs
 from pipeline.training.accelerator import Accelerator, cpu
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.feed import Feed, Images
-from pipeline.training.loss import loss_of, require_finite, require_finite_weights
+from pipeline.training.loss import in_float32, loss_of, require_finite, require_finite_weights
 from pipeline.training.patience import Patience, Score
 from pipeline.training.progress import Progress, put_weights, weights_of
 from pipeline.training.settings import FineTuning
@@ -56,6 +61,7 @@ def fine_tune(
     checkpoints: Checkpoints | None = None,
     accelerator: Accelerator | None = None,
     hold_zeros: bool = False,
+    task: Task | None = None,
 ) -> Trained:
     """Train ``model`` in place on ``images``, augmented; leaves it on the CPU in eval mode.
 
@@ -67,6 +73,7 @@ def fine_tune(
             trained weights, is left for the caller to remove once they are stored.
         accelerator: what computes; None: the processor.
         hold_zeros: whether weights that are zero when it begins stay zero.
+        task: whose loss is learnt by; None: classification.
 
     Raises:
         DataError: there are not two images to learn from, or they hold values that are not finite.
@@ -77,10 +84,12 @@ def fine_tune(
         raise DataError(f"fine-tuning needs at least two images, found {len(images)}")
     on = accelerator or cpu()
     with _no_room_explained(settings, on), on.seeded(settings.seed), on.holding(model):
-        asked = on.copy_of(teacher).eval() if teacher is not None and settings.teacher_mix > 0 else None
+        task = task or classification()
+        taught = teacher is not None and settings.teacher_mix > 0 and task.teacher_loss is not None
+        asked = on.copy_of(teacher).eval() if taught and teacher is not None else None
         judge = score if settings.patience > 0 else None
         zeros = Zeros(model) if hold_zeros else None
-        trained = _Training(model, images, settings, asked, judge, checkpoints, on, zeros).run(on_step)
+        trained = _Training(model, images, settings, asked, judge, checkpoints, on, zeros, task).run(on_step)
     model.eval()
     return trained
 
@@ -98,13 +107,14 @@ class _Training:
         checkpoints: Checkpoints | None,
         on: Accelerator,
         zeros: Zeros | None,
+        task: Task,
     ) -> None:
         self._model, self._settings, self._teacher, self._on = model, settings, teacher, on
         self._score, self._checkpoints = score, checkpoints
         self._steps = settings.steps(len(images))
         self._interval = settings.evaluation_interval(len(images))
         self._pulled = penalised(model, settings.l1, settings.l1_on)
-        self._zeros = zeros
+        self._zeros, self._task = zeros, task
         self._at = Progress(
             model=model, images=images, settings=settings, on=on, optimizer=_sgd(model, settings), scaler=on.scaler(),
             feed=Feed(images, settings.batch_size, settings.seed), patience=Patience(patience=settings.patience),
@@ -135,10 +145,10 @@ class _Training:
     def _learn(self) -> float:
         """Take one gradient step; return the loss before it."""
         at, settings, step = self._at, self._settings, self._at.step + 1
-        x, y = map(self._on.here, at.feed.take())
+        x, y = (structures.mapped(part, self._on.here) for part in at.feed.take())
         with self._on.autocast():
-            scores, taught = self._model(x), _answers(self._teacher, x)
-        loss = loss_of(scores.float(), y, taught, settings)
+            outputs, taught = structures.answer(self._model, x), _answers(self._teacher, x)
+        loss = loss_of(in_float32(outputs), y, taught, settings, self._task)
         value = loss.item()
         require_finite(value, "loss", x, step, settings)
         at.optimizer.zero_grad(set_to_none=True)
@@ -205,12 +215,12 @@ def _rate(progress: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def _answers(teacher: nn.Module | None, x: Tensor) -> Tensor | None:
+def _answers(teacher: nn.Module | None, x: Inputs) -> Any | None:
     if teacher is None:
         return None
     with torch.inference_mode():
-        answers: Tensor = teacher(x)
-    return answers.float().clone()
+        answers = structures.answer(teacher, x)
+    return structures.mapped(in_float32(answers), torch.clone)
 
 
 @contextmanager
