@@ -90,6 +90,7 @@ LONGER = (
     "pipeline run --criterion",
     "pipeline run --data",
     "pipeline run --strategy",
+    "pipeline run --task",
     "pipeline tune",
 )
 """What is left out where only the quick tests run: without it the rest of this file takes less than a minute."""

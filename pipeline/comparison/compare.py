@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.comparison.grouping import Grouped, grouped, shared_settings
 from pipeline.comparison.metrics import LINES, METRICS
 from pipeline.comparison.regressions import Regression, regression
-from pipeline.comparison.run_figures import DEVICE_SETTINGS, Entry, Point
+from pipeline.comparison.run_figures import DEVICE_SETTINGS, RIVAL, Entry, Point
 from pipeline.comparison.significance import (
     Anova,
     Difference,
@@ -109,7 +109,21 @@ def _require_one_metric(entries: Sequence[Entry]) -> None:
 
 def warnings(groups: Sequence[Grouped]) -> list[str]:
     """Return what a reader has to know before the figures are believed."""
-    return [*_few_seeds(groups), *_devices(groups), *_sensors(groups), *_programs(groups)]
+    return [*_few_seeds(groups), *_devices(groups), *_sensors(groups), *_programs(groups), *_better_rivals(groups)]
+
+
+def _better_rivals(groups: Sequence[Grouped]) -> Iterator[str]:
+    """Yield which rivals are surely faster than a run's network and score no less: that run was for nothing."""
+    entries = [entry for group in groups for entry in group.entries]
+    for rival in entries:
+        if rival.baseline is None or not rival.baseline.startswith(RIVAL):
+            continue
+        own = next((e for e in entries if e.run == rival.run and e.baseline is None), None)
+        his, ours = (one.intervals.get("latency_ratio") if one else None for one in (rival, own))
+        if own is None or his is None or ours is None or his.high >= ours.low:
+            continue
+        if rival.figures.get("test_accuracy", 0.0) >= own.figures.get("test_accuracy", 1.0):
+            yield f"{rival.baseline} is faster than the network of {own.run}, and its {own.metric} no less: take it"
 
 
 def _group(group: Grouped, samples: Mapping[str, Mapping[str, Sequence[float]]]) -> Group:

@@ -40,6 +40,8 @@ NOT_SETTINGS = ("seed", "checkpoint_s")
 """What makes runs repetitions of each other, and what changes no result."""
 STRATEGY_OPTIONS = "strategy_options."
 """Begins the names of the strategy's own settings."""
+RIVAL = "rival"
+"""Begins the name of a rival among baselines: a network that the user might have taken instead."""
 DEVICE_SETTINGS = ("device", "kind of device", "board", "runtime", "sensor")
 """Settings that tell devices apart: latency, power and energy are compared where all of them agree."""
 

@@ -63,6 +63,7 @@ def pareto(run: Contents) -> Chart | None:
         _front(run, axis),
         *_base(run, axis),
         *_chosen(run, axis),
+        *_rivals(run, axis),
     ]
     return Chart(
         name="pareto",
@@ -289,6 +290,33 @@ def _chosen(run: Contents, axis: _LatencyAxis) -> list[_Trace]:
                 f"<b>{name} as pruned</b><br>{metric} {run.chosen.before.search_accuracy:.2%}",
                 f"<b>{name} fine-tuned</b><br>{metric} {after.search_accuracy:.2%}<br>{latency}",
             ][-len(spots) :],
+            "hoverinfo": "text",
+        }
+    ]
+
+
+def _rivals(run: Contents, axis: _LatencyAxis) -> list[_Trace]:
+    """The networks that might have been taken instead."""
+    spots = [
+        (interval.value, rival.figures, escape(rival.name))
+        for rival in run.rivals
+        if rival.figures is not None and (interval := axis.of(rival.figures.measurement)) is not None
+    ]
+    if not spots:
+        return []
+    metric = escape(run.metric)
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "rivals",
+            "x": [x for x, _, _ in spots],
+            "y": [figures.search_accuracy for _, figures, _ in spots],
+            "marker": {"color": BAD, "symbol": "square", "size": 11},
+            "text": [
+                f"<b>rival {name}</b><br>{metric} {figures.search_accuracy:.2%}<br>{_latency(run, figures.measurement)}"
+                for _, figures, name in spots
+            ],
             "hoverinfo": "text",
         }
     ]

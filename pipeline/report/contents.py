@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.measurement.drift import Drift, drift_of
-from pipeline.records import Artifact, Figures, PrecisionDecision, SearchSpace, Trial
+from pipeline.records import Artifact, Baseline, Figures, PrecisionDecision, SearchSpace, Trial
 from pipeline.store import Store
 from pipeline.store.device_usage import Usage
 from pipeline.store.facts import (
@@ -20,6 +20,7 @@ from pipeline.store.facts import (
     DEVICE,
     DEVICE_FACTS,
     PRECISION,
+    RIVALS,
     SECONDS,
     SEED,
     SPACE,
@@ -61,6 +62,8 @@ class Contents:
     """What the task calls the score that every accuracy is."""
     puts_into_classes: bool = True
     """Whether it is the share of right answers."""
+    rivals: tuple[Baseline, ...] = ()
+    """Networks that the user might have taken instead."""
     usage: tuple[str, ...] = ()
     """How the device's time was spent, in words, a round each."""
 
@@ -97,7 +100,7 @@ class Contents:
 def gather(run: Store) -> Contents:
     """Read a run, at whatever stage it is."""
     config, device, facts, versions = run.get(CONFIG), run.get(DEVICE), run.get(DEVICE_FACTS), run.get(VERSIONS)
-    spreads = run.get(SPREADS)
+    spreads, rivals = run.get(SPREADS), run.get(RIVALS)
     return Contents(
         id=run.id,
         status=run.status,
@@ -114,6 +117,7 @@ def gather(run: Store) -> Contents:
         spreads=spreads or {},
         metric=metric_name(run),
         puts_into_classes=puts_into_classes(run),
+        rivals=() if rivals is None else tuple(rivals),
         space=run.get(SPACE),
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),

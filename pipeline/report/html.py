@@ -22,6 +22,8 @@ from pipeline.report.contents import Contents, gather
 from pipeline.report.corners import NOTE as CORNERS_NOTE
 from pipeline.report.corners import corners
 from pipeline.report.cuts import cuts
+from pipeline.report.rivals import NOTE as RIVALS_NOTE
+from pipeline.report.rivals import rivals
 from pipeline.report.table import NOT_MEASURED, NOTE, Row, capitalised, comparison, notes
 from pipeline.store import Store
 
@@ -97,7 +99,8 @@ def _summary(run: Contents) -> str:
         reason = "No trial has been made yet." if not run.trials else "No network has been chosen yet."
         return f'<p class="calm">{reason} This run is {escape(run.status)}.</p>'
     rows = comparison(run.base, run.chosen.after, run.metric)
-    return f'<div class="tiles">{_tiles(rows, run.metric)}</div>{_table(rows)}{_corners(run.base, run)}{_verified(run)}'
+    tables = f"{_table(rows)}{_corners(run.base, run)}{_rivals(run)}"
+    return f'<div class="tiles">{_tiles(rows, run.metric)}</div>{tables}{_verified(run)}'
 
 
 def _corners(base: Figures, run: Contents) -> str:
@@ -116,6 +119,25 @@ def _corners(base: Figures, run: Contents) -> str:
     return (
         f'<div class="wide"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
         f'<p class="calm">{escape(CORNERS_NOTE)}</p>'
+    )
+
+
+def _rivals(run: Contents) -> str:
+    """The networks that might have been taken instead; nothing where none was measured."""
+    found = [] if run.chosen is None else rivals(run.rivals, run.chosen.after)
+    if not found:
+        return ""
+    body = "".join(
+        f'<tr><th scope="row">{escape(one.network)}</th>'
+        + "".join(f"<td>{escape(text)}</td>" for text in (one.score, one.latency, one.size, one.verdict))
+        + "</tr>"
+        for one in found
+    )
+    names = (f"{run.metric}, test split", "latency", "model file", "")
+    columns = "".join(f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in names)
+    return (
+        f'<div class="wide"><table><thead><tr><td></td>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<p class="calm">{escape(RIVALS_NOTE)}</p>'
     )
 
 

@@ -79,7 +79,7 @@ def load_inputs(
     _require_learnable(config, task, listen)
     signals = _takes_signals(config) if task.puts_into_classes else None
     data = load_run_data(config, splits=splits, signals=signals, task=task, listen=listen)
-    example, targets = next(data.train.batches(EXAMPLES))
+    example = next(data.train.batches(EXAMPLES))[0]
     model = load_model(
         config.model or default_model(data),
         classes=len(data.classes),
@@ -96,10 +96,21 @@ def load_inputs(
         how = f"images are scaled until they just cover {side} x {side}"
         listen(Note(f"{how}; where the weights were tested on centres of larger ones, say so: resize: {usual}"))
     network = trace(model, example, classes=len(data.classes), task=task)
-    if task.puts_into_classes:
-        _require_scores(network, example, data)
-    _try_task(network, example, targets, task)
+    require_answers(network, data)
     return Inputs(config=config, data=data, model=model, example=example, network=network)
+
+
+def require_answers(network: fx.GraphModule, data: DataSet) -> None:
+    """Raise UserError where a traced network does not answer as the data's task wants, on the first examples.
+
+    Raises:
+        ModelError: of classes there are others than the data have.
+        ConfigError: a function of the task fails with what the network answers.
+    """
+    example, targets = next(data.train.batches(EXAMPLES))
+    if data.task.puts_into_classes:
+        _require_scores(network, example, data)
+    _try_task(network, example, targets, data.task)
 
 
 def load_run_data(

@@ -51,6 +51,17 @@ def with_precision(context: Context, base: Base) -> Context:
     return context if decision.precision == FLOAT32 else replace(context, format=_int8(context, decision.float_layers))
 
 
+def as_decided(context: Context) -> Context:
+    """Return the context of another network in the precision that a run has decided on; no layer of it stays float32.
+
+    Args:
+        context: with that network's float32 format.
+    """
+    decision = context.store.get(PRECISION)
+    is_float = decision is None or decision.precision == FLOAT32
+    return context if is_float else replace(context, format=_int8(context, ()))
+
+
 def base_accuracy_as_decided(context: Context, base: Base) -> float:
     """Return the uncut network's score on the test split in the run's precision."""
     return file_score(context.format.file(base.network), context.data.test, context.data.task)

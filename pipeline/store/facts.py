@@ -230,5 +230,7 @@ CHOSEN = Fact("chosen", str)
 """The artifact to deploy."""
 BASELINE = Fact("baseline", Baseline)
 """``of(name)`` a static baseline."""
+RIVALS = Fact("rivals", list[Baseline])
+"""Networks that the user might have taken instead, measured and scored as the run's own."""
 TRAINED_BASELINE = Fact("baseline-weights", str)
 """``of(stage)`` a baseline's training: the blob of its weights."""

@@ -14,7 +14,7 @@ from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.records import REPLAY, Artifact, Figures, Trial
 from pipeline.report.contents import usages
 from pipeline.store import Store
-from pipeline.store.facts import BASE, CALIBRATION, DEVICE, FAILURE, PRECISION, RECORDING, SPACE, SPREADS
+from pipeline.store.facts import BASE, CALIBRATION, DEVICE, FAILURE, PRECISION, RECORDING, RIVALS, SPACE, SPREADS
 from pipeline.store.spaces import require_plan, space_of_round
 from pipeline.store.task import metric_name, puts_into_classes
 
@@ -80,6 +80,7 @@ def print_comparison(store: Store) -> None:
     for sentence in notes(chosen.plan):
         out.print(sentence, style="dim")
     _print_corners(store, chosen)
+    _print_rivals(store, chosen)
     if chosen.device_accuracy is not None and chosen.host_accuracy is not None:
         named = "" if puts_into_classes(store) else f"{metric_name(store)} "
         out.print(
@@ -100,6 +101,22 @@ def _print_corners(store: Store, chosen: Artifact) -> None:
     table = table_of("", metric_name(store), "latency", "model file")
     for one in found:
         table.add_row(one.network, one.accuracy, one.latency, one.size)
+    out.print()
+    out.print(table)
+    out.print(NOTE, style="dim")
+
+
+def _print_rivals(store: Store, chosen: Artifact) -> None:
+    """Print the networks that might have been taken instead beside the pruned one, where any was measured."""
+    from pipeline.report.rivals import NOTE, rivals
+
+    known = store.get(RIVALS)
+    found = [] if known is None else rivals(known, chosen.after)
+    if not found:
+        return
+    table = table_of("", f"{metric_name(store)}, test split", "latency of base", "model file", "")
+    for one in found:
+        table.add_row(one.network, one.score, one.latency, one.size, one.verdict)
     out.print()
     out.print(table)
     out.print(NOTE, style="dim")
