@@ -14,6 +14,7 @@ from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import ConfigError, ModelError, RunNotFoundError
 from pipeline.export.onnx.exporter import read
 from pipeline.export.quantization.preparation import image_shape
+from pipeline.objective.load import load_task
 from pipeline.records import Device
 from pipeline.run.artifact_builder import float_parent
 from pipeline.run.artifact_recipe import picked
@@ -50,7 +51,7 @@ def source_of(
     Raises:
         ModelError: there is neither such a file nor such a run, or the run's network is no ONNX file.
         DataError: the data cannot be used.
-        ConfigError: a file's data are not said.
+        ConfigError: a file's data are not said, or the task puts nothing into classes.
     """
     if regular_file.exists(Path(name)) or name.lower().endswith(".onnx"):
         return _of_file(Path(name), data, config, inventory, device)
@@ -69,10 +70,21 @@ def _of_file(path: Path, data: str | None, config: Path | None, inventory: Path 
             "them calibrate, others say what INT8 costs"
         )
     settings = load_config(config, {"data": data})
+    _require_classes(settings)
     return Source(
         model=model, shown=path.name, device=board,
         data=load_run_data(_of_size(settings, read(model, None, name=path.name))),
     )  # fmt: skip
+
+
+def _require_classes(settings: RunConfig) -> None:
+    """Raise ConfigError where the task puts nothing into classes, by which INT8 is judged."""
+    task = load_task(settings.task)
+    if not task.puts_into_classes:
+        raise ConfigError(
+            f"INT8 is judged by how many examples keep their class, and task {task.name} puts none into a class; "
+            "quantize a network of the task classification"
+        )
 
 
 def _of_size(settings: RunConfig, model: onnx.ModelProto) -> RunConfig:
@@ -92,6 +104,7 @@ def _of_run(
         raise ModelError(f"there is neither a file {name} nor a run of that name: {error}") from error
     with store:
         settings, board = stored_settings(store, inventory)
+        _require_classes(settings)
         (one,) = picked(store, artifact)[:1]
         parent = float_parent("onnx")
         float_file = parent if parent in one.files else MODEL
