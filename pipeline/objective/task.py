@@ -107,6 +107,8 @@ class Task:
         """
         try:
             return self.postprocess(outputs)
+        except PipelineError:
+            raise
         except Exception as error:  # a user's task may raise anything
             raise ConfigError(f"task {self.name}: postprocess raised {said(error)}; {_FIX}") from error
 
@@ -153,6 +155,8 @@ class Judged:
         try:
             predictions, targets = structures.joined(self._predictions), structures.joined(self._targets)
             found = float(task.metric(predictions, targets))
+        except PipelineError:
+            raise
         except Exception as error:  # a user's task may raise anything
             raise ConfigError(f"task {task.name}: metric raised {said(error)}; {_FIX}") from error
         if not (math.isfinite(found) and -_ROUNDING <= found <= 1 + _ROUNDING):

@@ -8,7 +8,7 @@ with tensors and takes seconds (``exported`` says how many); the graph of which 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import fx, nn
@@ -45,6 +45,8 @@ class TracingNotes:
     """Outputs that the task does not look at, as ``output['aux'], 10 an image``."""
     whole: Mapping[str, str] = field(default_factory=dict)
     """Modules that are called as a whole, and so cannot be pruned → why they could not be traced."""
+    kept: str = "the class scores"
+    """What the task looks at, in words."""
     folded: tuple[str, ...] = ()
     """Wrappers and parametrizations that were taken off."""
 
@@ -52,9 +54,9 @@ class TracingNotes:
         """Return one sentence a note.
 
         >>> TracingNotes(dropped=("output[1], 10 an image",)).sentences()
-        ['only the outputs that the task looks at are kept, not output[1], 10 an image']
+        ['only the class scores are kept, not output[1], 10 an image']
         """
-        kept = "only the outputs that the task looks at are kept, not "
+        kept = f"only {self.kept} are kept, not "
         return (
             [kept + output for output in self.dropped]
             + [f"{name} stays as it is, it cannot be traced: {reason}" for name, reason in self.whole.items()]
@@ -88,13 +90,15 @@ def recordings(
     Args and errors as of ``trace``.
     """
     network, folded = unwrap(model)
-    selected = selection(type(network).__name__, answer(network, example), task or classification(), classes)
+    task = task or classification()
+    selected = selection(type(network).__name__, answer(network, example), task, classes)
+    about = TracingNotes(kept=_words(task), folded=folded)
     images = structures.mapped(example, lambda t: t[:_TRACED] if len(t) >= _TRACED else t.repeat_interleave(_TRACED, 0))
     graphs: list[fx.GraphModule] = []
     errors: list[ModelError] = []
     for record in (_symbolic, _exported):
         try:
-            graph = _finished(record, network, images, example, selected, folded)
+            graph = _finished(record, network, images, example, selected, about)
         except ModelError as error:
             errors.append(error)
             continue
@@ -118,7 +122,7 @@ def _finished(
     images: Inputs,
     example: Inputs,
     selected: Any,
-    folded: tuple[str, ...],
+    about: TracingNotes,
 ) -> fx.GraphModule:
     """Return a recording that answers with a selection of the outputs alone, as the network does."""
     try:
@@ -132,8 +136,12 @@ def _finished(
     left_out = dropped(answer(graph, example), kept)
     keep(graph, selected)
     propagate_shapes(graph, example)
-    graph.meta["notes"] = TracingNotes(dropped=left_out, whole=made.whole, folded=folded)
+    graph.meta["notes"] = replace(about, dropped=left_out, whole=made.whole)
     return graph
+
+
+def _words(task: Task) -> str:
+    return TracingNotes().kept if task.puts_into_classes else f"the outputs that task {task.name} looks at"
 
 
 def _symbolic(network: nn.Module, images: Inputs) -> Recorded:

@@ -13,6 +13,7 @@ network alone.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class Detection:
         Raises:
             ConfigError: torchmetrics is not installed.
         """
+        importlib.import_module("pipeline.torchvision_compat")  # torchmetrics imports torchvision
         try:
             from torchmetrics.detection import MeanAveragePrecision
         except ImportError as error:
