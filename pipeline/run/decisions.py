@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import ConfigError
-from pipeline.evaluation.candidate_builder import accuracy_as_deployed
+from pipeline.evaluation.candidate_builder import score_as_deployed
 from pipeline.events import Note
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
@@ -45,7 +45,7 @@ def judge_on_test(context: Context, base: Base) -> None:
     for kind in KINDS:
         decision = context.store.get(kind.fact)
         if decision is not None and decision.changes and decision.base is not None:
-            scored = accuracy_as_deployed(base.network, context.format, context.data.test)
+            scored = score_as_deployed(base.network, context.format, context.data.test, context.data.task)
             uncut = replace(decision.base, test_accuracy=scored)
             context.store.set(kind.fact, replace(decision, base=uncut))
 

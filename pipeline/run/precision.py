@@ -62,8 +62,24 @@ class Precision:
         return {"value": decision.precision, "float_layers": layers, "scheme": decision.scheme}
 
 
+def as_decided(context: Context) -> Context:
+    """Return the context of another network in the precision that a run has decided on; no layer of it stays float32.
+
+    Args:
+        context: with that network's float32 format.
+    """
+    decision = context.store.get(PRECISION)
+    if decision is None or not decision.changes:
+        return context
+    return Precision().applied(context, replace(decision, float_layers=()))
+
+
 def _require_int8(context: Context) -> None:
-    device = context.agent.device
+    device, task = context.agent.device, context.data.task
+    if not task.puts_into_classes:
+        raise Unfit(
+            f"INT8 is judged by how many examples keep their class, and task {task.name} puts none into a class"
+        )
     if context.config.sets_zeros:
         raise Unfit("single weights become zero, which no INT8 file shows")
     if device.runtime == "tensorrt":

@@ -1,8 +1,8 @@
 """Hybrid of the DQN and its control: the network's episodes evolve with plans of the models, and one is picked.
 
 Greedy, ε-greedy and Boltzmann episodes of the Q-network join the population from which the control evolves: knapsack
-plans, mutants of the best measured plans, random plans. What it finds beyond ``dqn`` is evolution's merit, what it finds
-beyond ``surrogate`` the network's.
+plans, mutants of the best measured plans, random plans. What it finds
+beyond ``dqn`` is evolution's merit, what it finds beyond ``surrogate`` the network's.
 """
 
 from __future__ import annotations
