@@ -108,7 +108,7 @@ def _row(network: fx.GraphModule, images: Tensor, fragments: Fragments) -> Row:
 
 def _probe(network: fx.GraphModule, images: Tensor, fragments: Fragments) -> tuple[float, Composition]:
     started = time.process_time()
-    made = compose(network, tuple(images.shape[1:]), fragments, SUPPORT)
+    made = compose(network, images, fragments, SUPPORT)
     made.skeleton()
     made.size_bytes()
     return time.process_time() - started, made

@@ -9,7 +9,7 @@ from pathlib import Path
 from deploy.companions import companions
 from deploy.facts import BundleFacts
 from deploy.folder import MANIFEST, file_sha256, new_folder
-from deploy.manifest import describe_input, manifest
+from deploy.manifest import describe_input, describe_task, manifest
 from deploy.readme import readme
 from deploy.sealing import seal
 from deploy.vectors import write_vectors
@@ -41,10 +41,11 @@ def write_bundle(
 
 def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, sample: Path | None) -> None:
     _copy_files(folder, artifact, files, facts.format.file)
-    for name, text in companions(facts.format, facts.classes).items():
+    for name, text in companions(facts.format, facts.classes, facts.task).items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
-    vectors = write_vectors(folder, describe_input(facts.input), _precisions(artifact, facts), sample)
+    task = None if facts.task is None else describe_task(facts.task)
+    vectors = write_vectors(folder, describe_input(facts.input), _precisions(artifact, facts), sample, task)
     seal(folder, manifest(artifact, facts, vectors))
 
 

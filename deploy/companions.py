@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from importlib.resources import files
 
+from deploy.facts import BundleTask
 from deploy.templates import template
 from pipeline.records import ModelFormat
 
@@ -14,13 +15,20 @@ _OF_THE_EXAMPLE = ("numpy", "pillow")
 _OPENING = re.compile(r"^def open_network.*?(?=\n\n\n)", re.M | re.S)
 
 
-def companions(format: ModelFormat, classes: Iterable[str]) -> dict[str, str]:
+def companions(format: ModelFormat, classes: Iterable[str], task: BundleTask | None = None) -> dict[str, str]:
     """Return the texts by their files' names.
 
     Args:
         format: of the model file.
         classes: in the order of the network's outputs.
+        task: that puts nothing into classes; its example takes arrays.
     """
+    if task is not None:
+        return {
+            "example.py": template("example_arrays.py"),
+            RUNTIME: runtime_with(format.opening),
+            "requirements.txt": "".join(f"{name}\n" for name in sorted({"numpy", *format.packages})),
+        }
     return {
         "labels.txt": "".join(f"{' '.join(name.split())}\n" for name in classes),
         "example.py": template("example.py"),

@@ -26,6 +26,18 @@ class NetworkInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BundleTask:
+    """What a network is for that puts nothing into classes, and what its file takes and answers."""
+
+    name: str
+    metric: str
+    """What the figures under ``accuracy`` are called."""
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    """Names and shapes, without the batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BundleFacts:
     """Where the network comes from and how it is fed."""
 
@@ -44,5 +56,7 @@ class BundleFacts:
     config: Mapping[str, Any]
     git: Any
     """What the run knew of its working copy; None where it had none."""
+    task: BundleTask | None = None
+    """None: classification."""
     calibration: Calibration | None = None
     """Of the device, as the run began; None where there was none that held."""

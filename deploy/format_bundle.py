@@ -10,8 +10,10 @@ from typing import Any
 from deploy.companions import companions
 from deploy.engine_recipe import EngineRecipe, build_files
 from deploy.facts import BundleFacts
-from deploy.folder import MANIFEST, listed, new_folder
+from deploy.folder import new_folder
 from deploy.manifest import describe_input
+from deploy.sealing import seal
+from deploy.vectors import write_vectors
 from pipeline import serialization
 from pipeline.records import Artifact, Measurement, ModelFormat
 
@@ -32,6 +34,7 @@ def write_format_bundle(
     quantization: Mapping[str, Any] | None,
     doubts: Sequence[str],
     engine: EngineRecipe | None,
+    sample: Path | None,
     output: Path,
 ) -> None:
     """Write a bundle to ``output``, whole or not at all.
@@ -45,6 +48,7 @@ def write_format_bundle(
         quantization: how an INT8 file was made.
         doubts: what speaks against its use.
         engine: how TensorRT builds an engine of it; None: another runtime loads the file itself.
+        sample: a real input, which the test vectors begin with.
         output: a folder that is new or empty.
 
     Raises:
@@ -57,10 +61,9 @@ def write_format_bundle(
         texts |= {**built, "README.md": _readme(name, format, facts, measured, doubts, engine)}
         for file, text in texts.items():
             (folder / file).write_text(text, encoding="utf-8")
-        manifest = {
+        manifest: dict[str, Any] = {
             "schema": SCHEMA_VERSION,
             "name": f"{facts.run_id}-{artifact.id}-{name}",
-            "files": listed(folder),
             "model": {"file": format.file, "format": format.name, "precision": precision},
             "classes": list(facts.classes),
             "input": describe_input(facts.input),
@@ -75,7 +78,8 @@ def write_format_bundle(
             "seeds": {"run": facts.seed},
             "versions": dict(facts.versions),
         }
-        (folder / MANIFEST).write_text(serialization.to_text(manifest, indent=2) + "\n", encoding="utf-8")
+        manifest["test_vectors"] = write_vectors(folder, manifest["input"], {format.file: precision}, sample)
+        seal(folder, manifest)
 
 
 def engine_format(onnx: ModelFormat) -> ModelFormat:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.facts import BundleFacts, NetworkInput
+from deploy.facts import BundleFacts, BundleTask, NetworkInput
 from pipeline import serialization
 from pipeline.records import Artifact, Figures, channel_sparsity, layout
 
@@ -25,6 +25,7 @@ def manifest(artifact: Artifact, facts: BundleFacts, vectors: Mapping[str, Any] 
             **({"float_layers": list(artifact.float_layers)} if artifact.float_layers else {}),
         },
         "classes": list(facts.classes),
+        **({} if facts.task is None else {"task": describe_task(facts.task)}),
         "input": describe_input(facts.input),
         "test_vectors": vectors,
         "plan": _plan(artifact, facts),
@@ -47,11 +48,23 @@ def manifest(artifact: Artifact, facts: BundleFacts, vectors: Mapping[str, Any] 
     }
 
 
+def describe_task(task: BundleTask) -> dict[str, Any]:
+    """Return what the network is for; ``metric`` is what the figures under ``accuracy`` are called."""
+    ends = {"inputs": task.inputs, "outputs": task.outputs}
+    listed = {
+        end: [{"name": name, "shape": list(shape), "type": "float32"} for name, shape in parts]
+        for end, parts in ends.items()
+    }
+    return {"name": task.name, "metric": task.metric, **listed}
+
+
 def describe_input(fed: NetworkInput) -> dict[str, Any]:
     """Return how a network is fed: shape, order of axes, how an image is read, scaled, cropped and normalised."""
     shape = fed.shape
     tensor = {"name": fed.name, "shape": list(shape), "layout": layout(shape), "type": "float32"}
     normalisation = {"mean": list(fed.mean), "std": list(fed.std)}
+    if len(shape) not in (2, 3):
+        return {**tensor, "layout": "N" + "".join(f"D{i}" for i in range(len(shape))), "kind": "values"}
     if len(shape) == 2:
         formula = {"formula": "(value - mean) / std, each channel for itself"}
         return {**tensor, "kind": "signal", "normalisation": {**normalisation, **formula}}
@@ -100,7 +113,7 @@ def _channel_sparsity(base: Figures, pruned: Figures) -> float | None:
 
 
 def _accuracy(artifact: Artifact, facts: BundleFacts) -> dict[str, Any]:
-    """Shares of right answers; the search split picked the network, the test split was used once, at the end."""
+    """Scores, right answers or a task's own; the search split picked the network, the test split was read once."""
     return {
         name: {"search": figures.search_accuracy, "test": figures.test_accuracy}
         for name, figures in (

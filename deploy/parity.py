@@ -66,7 +66,8 @@ def check_parity(folder: Path) -> dict[str, Any]:
 def compare(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return differences and problems; see ``check_parity``."""
     vectors = manifest["test_vectors"]
-    batches = runtime.stored_inputs(folder, dict(manifest))
+    about = dict(manifest)
+    batches = runtime.stored_inputs(folder, about)
     if len(batches) != vectors["count"]:
         return {"files": {}, "pairs": [], "problems": [f"{vectors['inputs']} holds {len(batches)} inputs"]}
     answers: dict[str, Any] = {}
@@ -74,9 +75,9 @@ def compare(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     problems = []
     for name, entry in sorted(vectors["outputs"].items()):
         _require_whole(folder / name)
-        network = runtime.open_network(str(folder / name))
+        network = runtime.opened(str(folder / name), about)
         answers[name] = np.stack([np.asarray(network(batch)[0], np.float32) for batch in batches])
-        files[name] = runtime.difference(answers[name], runtime.load_array(folder, entry["file"]))
+        files[name] = runtime.difference(answers[name], runtime.load_array(folder, entry["file"]), about)
         if not files[name] <= entry["tolerance"]:
             stored = (
                 f"{entry['file']} holds, by {files[name]:.2g} of the largest score; {entry['tolerance']:g} is usual"
@@ -84,7 +85,7 @@ def compare(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             problems.append(f"{name} answers otherwise than {stored}")
     pairs = []
     for (one, first), (other, second) in combinations(sorted(answers.items()), 2):
-        found = runtime.difference(first, second)
+        found = runtime.difference(first, second, about)
         same = vectors["outputs"][one]["precision"] == vectors["outputs"][other]["precision"]
         pairs.append({"files": [one, other], "difference": min(found, 1e9), "same_precision": same})
         if same and not found <= vectors["outputs"][one]["tolerance"]:

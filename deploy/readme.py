@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import Template
 
-from deploy.facts import BundleFacts
+from deploy.facts import BundleFacts, BundleTask
 from deploy.templates import template
 from pipeline.records import Artifact, Measurement
 from pipeline.report.table import NOT_MEASURED, NOTE, ZEROS, Row, comparison
@@ -13,25 +13,54 @@ from pipeline.report.table import NOT_MEASURED, NOTE, ZEROS, Row, comparison
 
 def readme(artifact: Artifact, facts: BundleFacts) -> str:
     """Return the text."""
-    signal = len(facts.input.shape) == 2
     return Template(template("README.md")).substitute(
         name=f"{facts.run_id}-{artifact.id}",
         model=_plain(facts.config.get("model") or "network"),
         device=_plain(facts.device_name),
         board=_plain(facts.device.board or facts.device.cpu),
-        classes=len(facts.classes),
-        given="signal.npy" if signal else "image.png",
-        taken=_taken(facts.input.shape),
-        table=_table(comparison(facts.base, artifact.after)),
+        given=_given(facts),
+        explained=_explained(facts),
+        labels=_LABELS if facts.task is None else "",
+        table=_table(comparison(facts.base, artifact.after, facts.task.metric if facts.task else "accuracy")),
         note=_notes(artifact),
         measured=_measured(artifact.after.measurement),
         power=_power(artifact.after.measurement),
-        verified=_verified(artifact),
+        verified=_verified(artifact, facts.task),
         doubts=_doubts(artifact.after.measurement),
         file=facts.format.file,
         runtime=_plain(facts.format.runtime),
         run=facts.run_id,
         seed=facts.seed,
+    )
+
+
+_LABELS = "| labels.txt | the classes, one a line, in the order of the outputs |\n"
+
+
+def _given(facts: BundleFacts) -> str:
+    """Return what a file that the example takes may be called."""
+    if facts.task is not None:
+        return "inputs.npz"
+    return "signal.npy" if len(facts.input.shape) == 2 else "image.png"
+
+
+def _explained(facts: BundleFacts) -> str:
+    if facts.task is None:
+        return (
+            f"prints the three likeliest of {len(facts.classes)} classes and how long one inference takes here. The "
+            f"network takes {_taken(facts.input.shape)};\n`manifest.json` says under `input` how they are read and "
+            "normalised, and `runtime.py` holds the very code that read them\nfor its training:\n\n"
+            f'    from runtime import Model\n\n    print(Model.open(".").predict("{_given(facts)}").label)'
+        )
+    takes, gives = (
+        ", ".join(f"{_plain(name)} ({' × '.join(map(str, shape))})" for name, shape in ends)
+        for ends in (facts.task.inputs, facts.task.outputs)
+    )
+    return (
+        f"prints the range of each output and how long one inference takes here. The network takes {takes} and answers "
+        f"with {gives}; `manifest.json` says under `task` what they are called, and under `input` how pixels are "
+        f"normalised. It is for {_plain(facts.task.name)}: what the outputs mean, that task's `postprocess` says.\n\n"
+        '    from runtime import Model\n\n    outputs = Model.open(".").run(inputs)  # arrays by their names'
     )
 
 
@@ -71,13 +100,14 @@ def _power(measurement: Measurement) -> str:
     return f"Power: {power.samples} samples of {_plain(power.source)}, {seen} {power.scope}; {idle}."
 
 
-def _verified(artifact: Artifact) -> str:
+def _verified(artifact: Artifact, task: BundleTask | None) -> str:
     if artifact.device_accuracy is None or artifact.host_accuracy is None:
         return "The file was not checked with real images on the device."
+    there = f"{artifact.device_accuracy:.2%}"
+    there = f"{there} right there" if task is None else f"{_plain(task.metric)} {there} there"
     return (
         f"The file was checked on the device with {artifact.verified_images} real images:"
-        f" {artifact.device_accuracy:.2%} right there, {artifact.host_accuracy:.2%} on the host"
-        f"{_alike(artifact)}."
+        f" {there}, {artifact.host_accuracy:.2%} on the host{_alike(artifact)}."
     )
 
 

@@ -6,7 +6,8 @@
     print(model.predict("photo.jpg").label)
 
 Needs Python 3.6, numpy and the package of the bundle's runtime; Pillow where images come as files or have another size
-than the network takes. ``python runtime.py self-test`` runs the stored inputs and compares the answers with the stored.
+than the network takes. A network that puts nothing into classes is given arrays: ``model.run(arrays)``. ``python
+runtime.py self-test`` runs the stored inputs and compares the answers with the stored.
 """
 
 import hashlib
@@ -38,6 +39,7 @@ MODES = 0o644
 """What a file's mode may hold: whoever else may write to it, could change what runs."""
 
 Input = Dict[str, Any]
+Task = Dict[str, Any]
 Network = Callable[[np.ndarray], np.ndarray]  # a batch of one image -> a batch of one row of scores
 
 
@@ -60,6 +62,7 @@ class Model:
     def __init__(self, manifest: Dict[str, Any], network: Network) -> None:
         self.manifest = manifest
         self.input = manifest["input"]  # type: Input
+        self.task = manifest.get("task")  # type: Optional[Task]
         self.classes = [str(name) for name in manifest["classes"]]
         self._network = network
 
@@ -72,7 +75,7 @@ class Model:
         """
         place = Path(os.path.realpath(str(folder)))  # a link may lead to another version by the time of the next file
         manifest = verified(place) if verify else read_manifest(place)
-        return cls(manifest, opener(runtime)(str(place / plain_name(manifest["model"]["file"]))))
+        return cls(manifest, opened(str(place / plain_name(manifest["model"]["file"])), manifest, runtime))
 
     def predict(self, image: Any) -> Prediction:
         """Return the answer to an image: a file's path, a Pillow image, or an array, height x width (x channels).
@@ -85,16 +88,34 @@ class Model:
         """Return an image as the network takes it: a batch of one, scaled, cropped and normalised."""
         return normalised(as_input(image, self.input), self.input)
 
+    def run(self, inputs: List[np.ndarray]) -> Dict[str, np.ndarray]:
+        """Return the outputs by their names, of a network that puts nothing into classes.
+
+        ``inputs``: an array for each input in the manifest's order, a batch of one, as the network takes it; ``read``
+        makes one of an image. What the outputs mean, the task's postprocess says.
+        """
+        if self.task is None:
+            raise ValueError("this network puts images into classes: call predict(image)")
+        require_fit(inputs, self.task, "the arrays")
+        found = self._network(packed([np.asarray(one, np.float32) for one in inputs]))
+        outputs = self.task["outputs"]
+        return dict(zip([one["name"] for one in outputs], unpacked(found, outputs)))
+
     def answer(self, batch: np.ndarray) -> Prediction:
         """Return the answer to what ``read`` returned."""
+        if self.task is not None:
+            raise ValueError(
+                "this network, of task %s, puts nothing into classes: call run(inputs)" % self.task["name"]
+            )
         scores = self._network(batch)[0]
         shares = np.exp(scores - scores.max())
         shares = shares / shares.sum()
         best = int(shares.argmax())
         return Prediction(self.classes[best], float(shares[best]), shares, scores)
 
-    def median_ms(self, batch: np.ndarray, count: int = 50) -> float:
-        """Return the median time of ``count`` inferences."""
+    def median_ms(self, batch: Any, count: int = 50) -> float:
+        """Return the median time of ``count`` inferences; of the inputs of ``run``, too."""
+        batch = packed(batch) if isinstance(batch, list) else batch
         times = []
         for _ in range(count):
             start = time.perf_counter()
@@ -264,6 +285,40 @@ def _refuse_hidden(colours: "Image.Image", transparent: "Image.Image") -> None:
         raise ImageError(f"its colours are all {bands[0][0]}, it is drawn in its transparency; save it without")
 
 
+def open_arrays(path: str, task: Task) -> List[np.ndarray]:
+    """Return the arrays of an .npz, one for each input; refuse those of other shapes."""
+    with np.load(path, allow_pickle=False) as held:
+        found = [np.asarray(held[name], dtype=np.float32) for name in held.files]
+    require_fit(found, task, path)
+    return found
+
+
+def require_fit(arrays: List[np.ndarray], task: Task, shown: str) -> None:
+    shapes, wanted = [list(np.shape(one)) for one in arrays], [[1] + one["shape"] for one in task["inputs"]]
+    if shapes != wanted:
+        raise ValueError("%s: arrays of shapes %s; the network takes %s" % (shown, shapes, wanted))
+
+
+def random_arrays(task: Task) -> List[np.ndarray]:
+    random = np.random.RandomState(0)
+    return [np.asarray(random.standard_normal([1] + one["shape"]), np.float32) for one in task["inputs"]]
+
+
+def packed(arrays: List[np.ndarray]) -> np.ndarray:
+    """Return several arrays as rows, one an example: each flattened, one after the other; a single one stays."""
+    if len(arrays) == 1:
+        return arrays[0]
+    rows: np.ndarray = np.concatenate([one.reshape(len(one), -1) for one in arrays], axis=1)
+    return rows
+
+
+def unpacked(rows: np.ndarray, ends: List[Dict[str, Any]]) -> List[np.ndarray]:
+    """Return what ``packed`` made into one, by the manifest's entries of inputs or outputs."""
+    sizes = [int(np.prod(end["shape"])) for end in ends]
+    parts = np.split(rows.reshape(len(rows), -1), np.cumsum(sizes)[:-1], axis=1)
+    return [np.ascontiguousarray(part).reshape([len(rows)] + end["shape"]) for part, end in zip(parts, ends)]
+
+
 def random_input(wanted: Input) -> np.ndarray:
     random = np.random.RandomState(0)
     if len(wanted["shape"]) == 2:
@@ -410,6 +465,28 @@ def file_sha256(path: Path) -> str:
 
 
 # ---------------------------------------------------------------- what runs the model file
+
+
+def opened(path: str, manifest: Dict[str, Any], runtime: Optional[str] = None) -> Network:
+    """Open a bundle's model file; a network of several inputs or outputs takes and gives rows, see ``packed``."""
+    task = manifest.get("task")
+    if task is None or len(task["inputs"]) == len(task["outputs"]) == 1:
+        return opener(runtime)(path)
+    if runtime not in (None, "onnxruntime") or not path.endswith(".onnx"):
+        raise ValueError(
+            "%s has %d inputs and %d outputs; of several, ONNX Runtime alone is known here"
+            % (os.path.basename(path), len(task["inputs"]), len(task["outputs"]))
+        )
+    return open_rows(path, task)
+
+
+def open_rows(path: str, task: Task) -> Network:
+    """Open an ONNX file of several inputs or outputs with ONNX Runtime, on the processor."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names, outputs = [[end["name"] for end in task[ends]] for ends in ("inputs", "outputs")]
+    return lambda rows: packed(session.run(outputs, dict(zip(names, unpacked(rows, task["inputs"])))))
 
 
 def opener(runtime: Optional[str]) -> Callable[[str], Network]:
@@ -599,10 +676,17 @@ class _Cuda:
 
 
 def stored_inputs(folder: Path, manifest: Dict[str, Any]) -> List[np.ndarray]:
-    """Return the stored inputs as batches of one, normalised."""
-    wanted = manifest["input"]
-    values = load_array(folder, manifest["test_vectors"]["inputs"])
-    return [normalised(one.astype(np.float32), wanted) for one in values]
+    """Return the stored inputs as batches of one, as the network takes them."""
+    return [as_batch(one, manifest) for one in load_array(folder, manifest["test_vectors"]["inputs"])]
+
+
+def as_batch(stored: np.ndarray, manifest: Dict[str, Any]) -> np.ndarray:
+    """Return a stored input as a batch of one: pixels and signals normalised, arrays of other tasks as they are."""
+    values = stored.astype(np.float32)
+    if manifest.get("task") is not None:
+        batch: np.ndarray = values[np.newaxis]
+        return batch
+    return normalised(values, manifest["input"])
 
 
 def load_array(folder: Path, name: str) -> np.ndarray:
@@ -611,11 +695,18 @@ def load_array(folder: Path, name: str) -> np.ndarray:
     return array
 
 
-def difference(found: np.ndarray, stored: np.ndarray) -> float:
-    """Return the largest difference of two sets of scores, as a share of the largest score; infinite if not finite."""
+def difference(found: np.ndarray, stored: np.ndarray, manifest: Dict[str, Any]) -> float:
+    """Return the largest difference of two sets of scores, as a share of the largest score; infinite if not finite.
+
+    Of several outputs, the largest share of any: boxes and scores are of different size.
+    """
     if found.shape != stored.shape or not np.isfinite(found).all():
         return float("inf")
-    return float(np.abs(found - stored).max() / max(1e-6, float(np.abs(stored).max())))
+    outputs = (manifest.get("task") or {}).get("outputs", [])
+    pairs = [(found, stored)]
+    if len(outputs) > 1:
+        pairs = list(zip(unpacked(found, outputs), unpacked(stored, outputs)))
+    return max(float(np.abs(one - other).max() / max(1e-6, float(np.abs(other).max()))) for one, other in pairs)
 
 
 def self_test(folder: Any, runtime: Optional[str] = None) -> Dict[str, Any]:
@@ -630,10 +721,10 @@ def self_test(folder: Any, runtime: Optional[str] = None) -> Dict[str, Any]:
         raise BundleError("%s holds no stored inputs and answers: pull it again" % place)
     file = manifest["model"]["file"]
     start = time.perf_counter()
-    network = opener(runtime)(str(place / plain_name(file)))
+    network = opened(str(place / plain_name(file)), manifest, runtime)
     answers = [network(batch)[0] for batch in stored_inputs(place, manifest)]
     entry = vectors["outputs"][file]
-    found = difference(np.stack(answers), load_array(place, entry["file"]))
+    found = difference(np.stack(answers), load_array(place, entry["file"]), manifest)
     return {
         "file": file,
         "inputs": len(answers),

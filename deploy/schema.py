@@ -19,6 +19,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}$")]
 
 
+Length = Annotated[int, Field(ge=1, le=65536)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -49,13 +52,31 @@ class Fed(_Part):
     """How the network is fed."""
 
     name: str
-    shape: list[Annotated[int, Field(ge=1, le=65536)]] = Field(min_length=1, max_length=8)
-    """Channels, height, width; of signals channels, samples."""
+    shape: list[Length] = Field(min_length=1, max_length=8)
+    """Channels, height, width; of signals channels, samples; of plain values any."""
     layout: str
     kind: Literal["image", "signal", "values"] = "image"
     normalisation: Normalisation | None = None
-    resize: Annotated[int, Field(ge=1, le=65536)] | None = None
+    resize: Length | None = None
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
+
+
+class End(_Part):
+    """One input or output of the network."""
+
+    name: str
+    shape: list[Length] = Field(max_length=8)
+    """Without the batch."""
+
+
+class TaskEntry(_Part):
+    """What the network is for that puts nothing into classes."""
+
+    name: str
+    metric: str
+    """What the figures under accuracy are called."""
+    inputs: list[End] = Field(min_length=1, max_length=64)
+    outputs: list[End] = Field(min_length=1, max_length=64)
 
 
 class TestOutputs(_Part):
@@ -96,6 +117,8 @@ class Manifest(_Part):
     signature: Signature | None = None
     classes: list[str] | int | None = None
     """In the order of the network's outputs; their number, where nobody knows what they are called."""
+    task: TaskEntry | None = None
+    """Absent: classification."""
     input: Fed | None = None
     test_vectors: TestVectors | None = None
 

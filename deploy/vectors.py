@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,20 @@ _PIXELS = 255
 
 
 def write_vectors(
-    folder: Path, fed: Mapping[str, Any], files: Mapping[str, str], sample: Path | None
+    folder: Path,
+    fed: Mapping[str, Any],
+    files: Mapping[str, str],
+    sample: Path | None,
+    task: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Write inputs and answers into a folder that holds model files and runtime.py; return what the manifest says.
 
     Args:
         fed: the manifest's ``input``.
         files: name of each model file → its precision.
-        sample: a real image or signal, which the inputs begin with; the others are drawn, always the same.
+        sample: a real image or signal, or of another task arrays as the network takes them (.npz), which the inputs
+            begin with; the others are drawn, always the same.
+        task: the manifest's ``task``; None: classification.
 
     None: what runs such files is not installed here, or runtime.py does not feed such a network.
 
@@ -39,12 +45,16 @@ def write_vectors(
     if "normalisation" not in fed or not (folder / RUNTIME).exists():
         return None
     library = runpy.run_path(str(folder / RUNTIME))  # as it will run elsewhere, a format of one's own included
-    inputs = _inputs(fed, None if sample is None else library["open_input"](str(sample), fed))
-    batches = [library["normalised"](one.astype(np.float32), fed) for one in inputs]
+    if task is None:
+        inputs = _inputs(fed, None if sample is None else library["open_input"](str(sample), fed))
+    else:
+        inputs = _arrays(task, None if sample is None else library["open_arrays"](str(sample), task), library["packed"])
+    about = {"input": fed, **({} if task is None else {"task": task})}
+    batches = [library["as_batch"](one, about) for one in inputs]
     outputs = {}
     for name, precision in files.items():
         try:
-            network = library["open_network"](str(folder / name))
+            network = library["opened"](str(folder / name), about)
             answers = np.stack([np.asarray(network(batch)[0], np.float32) for batch in batches])
         except ImportError:
             return None
@@ -57,6 +67,19 @@ def write_vectors(
         outputs[name] = {"file": stored, "precision": precision, "tolerance": TOLERANCES[precision]}
     np.save(folder / INPUTS, inputs, allow_pickle=False)
     return {"inputs": INPUTS, "count": len(inputs), "outputs": outputs}
+
+
+def _arrays(
+    task: Mapping[str, Any], sample: list[NDArray[Any]] | None, packed: Callable[[list[NDArray[Any]]], NDArray[Any]]
+) -> NDArray[Any]:
+    """Return values as the network takes them, N x shape; of several inputs as rows."""
+    random = np.random.RandomState(0)
+    first = [] if sample is None else [packed(sample)]
+    drawn = [
+        packed([random.standard_normal([1, *one["shape"]]) for one in task["inputs"]])
+        for _ in range(COUNT - len(first))
+    ]
+    return np.concatenate([*first, *drawn]).astype(np.float32)
 
 
 def _inputs(fed: Mapping[str, Any], sample: NDArray[Any] | None) -> NDArray[Any]:

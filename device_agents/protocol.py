@@ -28,7 +28,8 @@ measure    candidate: "<sha256>.onnx", "<sha256>.tflite" or "<sha256>.skeleton" 
         -> raw samples, no statistics: see ``measure.py``
 verify     candidate, inputs: "<sha256>.npy" (float32, first axis = images), runtime, options, threads, affinity,
            spinning, timeout_s, build_timeout_s, memory_share
-        -> {"outputs": base64 of little-endian float32, "shape": [images, classes]}
+        -> {"outputs": base64 of little-endian float32, "shape": [images, values]}; of several inputs or outputs each
+           image's values lie one after the other
 
 Verbs of deployed bundles; dir: their folder on the board, see ``deployment.py``
 deployment tidy: remove first what deploys that were cut have left

@@ -400,19 +400,21 @@ def environment(run: str = "latest", *, discount: float = 1.0, runs: Path | str 
         return PruningEnv(learnt_planner(store), discount)
 
 
-def load_pruned(bundle: Path | str, model: nn.Module | str | None = None) -> nn.Module:
+def load_pruned(bundle: Path | str, model: nn.Module | str | None = None, *, task: str | None = None) -> nn.Module:
     """Return the pruned network of a pulled bundle, in eval mode.
 
     Args:
         model: a network of the same architecture, whatever its weights, or its name as of ``--model``: ``net.onnx``;
             None: built by the name in the recipe.
+        task: ``file.py:TASK`` of a network that was pruned for a task of your own; None: the recipe's, which ships.
 
     Raises:
-        ConfigError: the folder holds no recipe.
+        ConfigError: the folder holds no recipe, or its task is not given.
         ModelError: the model is of another architecture.
     """
     from pipeline.models import load_model
     from pipeline.models.safetensors_io import WEIGHTS
+    from pipeline.objective.load import load_task
     from pipeline.recipes import apply
     from pipeline.recipes.recipe import read_recipe
 
@@ -420,7 +422,7 @@ def load_pruned(bundle: Path | str, model: nn.Module | str | None = None) -> nn.
     recipe = read_recipe(folder)
     if model is None or isinstance(model, str):
         model = load_model(model or recipe.model, classes=recipe.classes, channels=recipe.input_shape[0], weights=None)
-    return apply.load_pruned(model, recipe, folder / WEIGHTS)
+    return apply.load_pruned(model, recipe, folder / WEIGHTS, None if task is None else load_task(task))
 
 
 def read_model_file(model: Path, device: Device) -> bytes:

@@ -274,6 +274,8 @@ class RunConfig(_Section):
     target: tuple[str, ...] = ("latency=0.5x",)
     """Constraints, all of them met: latency=20ms, latency=0.5x, energy=…, power=…, size=…; or density=0.2x alone, with
     strategy purl: single weights become zero, channels stay."""
+    task: str = "classification"
+    """What the network is trained by and judged by: a file of pipeline/objective/tasks, or file.py:TASK of your own."""
     trials: int = Field(30, ge=1)
     """Candidates that are evaluated and measured in each round."""
     strategy: str = DEFAULT_STRATEGY

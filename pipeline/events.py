@@ -30,6 +30,8 @@ class Tried:
 
     trial: Trial
     replayed: bool = False
+    metric: str = "accuracy"
+    """What the task calls the candidate's score."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Plugins: a folder is the registry, a module's file name is what the user types.
 
 Beside the modules that ship, a plugin is a file of the user's own, named by its path (``--strategy mine.py``), or an
-entry point of an installed package in the group ``edge_pruning.strategies``, ``.criteria``, ``.sources``, ``.formats``.
+entry point of an installed package in the group ``edge_pruning.strategies``, ``.criteria``, ``.sources``, ``.formats``,
+``.tasks``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.import_path import load_module
 from pipeline.regular_file import home_expanded
 
-_HOLDS = {"strategies": "create", "criteria": "scores", "sources": "load", "formats": "open_format"}
+_HOLDS = {
+    "strategies": "create", "criteria": "scores", "sources": "load", "formats": "open_format", "tasks": "loss"
+}  # fmt: skip
 """Package's last name → the function that each of its plugins has."""
 _GROUP = "edge_pruning"
 

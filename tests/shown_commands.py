@@ -52,8 +52,12 @@ PYTHON = {
     ("docs/extending/data-source.md", 0): "stripes.py",
     ("docs/extending/strategy.md", 0): "hill_climbing.py",
     ("docs/deploying.md", 0): "answer.py",
+    ("docs/extending/task.md", 0): "within.py",
     ("docs/index.md", 0): "my_net.py",
     ("docs/index.md", 1): "from_python.py",
+    ("docs/tasks.md", 0): "sizes.py",
+    ("docs/tasks.md", 1): "shapes.py",
+    ("docs/tasks.md", 2): "detector.py",
 }
 """Page and number of a block of Python → the file of the user's folder that it is."""
 
@@ -168,6 +172,8 @@ def typed(line: str, runs: Mapping[str, list[str]]) -> list[str]:
     more = "" if "--resume" in line else BRIEFLY.get(_verb(line), "")
     if "imagefolder:" in line:
         more = more.replace("brief.yaml", "brief_pictures.yaml")
+    if "--task" in line:
+        more = more.replace("brief.yaml", "brief_tasks.yaml")
     return [word for word in [*filled, *more.split()] if word]
 
 
@@ -203,6 +209,8 @@ class Project(Desk):
         self.write("plugins/runtimes/reference.py", blocks(ROOT / "docs/extending/runtime.md", "python")[0])
         self.write("brief.yaml", _BRIEF)
         self.write("brief_pictures.yaml", f"{_BRIEF}image_size: 16\n")
+        learnt = "base_training: {epochs: 12, learning_rate: 0.02}"  # a score of 0 is no base to compare with
+        self.write("brief_tasks.yaml", _BRIEF.replace("base_training: {epochs: 0.2}", learnt))
         for (page, number), name in PYTHON.items():
             self.write(name, blocks(ROOT / page, "python")[number])
         (folder / "model.onnx").write_bytes(dense(seed=0))

@@ -27,6 +27,7 @@ from pipeline.data import load_data
 from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import ConfigError
+from pipeline.objective.load import load_task
 from pipeline.records import Device
 from pipeline.run.inputs import CRITERIA
 from pipeline.search.strategy_plugin import STRATEGIES
@@ -249,16 +250,20 @@ def test_a_checkpoint_is_cut_and_written_in_a_format_of_ones_own(desk: Desk) -> 
 
 def test_an_installed_package_brings_plugins_by_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_strategy.py").write_text(example("strategy.md", "python"))
+    (tmp_path / "my_task.py").write_text(example("task.md", "python"))
     about = tmp_path / "mine-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[edge_pruning.strategies]\nhill-climbing = my_strategy\n")
+    (about / "entry_points.txt").write_text(
+        "[edge_pruning.strategies]\nhill-climbing = my_strategy\n[edge_pruning.tasks]\nwithin = my_task:TASK\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     plugins._installed.cache_clear()
     try:
         assert "hill_climbing" in plugins.names(STRATEGIES)
         assert plugins.load(STRATEGIES, "hill-climbing").create.__name__ == "create"
+        assert load_task("within").metric_name == "within tolerance"
     finally:
         plugins._installed.cache_clear()
 

@@ -1,4 +1,4 @@
-"""Files that every bundle carries beside its runtime library: example.py, and README.md with $places to fill."""
+"""Files that every bundle carries beside its runtime library: an example, and README.md with $places to fill."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ batch                             images that one inference takes; None when any
 step()                            one inference on an input that was prepared, random from ``seed``
 finite() -> bool                  whether one inference gives finite numbers only
 about                             what it really runs with, to be recorded: {"precision": "fp16", ...}; may be missing
-outputs(values, shape) -> bytes   the first output for these little-endian float32 values, as such values
+outputs(values, shape) -> bytes   all outputs for these little-endian float32 values, as such values, image by image;
+                                  of a model with several inputs, shape is (images, values of all of them)
 
 A plugin may have names more. The host reads them from the file's text, so they are written out, not computed:
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from device_agents import distributions
 from device_agents.runtimes import one_of, own
-from device_agents.runtimes._feed import all_finite, random_feed
+from device_agents.runtimes._feed import all_finite, as_rows, given_feed, random_feed
 
 LOADS = "onnx"
 NOT_ON = {
@@ -158,13 +158,8 @@ class Model:
         return all_finite(self._session.run(None, self._feed))
 
     def outputs(self, values: bytes, shape: Tuple[int, ...]) -> bytes:
-        """Run the images through the network; returns the first output."""
-        import numpy
-
-        name, _, dtype = self.inputs[0]
-        images = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(dtype)
-        output = self._session.run(None, {name: images})[0]
-        return bytes(numpy.ascontiguousarray(output, dtype="<f4").tobytes())
+        """Run the images through the network; returns all outputs."""
+        return as_rows(self._session.run(None, given_feed(self.inputs, values, shape)), shape[0])
 
 
 def _about(chosen: Any) -> Dict[str, Any]:

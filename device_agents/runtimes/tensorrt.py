@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 from device_agents import distributions, engines, modes, onnx_operators, readings
 from device_agents.digest import sha256
 from device_agents.runtimes import own
-from device_agents.runtimes._feed import all_finite, random_feed
+from device_agents.runtimes._feed import all_finite, as_rows, given_feed, random_feed
 from device_agents.runtimes._trt_calls import Tensor, calls, fixed
 
 if TYPE_CHECKING:
@@ -286,12 +286,12 @@ class Model:
         return all_finite(buffer.host for buffer in self._outputs)
 
     def outputs(self, values: bytes, shape: Tuple[int, ...]) -> bytes:
-        """Run the images through the network; returns the first output."""
-        import numpy
-
-        self._inputs[0].host[...] = numpy.frombuffer(values, dtype="<f4").reshape(shape)
+        """Run the images through the network; returns all outputs."""
+        feed = given_feed(self.inputs, values, shape)
+        for buffer in self._inputs:
+            buffer.host[...] = feed[buffer.tensor.name]
         self.step()
-        return bytes(numpy.ascontiguousarray(self._outputs[0].host, dtype="<f4").tobytes())
+        return as_rows([buffer.host for buffer in self._outputs], shape[0])
 
 
 def _there(call: str, result: Any) -> Any:

@@ -15,7 +15,8 @@ from pipeline.answers.answer import Answer
 from pipeline.answers.fields import asked
 from pipeline.answers.size_limits import SizeLimits
 
-MOST_CLASSES = 100_000
+MOST_VALUES = 1 << 22
+"""For one image: scores of 64 classes at 256 x 256 pixels."""
 _MOST_BYTES = 64 * 1024 * 1024
 
 
@@ -45,12 +46,12 @@ class Verified(Answer):
     def size_limits(cls, asked: Mapping[str, Any]) -> SizeLimits:
         """See ``Answer.size_limits``; ``images``, which is no argument, says how many were sent."""
         images = asked.get("images")
-        values = (images if isinstance(images, int) else 1 << 31) * MOST_CLASSES
+        values = (images if isinstance(images, int) else 1 << 31) * MOST_VALUES
         return SizeLimits(size=min(_MOST_BYTES, 64 * 1024 + 16 * values // 3), values=100, containers=100)
 
     @property
     def rows(self) -> NDArray[np.float32]:
-        """The outputs, float32[images, classes]."""
+        """The outputs, float32[images, values]."""
         return self.outputs.reshape(self.shape)
 
     @model_validator(mode="after")

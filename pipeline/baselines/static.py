@@ -22,10 +22,10 @@ import torch
 from safetensors.torch import load_file
 from torch import fx
 
-from pipeline.baselines.stored import L1_IN_TRAINING, MAGNITUDE
+from pipeline.baselines.stored import L1_IN_TRAINING, MAGNITUDE, require_same_board
 from pipeline.baselines.uniform_plans import Kept, Narrowing, above_threshold, from_widest, plans, scales, uniform
-from pipeline.errors import CandidateError, ConfigError, MeasureError, UserError
-from pipeline.evaluation.candidate_builder import Builder, accuracy_as_deployed
+from pipeline.errors import CandidateError, ConfigError, MeasureError
+from pipeline.evaluation.candidate_builder import Builder, score_as_deployed
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Listener, Note, Stage
 from pipeline.export.format_plugin import model_format
@@ -43,7 +43,7 @@ from pipeline.run.runner import Prepared
 from pipeline.run.successive_halving import rungs_of
 from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
 from pipeline.store import Store
-from pipeline.store.facts import BASELINE, DEVICE_FACTS, SPACE, TRAINED_BASELINE, TRAINED_IN_FULL
+from pipeline.store.facts import BASELINE, SPACE, TRAINED_BASELINE, TRAINED_IN_FULL
 from pipeline.training.settings import FineTuning, settings_of
 from pipeline.training.sparsity import penalised
 
@@ -63,7 +63,7 @@ def make_baselines(ready: Prepared, store: Store, *, listen: Listener, stopping:
     Raises:
         PipelineError: what is stored stands, and the same command goes on there.
     """
-    _require_same_board(ready, store)
+    require_same_board(store, ready.agent.facts, ready.agent.device.name, "baselines")
     inputs = ready.inputs
     context = Context(
         config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
@@ -199,7 +199,7 @@ class _Work:
         context.listen(Stage(f"Read the test split for {name}, once"))
         return Figures(
             search_accuracy=search_accuracy,
-            test_accuracy=accuracy_as_deployed(network, context.format, context.data.test),
+            test_accuracy=score_as_deployed(network, context.format, context.data.test, context.data.task),
             **asdict(measures_of(network, context.example)),
             size_bytes=len(context.format.file(network)), measurement=measured,
         )  # fmt: skip
@@ -207,7 +207,7 @@ class _Work:
     def _searched(self, network: fx.GraphModule) -> float:
         context = self.context
         images = context.config.evaluation.search_images
-        return accuracy_as_deployed(network, context.format, context.data.search, images)
+        return score_as_deployed(network, context.format, context.data.search, context.data.task, images)
 
     def _fine_tunings(self) -> Iterator[tuple[str, FineTuning | FullTraining]]:
         """Yield the name of each training of the run's chosen network, and how it was; a rung's by its settings."""
@@ -259,17 +259,6 @@ class _Work:
         else:
             network.load_state_dict(load_file(store.blob(weights)))
         network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _require_same_board(ready: Prepared, store: Store) -> None:
-    """Refuse another board under the run's device's name: its latencies are others."""
-    facts, found = store.required(DEVICE_FACTS), ready.agent.facts
-    was, now = (facts.board, facts.cpu), (found.board, found.cpu)
-    if was != now:
-        raise UserError(
-            f"{ready.agent.device.name} is another board now than when run {store.id} was made: it was "
-            f"{' '.join(was)}, found {' '.join(now)}; its baselines have to be measured on the same one"
-        )
 
 
 def _ratio(measured: Measurement) -> Interval:

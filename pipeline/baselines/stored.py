@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.comparison.run_figures import Entry, figures_of, test_images
+from pipeline.comparison.run_figures import RIVAL, Entry, answered_images, figures_of
 from pipeline.errors import UserError
-from pipeline.records import REPLAY, Baseline, Interval
+from pipeline.records import REPLAY, Baseline, DeviceFacts, Interval
 from pipeline.store import Store
-from pipeline.store.facts import BASE, BASELINE, CONFIG, DEVICE
+from pipeline.store.facts import BASE, BASELINE, CONFIG, DEVICE, DEVICE_FACTS, RIVALS
 from pipeline.targets import parse_target
 
 NONE, MAGNITUDE, L1_IN_TRAINING = NAMES = ("none", "magnitude", "l1-in-training")
@@ -24,18 +24,49 @@ def known_baselines(store: Store) -> list[Baseline]:
     return [unpruned, *(baseline for baseline in stored if baseline is not None)]
 
 
+def known_rivals(store: Store) -> list[Baseline]:
+    """Return the networks that a finished run's user might have taken instead, as far as they were measured."""
+    return store.get(RIVALS) or []
+
+
+def rival_entries(store: Store, entry: Entry) -> list[Entry]:
+    """Return a run's rivals as entries beside the run's own."""
+    named = [replace(rival, name=f"{RIVAL} {rival.name}") for rival in known_rivals(store)]
+    return baseline_entries(store, entry, named)
+
+
 def missing(store: Store) -> list[str]:
     """Return the names of the baselines that were not made yet."""
     known = {baseline.name for baseline in known_baselines(store)}
     return [name for name in NAMES if name not in known]
 
 
-def require_board(store: Store) -> None:
+def require_board(store: Store, what: str = "baselines") -> None:
     """Raise UserError where the run's device is a recording, which answers for no other network."""
     if store.required(DEVICE).get("kind") == REPLAY:
         raise UserError(
             f"run {store.id} was played back from a recording, which knows the latencies of its own networks alone; "
-            "baselines need the board: run again on it"
+            f"{what} need the board: run again on it"
+        )
+
+
+def require_same_board(store: Store, found: DeviceFacts, name: str, what: str) -> None:
+    """Refuse another board under the run's device's name: its latencies are others.
+
+    Args:
+        found: what the board says of itself now.
+        name: of the device.
+        what: has to be measured on the same board.
+
+    Raises:
+        UserError: it is another one.
+    """
+    facts = store.required(DEVICE_FACTS)
+    was, now = (facts.board, facts.cpu), (found.board, found.cpu)
+    if was != now:
+        raise UserError(
+            f"{name} is another board now than when run {store.id} was made: it was {' '.join(was)}, found "
+            f"{' '.join(now)}; its {what} have to be measured on the same one"
         )
 
 
@@ -55,7 +86,7 @@ def baseline_entries(store: Store, entry: Entry, baselines: Sequence[Baseline]) 
     found = []
     for baseline in baselines:
         if baseline.figures is not None:
-            figures, intervals = figures_of(baseline.figures, base, test_images(store))
+            figures, intervals = figures_of(baseline.figures, base, answered_images(store))
             found.append(
                 replace(entry, baseline=baseline.name, figures=figures, intervals=intervals, points=())
             )  # fmt: skip

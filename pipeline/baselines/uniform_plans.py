@@ -20,6 +20,7 @@ from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.evidence import Evidence
 from pipeline.pruning.importance.ranking import combined
 from pipeline.records import Group, SearchSpace
+from pipeline.structures import Inputs
 
 SHARES = tuple(number / 64 for number in range(63, 0, -1))
 """Of the channels that are kept, the widest first."""
@@ -83,7 +84,7 @@ def from_widest(found: Sequence[tuple[float, Kept]], fits: Callable[[Kept], bool
     yield from found[low:]
 
 
-def scales(network: fx.GraphModule, space: SearchSpace, example: Tensor) -> dict[str, Tensor] | None:
+def scales(network: fx.GraphModule, space: SearchSpace, example: Inputs) -> dict[str, Tensor] | None:
     """Return each unit's mean batch norm scale by group, (units,); None where some group has no batch norm."""
     groups = {group.name: dependency_graph(network, example).groups[group.name] for group in space.groups}
     evidence = Evidence(network, groups.values(), [])

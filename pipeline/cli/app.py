@@ -34,6 +34,7 @@ from pipeline.cli.options import (
     Seed,
     Strategy,
     Targets,
+    TaskName,
     Trials,
     Weights,
     WeightsKey,
@@ -164,6 +165,7 @@ def run(
     weights_key: WeightsKey = None,
     head: Head = None,
     data: Data = None,
+    task: TaskName = None,
     target: Targets = None,
     trials: Trials = None,
     strategy: Strategy = None,
@@ -195,8 +197,8 @@ def run(
 
     options: dict[str, Any] = {
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
-        "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode, "criterion": criterion,
-        "precision": precision, "rounds": rounds, "seed": seed,
+        "task": task, "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode,
+        "criterion": criterion, "precision": precision, "rounds": rounds, "seed": seed,
     }  # fmt: skip
     arguments = RunArguments(
         device=device, config=config, options=options, epochs=epochs, budget=budget, resume=resume,

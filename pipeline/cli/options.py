@@ -47,6 +47,12 @@ Data = Annotated[
     str | None,
     typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, csv:FILE, dataset:file.py:FACTORY, …"),
 ]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task", metavar="TASK", help="classification, segmentation, regression, multi-label, …, or file.py:TASK."
+    ),
+]
 Targets = Annotated[
     list[str] | None,
     typer.Option("--target", help="latency=0.5x, latency=20ms, energy=…, power=…, size=…, density=…; repeatable."),

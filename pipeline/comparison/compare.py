@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.comparison.grouping import Grouped, grouped, shared_settings
 from pipeline.comparison.metrics import LINES, METRICS
 from pipeline.comparison.regressions import Regression, regression
-from pipeline.comparison.run_figures import DEVICE_SETTINGS, Entry, Point
+from pipeline.comparison.run_figures import DEVICE_SETTINGS, RIVAL, Entry, Point
 from pipeline.comparison.significance import (
     Anova,
     Difference,
@@ -19,7 +19,9 @@ from pipeline.comparison.significance import (
     never_varying,
     summary,
 )
+from pipeline.errors import UserError
 from pipeline.records import Interval
+from pipeline.store.task import ACCURACY
 
 FEWEST_SEEDS = 3
 """With fewer, a test finds next to nothing: Student's t has one degree of freedom."""
@@ -67,14 +69,17 @@ class Comparison:
     left_out: Mapping[str, str]
     """Run → why it is not compared."""
     warnings: tuple[str, ...]
+    metric: str = ACCURACY
+    """What the runs' task calls its score, which stands in the accuracies."""
 
 
 def comparison(entries: Sequence[Entry], left_out: Mapping[str, str]) -> Comparison:
     """Return the comparison of one entry or more.
 
     Raises:
-        UserError: they are of different data.
+        UserError: they are of different data, or judged by different metrics.
     """
+    _require_one_metric(entries)
     found, repeated = grouped(entries)
     samples = {metric: _samples(found, metric) for metric in METRICS}
     tested = {metric: _testable(found, metric, of) for metric, of in samples.items()}
@@ -88,12 +93,37 @@ def comparison(entries: Sequence[Entry], left_out: Mapping[str, str]) -> Compari
         never_vary={metric: names for metric, names in constant.items() if names},
         left_out={**left_out, **repeated},
         warnings=tuple(warnings(found)),
+        metric=entries[0].metric,
     )
+
+
+def _require_one_metric(entries: Sequence[Entry]) -> None:
+    first = entries[0]
+    other = next((entry for entry in entries if entry.metric != first.metric), None)
+    if other is not None:
+        raise UserError(
+            f"runs {first.run} and {other.run} cannot be compared: one is judged by its {first.metric}, the other by "
+            f"its {other.metric}; compare runs of one task"
+        )
 
 
 def warnings(groups: Sequence[Grouped]) -> list[str]:
     """Return what a reader has to know before the figures are believed."""
-    return [*_few_seeds(groups), *_devices(groups), *_sensors(groups), *_programs(groups)]
+    return [*_few_seeds(groups), *_devices(groups), *_sensors(groups), *_programs(groups), *_better_rivals(groups)]
+
+
+def _better_rivals(groups: Sequence[Grouped]) -> Iterator[str]:
+    """Yield which rivals are surely faster than a run's network and score no less: that run was for nothing."""
+    entries = [entry for group in groups for entry in group.entries]
+    for rival in entries:
+        if rival.baseline is None or not rival.baseline.startswith(RIVAL):
+            continue
+        own = next((e for e in entries if e.run == rival.run and e.baseline is None), None)
+        his, ours = (one.intervals.get("latency_ratio") if one else None for one in (rival, own))
+        if own is None or his is None or ours is None or his.high >= ours.low:
+            continue
+        if rival.figures.get("test_accuracy", 0.0) >= own.figures.get("test_accuracy", 1.0):
+            yield f"{rival.baseline} is faster than the network of {own.run}, and its {own.metric} no less: take it"
 
 
 def _group(group: Grouped, samples: Mapping[str, Mapping[str, Sequence[float]]]) -> Group:

@@ -37,5 +37,8 @@ def hypervolume(points: Sequence[tuple[float, float]], *, latency: float, accura
 
 
 def of_networks(points: Sequence[tuple[float, float]], classes: int) -> float:
-    """Return the hypervolume of networks (latency ratio, accuracy) that tell so many classes apart."""
-    return hypervolume(points, latency=REFERENCE_LATENCY, accuracy=1 / classes)
+    """Return the hypervolume of networks (latency ratio, accuracy) that tell so many classes apart.
+
+    Of a task without classes, 0, a guess is worth nothing.
+    """
+    return hypervolume(points, latency=REFERENCE_LATENCY, accuracy=1 / classes if classes else 0.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.store.task import ACCURACY
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
@@ -16,12 +18,22 @@ class Metric:
     """Of the figure as it is shown over the figure as it is kept: 100 for a share shown in percent."""
     by_device: bool = False
     """Figures of two devices are not compared."""
+    of_task: bool = False
+    """Its label has the task's name for its score in place of ``accuracy``."""
     shown: bool = True
     """Whether its differences are tested on a terminal, and so belong to the family that Holm's p is adjusted for."""
 
+    def label_for(self, metric: str) -> str:
+        """Return what it is called where the task calls its score ``metric``.
+
+        >>> METRICS["test_accuracy"].label_for("mean IoU"), METRICS["latency_ms"].label_for("mean IoU")
+        ('test mean IoU', 'latency')
+        """
+        return self.label.replace(ACCURACY, metric) if self.of_task else self.label
+
 
 METRICS: Mapping[str, Metric] = {
-    "test_accuracy": Metric(label="test accuracy", unit="%", scale=100),
+    "test_accuracy": Metric(label="test accuracy", unit="%", scale=100, of_task=True),
     "latency_ratio": Metric(label="latency of base", unit="×", by_device=True),
     "latency_ms": Metric(label="latency", unit="ms", by_device=True, shown=False),
     "power_w": Metric(label="power", unit="W", by_device=True),
@@ -31,7 +43,7 @@ METRICS: Mapping[str, Metric] = {
     "parameters": Metric(label="parameters", shown=False),
     "macs": Metric(label="MACs", shown=False),
     "size_bytes": Metric(label="model file", unit="B", shown=False),
-    "search_accuracy": Metric(label="best search accuracy", unit="%", scale=100, shown=False),
+    "search_accuracy": Metric(label="best search accuracy", unit="%", scale=100, shown=False, of_task=True),
     "hypervolume": Metric(label="hypervolume, search split", by_device=True),
     "trials": Metric(label="trials", shown=False),
     "seconds": Metric(label="time", unit="s", shown=False),
@@ -43,7 +55,7 @@ former's place. For the latter there is no other: the validation split is read o
 """
 
 LINES: Mapping[str, Metric] = {
-    "accuracy": Metric(label="search accuracy", unit="points", scale=100),
+    "accuracy": Metric(label="search accuracy", unit="points", scale=100, of_task=True),
     "latency_ratio": Metric(label="latency of base", unit="×"),
     "power_ratio": Metric(label="power of base", unit="×"),
 }

@@ -35,11 +35,14 @@ from pipeline.store.facts import (
 )
 from pipeline.store.runs import FINISHED
 from pipeline.store.spaces import require_plan
+from pipeline.store.task import ACCURACY, metric_name, puts_into_classes
 
 NOT_SETTINGS = ("seed", "checkpoint_s")
 """What makes runs repetitions of each other, and what changes no result."""
 STRATEGY_OPTIONS = "strategy_options."
 """Begins the names of the strategy's own settings."""
+RIVAL = "rival"
+"""Begins the name of a rival among baselines: a network that the user might have taken instead."""
 DEVICE_SETTINGS = ("device", "kind of device", "board", "runtime", "sensor")
 """Settings that tell devices apart: latency, power and energy are compared where all of them agree."""
 
@@ -73,6 +76,8 @@ class Entry:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     """Of those figures that have one by themselves: by the test images, or by the measurement's blocks."""
     points: tuple[Point, ...] = ()
+    metric: str = ACCURACY
+    """What the task calls its score, which stands in the accuracies."""
 
     @property
     def device(self) -> tuple[str, ...]:
@@ -94,7 +99,7 @@ def read(store: Store) -> Entry:
         raise UserError("the test accuracy of its chosen network is missing")
     base = store.required(BASE)
     points = points_of(store)
-    figures, intervals = figures_of(chosen.after, base.measurement, test_images(store))
+    figures, intervals = figures_of(chosen.after, base.measurement, answered_images(store))
     return Entry(
         run=store.id,
         seed=store.get(SEED) or 0,
@@ -104,12 +109,18 @@ def read(store: Store) -> Entry:
         figures=figures | _of_the_search(store, points),
         intervals=intervals,
         points=points,
+        metric=metric_name(store),
     )
 
 
 def test_images(store: Store) -> int:
     """Return how many images the test split holds; 0: an older run did not say."""
     return _splits(store).get("test", 0)
+
+
+def answered_images(store: Store) -> int:
+    """Return on how many test images a share of right answers was read; 0: unknown, or the score is no such share."""
+    return test_images(store) if puts_into_classes(store) else 0
 
 
 def _splits(store: Store) -> StoredSplits:
@@ -134,6 +145,7 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
     if trainer := _file_name(found.get("fine_tuning.trainer")):
         found["fine_tuning.trainer"] = trainer
     found["data"] = str(settings.get("data")).partition(":")[0]
+    found["task"] = _file_name(found.get("task")) or "classification"
     file = settings.get("weights") or (settings["model"] if is_model_file(settings.get("model")) else None)
     if file:
         found["weights"] = f"{Path(file).name} ({str(store.get(BASE_WEIGHTS))[:8]})"
@@ -145,7 +157,7 @@ def figures_of(network: Figures, base: Measurement, images: int) -> tuple[dict[s
 
     Args:
         base: the base model's measurement, by which latency, power and energy are freed of drift.
-        images: of the test split.
+        images: of the test split, whose share of right answers has an interval by their number; 0: it has none.
     """
     measured = network.measurement
     known: dict[str, Interval] = {"latency_ms": corrected(measured, base)}
@@ -209,8 +221,9 @@ def _of_the_search(store: Store, points: tuple[Point, ...]) -> dict[str, float]:
     found = {"trials": float(len(store.trials()))}
     if best is not None and best.candidate is not None:
         found["search_accuracy"] = best.candidate.accuracy
-    if classes:
-        found["hypervolume"] = of_networks([(point.latency_ratio, point.accuracy) for point in points], len(classes))
+    known = len(classes or ()) if puts_into_classes(store) else 0
+    if known or not puts_into_classes(store):
+        found["hypervolume"] = of_networks([(point.latency_ratio, point.accuracy) for point in points], known)
     if seconds is not None:
         found["seconds"] = seconds
     return found

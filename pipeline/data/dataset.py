@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pipeline import structures
 from pipeline.data.image_io import Fitting
-from pipeline.data.pools import Pool
+from pipeline.data.pools import Pool, TargetPool
 from pipeline.data.splits import Splits
+from pipeline.objective.load import classification
+from pipeline.objective.task import Task
+from pipeline.structures import Inputs
 
 STATISTICS_IMAGES = 512
 """How many training images describe the input to the search: enough for two digits of mean and variance."""
@@ -49,10 +53,10 @@ class Split:
         generator: torch.Generator | None = None,
         augment: bool = False,
         limit: int | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images and labels (int64); the last batch may be smaller.
+    ) -> Iterator[tuple[Inputs, Any]]:
+        """Yield images and labels (int64), or inputs and targets of another task; the last batch may be smaller.
 
-        Images are float32, normalised, N x C x H x W; signals N x C x samples.
+        Images are float32, normalised, N x C x H x W; signals N x C x samples; of several inputs, a tuple.
 
         Args:
             batch_size: images a batch.
@@ -64,11 +68,20 @@ class Split:
         if generator is not None:
             order = order[torch.randperm(len(order), generator=generator)]
         for indices in torch.split(order[:limit], batch_size):
+            if isinstance(self.pool, TargetPool):
+                vary = (generator or torch.default_generator) if augment else None
+                inputs, targets = self.pool.batch(indices, vary)
+                yield structures.mapped(inputs, self._as_taken), targets
+                continue
             if augment:
                 images = self.pool.augmented(indices, generator or torch.default_generator)
             else:
                 images = self.pool.read(indices)
             yield self._normalised(images), self.pool.labels[indices]
+
+    def _as_taken(self, values: Tensor) -> Tensor:
+        """Return an input as the network takes it: pixels normalised, all else as it is."""
+        return self._normalised(values) if values.dtype == torch.uint8 else values
 
     @cached_property
     def _scale_and_offset(self) -> tuple[Tensor, Tensor]:
@@ -108,6 +121,10 @@ class DataSet:
     """Images that cannot be read and are in no split."""
     fitting: Fitting | None = None
     """How images are scaled; None: they come in their size."""
+    more_shapes: tuple[tuple[int, ...], ...] = ()
+    """Of a network's further inputs; ``shape`` is the first one's."""
+    task: Task = field(default_factory=classification)
+    """What a network is trained by and judged by."""
 
     @property
     def has_signals(self) -> bool:
@@ -125,7 +142,8 @@ class DataSet:
 
     @cached_property
     def input_statistics(self) -> InputStatistics:
-        """Mean and variance of the first training images, normalised and not augmented."""
+        """Mean and variance of the first training images, normalised, not augmented; of several inputs, the first."""
         batches = self.train.batches(STATISTICS_IMAGES, limit=STATISTICS_IMAGES)
-        variance, mean = torch.var_mean(torch.cat([images for images, _ in batches]), correction=0)
+        first = torch.cat([structures.arguments(inputs)[0] for inputs, _ in batches])
+        variance, mean = torch.var_mean(first, correction=0)
         return InputStatistics(mean.item(), variance.item())

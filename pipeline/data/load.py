@@ -11,13 +11,15 @@ from torch import Tensor
 from pipeline import plugins
 from pipeline.data import sources
 from pipeline.data.dataset import DataSet, Split
-from pipeline.data.pools import Pool
+from pipeline.data.pools import Pool, TargetPool
 from pipeline.data.presets import Preset
 from pipeline.data.source import Source, SourceOptions
 from pipeline.data.splits import Splits, checksum, content, image_count
 from pipeline.data.stratify import draw
 from pipeline.errors import DataError, nearest
 from pipeline.events import Listener, unheard
+from pipeline.objective.load import classification
+from pipeline.objective.task import Task
 from pipeline.regular_file import home_expanded, is_folder
 
 TEST_SHARE = 0.2
@@ -44,6 +46,7 @@ def load_data(
     val_images: int | None = None,
     max_unreadable: float = 0,
     splits: Splits | None = None,
+    task: Task | None = None,
     listen: Listener = unheard,
 ) -> DataSet:
     """Load ``NAME`` or ``NAME:ARGUMENT`` and split it, class by class, the same for one seed on every machine.
@@ -67,12 +70,15 @@ def load_data(
         val_images: size of the val split, where the authors have set none aside; None: the same.
         max_unreadable: images that may be skipped because they cannot be read; below 1, a share of all.
         splits: those of an earlier part of the run; nothing is drawn.
+        task: what a network is to do with them; None: classification.
         listen: hears how far a long check has come, and what is skipped.
 
     Raises:
         DataError: unknown, missing, broken, too small to be split, or other than when ``splits`` were drawn.
     """
+    task = task or classification()
     options = SourceOptions(
+        collate=None if task.puts_into_classes else task.collate,
         image_size=image_size, network_side=network_side, resize=resize, interpolation=interpolation,
         preset=splits.preset if splits else preset, signals=signals, max_unreadable=max_unreadable, listen=listen,
     )  # fmt: skip
@@ -101,6 +107,8 @@ def load_data(
         splits=splits,
         skipped=source.skipped,
         fitting=source.fitting,
+        more_shapes=source.more_shapes,
+        task=task,
     )
 
 
@@ -142,6 +150,8 @@ def _normalised_by(source: Source, mean: Sequence[float] | None, std: Sequence[f
 
 def _check_counts(source: Source) -> None:
     """Refuse a class too small to give one image to each split that has to be drawn."""
+    if isinstance(source.train, TargetPool):
+        return  # what splits of so many examples may hold is checked when they are drawn
     parts = ["train", "search"] + ([] if source.val is not None else ["val"]) + ([] if source.test else ["test"])
     counts = torch.bincount(source.train.labels[_to_train_on(source)], minlength=len(source.classes)).tolist()
     for name, count in zip(source.classes, counts, strict=True):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
+
+from pipeline.structures import Inputs
 
 
 class Pool(Protocol):
@@ -27,6 +29,21 @@ class Pool(Protocol):
 
     def augmented(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Return the images as ``read`` does, each varied at random as is usual for the data set."""
+
+
+@runtime_checkable
+class TargetPool(Pool, Protocol):
+    """Examples whose targets are no classes; ``labels`` are all 0, and images are read with their targets."""
+
+    @property
+    def digest(self) -> str:
+        """Changes with what the pool holds."""
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Inputs, Any]:
+        """Return what a network takes and what it is to answer; varied at random where a generator is given.
+
+        Of the inputs uint8 are pixels, to be normalised; float32 go into the network as they are.
+        """
 
 
 @dataclass(frozen=True, eq=False)

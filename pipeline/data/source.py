@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -41,6 +42,8 @@ class SourceOptions:
     """Whether a data set's tensors of two dimensions are signals, not grey images; None: by their shape."""
     max_unreadable: float = 0
     """Images that may be skipped because they cannot be read; below 1, a share of all."""
+    collate: Callable[[Sequence[Any]], Any] | None = None
+    """Makes a batch of the targets of single examples, which may be anything; None: they are classes."""
     listen: Listener = unheard
     """Hears how far a long check has come, and what is skipped."""
 
@@ -82,6 +85,8 @@ class Source:
     """Images that cannot be read and are in neither pool."""
     fitting: Fitting | None = None
     """How images are scaled; None: they are taken as they are."""
+    more_shapes: tuple[tuple[int, ...], ...] = ()
+    """Of a network's further inputs; ``shape`` is the first one's."""
 
 
 def listed(names: Sequence[object], count: int) -> str:

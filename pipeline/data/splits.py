@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pipeline.data.image_io import FilePool
-from pipeline.data.pools import MemoryPool
+from pipeline.data.pools import MemoryPool, TargetPool
 from pipeline.data.presets import Preset
 from pipeline.data.source import Source
 from pipeline.errors import DataError
@@ -103,6 +103,8 @@ def checksum(source: Source) -> str:
     for pool in (source.train, source.test):
         if pool is not None:
             digest.update(pool.labels.to(torch.int64).numpy().tobytes())
+            if isinstance(pool, TargetPool):
+                digest.update(pool.digest.encode())
             for name in pool.names:
                 digest.update(b"\0" + name.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -16,16 +16,19 @@ from torch import Tensor, fx
 from pipeline.config import EvaluationConfig, FineTuningConfig
 from pipeline.data import DataSet
 from pipeline.data.dataset import Split
-from pipeline.evaluation.file_accuracy import file_accuracy
+from pipeline.evaluation.file_accuracy import file_score
 from pipeline.evaluation.half_precision import InHalfPrecision
 from pipeline.export.format import FLOAT32, FP16, Format, Skeleton
+from pipeline.objective.task import Task
 from pipeline.pruning.complexity import measures_of
-from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
+from pipeline.pruning.reconstruction.batch_norm import BATCH, reestimate_batch_norm
 from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
 from pipeline.pruning.surgery.prune import Ranking, kept_channels, prune, surplus
 from pipeline.pruning.surgery.weight_sparsity import set_to_zero
 from pipeline.records import Candidate, PruningPlan, SearchSpace
+from pipeline.structures import Inputs
 from pipeline.training.accelerator import cpu
+from pipeline.training.score import score
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Builder:
     settings: EvaluationConfig
     fine_tuning: FineTuningConfig
     format: Format
-    example: Tensor = field(repr=False)
+    example: Inputs = field(repr=False)
     """A few real, normalised images."""
 
     def network(self, plan: PruningPlan) -> fx.GraphModule:
@@ -100,8 +103,8 @@ class Builder:
         return TargetActivations(self.base, self.data.train.batches(BATCH, limit=images), places)
 
     def accuracy(self, network: fx.GraphModule) -> float:
-        """Return the share of right answers on the search split, in the precision in which the device computes."""
-        return accuracy_as_deployed(network, self.format, self.data.search, self.settings.search_images)
+        """Return the task's score on the search split, in the precision in which the device computes."""
+        return score_as_deployed(network, self.format, self.data.search, self.data.task, self.settings.search_images)
 
     def skeleton(self, levels: tuple[int, ...]) -> Skeleton:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
@@ -137,19 +140,22 @@ class Builder:
         return Built(candidate, skeleton, clock.seconds)
 
 
-def accuracy_as_deployed(network: fx.GraphModule, format: Format, split: Split, limit: int | None = None) -> float:
-    """Return the share of right answers to the first ``limit`` images: torch's in float32 and FP16, else the file's.
+def score_as_deployed(
+    network: fx.GraphModule, format: Format, split: Split, task: Task, limit: int | None = None
+) -> float:
+    """Return the task's score on the first ``limit`` images: torch's in float32 and FP16, else the file's own.
 
     Raises:
         ExportError: the network cannot be written, or not be computed in FP16.
+        ConfigError: a function of the task fails.
     """
     if format.precision == FLOAT32:
-        return accuracy(network, split, limit)
+        return score(network, split, task, limit)
     if format.precision == FP16:
-        return accuracy(InHalfPrecision(network), split, limit)
+        return score(InHalfPrecision(network), split, task, limit)
     with torch.autocast("cpu", enabled=False):  # the file is float32's, whatever its accuracy would be read in
         file = format.file(network)
-    return file_accuracy(file, split, limit)
+    return file_score(file, split, task, limit)
 
 
 class _Clock:

@@ -11,15 +11,19 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import fx
 
 from pipeline import plugins
 from pipeline.errors import ConfigError
 from pipeline.export.format_plugin import FORMATS, model_format
+from pipeline.export.signature import INPUT, OUTPUT
 from pipeline.records import OnnxSupport
+from pipeline.structures import Inputs
 
-INPUT, OUTPUT = "image", "scores"
-"""What a file calls its input and its output."""
+__all__ = [
+    "FLOAT32", "INPUT", "INT8", "OUTPUT", "FastPathUnsupportedError", "Format", "OnNote", "Skeleton", "float_parent",
+    "open_format",
+]  # fmt: skip
 
 FLOAT32, INT8, FP16 = "float32", "int8", "fp16"
 """Precisions that a format writes."""
@@ -79,13 +83,16 @@ class Format(Protocol):
         """
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the host's scores for ``images`` (N, C, H, W), one image at a time."""
+        """Return the host's answers to ``images`` (N, C, H, W), one image at a time.
+
+        Of a network with several inputs or outputs both are rows, see :mod:`pipeline.export.signature`.
+        """
 
 
 def open_format(
     name: str,
     base: fx.GraphModule,
-    example: Tensor,
+    example: Inputs,
     *,
     support: OnnxSupport,
     on_note: OnNote = lambda _: None,
@@ -94,7 +101,7 @@ def open_format(
 
     Args:
         base: its weights do not matter.
-        example: real, normalised images, (N, C, H, W), for which files are compared with their networks.
+        example: a real, normalised batch, for which files are compared with their networks.
         support: the newest ONNX that the device loads; other formats have none.
 
     Raises:

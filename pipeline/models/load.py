@@ -88,8 +88,12 @@ def default_model(data: DataSet) -> str:
     """Return the spec of a network that suits the images' size.
 
     Raises:
-        ModelError: they are signals, for which there is none.
+        ModelError: they are signals, or for a task, for which there is none.
     """
+    if not data.task.puts_into_classes:
+        raise ModelError(
+            f"there is no usual network for task {data.task.name}; give one of your own: --model file.py:FACTORY"
+        )
     if data.has_signals:
         raise ModelError(
             f"{data.name} is of signals, {data.shape[0]} x {data.shape[1]}, for which there is no usual network; give "

@@ -25,6 +25,8 @@ CHANNELS_IF_REQUIRED = ("channels", "num_channels", "n_channels")
 def build(spec: str, *, classes: int, channels: int) -> nn.Module:
     """Import what stands before the colon and call what stands after it with the classes and channels it takes.
 
+    Without classes, as of a regression, none are given.
+
     Raises:
         ModelError: it cannot be imported or found, raises, or returns something else than a network.
     """
@@ -46,8 +48,8 @@ def _not_callable(spec: str, named: object) -> str:
 
 def _arguments(factory: Callable[..., Any], classes: int, channels: int) -> dict[str, object]:
     taken = parameters(factory)
-    arguments: dict[str, object] = dict.fromkeys(_first(CLASSES, taken), classes)
-    if not arguments and any(p.kind is Parameter.VAR_KEYWORD for p in taken):
+    arguments: dict[str, object] = dict.fromkeys(_first(CLASSES, taken), classes) if classes else {}
+    if classes and not arguments and any(p.kind is Parameter.VAR_KEYWORD for p in taken):
         arguments[CLASSES[0]] = classes
     required = [p for p in taken if p.default is Parameter.empty]
     found = _first(CHANNELS, taken) or _first(CHANNELS_IF_REQUIRED, required)

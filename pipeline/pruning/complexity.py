@@ -39,6 +39,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.pruning.tracing.shape_pass import Pass, one_image
+from pipeline.structures import Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ class Measures:
     sparsity: float
 
 
-def measures_of(model: nn.Module, example: Tensor) -> Measures:
-    """Return all measures of ``model`` for one image of the shape of ``example``'s, (N, C, H, W).
+def measures_of(model: nn.Module, example: Inputs) -> Measures:
+    """Return all measures of ``model`` for one image of the shape of those of a batch.
 
     Raises:
         ModelError: it cannot be traced, or does not run on such an image.
@@ -76,7 +77,7 @@ def measures_of(model: nn.Module, example: Tensor) -> Measures:
     )
 
 
-def layer_weights(model: nn.Module, example: Tensor) -> dict[str, Weight]:
+def layer_weights(model: nn.Module, example: Inputs) -> dict[str, Weight]:
     """Return parameters and MACs for one image of each layer with weights, by qualified name, in forward order.
 
     A layer is named for its module; one that is a function of parameters, such as ``F.conv2d(x, self.weight)``, for
@@ -86,7 +87,7 @@ def layer_weights(model: nn.Module, example: Tensor) -> dict[str, Weight]:
     return {name: Weight(sum(layer.parameters.values()), layer.macs) for name, layer in layers.items()}
 
 
-def weigh(model: nn.Module, example: Tensor) -> Weight:
+def weigh(model: nn.Module, example: Inputs) -> Weight:
     """Return all parameters of ``model`` and its MACs for one image.
 
     >>> weigh(nn.Conv2d(3, 8, 3, bias=False), torch.zeros(1, 3, 5, 5))
@@ -95,7 +96,7 @@ def weigh(model: nn.Module, example: Tensor) -> Weight:
     return Weight(_count(model.parameters()), sum(one_image(model, example).macs.values()))
 
 
-def peak_activation_bytes(model: nn.Module, example: Tensor) -> int:
+def peak_activation_bytes(model: nn.Module, example: Inputs) -> int:
     """Return the bytes of the activations that are alive together at the worst moment of one image's pass.
 
     >>> peak_activation_bytes(nn.Conv2d(3, 8, 3), torch.zeros(1, 3, 5, 5)) == 4 * (3 * 5 * 5 + 8 * 3 * 3)

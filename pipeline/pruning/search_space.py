@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from torch import Tensor, fx
+from torch import fx
 
 from pipeline.errors import ConfigError, ModelError, nearest
 from pipeline.pruning.complexity import Weight, layer_weights, weigh
@@ -18,6 +18,7 @@ from pipeline.pruning.dependency.residual_blocks import Block
 from pipeline.pruning.surgery.verify_cut import disproved_blocks, find_violations
 from pipeline.pruning.surgery.weight_sparsity import weights as weight_tensors
 from pipeline.records import LEVELS, Group, SearchSpace
+from pipeline.structures import Inputs
 
 _PROTECTED = "protected by the settings"
 _OUTSIDE = "not among the layers that may change (pruning: only)"
@@ -25,7 +26,7 @@ _OUTSIDE = "not among the layers that may change (pruning: only)"
 
 def search_space(
     model: fx.GraphModule,
-    example: Tensor,
+    example: Inputs,
     *,
     step: int,
     protect: Sequence[str] = (),

@@ -8,23 +8,28 @@ with tensors and takes seconds (``exported`` says how many); the graph of which 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.proxy import TraceError
 
+from pipeline import structures
 from pipeline.errors import ModelError, first_line
+from pipeline.objective.load import classification
+from pipeline.objective.task import Task
 from pipeline.pruning.complexity import layer_weights
 from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.dependency.propagation.propagate import RULES
-from pipeline.pruning.tracing.outputs import answer, dropped, keep, require_same, scores
+from pipeline.pruning.tracing.outputs import answer, dropped, keep, places_in, require_same, selection
 from pipeline.pruning.tracing.shapes import propagate_shapes
 from pipeline.pruning.tracing.simplify import simplify
 from pipeline.pruning.tracing.source_line import line_of
 from pipeline.pruning.tracing.symbolic import Recorded, recorded
 from pipeline.pruning.tracing.torch_export import exported
 from pipeline.pruning.tracing.unwrap import unwrap
+from pipeline.structures import Inputs
 
 _WHOLE = 0.1
 """Share of the MACs that operators which are not supported may keep whole before torch.export is tried."""
@@ -37,9 +42,11 @@ class TracingNotes:
     """What a graph leaves out of its model, or could not look into: for the user to know."""
 
     dropped: tuple[str, ...] = ()
-    """Outputs other than the class scores, as ``output['aux'], 10 an image``."""
+    """Outputs that the task does not look at, as ``output['aux'], 10 an image``."""
     whole: Mapping[str, str] = field(default_factory=dict)
     """Modules that are called as a whole, and so cannot be pruned → why they could not be traced."""
+    kept: str = "the class scores"
+    """What the task looks at, in words."""
     folded: tuple[str, ...] = ()
     """Wrappers and parametrizations that were taken off."""
 
@@ -49,7 +56,7 @@ class TracingNotes:
         >>> TracingNotes(dropped=("output[1], 10 an image",)).sentences()
         ['only the class scores are kept, not output[1], 10 an image']
         """
-        kept = "only the class scores are kept, not "
+        kept = f"only {self.kept} are kept, not "
         return (
             [kept + output for output in self.dropped]
             + [f"{name} stays as it is, it cannot be traced: {reason}" for name, reason in self.whole.items()]
@@ -57,36 +64,41 @@ class TracingNotes:
         )
 
 
-def trace(model: nn.Module, example: Tensor, *, classes: int | None = None) -> fx.GraphModule:
+def trace(model: nn.Module, example: Inputs, *, classes: int | None = None, task: Task | None = None) -> fx.GraphModule:
     """Return a copy of ``model`` in eval mode as a graph; parameter names stay what they were.
 
-    Where it answers with several tensors, the class scores stay: the first of shape (N, classes). What was left out
-    stands in ``notes(graph)``.
+    Where it answers with several tensors, those stay that the task looks at. What was left out stands in
+    ``notes(graph)``.
 
     Args:
-        model: any ``nn.Module`` whose forward takes one image batch.
-        example: a batch of the input's shape, (N, C, H, W).
-        classes: tells the scores from other outputs of two dimensions.
+        model: any ``nn.Module`` whose forward takes one batch, or one of each of its inputs.
+        example: a batch as the network takes it.
+        classes: of the data; tells a classification's scores from other outputs of two dimensions.
+        task: what the network is for; None: classification, of which the class scores stay.
 
     Raises:
         ModelError: the forward pass branches on its data, or does not run on ``example``.
     """
-    return recordings(model, example, classes=classes)[0]
+    return recordings(model, example, classes=classes, task=task)[0]
 
 
-def recordings(model: nn.Module, example: Tensor, *, classes: int | None = None) -> Sequence[fx.GraphModule]:
+def recordings(
+    model: nn.Module, example: Inputs, *, classes: int | None = None, task: Task | None = None
+) -> Sequence[fx.GraphModule]:
     """Return the graphs of a model that were made, best first: a recipe may have been written for the second.
 
     Args and errors as of ``trace``.
     """
     network, folded = unwrap(model)
-    path = scores(type(network).__name__, answer(network, example), classes)
-    images = example[:_TRACED] if len(example) >= _TRACED else example.repeat_interleave(_TRACED, 0)
+    task = task or classification()
+    selected = selection(type(network).__name__, answer(network, example), task, classes)
+    about = TracingNotes(kept=_words(task), folded=folded)
+    images = structures.mapped(example, lambda t: t[:_TRACED] if len(t) >= _TRACED else t.repeat_interleave(_TRACED, 0))
     graphs: list[fx.GraphModule] = []
     errors: list[ModelError] = []
     for record in (_symbolic, _exported):
         try:
-            graph = _finished(record, network, images, example, path, folded)
+            graph = _finished(record, network, images, example, selected, about)
         except ModelError as error:
             errors.append(error)
             continue
@@ -105,37 +117,42 @@ def notes(graph: fx.GraphModule) -> TracingNotes:
 
 
 def _finished(
-    record: Callable[[nn.Module, Tensor], Recorded],
+    record: Callable[[nn.Module, Inputs], Recorded],
     network: nn.Module,
-    images: Tensor,
-    example: Tensor,
-    path: tuple[str | int, ...],
-    folded: tuple[str, ...],
+    images: Inputs,
+    example: Inputs,
+    selected: Any,
+    about: TracingNotes,
 ) -> fx.GraphModule:
-    """Return a recording that answers with the class scores alone, as the network does."""
+    """Return a recording that answers with a selection of the outputs alone, as the network does."""
     try:
         made = record(network, images)
     except Exception as error:  # whatever a user's forward() raises while it is recorded
         raise ModelError(f"{type(network).__name__} cannot be traced: {_cause(error)}") from error
     graph = made.graph
     simplify(graph)
-    require_same(network, graph, example, path)
-    left_out = dropped(answer(graph, example), path)
-    keep(graph, path)
+    kept = places_in(selected)
+    require_same(network, graph, example, kept)
+    left_out = dropped(answer(graph, example), kept)
+    keep(graph, selected)
     propagate_shapes(graph, example)
-    graph.meta["notes"] = TracingNotes(dropped=left_out, whole=made.whole, folded=folded)
+    graph.meta["notes"] = replace(about, dropped=left_out, whole=made.whole)
     return graph
 
 
-def _symbolic(network: nn.Module, images: Tensor) -> Recorded:
+def _words(task: Task) -> str:
+    return TracingNotes().kept if task.puts_into_classes else f"the outputs that task {task.name} looks at"
+
+
+def _symbolic(network: nn.Module, images: Inputs) -> Recorded:
     return recorded(network, images)
 
 
-def _exported(network: nn.Module, images: Tensor) -> Recorded:
+def _exported(network: nn.Module, images: Inputs) -> Recorded:
     return Recorded(exported(network, images, RULES), {})
 
 
-def _kept_whole(graph: fx.GraphModule, example: Tensor) -> float:
+def _kept_whole(graph: fx.GraphModule, example: Inputs) -> float:
     """Return the share of the MACs of layers that stay whole because an operator is not supported."""
     known = dependency_graph(graph, example)
     layers = layer_weights(graph, example)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.dataset import Split
 from pipeline.export.quantization.host_scores import open_on_host
+from pipeline.export.signature import packed
 from pipeline.measurement.intervals import NORMAL_95
 from pipeline.records import Interval
 
@@ -86,6 +87,6 @@ def paired_change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Interv
 
 def _classes(file: bytes, split: Split, limit: int | None) -> NDArray[np.int64]:
     scores = open_on_host(file)
-    parts = [scores(images.numpy()).argmax(1) for images, _ in split.batches(_BATCH, limit=limit)]
+    parts = [scores(packed(images)).argmax(1) for images, _ in split.batches(_BATCH, limit=limit)]
     found: NDArray[np.int64] = np.concatenate(parts)
     return found

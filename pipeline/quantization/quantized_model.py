@@ -17,6 +17,7 @@ from pipeline.events import Listener, Note, Stage, unheard
 from pipeline.export.quantization.host_scores import open_on_host
 from pipeline.export.quantization.qdq import OLDEST_OPSET, Scheme
 from pipeline.export.quantization.ranges import Range
+from pipeline.export.signature import packed
 from pipeline.measurement.combining import combined
 from pipeline.measurement.retries import measure_with_retries
 from pipeline.measurement.validity import why_invalid
@@ -169,7 +170,7 @@ def _fitting_shape(source: Quantizable, data: DataSet, shown: str) -> tuple[int,
         )
     if len(wanted) != len(data.shape) or any(w not in (0, d) for w, d in zip(wanted, data.shape, strict=True)):
         raise DataError(f"{shown} takes images of shape {wanted}, {data.name} gives {data.shape}; give matching data")
-    example = next(data.train.batches(2))[0].numpy()
+    example = packed(next(data.train.batches(2))[0])
     try:
         found = open_on_host(source.parent)(example).shape
     except Exception as error:  # the runtimes' errors share no base
@@ -183,8 +184,7 @@ def _fitting_shape(source: Quantizable, data: DataSet, shown: str) -> tuple[int,
 
 
 def _calibration_images(data: DataSet, images: int) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = next(data.train.batches(images, limit=images))[0].numpy()
-    return found
+    return packed(next(data.train.batches(images, limit=images))[0])
 
 
 def _ranges(source: Quantizable, example: NDArray[np.float32], shown: str) -> dict[str, Range]:
@@ -243,12 +243,13 @@ def _measured(model: bytes, source: Quantizable, agent: Agent) -> Measurement:
 
 
 def _verified(model: bytes, format: str, data: DataSet, agent: Agent, listen: Listener) -> Verification | None:
-    images, _ = next(data.val.batches(VERIFY_IMAGES))
+    images = packed(next(data.val.batches(VERIFY_IMAGES))[0])
     if agent.device.recording is not None:
         return None
     listen(Stage(f"Verify on {agent.device.name} with {len(images)} images"))
-    there = agent.verify(model, images.numpy(), format).argmax(1)
-    same = float((there == open_on_host(model)(images.numpy()).argmax(1)).mean())
+    here = open_on_host(model)(images)
+    there = agent.verify(model, images, format)[:, : here.shape[1]]  # of several outputs the first, which was judged
+    same = float((there.argmax(1) == here.argmax(1)).mean())
     if same < LEAST_SAME_CLASS:
         raise ExportError(
             f"{agent.device.name} puts {same:.1%} of {len(images)} images into the class that this machine finds with "

@@ -12,15 +12,18 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline import __version__
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.models.checkpoints import load_weights
 from pipeline.models.safetensors_io import weights_bytes
+from pipeline.objective.load import load_task
+from pipeline.objective.task import Task
 from pipeline.pruning.dependency.dependency_graph import DependencyGraph, dependency_graph
 from pipeline.pruning.surgery.prune import Ranking, kept_channels, without
 from pipeline.pruning.surgery.weight_sparsity import set_to_zero
 from pipeline.pruning.trace import recordings
 from pipeline.recipes.recipe import Cut, GroupCut, Recipe
 from pipeline.records import Group, SearchSpace
+from pipeline.structures import Inputs
 
 _IMAGES = 2
 
@@ -44,21 +47,24 @@ def apply_recipe(
     *,
     rank: Rank | None = None,
     after_cut: AfterCut = lambda *_: None,
-    example: Tensor | None = None,
+    example: Inputs | None = None,
+    task: Task | None = None,
 ) -> Applied:
     """Cut ``model``, with its weights, as the recipe says; ``model`` stays as it is.
 
     Args:
         rank: who ranks the channels anew; None: the recipe's own channels stay.
         after_cut: is given the network after each cut, to fit its layers to that.
-        example: images to try the cuts with, (N, C, H, W); None: random ones.
+        example: a batch to try the cuts with; None: a random one.
+        task: the recipe's, where it is one of the user's own; None: it is found by its name.
 
     Raises:
         ModelError: the model is not of the recipe's architecture; says what differs.
         CutError: the surgery did not give the network that was planned.
+        ConfigError: the recipe is of a task of the user's own, which is not given.
     """
     images = example_of(recipe) if example is None else example
-    network, weights = _traced(model, recipe, images), sha256(weights_bytes(model)).hexdigest()
+    network, weights = _traced(model, recipe, images, task), sha256(weights_bytes(model)).hexdigest()
     cuts: list[Cut] = []
     for number, cut in enumerate(recipe.cuts, 1):
         _require_same(dependency_graph(network, images), cut, f"cut {number} of {len(recipe.cuts)}")
@@ -74,9 +80,9 @@ def apply_recipe(
     return Applied(laid_out(network), applied)
 
 
-def _traced(model: nn.Module, recipe: Recipe, images: Tensor) -> fx.GraphModule:
+def _traced(model: nn.Module, recipe: Recipe, images: Inputs, task: Task | None) -> fx.GraphModule:
     """Return the graph that the recipe was written for: the best one, or one that older versions made."""
-    graphs = recordings(model, images, classes=recipe.classes)
+    graphs = recordings(model, images, classes=recipe.classes, task=task_of_recipe(recipe, task))
     if not recipe.cuts:
         return graphs[0]
     differences: list[ModelError] = []
@@ -90,18 +96,35 @@ def _traced(model: nn.Module, recipe: Recipe, images: Tensor) -> fx.GraphModule:
     raise differences[0]
 
 
-def load_pruned(model: nn.Module, recipe: Recipe, weights_file: Path) -> fx.GraphModule:
+def task_of_recipe(recipe: Recipe, given: Task | None) -> Task:
+    """Return what the recipe's network is for; no file is imported because a recipe says so.
+
+    Raises:
+        ConfigError: it is a task of the user's own, which is not given.
+    """
+    if given is not None:
+        return given
+    if ":" in recipe.task or recipe.task.endswith(".py"):
+        raise ConfigError(
+            f"the recipe's network is for a task of your own, {recipe.task}; give it: --task {recipe.task}, or "
+            "task=load_task(...)"
+        )
+    return load_task(recipe.task)
+
+
+def load_pruned(model: nn.Module, recipe: Recipe, weights_file: Path, task: Task | None = None) -> fx.GraphModule:
     """Return the pruned network that a ``weights.safetensors`` was saved of, in eval mode.
 
     Its answers are those of the network that was saved, bit for bit on the same machine with as many threads.
 
     Args:
         model: of the recipe's architecture; its weights do not matter.
+        task: see ``apply_recipe``.
 
     Raises:
         ModelError: the model is of another architecture, or the weights are not the pruned network's.
     """
-    network = apply_recipe(model, recipe).network
+    network = apply_recipe(model, recipe, task=task).network
     load_weights(network, weights_file)
     return network.eval()
 
@@ -117,9 +140,12 @@ def laid_out(network: fx.GraphModule) -> fx.GraphModule:
     return network
 
 
-def example_of(recipe: Recipe) -> Tensor:
-    """Return random images of the recipe's shape, always the same."""
-    return torch.randn(_IMAGES, *recipe.input_shape, generator=torch.Generator().manual_seed(0))
+def example_of(recipe: Recipe) -> Inputs:
+    """Return a random batch of the recipe's shapes, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = (recipe.input_shape, *recipe.more_shapes)
+    parts = tuple(torch.randn(_IMAGES, *shape, generator=generator) for shape in shapes)
+    return parts[0] if len(parts) == 1 else parts
 
 
 def _surplus(cut: Cut) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
+from pipeline import structures
 from pipeline.config import CriterionConfig, EvaluationConfig, FineTuningConfig, is_model_file
 from pipeline.data import DataSet, load_data
 from pipeline.devices.compatibility import OLDEST_SUPPORT
@@ -18,17 +19,21 @@ from pipeline.export.format_plugin import model_format
 from pipeline.export.fp16_format import asking_for_fp16
 from pipeline.models import load_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
+from pipeline.objective.load import load_task
+from pipeline.objective.task import Task
 from pipeline.pruning.complexity import Measures, measures_of
 from pipeline.pruning.dependency.dependency_graph import dependency_graph
 from pipeline.pruning.importance.ranking import rank
-from pipeline.pruning.reconstruction.batch_norm import BATCH, accuracy, reestimate_batch_norm
+from pipeline.pruning.reconstruction.batch_norm import BATCH, reestimate_batch_norm
 from pipeline.pruning.reconstruction.reconstruct import TargetActivations, reconstruct
 from pipeline.pruning.surgery.prune import Ranking
 from pipeline.pruning.trace import trace
-from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of
+from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of, task_of_recipe
 from pipeline.recipes.int8 import quantized, why_float
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
 from pipeline.records import ModelFormat, SearchSpace, channel_sparsity, layout
+from pipeline.structures import Inputs
+from pipeline.training.score import score
 
 _EVALUATION, _FINE_TUNING = EvaluationConfig(), FineTuningConfig()
 """As many images as a run takes by default."""
@@ -51,6 +56,8 @@ class ApplyRequest:
     """Whose channels stay: the recipe's own, or as many, ranked anew."""
     data: str | None = None
     format: str = "onnx"
+    task: str | None = None
+    """None: the recipe's, which has to be one that ships."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +70,7 @@ class Sized(Measures):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """Shares of right answers on the search split, before and after."""
+    """The task's score on the search split, before and after."""
 
     images: int
     base: float
@@ -86,6 +93,8 @@ class AppliedCheckpoint:
     base: Sized
     pruned: Sized
     accuracy: Accuracy | None
+    metric: str
+    """What the task calls it."""
     request: ApplyRequest
     original: Recipe
     """As it was read."""
@@ -126,6 +135,7 @@ class AppliedCheckpoint:
                 "channel_sparsity": channel_sparsity(self.base.channels, self.pruned.channels),
             },
             "accuracy": None if seen is None else {"data": request.data, "split": "search", **asdict(seen)},
+            **({} if self.metric == "accuracy" else {"metric": self.metric}),
             "recovery": self.recovery,
             "versions": dict(self.recipe.versions),
         }
@@ -142,17 +152,18 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
     name = request.model or recipe.model
     if request.weights is None and not is_model_file(name):
         raise ModelError(f"no weights are given for {name}; give the checkpoint that is to be cut: --weights FILE")
-    data = None if request.data is None else _data(request.data, recipe)
+    task = task_of_recipe(recipe, None if request.task is None else load_task(request.task))
+    data = None if request.data is None else _data(request.data, recipe, task)
     example = example_of(recipe) if data is None else next(data.train.batches(_EXAMPLES))[0]
     model = load_model(
         name, classes=recipe.classes, channels=recipe.input_shape[0], weights=request.weights,
-        weights_key=request.weights_key, example=example,
+        weights_key=request.weights_key, example=None if isinstance(example, tuple) else example,
     )  # fmt: skip
-    base = _traced(model, recipe, example)
+    base = _traced(model, recipe, example, task)
     on_note("cutting")
     applied = apply_recipe(
-        model, recipe, example=example, after_cut=_recovering(data),
-        rank=_ranking(recipe, data, example) if request.rank == "criterion" else None,
+        model, recipe, example=example, after_cut=_recovering(data), task=task,
+        rank=_ranking(recipe, data, example, task) if request.rank == "criterion" else None,
     )  # fmt: skip
     on_note(f"writing {request.format}")
     format = open_format(request.format, base, example, support=OLDEST_SUPPORT, on_note=on_note)
@@ -173,6 +184,7 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
         base=_sized(base, example, format.file(base)),
         pruned=_sized(applied.network, example, files[written.file]),
         accuracy=seen,
+        metric=task.metric_name,
         request=request,
         original=recipe,
         precision=precision,
@@ -180,14 +192,20 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
     )
 
 
-def _data(spec: str, recipe: Recipe) -> DataSet:
+def _data(spec: str, recipe: Recipe, task: Task) -> DataSet:
     """Return the data set; raises DataError where it is not what the recipe's network takes."""
     shape, fitting = recipe.input_shape, recipe.fitting or {}
-    square = len(shape) == 3 and shape[1] == shape[2]
+    square = task.puts_into_classes and len(shape) == 3 and shape[1] == shape[2]
     data = load_data(
         spec, seed=recipe.seed, image_size=shape[1] if square else None, resize=fitting.get("resize"),
         interpolation=fitting.get("interpolation"), signals=len(shape) == 2, mean=recipe.mean, std=recipe.std,
+        task=task,
     )  # fmt: skip
+    if data.more_shapes != recipe.more_shapes:
+        raise DataError(
+            f"the recipe's network takes further inputs of shapes {recipe.more_shapes}, {data.name} has "
+            f"{data.more_shapes}: give data of the same shapes"
+        )
     if data.shape != recipe.input_shape or len(data.classes) != recipe.classes:
         raise DataError(
             f"the recipe's network takes images of shape {recipe.input_shape} and knows {recipe.classes} classes; "
@@ -196,12 +214,14 @@ def _data(spec: str, recipe: Recipe) -> DataSet:
     return data
 
 
-def _traced(model: nn.Module, recipe: Recipe, example: Tensor) -> fx.GraphModule:
-    network = trace(model, example, classes=recipe.classes)
-    found = tuple(network(example).shape)
-    if found != (len(example), recipe.classes):
+def _traced(model: nn.Module, recipe: Recipe, example: Inputs, task: Task) -> fx.GraphModule:
+    network, count = trace(model, example, classes=recipe.classes, task=task), structures.count(example)
+    if not task.puts_into_classes:
+        return network
+    found = tuple(structures.answer(network, example).shape)
+    if found != (count, recipe.classes):
         raise ModelError(
-            f"the model answers {len(example)} images with a tensor of shape {found}; the recipe's has "
+            f"the model answers {count} images with a tensor of shape {found}; the recipe's has "
             f"{recipe.classes} classes: give a model with as many outputs"
         )
     return network
@@ -222,7 +242,7 @@ def _recovering(data: DataSet | None) -> AfterCut:
     return recover
 
 
-def _ranking(recipe: Recipe, data: DataSet | None, example: Tensor) -> Rank:
+def _ranking(recipe: Recipe, data: DataSet | None, example: Inputs, task: Task) -> Rank:
     """Return who ranks the channels anew, by each cut's criterion as the run did."""
 
     def ranked(network: fx.GraphModule, space: SearchSpace, cut: Cut) -> Ranking:
@@ -231,7 +251,7 @@ def _ranking(recipe: Recipe, data: DataSet | None, example: Tensor) -> Rank:
         batches = [] if data is None else data.train.batches(BATCH, limit=images)
         groups = dependency_graph(network, example).groups
         try:
-            return rank(network, space, cut.criterion, groups, batches, options=options, seed=recipe.seed)
+            return rank(network, space, cut.criterion, groups, batches, options=options, seed=recipe.seed, task=task)
         except DataError as error:
             if data is not None:
                 raise
@@ -243,7 +263,7 @@ def _ranking(recipe: Recipe, data: DataSet | None, example: Tensor) -> Rank:
     return ranked
 
 
-def _sized(network: fx.GraphModule, example: Tensor, file: bytes) -> Sized:
+def _sized(network: fx.GraphModule, example: Inputs, file: bytes) -> Sized:
     return Sized(
         **asdict(measures_of(network, example)), size_bytes=len(file), weights_bytes=len(weights_bytes(network))
     )
@@ -251,5 +271,5 @@ def _sized(network: fx.GraphModule, example: Tensor, file: bytes) -> Sized:
 
 def _accuracy(base: fx.GraphModule, pruned: fx.GraphModule, data: DataSet) -> Accuracy:
     limit = _EVALUATION.search_images
-    before, after = (accuracy(network, data.search, limit) for network in (base, pruned))
+    before, after = (score(network, data.search, data.task, limit) for network in (base, pruned))
     return Accuracy(images=min(limit, len(data.search)), base=before, pruned=after)

@@ -14,6 +14,7 @@ from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.open_int8 import has_int8, open_int8
 from pipeline.export.quantization.qdq import SCHEMES, U8S8
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
+from pipeline.export.signature import packed
 from pipeline.recipes.recipe import Recipe
 
 _BATCH = 250
@@ -59,15 +60,16 @@ def quantized(
     Raises:
         ExportError: the network cannot be quantized.
     """
-    calibrating = next(data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
+    calibrating = packed(next(data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0])
     scheme = SCHEMES.get(str(recipe.decisions["precision"].get("scheme")), U8S8)
     settings = Int8Settings(float_layers=frozenset(recipe.float_layers), scheme=scheme)
     file = open_int8(format, calibrating, settings).file(network)
     before, after = open_on_host(parent), open_on_host(file)
     right = same = seen = 0
     for batch, labels in data.search.batches(_BATCH, limit=images):
-        found = after(batch.numpy()).argmax(1)
+        shown = packed(batch)
+        found = after(shown).argmax(1)
         right += int((found == labels.numpy()).sum())
-        same += int((found == before(batch.numpy()).argmax(1)).sum())
+        same += int((found == before(shown).argmax(1)).sum())
         seen += len(labels)
     return Quantized(data=file, accuracy=right / seen, agreement=same / seen)

@@ -17,13 +17,14 @@ from typing import Any, Protocol
 from deploy.runtime import CHECKSUMS, MANIFEST
 from pipeline import serialization
 from pipeline.errors import ConfigError, first_line
+from pipeline.objective.task import CLASSIFICATION
 from pipeline.records import SearchSpace
 from pipeline.regular_file import LIST_BYTES, is_folder, is_there, read_text
 
 RECIPE = "recipe.json"
-VERSION = 2
-"""Rises with every change that a reader of an earlier version would misread: 2 sets single weights to zero. What is
-written is of the lowest version that says it all."""
+VERSION = 3
+"""Rises with every change that a reader of an earlier version would misread: 2 sets single weights to zero, 3 is of
+another task than classification. What is written is of the lowest version that says it all."""
 MOST_PIXELS = 2**22
 """Values of an image: three channels of 1182 x 1182."""
 MOST_CLASSES = 100_000
@@ -101,6 +102,10 @@ class Recipe:
     std: tuple[float, ...] | None = None
     fitting: Mapping[str, Any] | None = None
     """How its images are scaled: ``resize``, the shorter side before the centre is cut, and ``interpolation``."""
+    task: str = CLASSIFICATION
+    """What the network is for; one of the user's own by its file's name and its name there."""
+    more_shapes: tuple[tuple[int, ...], ...] = ()
+    """Of the network's further inputs."""
     versions: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     """Run and artifact, or the recipe that was applied."""
@@ -144,7 +149,11 @@ def to_text(recipe: Recipe) -> str:
     plain = serialization.dump(recipe)
     for cut, written in zip(recipe.cuts, plain["cuts"], strict=True):
         written["removed_blocks"] = list(cut.removed_blocks)  # for the reader: it follows from the groups
-    version = VERSION if any(cut.zeros for cut in recipe.cuts) else 1
+    version = 2 if any(cut.zeros for cut in recipe.cuts) else 1
+    if recipe.task == CLASSIFICATION:
+        del plain["task"], plain["more_shapes"]
+    else:
+        version = VERSION
     return serialization.to_text({"recipe": version, **plain}) + "\n"
 
 
@@ -198,6 +207,9 @@ def parse(text: str, *, shown: str = "the recipe") -> Recipe:
 
 def _require_images(recipe: Recipe, shown: str) -> None:
     """Refuse what no network is fed with: it would be made, to try the cuts, whatever memory it takes."""
+    if recipe.task != CLASSIFICATION:
+        _require_inputs(recipe, shown)
+        return
     shape = recipe.input_shape
     if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > MOST_PIXELS:
         raise ConfigError(
@@ -225,6 +237,19 @@ def _require_decisions(recipe: Recipe, shown: str) -> None:
     if recipe.precision not in PRECISIONS:
         raise ConfigError(
             f"{shown}: its precision is {recipe.precision!r}; known: {', '.join(PRECISIONS)}: pull it again"
+        )
+
+
+def _require_inputs(recipe: Recipe, shown: str) -> None:
+    shapes = (recipe.input_shape, *recipe.more_shapes)
+    if any(not shape or min(shape) < 1 for shape in shapes) or sum(map(math.prod, shapes)) > MOST_PIXELS:
+        raise ConfigError(
+            f"{shown}: its inputs are of shapes {[list(shape) for shape in shapes]}; expected are sizes of at least 1, "
+            f"and at most {MOST_PIXELS:,} values: pull it again"
+        )
+    if not 0 <= recipe.classes <= MOST_CLASSES:
+        raise ConfigError(
+            f"{shown}: it has {recipe.classes} classes; expected are 0 to {MOST_CLASSES:,}: pull it again"
         )
 
 

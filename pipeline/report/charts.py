@@ -16,7 +16,8 @@ from pipeline.measurement.drift import corrected
 from pipeline.pareto import non_dominated
 from pipeline.records import Interval, Measurement, PruningPlan, SearchSpace, Trial
 from pipeline.report.contents import Contents
-from pipeline.report.table import ratio, uncertain
+from pipeline.report.table import capitalised, ratio, uncertain
+from pipeline.store.task import ACCURACY
 
 ACCENT, GOOD, BAD, MUTED, FAINT, TEXT = (
     f"var(--{name})" for name in ("accent", "good", "bad", "muted", "faint", "text")
@@ -50,7 +51,7 @@ def charts(run: Contents) -> list[Chart]:
 
 
 def pareto(run: Contents) -> Chart | None:
-    """Accuracy over latency, with confidence intervals: trials, their front, base, target and the chosen network."""
+    """Score over latency, with confidence intervals: trials, their front, base, target and the chosen network."""
     if not run.measured:
         return None
     axis = _LatencyAxis(run)
@@ -62,16 +63,17 @@ def pareto(run: Contents) -> Chart | None:
         _front(run, axis),
         *_base(run, axis),
         *_chosen(run, axis),
+        *_rivals(run, axis),
     ]
     return Chart(
         name="pareto",
-        title="Accuracy against latency",
-        note="Trials as measured on the device, before fine-tuning, accuracy on the search split; bars are 95 %"
+        title=f"{capitalised(run.metric)} against latency",
+        note=f"Trials as measured on the device, before fine-tuning, {run.metric} on the search split; bars are 95 %"
         " confidence intervals. The star is the chosen network after fine-tuning.",
         traces=[trace for trace in traces if trace["x"]],
         layout={
             "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": "accuracy"}, "tickformat": ".0%"},
+            "yaxis": {"title": {"text": escape(run.metric)}, "tickformat": ".0%"},
             **_target_line(axis.target),
         },
         height=480,
@@ -261,7 +263,7 @@ def _base(run: Contents, axis: _LatencyAxis) -> list[_Trace]:
             "x": [axis.of_base(run.base.measurement)],
             "y": [run.base.search_accuracy],
             "marker": {"color": TEXT, "symbol": "diamond", "size": 12},
-            "text": [f"<b>base model</b><br>accuracy {run.base.search_accuracy:.2%}<br>{latency}"],
+            "text": [f"<b>base model</b><br>{escape(run.metric)} {run.base.search_accuracy:.2%}<br>{latency}"],
             "hoverinfo": "text",
         }
     ]
@@ -274,7 +276,7 @@ def _chosen(run: Contents, axis: _LatencyAxis) -> list[_Trace]:
     ends = [(axis.of(f.measurement), f) for f in (run.chosen.before, run.chosen.after)]
     spots = [(interval.value, figures.search_accuracy) for interval, figures in ends if interval is not None]
     after = run.chosen.after
-    latency = _latency(run, after.measurement)
+    latency, name, metric = _latency(run, after.measurement), escape(run.chosen.id), escape(run.metric)
     return [
         {
             "type": "scatter",
@@ -285,9 +287,36 @@ def _chosen(run: Contents, axis: _LatencyAxis) -> list[_Trace]:
             "line": {"color": GOOD, "dash": "dot", "width": 1.5},
             "marker": {"color": GOOD, "symbol": ["circle-open", "star"][-len(spots) :], "size": [9, 18][-len(spots) :]},
             "text": [
-                f"<b>{escape(run.chosen.id)} as pruned</b><br>accuracy {run.chosen.before.search_accuracy:.2%}",
-                f"<b>{escape(run.chosen.id)} fine-tuned</b><br>accuracy {after.search_accuracy:.2%}<br>{latency}",
+                f"<b>{name} as pruned</b><br>{metric} {run.chosen.before.search_accuracy:.2%}",
+                f"<b>{name} fine-tuned</b><br>{metric} {after.search_accuracy:.2%}<br>{latency}",
             ][-len(spots) :],
+            "hoverinfo": "text",
+        }
+    ]
+
+
+def _rivals(run: Contents, axis: _LatencyAxis) -> list[_Trace]:
+    """The networks that might have been taken instead."""
+    spots = [
+        (interval.value, rival.figures, escape(rival.name))
+        for rival in run.rivals
+        if rival.figures is not None and (interval := axis.of(rival.figures.measurement)) is not None
+    ]
+    if not spots:
+        return []
+    metric = escape(run.metric)
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "rivals",
+            "x": [x for x, _, _ in spots],
+            "y": [figures.search_accuracy for _, figures, _ in spots],
+            "marker": {"color": BAD, "symbol": "square", "size": 11},
+            "text": [
+                f"<b>rival {name}</b><br>{metric} {figures.search_accuracy:.2%}<br>{_latency(run, figures.measurement)}"
+                for _, figures, name in spots
+            ],
             "hoverinfo": "text",
         }
     ]
@@ -329,12 +358,13 @@ def _describe(run: Contents, trial: Trial) -> str:
     """Return a trial's hover text: its figures and its plan."""
     lines = [f"<b>trial {trial.index}</b>"]
     if trial.candidate is not None:
-        lines.append(f"accuracy {trial.candidate.accuracy:.2%}")
+        lines.append(f"{escape(run.metric)} {trial.candidate.accuracy:.2%}")
     if trial.measurement is not None:
         lines.append(_latency(run, trial.measurement))
         lines += [f"doubt: {escape(flag)}" for flag in trial.measurement.flags]
     if trial.reward is not None:
-        terms = ", ".join(f"{escape(name)} {value:+.3f}" for name, value in trial.terms.items())
+        named = {name: run.metric if name == ACCURACY else name for name in trial.terms}
+        terms = ", ".join(f"{escape(named[name])} {value:+.3f}" for name, value in trial.terms.items())
         lines.append(f"reward {trial.reward:.3f}" + (f" ({terms})" if terms else ""))
     return "<br>".join([*lines, *_plan(run, trial)])
 

@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.measurement.drift import Drift, drift_of
-from pipeline.records import Artifact, Figures, PrecisionDecision, SearchSpace, Trial
+from pipeline.records import Artifact, Baseline, Figures, PrecisionDecision, SearchSpace, Trial
 from pipeline.store import Store
 from pipeline.store.device_usage import Usage
 from pipeline.store.facts import (
@@ -21,6 +21,7 @@ from pipeline.store.facts import (
     DEVICE,
     DEVICE_FACTS,
     PRECISION,
+    RIVALS,
     SECONDS,
     SEED,
     SPACE,
@@ -29,6 +30,7 @@ from pipeline.store.facts import (
     USAGE,
     VERSIONS,
 )  # fmt: skip
+from pipeline.store.task import ACCURACY, metric_name, puts_into_classes
 from pipeline.targets import parse_target
 
 
@@ -59,6 +61,12 @@ class Contents:
     """What was decided for the whole network, in a sentence each, by what it is called."""
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     """How ratios differ from process to process on the device, by what was measured."""
+    metric: str = ACCURACY
+    """What the task calls the score that every accuracy is."""
+    puts_into_classes: bool = True
+    """Whether it is the share of right answers."""
+    rivals: tuple[Baseline, ...] = ()
+    """Networks that the user might have taken instead."""
     usage: tuple[str, ...] = ()
     """How the device's time was spent, in words, a round each."""
 
@@ -69,7 +77,7 @@ class Contents:
 
     @property
     def measured(self) -> tuple[Trial, ...]:
-        """The trials that came to a figure for accuracy and one for latency."""
+        """The trials that came to a score and a latency."""
         return tuple(t for t in self.trials if t.candidate and t.measurement and t.failure is None)
 
     @property
@@ -95,7 +103,7 @@ class Contents:
 def gather(run: Store) -> Contents:
     """Read a run, at whatever stage it is."""
     config, device, facts, versions = run.get(CONFIG), run.get(DEVICE), run.get(DEVICE_FACTS), run.get(VERSIONS)
-    spreads = run.get(SPREADS)
+    spreads, rivals = run.get(SPREADS), run.get(RIVALS)
     return Contents(
         id=run.id,
         status=run.status,
@@ -111,6 +119,9 @@ def gather(run: Store) -> Contents:
         precision=run.get(PRECISION),
         decisions={fact.key: found.why for fact in DECISIONS if (found := run.get(fact)) is not None},
         spreads=spreads or {},
+        metric=metric_name(run),
+        puts_into_classes=puts_into_classes(run),
+        rivals=() if rivals is None else tuple(rivals),
         space=run.get(SPACE),
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),

@@ -22,7 +22,9 @@ from pipeline.report.contents import Contents, gather
 from pipeline.report.corners import NOTE as CORNERS_NOTE
 from pipeline.report.corners import alike, corners
 from pipeline.report.cuts import cuts
-from pipeline.report.table import NOT_MEASURED, NOTE, Row, comparison, notes
+from pipeline.report.rivals import NOTE as RIVALS_NOTE
+from pipeline.report.rivals import rivals
+from pipeline.report.table import NOT_MEASURED, NOTE, Row, capitalised, comparison, notes
 from pipeline.store import Store
 
 
@@ -77,6 +79,7 @@ def _facts(run: Contents) -> str:
     named = {
         "Device": f"{device} ({board})" if board else device,
         "Target": ", ".join(map(str, run.config.get("target") or ())) or "none",
+        **({} if run.config.get("task") in (None, "classification") else {"Task": str(run.config["task"])}),
         "Strategy": run.config.get("strategy", "unknown"),
         **{name.capitalize(): why for name, why in run.decisions.items()},
         "Trials": f"{len(run.trials)}" + (f", {len(run.failed)} failed" if run.failed else ""),
@@ -95,8 +98,9 @@ def _summary(run: Contents) -> str:
     if run.base is None or run.chosen is None:
         reason = "No trial has been made yet." if not run.trials else "No network has been chosen yet."
         return f'<p class="calm">{reason} This run is {escape(run.status)}.</p>'
-    rows = comparison(run.base, run.chosen.after)
-    return f'<div class="tiles">{_tiles(rows)}</div>{_table(rows)}{_corners(run.base, run)}{_verified(run)}'
+    rows = comparison(run.base, run.chosen.after, run.metric)
+    tables = f"{_table(rows)}{_corners(run.base, run)}{_rivals(run)}"
+    return f'<div class="tiles">{_tiles(rows, run.metric)}</div>{tables}{_verified(run)}'
 
 
 def _corners(base: Figures, run: Contents) -> str:
@@ -110,16 +114,38 @@ def _corners(base: Figures, run: Contents) -> str:
         + "</tr>"
         for one in found
     )
-    head = '<tr><td></td><th scope="col">accuracy</th><th scope="col">latency</th><th scope="col">model file</th></tr>'
+    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in (run.metric, "latency", "model file"))
+    head = f"<tr><td></td>{columns}</tr>"
     return (
         f'<div class="wide"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
         f'<p class="calm">{escape(CORNERS_NOTE)}</p>'
     )
 
 
-def _tiles(rows: Sequence[Row]) -> str:
+def _rivals(run: Contents) -> str:
+    """The networks that might have been taken instead; nothing where none was measured."""
+    found = [] if run.chosen is None else rivals(run.rivals, run.chosen.after)
+    if not found:
+        return ""
+    body = "".join(
+        f'<tr><th scope="row">{escape(one.network)}</th>'
+        + "".join(f"<td>{escape(text)}</td>" for text in (one.score, one.latency, one.size, one.verdict))
+        + "</tr>"
+        for one in found
+    )
+    names = (f"{run.metric}, test split", "latency", "model file", "")
+    columns = "".join(f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in names)
+    return (
+        f'<div class="wide"><table><thead><tr><td></td>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<p class="calm">{escape(RIVALS_NOTE)}</p>'
+    )
+
+
+def _tiles(rows: Sequence[Row], metric: str) -> str:
     """The four figures that a reader looks for first."""
-    shown = [row for row in rows if row.measure.startswith(("Accuracy", "Latency, median", "Energy", "Model file"))]
+    shown = [
+        row for row in rows if row.measure.startswith((capitalised(metric), "Latency, median", "Energy", "Model file"))
+    ]
     return "".join(
         f"<div><span>{escape(row.measure)}</span><b>{escape(_short_change(row))}</b><small>{escape(row.pruned)}</small></div>"
         for row in shown
@@ -176,9 +202,10 @@ def _verified(run: Contents) -> str:
         *(notes(chosen.plan) if chosen is not None else [NOTE]),
     ]
     if chosen is not None and chosen.device_accuracy is not None and chosen.host_accuracy is not None:
+        there, here = f"{chosen.device_accuracy:.2%}", f"{chosen.host_accuracy:.2%}"
+        there = f"{there} right" if run.puts_into_classes else f"{run.metric} {there}"
         sentences.append(
-            f"Verified with {chosen.verified_images} images: {chosen.device_accuracy:.2%} right on the device,"
-            f" {chosen.host_accuracy:.2%} on the host{alike(chosen)}."
+            f"Verified with {chosen.verified_images} images: {there} on the device, {here} on the host{alike(chosen)}."
         )
     if chosen is not None and chosen.agreement is not None:
         sentences.append(f"{chosen.agreement:.1%} of the search split's images are of the class of the float32 parent.")

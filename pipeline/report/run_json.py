@@ -25,6 +25,7 @@ from pipeline.store.facts import (
     SEED,
     SPREADS,
     STARTED,
+    TASK,
     TUNING,
     VERSIONS,
     Fact,
@@ -32,7 +33,7 @@ from pipeline.store.facts import (
 
 _SHOWN: tuple[Fact[Any], ...] = (
     CONFIG, DEVICE, DEVICE_FACTS, SEED, VERSIONS, GIT, CALIBRATION, SPREADS, BASE, *DECISIONS, CHOSEN, SECONDS, STARTED,
-    FINISHED_AT, RECORDING, TUNING,
+    FINISHED_AT, RECORDING, TUNING, TASK,
 )  # fmt: skip
 
 

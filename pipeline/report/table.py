@@ -71,10 +71,14 @@ class Weighed(Protocol):
         """Of the model file."""
 
 
-def comparison(base: Figures, pruned: Figures) -> list[Row]:
-    """Return the last table: accuracy, latency, power, energy, size; ± and [ , ] are 95 % confidence intervals."""
+def comparison(base: Figures, pruned: Figures, metric: str = "accuracy") -> list[Row]:
+    """Return the last table: accuracy, latency, power, energy, size; ± and [ , ] are 95 % confidence intervals.
+
+    Args:
+        metric: what the task calls its score, which stands in the accuracies.
+    """
     before, after = base.measurement, pruned.measurement
-    rows = [_accuracy(base, pruned), *measured_rows(before, after), *weights(base, pruned)]
+    rows = [_accuracy(base, pruned, capitalised(metric)), *measured_rows(before, after), *weights(base, pruned)]
     if before.flags or after.flags:
         rows.append(Row("Doubts", ", ".join(before.flags) or "none", ", ".join(after.flags) or "none", ""))
     return rows
@@ -168,11 +172,21 @@ def size(number: int) -> str:
     return f"{text}B" if text[-1].isalpha() else f"{text} B"
 
 
-def _accuracy(base: Figures, pruned: Figures) -> Row:
+def capitalised(metric: str) -> str:
+    """Return a metric's name as a row or a sentence begins with it.
+
+    >>> capitalised("accuracy"), capitalised("mAP"), capitalised("mean IoU")
+    ('Accuracy', 'mAP', 'Mean IoU')
+    """
+    first, _, rest = metric.partition(" ")
+    return f"{first.capitalize()} {rest}".rstrip() if first.islower() else metric
+
+
+def _accuracy(base: Figures, pruned: Figures, metric: str) -> Row:
     if base.test_accuracy is not None and pruned.test_accuracy is not None:
-        name, before, after = "Accuracy, test split", base.test_accuracy, pruned.test_accuracy
+        name, before, after = f"{metric}, test split", base.test_accuracy, pruned.test_accuracy
     else:
-        name, before, after = "Accuracy, search split", base.search_accuracy, pruned.search_accuracy
+        name, before, after = f"{metric}, search split", base.search_accuracy, pruned.search_accuracy
     points = 100 * (after - before)
     return Row(name, f"{before:.2%}", f"{after:.2%}", f"{points:+.2f} points".replace("-", "−"))
 

@@ -14,6 +14,7 @@ from pipeline.export.format import float_parent
 from pipeline.export.format_plugin import model_format
 from pipeline.export.fp16_format import Fp16Onnx
 from pipeline.export.quantization.open_int8 import INT8_FORMATS
+from pipeline.export.signature import signature_of
 from pipeline.measurement.feasibility import certainly_meets, certainly_misses
 from pipeline.models import default_model
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
@@ -48,7 +49,7 @@ class ArtifactBuilder:
         model = format.file(network) if int8 is None else int8.data
         if int8 is not None and search_accuracy is None:
             search_accuracy = int8.accuracy
-        verified = verify(self.context, model)
+        verified = verify(self.context, model, signature_of(network))
         weights = store.put_blob(weights_bytes(network))
         written = model_format(self.context.agent.device.format)
         files = {written.file: store.put_blob(model), WEIGHTS: weights}

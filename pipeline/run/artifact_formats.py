@@ -31,6 +31,7 @@ from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.open_int8 import open_int8
 from pipeline.export.quantization.qdq import S8S8_SYMMETRIC, U8S8
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
+from pipeline.export.signature import packed
 from pipeline.models.safetensors_io import WEIGHTS
 from pipeline.quantization.gpu_precisions import lacks
 from pipeline.quantization.judgement import LEAST_AGREEMENT
@@ -45,6 +46,7 @@ from pipeline.run.splitting import stored_splits
 from pipeline.run.stored_settings import stored_settings
 from pipeline.store import Store
 from pipeline.store.facts import BASE, BASE_WEIGHTS, FORMAT, PRECISION
+from pipeline.store.task import puts_into_classes
 
 FORMATS = ("onnx", "tflite", TENSORRT)
 PRECISIONS = (FLOAT32, INT8, FP16)
@@ -116,6 +118,11 @@ def kinds_of(store: Store, artifact: Artifact, formats: Sequence[str], precision
     Raises:
         ConfigError: there is no such format or precision, or this network cannot be had in it; names what can be.
     """
+    if not puts_into_classes(store):
+        raise ConfigError(
+            "--format and --precision: files are compared by the classes of their answers, and this run's task puts "
+            "nothing into classes; pipeline pull without them writes what the run measured"
+        )
     own = _own_kind(store, artifact)
     if not formats and own.format not in FORMATS:
         raise ConfigError(
@@ -149,7 +156,7 @@ def written_formats(
     files = _Files(store=store, artifact=artifact, config=config, device=device, listen=listen)
     found = {kind: files.written(kind) for kind in kinds}
     reference = Kind("tflite" if all(kind.format == "tflite" for kind in found) else "onnx", FLOAT32)
-    images = next(files.inputs.data.val.batches(IMAGES))[0].numpy()
+    images = packed(next(files.inputs.data.val.batches(IMAGES))[0])
     listen(Stage(f"Compare the files' answers to {len(images)} images"))
     scores = {kind: files.scores(kind, images) for kind in {**found, reference: None}}
     timings = timings_on_board(store.required(BASE).measurement.conditions, device.agent_dir)
@@ -265,10 +272,8 @@ class _Files:
     @cached_property
     def _calibration_images(self) -> NDArray[np.float32]:
         """The images that the run itself takes for every INT8 file."""
-        found: NDArray[np.float32] = next(self.inputs.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[
-            0
-        ].numpy()
-        return found
+        inputs, _ = next(self.inputs.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))
+        return packed(inputs)
 
     @cached_property
     def _calibration(self) -> dict[str, object]:

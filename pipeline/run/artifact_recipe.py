@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.facts import BundleFacts, NetworkInput
+from deploy.facts import BundleFacts, BundleTask, NetworkInput
 from pipeline import __version__
 from pipeline.config import is_model_file
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.errors import RunNotFoundError, UserError
 from pipeline.export.format_plugin import model_format, portable_format
+from pipeline.objective.task import CLASSIFICATION
 from pipeline.pareto import device_costs, non_dominated
 from pipeline.plugins import is_file
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
@@ -30,6 +31,7 @@ from pipeline.store.facts import (
     GIT,
     INPUT,
     SEED,
+    TASK,
     VERSIONS,
     WINNER,
 )
@@ -110,7 +112,19 @@ def bundle_facts(store: Store, artifact: Artifact, format: ModelFormat) -> Bundl
         config=dict(config),
         git=store.get(GIT),
         calibration=store.get(CALIBRATION),
+        task=_bundle_task(store),
     )
+
+
+def _bundle_task(store: Store) -> BundleTask | None:
+    task = store.get(TASK)
+    if task is None or task["puts_into_classes"]:
+        return None
+    return BundleTask(
+        name=task["name"], metric=task["metric"],
+        inputs=tuple((one["name"], tuple(one["shape"])) for one in task["inputs"]),
+        outputs=tuple((one["name"], tuple(one["shape"])) for one in task["outputs"]),
+    )  # fmt: skip
 
 
 def recipe_of(
@@ -136,7 +150,7 @@ def recipe_of(
         return None
     options = {"images": config.evaluation.ranking_images, **config.criterion_options.model_dump()}
     plan, of_input = artifact.plan, store.required(INPUT)
-    classes, versions = store.required(CLASSES), store.required(VERSIONS)
+    classes, versions, task = store.required(CLASSES), store.required(VERSIONS), store.get(TASK)
     cut = cut_of(builder.space, plan.levels, builder.ranking, config.criterion, options)
     return Recipe(
         model=portable(model),
@@ -149,6 +163,8 @@ def recipe_of(
         mean=tuple(of_input["mean"]),
         std=tuple(of_input["std"]),
         fitting=of_input.get("fitting"),
+        task=CLASSIFICATION if task is None else task["name"],
+        more_shapes=() if task is None else tuple(tuple(one["shape"]) for one in task["inputs"][1:]),
         versions={"pipeline": __version__, **versions},
         source=f"run {store.id}, artifact {artifact.id}",
         decisions=decisions or {},

@@ -16,7 +16,6 @@ from pipeline.events import Note, Stage
 from pipeline.measurement.between_processes import Spread
 from pipeline.models.safetensors_io import weights_bytes
 from pipeline.pruning.complexity import measures_of
-from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.pruning.trace import trace
 from pipeline.records import Figures
 from pipeline.run.context import Context
@@ -24,12 +23,13 @@ from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoin
 from pipeline.run.transfer_learning import TRAININGS, train_new_head
 from pipeline.store.facts import BASE, BASE_WEIGHTS, SPREADS
 from pipeline.targets import Metric, Target
+from pipeline.training.score import score
 from pipeline.training.settings import settings_of
 
 _TRAINING = "base"
 _SEEN = (
-    "the base answers every image of the search split right: its weights may have seen these images in their training, "
-    "and then no accuracy here says what it will be on others; give data that they have not seen"
+    "the base answers all of the search split right: its weights may have seen it in their training, and then no "
+    "{metric} here says what it will be on others; give data that they have not seen"
 )
 
 
@@ -90,7 +90,7 @@ def _network(context: Context, model: nn.Module) -> fx.GraphModule:
         store.set(BASE_WEIGHTS, store.put_blob(weights_bytes(model)))
         for name in (_TRAINING, *TRAININGS):
             discard_checkpoint(context, name)
-    network = trace(model, context.example, classes=len(context.data.classes))
+    network = trace(model, context.example, classes=len(context.data.classes), task=context.data.task)
     # Reading an accuracy lays weights out like this; a resumed run reads none, and sums must round alike in both.
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -110,25 +110,27 @@ def _figures(context: Context, network: fx.GraphModule, size: int, skeleton: byt
     context.listen(Stage("Measure the base model"))
     measures, bench = measures_of(network, context.example), Bench(context.agent, store, skeleton)
     figures = Figures(
-        search_accuracy=accuracy(network, context.data.search, context.config.evaluation.search_images),
+        search_accuracy=score(
+            network, context.data.search, context.data.task, context.config.evaluation.search_images
+        ),
         test_accuracy=None, **asdict(measures),
         size_bytes=size, measurement=bench.base(),
     )  # fmt: skip
     if figures.search_accuracy == 0:
         raise ModelError(
-            "the base answers none of the search split's images right: nothing can be compared with it; are the weights"
-            f" for {context.data.name}, and mean and std those that it was trained with?"
+            f"the base's {context.data.task.metric_name} on the search split is 0: nothing can be compared with it; "
+            f"are the weights for {context.data.name}, and mean and std those that it was trained with?"
         )
     store.set(BASE, figures)
     spreads: dict[str, Spread] = {metric: spread for metric, spread in bench.spreads.items()}  # noqa: C416
     store.set(SPREADS, spreads)
     context.listen(
-        Note(f"base: {figures.search_accuracy:.1%} on {context.data.name}'s search split, "
+        Note(f"base: {context.data.task.shown(figures.search_accuracy)} on {context.data.name}'s search split, "
              f"{figures.measurement.p50_ms.value:.3g} ms, {measures.parameters:,} parameters, "
              f"{measures.macs / 1e6:.1f} M MACs")
     )  # fmt: skip
     for metric, spread in bench.spreads.items():
         context.listen(Note(f"the base model against itself, {metric}: {spread}"))
     if may_have_seen(figures, context.config):
-        context.listen(Note(_SEEN))
+        context.listen(Note(_SEEN.format(metric=context.data.task.metric_name)))
     return figures

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from torch import Tensor
-
 from pipeline.config import RunConfig
 from pipeline.data import DataSet
 from pipeline.devices.agent_client import Agent
@@ -16,6 +14,7 @@ from pipeline.events import Listener, StageProgress
 from pipeline.export.format import Format
 from pipeline.store import Store
 from pipeline.store.facts import TUNING
+from pipeline.structures import Inputs
 from pipeline.training.accelerator import Accelerator, open_accelerator
 
 """The fact that says which tuning a run belongs to, by which settings, and whether it may read the test split."""
@@ -29,7 +28,7 @@ class Context:
     store: Store
     agent: Agent
     data: DataSet
-    example: Tensor
+    example: Inputs
     """A few real, normalised images."""
     format: Format
     """In which networks are written for the device, made ready for the base model."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pipeline.config import RunConfig
 from pipeline.devices.agent_client import Agent
 from pipeline.export.format import Format
+from pipeline.objective.task import Task
 from pipeline.records import Figures
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
@@ -31,6 +32,15 @@ class Unfit(Exception):  # noqa: N818 - it is caught where decisions are made, a
     """Why a value is not used, in a sentence."""
 
     why: str
+
+
+class Circumstances(NamedTuple):
+    """What is known before anything is made or measured."""
+
+    config: RunConfig
+    agent: Agent
+    format: Format
+    task: Task
 
 
 class Decision(Protocol):
@@ -66,8 +76,8 @@ class Kind(Protocol[D]):
     def values(self, context: Context) -> Sequence[str]:
         """Return the values that ``auto`` tries, beside the one that changes nothing, the least change first."""
 
-    def require_possible(self, config: RunConfig, agent: Agent, format: Format, value: str) -> None:
-        """Mask: raise Unfit where the device, or the run's target, rules a value out before anything is made."""
+    def require_possible(self, known: Circumstances, value: str) -> None:
+        """Mask: raise Unfit where device, target or task rules a value out before anything is made."""
 
     def tried(self, context: Context, base: Base, value: str, *, is_asked_for: bool) -> D:
         """Return the decision for a value, the uncut network made so, judged and measured beside the base model.

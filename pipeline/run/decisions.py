@@ -10,17 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config import RunConfig
-from pipeline.devices.agent_client import Agent
 from pipeline.errors import ConfigError
-from pipeline.evaluation.candidate_builder import accuracy_as_deployed
+from pipeline.evaluation.candidate_builder import score_as_deployed
 from pipeline.events import Note
-from pipeline.export.format import Format
 from pipeline.records import Interval
 from pipeline.report.table import ratio
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
-from pipeline.run.decision_kind import AS_ASKED, AUTO, D, Decision, Kind, Unfit
+from pipeline.run.decision_kind import AS_ASKED, AUTO, Circumstances, D, Decision, Kind, Unfit
 from pipeline.run.precision import Precision
 from pipeline.store import Store
 
@@ -46,12 +43,12 @@ def with_decisions(context: Context, base: Base, kinds: Sequence[Kind[Any]] = KI
     return context
 
 
-def require_possible(config: RunConfig, agent: Agent, format: Format, kinds: Sequence[Kind[Any]] = KINDS) -> None:
-    """Raise ConfigError where a value is asked for by name that this device, or the run's target, rules out."""
+def require_possible(known: Circumstances, kinds: Sequence[Kind[Any]] = KINDS) -> None:
+    """Raise ConfigError where a value is asked for by name that the device, the run's target or its task rules out."""
     for kind in kinds:
-        if (value := kind.wanted(config)) not in (AUTO, kind.unchanged):
+        if (value := kind.wanted(known.config)) not in (AUTO, kind.unchanged):
             try:
-                kind.require_possible(config, agent, format, value)
+                kind.require_possible(known, value)
             except Unfit as reason:
                 raise _impossible(kind, value, reason) from None
 
@@ -61,7 +58,7 @@ def judge_on_test(context: Context, base: Base) -> None:
     for kind in KINDS:
         decision = context.store.get(kind.fact)
         if decision is not None and decision.changes and decision.base is not None:
-            scored = accuracy_as_deployed(base.network, context.format, context.data.test)
+            scored = score_as_deployed(base.network, context.format, context.data.test, context.data.task)
             uncut = replace(decision.base, test_accuracy=scored)
             context.store.set(kind.fact, replace(decision, base=uncut))
 
@@ -77,11 +74,12 @@ def _decided(context: Context, base: Base, kind: Kind[D]) -> D:
     if wanted == kind.unchanged:
         return kind.stays(AS_ASKED)
     is_asked_for = wanted != AUTO
+    known = Circumstances(context.config, context.agent, context.format, context.data.task)
     found: list[D] = []
     reasons: list[str] = []
     for value in (wanted,) if is_asked_for else kind.values(context):
         try:
-            kind.require_possible(context.config, context.agent, context.format, value)
+            kind.require_possible(known, value)
             found.append(kind.tried(context, base, value, is_asked_for=is_asked_for))
         except Unfit as reason:
             if is_asked_for:

@@ -16,7 +16,6 @@ from pipeline.measurement.feasibility import certainly_meets, ratios
 from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.measurement.validity import why_invalid
 from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
-from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.pruning.surgery.prune import prune
 from pipeline.records import FULL, Artifact, Figures, Measurement, PruningPlan, Trial
 from pipeline.run.artifact_builder import ArtifactBuilder
@@ -28,6 +27,7 @@ from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoin
 from pipeline.search.reward import require_comparable
 from pipeline.store.facts import RUNG, TrainedRung
 from pipeline.targets import Metric
+from pipeline.training.score import score
 from pipeline.training.settings import FineTuning
 
 
@@ -145,7 +145,9 @@ class Finalists:
     def announce(self, scores: Mapping[str, float]) -> None:
         """Say how finalists compare on the validation split, the best first."""
         ranked = ", ".join(f"{name} {score:.1%}" for name, score in sorted(scores.items(), key=lambda s: -s[1]))
-        self.context.listen(Note(f"on the validation split: {ranked}"))
+        task = self.context.data.task
+        named = "" if task.puts_into_classes else f", {task.metric_name}"
+        self.context.listen(Note(f"on the validation split{named}: {ranked}"))
 
     def network(self, artifact: Artifact) -> fx.GraphModule:
         """Return an artifact's network with its stored weights."""
@@ -168,7 +170,7 @@ class Finalists:
         return network.eval()
 
     def _validated(self, network: fx.GraphModule) -> float:
-        return accuracy(network, self.context.data.val)
+        return score(network, self.context.data.val, self.context.data.task)
 
     def _known(self, name: str) -> Artifact | None:
         """Return an artifact that was finished before the run was resumed."""

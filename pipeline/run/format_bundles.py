@@ -18,6 +18,7 @@ from pipeline.quantization.schemes import TENSORRT
 from pipeline.records import Artifact
 from pipeline.run.artifact_formats import WrittenFormat
 from pipeline.run.artifact_recipe import bundle_facts
+from pipeline.run.sample_file import sample_of
 from pipeline.store import Store
 
 _SCHEMES = {"onnx": U8S8.name, TENSORRT: S8S8_SYMMETRIC.name, "tflite": "s8s8"}
@@ -58,7 +59,8 @@ def _write(store: Store, artifact: Artifact, one: WrittenFormat, folder: Path) -
         name=str(one.kind), data=one.data, format=format, precision=one.kind.precision, artifact=artifact,
         facts=bundle_facts(store, artifact, format), measured=one.measured,
         test_accuracy=one.test_accuracy, verified=_verified(one),
-        quantization=_quantization(one), doubts=one.doubts, engine=_engine(one) if for_engine else None, output=folder,
+        quantization=_quantization(one), doubts=one.doubts, engine=_engine(one) if for_engine else None,
+        sample=sample_of(store.path), output=folder,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pipeline.errors import MeasureError
 from pipeline.evaluation.half_precision import InHalfPrecision
 from pipeline.export.format_plugin import model_format
 from pipeline.export.quantization.host_scores import open_on_host
+from pipeline.export.signature import packed
 from pipeline.quantization.judgement import Judgement, judgement
 from pipeline.run.context import Context
 
@@ -45,16 +46,17 @@ def answers_in_fp16(context: Context, network: fx.GraphModule, file: bytes) -> F
         MeasureError: the device does not build or run the file.
         ExportError: a recording lacks its answers, and torch does not compute the network in half precision.
     """
-    images, labels = next(context.data.search.batches(context.config.fine_tuning.verify_images))
-    before = open_on_host(file)(images.numpy()).argmax(1)
+    inputs, labels = next(context.data.search.batches(context.config.fine_tuning.verify_images))
+    images = packed(inputs)
+    before = open_on_host(file)(images).argmax(1)
     try:
         ending = model_format(context.agent.device.format).ending
-        after, on_device = context.agent.verify(file, images.numpy(), ending).argmax(1), True
+        after, on_device = context.agent.verify(file, images, ending).argmax(1), True
     except MeasureError:
         if context.agent.device.recording is None:
             raise
         half = InHalfPrecision(network).eval()
         with torch.inference_mode():
-            scores = torch.cat([half(part) for part in torch.split(images, _BATCH)])
+            scores = torch.cat([half(part) for part in torch.split(torch.from_numpy(images), _BATCH)])
         after, on_device = scores.argmax(1).numpy(), False
     return Fp16Answers(judgement(labels.numpy(), before, after), on_device)

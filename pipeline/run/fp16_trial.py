@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from pipeline.errors import CandidateError
-from pipeline.evaluation.candidate_builder import accuracy_as_deployed
+from pipeline.evaluation.candidate_builder import score_as_deployed
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage
 from pipeline.export.format import FP16
@@ -50,9 +50,9 @@ def fp16_decision(context: Context, base: Base, *, is_asked_for: bool) -> Precis
     if not is_faster and not is_asked_for:
         raise Unfit(f"FP16 is no faster on {context.agent.device.name} ({shown} of float32's latency)")
     doubt = "" if is_faster else ", which is no faster, but asked for"
-    limit = context.config.evaluation.search_images
+    data, limit = context.data, context.config.evaluation.search_images
     figures = Figures(
-        search_accuracy=accuracy_as_deployed(base.network, format, context.data.search, limit), test_accuracy=None,
+        search_accuracy=score_as_deployed(base.network, format, data.search, data.task, limit), test_accuracy=None,
         **asdict(measures_of(base.network, context.example)), size_bytes=len(file), measurement=measured,
     )  # fmt: skip
     return PrecisionDecision(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from pipeline import plugins
+from pipeline import plugins, structures
 from pipeline.config import RunConfig, is_model_file
 from pipeline.data import DataSet, Splits, load_data
 from pipeline.data.presets import preset_of
@@ -19,6 +20,8 @@ from pipeline.events import Listener, Note, Stage, StageProgress
 from pipeline.export.format import Format, open_format
 from pipeline.models import default_model, load_model
 from pipeline.models.load import dimensions_of, file_side
+from pipeline.objective.load import load_task
+from pipeline.objective.task import Judged, Task
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.trace import notes, trace
 from pipeline.records import SearchSpace
@@ -41,7 +44,7 @@ class Inputs:
     data: DataSet
     model: nn.Module
     """With the user's weights, or random ones where none were given or the run has its own already."""
-    example: Tensor
+    example: structures.Inputs
     network: fx.GraphModule
     """The model, traced with these weights."""
 
@@ -74,7 +77,10 @@ def load_inputs(
     if config.threads:
         torch.set_num_threads(config.threads)
     _require_backbone(config, weights_known)
-    data = load_run_data(config, splits=splits, signals=_takes_signals(config), listen=listen)
+    task = load_task(config.task)
+    _require_learnable(config, task, listen)
+    signals = _takes_signals(config) if task.puts_into_classes else None
+    data = load_run_data(config, splits=splits, signals=signals, task=task, listen=listen)
     example = next(data.train.batches(EXAMPLES))[0]
     model = load_model(
         config.model or default_model(data),
@@ -83,7 +89,7 @@ def load_inputs(
         weights=None if weights_known else config.weights,
         weights_key=config.weights_key,
         head=config.head,
-        example=example,
+        example=None if isinstance(example, tuple) else example,
         listen=listen,
     )
     if config.weights and not weights_known and data.fitting and data.fitting.resize is None:
@@ -91,19 +97,38 @@ def load_inputs(
         usual = round(side * 256 / 224)
         how = f"images are scaled until they just cover {side} x {side}"
         listen(Note(f"{how}; where the weights were tested on centres of larger ones, say so: resize: {usual}"))
-    network = trace(model, example, classes=len(data.classes))
-    _require_scores(network, example, data)
+    network = trace(model, example, classes=len(data.classes), task=task)
+    require_answers(network, data)
     return Inputs(config=config, data=data, model=model, example=example, network=network)
 
 
+def require_answers(network: fx.GraphModule, data: DataSet) -> None:
+    """Raise UserError where a traced network does not answer as the data's task wants, on the first examples.
+
+    Raises:
+        ModelError: of classes there are others than the data have.
+        ConfigError: a function of the task fails with what the network answers.
+    """
+    example, targets = next(data.train.batches(EXAMPLES))
+    if data.task.puts_into_classes:
+        _require_scores(network, example, data)
+    _try_task(network, example, targets, data.task)
+
+
 def load_run_data(
-    config: RunConfig, *, splits: Splits | None = None, signals: bool | None = None, listen: Listener = lambda _: None
+    config: RunConfig,
+    *,
+    splits: Splits | None = None,
+    signals: bool | None = None,
+    task: Task | None = None,
+    listen: Listener = lambda _: None,
 ) -> DataSet:
     """Load the data that the config names, read and normalised as it says.
 
     Args:
         splits: what the run has stored; None: they are drawn.
         signals: see ``load_data``.
+        task: the config's; None: it is loaded.
         listen: hears how far a long check of the data has come, and what is skipped.
 
     Raises:
@@ -114,7 +139,7 @@ def load_run_data(
         resize=config.resize,
         interpolation=config.interpolation, preset=None if splits else preset_of(config.weights, config.model),
         signals=signals, mean=config.mean, std=config.std, max_unreadable=config.max_unreadable, splits=splits,
-        listen=listen,
+        task=task or load_task(config.task), listen=listen,
     )  # fmt: skip
 
 
@@ -189,13 +214,46 @@ def _counted(listen: Listener) -> Callable[[str], None]:
     return lambda note: listen(StageProgress(next(steps), note))
 
 
-def _require_scores(network: fx.GraphModule, example: Tensor, data: DataSet) -> None:
+def _require_learnable(config: RunConfig, task: Task, listen: Listener) -> None:
+    """Refuse settings that a task has no use for; say where the teacher has none."""
+    for name, section in (("fine_tuning", config.fine_tuning), ("base_training", config.base_training)):
+        usual = type(section).model_fields["label_smoothing"].default
+        if section.label_smoothing not in (0, usual) and not task.takes("label_smoothing"):
+            raise ConfigError(
+                f"{name}.label_smoothing is {section.label_smoothing:g}, and the loss of task {task.name} takes none; "
+                "leave it out, or give that loss a parameter label_smoothing"
+            )
+    if config.head == "new" and not task.puts_into_classes:
+        raise ConfigError(
+            f"head: new makes a last layer for the data's classes, and task {task.name} puts nothing into classes; "
+            "leave it out, and give the network the layer that it needs"
+        )
+    if config.fine_tuning.teacher_mix and task.teacher_loss is None:
+        listen(Note(f"task {task.name} has no teacher_loss: fine-tuning learns from the targets alone"))
+
+
+def _try_task(network: fx.GraphModule, example: structures.Inputs, targets: Any, task: Task) -> None:
+    """Raise ConfigError where a function of the task fails on the first examples, before anything is measured."""
+    with torch.no_grad():
+        outputs = structures.answer(network, example)
+        loss = task.loss_of(outputs, targets)
+        if task.teacher_loss is not None:
+            task.distillation(outputs, outputs, temperature=1.0)
+    if not loss.is_floating_point():
+        raise ConfigError(f"task {task.name}: loss returned {loss.dtype}, expected a float tensor; fix it")
+    judged = Judged(task)
+    judged.add(outputs, targets)
+    judged.score()
+
+
+def _require_scores(network: fx.GraphModule, example: structures.Inputs, data: DataSet) -> None:
+    count = structures.count(example)
     with torch.inference_mode():
-        found = tuple(network(example).shape)
-    wanted = (len(example), len(data.classes))
+        found = tuple(structures.answer(network, example).shape)
+    wanted = (count, len(data.classes))
     if found != wanted:
         raise ModelError(
-            f"the network answers {len(example)} images with a tensor of shape {found}; {data.name} has "
+            f"the network answers {count} images with a tensor of shape {found}; {data.name} has "
             f"{wanted[1]} classes, so expected is {wanted}: give the network as many outputs"
         )
 

@@ -17,6 +17,7 @@ from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.open_int8 import Int8File, Int8Format, open_int8
 from pipeline.export.quantization.qdq import SCHEMES, Scheme
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
+from pipeline.export.signature import packed
 from pipeline.measurement.validity import why_invalid
 from pipeline.pruning.complexity import measures_of
 from pipeline.quantization.float_blocks import Block, FloatBlocks, float_blocks
@@ -32,7 +33,7 @@ from pipeline.run.decision_kind import Unfit
 
 def int8_format(context: Context, settings: Int8Settings) -> Int8Format:
     """Return what writes INT8 files of the run's networks, calibrated with the same training images for all."""
-    images = next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0].numpy()
+    images = packed(next(context.data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0])
     return open_int8(context.format, images, settings)
 
 

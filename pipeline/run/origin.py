@@ -61,6 +61,8 @@ def _user_code(config: RunConfig, format: str) -> Iterator[str]:
     for spec in (config.model or "", place if kind == "dataset" else ""):
         if ":" in spec and not is_model_file(spec):
             yield spec
+    if ":" in config.task or is_file(config.task):
+        yield f"{config.task}:" if is_file(config.task) else config.task
 
 
 def require_same_origin(store: Store) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import inspect
+from functools import partial
 
-from torch import fx, nn
+from torch import fx
 
 from pipeline.config import RunConfig
 from pipeline.data.dataset import Split
 from pipeline.errors import ConfigError, PipelineError, TrainerError
 from pipeline.events import Note, Stage
 from pipeline.import_path import imported, said
-from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.run.context import Context
 from pipeline.store.facts import TRAINER
+from pipeline.training.score import score
 from pipeline.training.settings import FineTuning
 from pipeline.training.user_trainer import Training, require_trained
 from pipeline.user_code import code_of
@@ -59,11 +60,15 @@ def train_by_own_trainer(
     def report(done: int, total: int | None = None, note: str = "") -> None:
         context.report_progress(done, f"of {total}, {note}" if total else note)
 
+    task = context.data.task
+    teacher_loss = None if task.teacher_loss is None else partial(task.distillation, temperature=settings.temperature)
     training = Training(
         network=copy.deepcopy(network), teacher=copy.deepcopy(teacher).eval(), images=images, validation=judge,
         classes=context.data.classes, epochs=None if settings.restarts else settings.epochs,
         max_epochs=settings.epochs, budget_s=settings.budget_s, seed=settings.seed, hold_zeros=hold_zeros,
-        device=context.accelerator.device, accuracy=lambda net: _accuracy(net, judge), report=report,
+        device=context.accelerator.device, score=lambda net: None if judge is None else score(net, judge, task),
+        metric=task.metric_name, loss=partial(task.loss_of, label_smoothing=settings.label_smoothing),
+        teacher_loss=teacher_loss, report=report,
         slot=context.store.checkpoint(name),
     )  # fmt: skip
     with imported(trainer, ConfigError, "trainer") as fit, context.accelerator.seeded(settings.seed):
@@ -79,10 +84,6 @@ def train_by_own_trainer(
     context.stop_if_requested()
     context.store.set(TRAINER, code)
     context.listen(Note(f"{trainer} returned a network of the same structure, every weight finite"))
-
-
-def _accuracy(network: nn.Module, judge: Split | None) -> float | None:
-    return None if judge is None else accuracy(network, judge)
 
 
 def _takes_one_argument(fit: object) -> bool:

@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.config import RunConfig
-from pipeline.devices.agent_client import Agent
-from pipeline.export.format import FLOAT32, FP16, INT8, Format
+from pipeline.export.format import FLOAT32, FP16, INT8
 from pipeline.export.formats.onnx import Onnx
 from pipeline.export.quantization.open_int8 import has_int8
 from pipeline.export.quantization.qdq import OLDEST_OPSET
@@ -22,7 +21,7 @@ from pipeline.records import PrecisionDecision
 from pipeline.report.table import precision_in_words
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
-from pipeline.run.decision_kind import AS_ASKED, Unfit
+from pipeline.run.decision_kind import AS_ASKED, Circumstances, Unfit
 from pipeline.run.fp16_trial import fp16_decision, fp16_format
 from pipeline.run.int8_trial import int8_decision, int8_format, settings_of
 from pipeline.store.facts import PRECISION
@@ -42,9 +41,9 @@ class Precision:
         """Return the precisions beside float32, the one that changes the answers least first."""
         return (FP16, INT8) if context.agent.device.runtime == TENSORRT else (INT8,)
 
-    def require_possible(self, config: RunConfig, agent: Agent, format: Format, value: str) -> None:
-        """Raise Unfit where the board's runtime, or the run's target, has no such precision."""
-        if why := why_impossible(config, agent, format, value):
+    def require_possible(self, known: Circumstances, value: str) -> None:
+        """Raise Unfit where the board's runtime, the run's target or its task has no such precision."""
+        if why := why_impossible(known, value):
             raise Unfit(why)
 
     def tried(self, context: Context, base: Base, value: str, *, is_asked_for: bool) -> PrecisionDecision:
@@ -79,8 +78,21 @@ class Precision:
         return {"value": decision.precision, "float_layers": layers, "scheme": decision.scheme}
 
 
-def why_impossible(config: RunConfig, agent: Agent, format: Format, precision: str) -> str:
+def as_decided(context: Context) -> Context:
+    """Return the context of another network in the precision that a run has decided on; no layer of it stays float32.
+
+    Args:
+        context: with that network's float32 format.
+    """
+    decision = context.store.get(PRECISION)
+    if decision is None or not decision.changes:
+        return context
+    return Precision().applied(context, replace(decision, float_layers=()))
+
+
+def why_impossible(known: Circumstances, precision: str) -> str:
     """Return why a precision is out of the question, whatever would be measured; nothing where it is not."""
+    agent, format, task = known.agent, known.format, known.task
     device, words = agent.device, precision_in_words(precision)
     on_gpu = device.runtime == TENSORRT
     if precision == FP16 and not on_gpu:
@@ -88,7 +100,9 @@ def why_impossible(config: RunConfig, agent: Agent, format: Format, precision: s
             f"{device.name} runs {device.runtime}, which computes no faster in FP16 on a processor; TensorRT does on a "
             "GPU (runtime: tensorrt)"
         )
-    if precision == INT8 and config.sets_zeros:
+    if not task.puts_into_classes:
+        return f"{words} is judged by how many examples keep their class, and task {task.name} puts none into a class"
+    if precision == INT8 and known.config.sets_zeros:
         return "single weights become zero, which no INT8 file shows"
     if on_gpu and device.runtime_options.get(FP16):
         return (

@@ -6,10 +6,14 @@ import platform
 import subprocess
 from importlib.metadata import version
 
+from pipeline.data import DataSet
 from pipeline.devices.agent_client import Agent
 from pipeline.events import Listener, Note
 from pipeline.export.format import INPUT as INPUT_NAME
+from pipeline.export.format import OUTPUT as OUTPUT_NAME
 from pipeline.export.format_plugin import portable_format
+from pipeline.export.signature import Signature
+from pipeline.objective.load import portable_task
 from pipeline.run.context import Context
 from pipeline.store import Store
 from pipeline.store.facts import (
@@ -21,9 +25,12 @@ from pipeline.store.facts import (
     GIT,
     INPUT,
     SEED,
+    TASK,
     VERSIONS,
     Input,
     NamedDevice,
+    NamedShape,
+    StoredTask,
 )
 
 _PACKAGES = (
@@ -32,8 +39,12 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def store_provenance(context: Context) -> None:
-    """Store what the run is made of; a resumed run stores it anew, since the device may have been updated."""
+def store_provenance(context: Context, signature: Signature | None = None) -> None:
+    """Store what the run is made of; a resumed run stores it anew, since the device may have been updated.
+
+    Args:
+        signature: of the network; None: it takes one tensor and answers with one for each class.
+    """
     store, data, agent = context.store, context.data, context.agent
     device = agent.device
     if store.get(DEVICE_FACTS) is None:
@@ -44,6 +55,7 @@ def store_provenance(context: Context) -> None:
     store.set(FORMAT, portable_format(device.format))
     store.set(DEVICE_FACTS, agent.facts)
     store.set(CLASSES, list(data.classes))
+    store.set(TASK, _task(data, signature))
     fitted = data.fitting
     stored = Input(
         name=INPUT_NAME, shape=list(data.shape), mean=list(data.mean), std=list(data.std),
@@ -54,6 +66,20 @@ def store_provenance(context: Context) -> None:
     store.set(VERSIONS, {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}})
     if (git := _git_state()) is not None:
         store.set(GIT, git)
+
+
+def _task(data: DataSet, signature: Signature | None) -> StoredTask:
+    shapes: tuple[tuple[int, ...], ...] = (data.shape, *data.more_shapes)
+    names: tuple[str, ...] = (INPUT_NAME,) if signature is None else signature.inputs
+    outputs: dict[str, tuple[int, ...]] = {OUTPUT_NAME: (len(data.classes),)}
+    if signature is not None:
+        outputs = dict(zip(signature.outputs, signature.shapes, strict=False))
+    return StoredTask(
+        name=portable_task(data.task.name), metric=data.task.metric_name,
+        puts_into_classes=data.task.puts_into_classes,
+        inputs=[NamedShape(name=name, shape=list(shape)) for name, shape in zip(names, shapes, strict=True)],
+        outputs=[NamedShape(name=name, shape=list(shape)) for name, shape in outputs.items()],
+    )  # fmt: skip
 
 
 def remember_calibration(store: Store, agent: Agent, listen: Listener) -> None:

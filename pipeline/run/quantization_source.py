@@ -20,6 +20,7 @@ from pipeline.export.quantization.preparation import image_shape
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.flatbuffer import is_tflite
 from pipeline.models import load_model
+from pipeline.objective.load import load_task
 from pipeline.pruning.trace import trace
 from pipeline.records import Device
 from pipeline.run.artifact_recipe import picked
@@ -58,7 +59,7 @@ def source_of(
         ModelError: there is neither such a file nor such a run, or the device does not run files of its format.
         ConverterError: TFLite's converter cannot be had.
         DataError: the data cannot be used.
-        ConfigError: a file's data are not said.
+        ConfigError: a file's data are not said, or the task puts nothing into classes.
     """
     if regular_file.exists(Path(name)) or name.lower().endswith((".onnx", ".tflite")):
         return _of_file(Path(name), data, config, inventory, device, listen)
@@ -79,10 +80,21 @@ def _of_file(
             "them calibrate, others say what INT8 costs"
         )
     settings = load_config(config, {"data": data})
+    _require_classes(settings)
     loaded = load_run_data(_of_size(settings, _image_shape(model, path.name)))
     return Source(
         model=_for_device(model, board, loaded, path.name, listen), shown=path.name, device=board, data=loaded
     )
+
+
+def _require_classes(settings: RunConfig) -> None:
+    """Raise ConfigError where the task puts nothing into classes, by which INT8 is judged."""
+    task = load_task(settings.task)
+    if not task.puts_into_classes:
+        raise ConfigError(
+            f"INT8 is judged by how many examples keep their class, and task {task.name} puts none into a class; "
+            "quantize a network of the task classification"
+        )
 
 
 def _image_shape(model: bytes, shown: str) -> tuple[int, ...]:
@@ -120,7 +132,8 @@ def _converted(model: bytes, data: DataSet, shown: str, listen: Listener) -> byt
         path = Path(folder) / "model.onnx"
         path.write_bytes(model)
         network = trace(
-            load_model(str(path), classes=len(data.classes), channels=data.shape[0], weights=None, example=example),
+            load_model(str(path), classes=len(data.classes), channels=data.shape[0], weights=None,
+                       example=None if isinstance(example, tuple) else example),
             example, classes=len(data.classes),
         )  # fmt: skip
     opened = open_format("tflite", network, example, support=OLDEST_SUPPORT, on_note=lambda note: listen(Note(note)))
@@ -149,6 +162,7 @@ def _of_run(
         raise ModelError(f"there is neither a file {name} nor a run of that name: {error}") from error
     with store:
         settings, board = stored_settings(store, inventory)
+        _require_classes(settings)
         (one,) = picked(store, artifact)[:1]
         shown = f"run {store.id}, artifact {one.id}"
         file = next((name for name in _float_files() if name in one.files), None)

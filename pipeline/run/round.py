@@ -96,7 +96,7 @@ def builder_of(context: Context, network: fx.GraphModule, space: SearchSpace) ->
         format=context.format, example=context.example,
         ranking=rank(
             network, space, config.criterion, dependency_graph(network, context.example).groups, images,
-            options=config.criterion_options, seed=config.seed,
+            options=config.criterion_options, seed=config.seed, task=data.task,
         ),
     )  # fmt: skip
 

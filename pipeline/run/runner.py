@@ -14,17 +14,18 @@ from pipeline.data import Splits
 from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.devices.agent_plugins import used_by
 from pipeline.devices.connection import Record
-from pipeline.evaluation.candidate_builder import accuracy_as_deployed
-from pipeline.evaluation.file_accuracy import file_accuracy
+from pipeline.evaluation.candidate_builder import score_as_deployed
+from pipeline.evaluation.file_accuracy import file_score
 from pipeline.events import DeviceTelemetry, Listener, Note, Stage, Waiting
 from pipeline.export.format import Format
 from pipeline.export.format_plugin import model_format
 from pipeline.export.quantization.open_int8 import INT8_FORMATS
-from pipeline.pruning.reconstruction.batch_norm import accuracy
+from pipeline.export.signature import signature_of
 from pipeline.records import Artifact, Device
 from pipeline.report.html import write_report
 from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
+from pipeline.run.decision_kind import Circumstances
 from pipeline.run.decisions import judge_on_test, require_possible, with_decisions
 from pipeline.run.inputs import Inputs, load_inputs, require_fit
 from pipeline.run.origin import remember_origin
@@ -34,6 +35,7 @@ from pipeline.run.sample_input import write_sample
 from pipeline.run.splitting import store_splits
 from pipeline.store import Store
 from pipeline.store.facts import BASE, CHOSEN, MODES, SECONDS, TUNING
+from pipeline.training.score import score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def prepared(
         if agent.runtime_choice is not None:
             listen(Note(agent.runtime_choice.why))
         format = require_fit(inputs, agent, listen)
-        require_possible(inputs.config, agent, format)
+        require_possible(Circumstances(inputs.config, agent, format, inputs.data.task))
         agent.hold()
         yield Prepared(inputs=inputs, agent=agent, format=format)
 
@@ -90,7 +92,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     )  # fmt: skip
     with _timed(store):
         context.stop_if_requested()
-        store_provenance(context)
+        store_provenance(context, signature_of(inputs.network))
         device = context.agent.device
         own = used_by(device, context.agent.power_backend)
         remember_origin(store, context.config, format=device.format, plugins=own)
@@ -121,23 +123,23 @@ def _all_rounds(context: Context, base: Base) -> tuple[fx.GraphModule, Artifact]
 def _evaluate_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> Artifact:
     """Read the test split, this once, for the base and for the winner; return the winner with its figure."""
     context.listen(Stage("Read the test split, once"))
-    store, test = context.store, context.data.test
-    store.set(BASE, replace(base.figures, test_accuracy=accuracy(base.network, test)))
-    scored = _accuracy_of(context, network, winner)
+    store, test, task = context.store, context.data.test, context.data.task
+    store.set(BASE, replace(base.figures, test_accuracy=score(base.network, test, task)))
+    scored = _score_of(context, network, winner)
     judged = replace(winner, after=replace(winner.after, test_accuracy=scored))
     judge_on_test(context, base)
     if judged.float_parent is None:
         return judged
-    return replace(judged, float_parent=replace(judged.float_parent, test_accuracy=accuracy(network, test)))
+    return replace(judged, float_parent=replace(judged.float_parent, test_accuracy=score(network, test, task)))
 
 
-def _accuracy_of(context: Context, network: fx.GraphModule, winner: Artifact) -> float:
-    """Return the winner's accuracy on the test split: of INT8, that of the very file that is handed over."""
-    test = context.data.test
+def _score_of(context: Context, network: fx.GraphModule, winner: Artifact) -> float:
+    """Return the winner's score on the test split: of INT8, that of the very file that is handed over."""
+    test, task = context.data.test, context.data.task
     if winner.float_parent is None or not isinstance(context.format, INT8_FORMATS):
-        return accuracy_as_deployed(network, context.format, test)
+        return score_as_deployed(network, context.format, test, task)
     file = winner.files[model_format(context.agent.device.format).file]
-    return file_accuracy(context.store.blob(file).read_bytes(), test)
+    return file_score(context.store.blob(file).read_bytes(), test, task)
 
 
 def _note_modes(context: Context) -> None:

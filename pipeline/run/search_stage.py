@@ -83,7 +83,8 @@ class Search:
                 context.store.append(numbered)
             learn_costs(self.problem.costs, numbered, self.base.figures.size_bytes)
             found.append(numbered)
-            context.listen(Tried(numbered, replayed=numbered.index in known))
+            metric = context.data.task.metric_name
+            context.listen(Tried(numbered, replayed=numbered.index in known, metric=metric))
             self._stop_at_failures(found)
 
     def _given(self) -> list[PruningPlan]:

@@ -58,6 +58,8 @@ def _from_folder(config: RunConfig, folder: Path) -> RunConfig:
     for setting in ("strategy", "criterion"):
         if is_file(name := getattr(config, setting)) and not name.startswith("~"):
             changed[setting] = str(folder / name)
+    if ".py" in config.task and not config.task.startswith("~"):
+        changed["task"] = str(folder / config.task)
     if config.weights is not None:
         changed["weights"] = folder / config.weights
     model = config.model

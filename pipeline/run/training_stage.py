@@ -10,13 +10,13 @@ from torch import nn
 from pipeline.data.dataset import Split
 from pipeline.durations import say_duration
 from pipeline.events import Note, Stage
-from pipeline.pruning.reconstruction.batch_norm import accuracy
-from pipeline.pruning.tracing.outputs import scores_alone
+from pipeline.pruning.tracing.outputs import selecting
 from pipeline.run.context import Context
 from pipeline.store.facts import HALF_PRECISION
 from pipeline.training.accelerator import Accelerator
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.pace import Pace, measure_pace
+from pipeline.training.score import score
 from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import Trained, fine_tune
 
@@ -45,14 +45,16 @@ def train_with_checkpoints(
     context.listen(Stage(title, None if settings.restarts else settings.steps(len(images))))
     if settings.patience and judge is None:
         context.listen(Note("no early stopping here: the search split, which it goes by, is trained on as well"))
-    with scores_alone(model, len(context.data.classes)):
-        on, pace = _ready(context, model, images, settings, teacher, expect=expect)
+    task = context.data.task
+    with selecting(model, task, len(context.data.classes)):
+        teaches = teacher if settings.teacher_mix and task.teacher_loss is not None else None
+        on, pace = _ready(context, model, images, settings, teaches, expect=expect)
         if pace is not None and expect:
             context.listen(Note(expected(settings, pace, len(images), 0 if judge is None else len(judge))))
         went = fine_tune(
-            model, images, settings, teacher=teacher, on_step=_Telling(context, settings, len(images)), accelerator=on,
+            model, images, settings, teacher=teaches, on_step=_Telling(context, settings, len(images)), accelerator=on,
             score=None if judge is None else (lambda network: _score(context, network, judge, settings)),
-            hold_zeros=hold_zeros, step_s=0.0 if pace is None else pace.step_s + pace.teacher_s,
+            hold_zeros=hold_zeros, step_s=0.0 if pace is None else pace.step_s + pace.teacher_s, task=task,
             checkpoints=Checkpoints(slot=context.store.checkpoint(name), every_s=context.config.checkpoint_s),
         )  # fmt: skip
     _say(context, went, settings, len(images))
@@ -125,7 +127,7 @@ def _ready(
         on = replace(on, half=None)
     if not decide and not expect:
         return on, None
-    pace = measure_pace(model, images, settings, on, teacher if settings.teacher_mix else None)
+    pace = measure_pace(model, images, settings, on, teacher, context.data.task)
     if decide:
         context.store.set(HALF_PRECISION, pace.half_is_faster)
         on = on if pace.half_is_faster else replace(on, half=None)
@@ -133,7 +135,8 @@ def _ready(
 
 
 def _score(context: Context, network: nn.Module, judge: Split, settings: FineTuning) -> float:
-    return accuracy(network, judge, None if settings.restarts else context.config.evaluation.search_images)
+    limit = None if settings.restarts else context.config.evaluation.search_images
+    return score(network, judge, context.data.task, limit)
 
 
 def _say(context: Context, went: Trained, settings: FineTuning, images: int) -> None:
@@ -141,7 +144,7 @@ def _say(context: Context, went: Trained, settings: FineTuning, images: int) -> 
         context.listen(Note(f"the training went on from its checkpoint at step {went.resumed} of {went.steps}"))
     if went.best_score is None:
         return
-    kept = f"kept are the weights of step {went.best_step}, {went.best_score:.1%}"
+    kept = f"kept are the weights of step {went.best_step}, {context.data.task.shown(went.best_score)}"
     if not settings.restarts:
         ended = f"ended early at step {went.ended} of {went.steps}" if went.ended < went.steps else "went to its end"
         context.listen(Note(f"the training {ended}; {kept} on the search split"))

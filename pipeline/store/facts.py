@@ -102,6 +102,25 @@ class Input(TypedDict):
     fitting: NotRequired[dict[str, Any] | None]
 
 
+class NamedShape(TypedDict):
+    """An input or output of a network's file, and its shape without the batch."""
+
+    name: StrictStr
+    shape: list[StrictInt]
+
+
+@with_config(_OTHERS_TOO)
+class StoredTask(TypedDict):
+    """What the network is trained by and judged by, and what its file takes and answers."""
+
+    name: StrictStr
+    metric: StrictStr
+    """What every figure that is stored as an accuracy is called."""
+    puts_into_classes: StrictBool
+    inputs: list[NamedShape]
+    outputs: list[NamedShape]
+
+
 @with_config(_OTHERS_TOO)
 class StoredSplits(TypedDict):
     """Where the splits lie, of how many images they are, and how many each has."""
@@ -185,6 +204,8 @@ SPLITS = Fact("splits", StoredSplits)
 SKIPPED = Fact("skipped", list[str])
 """Images that could not be read."""
 CLASSES = Fact("classes", list[str])
+TASK = Fact("task", StoredTask)
+"""Absent: classification, as of a run of an older version."""
 INPUT = Fact("input", Input)
 FORMAT = Fact("format", str)
 """Of the model files, as the device names it; a file of the user's own by its name alone."""
@@ -228,5 +249,7 @@ CHOSEN = Fact("chosen", str)
 """The artifact to deploy."""
 BASELINE = Fact("baseline", Baseline)
 """``of(name)`` a static baseline."""
+RIVALS = Fact("rivals", list[Baseline])
+"""Networks that the user might have taken instead, measured and scored as the run's own."""
 TRAINED_BASELINE = Fact("baseline-weights", str)
 """``of(stage)`` a baseline's training: the blob of its weights."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-Batch = tuple[Tensor, Tensor]
+from pipeline.structures import Inputs, count
+
+Batch = tuple[Inputs, Any]
+"""What a network takes, and what it is to answer."""
 View = tuple[int, int]
 """Which of the passes that repeat a batch is of, and its number there."""
 
@@ -29,7 +32,7 @@ class Images(Protocol):
         augment: bool = False,
         limit: int | None = None,
     ) -> Iterator[Batch]:
-        """Yield normalised images (N, C, H, W) and labels (N,); shuffled where a generator is given."""
+        """Yield batches, normalised, and what they are to be answered with; shuffled where a generator is given."""
         ...
 
 
@@ -80,7 +83,7 @@ class Feed:
                 self._begin_pass()
                 continue
             self._taken += 1
-            if len(batch[1]) > 1:  # batch norm cannot learn from one image
+            if count(batch[0]) > 1:  # batch norm cannot learn from one image
                 return batch
 
     def place(self) -> Place:

@@ -1,36 +1,46 @@
-"""Training loss: cross entropy, mixed with distillation from the teacher's softened outputs."""
+"""Training loss: the task's, mixed with distillation from the teacher's outputs."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from pipeline import structures
 from pipeline.errors import CandidateError, DataError
+from pipeline.objective.task import Task
+from pipeline.structures import Inputs
 from pipeline.training.settings import FineTuning
 
 
-def loss_of(scores: Tensor, labels: Tensor, taught: Tensor | None, settings: FineTuning) -> Tensor:
-    """Return the mean loss over a batch; scores and answers are (N, classes), float32.
+def loss_of(outputs: Any, targets: Any, taught: Any | None, settings: FineTuning, task: Task) -> Tensor:
+    """Return the mean loss over a batch: (1 − mix)·task's loss + mix·task's distillation loss.
 
-    (1 − mix)·CE + mix·T²·KL(teacher ‖ student), both softened by T: Hinton et al., 2015, section 2.
+    Args:
+        outputs: the network's, float32.
+        targets: what the task's loss compares them with.
+        taught: the teacher's outputs; None: there is no teacher.
+        settings: say how much the teacher counts.
+        task: what the network is trained for.
+
+    Raises:
+        ConfigError: a function of the task fails.
     """
-    loss = functional.cross_entropy(scores, labels, label_smoothing=settings.label_smoothing)
+    loss = task.loss_of(outputs, targets, label_smoothing=settings.label_smoothing)
     if taught is None:
         return loss
-    t = settings.temperature
-    distillation = functional.kl_div(
-        functional.log_softmax(scores / t, 1),
-        functional.log_softmax(taught / t, 1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return (1 - settings.teacher_mix) * loss + settings.teacher_mix * t * t * distillation
+    distillation = task.distillation(outputs, taught, temperature=settings.temperature)
+    return (1 - settings.teacher_mix) * loss + settings.teacher_mix * distillation
 
 
-def require_finite(value: float, what: str, images: Tensor, step: int, settings: FineTuning) -> None:
+def in_float32(outputs: Any) -> Any:
+    """Return outputs as a loss reads them, whatever precision they were computed in."""
+    return structures.mapped(outputs, lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
+
+
+def require_finite(value: float, what: str, images: Inputs, step: int, settings: FineTuning) -> None:
     """Raise where the loss or its gradient is no number any more; the images are looked at only then.
 
     Raises:
@@ -39,7 +49,7 @@ def require_finite(value: float, what: str, images: Tensor, step: int, settings:
     """
     if math.isfinite(value):
         return
-    if not torch.isfinite(images).all():
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in structures.arguments(images)):
         raise DataError(
             f"images in the batch of step {step} hold values that are not finite (nan or infinity); fix the data, and "
             "look for a standard deviation of 0 among what they are normalised with"

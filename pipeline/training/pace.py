@@ -11,10 +11,15 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from pipeline import structures
+from pipeline.objective.load import classification
+from pipeline.objective.task import Task
+from pipeline.structures import Inputs
 from pipeline.training.accelerator import Accelerator, channels_last
-from pipeline.training.feed import Images
+from pipeline.training.feed import Batch, Images
+from pipeline.training.loss import in_float32, loss_of
 from pipeline.training.settings import FineTuning
 from pipeline.training.teacher import ready_to_ask
 
@@ -39,45 +44,59 @@ class Pace:
 
 
 def measure_pace(
-    model: nn.Module, images: Images, settings: FineTuning, on: Accelerator, teacher: nn.Module | None = None
+    model: nn.Module,
+    images: Images,
+    settings: FineTuning,
+    on: Accelerator,
+    teacher: nn.Module | None = None,
+    task: Task | None = None,
 ) -> Pace:
-    """Try out a few steps in about a second; networks and the global generators stay as they are."""
+    """Try out a few steps in about a second; networks and the global generators stay as they are.
+
+    Args:
+        task: whose loss is learnt by; None: classification.
+    """
     with on.seeded(settings.seed):
-        x, _ = next(iter(images.batches(settings.batch_size)))
+        first = next(iter(images.batches(settings.batch_size)))
         pupil = channels_last(copy.deepcopy(model)).to(on.device).train()
         asked = None if teacher is None else ready_to_ask(teacher, on)
-        batch = on.here(x)
-        part = batch[: _images_in_time(pupil, batch, on)]
-        scale = len(batch) / len(part)
+        batch: Batch = structures.mapped(first, on.here)
+        learn = partial(_step, pupil, settings=settings, task=task or classification())
+        most = structures.count(batch[0])
+        count = _images_in_time(learn, batch, most, on)
+        part: Batch = structures.part(batch, 0, count)
+        scale = most / count
         choices = [on] if on.half is None else [on, replace(on, half=None)]
         steps: list[list[_Times]] = [[] for _ in choices]
         for _ in range(_ROUNDS):  # in turns: what else the machine does meanwhile then slows all alike
             for choice, times in zip(choices, steps, strict=True):
-                times.append(_timed(partial(_step, pupil, part, choice), on))
+                times.append(_timed(partial(learn, part, choice), on))
         work = [min(times.work_s for times in each) for each in steps]
         half = on.half is not None and work[0] <= _CLEARLY * work[-1]
         chosen, taken = (on, steps[0]) if half else (choices[-1], steps[-1])
-        asking = [] if asked is None else [_timed(partial(_ask, asked, part, chosen), on) for _ in range(2)]
+        asking = [] if asked is None else [_timed(partial(_ask, asked, part[0], chosen), on) for _ in range(2)]
     return Pace(half, scale * _typical(taken), scale * _typical(asking))
 
 
-def _images_in_time(model: nn.Module, batch: Tensor, on: Accelerator) -> int:
-    few = batch[:_FIRST_IMAGES]
-    _step(model, few, on)  # the first one makes ready
-    seconds = _timed(partial(_step, model, few, on), on).clock_s
-    return min(len(batch), max(len(few), int(len(few) * _TRIAL_S / max(seconds, 1e-6))))
+def _images_in_time(learn: Callable[[Batch, Accelerator], None], batch: Batch, most: int, on: Accelerator) -> int:
+    few: Batch = structures.part(batch, 0, _FIRST_IMAGES)
+    count = structures.count(few[0])
+    learn(few, on)  # the first one makes ready
+    seconds = _timed(partial(learn, few, on), on).clock_s
+    return min(most, max(count, int(count * _TRIAL_S / max(seconds, 1e-6))))
 
 
-def _step(model: nn.Module, x: Tensor, on: Accelerator) -> None:
+def _step(model: nn.Module, batch: Batch, on: Accelerator, *, settings: FineTuning, task: Task) -> None:
+    x, y = batch
     with on.autocast():
-        scores = model(x)
-    scores.float().square().mean().backward()
+        outputs = structures.answer(model, x)
+    loss_of(in_float32(outputs), y, None, settings, task).backward()  # type: ignore[no-untyped-call]
     model.zero_grad(set_to_none=True)
 
 
-def _ask(teacher: nn.Module, x: Tensor, on: Accelerator) -> None:
+def _ask(teacher: nn.Module, x: Inputs, on: Accelerator) -> None:
     with on.autocast(), torch.inference_mode():
-        teacher(x)
+        structures.answer(teacher, x)
 
 
 class _Times(NamedTuple):

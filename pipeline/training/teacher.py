@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_eval
 
+from pipeline import structures
+from pipeline.structures import Inputs
 from pipeline.training.accelerator import Accelerator, channels_last
 from pipeline.training.feed import View
+from pipeline.training.loss import in_float32
 
 KEPT_BYTES = 512 * 2**20
 """Of answers; what is beyond is asked for anew."""
@@ -30,25 +34,27 @@ class Teacher:
     def __init__(self, network: nn.Module, on: Accelerator, *, kept_bytes: int = KEPT_BYTES) -> None:
         """Make ready to ask ``network`` on this accelerator; it is left as it is."""
         self._network = ready_to_ask(network, on)
-        self._known: dict[View, Tensor] = {}
+        self._known: dict[View, Any] = {}
         self._left_bytes = kept_bytes
 
-    def answers(self, x: Tensor, view: View | None) -> Tensor:
+    def answers(self, x: Inputs, view: View | None) -> Any:
         """Return the answers to a batch, float32; as many images give the same bits, kept or not.
 
         Args:
-            x: the images (N, C, ...), on the accelerator.
+            x: the images (N, C, ...), or a tuple of inputs, on the accelerator.
             view: by which the batch is known when it comes again; None: it does not.
         """
         known = None if view is None else self._known.get(view)
         if known is None:
             with torch.inference_mode():
-                known = self._network(x)
-            size = known.numel() * known.element_size()
+                known = structures.answer(self._network, x)
+            size = sum(part.numel() * part.element_size() for part in structures.tensors(known).values())
             if view is not None and size <= self._left_bytes:
-                self._known[view] = known.cpu()
+                self._known[view] = structures.mapped(known, Tensor.cpu)
                 self._left_bytes -= size
-        return known.to(x.device).float().clone()
+        device = structures.arguments(x)[0].device
+        there = in_float32(structures.mapped(known, lambda part: part.to(device)))
+        return structures.mapped(there, torch.clone)  # outside of inference mode, so that a loss may keep it
 
 
 def ready_to_ask(network: nn.Module, on: Accelerator) -> nn.Module:

@@ -13,12 +13,15 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from pipeline import structures
 from pipeline.errors import ConfigError, DataError
+from pipeline.objective.load import classification
+from pipeline.objective.task import Task
 from pipeline.training.accelerator import Accelerator, cpu
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.cycles import Cycles
 from pipeline.training.feed import Images
-from pipeline.training.loss import loss_of, require_finite, require_finite_weights
+from pipeline.training.loss import in_float32, loss_of, require_finite, require_finite_weights
 from pipeline.training.patience import Patience, Score
 from pipeline.training.progress import Progress, feed_of, put_weights, weights_of
 from pipeline.training.settings import FineTuning
@@ -69,6 +72,7 @@ def fine_tune(
     accelerator: Accelerator | None = None,
     hold_zeros: bool = False,
     step_s: float = 0.0,
+    task: Task | None = None,
 ) -> Trained:
     """Train ``model`` in place on ``images``, augmented; leaves it on the CPU in eval mode.
 
@@ -82,6 +86,7 @@ def fine_tune(
         accelerator: what computes; None: the processor.
         hold_zeros: whether weights that are zero when it begins stay zero.
         step_s: seconds that a step is expected to take, by which a budget is planned before any was timed.
+        task: whose loss is learnt by; None: classification.
 
     Raises:
         DataError: there are not two images to learn from, or they hold values that are not finite.
@@ -92,10 +97,12 @@ def fine_tune(
         raise DataError(f"fine-tuning needs at least two images, found {len(images)}")
     on = accelerator or cpu()
     with _no_room_explained(settings, on), on.seeded(settings.seed), on.holding(model):
-        asked = Teacher(teacher, on) if teacher is not None and settings.teacher_mix > 0 else None
+        task = task or classification()
+        taught = settings.teacher_mix > 0 and task.teacher_loss is not None
+        asked = Teacher(teacher, on) if teacher is not None and taught else None
         judge = score if settings.patience > 0 or settings.restarts else None
         zeros = Zeros(model) if hold_zeros else None
-        trained = _Training(model, images, settings, asked, judge, checkpoints, on, zeros, step_s).run(on_step)
+        trained = _Training(model, images, settings, asked, judge, checkpoints, on, zeros, step_s, task).run(on_step)
     model.eval()
     return trained
 
@@ -114,6 +121,7 @@ class _Training:
         on: Accelerator,
         zeros: Zeros | None,
         step_s: float,
+        task: Task,
     ) -> None:
         self._model, self._settings, self._teacher, self._on = model, settings, teacher, on
         self._score, self._checkpoints = score, checkpoints
@@ -123,7 +131,7 @@ class _Training:
             1 - 1 / _averaged_steps(settings, len(images))
         )
         self._pulled = penalised(model, settings.l1, settings.l1_on)
-        self._zeros = zeros
+        self._zeros, self._task = zeros, task
         self._at = Progress(
             model=model, images=images, settings=settings, on=on, optimizer=_sgd(model, settings), scaler=on.scaler(),
             feed=feed_of(images, settings), patience=Patience(patience=settings.patience),
@@ -208,11 +216,11 @@ class _Training:
     def _learn(self) -> float:
         """Take one gradient step; return the loss before it."""
         at, settings, step = self._at, self._settings, self._at.step + 1
-        x, y = map(self._on.here, at.feed.take())
+        x, y = (structures.mapped(part, self._on.here) for part in at.feed.take())
         with self._on.autocast():
-            scores = self._model(x)
+            outputs = structures.answer(self._model, x)
             taught = None if self._teacher is None else self._teacher.answers(x, at.feed.view)
-        loss = loss_of(scores.float(), y, taught, settings)
+        loss = loss_of(in_float32(outputs), y, taught, settings, self._task)
         value = loss.item()
         require_finite(value, "loss", x, step, settings)
         at.optimizer.zero_grad(set_to_none=True)

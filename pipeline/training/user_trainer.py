@@ -31,7 +31,8 @@ class Training:
     teacher: nn.Module
     """The base network, in eval mode; it stays as it is."""
     images: Images
-    """To train on: ``batches(size, generator=…, augment=True)`` yields images (N, C, H, W) and labels (N,)."""
+    """To train on: ``batches(size, generator=…, augment=True)`` yields images (N, C, H, W) and labels (N,), or the
+    inputs, several as a tuple, and targets of another task."""
     validation: Images | None
     """To judge by; None: the settings ask for a fixed number of passes, and all images are trained on."""
     classes: tuple[str, ...]
@@ -46,8 +47,14 @@ class Training:
     """Whether weights that are zero have to stay zero."""
     device: torch.device
     """Where to train, by the run's settings."""
-    accuracy: Callable[[nn.Module], float | None]
-    """Share of right answers on ``validation``; leaves the network in eval mode; None without such images."""
+    loss: Callable[[Any, Any], Tensor]
+    """The task's loss of a batch's outputs and targets."""
+    teacher_loss: Callable[[Any, Any], Tensor] | None
+    """The task's loss of outputs and the teacher's; None: it has none."""
+    score: Callable[[nn.Module], float | None]
+    """The task's metric, from 0 to 1, on ``validation``; leaves the network in eval mode; None without such images."""
+    metric: str
+    """What the score is called: ``accuracy``, the share of right answers, unless the task has another."""
     report: Report
     slot: Slot
 

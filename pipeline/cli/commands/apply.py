@@ -50,6 +50,10 @@ def apply(
     format: Annotated[
         str, typer.Option("--format", help="Of the model file: onnx, tflite, or a .py file of your own.")
     ] = "onnx",
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="TASK", help="file.py:TASK, where the recipe is of a task of your own."),
+    ] = None,
     inventory: Inventory = None,  # noqa: ARG001 - every verb takes it, so that a script may pass it always
     json: Json = False,
 ) -> None:
@@ -64,7 +68,14 @@ def apply(
     from pipeline.recipes.apply_to_checkpoint import ApplyRequest, apply_to_checkpoint  # torch takes seconds to import
 
     request = ApplyRequest(
-        recipe=recipe, weights=weights, weights_key=weights_key, model=model, rank=rank, data=data, format=format
+        recipe=recipe,
+        weights=weights,
+        weights_key=weights_key,
+        model=model,
+        rank=rank,
+        data=data,
+        format=format,
+        task=task,
     )
     with err.status("reading the recipe …") as status:
         found = apply_to_checkpoint(request, lambda note: status.update(Text(f"{note} …")))
@@ -76,13 +87,16 @@ def apply(
 
 
 def _print(found: AppliedCheckpoint, folder: Path) -> None:
-    from pipeline.report.table import Row, precision_in_words, size, weights
+    from pipeline.report.table import Row, capitalised, precision_in_words, size, weights
 
     rows = weights(found.base, found.pruned)
     rows.append(Row("weights.safetensors", size(found.base.weights_bytes), size(found.pruned.weights_bytes), ""))
     if seen := found.accuracy:
         points = f"{100 * (seen.pruned - seen.base):+.2f} points".replace("-", "−")
-        rows.insert(0, Row(f"Accuracy, {seen.images} images", f"{seen.base:.2%}", f"{seen.pruned:.2%}", points))
+        rows.insert(
+            0,
+            Row(f"{capitalised(found.metric)}, {seen.images} images", f"{seen.base:.2%}", f"{seen.pruned:.2%}", points),
+        )
         if seen.int8 is not None:
             points = f"{100 * (seen.int8 - seen.base):+.2f} points".replace("-", "−")
             rows.insert(1, Row("… of the INT8 file", f"{seen.base:.2%}", f"{seen.int8:.2%}", points))
@@ -111,9 +125,9 @@ def _notes(found: AppliedCheckpoint) -> str:
         whose = "zero is as much of each layer as the recipe says, the smallest weights of this checkpoint"
     same = "the checkpoint is the one that the recipe was made with" if found.same_weights else "another checkpoint"
     recovery = (
-        "its weights are as they were before the cut: give --data to fit them to it and to read the accuracy"
+        f"its weights are as they were before the cut: give --data to fit them to it and to read the {found.metric}"
         if found.accuracy is None
-        else f"{found.recovery} on training images, accuracy read on the search split; not fine-tuned"
+        else f"{found.recovery} on training images, {found.metric} read on the search split; not fine-tuned"
     )
     return f"{whose}; {same}\n{recovery}{_precision(found)}"
 

@@ -33,6 +33,15 @@ def compare(
             help="Baselines for each run: no pruning, L1 magnitude, L1 in training, as fast on its device.",
         ),
     ] = False,
+    rival: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rival",
+            metavar="MODEL:WEIGHTS",
+            help="A network that you might have taken instead, net.py:make:small.pt or small.onnx: it is measured on "
+            "each run's device and scored on its data; repeatable.",
+        ),
+    ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each run, for other programs.")
     ] = None,
@@ -46,6 +55,8 @@ def compare(
     opened = _distinct(_folder(runs, name) for name in run)
     if baselines:
         _make_missing(opened, inventory)
+    if rival:
+        _measure_rivals(opened, rival, inventory)
     entries, left_out, beside = _read(opened, baselines)
     found = comparison(entries, left_out)
     if csv_file is not None:
@@ -85,7 +96,7 @@ def _read(
     Raises:
         UserError: nothing is left to compare.
     """
-    from pipeline.baselines.stored import baseline_entries, known_baselines
+    from pipeline.baselines.stored import baseline_entries, known_baselines, rival_entries
     from pipeline.comparison.run_figures import read
 
     entries: list[Entry] = []
@@ -102,6 +113,7 @@ def _read(
                 beside[name] = known_baselines(store)
                 entries += baseline_entries(store, own, beside[name])
                 left_out |= {f"{name}, baseline {b.name}": b.why_not for b in beside[name] if b.figures is None}
+            entries += rival_entries(store, own)
     if not entries:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise UserError(f"there is nothing to compare: {reasons}")
@@ -140,6 +152,38 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
                         prepared(config, board, listen=listen, weights_known=True, splits=stored_splits(store))
                     )
                 make_baselines(ready, store, listen=listen, stopping=stopping)
+
+
+def _measure_rivals(opened: Sequence[tuple[Path, str]], rivals: Sequence[str], inventory: Path | None) -> None:
+    """Measure what is not in the runs' stores yet, and put it into their reports."""
+    from pipeline.baselines.rival import measure_rivals, parse_rival  # torch takes seconds to import
+    from pipeline.baselines.stored import require_board
+    from pipeline.cli.exits import ended_at_once
+    from pipeline.cli.signals import stop_requested
+    from pipeline.cli.views.live import view
+    from pipeline.comparison.run_figures import read
+    from pipeline.report.html import write_report
+    from pipeline.run.runner import prepared
+    from pipeline.run.splitting import stored_splits
+    from pipeline.run.stored_settings import stored_settings
+
+    specs = [parse_rival(rival) for rival in rivals]
+    for runs, name in opened:
+        with Store.open(runs, name) as store:
+            try:
+                read(store)
+            except UserError:
+                continue  # it is left out of the comparison, with the reason
+        with Store.open(runs, name, write=True) as store:
+            require_board(store, "rivals")
+            config, board = stored_settings(store, inventory)
+            with stop_requested() as stopping, view() as listen, ExitStack() as stack:
+                with ended_at_once():
+                    ready = stack.enter_context(
+                        prepared(config, board, listen=listen, weights_known=True, splits=stored_splits(store))
+                    )
+                measure_rivals(ready, store, specs, listen=listen, stopping=stopping)
+            write_report(store, store.path / "report.html")
 
 
 def _write_csv(found: Comparison, path: Path) -> None:

@@ -22,6 +22,7 @@ from pipeline.cli.options import (
     Seed,
     Strategy,
     Targets,
+    TaskName,
     Trials,
     Weights,
     WeightsKey,
@@ -60,6 +61,7 @@ def tune(
     weights_key: WeightsKey = None,
     head: Head = None,
     data: Data = None,
+    task: TaskName = None,
     target: Targets = None,
     trials: Trials = None,
     strategy: Strategy = None,
@@ -80,8 +82,8 @@ def tune(
 
     options: dict[str, Any] = {
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
-        "target": tuple(target or ()), "trials": trials, "strategy": strategy, "criterion": criterion, "rounds": rounds,
-        "seed": seed,
+        "task": task, "target": tuple(target or ()), "trials": trials, "strategy": strategy, "criterion": criterion,
+        "rounds": rounds, "seed": seed,
     }  # fmt: skip
     arguments = RunArguments(
         device=device, config=config, options=options, epochs=epochs, resume=None, inventory=inventory, runs=runs

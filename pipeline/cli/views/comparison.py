@@ -14,6 +14,7 @@ from pipeline.comparison.regressions import EQUAL, FEWEST_RUNS, Regression
 from pipeline.comparison.significance import Difference
 from pipeline.records import Interval
 from pipeline.report.table import count, decimals
+from pipeline.store.task import ACCURACY
 
 _CAME_OUT = ("test_accuracy", "latency_ratio", "power_w", "energy_mj", "power_estimated_w", "energy_estimated_mj")
 _COST = ("parameters", "macs", "size_bytes", "search_accuracy", "hypervolume", "trials", "seconds")
@@ -43,6 +44,11 @@ def print_comparison(found: Comparison) -> None:
         out.print(f"warning  {warning}", markup=False, style="yellow")
 
 
+def _named(note: str, metric: str) -> str:
+    """Return a note with the task's name for its score."""
+    return note if metric == ACCURACY else note.replace("accuracy (from guessing on)", metric).replace(ACCURACY, metric)
+
+
 def _print_long_names(groups: Sequence[Group]) -> None:
     """Say what a group's letter stands for, where its name would be too long for a table."""
     for group in groups:
@@ -55,13 +61,13 @@ def _print_groups(found: Comparison) -> None:
     out.print("the same in all: " + ", ".join(word for word in shared if word), markup=False, style="dim")
     for metrics, cell in ((_CAME_OUT, _whole_cell), (_COST, _brief_cell)):
         known = [m for m in metrics if any(m in group.metrics for group in found.groups)]
-        table = _table("group", "seeds", *(METRICS[metric].label for metric in known))
+        table = _table("group", "seeds", *(METRICS[metric].label_for(found.metric) for metric in known))
         for group in found.groups:
             cells = (cell(group, metric) if metric in group.metrics else "" for metric in known)
             table.add_row(group.name, ", ".join(str(run.seed) for run in group.runs), *cells)
         out.print(table)
         out.print()
-    out.print(_NOTE, style="dim")
+    out.print(_named(_NOTE, found.metric), style="dim")
     _print_shared(found)
 
 
@@ -106,11 +112,15 @@ def _print_differences(found: Comparison) -> None:
                    *(["p, Games-Howell"] if many else []), "Hedges' g [95 %]")  # fmt: skip
     for metric, pairs in shown.items():
         for pair in pairs:
-            label = METRICS[metric].label if pair is pairs[0] else ""
+            label = METRICS[metric].label_for(found.metric) if pair is pairs[0] else ""
             table.add_row(label, f"{pair.one} − {pair.other}", *_tests(pair, METRICS[metric], many))
     out.print()
     out.print(table)
-    overall = [f"{METRICS[m].label}: F {a.f:.3g}, p {_p(a.p)}" for m, a in found.anova.items() if METRICS[m].shown]
+    overall = [
+        f"{METRICS[m].label_for(found.metric)}: F {a.f:.3g}, p {_p(a.p)}"
+        for m, a in found.anova.items()
+        if METRICS[m].shown
+    ]
     if overall:
         out.print("Welch's ANOVA, all groups that vary   " + "   ".join(overall))
     if many and (never := _never_vary(found)):
@@ -122,7 +132,11 @@ def _print_differences(found: Comparison) -> None:
 
 
 def _never_vary(found: Comparison) -> str:
-    shown = {METRICS[metric].label: names for metric, names in found.never_vary.items() if METRICS[metric].shown}
+    shown = {
+        METRICS[metric].label_for(found.metric): names
+        for metric, names in found.never_vary.items()
+        if METRICS[metric].shown
+    }
     return "   ".join(f"{label}: {', '.join(names)}" for label, names in shown.items())
 
 
@@ -147,10 +161,10 @@ def _print_lines(found: Comparison) -> None:
     for name, kind in LINES.items():
         for group in found.groups:
             if (line := group.lines.get(name)) is not None:
-                table.add_row(kind.label, group.name, *_line(line, kind))
+                table.add_row(kind.label_for(found.metric), group.name, *_line(line, kind))
     out.print()
     out.print(table)
-    out.print(_LINES, style="dim")
+    out.print(_named(_LINES, found.metric), style="dim")
 
 
 def _line(line: Regression, kind: Metric) -> list[str]:

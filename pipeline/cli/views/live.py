@@ -54,6 +54,7 @@ class LiveView:
         self._began = time.monotonic()
         self._best: Trial | None = None
         self._last: Trial | None = None
+        self._metric = "accuracy"
         self._temperature_c: float | None = None
 
     def __rich__(self) -> Group:
@@ -69,8 +70,9 @@ class LiveView:
                 self._task = self._progress.add_task(name, total=total, note="")
             case StageProgress(done, note) if self._task is not None:
                 self._progress.update(self._task, completed=done, note=note)
-            case Tried(trial) if self._task is not None:
+            case Tried(trial, _, metric) if self._task is not None:
                 self._progress.advance(self._task)
+                self._metric = metric
                 self._take(trial)
             case Note(text):
                 err.print(f"  {text}", markup=False)
@@ -95,9 +97,9 @@ class LiveView:
     def _status(self) -> str:
         parts = []
         if self._last:
-            parts.append(f"last: {describe(self._last)}")
+            parts.append(f"last: {describe(self._last, self._metric)}")
         if self._best:
-            parts.append(f"best: {describe(self._best)}")
+            parts.append(f"best: {describe(self._best, self._metric)}")
         if self._temperature_c is not None:
             parts.append(f"device {self._temperature_c:.0f} °C")
         return "  " + "   ·   ".join(parts)
@@ -129,8 +131,10 @@ class PlainLines:
                 if time.monotonic() - self._said >= self._EVERY_S:
                     self._said = time.monotonic()
                     err.print(f"  {done}{f'/{self._total}' if self._total else ''} {note}", markup=False)
-            case Tried(trial, replayed):
-                err.print(f"  trial {trial.index}: {describe(trial)}{' (known)' if replayed else ''}", markup=False)
+            case Tried(trial, replayed, metric):
+                err.print(
+                    f"  trial {trial.index}: {describe(trial, metric)}{' (known)' if replayed else ''}", markup=False
+                )
             case Note(text):
                 err.print(f"  {text}", markup=False)
             case Waiting(holder):
@@ -141,7 +145,7 @@ class PlainLines:
                 pass
 
 
-def describe(trial: Trial) -> str:
+def describe(trial: Trial, metric: str = "accuracy") -> str:
     """Return a trial in a few words."""
     if trial.failure is not None or trial.candidate is None or trial.measurement is None:
         put_aside = (trial.failure or "").startswith("quarantined")
@@ -152,4 +156,4 @@ def describe(trial: Trial) -> str:
     doubts = f", in doubt: {' '.join(trial.measurement.flags)}" if trial.measurement.flags else ""
     verdict = "" if trial.feasible else ", misses the target"
     verdict += ", stopped early" if trial.measurement.early else ""
-    return f"accuracy {trial.candidate.accuracy:.1%}, {latency}{reward}{verdict}{doubts}"
+    return f"{metric} {trial.candidate.accuracy:.1%}, {latency}{reward}{verdict}{doubts}"

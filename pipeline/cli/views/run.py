@@ -14,8 +14,9 @@ from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.records import REPLAY, Artifact, Figures, Trial
 from pipeline.report.contents import usages
 from pipeline.store import Store
-from pipeline.store.facts import BASE, CALIBRATION, DEVICE, FAILURE, PRECISION, RECORDING, SPACE, SPREADS
+from pipeline.store.facts import BASE, CALIBRATION, DEVICE, FAILURE, PRECISION, RECORDING, RIVALS, SPACE, SPREADS
 from pipeline.store.spaces import require_plan, space_of_round
+from pipeline.store.task import metric_name, puts_into_classes
 
 _LEGEND = (
     "★ best reward that meets the target   ◆ Pareto front   ✗ misses the target   ? in doubt   ↯ stopped early\n"
@@ -38,7 +39,7 @@ def print_run(store: Store) -> None:
     base = None if stored is None else serialization.load(Figures, stored)
     if trials:
         pruned = "zero weights" if any(trial.plan.zeros for trial in trials) else "channels kept"
-        table = table_of("trial", pruned, "accuracy", "latency", "of base", "reward", "")
+        table = table_of("trial", pruned, metric_name(store), "latency", "of base", "reward", "")
         for trial in trials:
             table.add_row(*_row(trial, base, trial.index in front, best is not None and trial.index == best.index))
         out.print(table)
@@ -74,16 +75,18 @@ def print_comparison(store: Store) -> None:
         return
     precision = "" if chosen.precision == "float32" else f", {precision_in_words(chosen.precision)}"
     table = table_of("", "base", f"pruned{precision}", "change")
-    for row in comparison(store.required(BASE), chosen.after):
+    for row in comparison(store.required(BASE), chosen.after, metric_name(store)):
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print()
     out.print(table)
     for sentence in notes(chosen.plan):
         out.print(sentence, style="dim")
     _print_corners(store, chosen)
+    _print_rivals(store, chosen)
     if chosen.device_accuracy is not None and chosen.host_accuracy is not None:
+        named = "" if puts_into_classes(store) else f"{metric_name(store)} "
         out.print(
-            f"verified on the device with {chosen.verified_images} images: {chosen.device_accuracy:.1%} there, "
+            f"verified on the device with {chosen.verified_images} images: {named}{chosen.device_accuracy:.1%} there, "
             f"{chosen.host_accuracy:.1%} on the host{alike(chosen)}",
             style="dim",
         )
@@ -102,9 +105,25 @@ def _print_corners(store: Store, chosen: Artifact) -> None:
     found = corners(store.required(BASE), store.get(PRECISION), chosen)
     if not found:
         return
-    table = table_of("", "accuracy", "latency", "model file")
+    table = table_of("", metric_name(store), "latency", "model file")
     for one in found:
         table.add_row(one.network, one.accuracy, one.latency, one.size)
+    out.print()
+    out.print(table)
+    out.print(NOTE, style="dim")
+
+
+def _print_rivals(store: Store, chosen: Artifact) -> None:
+    """Print the networks that might have been taken instead beside the pruned one, where any was measured."""
+    from pipeline.report.rivals import NOTE, rivals
+
+    known = store.get(RIVALS)
+    found = [] if known is None else rivals(known, chosen.after)
+    if not found:
+        return
+    table = table_of("", f"{metric_name(store)}, test split", "latency of base", "model file", "")
+    for one in found:
+        table.add_row(one.network, one.score, one.latency, one.size, one.verdict)
     out.print()
     out.print(table)
     out.print(NOTE, style="dim")

@@ -7,17 +7,21 @@ eighth of the side, where the data set has no such attribute) and mirrors them w
 
 Instead of an image it may give a signal, a tensor of channels x samples, of any finite numbers; networks of Conv1d
 take it as it is, normalised by channel. Augmentation moves and mirrors signals only where the data set says so.
+
+Where the task is no classification, an item is (inputs, target): see :mod:`pipeline.data.examples`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from pipeline import structures
+from pipeline.data.examples import read_examples
 from pipeline.data.pools import Pool
 from pipeline.data.source import IMAGENET_MEAN, IMAGENET_STD, NAMED, Source, SourceOptions, listed
 from pipeline.data.torch_items import Items, read_items
@@ -41,10 +45,38 @@ def load(argument: str, options: SourceOptions) -> Source:
         raise DataError(f"dataset:{argument} does not say what gives the data set; write {USAGE}")
     with imported(argument, DataError, "data set") as named:
         made = _parts(named, argument)
+        if options.collate is not None:
+            return _of_examples(made, options)
         read = {part: read_items(dataset, part, options) for part, dataset in made.items()}
     skipped = [name for items in read.values() for name in items.skipped]
     options.skip(skipped, sum(len(dataset) for dataset in made.values()))
     return _source(made["train"], read["train"], read.get("test"), skipped, options)
+
+
+def _of_examples(made: Mapping[str, Any], options: SourceOptions) -> Source:
+    """Return a source whose targets are no classes; ``classes`` of the data set name what its outputs mean, if it has.
+
+    Pixels are normalised as the first input's channels say, all else is taken as it is.
+    """
+    read = {part: read_examples(dataset, part, options) for part, dataset in made.items()}
+    options.skip([name for _, names in read.values() for name in names], sum(len(one) for one in made.values()))
+    train, test = read["train"][0], read["test"][0] if "test" in read else None
+    if test is not None and test.shapes != train.shapes:
+        raise DataError(f"the test inputs are {test.shapes}, those for training {train.shapes}; make them alike")
+    first, *more = train.shapes
+    inputs, _ = train.batch(torch.arange(1))
+    pixels = [part.shape[1] for part in structures.arguments(inputs) if part.dtype == torch.uint8]
+    if pixels and (structures.arguments(inputs)[0].dtype != torch.uint8 or len(set(pixels)) > 1):
+        raise DataError(
+            "images (uint8) that are normalised come first among the inputs and have one number of channels; give "
+            "others as float tensors, as the network takes them"
+        )
+    mean, std = _statistics(train, first) if pixels else ((0.0,) * first[0], (1.0,) * first[0])
+    return Source(
+        name="dataset", classes=tuple(map(str, getattr(made["train"], "classes", ()))), shape=first,
+        more_shapes=tuple(more), mean=mean, std=std, train=train, test=test,
+        skipped=tuple(name for _, names in read.values() for name in names),
+    )  # fmt: skip
 
 
 def _parts(named: Any, spec: str) -> dict[str, Any]:

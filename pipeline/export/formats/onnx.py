@@ -17,8 +17,9 @@ from collections import Counter
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import fx
 
+from pipeline import structures
 from pipeline.errors import first_line
 from pipeline.export.fingerprint import structure
 from pipeline.export.format import FLOAT32, FastPathUnsupportedError, OnNote, Skeleton
@@ -28,8 +29,10 @@ from pipeline.export.onnx.operator_export import Fragments
 from pipeline.export.onnx.padded_shortcuts import with_convolutions
 from pipeline.export.onnx.skeleton import skeleton
 from pipeline.export.onnx.torch_exporter import opset_of
+from pipeline.export.signature import packed
 from pipeline.export.verify_outputs import TOLERANCE, difference
 from pipeline.records import OnnxSupport
+from pipeline.structures import Inputs
 
 __all__ = [
     "ENDING", "PACKAGES", "RUNTIME", "TRIED_EVERY", "Onnx", "open_format", "require_usable", "skeleton",
@@ -45,17 +48,17 @@ TRIED_EVERY = 10
 log = logging.getLogger(__name__)
 
 
-def open_format(base: fx.GraphModule, example: Tensor, *, support: OnnxSupport, on_note: OnNote) -> Onnx:
+def open_format(base: fx.GraphModule, example: Inputs, *, support: OnnxSupport, on_note: OnNote) -> Onnx:
     """Export the base, and see that the same comes out when it is put together of parts.
 
     Raises:
         ExportError: the network cannot be written as ONNX.
     """
-    base = with_convolutions(base, _image(example))
-    exported = whole(base, example[:1], opset_of(support))
+    base = with_convolutions(base, example)
+    exported = whole(base, structures.part(example, 0, 1), opset_of(support))
     fragments = Fragments(opset_of(support))
     try:
-        _require_operators(compose(base, _image(example), fragments, support).model, exported)
+        _require_operators(compose(base, example, fragments, support).model, exported)
     except FastPathUnsupportedError as reason:
         on_note(f"each candidate is exported in full, which takes seconds: {reason}")
         return Onnx(example, support, None)
@@ -72,7 +75,7 @@ class Onnx:
 
     precision = FLOAT32
 
-    def __init__(self, example: Tensor, support: OnnxSupport, fragments: Fragments | None) -> None:
+    def __init__(self, example: Inputs, support: OnnxSupport, fragments: Fragments | None) -> None:
         """Keep the images that files are tried with.
 
         Args:
@@ -104,21 +107,21 @@ class Onnx:
         if composition is None:
             return _stripped(export(network, self._example, self._support), network)
         if self._to_be_tried(composition):
-            fault = self._fault(composition.file(), composition, network, self._example[:1])
+            fault = self._fault(composition.file(), composition, network, structures.part(self._example, 0, 1))
             if fault is not None:
                 return _stripped(self._instead(network, fault), network)
         return Skeleton(composition.skeleton(), composition.size_bytes(), structure(network))
 
     def answers(self, file: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return onnxruntime's scores."""
+        """Return onnxruntime's answers."""
         return answers(file, images)
 
     def _composed(self, network: fx.GraphModule) -> Composition | None:
         if self._fragments is None:
             return None
         try:
-            image = _image(self._example)
-            return compose(with_convolutions(network, image), image, self._fragments, self._support)
+            example = self._example
+            return compose(with_convolutions(network, example), example, self._fragments, self._support)
         except FastPathUnsupportedError as reason:
             log.log(
                 logging.DEBUG if self._has_warned else logging.WARNING,
@@ -132,10 +135,10 @@ class Onnx:
         self._skeletons += 1
         return not composition.fragments <= self._tried or self._skeletons % TRIED_EVERY == 0
 
-    def _fault(self, data: bytes, composition: Composition, network: fx.GraphModule, images: Tensor) -> str | None:
+    def _fault(self, data: bytes, composition: Composition, network: fx.GraphModule, images: Inputs) -> str | None:
         """Return what is wrong with a whole file's answers; None, and remember its parts, where nothing is."""
         try:
-            error = difference(network, images, answers(data, images.numpy()))
+            error = difference(network, images, answers(data, packed(images)))
         except Exception as reason:  # onnxruntime's errors share no base
             return f"does not run: {first_line(reason)}"
         if not error <= TOLERANCE:
@@ -157,10 +160,6 @@ class Onnx:
 
 def _stripped(file: bytes, network: fx.GraphModule) -> Skeleton:
     return Skeleton(skeleton(file), len(file), structure(network))
-
-
-def _image(example: Tensor) -> tuple[int, ...]:
-    return tuple(example.shape[1:])
 
 
 def _require_operators(composed: onnx.ModelProto, whole: onnx.ModelProto) -> None:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from pipeline.errors import ModelError
+from pipeline.errors import ExportError, ModelError
 from pipeline.export.constants import constants, distinct
 from pipeline.export.fingerprint import structure
 from pipeline.export.format import FLOAT32, INPUT, OUTPUT, FastPathUnsupportedError, OnNote, Skeleton
+from pipeline.export.signature import signature_of
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.converter import convert
 from pipeline.export.tflite.environment import converter_python
@@ -27,6 +28,7 @@ from pipeline.export.tflite.skeleton import skeleton
 from pipeline.export.tflite.template import Template, study
 from pipeline.export.verify_outputs import TOLERANCE, difference, require_equal
 from pipeline.records import OnnxSupport
+from pipeline.structures import Inputs
 
 __all__ = [
     "ENDING", "PACKAGES", "RUNTIME", "TFLite", "open_format", "require_usable", "skeleton", "template_of",
@@ -43,14 +45,19 @@ was never trained (torch's own is 7e-5 there), a wrong constant shows as one. Ca
 log = logging.getLogger(__name__)
 
 
-def open_format(base: fx.GraphModule, example: Tensor, *, support: OnnxSupport, on_note: OnNote) -> TFLite:
+def open_format(base: fx.GraphModule, example: Inputs, *, support: OnnxSupport, on_note: OnNote) -> TFLite:
     """Convert the base; on a machine that never did, install the converter before.
 
     Raises:
-        ExportError: the converter cannot write the network; names the operator.
+        ExportError: the converter cannot write the network; names the operator. Or it has several inputs or outputs.
         ConverterError: the converter cannot be installed.
     """
     del support
+    if isinstance(example, tuple) or not signature_of(base).is_plain:
+        raise ExportError(
+            "TFLite files are written of networks that take one tensor and answer with one, and this one has more: let "
+            "the device run ONNX, runtime: onnxruntime and format: onnx in inventory.yaml"
+        )
     python = converter_python(on_note)
     on_note("converting the base model")
     network = distinct(copy.deepcopy(base))

@@ -9,14 +9,17 @@ import onnx
 from onnx import TensorProto, helper
 from torch import fx
 
+from pipeline import structures
 from pipeline.errors import first_line
-from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError
+from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.onnx.graph_writer import composed
 from pipeline.export.onnx.layers import Weight
 from pipeline.export.onnx.operator_export import Fragments
 from pipeline.export.onnx.serialized import Pieces, size, with_gaps
 from pipeline.export.onnx.skeleton import weightless
+from pipeline.export.signature import signature_of
 from pipeline.records import OnnxSupport
+from pipeline.structures import Inputs
 
 Shape = tuple[int, ...]
 
@@ -53,20 +56,24 @@ class Composition:
         return {index: weight.nbytes for index, weight in self.weights.items()}
 
 
-def compose(network: fx.GraphModule, image: Shape, fragments: Fragments, support: OnnxSupport) -> Composition:
+def compose(network: fx.GraphModule, example: Inputs, fragments: Fragments, support: OnnxSupport) -> Composition:
     """Return a traced network as a file for batches of one image, batch norm folded.
 
     Args:
-        image: channels, height, width.
+        example: a batch, of which the shapes count.
         fragments: is added to.
 
     Raises:
         FastPathUnsupportedError: an operation cannot be written by itself, or a shape in the file is not the network's.
     """
-    sheet, shapes, names = composed(network, (1, *image), fragments)
-    graph = helper.make_graph(
-        sheet.nodes, "network", [_declared(INPUT, (1, *image))], [_declared(OUTPUT, shapes[OUTPUT])], sheet.tensors
-    )
+    sheet, shapes, names = composed(network, example, fragments)
+    signature = signature_of(network)
+    inputs = [
+        _declared(name, (1, *part.shape[1:]))
+        for name, part in zip(signature.inputs, structures.arguments(example), strict=True)
+    ]
+    outputs = [_declared(name, shapes[name]) for name in signature.outputs]
+    graph = helper.make_graph(sheet.nodes, "network", inputs, outputs, sheet.tensors)
     imports = [helper.make_opsetid("", fragments.opset)]
     model = helper.make_model(
         graph, opset_imports=imports, ir_version=min(helper.find_min_ir_version_for(imports), support.ir)

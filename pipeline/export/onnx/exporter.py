@@ -2,48 +2,56 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import onnx
 import onnxruntime
-from torch import Tensor, fx, nn
+from numpy.typing import NDArray
+from torch import fx, nn
 
+from pipeline import structures
 from pipeline.errors import ExportError, ModelError, first_line
-from pipeline.export.format import INPUT, OUTPUT
 from pipeline.export.onnx.fault_localization import differing, unwritable
 from pipeline.export.onnx.padded_shortcuts import with_convolutions
 from pipeline.export.onnx.torch_exporter import exported, opset_of, quiet
+from pipeline.export.signature import INPUT, OUTPUT, output_nodes, packed, rows, signature_of
 from pipeline.export.verify_outputs import require_equal
 from pipeline.records import OnnxSupport
+from pipeline.structures import Inputs
 
 
-def export(model: nn.Module, example: Tensor, support: OnnxSupport) -> bytes:
+def export(model: nn.Module, example: Inputs, support: OnnxSupport) -> bytes:
     """Return ``model`` as one ONNX file for batches of one image, batch norm folded, within ``support``.
 
     Padded shortcuts of a traced network are written as convolutions.
 
     Args:
-        example: real, normalised images, (N, C, H, W); the file's answers to them are compared with the network's.
+        example: a real, normalised batch; the file's answers to it are compared with the network's.
 
     Raises:
         ExportError: the exporter failed, the answers differ, or the device's runtime would not load the file.
     """
-    written = with_convolutions(model, tuple(example.shape[1:])) if isinstance(model, fx.GraphModule) else model
-    proto = whole(written, example[:1], opset_of(support))
+    written = with_convolutions(model, example) if isinstance(model, fx.GraphModule) else model
+    proto = whole(written, structures.part(example, 0, 1), opset_of(support))
     proto.ir_version = min(proto.ir_version, support.ir)
     data: bytes = proto.SerializeToString(deterministic=True)
     require_loadable(proto, support)
     try:
-        require_equal(model, example, answers(data, example.numpy()), "ONNX")
+        require_equal(model, example, answers(data, packed(example)), "ONNX")
     except ExportError as error:
         found = differing(model, example, opset_of(support)) if isinstance(model, fx.GraphModule) else None
         raise ExportError(f"{error}: {found}" if found else str(error)) from error
     return data
 
 
-def whole(network: nn.Module, image: Tensor, opset: int) -> onnx.ModelProto:
+def whole(network: nn.Module, image: Inputs, opset: int) -> onnx.ModelProto:
     """Return what torch's exporter makes of a network for one image; raises ExportError, which names the layer."""
+    written, inputs, outputs = network, [INPUT], [OUTPUT]
+    if isinstance(network, fx.GraphModule) and not (signature := signature_of(network)).is_plain:
+        written, inputs, outputs = _flat(network), list(signature.inputs), list(signature.outputs)
     try:
-        return exported(network, (image,), opset, [INPUT], [OUTPUT])
+        return exported(written, structures.arguments(image), opset, inputs, outputs)
     except ExportError as error:
         found = unwritable(network, image, opset, error) if isinstance(network, fx.GraphModule) else None
         if found is None:
@@ -88,8 +96,30 @@ def require_loadable(proto: onnx.ModelProto, support: OnnxSupport) -> None:
         )
 
 
-def answers(data: bytes, images: np.ndarray) -> np.ndarray:
-    """Return the host runtime's scores for ``images`` (N, C, H, W), one image at a time."""
+def answers(data: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the host runtime's answers to ``images`` (N, C, H, W), one image at a time.
+
+    Of a file with several inputs or outputs both are rows, see :mod:`pipeline.export.signature`.
+    """
     session = onnxruntime.InferenceSession(data, quiet(), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+    found = [session.run(None, _fed(session, image[None])) for image in images]
+    outputs = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return outputs[0] if len(outputs) == 1 else rows(outputs)
+
+
+def _fed(session: onnxruntime.InferenceSession, image: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return one example as the file's inputs take it."""
+    inputs = session.get_inputs()
+    if len(inputs) == 1:
+        return {inputs[0].name: image}
+    ends = np.cumsum([np.prod(one.shape, dtype=int) for one in inputs])
+    parts = np.split(image, ends[:-1], axis=1)
+    return {one.name: part.reshape(one.shape) for one, part in zip(inputs, parts, strict=True)}
+
+
+def _flat(network: fx.GraphModule) -> fx.GraphModule:
+    """Return a network that answers with its tensors in a row, as a file does; weights are shared."""
+    flat = fx.GraphModule(network, copy.deepcopy(network.graph))
+    flat.graph.output_node().args = (tuple(output_nodes(flat)),)
+    flat.recompile()
+    return flat

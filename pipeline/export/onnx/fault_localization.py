@@ -13,23 +13,25 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline import structures
 from pipeline.errors import ExportError
-from pipeline.export.format import INPUT
 from pipeline.export.onnx.operator_export import operation_of
 from pipeline.export.onnx.torch_exporter import NEWEST, exported, quiet
 from pipeline.export.onnx.values import Value, mapped
+from pipeline.export.signature import signature_of
 from pipeline.export.verify_outputs import TOLERANCE
+from pipeline.structures import Inputs
 
 _NOT_THE_USERS = re.compile(r"[/\\](?:(?:site|dist)-packages[/\\]torch[/\\]|pipeline[/\\]pruning[/\\])")
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
 _OPERATOR = re.compile(r"operator '?(?:aten::|prim::)?(\w+)'?")
 
 
-def unwritable(network: fx.GraphModule, image: Tensor, opset: int, error: ExportError) -> str | None:
+def unwritable(network: fx.GraphModule, image: Inputs, opset: int, error: ExportError) -> str | None:
     """Return which operation of a traced network torch's exporter cannot write, and what to do; None: none by itself.
 
     Args:
-        image: one image, (1, C, H, W).
+        image: a batch of one.
         error: what the exporter said of the whole network.
     """
     for node, operation, inputs in _operations(network, image):
@@ -44,32 +46,34 @@ def unwritable(network: fx.GraphModule, image: Tensor, opset: int, error: Export
     return None
 
 
-def using(network: fx.GraphModule, image: Tensor, word: str) -> str | None:
+def using(network: fx.GraphModule, image: Inputs, word: str) -> str | None:
     """Return the first operation of a traced network by an operator with ``word`` in its name, or in its type's."""
     run = _Listening(network)
     with torch.no_grad():
-        run.run(image)
+        run.run(*structures.arguments(image))
     node = next((node for node, names in run.heard.items() if any(word in name for name in names)), None)
     return None if node is None else _place(network, node)
 
 
-def differing(network: fx.GraphModule, example: Tensor, opset: int) -> str | None:
+def differing(network: fx.GraphModule, example: Inputs, opset: int) -> str | None:
     """Return the first layer whose values are other ones in a file of a traced network; None: none is found.
 
     Args:
-        example: images, (N, C, H, W).
+        example: a batch.
     """
-    together, alone = _values(network, example), _values(network, example[:1])
+    together, alone = _values(network, example), _values(network, structures.part(example, 0, 1))
     for node, values in alone.items():
         if not torch.isfinite(values).all():
             return f"its values are not finite from {_place(network, node)} on"
         several = together[node]
-        if len(several) == len(example) > len(values) == 1 and not _close(several[:1].numpy(), values.numpy()):
+        if len(several) == structures.count(example) > len(values) == 1 and not _close(
+            several[:1].numpy(), values.numpy()
+        ):
             return (
                 f"{_place(network, node)} answers by all images of its batch, and a device is given one at a time: "
                 f"{_batch_advice(network, node)}"
             )
-    return _differing_in_the_file(network, example[:1], alone, opset)
+    return _differing_in_the_file(network, structures.part(example, 0, 1), alone, opset)
 
 
 class _Listening(fx.Interpreter):
@@ -102,20 +106,21 @@ class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _differing_in_the_file(
-    network: fx.GraphModule, image: Tensor, values: Mapping[fx.Node, Tensor], opset: int
+    network: fx.GraphModule, image: Inputs, values: Mapping[fx.Node, Tensor], opset: int
 ) -> str | None:
     shown = fx.GraphModule(network, copy.deepcopy(network.graph))
     nodes = {node.name: node for node in shown.graph.nodes}
     shown.graph.output_node().args = (tuple(nodes[node.name] for node in values),)
     shown.recompile()
     try:
-        data = exported(shown, (image,), opset, [INPUT], [f"value{i}" for i in range(len(values))])
+        names, given = signature_of(network).inputs, structures.arguments(image)
+        data = exported(shown, given, opset, list(names), [f"value{i}" for i in range(len(values))])
         session = onnxruntime.InferenceSession(data.SerializeToString(), quiet(), providers=["CPUExecutionProvider"])
-        found = session.run(None, {INPUT: image.numpy()})
+        found = session.run(None, {name: part.numpy() for name, part in zip(names, given, strict=True)})
     except Exception:  # onnxruntime's errors share no base; without such a file nothing can be said
         return None
-    for (node, expected), given in zip(values.items(), found, strict=True):
-        if given.shape != tuple(expected.shape) or not _close(given, expected.numpy()):
+    for (node, expected), other in zip(values.items(), found, strict=True):
+        if other.shape != tuple(expected.shape) or not _close(other, expected.numpy()):
             return f"{_place(network, node)} gives other values in the file"
     return None
 
@@ -124,22 +129,22 @@ def _close(found: np.ndarray, expected: np.ndarray) -> bool:
     return bool(np.abs(found - expected).max(initial=0.0) <= TOLERANCE * max(1.0, np.abs(expected).max(initial=0.0)))
 
 
-def _values(network: fx.GraphModule, images: Tensor) -> dict[fx.Node, Tensor]:
+def _values(network: fx.GraphModule, images: Inputs) -> dict[fx.Node, Tensor]:
     """Return the numbers that each operation gives, in the order in which they are worked out."""
     run = fx.Interpreter(network, garbage_collect_values=False)
     with torch.inference_mode():
-        run.run(images)
+        run.run(*structures.arguments(images))
     return {
         node: value for node, value in run.env.items()
         if node.op.startswith("call_") and isinstance(value, Tensor) and value.dtype == torch.float32
     }  # fmt: skip
 
 
-def _operations(network: fx.GraphModule, image: Tensor) -> Iterator[tuple[fx.Node, nn.Module, list[Tensor]]]:
+def _operations(network: fx.GraphModule, image: Inputs) -> Iterator[tuple[fx.Node, nn.Module, list[Tensor]]]:
     """Yield each operation as a network of its own, with what comes in."""
     run = fx.Interpreter(network, garbage_collect_values=False)
     with torch.no_grad():
-        run.run(image)
+        run.run(*structures.arguments(image))
     values = {node: mapped(value, lambda v: Value("", v) if isinstance(v, Tensor) else v)
               for node, value in run.env.items()}  # fmt: skip
     for node in network.graph.nodes:

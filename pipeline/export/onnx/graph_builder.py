@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,9 +83,9 @@ class Sheet:
             self.tensors.append(written)
         return self._shared[content]
 
-    def drop_unread(self, answer: str) -> set[str]:
+    def drop_unread(self, answers: Collection[str]) -> set[str]:
         """Leave out operators whose outputs nothing reads, as the positions of a maximum; return the outputs left."""
-        read, kept = {answer}, []
+        read, kept = set(answers), []
         for node in reversed(self.nodes):
             if not read.isdisjoint(node.output):
                 kept.append(node)
@@ -93,7 +93,7 @@ class Sheet:
         self.nodes = kept[::-1]
         return {output for node in self.nodes for output in node.output}
 
-    def join_reshapes(self, answer: str) -> None:
+    def join_reshapes(self, answers: Collection[str]) -> None:
         """Let equal reshapes be one, and a reshape of a reshape that nothing else reads, as onnxruntime does."""
         reads = Counter(name for node in self.nodes for name in node.input)
         shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.tensors if tensor.data_type == _INT64}
@@ -105,12 +105,12 @@ class Sheet:
             if node.op_type != "Reshape":
                 continue
             first, wanted = made.get(node.input[0]), shapes.get(node.input[1])
-            alone = first is not None and reads[node.input[0]] == 1 and node.input[0] != answer
+            alone = first is not None and reads[node.input[0]] == 1 and node.input[0] not in answers
             if first is not None and alone and wanted is not None and (wanted != 0).all():  # 0 copies a size
                 node.input[0] = first.input[0]
             made[node.output[0]] = node
             equal = same.setdefault(tuple(node.input), node.output[0])
-            if equal != node.output[0] != answer:
+            if equal != node.output[0] and node.output[0] not in answers:
                 instead[node.output[0]] = equal
                 reads[equal] += reads[node.output[0]]
 

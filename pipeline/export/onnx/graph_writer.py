@@ -11,25 +11,27 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from pipeline.export.constants import folded_norms
-from pipeline.export.format import INPUT, OUTPUT, FastPathUnsupportedError
+from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.onnx.graph_builder import Sheet
 from pipeline.export.onnx.layers import operator_of
 from pipeline.export.onnx.operator_export import Fragments, operation_of
 from pipeline.export.onnx.shape_inference import dry_run
 from pipeline.export.onnx.values import Value, leaves, mapped
+from pipeline.export.signature import signature_of
+from pipeline.structures import Inputs
 
 Shape = tuple[int, ...]
 
 
 def composed(
-    network: fx.GraphModule, shape: Shape, fragments: Fragments
+    network: fx.GraphModule, example: Inputs, fragments: Fragments
 ) -> tuple[Sheet, Mapping[str, Shape], frozenset[str]]:
     """Return a network's operators, the shape of each value that it computes, and the names of its fragments.
 
     Raises:
         FastPathUnsupportedError: an operation cannot be written by itself.
     """
-    composer = _Composer(network, dry_run(network, shape), fragments)
+    composer = _Composer(network, dry_run(network, example), fragments)
     composer.run()
     return composer.sheet, composer.shapes, frozenset(composer.used)
 
@@ -45,6 +47,10 @@ class _Composer:
         self._modules = dict(network.named_modules())
         self._norms = folded_norms(network, (nn.Conv1d, nn.Conv2d, nn.Linear))
         self._folded = set(self._norms.values())
+        self._signature = signature_of(network)
+        placeholders = [node for node in network.graph.nodes if node.op == "placeholder"]
+        self._inputs = dict(zip(placeholders, self._signature.inputs, strict=True))
+        self._reserved = {*self._signature.inputs, *self._signature.outputs}
         self._values: dict[fx.Node, Any] = {}
         """What each node gives, tensors by name."""
 
@@ -62,7 +68,7 @@ class _Composer:
     def _value(self, node: fx.Node) -> Any:
         result = self._results[node]
         if node.op == "placeholder":
-            return Value(INPUT, result)
+            return Value(self._inputs[node], result)
         if node.op == "output":
             return map_arg(node.args[0], self._values.__getitem__)
         tensors = leaves(result, Tensor)
@@ -109,25 +115,29 @@ class _Composer:
 
     def _held(self, node: fx.Node, result: Any) -> Any:
         """Return tensors that do not depend on the image: a parameter under its own name, what is computed of it."""
-        names = _names(str(node.target) if node.op == "get_attr" else node.name)
+        names = self._names(str(node.target) if node.op == "get_attr" else node.name)
         return mapped(result, lambda t: Value(self.sheet.add_tensor(next(names), t), t) if isinstance(t, Tensor) else t)
 
     def _named(self, node: fx.Node, result: Any) -> Any:
         """Return what a node gives, and remember the shapes of its tensors."""
-        names = _names(f"{node.name}_" if node.name in (INPUT, OUTPUT) else node.name)
+        names = self._names(node.name)
         found = mapped(result, lambda t: Value(next(names), t) if isinstance(t, Tensor) else t)
         self.shapes |= {value.name: tuple(value.tensor.shape) for value in leaves(found, Value)}
         return found
 
     def _finish(self, answer: Any) -> None:
-        if not isinstance(answer, Value) or answer.name not in self.shapes:
-            raise FastPathUnsupportedError("its answer is not one tensor that it computes")
-        self.sheet.rename(answer.name, OUTPUT)
-        self.shapes[OUTPUT] = self.shapes.pop(answer.name)
-        self.sheet.join_reshapes(OUTPUT)
-        written = self.sheet.drop_unread(OUTPUT)
+        answers = leaves(answer, Value)
+        if len({value.name for value in answers} & self.shapes.keys()) < len(self._signature.outputs):
+            raise FastPathUnsupportedError("its answers are not each a tensor that it computes for them alone")
+        for value, name in zip(answers, self._signature.outputs, strict=True):
+            self.sheet.rename(value.name, name)
+            self.shapes[name] = self.shapes.pop(value.name)
+        self.sheet.join_reshapes(self._signature.outputs)
+        written = self.sheet.drop_unread(self._signature.outputs)
         self.shapes = {name: shape for name, shape in self.shapes.items() if name in written}
 
-
-def _names(name: str) -> Iterator[str]:
-    return itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
+    def _names(self, name: str) -> Iterator[str]:
+        """Return names for what a node gives, none of them an input's or output's."""
+        while name in self._reserved:
+            name += "_"
+        return itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.onnx.shape_inference import dry_run
+from pipeline.structures import Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +32,19 @@ class _Shortcut:
     after: int
 
 
-def with_convolutions(network: fx.GraphModule, image: tuple[int, ...]) -> fx.GraphModule:
+def with_convolutions(network: fx.GraphModule, example: Inputs) -> fx.GraphModule:
     """Return ``network`` with each padded shortcut as a convolution; the very network where there is none.
 
     Weights are shared with it. Answers are the same to the bit, as long as they are finite.
 
     Args:
-        image: channels, height, width.
+        example: a batch, of which the shapes count.
     """
     if not any(_shortcut(node) for node in network.graph.nodes):
         return network
     lowered = fx.GraphModule(network, copy.deepcopy(network.graph))
     try:
-        results = dry_run(lowered, (1, *image))
+        results = dry_run(lowered, example)
     except FastPathUnsupportedError:  # an operation has no shape without values
         return network
     for node in list(lowered.graph.nodes):

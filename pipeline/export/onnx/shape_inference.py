@@ -10,9 +10,11 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from pipeline import structures
 from pipeline.errors import first_line
 from pipeline.export.format import FastPathUnsupportedError
 from pipeline.export.onnx.values import mapped
+from pipeline.structures import Inputs
 
 _SAME_SHAPE = frozenset(
     {
@@ -31,8 +33,8 @@ _FILLED: Mapping[str, Callable[[Any, Any], Any]] = {
 """Operators whose results are constants, as large as an image's → the number that they are filled with."""
 
 
-def dry_run(network: fx.GraphModule, shape: tuple[int, ...]) -> Mapping[fx.Node, Any]:
-    """Return what each node gives for images of ``shape``: numbers, tensors of the device "meta", or tuples of them.
+def dry_run(network: fx.GraphModule, example: Inputs) -> Mapping[fx.Node, Any]:
+    """Return what each node gives for one of ``example``: numbers, tensors of the device "meta", or tuples of them.
 
     What does not depend on the image, a parameter and what is computed of parameters alone, is a tensor with values.
 
@@ -42,7 +44,7 @@ def dry_run(network: fx.GraphModule, shape: tuple[int, ...]) -> Mapping[fx.Node,
     run = _DryRun(network)
     try:
         with torch.no_grad():
-            run.run(torch.empty(shape, device="meta"))
+            run.run(*(torch.empty_like(part[:1], device="meta") for part in structures.arguments(example)))
     except Exception as error:  # torch raises whatever an operator does that has no rule for shapes
         cause = first_line(error.__cause__ or error)
         raise FastPathUnsupportedError(f"its shapes are not known without running it: {cause}") from error

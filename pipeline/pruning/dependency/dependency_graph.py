@@ -19,6 +19,7 @@ from pipeline.pruning.dependency.propagation import Edit, PropagationState, prop
 from pipeline.pruning.dependency.propagation.constants import size_of
 from pipeline.pruning.dependency.propagation.labels import Axis, UnsupportedOperatorError, varying
 from pipeline.pruning.dependency.residual_blocks import Block, branches, distinct, residual_blocks
+from pipeline.structures import Inputs
 
 _KEY = "coupling"
 
@@ -57,7 +58,7 @@ class DependencyGraph:
         return self
 
 
-def dependency_graph(network: fx.GraphModule, example: Tensor) -> DependencyGraph:
+def dependency_graph(network: fx.GraphModule, example: Inputs) -> DependencyGraph:
     """Return the channel dependency graph of a traced network; kept with the network, whose weights do not matter."""
     if _KEY not in network.meta:
         network.meta[_KEY] = _built(network, example)
@@ -70,7 +71,7 @@ def forget(network: fx.GraphModule) -> None:
     network.meta = {key: value for key, value in network.meta.items() if key != _KEY}
 
 
-def _built(network: fx.GraphModule, example: Tensor) -> DependencyGraph:
+def _built(network: fx.GraphModule, example: Inputs) -> DependencyGraph:
     """Return the dependency graph; grouped convolutions none of whose groups can go are cut within these.
 
     So split attention can be cut, which adds its groups up (Zhang et al., "ResNeSt", 2020): none of them goes alone.

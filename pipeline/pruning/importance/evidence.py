@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
-from torch.nn import functional
 
+from pipeline import structures
 from pipeline.errors import DataError, ModelError
+from pipeline.objective.load import classification
+from pipeline.objective.task import Task
 from pipeline.pruning.dependency.channel_sets import Coupled, Role, Slice
 from pipeline.pruning.importance.feature_maps import Statistic, observe
+from pipeline.structures import Inputs
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Batches = Iterable[tuple[Inputs, Any]]
 
 _CHUNK = 32
 """Images that pass through the network at once: 224 × 224 ones need some 1 GB with all that is kept of them."""
@@ -29,12 +33,24 @@ class Evidence:
     own ``.grad`` and its batch norms' statistics stay as they were.
     """
 
-    def __init__(self, model: fx.GraphModule, groups: Iterable[Coupled], batches: Batches, *, seed: int = 0) -> None:
-        """Take a traced ``model``, the groups that will be ranked, and images with labels, which are read once."""
+    def __init__(
+        self,
+        model: fx.GraphModule,
+        groups: Iterable[Coupled],
+        batches: Batches,
+        *,
+        seed: int = 0,
+        task: Task | None = None,
+    ) -> None:
+        """Take a traced ``model``, the groups that will be ranked, and images with targets, which are read once.
+
+        ``task``: whose loss gradients are of; None: classification.
+        """
         self.seed = seed
+        self._task = task or classification()
         self._model = model
         self._groups = tuple(groups)
-        self._batches: Iterator[tuple[Tensor, Tensor]] = iter(batches)
+        self._batches: Iterator[tuple[Inputs, Any]] = iter(batches)
         self._tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
         self._effects: dict[tuple[str, int], Tensor] = {}
         self._averages: dict[Statistic, dict[str, Tensor]] = {}
@@ -69,7 +85,7 @@ class Evidence:
     def effects(self, part: Slice) -> Tensor:
         """Return Σ w · ∂L/∂w over the weights at each position along a slice's axis, (mini-batches, positions).
 
-        L is the cross entropy's mean over a mini-batch, in eval mode; each row is weighed by its share of the images.
+        L is the task's mean loss over a mini-batch, in eval mode; each row is weighed by its share of the images.
 
         Args:
             part: of trained weights or biases that make or scale a group's channels.
@@ -118,14 +134,16 @@ class Evidence:
         seen = 0
         with _evaluating(self._model), torch.enable_grad():
             for images, labels in self._chunks(MINIBATCH):
-                scores = functional_call(self._model, leaves, (images,))
-                _require_classes(labels, classes=scores.shape[1])
-                loss = functional.cross_entropy(scores, labels, reduction="sum")
+                count = structures.count(images)
+                outputs = structures.as_parts(functional_call(self._model, leaves, structures.arguments(images)))
+                if self._task.puts_into_classes:
+                    _require_classes(labels, classes=outputs.shape[1])
+                loss = count * self._task.loss_of(outputs, labels)
                 found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
                 products = {n: self.tensor(n) * g.to("cpu", torch.float64) for n, g in zip(names, found, strict=True)}
                 for key, part in parts.items():
                     rows[key].append(self.along(part, products[part.tensor]).sum(1))
-                seen += len(labels)
+                seen += count
         return {key: torch.stack(each) / seen for key, each in rows.items()}
 
     def _require_finite(self) -> None:
@@ -133,24 +151,25 @@ class Evidence:
         for name, values in self._tensors.items():
             _finite(values, name)
 
-    def _chunks(self, size: int = _CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
+    def _chunks(self, size: int = _CHUNK) -> Iterator[tuple[Inputs, Any]]:
         """Yield ``size`` images at a time, however they come, the last ones fewer; DataError where there are none."""
-        left: tuple[Tensor, ...] = ()
+        left: Any = None
         empty = True
         for batch in self._batches:
-            joined = tuple(torch.cat(pair) for pair in zip(left, batch, strict=True)) if left else batch
-            empty = empty and len(joined[1]) == 0
-            whole = len(joined[1]) // size * size
+            joined = structures.joined([left, batch]) if left is not None else batch
+            count = structures.count(joined[0])
+            empty = empty and count == 0
+            whole = count // size * size
             for start in range(0, whole, size):
-                yield joined[0][start : start + size], joined[1][start : start + size]
-            left = tuple(each[whole:] for each in joined)
+                yield structures.part(joined, start, start + size)
+            left = structures.part(joined, whole, count)
         if empty:
             raise DataError(
                 "the criterion needs images, and there are none left to read: give it at least one batch, or take one "
                 "that looks at the weights alone, such as l1"
             )
-        if len(left[1]):
-            yield left[0], left[1]
+        if structures.count(left[0]):
+            yield left
 
 
 @contextmanager

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from pipeline import structures
 from pipeline.errors import ModelError
 from pipeline.pruning.dependency.propagation import elementwise
 from pipeline.pruning.tracing.operators import operator_name
 from pipeline.pruning.tracing.shapes import shape
+from pipeline.structures import Inputs
 
 Statistic = Callable[[Tensor], Tensor]
 """Feature maps (N, C, H, W) → one figure an image and channel (N, C)."""
@@ -25,13 +27,13 @@ _PASSING = elementwise.UNARY | {
 
 
 def observe(
-    model: fx.GraphModule, weights: Collection[str], statistic: Statistic, images: Iterable[Tensor]
+    model: fx.GraphModule, weights: Collection[str], statistic: Statistic, images: Iterable[Inputs]
 ) -> dict[str, Tensor]:
     """Return the mean over ``images`` of a statistic of each layer's feature maps; (channels,), float64.
 
     Args:
         weights: of convolutions and linear layers, by qualified name; those that are never used are absent.
-        images: batches (N, C, H, W).
+        images: batches as the network takes them.
 
     Raises:
         ModelError: a feature map is not finite.
@@ -42,8 +44,8 @@ def observe(
     seen = 0
     for batch in images:
         with torch.no_grad():
-            observer.run(batch)
-        seen += len(batch)
+            observer.run(*structures.arguments(batch))
+        seen += structures.count(batch)
     return {
         name: torch.stack([observer.sums[ends[node]] for node in nodes]).mean(0) / seen
         for name, nodes in watched.items()

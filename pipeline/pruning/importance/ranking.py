@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from pipeline import plugins
 from pipeline.config import CriterionConfig
 from pipeline.errors import ModelError
+from pipeline.objective.task import Task
 from pipeline.pruning.dependency.channel_sets import Couplings
 from pipeline.pruning.importance.evidence import Batches, Evidence
 from pipeline.pruning.surgery.prune import Ranking
@@ -25,15 +26,17 @@ def rank(
     *,
     options: CriterionConfig = CriterionConfig(),  # noqa: B008 — frozen
     seed: int = 0,
+    task: Task | None = None,
 ) -> Ranking:
     """Return the units of each of the space's groups, least important first; ties keep their index order.
 
     Args:
         criterion: a file's name in ``pruning/criteria``.
         couplings: the groups of ``model``, at least those of ``space``.
-        batches: images and labels for criteria that need them; read once, and only then.
+        batches: images and targets for criteria that need them; read once, and only then.
         options: how the scores of a group's layers become one.
         seed: for criteria that draw.
+        task: whose loss counts for criteria that go by it; None: classification.
 
     Raises:
         ConfigError: there is no such criterion; names the nearest one.
@@ -44,7 +47,7 @@ def rank(
     groups = [couplings[group.name] for group in space.groups]
     order = {group.name: torch.zeros(1, dtype=torch.int64) for group in groups if group.units == 1}
     groups = [group for group in groups if group.units > 1]
-    evidence = Evidence(model, groups, batches, seed=seed)
+    evidence = Evidence(model, groups, batches, seed=seed, task=task)
     for group in groups:
         scores = plugin.scores(group, evidence)
         if not scores:

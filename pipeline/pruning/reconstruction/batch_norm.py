@@ -12,9 +12,13 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline import structures
 from pipeline.errors import DataError
-from pipeline.training.accelerator import channels_last, device_of
+from pipeline.objective.load import classification
+from pipeline.structures import Inputs
+from pipeline.training.accelerator import channels_last
 from pipeline.training.feed import Batch, Images
+from pipeline.training.score import BATCH, parts, score
 from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import fine_tune
 
@@ -22,11 +26,6 @@ __all__ = [
     "BATCH", "Batch", "FineTuning", "Images", "accuracy", "fine_tune", "parts", "reestimate_batch_norm",
     "take_statistics",
 ]  # fmt: skip
-
-BATCH = 256
-"""Images at once that batch norm's statistics are averaged over, and channels are ranked by."""
-_PIXELS = 4 * 224 * 224
-"""Of the images that a CPU answers at once: the activations of more fit no cache."""
 
 
 def reestimate_batch_norm(model: nn.Module, batches: Iterable[Batch]) -> None:
@@ -45,9 +44,9 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Batch]) -> None:
     with torch.no_grad(), _averaging(norms):
         seen = 0
         for images, _ in batches:
-            if len(images) > 1 or seen == 0:
+            if structures.count(images) > 1 or seen == 0:
                 _observe(model, images)
-                seen += len(images)
+                seen += structures.count(images)
     if seen == 0:
         raise DataError("batch norm cannot be re-estimated without images; give at least two")
 
@@ -68,24 +67,7 @@ def accuracy(model: nn.Module, images: Images, limit: int | None = None) -> floa
     Raises:
         DataError: there are none.
     """
-    channels_last(model).eval()
-    device = device_of(model)
-    right = seen = 0
-    with torch.inference_mode():
-        for batch, labels in images.batches(BATCH, limit=limit):
-            answers = [model(part).argmax(1) for part in parts(batch.to(device))]
-            right += int((torch.cat(answers) == labels.to(device)).sum())
-            seen += len(labels)
-    if seen == 0:
-        raise DataError("an accuracy cannot be read without images; give at least one")
-    return right / seen
-
-
-def parts(images: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Return a batch (N, C, ...) in the parts that a network answers soonest: on a CPU small ones, else one."""
-    if images.device.type != "cpu":
-        return [images]
-    return torch.split(images, max(1, _PIXELS // images.shape[2:].numel()))
+    return score(model, images, classification(), limit)
 
 
 @contextmanager
@@ -104,10 +86,10 @@ def _averaging(norms: Sequence[_BatchNorm]) -> Iterator[None]:
             norm.eval()
 
 
-def _observe(model: nn.Module, images: torch.Tensor) -> None:
+def _observe(model: nn.Module, images: Inputs) -> None:
     try:
-        model(images)
+        structures.answer(model, images)
     except ValueError as error:  # torch's "Expected more than 1 value per channel when training"
-        if len(images) > 1:
+        if structures.count(images) > 1:
             raise
         raise DataError(f"batch norm cannot be re-estimated on one image ({error}); give at least two") from error

@@ -19,12 +19,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline import structures
 from pipeline.errors import DataError
 from pipeline.pruning.dependency.channel_sets import owner
 from pipeline.pruning.dependency.sums import is_addition
 from pipeline.pruning.reconstruction.batch_norm import Batch, take_statistics
 from pipeline.pruning.reconstruction.layer_matrix import Layer, as_weights, at, by_place, is_matrix, read, weights_of
 from pipeline.pruning.reconstruction.least_squares import change
+from pipeline.structures import Inputs
 from pipeline.training.accelerator import channels_last
 
 _MOST_PIXELS = 256 * 224 * 224
@@ -57,7 +59,7 @@ class TargetActivations:
         self.values: dict[str, Tensor] = {}
         """The same → what it holds there, (images · places, channels)."""
         with torch.no_grad():
-            _Recorder(network, layers, self._take).run(self.images)
+            _Recorder(network, layers, self._take).run(*structures.arguments(self.images))
 
     def _take(self, node: fx.Node, layer: Layer, values: Tensor) -> None:
         """Draw places and keep values, (images, places, channels), there, to which a layer is fitted."""
@@ -83,7 +85,7 @@ def reconstruct(network: fx.GraphModule, answers: TargetActivations, kept: Mappi
     """
     channels_last(network).eval()
     with torch.no_grad():
-        _Reconstruction(network, answers, kept).run(answers.images)
+        _Reconstruction(network, answers, kept).run(*structures.arguments(answers.images))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class _Reconstruction(fx.Interpreter):
         """Fit one layer; where nothing finite comes of it, or the whole network knew no such sum, it stays."""
         if fit.end.name not in self._answers.values:
             return
-        with torch.autocast(self._answers.images.device.type, enabled=False):
+        with torch.autocast(structures.arguments(self._answers.images)[0].device.type, enabled=False):
             found = self._found(n, fit)
         if found is None:
             return
@@ -214,18 +216,19 @@ class _Reconstruction(fx.Interpreter):
             _put(norm, "bias", norm.running_mean / factor + intercept)
 
 
-def _within_memory(batches: Iterable[Batch]) -> Tensor:
+def _within_memory(batches: Iterable[Batch]) -> Inputs:
     """Return the first images, as many as may be in memory at once, and two at least."""
-    taken: list[Tensor] = []
+    taken: list[Inputs] = []
     most = 0
     for images, _ in batches:
         taken.append(images)
-        most = max(2, _MOST_PIXELS // images[0, 0].numel())
-        if sum(map(len, taken)) >= most:
+        most = max(2, _MOST_PIXELS // sum(part[0, 0].numel() for part in structures.arguments(images)))
+        if sum(map(structures.count, taken)) >= most:
             break
     if not taken:
         raise DataError("layers cannot be fitted to a cut without images; give at least two")
-    return torch.cat(taken)[:most]
+    together: Inputs = structures.part(structures.joined(taken), 0, most)
+    return together
 
 
 def _fits(network: fx.GraphModule) -> dict[fx.Node, _Fit]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, fx, nn
 
+from pipeline import structures
 from pipeline.errors import CutError, first_line
 from pipeline.pruning.dependency.channel_sets import owner
 from pipeline.pruning.dependency.dependency_graph import DependencyGraph, dependency_graph, forget
@@ -15,13 +16,14 @@ from pipeline.pruning.dependency.residual_blocks import remove_blocks
 from pipeline.pruning.surgery.slice_weights import shrink
 from pipeline.pruning.tracing.shapes import propagate_shapes, shape
 from pipeline.records import Group, SearchSpace
+from pipeline.structures import Inputs, Path
 
 Ranking = Mapping[str, Tensor]
 """Group name → indices of its units, the least important first."""
 
 
 def prune(
-    model: fx.GraphModule, space: SearchSpace, levels: tuple[int, ...], ranking: Ranking, example: Tensor
+    model: fx.GraphModule, space: SearchSpace, levels: tuple[int, ...], ranking: Ranking, example: Inputs
 ) -> fx.GraphModule:
     """Return a pruned copy of ``model`` after a plan's ``levels``.
 
@@ -35,7 +37,7 @@ def prune(
 
 
 def cut(
-    model: fx.GraphModule, space: SearchSpace, kept: Mapping[str, int], ranking: Ranking, example: Tensor
+    model: fx.GraphModule, space: SearchSpace, kept: Mapping[str, int], ranking: Ranking, example: Inputs
 ) -> fx.GraphModule:
     """Return a copy of ``model`` whose groups keep the given numbers of channels; 0 removes the group's block.
 
@@ -49,7 +51,7 @@ def cut(
 
 
 def without(
-    model: fx.GraphModule, units: Mapping[str, Tensor], blocks: Iterable[str | None], example: Tensor
+    model: fx.GraphModule, units: Mapping[str, Tensor], blocks: Iterable[str | None], example: Inputs
 ) -> fx.GraphModule:
     """Return a copy of ``model`` without some units of its groups and some blocks, by their names.
 
@@ -68,7 +70,7 @@ def without(
     return pruned
 
 
-def kept_channels(model: fx.GraphModule, units: Mapping[str, Tensor], example: Tensor) -> dict[str, Tensor]:
+def kept_channels(model: fx.GraphModule, units: Mapping[str, Tensor], example: Inputs) -> dict[str, Tensor]:
     """Return which output channels of each layer are left without some units of its groups, by the layer's name."""
     known = dependency_graph(model, example)
     alive = _alive(known, units)
@@ -101,12 +103,12 @@ def planned_widths(known: DependencyGraph, alive: Tensor, pruned: nn.Module) -> 
     }  # fmt: skip
 
 
-def check(pruned: fx.GraphModule, base: fx.GraphModule, widths: Mapping[str, int], example: Tensor) -> None:
+def check(pruned: fx.GraphModule, base: fx.GraphModule, widths: Mapping[str, int], example: Inputs) -> None:
     """Raise CutError unless ``pruned`` runs, answers as ``base`` does in shape, finitely, with ``widths`` as planned.
 
     Args:
         widths: output channels planned for each layer; layers of removed blocks are passed over.
-        example: images, of which the first is run.
+        example: a batch, of which the first example is run.
     """
     layers = dict(pruned.named_modules())
     for name, planned in widths.items():
@@ -115,13 +117,14 @@ def check(pruned: fx.GraphModule, base: fx.GraphModule, widths: Mapping[str, int
         if planned == 0:
             raise CutError(f"{name}: all channels would go, and something still reads them")
     try:
-        answer = propagate_shapes(pruned, example[:1])
+        answer = structures.as_parts(propagate_shapes(pruned, structures.part(example, 0, 1)))
     except Exception as error:  # whatever a network raises whose layers no longer fit together
         raise CutError(f"the network does not run after the cut: {first_line(error)}") from error
-    expected = _answer_shape(base, 1)
-    if not isinstance(answer, Tensor) or tuple(answer.shape) != expected:
-        raise CutError(f"the output's shape changed from {expected} to {tuple(getattr(answer, 'shape', ()))}")
-    if not torch.isfinite(answer).all():
+    answers, expected = structures.tensors(answer), _answer_shapes(base, 1)
+    shapes = {path: tuple(tensor.shape) for path, tensor in answers.items()}
+    if shapes != expected:
+        raise CutError(f"the output's shape changed from {_in_words(expected)} to {_in_words(shapes)}")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in answers.values()):
         raise CutError("the network's answers are not finite after the cut")
 
 
@@ -150,8 +153,25 @@ def _why_illegal(group: Group, level: int, step: int) -> str:
     return f"rounded up to steps of {step} of its {group.channels} channels it saves nothing more; {legal}"
 
 
-def _answer_shape(base: fx.GraphModule, images: int) -> tuple[int, ...]:
-    answer = next(node for node in base.graph.nodes if node.op == "output").args[0]
-    known = shape(answer) if isinstance(answer, fx.Node) else None
-    assert known is not None  # trace() has written it
-    return (images, *known[1:])
+def _answer_shapes(base: fx.GraphModule, images: int) -> dict[Path, tuple[int, ...]]:
+    """Return the shape of each tensor of the answer, by the keys that lead to it."""
+    found: dict[Path, tuple[int, ...]] = {}
+
+    def note(value: object, path: Path) -> None:
+        if isinstance(value, fx.Node):
+            known = shape(value)
+            assert known is not None  # trace() has written it
+            found[path] = (images, *known[1:])
+        elif isinstance(value, Mapping):
+            for key, inner in value.items():
+                note(inner, (*path, key))
+        elif isinstance(value, (tuple, list)):
+            for key, inner in enumerate(value):
+                note(inner, (*path, key))
+
+    note(base.graph.output_node().args[0], ())
+    return found
+
+
+def _in_words(shapes: Mapping[Path, tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes.values())) or "none"

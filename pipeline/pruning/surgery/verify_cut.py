@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, fx
 
+from pipeline import structures
 from pipeline.errors import CutError
 from pipeline.pruning.dependency.block_groups import home
 from pipeline.pruning.dependency.channel_sets import Coupled
@@ -21,6 +22,7 @@ from pipeline.pruning.dependency.dependency_graph import DependencyGraph, depend
 from pipeline.pruning.dependency.residual_blocks import Block
 from pipeline.pruning.dependency.sums import as_written
 from pipeline.pruning.surgery.prune import without
+from pipeline.structures import Inputs
 
 _TOLERANCE = 1e-3
 """Of what the channels contribute to the answers."""
@@ -28,14 +30,14 @@ _ROUNDING = 1e-5
 """Of the answers: float32's rounding over a deep network."""
 
 
-def find_violations(network: fx.GraphModule, example: Tensor) -> dict[str, str]:
+def find_violations(network: fx.GraphModule, example: Inputs) -> dict[str, str]:
     """Return the groups that cannot be cut as they are thought to be coupled, with the reason; usually none."""
     known = dependency_graph(network, example)
     names = [name for name, group in known.groups.items() if group.units > 1]
-    return _search(names, lambda some: _compare(network, known, some, example[:1]))
+    return _search(names, lambda some: _compare(network, known, some, structures.part(example, 0, 1)))
 
 
-def disproved_blocks(network: fx.GraphModule, example: Tensor) -> dict[str, str]:
+def disproved_blocks(network: fx.GraphModule, example: Inputs) -> dict[str, str]:
     """Return the blocks that cannot go as it is thought that they can, with the reason; usually none."""
     known, wrong = dependency_graph(network, example), dict[str, str]()
     left = [block for block in known.blocks if not block.separable]
@@ -44,7 +46,9 @@ def disproved_blocks(network: fx.GraphModule, example: Tensor) -> dict[str, str]
         inner = [block for block in left if not any(other.within(block) for other in left)]
         wrong |= _search(
             [block.name for block in inner],
-            lambda names: _compare_blocks(network, known, [by_name[name] for name in names], example[:1]),
+            lambda names: _compare_blocks(
+                network, known, [by_name[name] for name in names], structures.part(example, 0, 1)
+            ),
         )
         left = [block for block in left if block not in inner]
     return wrong
@@ -64,7 +68,7 @@ def _search(names: Sequence[str], compare: Callable[[Sequence[str]], None]) -> d
     return {}
 
 
-def _compare(network: fx.GraphModule, known: DependencyGraph, names: Sequence[str], image: Tensor) -> None:
+def _compare(network: fx.GraphModule, known: DependencyGraph, names: Sequence[str], image: Inputs) -> None:
     """Cut half of each group at once; raise CutError unless the answers are those of the network that ignores it.
 
     Channels that others are normalised by change the answers when they go: of those only a network that runs is asked.
@@ -80,7 +84,7 @@ def _compare(network: fx.GraphModule, known: DependencyGraph, names: Sequence[st
         raise CutError("cut, it gives another network than one that ignores its channels")
 
 
-def _compare_blocks(network: fx.GraphModule, known: DependencyGraph, blocks: Sequence[Block], image: Tensor) -> None:
+def _compare_blocks(network: fx.GraphModule, known: DependencyGraph, blocks: Sequence[Block], image: Inputs) -> None:
     """Take out blocks of which none lies within another; raise CutError unless zeros in their place answer alike."""
     gone = {
         name: torch.arange(group.units) for name, group in known.groups.items()
@@ -97,10 +101,16 @@ def _compare_blocks(network: fx.GraphModule, known: DependencyGraph, blocks: Seq
         raise CutError("without the block around it, the network is another than one that gets zeros from it")
 
 
-def _agree(network: fx.GraphModule, ignoring: fx.GraphModule, cut: fx.GraphModule, image: Tensor) -> bool:
+def _agree(network: fx.GraphModule, ignoring: fx.GraphModule, cut: fx.GraphModule, image: Inputs) -> bool:
     """Return whether a cut network answers as one that ignores what was cut, by what that has a part in."""
     with torch.no_grad():
-        before, expected, found = network(image), ignoring(image), cut(image)
+        answers = [structures.tensors(structures.answer(one, image)) for one in (network, ignoring, cut)]
+    return all(_alike(*(answer[path] for answer in answers)) for path in answers[0])
+
+
+def _alike(before: Tensor, expected: Tensor, found: Tensor) -> bool:
+    if not expected.is_floating_point():
+        return torch.equal(found, expected)
     allowed = _TOLERANCE * (before - expected).abs().max() + _ROUNDING * expected.abs().max()
     return bool((found - expected).abs().max() <= allowed)
 

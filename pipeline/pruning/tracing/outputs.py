@@ -1,30 +1,35 @@
-"""Outputs of a network: tensors by the keys that lead to them, the class scores among them."""
+"""Outputs of a network: tensors by the keys that lead to them, and those of them that its task looks at."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from pipeline import structures
 from pipeline.errors import ModelError, first_line
+from pipeline.objective.task import Task
 from pipeline.pruning.tracing.source_line import line_of
-
-Path: TypeAlias = tuple[str | int, ...]
-"""Keys that lead to one tensor of a nested answer."""
-
-_SCORES = ("out", "logits", "scores", "output")
-"""Keys under which a dictionary holds the class scores; the rest follows in its own order."""
+from pipeline.structures import Inputs, Path
 
 _COMPARED = 3
 """Images on which the graph must answer as the model does: another number than was traced with."""
 
 
-def answer(network: nn.Module, example: Tensor, seed: int = 0) -> dict[Path, Tensor]:
-    """Return what ``network`` answers to a few images, the same each time.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one tensor that is kept stands in the network's answer."""
+
+    path: Path
+
+
+def answer(network: nn.Module, example: Inputs, seed: int = 0) -> Any:
+    """Return what ``network`` answers to a few images, the same each time, as tensors in tuples and dictionaries.
 
     Raises:
         ModelError: it does not run.
@@ -32,38 +37,58 @@ def answer(network: nn.Module, example: Tensor, seed: int = 0) -> dict[Path, Ten
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            found: object = _run(network, example[:_COMPARED])
+            found: object = _run(network, structures.part(example, 0, _COMPARED))
     except Exception as error:  # whatever a user's forward() raises
         line = line_of(error)
         raise ModelError(
-            f"{type(network).__name__} does not run on an input of shape {tuple(example.shape)}: {first_line(error)}"
+            f"{type(network).__name__} does not run on {shown(example)}: {first_line(error)}"
             + (f" ({line})" if line else "")
         ) from error
-    return _parts(found)
+    return structures.as_parts(found)
 
 
-def scores(kind: str, answer: Mapping[Path, Tensor], classes: int | None) -> Path:
-    """Return where the class scores are: the first tensor of shape (N, classes), or else of two dimensions.
+def selection(kind: str, found: Any, task: Task, classes: int | None) -> Any:
+    """Return what the task looks at of an answer: its structure, with a ``Place`` for each tensor.
+
+    Args:
+        kind: what the network is called.
+        classes: of the data; None: not known.
 
     Raises:
-        ModelError: no tensor has two dimensions.
+        ModelError: it looks at nothing, or at what the network does not answer.
     """
-    flat = [path for path, part in answer.items() if part.dim() == 2]
-    if not flat:
-        found = ", ".join(str(tuple(part.shape)) for part in answer.values()) or "none"
-        raise ModelError(f"{kind} must return one tensor of class scores, (N, classes); its tensors are: {found}")
-    return next((path for path in flat if answer[path].shape[1] == classes), flat[0])
+    places = {id(tensor): Place(path) for path, tensor in structures.tensors(found).items()}
+    try:
+        chosen = task.selected(found, classes=classes)
+    except ModelError as error:
+        raise ModelError(f"{kind} {error}") from error
+    if not (kept := structures.tensors(chosen)):
+        raise ModelError(f"{kind} answers with no tensor that task {task.name} looks at")
+    if strange := [path for path, tensor in kept.items() if id(tensor) not in places]:
+        raise ModelError(
+            f"task {task.name}: select made {structures.named(strange[0])} itself; it may pick outputs of the network "
+            "and leave others out, all else belongs into postprocess, loss or the network"
+        )
+    return structures.mapped(chosen, lambda tensor: places[id(tensor)])
+
+
+def places_in(selected: Any) -> list[Path]:
+    """Return where the tensors of a selection stand in the answer, in order."""
+    if isinstance(selected, Place):
+        return [selected.path]
+    parts = selected.values() if isinstance(selected, Mapping) else selected if isinstance(selected, tuple) else ()
+    return [path for part in parts for path in places_in(part)]
 
 
 @contextmanager
-def scores_alone(network: nn.Module, classes: int) -> Iterator[None]:
-    """Let a network that answers with several tensors give the class scores alone, as its graph will, for a while."""
+def selecting(network: nn.Module, task: Task, classes: int) -> Iterator[None]:
+    """Let a network that is not traced give what its task looks at alone, as its graph will, for a while."""
+    if isinstance(network, fx.GraphModule) and "notes" in network.meta:
+        yield
+        return
 
     def alone(_: nn.Module, __: tuple[object, ...], found: object) -> object:
-        if isinstance(found, Tensor):
-            return found
-        parts = _parts(found)
-        return parts[scores(type(network).__name__, parts, classes)]
+        return task.selected(structures.as_parts(found), classes=classes)
 
     handle = network.register_forward_hook(alone)
     try:
@@ -72,65 +97,82 @@ def scores_alone(network: nn.Module, classes: int) -> Iterator[None]:
         handle.remove()
 
 
-def require_same(network: nn.Module, graph: nn.Module, example: Tensor, path: Path) -> None:
+def require_same(network: nn.Module, graph: nn.Module, example: Inputs, paths: Sequence[Path]) -> None:
     """Raise ModelError unless a graph answers as its network does, and each image by itself.
 
     Args:
-        path: of the answer that is compared.
+        paths: of the tensors that are compared.
     """
     otherwise = f"{type(network).__name__} answers otherwise once it is traced: "
-    expected = answer(network, example).get(path)
+    expected = structures.tensors(answer(network, example))
     try:
-        found, alone = (answer(graph, images).get(path) for images in (example, example[:1]))
-    except ModelError as error:  # sizes of the images that it was traced with stand in it
-        raise ModelError(otherwise + _why(network, example, path)) from error
-    if found is None or expected is None or not _equal(found, expected):
-        raise ModelError(otherwise + _why(network, example, path))
-    if alone is None or alone.shape != (1, *found.shape[1:]):
-        raise ModelError(
-            f"{type(network).__name__} answers one image with a tensor of shape "
-            f"{None if alone is None else tuple(alone.shape)}, expected is {(1, *found.shape[1:])}: "
-            "name the dimensions that squeeze() or reshape() should remove"
+        found, alone = (
+            structures.tensors(answer(graph, images)) for images in (example, structures.part(example, 0, 1))
         )
+    except ModelError as error:  # sizes of the images that it was traced with stand in it
+        raise ModelError(otherwise + _why(network, example, paths)) from error
+    for path in paths:
+        if path not in found or path not in expected or not _equal(found[path], expected[path]):
+            raise ModelError(otherwise + _why(network, example, paths))
+        one, wanted = alone.get(path), (1, *found[path].shape[1:])
+        if one is None or one.shape != wanted:
+            which = f"{structures.named(path)} of " if path else ""
+            raise ModelError(
+                f"{type(network).__name__} answers one image with a tensor of shape "
+                f"{None if one is None else tuple(one.shape)}, expected is {which}{wanted}: "
+                "name the dimensions that squeeze() or reshape() should remove"
+            )
 
 
-def keep(graph: fx.GraphModule, path: Path) -> None:
-    """Make one part of the answer the whole, in place; what only the others needed goes."""
+def keep(graph: fx.GraphModule, selected: Any) -> None:
+    """Make a selection of the answer the whole, in place; what only the others needed goes."""
     output = graph.graph.output_node()
-    part: Any = output.args[0]
-    with graph.graph.inserting_before(output):
-        for key in path:
+    whole: Any = output.args[0]
+
+    def at(place: Place) -> Any:
+        part = whole
+        for key in place.path:
             part = graph.graph.call_function(operator.getitem, (part, key)) if isinstance(part, fx.Node) else part[key]
-    output.args = (part,)
+        return part
+
+    with graph.graph.inserting_before(output):
+        output.args = (_placed(selected, at),)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
 
 
-def dropped(answer: Mapping[Path, Tensor], kept: Path) -> tuple[str, ...]:
+def dropped(found: Any, kept: Sequence[Path]) -> tuple[str, ...]:
     """Return the other outputs in words, as ``output['aux'], 10 an image``."""
-    return tuple(f"output{_spelled(path)}, {_size(part)} an image" for path, part in answer.items() if path != kept)
+    parts = structures.tensors(found)
+    return tuple(f"output{_spelled(path)}, {_size(part)} an image" for path, part in parts.items() if path not in kept)
 
 
-def _run(network: nn.Module, images: Tensor) -> object:
+def shown(example: Inputs) -> str:
+    """Return a batch's shape in words.
+
+    >>> shown(torch.zeros(1, 3)), shown((torch.zeros(1, 3), torch.zeros(1, 2)))
+    ('an input of shape (1, 3)', 'inputs of shapes (1, 3), (1, 2)')
+    """
+    shapes = ", ".join(str(tuple(part.shape)) for part in structures.arguments(example))
+    return f"inputs of shapes {shapes}" if isinstance(example, tuple) else f"an input of shape {shapes}"
+
+
+def _placed(selected: Any, at: Any) -> Any:
+    if isinstance(selected, Place):
+        return at(selected)
+    if isinstance(selected, Mapping):
+        return {key: _placed(part, at) for key, part in selected.items()}
+    return tuple(_placed(part, at) for part in selected) if isinstance(selected, tuple) else selected
+
+
+def _run(network: nn.Module, images: Inputs) -> object:
     """Return an answer; a graph is interpreted, since its own code prints a page where it fails."""
     if not isinstance(network, fx.GraphModule):
-        return network(images)
+        return network(*structures.arguments(images))
     interpreter = fx.Interpreter(network)
     interpreter.extra_traceback = False
-    return interpreter.run(images)
-
-
-def _parts(answer: object, path: Path = ()) -> dict[Path, Tensor]:
-    """Return the tensors in an answer by the keys that lead to them, the likeliest class scores first."""
-    if isinstance(answer, Tensor):
-        return {path: answer}
-    items: list[tuple[str | int, object]] = []
-    if isinstance(answer, Mapping):
-        items = sorted(answer.items(), key=lambda item: _SCORES.index(item[0]) if item[0] in _SCORES else len(_SCORES))
-    elif isinstance(answer, (tuple, list)):
-        items = list(enumerate(answer))
-    return {inner: part for key, value in items for inner, part in _parts(value, (*path, key)).items()}
+    return interpreter.run(*structures.arguments(images))
 
 
 def _equal(found: Tensor, expected: Tensor) -> bool:
@@ -143,14 +185,20 @@ def _scale(values: Tensor) -> float:
     return values[values.isfinite()].abs().amax().item() if values.isfinite().any() else 1.0
 
 
-def _why(network: nn.Module, example: Tensor, path: Path) -> str:
+def _why(network: nn.Module, example: Inputs, paths: Sequence[Path]) -> str:
     """Return what forward() does that a recording cannot hold, found by asking the network itself."""
-    whole = answer(network, example)[path]
-    if not _equal(answer(network, example, seed=1)[path], whole):
-        return "its answers depend on chance, also in eval mode; leave random numbers out of forward() there"
-    alone = answer(network, example[:1]).get(path)
-    if alone is None or alone.shape[:1] != (1,) or not _equal(alone, whole[:1]):
-        return "its answer to an image depends on how many images there are; let forward() treat each image by itself"
+    first = structures.part(example, 0, 1)
+    whole, again, one = (
+        structures.tensors(answer(network, images, seed)) for images, seed in ((example, 0), (example, 1), (first, 0))
+    )
+    for path in paths:
+        if path not in again or not _equal(again[path], whole[path]):
+            return "its answers depend on chance, also in eval mode; leave random numbers out of forward() there"
+        alone = one.get(path)
+        if alone is None or alone.shape[:1] != (1,) or not _equal(alone, whole[path][:1]):
+            return (
+                "its answer to an image depends on how many images there are; let forward() treat each image by itself"
+            )
     return (
         "its forward() takes the number of images, or what else it was traced with, for a constant; write x.shape[0] "
         "without int(), and leave counters and questions about types out"

@@ -18,7 +18,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline import structures
 from pipeline.errors import ModelError, first_line
+from pipeline.structures import Inputs
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Pass:
     """Memory that a node's results lie in; kept, so that no two have one address."""
 
 
-def one_image(model: nn.Module, example: Tensor) -> Pass:
-    """Return what the pass of one image shows, of the shape of ``example``'s, (N, C, H, W).
+def one_image(model: nn.Module, example: Inputs) -> Pass:
+    """Return what the pass of one image shows, of the shape of those of a batch.
 
     It is computed in earnest only where an operator or a branch in forward() cannot do without values.
 
@@ -43,7 +45,8 @@ def one_image(model: nn.Module, example: Tensor) -> Pass:
         ModelError: ``model`` cannot be traced, or does not run on such an image.
     """
     graph = _traced(model)
-    image = example[:1].detach().clone()  # a view would bring the memory of the whole batch along
+    # A view would bring the memory of the whole batch along.
+    image: Inputs = structures.mapped(example, lambda tensor: tensor[:1].detach().clone())
     with torch.inference_mode(False), torch.no_grad():
         try:
             return _passed(graph, image, "meta")
@@ -52,9 +55,9 @@ def one_image(model: nn.Module, example: Tensor) -> Pass:
         try:
             return _passed(graph, image, "cpu")
         except Exception as error:  # whatever a network raises on an image that does not fit
+            shapes = " and ".join(str(tuple(tensor.shape[1:])) for tensor in structures.arguments(image))
             raise ModelError(
-                f"{type(model).__name__} does not run on an image of shape {tuple(image.shape[1:])}: "
-                f"{first_line(error)}"
+                f"{type(model).__name__} does not run on an image of shape {shapes}: {first_line(error)}"
             ) from error
 
 
@@ -67,10 +70,10 @@ def _traced(model: nn.Module) -> fx.GraphModule:
         raise ModelError(f"{type(model).__name__} cannot be traced: {first_line(error)}") from error
 
 
-def _passed(graph: fx.GraphModule, image: Tensor, device: str) -> Pass:
+def _passed(graph: fx.GraphModule, image: Inputs, device: str) -> Pass:
     found = Pass(graph)
     with _Multiplications() as counted:
-        _Recorder(found, counted, device).run(image.to(device))
+        _Recorder(found, counted, device).run(*(tensor.to(device) for tensor in structures.arguments(image)))
     return found
 
 

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, fx
 from torch.fx.passes.shape_prop import _extract_tensor_metadata
 
+from pipeline import structures
+from pipeline.structures import Inputs
 
-def propagate_shapes(graph: fx.GraphModule, example: Tensor) -> object:
+
+def propagate_shapes(graph: fx.GraphModule, example: Inputs) -> object:
     """Write each node's output shape into its metadata; return the network's answer."""
     with torch.no_grad():
-        answer: object = _Shapes(graph).run(example)
+        answer: object = _Shapes(graph).run(*structures.arguments(example))
     return answer
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from pipeline.pruning.tracing.tracer import Tracer
+from pipeline.structures import Inputs
 
 _IN_PLACE = ("iadd", "isub", "imul", "itruediv")
 
@@ -23,12 +24,12 @@ class Recorded:
     """Modules that are called as a whole → why they could not be traced."""
 
 
-def recorded(network: nn.Module, example: Tensor) -> Recorded:
+def recorded(network: nn.Module, example: Inputs) -> Recorded:
     """Return ``network`` as a graph, whose later readers of a tensor that changes in place read the change's result.
 
     Args:
         network: in eval mode; not changed.
-        example: images (N, C, H, W).
+        example: a batch.
 
     Raises:
         Exception: whatever a user's forward() raises on a symbolic value.

@@ -31,22 +31,26 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
+from pipeline import structures
 from pipeline.pruning.tracing.aten import is_rewritten, operator_of, rewritten
+from pipeline.structures import Inputs
 
 
-def exported(network: nn.Module, example: Tensor, known: Container[str]) -> fx.GraphModule:
+def exported(network: nn.Module, example: Inputs, known: Container[str]) -> fx.GraphModule:
     """Return ``network`` as a graph for any number of images; parameter names stay what they were.
 
     Args:
         network: in eval mode; not changed.
-        example: images (N, C, H, W) with N of at least two, since one is taken for a size that never changes.
+        example: a batch of at least two, since one is taken for a size that never changes.
         known: names of operators to keep as they are; others are made of simpler ones.
 
     Raises:
         Exception: whatever torch.export raises where forward() cannot be recorded.
     """
     with _quiet(), _symbolic_len(), torch.no_grad():
-        program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim.AUTO},), strict=False)
+        inputs = structures.arguments(example)
+        sizes = tuple({0: Dim.AUTO} for _ in inputs)
+        program = torch.export.export(network, inputs, dynamic_shapes=sizes, strict=False)
         program = program.run_decompositions(_decompositions(known))
     return _Rewriter(network, program).graph_module()
 
@@ -159,7 +163,7 @@ class _Rewriter:
         return self.made[node]
 
     def _answer(self, output: fx.Node) -> Any:
-        """Return what forward() returns, in its own structure, as dictionaries and lists."""
+        """Return what forward() returns, in its own structure, as dictionaries and tuples."""
         specs = self.program.graph_signature.output_specs
         flat: Sequence[Any] = output.args[0]  # type: ignore[assignment]
         values = [
@@ -176,7 +180,7 @@ def _plain(answer: Any) -> Any:
     if isinstance(answer, Mapping):
         return {key: _plain(value) for key, value in answer.items()}
     if isinstance(answer, (tuple, list)):
-        return [_plain(value) for value in answer]
+        return tuple(_plain(value) for value in answer)
     return answer
 
 

@@ -14,8 +14,10 @@ from typing import Any
 
 from torch import Tensor, fx, nn, no_grad
 
+from pipeline import structures
 from pipeline.errors import first_line
 from pipeline.pruning.tracing.source_line import note_line
+from pipeline.structures import Inputs
 
 _SIZES = frozenset(
     {"shape", "size", "ndim", "dim", "ndimension", "numel", "nelement", "stride", "dtype", "device", "layout"}
@@ -46,14 +48,14 @@ class Value(fx.Proxy):
 
 
 class Tracer(fx.Tracer):
-    """Records forward() with its first argument as the input and all others at their defaults."""
+    """Records forward() with its first arguments as the inputs and all others at their defaults."""
 
-    def __init__(self, example: Tensor) -> None:
+    def __init__(self, example: Inputs) -> None:
         super().__init__()
         self.whole: dict[str, str] = {}
         """Modules that are called as a whole → why they could not be traced."""
         self.record_stack_traces = True  # an export that fails says in which line
-        self._example = example
+        self._example = structures.arguments(example)
         self._interpreter: fx.Interpreter | None = None
         self._computing = False
 
@@ -63,9 +65,13 @@ class Tracer(fx.Tracer):
         is_module: bool,  # noqa: ARG002 - fx's signature
         concrete_args: object = None,  # noqa: ARG002
     ) -> tuple[Any, list[Any]]:
-        """Make the one placeholder, under its name in forward()."""
-        names = list(inspect.signature(root_fn).parameters)[1:]
-        return root_fn, [self.root, self.create_proxy("placeholder", names[0] if names else "x", (), {})]
+        """Make a placeholder for each input, under its name in forward()."""
+        known = inspect.signature(root_fn).parameters.values()
+        names = [p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][1:]
+        names += [f"x{i}" if i else "x" for i in range(len(names), len(self._example))]
+        return root_fn, [
+            self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names[: len(self._example)])
+        ]  # fmt: skip
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Record a node, and the line of forward() that it comes from."""
@@ -122,7 +128,7 @@ class Tracer(fx.Tracer):
     def _computed(self, wanted: fx.Node) -> dict[fx.Node, Any]:
         if self._interpreter is None:
             self._interpreter = fx.Interpreter(self.root, garbage_collect_values=False, graph=self.graph)
-            self._interpreter.args_iter = iter([self._example])
+            self._interpreter.args_iter = iter(self._example)
         env: dict[fx.Node, Any] = self._interpreter.env
         self._computing = True
         try:

@@ -118,3 +118,33 @@ def test_its_own_options_reach_the_session(model, level, mode):
 def test_an_option_that_it_does_not_have_is_told_from_those_it_has(model, options, words):
     with pytest.raises(ValueError, match=words):
         runtime.load(model([1, 2]), dict(ONE_THREAD, **options), seed=0)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Write p = 2a and q = the sum of a and b, of two inputs; return the path."""
+    nodes = [
+        helper.make_node("Add", ["a", "a"], ["p"]),
+        helper.make_node("Add", ["a", "b"], ["q"]),
+    ]
+    shapes = {"a": ["n", 2], "b": ["n", 1], "p": ["n", 2], "q": ["n", 2]}
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
+    graph = helper.make_graph(nodes, "pair", [values["a"], values["b"]], [values["p"], values["q"]])
+    path = tmp_path / "pair.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return str(path)
+
+
+def test_of_several_inputs_and_outputs_each_image_is_a_row(pair):
+    loaded = runtime.load(pair, ONE_THREAD, seed=0)
+    rows = numpy.array([[1, 2, 10], [3, 4, 20]], "<f4")
+
+    raw = loaded.outputs(rows.tobytes(), (2, 3))
+
+    assert numpy.frombuffer(raw, "<f4").reshape(2, 4).tolist() == [[2, 4, 11, 12], [6, 8, 23, 24]]
+
+
+def test_rows_of_another_length_than_the_inputs_are_refused(pair):
+    loaded = runtime.load(pair, ONE_THREAD, seed=0)
+    with pytest.raises(ValueError, match="4 values for an image, the model takes 3"):
+        loaded.outputs(numpy.zeros((2, 4), "<f4").tobytes(), (2, 4))

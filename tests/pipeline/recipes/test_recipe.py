@@ -349,7 +349,7 @@ def changed(**changes: Any) -> str:
         ('{"recipe": 1', "is damaged"),
         ("[]", "is not a recipe file: missing key `recipe`"),
         ('{"files": {}}', "is not a recipe file"),
-        ('{"recipe": 3}', "is of version 3, this program reads up to 2: bring a newer one"),
+        ('{"recipe": 4}', "is of version 4, this program reads up to 3: bring a newer one"),
         ('{"recipe": 1}', "is damaged: model: Field required"),
         (changed(kept=[1, 4, 5, 8]), r"cut 1, group 'block\.conv1': channel 8 is out of range; its 8 are 0 to 7"),
         (changed(kept=[-1, 4, 5, 7]), "channel -1 is out of range"),

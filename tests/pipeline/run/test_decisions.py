@@ -11,11 +11,10 @@ import pytest
 from pipeline.config import RunConfig
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import ConfigError
-from pipeline.export.format import Format
 from pipeline.records import Figures, Interval, PrecisionDecision
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
-from pipeline.run.decision_kind import Unfit
+from pipeline.run.decision_kind import Circumstances, Unfit
 from pipeline.run.decisions import KINDS, _fastest, with_decisions
 from pipeline.run.precision import Precision
 from pipeline.store import Store
@@ -44,10 +43,9 @@ class Shrunk:
         del context
         return self._values
 
-    def require_possible(self, config: RunConfig, agent: Agent, format: Format, value: str) -> None:
-        del config, format
+    def require_possible(self, known: Circumstances, value: str) -> None:
         if value == self._refused:
-            raise Unfit(f"{agent.device.name} has no {value}")
+            raise Unfit(f"{known.agent.device.name} has no {value}")
 
     def tried(self, context: Context, base: Base, value: str, *, is_asked_for: bool) -> PrecisionDecision:
         del context

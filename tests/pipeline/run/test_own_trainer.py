@@ -76,7 +76,7 @@ def test_it_is_given_everything_that_a_training_needs(trial: Trial) -> None:
         "assert images.shape == (8, 1, 6, 6) and labels.shape == (8,)\n"
         "assert training.teacher(images).shape == (8, len(training.classes))\n"
         "assert len(training.images) == 40 and len(training.validation) == 28\n"
-        "assert 0 <= training.accuracy(network) <= 1\n"
+        "assert 0 <= training.score(network) <= 1\n"
         "assert (training.epochs, training.max_epochs, training.budget_s) == (None, 126.0, None)\n"
         "assert training.device.type == 'cpu' and training.seed == 0 and not training.hold_zeros"
     )
@@ -88,7 +88,7 @@ def test_a_fixed_number_of_passes_leaves_nothing_to_judge_by(
     fixed = Trial(tmp_path, new_store, null_agent, heard, epochs=3, budget="2m")
     fixed.fit(
         "assert (training.epochs, training.budget_s, training.validation) == (3.0, 120.0, None)\n"
-        "assert training.accuracy(network) is None and len(training.images) == 68"
+        "assert training.score(network) is None and len(training.images) == 68"
     )
 
 

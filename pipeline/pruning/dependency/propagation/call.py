@@ -91,6 +91,9 @@ def _pairs(values: Any, marks: Any) -> Iterator[tuple[Tensor, Tensor]]:
     elif isinstance(values, (list, tuple)) and isinstance(marks, (list, tuple)):
         for value, mark in zip(values, marks, strict=True):
             yield from _pairs(value, mark)
+    elif isinstance(values, dict) and isinstance(marks, dict):
+        for key, value in values.items():
+            yield from _pairs(value, marks[key])
 
 
 def _resolved(state: PropagationState, values: Any, marks: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from pipeline import structures
 from pipeline.errors import first_line
 from pipeline.pruning.complexity import layer_name
 from pipeline.pruning.dependency.propagation import constants, elementwise, layers, reshaping, spatial
@@ -15,6 +16,7 @@ from pipeline.pruning.dependency.propagation.call import Call, WholeWeight, neut
 from pipeline.pruning.dependency.propagation.labels import PropagationState, UnsupportedOperatorError, spread
 from pipeline.pruning.tracing.operators import operator_name
 from pipeline.pruning.tracing.source_line import origin
+from pipeline.structures import Inputs
 
 Rule = Callable[[Call], Any]
 
@@ -59,18 +61,18 @@ OF_WEIGHTS = frozenset(name for name, rule in RULES.items() if rule.__module__ =
 """They take weights as such; to all others a weight is a tensor that meets channels element by element."""
 
 
-def propagate(network: fx.GraphModule, example: Tensor, within: frozenset[str] = frozenset()) -> PropagationState:
+def propagate(network: fx.GraphModule, example: Inputs, within: frozenset[str] = frozenset()) -> PropagationState:
     """Return the propagation state of a traced network in eval mode: labels, couplings, frozen channels.
 
     Args:
         network: not changed.
-        example: images (N, C, H, W), of which the first is run.
+        example: a batch, of which the first example is run.
         within: weights of grouped convolutions whose groups are cut within, all alike, and not one by one.
     """
     interpreter = _Propagation(network)
     interpreter.state.within = within
     with torch.no_grad():
-        interpreter.run(example[:1])
+        interpreter.run(*structures.arguments(structures.part(example, 0, 1)))
     return interpreter.state
 
 

@@ -38,7 +38,7 @@ TOYS = (
 
 
 def composed(network: fx.GraphModule, support: OnnxSupport = NEW, fragments: Fragments | None = None) -> Composition:
-    return compose(network, tuple(IMAGES.shape[1:]), fragments or Fragments(opset_of(support)), support)
+    return compose(network, IMAGES, fragments or Fragments(opset_of(support)), support)
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:
@@ -63,9 +63,8 @@ def require_parity(
 ) -> None:
     fragments = Fragments(opset_of(support))
     for levels in plans:
-        image = tuple(images.shape[1:])
-        network = with_convolutions(prune(base, space, levels, in_order(space), images), image)
-        made = compose(network, image, fragments, support)
+        network = with_convolutions(prune(base, space, levels, in_order(space), images), images)
+        made = compose(network, images, fragments, support)
         data = made.file()
         full = exported(network, (images[:1],), opset_of(support), [INPUT], [OUTPUT])
         assert operators(made.model) == operators(full), levels

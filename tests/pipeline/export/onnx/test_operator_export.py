@@ -24,7 +24,7 @@ class Apply(nn.Module):
 
 def fragment(fragments: Fragments, function: Any, *shape: int) -> tuple[str, Fragment]:
     network = fx.symbolic_trace(Apply(function).eval())
-    results = dry_run(network, shape)
+    results = dry_run(network, torch.zeros(shape))
     node = [n for n in network.graph.nodes if n.op not in ("placeholder", "output")][-1]
     values = {n: mapped(result, lambda t, n=n: Value(n.name, t) if isinstance(t, Tensor) else t)
               for n, result in results.items()}  # fmt: skip

@@ -39,7 +39,7 @@ def convolutions(network: fx.GraphModule) -> list[nn.Conv2d]:
 )
 def test_it_answers_the_same_to_the_bit(taken: Callable[[Tensor], Tensor], stride: tuple[int, int], width: int) -> None:
     network = fx.symbolic_trace(Shortcut(taken).eval())
-    lowered = with_convolutions(network, IMAGE)
+    lowered = with_convolutions(network, torch.zeros(1, *IMAGE))
     (layer,) = convolutions(lowered)
     assert (layer.stride, layer.out_channels, layer.kernel_size) == (stride, width, (1, 1))
     assert not any(node.target is functional.pad for node in lowered.graph.nodes)
@@ -62,7 +62,7 @@ def test_it_answers_the_same_to_the_bit(taken: Callable[[Tensor], Tensor], strid
 )
 def test_other_paddings_are_left_alone(taken: Callable[[Tensor], Tensor]) -> None:
     network = fx.symbolic_trace(Shortcut(taken).eval())
-    lowered = with_convolutions(network, IMAGE)
+    lowered = with_convolutions(network, torch.zeros(1, *IMAGE))
     assert not convolutions(lowered)
     assert torch.equal(lowered(X), network(X))
 
@@ -73,12 +73,12 @@ def test_a_slice_that_others_read_too_is_left_alone() -> None:
         return functional.pad(picked, (0, 0, 0, 0, 1, 1)).sum(1) + picked.sum(1)
 
     network = fx.symbolic_trace(Shortcut(taken).eval())
-    assert with_convolutions(network, IMAGE) is network
+    assert with_convolutions(network, torch.zeros(1, *IMAGE)) is network
 
 
 def test_a_cifar_resnet_has_one_for_each_wider_stage_and_shares_its_weights() -> None:
     network = fx.symbolic_trace(CifarResNet(20, classes=10, channels=3).eval())
-    lowered = with_convolutions(network, (3, 32, 32))
+    lowered = with_convolutions(network, torch.zeros(1, 3, 32, 32))
     images = torch.randn(2, 3, 32, 32)
     assert len(convolutions(lowered)) == len(convolutions(network)) + 2
     torch.testing.assert_close(lowered(images), network(images), rtol=0, atol=0)
@@ -87,4 +87,4 @@ def test_a_cifar_resnet_has_one_for_each_wider_stage_and_shares_its_weights() ->
 
 def test_a_network_without_is_returned_itself() -> None:
     network = fx.symbolic_trace(nn.Sequential(nn.Conv2d(4, 2, 1), nn.ReLU()))
-    assert with_convolutions(network, IMAGE) is network
+    assert with_convolutions(network, torch.zeros(1, *IMAGE)) is network

@@ -1,0 +1,1 @@
+"""What a network is trained by and judged by: its task."""
