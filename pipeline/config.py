@@ -291,6 +291,9 @@ class RunConfig(_Section):
     precision: Literal["auto", "float32", "int8", "fp16"] = "auto"
     """In which networks compute on the device, decided before anything is cut: auto is int8, or with TensorRT fp16,
     where that is measured to be faster and answers as well, else float32."""
+    warm_start: str | None = None
+    """A run of before, by its id or `latest`, whose learnt policy the DQN begins with: of the same architecture, with
+    another checkpoint, target or board if you like."""
     seed: int = Field(0, ge=0)
     """Same seed, same plans on the same measurements."""
     rounds: int = Field(1, ge=1)

@@ -13,7 +13,7 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli.commands import apply, bundles, compare, deploy, devices, quantize, runs, tune
+from pipeline.cli.commands import apply, bundles, compare, deploy, devices, plan, quantize, runs, tune
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
@@ -36,6 +36,7 @@ from pipeline.cli.options import (
     Targets,
     TaskName,
     Trials,
+    WarmStart,
     Weights,
     WeightsKey,
 )
@@ -175,6 +176,7 @@ def run(
     rounds: Rounds = None,
     epochs: Epochs = None,
     budget: Budget = None,
+    warm_start: WarmStart = None,
     seed: Seed = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
@@ -199,6 +201,7 @@ def run(
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
         "task": task, "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode,
         "criterion": criterion, "precision": precision, "rounds": rounds, "seed": seed,
+        "warm_start": warm_start,
     }  # fmt: skip
     arguments = RunArguments(
         device=device, config=config, options=options, epochs=epochs, budget=budget, resume=resume,
@@ -211,6 +214,7 @@ def run(
 app.command()(runs.pull)
 app.command()(bundles.sign)
 app.command()(bundles.verify)
+app.command()(plan.plan)
 app.command()(apply.apply)
 app.command()(quantize.quantize)
 app.command()(compare.compare)

@@ -94,4 +94,8 @@ Epochs = Annotated[
 Budget = Annotated[
     str | None, typer.Option("--budget", metavar="TIME", help="At most for training the chosen one: 30m, 2h.")
 ]
+WarmStart = Annotated[
+    str | None,
+    typer.Option("--warm-start", metavar="RUN", help="A run whose learnt policy the DQN begins with."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same plans.")]

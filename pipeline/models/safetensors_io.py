@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import torch
@@ -19,6 +20,17 @@ def tensors_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None
     weight do. Loaded into a network that ties them they are tied again, for both names hold the same values.
     """
     return save({name: _own_copy(tensor) for name, tensor in tensors.items()}, dict(about) if about else None)
+
+
+def about_of(data: bytes) -> dict[str, str]:
+    """Return what the header of a safetensors file says beside its tensors; empty where it is none."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8 : 8 + size])
+        about = header.get("__metadata__", {})
+    except (ValueError, AttributeError):
+        return {}
+    return {str(key): str(value) for key, value in about.items()} if isinstance(about, dict) else {}
 
 
 def weights_bytes(model: nn.Module) -> bytes:

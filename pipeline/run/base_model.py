@@ -42,24 +42,29 @@ class Base:
     figures: Figures
 
     def figure(self, metric: Metric) -> float:
-        """Return a figure in the unit of its target: ms, W, mJ, bytes; ValueError where it was not measured.
-
-        Density is 1: targets count in shares of all of the base model's weights, those that are zero in it as well.
-        """
-        measurement = self.figures.measurement
-        if metric == "density":
-            return 1.0
-        if metric == "latency":
-            return measurement.p50_ms.value
-        if metric == "size":
-            return float(self.figures.size_bytes)
-        if measurement.power is None:
-            raise ValueError(f"{metric} was not measured")
-        return (measurement.power.mean_w if metric == "power" else measurement.power.energy_total_mj).value
+        """Return a figure in the unit of its target; ValueError where it was not measured."""
+        return figure_of(self.figures, metric)
 
     def limits(self, targets: Sequence[Target]) -> dict[Metric, float]:
         """Return each target's limit as a share of the base model's figure."""
         return {target.metric: target.share(self.figure(target.metric)) for target in targets}
+
+
+def figure_of(figures: Figures, metric: Metric) -> float:
+    """Return the base model's figure in the unit of its target: ms, W, mJ, bytes; ValueError: it was not measured.
+
+    Density is 1: targets count in shares of all of the base model's weights, those that are zero in it as well.
+    """
+    measurement = figures.measurement
+    if metric == "density":
+        return 1.0
+    if metric == "latency":
+        return measurement.p50_ms.value
+    if metric == "size":
+        return float(figures.size_bytes)
+    if measurement.power is None:
+        raise ValueError(f"{metric} was not measured")
+    return (measurement.power.mean_w if metric == "power" else measurement.power.energy_total_mj).value
 
 
 def may_have_seen(figures: Figures, config: RunConfig) -> bool:

@@ -23,7 +23,7 @@ from pipeline.search.strategy import Problem
 from pipeline.search.strategy_plugin import strategy_settings
 from pipeline.store import Store
 from pipeline.store.decisions import uncut, uncut_size
-from pipeline.store.facts import BASE, PLANNED_FOR, PlannedFor
+from pipeline.store.facts import BASE, PLANNED_FOR, POLICY, PlannedFor
 from pipeline.store.settings import config_of
 from pipeline.store.spaces import space_of_round
 from pipeline.targets import Metric
@@ -56,7 +56,14 @@ def build_problem(
         problem,
         norms=filter_norms(builder.base, builder.space, dependency_graph(builder.base, context.example).groups),
         spreads=spreads(builder.base, pruning.protect, pruning.only) if "density" in limits else (),
+        policy=_begun_with(context.store),
     )
+
+
+def _begun_with(store: Store) -> bytes | None:
+    """Return the policy of another run that this one begins with."""
+    name = store.get(POLICY)
+    return None if name is None else store.blob(name).read_bytes()
 
 
 def remember_problem(store: Store, number: int, problem: Problem) -> None:

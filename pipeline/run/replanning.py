@@ -1,16 +1,25 @@
-"""Replanning: the planner of a run of before, by the models that its trials have taught; nothing is measured."""
+"""Replanning: plans for other targets, by what a run of before has measured and learnt; nothing is measured here."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
 from pipeline.errors import StoreError, UserError
+from pipeline.measurement.relative_costs import trial_costs, violation
 from pipeline.predictors.accuracy import AccuracyModel
+from pipeline.records import Figures, PruningPlan, SearchSpace, Trial
+from pipeline.run.base_model import figure_of
 from pipeline.run.problem import learn_costs, stored_problem
+from pipeline.search.dqn.settings import Settings
 from pipeline.search.planner import Planner, indices
+from pipeline.search.strategies.dqn import Dqn
 from pipeline.search.strategy import Problem
 from pipeline.store import Store
-from pipeline.store.facts import BASE, PLANNED_FOR
+from pipeline.store.facts import BASE, PLANNED_FOR, POLICY
 from pipeline.store.settings import config_of
 from pipeline.store.spaces import require_plan
+from pipeline.targets import Metric, Target
 
 
 def learnt_planner(store: Store) -> Planner:
@@ -28,6 +37,88 @@ def learnt_planner(store: Store) -> Planner:
         return Planner(problem, _learnt(store, number, problem))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise StoreError(f"run {store.id} is damaged: nothing can be planned by what it holds ({error})") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replanned:
+    """A plan for targets that a run did not search for."""
+
+    plan: PruningPlan
+    round: int
+    space: SearchSpace
+    limits: Mapping[Metric, float]
+    """Shares of the base model's figures."""
+    accuracy: float
+    """As predicted, before fine-tuning: of the base's, if the metric is one."""
+    costs: Mapping[Metric, float]
+    """As predicted, over the base model's."""
+    policy: str
+    """Whose it is: of the run, or trained now on its models."""
+    searched: Trial | None
+    """The best trial of the run that met these targets as measured; None: no trial did."""
+
+
+def replan(store: Store, targets: Sequence[Target]) -> Replanned:
+    """Return the plan of a run's policy for other targets, in the metrics that the run had targets for.
+
+    The models are fitted to all trials of the last round. The network is the one that the run keeps; of a run that
+    keeps none it is trained now, on simulated episodes alone.
+
+    Raises:
+        UserError: the run did not come so far, or had no target in such a metric.
+        StoreError: it is damaged.
+    """
+    number = _last_round(store)
+    base, planned_for = store.required(BASE), store.required(PLANNED_FOR.of(number))["limits"]
+    limits = {target.metric: target.share(_figure(base, target)) for target in targets}
+    for metric in limits:
+        if metric not in planned_for or metric == "density":
+            known = ", ".join(m for m in planned_for if m != "density") or "none"
+            raise UserError(
+                f"run {store.id} had no target of {metric}, so that nothing is known of it; it had: {known}"
+            )
+    blob = store.get(POLICY.of(number))
+    try:
+        problem = replace(stored_problem(store, number), policy=None if blob is None else store.blob(blob).read_bytes())
+        settings = problem.settings if isinstance(problem.settings, Settings) else Settings()
+        strategy = Dqn(replace(problem, settings=settings, mode="imagined"))
+        trials = [trial for trial in store.trials() if trial.round == number]
+        for trial in trials:
+            require_plan(store, problem.space, trial.plan, f"trial {trial.index}")
+            learn_costs(problem.costs, trial, base.size_bytes)
+            strategy.tell(trial)
+        tightened = {metric: limit * (1 - problem.margin) for metric, limit in limits.items()}
+        plan, predicted = strategy.planned(tightened, is_trained=blob is not None)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"run {store.id} is damaged: nothing can be planned by what it holds ({error})") from error
+    return Replanned(
+        plan=plan, round=number, space=problem.space, limits=limits,
+        accuracy=float(predicted.accuracy[0]) * problem.base_accuracy,
+        costs={metric: float(values[0]) for metric, values in predicted.costs.items()},
+        policy="the run's" if blob is not None else "trained now on the run's models",
+        searched=_best_within(trials, limits, base),
+    )  # fmt: skip
+
+
+def _figure(base: Figures, target: Target) -> float:
+    """Return what an absolute target is read against."""
+    try:
+        return 1.0 if target.relative else figure_of(base, target.metric)
+    except ValueError as error:
+        raise UserError(f"{error} of the base model; say the target as a share, such as 0.5x") from error
+
+
+def _best_within(trials: Sequence[Trial], limits: Mapping[Metric, float], base: Figures) -> Trial | None:
+    """Return the most accurate trial that met the targets as measured."""
+    found = [
+        (trial.candidate.accuracy, -trial.index, trial)
+        for trial in trials
+        if trial.candidate is not None
+        and trial.failure is None
+        and (costs := trial_costs(trial, base.size_bytes)) is not None
+        and violation(costs, limits) == 0
+    ]
+    return max(found)[-1] if found else None
 
 
 def _learnt(store: Store, number: int, problem: Problem) -> AccuracyModel:

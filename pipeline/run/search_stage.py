@@ -22,11 +22,11 @@ from pipeline.run.context import Context
 from pipeline.run.loop import search
 from pipeline.run.problem import learn_costs
 from pipeline.search.reward import require_comparable, reward
-from pipeline.search.strategy import Problem
+from pipeline.search.strategy import Learning, Problem, Strategy
 from pipeline.search.strategy_plugin import strategy_of
 from pipeline.store.decisions import uncut
 from pipeline.store.device_usage import Watch
-from pipeline.store.facts import USAGE
+from pipeline.store.facts import LEARNT, POLICY, USAGE
 from pipeline.targets import Metric
 
 FAILURES_IN_A_ROW = 5
@@ -65,8 +65,9 @@ class Search:
     def _try_all(self, found: list[Trial], known: Mapping[int, Trial], watch: Watch) -> None:
         """Append each trial of this round to ``found`` as it is through."""
         context, number, config = self.context, self.bench.round, self.context.config
+        strategy = strategy_of(config).create(self.problem)
         for trial in search(
-            strategy_of(config).create(self.problem),
+            strategy,
             self.builder.build,
             self.bench.measure,
             self._judge,
@@ -86,6 +87,14 @@ class Search:
             metric = context.data.task.metric_name
             context.listen(Tried(numbered, replayed=numbered.index in known, metric=metric))
             self._stop_at_failures(found)
+        self._keep_what_was_learnt(strategy)
+
+    def _keep_what_was_learnt(self, strategy: Strategy) -> None:
+        """Store the network of a strategy that has one, and how it learnt."""
+        store, number = self.context.store, self.bench.round
+        if isinstance(strategy, Learning):
+            store.set(LEARNT.of(number), list(strategy.learnt()))
+            store.set(POLICY.of(number), store.put_blob(strategy.policy()))
 
     def _given(self) -> list[PruningPlan]:
         """Return the uncut network, where it is another than the base: in INT8 or FP16 it may meet the target alone."""

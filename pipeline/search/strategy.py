@@ -6,13 +6,18 @@ A strategy is one file with ``create(problem) -> Strategy``. It may declare, eac
     MODES = ("imagined", ...)     the values of ``mode`` that it has; absent: the default alone
     SETS_ZEROS = True             with a target of density it sets single weights to zero; absent: it cuts channels
     note(config) -> str | None    what a user of it has to know, said before the search
+
+What it creates may have two methods beside ``ask`` and ``tell``, which are called when the search is through:
+
+    policy() -> bytes             what it has learnt, kept with the run
+    learnt() -> Sequence[Burst]   how it learnt, for the report
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,6 +25,7 @@ from pipeline.predictors.cost_model import CostModel
 from pipeline.pruning.importance.filter_norms import Norms
 from pipeline.pruning.surgery.weight_sparsity import Spread
 from pipeline.records import PruningPlan, SearchSpace, Trial
+from pipeline.records.learning import Burst
 from pipeline.search.reward import Weights
 from pipeline.targets import Metric
 
@@ -51,6 +57,8 @@ class Problem:
     """Of each group's filters; empty: not known."""
     spreads: tuple[Spread, ...] = ()
     """With a target of density: how each tensor's weights lie, in the order of a plan's zeros; no channel is cut."""
+    policy: bytes | None = None
+    """The network of a run of before that the DQN begins with, a safetensors file; None: it begins anew."""
     settings: BaseModel | None = None
     """The strategy's own, of the class that its file calls ``Settings``; None: it has none, or the defaults count."""
 
@@ -70,6 +78,19 @@ def settings_of(problem: Problem, kind: type[S]) -> S:
     A problem that several strategies are given, to compare them, has the settings of one of them.
     """
     return problem.settings if isinstance(problem.settings, kind) else kind()
+
+
+@runtime_checkable
+class Learning(Protocol):
+    """What a strategy that keeps what it learns has beside ``ask`` and ``tell``."""
+
+    def policy(self) -> bytes:
+        """Return what it has learnt."""
+        ...
+
+    def learnt(self) -> Sequence[Burst]:
+        """Return how it learnt."""
+        ...
 
 
 class Strategy(Protocol):

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.records import Baseline, DeviceFacts, Figures, PrecisionDecision, SearchSpace, VerifiedAccuracy
+from pipeline.records.learning import Burst
 from pipeline.store.device_usage import Usage
 from pipeline.targets import Metric
 
@@ -231,6 +232,11 @@ SPACE = Fact("space", SearchSpace)
 """``of(number)`` a round's; by itself the last round's, which holds the chosen network."""
 PLANNED_FOR = Fact("planned for", PlannedFor)
 """``of(number)`` a round's."""
+POLICY = Fact("policy", str)
+"""``of(number)`` a round's: blob of the network that its strategy has learnt. By itself: that of another run, which the
+search began with."""
+LEARNT = Fact("learnt", list[Burst])
+"""``of(number)`` how that network learnt."""
 USAGE = Fact("usage", Usage)
 """``of(number)`` a round's search."""
 RUNG = Fact("rung", TrainedRung)

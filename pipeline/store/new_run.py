@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunConfig
-from pipeline.errors import OutputError, StoreError
+from pipeline.errors import OutputError, StoreError, UserError
 from pipeline.records import Device
 from pipeline.store import Store
-from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY, Fact, NamedDevice
+from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY, POLICY, Fact, NamedDevice
 from pipeline.store.writable import try_out
 
 
@@ -21,6 +21,7 @@ def create_run(runs: Path, config: RunConfig, board: Device, inventory: Path | N
 
     Raises:
         OutputError: the folder cannot be written.
+        UserError: the run that it is to begin with keeps no policy.
     """
     facts: dict[Fact[Any], object] = {
         CONFIG: config.model_dump(mode="json", by_alias=True),
@@ -29,10 +30,38 @@ def create_run(runs: Path, config: RunConfig, board: Device, inventory: Path | N
     }
     if inventory is not None:
         facts[INVENTORY] = str(inventory.absolute())
+    policy = None if config.warm_start is None else policy_of(runs, config.warm_start)
     try:
-        return Store.create(runs, label=f"{config.data.partition(':')[0]}-{board.name} {note}", facts=facts)
+        store = Store.create(runs, label=f"{config.data.partition(':')[0]}-{board.name} {note}", facts=facts)
+        if policy is not None:
+            store.set(POLICY, store.put_blob(policy))
+        return store
     except StoreError as error:
         raise OutputError(str(error)) from error
+
+
+def policy_of(runs: Path, name: str) -> bytes:
+    """Return what the last round of a run has learnt, a safetensors file.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        UserError: it has learnt nothing that is kept.
+    """
+    with Store.open(runs, name) as store:
+        blob = last_policy(store)
+        if blob is None:
+            raise UserError(
+                f"run {store.id} keeps no policy: it ended before its search was through, an older version made it, or "
+                "its strategy has none; name a run of strategy dqn or hybrid"
+            )
+        return store.blob(blob).read_bytes()
+
+
+def last_policy(store: Store) -> str | None:
+    """Return the blob of what a run's last round has learnt; None: it keeps none."""
+    config = store.get(CONFIG)
+    rounds = 1 if config is None else int(config.get("rounds", 1))
+    return next((blob for number in range(rounds, 0, -1) if (blob := store.get(POLICY.of(number)))), None)
 
 
 def require_writable(folder: Path) -> None:

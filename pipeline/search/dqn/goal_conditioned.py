@@ -10,9 +10,17 @@ target is an input, so one network plays for all of them.
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from collections.abc import Sequence
 
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from pipeline.errors import ConfigError
+from pipeline.models.safetensors_io import about_of, tensors_bytes
 from pipeline.records import LEVELS, Trial
+from pipeline.records.learning import Burst
 from pipeline.search.dqn.q_network import Learner
 from pipeline.search.dqn.replay_buffer import Replay
 from pipeline.search.dqn.settings import Settings
@@ -26,6 +34,10 @@ _TARGETS = (0.35, 0.95)
 """Simulated targets are drawn between these shares of the base model's figure."""
 _NEIGHBOURS = (-0.2, 1.2)
 """And about the wanted one: in units of what plans may be predicted to miss it by."""
+_PROBED = 256
+"""States whose values are followed."""
+_GROUPS = "groups"
+"""Key of the file's metadata."""
 _COOLING = 8
 """Bursts over which exploration falls to a quarter."""
 
@@ -40,6 +52,12 @@ class GoalConditionedDqn:
         self._learner = Learner(self._planner.observation_size, settings, self._planner.problem.seed)
         self.replay = Replay(self._planner, settings)
         self._bursts, self._measured_before = 0, 0
+        self.learnt: list[Burst] = []
+        """What stood after each burst."""
+        self._probed: Array | None = None
+        """States whose values are followed from burst to burst."""
+        if self._planner.problem.policy is not None:
+            self._load(self._planner.problem.policy)
 
     def tell(self, trial: Trial) -> None:
         """Take in a measured plan; one that failed teaches nothing."""
@@ -65,19 +83,66 @@ class GoalConditionedDqn:
         if len(self.replay.plans) == 0:  # nothing simulated, nothing measured
             self._add_episodes(_PARALLEL, at_random=True)
         self.replay.label()
-        self.update(settings.first_updates if first else settings.updates)
+        losses = self.update(settings.first_updates if first else settings.updates)
+        self._note(losses)
         self._bursts, self._measured_before = self._bursts + 1, max(1, len(self.replay.measured))
 
     def simulate(self, episodes: int) -> None:
         """Play episodes against the models, with fewer random levels as the search goes on."""
-        epsilon = self.settings.exploration * (1 - 0.75 * min(1.0, self._bursts / _COOLING))
         for start in range(0, episodes, _PARALLEL):
-            self._add_episodes(min(_PARALLEL, episodes - start), epsilon)
+            self._add_episodes(min(_PARALLEL, episodes - start), self._exploration)
 
-    def update(self, times: int) -> None:
-        """Take gradient steps on what the replay holds."""
-        for _ in range(times):
-            self._learner.update(self.replay.sample(self._rng))
+    def update(self, times: int) -> list[float]:
+        """Take gradient steps on what the replay holds; return their losses."""
+        return [self._learner.update(self.replay.sample(self._rng)) for _ in range(times)]
+
+    @property
+    def _exploration(self) -> float:
+        """Share of random levels in the episodes that are played now."""
+        return self.settings.exploration * (1 - 0.75 * min(1.0, self._bursts / _COOLING))
+
+    def _note(self, losses: Sequence[float]) -> None:
+        """Remember what stands after a burst."""
+        if self._probed is None:
+            drawn = np.random.default_rng(self._planner.problem.seed)
+            self._probed = self.replay.states(_PROBED, drawn)
+        self.learnt.append(
+            Burst(
+                trial=len(self.replay.measured),
+                updates=(self.learnt[-1].updates if self.learnt else 0) + len(losses),
+                loss=float(np.mean(losses[len(losses) // 2 :])) if losses else 0.0,
+                value=float(self._learner.values(self._probed).max(1).mean()),
+                exploration=self._exploration,
+            )
+        )
+
+    # ------------------------------------------------------------ kept
+
+    def policy(self) -> bytes:
+        """Return the network as a safetensors file, with the groups of layers that it decides on."""
+        return tensors_bytes(self._learner.weights(), {_GROUPS: self._groups()})
+
+    def _groups(self) -> str:
+        return json.dumps([group.name for group in self._planner.problem.space.groups])
+
+    def _load(self, policy: bytes) -> None:
+        """Begin with the network of a run of before.
+
+        Raises:
+            ConfigError: it decides on other groups of layers, or is of another shape.
+        """
+        if about_of(policy).get(_GROUPS) != self._groups():
+            raise ConfigError(
+                "warm_start: that run's policy decides on other groups of layers; name a run of the same architecture, "
+                "with the same pruning settings, or leave it out"
+            )
+        try:
+            self._learner.load(load(policy))
+        except (RuntimeError, SafetensorError) as error:
+            raise ConfigError(
+                "warm_start: that run's policy is of another shape; its run had other strategy_options (hidden), or is "
+                "of another version"
+            ) from error
 
     def _add_episodes(self, plans: int, epsilon: float = 1.0, *, at_random: bool = False) -> None:
         """Put episodes into the replay: the network's, or plans drawn at random."""

@@ -67,8 +67,8 @@ class Learner:
             found: NDArray[np.float32] = self._online(torch.from_numpy(states.astype(np.float32))).numpy()
         return found
 
-    def update(self, batch: Mapping[str, Tensor]) -> None:
-        """Take one step of double Q-learning.
+    def update(self, batch: Mapping[str, Tensor]) -> float:
+        """Take one step of double Q-learning; return the loss before it.
 
         Args:
             batch: state, action, return, next, mask (of next), bootstrap (0 at the end).
@@ -84,3 +84,17 @@ class Learner:
         self._optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(list(self._target.parameters()), list(self._online.parameters()), self._rate)
+        return float(loss.detach())
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the network's weights by their names."""
+        return {name: value.clone() for name, value in self._online.state_dict().items()}
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with these weights, in the slow copy too.
+
+        Raises:
+            RuntimeError: they are of a network of another shape.
+        """
+        self._online.load_state_dict(dict(weights))
+        self._target.load_state_dict(dict(weights))

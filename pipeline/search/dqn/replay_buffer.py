@@ -92,6 +92,12 @@ class Replay:
         }
         return {name: torch.from_numpy(values) for name, values in batch.items()}
 
+    def states(self, count: int, rng: np.random.Generator) -> Array:
+        """Return states drawn evenly from those of the plans as labelled, (count, features)."""
+        plan, step = np.divmod(rng.integers(0, len(self.plans) * self._planner.groups, count), self._planner.groups)
+        drawn: Array = self._states[plan, step].astype(np.float64)
+        return drawn
+
     def _append(self, plans: Indices, goals: Array, *, measured: bool, feasible: bool) -> None:
         self.plans = np.concatenate([self.plans, plans])
         self._goals = np.concatenate([self._goals, goals])

@@ -21,16 +21,17 @@ network's plans with others before one is picked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pipeline.records import PruningPlan, Trial
+from pipeline.records.learning import Burst
 from pipeline.search.dqn.direct import DirectDqn
 from pipeline.search.dqn.goal_conditioned import GoalConditionedDqn
 from pipeline.search.dqn.q_network import one_thread
 from pipeline.search.dqn.settings import Settings
-from pipeline.search.planner import Array, Indices, Limits
+from pipeline.search.planner import Array, Indices, Limits, Predictions
 from pipeline.search.proposer import Proposer
 from pipeline.search.strategy import Problem, Strategy, settings_of
 from pipeline.targets import Metric
@@ -75,6 +76,14 @@ class Dqn:
         self._proposer.tell(trial)
         self.network.tell(trial)
 
+    def policy(self) -> bytes:
+        """Return the network as it is now, a safetensors file."""
+        return self.network.policy()
+
+    def learnt(self) -> Sequence[Burst]:
+        """Return what stood after each burst of learning."""
+        return tuple(self.network.learnt)
+
     def plan_for(self, limits: Mapping[Metric, float]) -> PruningPlan:
         """Return the plan of the network for other targets, by the models as they are now.
 
@@ -83,11 +92,24 @@ class Dqn:
         Args:
             limits: shares of the base model's figures, for the metrics that the search has targets for.
         """
-        planner = self._proposer.planner
+        return self.planned(limits)[0]
+
+    def planned(self, limits: Mapping[Metric, float], *, is_trained: bool = True) -> tuple[PruningPlan, Predictions]:
+        """Return the plan for other targets, and what is predicted of it.
+
+        Args:
+            limits: as of ``plan_for``.
+            is_trained: whether the network has learnt; else it does so first.
+        """
+        proposer, planner = self._proposer, self._proposer.planner
         with one_thread():
+            proposer.learn()
+            if not is_trained:
+                self.network.train()
             plans = self.network.beam_search(self.settings.beam, limits)
             worth = planner.predicted_reward(plans, limits=limits) - _VIOLATION * planner.excess(plans, limits)
-            return planner.plan(plans[worth.argmax()])
+            best = plans[[worth.argmax()]]
+            return planner.plan(best[0]), planner.predictions(best, limits)
 
     def _played(self) -> Indices:
         """Return plans that the network plays for the wanted target and its neighbours, (plans, groups)."""

@@ -7,11 +7,12 @@ finds beyond ``surrogate`` the network's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pipeline.records import PruningPlan, Trial
+from pipeline.records.learning import Burst
 from pipeline.search.dqn.goal_conditioned import GoalConditionedDqn
 from pipeline.search.dqn.q_network import one_thread
 from pipeline.search.dqn.settings import Settings
@@ -56,6 +57,14 @@ class Hybrid:
         """Take in a trial; one that failed teaches only not to ask for it again."""
         self._proposer.tell(trial)
         self.network.tell(trial)
+
+    def policy(self) -> bytes:
+        """Return the network as it is now, a safetensors file."""
+        return self.network.policy()
+
+    def learnt(self) -> Sequence[Burst]:
+        """Return what stood after each burst of learning."""
+        return tuple(self.network.learnt)
 
     def plan_for(self, limits: Mapping[Metric, float]) -> PruningPlan:
         """Return the plan of highest predicted reward for other targets, by the models as they are now.

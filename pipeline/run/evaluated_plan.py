@@ -1,0 +1,58 @@
+"""A plan evaluated and measured once, as a trial of the finished run that it comes from would be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pipeline.errors import UserError
+from pipeline.evaluation.device_bench import Bench
+from pipeline.events import Listener, Stage
+from pipeline.measurement.feasibility import certainly_meets
+from pipeline.records import Candidate, Measurement
+from pipeline.run.base_model import make_base
+from pipeline.run.context import Context
+from pipeline.run.decisions import with_decisions
+from pipeline.run.replanning import Replanned
+from pipeline.run.round import builder_of
+from pipeline.run.runner import Prepared
+from pipeline.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedPlan:
+    """What became of a plan."""
+
+    candidate: Candidate
+    """Its accuracy is of the search split, before fine-tuning."""
+    measurement: Measurement
+    meets: bool
+    """Whether it meets the targets beyond the measurement's doubt."""
+
+
+def evaluate_plan(
+    ready: Prepared, store: Store, found: Replanned, *, listen: Listener, stopping: Callable[[], bool]
+) -> EvaluatedPlan:
+    """Cut the run's base model by a plan, read its accuracy, and measure it in several processes.
+
+    Raises:
+        UserError: the run had several rounds, whose later ones cut another network than the base model.
+        CandidateError: the network cannot be made or measured.
+        DeviceError: the device was lost.
+    """
+    if found.round > 1:
+        raise UserError(f"run {store.id} had {found.round} rounds; a plan of a later one is not measured: --no-measure")
+    inputs = ready.inputs
+    context = Context(
+        config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
+        format=ready.format, listen=listen, stopping=stopping,
+    )  # fmt: skip
+    base = make_base(context, inputs.model)
+    context = with_decisions(context, base)
+    builder = replace(builder_of(context, base.network, found.space), space=found.space)
+    listen(Stage("Cut, fit and evaluate the plan"))
+    built = builder.build(found.plan)
+    listen(Stage("Measure it beside the base model"))
+    bench = Bench(context.agent, store, base.skeleton, round=found.round, limits=found.limits)
+    measured = bench.remeasure(builder.skeleton(found.plan.levels))
+    return EvaluatedPlan(built.candidate, measured, certainly_meets(measured, found.limits))
