@@ -83,6 +83,12 @@ def require_deployable(desk: Desk, outputs: list[str]) -> dict[str, np.ndarray]:
     example = [sys.executable, "bundle/example.py", str(sample), "answers.npz"]
     done = subprocess.run(example, capture_output=True, text=True, check=True, cwd=desk.folder)
     assert [line.split()[0] for line in done.stdout.splitlines()[: len(outputs)]] == outputs
+    verified = desk.done("verify", "bundle", "--json").json
+    assert verified["parity"]["files"]["model.onnx"] < 1e-5
+    there = [sys.executable, "-B", "bundle/runtime.py", "self-test"]
+    tested = json.loads(subprocess.run(there, capture_output=True, text=True, check=True, cwd=desk.folder).stdout)
+    assert tested["ok"]
+    assert tested["inputs"] == 4
     with np.load(desk.folder / "answers.npz") as held:
         return {name: held[name] for name in held.files}
 
