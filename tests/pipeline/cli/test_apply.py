@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing_behind(pulled: Desk) -
     pulled.write("newer.json", json.dumps({**told, "recipe": 9}))
     result = pulled.do("apply", "newer.json", "--weights", "other.pt", "--output", "refused")
     assert result.code == 2, result.err
-    assert "newer.json is of version 9, this program reads up to 2" in result.error
+    assert "newer.json is of version 9, this program reads up to 3" in result.error
     assert not (pulled.folder / "refused").exists()
 
 

@@ -211,7 +211,7 @@ class Unchanged(nn.Module):
 
 
 def test_a_network_without_operators_is_refused() -> None:
-    with pytest.raises(FastPathUnsupportedError, match="not one tensor that it computes"):
+    with pytest.raises(FastPathUnsupportedError, match="not each a tensor that it computes"):
         composed(fx.symbolic_trace(Unchanged()))
 
 
