@@ -54,7 +54,3 @@ class Context:
         """Say how far the stage has come, unless the user asked to stop."""
         self.stop_if_requested()
         self.listen(StageProgress(done, note))
-
-    def train_step(self, step: int, _: int, loss: float) -> None:
-        """Say how far a training has come; what ``fine_tune`` calls after each step."""
-        self.report_progress(step, f"loss {loss:.3f}")

@@ -55,6 +55,7 @@ def train_with_checkpoints(
             model, images, settings, teacher=teaches, on_step=_Telling(context, settings, len(images)), accelerator=on,
             score=None if judge is None else (lambda network: _score(context, network, judge, settings)),
             hold_zeros=hold_zeros, step_s=0.0 if pace is None else pace.step_s + pace.teacher_s, task=task,
+            least_gain=0.0 if judge is None else 1 / len(judge),  # what one right answer more would be, of any metric
             checkpoints=Checkpoints(slot=context.store.checkpoint(name), every_s=context.config.checkpoint_s),
         )  # fmt: skip
     _say(context, went, settings, len(images))

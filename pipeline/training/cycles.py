@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 FEWEST = 2
 """The first cycle is short: that it gains nothing says little."""
+_ROUNDING = 1e-9
 
 
 @dataclass(kw_only=True)
@@ -23,6 +24,8 @@ class Cycles:
     most: int
     """Steps of all together, at most."""
     ends: list[int] = field(default_factory=list)
+    least_gain: float = 0.0
+    """A smaller gain counts for none."""
     best: float = float("-inf")
     """The best score when the present cycle began."""
 
@@ -59,7 +62,8 @@ class Cycles:
 
     def has_gained(self, best: float) -> bool:
         """Return whether the present cycle has brought a gain, or is too early to tell."""
-        return best > self.best or len(self.ends) < FEWEST
+        gain = best - self.best
+        return (gain > 0 and gain >= self.least_gain - _ROUNDING) or len(self.ends) < FEWEST
 
     def shorten(self, step: int, room: int) -> None:
         """Let the present cycle end as soon as the time after ``step`` is over."""

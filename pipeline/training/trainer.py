@@ -73,6 +73,7 @@ def fine_tune(
     hold_zeros: bool = False,
     step_s: float = 0.0,
     task: Task | None = None,
+    least_gain: float = 0.0,
 ) -> Trained:
     """Train ``model`` in place on ``images``, augmented; leaves it on the CPU in eval mode.
 
@@ -87,6 +88,7 @@ def fine_tune(
         hold_zeros: whether weights that are zero when it begins stay zero.
         step_s: seconds that a step is expected to take, by which a budget is planned before any was timed.
         task: whose loss is learnt by; None: classification.
+        least_gain: of the score; a cycle that brings less is the last.
 
     Raises:
         DataError: there are not two images to learn from, or they hold values that are not finite.
@@ -102,7 +104,9 @@ def fine_tune(
         asked = Teacher(teacher, on) if teacher is not None and taught else None
         judge = score if settings.patience > 0 or settings.restarts else None
         zeros = Zeros(model) if hold_zeros else None
-        trained = _Training(model, images, settings, asked, judge, checkpoints, on, zeros, step_s, task).run(on_step)
+        trained = _Training(
+            model, images, settings, asked, judge, checkpoints, on, zeros, step_s, task, least_gain
+        ).run(on_step)
     model.eval()
     return trained
 
@@ -122,6 +126,7 @@ class _Training:
         zeros: Zeros | None,
         step_s: float,
         task: Task,
+        least_gain: float,
     ) -> None:
         self._model, self._settings, self._teacher, self._on = model, settings, teacher, on
         self._score, self._checkpoints = score, checkpoints
@@ -135,7 +140,8 @@ class _Training:
         self._at = Progress(
             model=model, images=images, settings=settings, on=on, optimizer=_sgd(model, settings), scaler=on.scaler(),
             feed=feed_of(images, settings), patience=Patience(patience=settings.patience),
-            cycles=Cycles(first=settings.first_cycle(len(images)), most=settings.steps(len(images))),
+            cycles=Cycles(first=settings.first_cycle(len(images)), most=settings.steps(len(images)),
+                          least_gain=least_gain),
         )  # fmt: skip
 
     def run(self, on_step: OnStep) -> Trained:

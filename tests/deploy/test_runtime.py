@@ -12,9 +12,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from PIL import Image
 
 from deploy import runtime as bundle_runtime
@@ -368,3 +370,52 @@ for _ in range(2):  # the second time, of the engine that was kept
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[[2.0, 4.0, 6.0]] [[8.0, 10.0, 12.0]]"] * 2
     assert len(list((tmp_path / ".cache/edge-pruning-engines").glob("*.engine"))) == 1
+
+
+TASK = {
+    "name": "parts", "metric": "score",
+    "inputs": [{"name": "left", "shape": [2, 3]}, {"name": "right", "shape": [1]}],
+    "outputs": [{"name": "sums", "shape": [2, 3]}, {"name": "boxes", "shape": [1]}],
+}  # fmt: skip
+
+
+def _of_parts(folder: Path) -> Path:
+    """Write an ONNX file of two inputs and two outputs."""
+    left, right, sums, boxes = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("left", [1, 2, 3]), ("right", [1, 1]), ("sums", [1, 2, 3]), ("boxes", [1, 1]))
+    )
+    nodes = [helper.make_node("Add", ["left", "left"], ["sums"]), helper.make_node("Neg", ["right"], ["boxes"])]
+    graph = helper.make_graph(nodes, "parts", [left, right], [sums, boxes])
+    path = folder / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_arrays_go_in_and_come_out_by_their_names(runtime: ModuleType, tmp_path: Path) -> None:
+    manifest = {"input": {}, "classes": [], "task": TASK}
+    model = runtime.Model(manifest, runtime.opened(str(_of_parts(tmp_path)), manifest))
+    left, right = runtime.random_arrays(TASK)
+    found = model.run([left, right])
+    assert list(found) == ["sums", "boxes"]
+    assert np.array_equal(found["sums"], 2 * left)
+    assert np.array_equal(found["boxes"], -right)
+    assert model.median_ms([left, right], 3) > 0
+    with pytest.raises(ValueError, match="the network takes"):
+        model.run([right, left])
+    with pytest.raises(ValueError, match="puts nothing into classes"):
+        model.answer(left)
+
+
+def test_runtimes_of_one_tensor_say_so(runtime: ModuleType, tmp_path: Path) -> None:
+    path = str(_of_parts(tmp_path))
+    with pytest.raises(ValueError, match="2 inputs and 2 outputs; of several, ONNX Runtime alone"):
+        runtime.opened(path, {"task": TASK}, "tensorrt")
+
+
+def test_the_smaller_of_two_outputs_is_compared_by_its_own_size(runtime: ModuleType) -> None:
+    stored = np.array([[100, 100, 100, 100, 100, 100, 0.1]], np.float32)
+    found = stored.copy()
+    found[0, -1] = 0.2
+    assert runtime.difference(found, stored, {"task": TASK}) == pytest.approx(1)
+    assert runtime.difference(found, stored, {}) == pytest.approx(0.001)

@@ -5,6 +5,7 @@ They are those of docs/tasks.md, as they stand there.
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -34,6 +35,11 @@ TRAINING = {
     "target": "size=0.8x",
     "strategy": "random",
 }
+
+BOARD = """version: 1
+devices:
+  local: {{kind: local, power: null, agent: {{dir: {0}/agent}}, deploy: {{dir: {0}/board}}}}
+"""
 
 
 @pytest.fixture
@@ -83,6 +89,16 @@ def require_deployable(desk: Desk, outputs: list[str]) -> dict[str, np.ndarray]:
     example = [sys.executable, "bundle/example.py", str(sample), "answers.npz"]
     done = subprocess.run(example, capture_output=True, text=True, check=True, cwd=desk.folder)
     assert [line.split()[0] for line in done.stdout.splitlines()[: len(outputs)]] == outputs
+    verified = desk.done("verify", "bundle", "--json").json
+    assert verified["parity"]["files"]["model.onnx"] < 1e-5
+    there = [sys.executable, "-B", "bundle/runtime.py", "self-test"]
+    tested = json.loads(subprocess.run(there, capture_output=True, text=True, check=True, cwd=desk.folder).stdout)
+    assert tested["ok"]
+    assert tested["inputs"] == 4
+    desk.write("board.yaml", BOARD.format(desk.folder))
+    pushed = desk.done("deploy", "push", "bundle", "--inventory", "board.yaml", "--json").json
+    assert pushed["switched"]
+    assert pushed["measurement"]["inferences"] > 0
     with np.load(desk.folder / "answers.npz") as held:
         return {name: held[name] for name in held.files}
 
@@ -158,6 +174,7 @@ def test_a_segmentation_and_its_rival(files: Desk) -> None:
 
 
 def test_a_detector(files: Desk) -> None:
+    importlib.import_module("pipeline.torchvision_compat")  # torchmetrics imports torchvision
     pytest.importorskip("torchmetrics")
     run = run_of(files, task="detector.py:TASK", model="detector.py:Detector", data="dataset:detector.py:Squares")
     require_whole(files, run, "mAP")

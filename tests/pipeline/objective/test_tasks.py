@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, r2_score
@@ -139,6 +141,7 @@ def test_of_boxes_of_one_class_that_overlap_the_likeliest_stays() -> None:
 
 
 def test_a_perfect_detector_has_no_loss_and_a_perfect_score() -> None:
+    importlib.import_module("pipeline.torchvision_compat")  # torchmetrics imports torchvision
     pytest.importorskip("torchmetrics")
     task = detector()
     assert task.loss_of(perfect(), targets()).item() < 0.01
@@ -146,6 +149,7 @@ def test_a_perfect_detector_has_no_loss_and_a_perfect_score() -> None:
 
 
 def test_a_detector_that_sees_nothing_scores_nothing() -> None:
+    importlib.import_module("pipeline.torchvision_compat")  # torchmetrics imports torchvision
     pytest.importorskip("torchmetrics")
     blind = perfect()
     blind["cls_logits"][..., 0] = 99

@@ -76,7 +76,9 @@ def test_it_is_given_everything_that_a_training_needs(trial: Trial) -> None:
         "assert images.shape == (8, 1, 6, 6) and labels.shape == (8,)\n"
         "assert training.teacher(images).shape == (8, len(training.classes))\n"
         "assert len(training.images) == 40 and len(training.validation) == 28\n"
-        "assert 0 <= training.score(network) <= 1\n"
+        "assert 0 <= training.score(network) <= 1 and training.metric == 'accuracy'\n"
+        "found = network(images)\n"
+        "assert training.loss(found, labels).item() > 0 and training.teacher_loss(found, found).item() >= 0\n"
         "assert (training.epochs, training.max_epochs, training.budget_s) == (None, 126.0, None)\n"
         "assert training.device.type == 'cpu' and training.seed == 0 and not training.hold_zeros"
     )

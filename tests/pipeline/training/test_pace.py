@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from pipeline.objective.load import load_task
 from pipeline.training.accelerator import Accelerator, cpu
+from pipeline.training.feed import Batch
 from pipeline.training.pace import measure_pace
 from pipeline.training.settings import FineTuning
 from tests.pipeline.training.images import Blobs, forgetful
@@ -33,3 +37,32 @@ def test_a_pace_is_measured_and_everything_stays_as_it_was(half: torch.dtype | N
 
 def test_without_a_teacher_nobody_is_asked() -> None:
     assert measure_pace(forgetful(), Blobs(), SETTINGS, replace(cpu(), half=None)).teacher_s == 0
+
+
+class Pairs:
+    """Of two inputs and a number to answer."""
+
+    def __len__(self) -> int:
+        return 64
+
+    def batches(self, batch_size: int, **_: object) -> Iterator[Batch]:
+        x, y = next(iter(Blobs().batches(batch_size)))
+        yield (x, torch.ones(len(x), 1)), y[:, None].float()
+
+
+class Joined(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.LazyLinear(1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        found: Tensor = self.last(torch.cat([x.flatten(1), y], 1))
+        return found
+
+
+def test_networks_of_another_task_have_a_pace() -> None:
+    model = Joined()
+    model(*next(Pairs().batches(2))[0])
+    pace = measure_pace(model, Pairs(), SETTINGS, cpu(), copy.deepcopy(model), load_task("regression"))
+    assert 0 < pace.step_s < 5
+    assert 0 < pace.teacher_s < 5

@@ -58,6 +58,12 @@ def test_cycles_double_as_long_as_each_brings_a_gain() -> None:
     assert (went.cycles, went.ended, went.gained) == (3, 14 * A_PASS, True)
 
 
+def test_a_gain_below_the_least_is_none() -> None:
+    """A continuous metric rises by a little for ever."""
+    went = trained(rising, least_gain=0.1)[1]
+    assert (went.cycles, went.ended, went.gained) == (2, 6 * A_PASS, False)
+
+
 def test_a_cycle_that_brings_no_gain_is_the_last_and_the_best_weights_stay() -> None:
     seen: list[dict[str, Tensor]] = []
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline import structures
 from pipeline.training.accelerator import cpu
 from pipeline.training.feed import Feed
 from pipeline.training.settings import FineTuning
@@ -29,6 +31,31 @@ class Counted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.asked += 1
         return self.inner(x)
+
+
+class Two(nn.Module):
+    """Of two inputs and two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.asked = forgetful(7), 0
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Any]:
+        self.asked += 1
+        return {"scores": self.inner(x), "sums": [x.sum((1, 2, 3)), y + 1]}
+
+
+def test_answers_of_any_structure_are_kept() -> None:
+    network = Two()
+    teacher = Teacher(network, cpu())
+    x = next(Blobs().batches(8))[0]
+    first, again = (teacher.answers((x, torch.zeros(8, 2)), (0, 1)) for _ in range(2))
+    assert network.asked == 1
+    assert [*structures.tensors(first)] == [("scores",), ("sums", 0), ("sums", 1)]
+    for one, other in zip(structures.tensors(first).values(), structures.tensors(again).values(), strict=True):
+        assert torch.equal(one, other)
+    without = Teacher(network, cpu(), kept_bytes=0)
+    assert torch.equal(without.answers((x, torch.zeros(8, 2)), (0, 1))["scores"], first["scores"])
 
 
 @pytest.mark.parametrize(("views", "asked"), [(0, 15), (2, 6), (9, 15)])
