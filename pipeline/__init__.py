@@ -9,28 +9,40 @@ if TYPE_CHECKING:
     from pipeline.api import (
         Inventory,
         compare,
+        deploy,
+        deployed,
         environment,
         load_inventory,
         load_pruned,
         open_run,
+        plan,
         profile,
         prune,
         pull,
+        pull_formats,
         quantize,
+        roll_back,
+        verify,
     )
 
 __version__ = "0.1.0"
 __all__ = [
     "Inventory",
     "compare",
+    "deploy",
+    "deployed",
     "environment",
     "load_inventory",
     "load_pruned",
     "open_run",
+    "plan",
     "profile",
     "prune",
     "pull",
+    "pull_formats",
     "quantize",
+    "roll_back",
+    "verify",
 ]
 
 

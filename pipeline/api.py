@@ -32,6 +32,7 @@ from pipeline.records import Device, Measurement
 from pipeline.run.lifecycle import see_through
 from pipeline.store import Store
 from pipeline.store.new_run import create_run, require_writable
+from pipeline.targets import parse_target
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pipeline.deployment.push import Pushed
     from pipeline.quantization.quantized_model import QuantizedModel
     from pipeline.run.format_bundles import PulledFormat
+    from pipeline.run.replanning import Replanned
     from pipeline.search.gym_env import PruningEnv
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "load_inventory",
     "load_pruned",
     "open_run",
+    "plan",
     "profile",
     "prune",
     "pull",
@@ -398,6 +401,21 @@ def environment(run: str = "latest", *, discount: float = 1.0, runs: Path | str 
 
     with Store.open(Path(runs), run) as store:
         return PruningEnv(learnt_planner(store), discount)
+
+
+def plan(run: str, targets: Iterable[str], *, runs: Path | str = RUNS) -> Replanned:
+    """Return what a run's policy plans for targets that nobody searched for, such as ``latency=0.4x``.
+
+    Nothing is measured: accuracy and costs are as the run's models predict them.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        UserError: the run ended before its search, or had no target in such a metric.
+    """
+    from pipeline.run.replanning import replan  # torch takes seconds to import
+
+    with Store.open(Path(runs), run) as store:
+        return replan(store, [parse_target(text) for text in targets])
 
 
 def load_pruned(bundle: Path | str, model: nn.Module | str | None = None, *, task: str | None = None) -> nn.Module:

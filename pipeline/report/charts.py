@@ -16,6 +16,7 @@ from pipeline.measurement.drift import corrected
 from pipeline.pareto import non_dominated
 from pipeline.records import Interval, Measurement, PruningPlan, SearchSpace, Trial
 from pipeline.report.contents import Contents
+from pipeline.report.learning import settled
 from pipeline.report.table import capitalised, ratio, uncertain
 from pipeline.store.task import ACCURACY
 
@@ -46,7 +47,7 @@ class Chart:
 
 def charts(run: Contents) -> list[Chart]:
     """Return the charts for which the run has figures."""
-    drawn = (pareto(run), levels(run), rewards(run), seconds(run))
+    drawn = (pareto(run), levels(run), rewards(run), learning(run), seconds(run))
     return [chart for chart in drawn if chart is not None]
 
 
@@ -147,6 +148,30 @@ def rewards(run: Contents) -> Chart | None:
         traces=[trace for trace in traces if trace["x"]],
         layout={"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": "reward"}}},
     )
+
+
+def learning(run: Contents) -> Chart | None:
+    """How the strategy's network learnt: loss and value of the same states after each burst."""
+    if len(run.learnt) < 2:
+        return None
+    updates = [burst.updates for burst in run.learnt]
+    line = {"type": "scatter", "mode": "lines+markers", "x": updates}
+    return Chart(
+        name="learning",
+        title="What the network learnt",
+        note=f"After each burst of simulated episodes: {settled(run.learnt)}.",
+        traces=[
+            {**line, "name": "value of the same states", "y": [b.value for b in run.learnt], "line": {"color": ACCENT}},
+            {**line, "name": "loss", "y": [b.loss for b in run.learnt], "yaxis": "y2",
+             "line": {"color": MUTED, "dash": "dot"}},
+        ],
+        layout={
+            "xaxis": {"title": {"text": "updates"}, "rangemode": "tozero"},
+            "yaxis": {"title": {"text": "value, in units of the reward"}},
+            "yaxis2": {"title": {"text": "loss"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
+                       "showgrid": False},
+        },
+    )  # fmt: skip
 
 
 def seconds(run: Contents) -> Chart | None:

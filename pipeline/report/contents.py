@@ -11,6 +11,7 @@ from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.measurement.drift import Drift, drift_of
 from pipeline.records import Artifact, Baseline, Figures, PrecisionDecision, SearchSpace, Trial
+from pipeline.records.learning import Burst
 from pipeline.store import Store
 from pipeline.store.device_usage import Usage
 from pipeline.store.facts import (
@@ -20,6 +21,7 @@ from pipeline.store.facts import (
     DECISIONS,
     DEVICE,
     DEVICE_FACTS,
+    LEARNT,
     PRECISION,
     RIVALS,
     SECONDS,
@@ -67,6 +69,8 @@ class Contents:
     """Whether it is the share of right answers."""
     rivals: tuple[Baseline, ...] = ()
     """Networks that the user might have taken instead."""
+    learnt: tuple[Burst, ...] = ()
+    """How the last round's strategy learnt; empty: it keeps nothing."""
     usage: tuple[str, ...] = ()
     """How the device's time was spent, in words, a round each."""
 
@@ -104,6 +108,7 @@ def gather(run: Store) -> Contents:
     """Read a run, at whatever stage it is."""
     config, device, facts, versions = run.get(CONFIG), run.get(DEVICE), run.get(DEVICE_FACTS), run.get(VERSIONS)
     spreads, rivals = run.get(SPREADS), run.get(RIVALS)
+    learnt = run.get(LEARNT.of(1 if config is None else config.get("rounds", 1)))
     return Contents(
         id=run.id,
         status=run.status,
@@ -125,6 +130,7 @@ def gather(run: Store) -> Contents:
         space=run.get(SPACE),
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),
+        learnt=() if learnt is None else tuple(learnt),
         usage=tuple(str(usage) for usage in usages(run).values()),
         chosen=next((artifact for artifact in run.artifacts() if artifact.chosen), None),
     )

@@ -74,9 +74,7 @@ def replan(store: Store, targets: Sequence[Target]) -> Replanned:
     for metric in limits:
         if metric not in planned_for or metric == "density":
             known = ", ".join(m for m in planned_for if m != "density") or "none"
-            raise UserError(
-                f"run {store.id} had no target of {metric}, so that nothing is known of it; it had: {known}"
-            )
+            raise UserError(f"run {store.id} had no target of {metric}: nothing is known of it; it had: {known}")
     blob = store.get(POLICY.of(number))
     try:
         problem = replace(stored_problem(store, number), policy=None if blob is None else store.blob(blob).read_bytes())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import pipeline
+from pipeline import api
 from pipeline.errors import ModelError, OutputError, RunNotFoundError, UserError
 from tests.pipeline.comparison.stores import finished_run
 
@@ -16,6 +17,7 @@ from tests.pipeline.comparison.stores import finished_run
 def test_every_public_name_is_there_and_documented() -> None:
     assert all(getattr(pipeline, name).__doc__ for name in pipeline.__all__)
     assert set(pipeline.__all__) < set(dir(pipeline))
+    assert sorted(pipeline.__all__) == sorted(api.__all__)
     with pytest.raises(AttributeError, match="no attribute 'prunes'"):
         _ = pipeline.prunes
 
