@@ -83,6 +83,7 @@ def test_the_options_of_a_command_that_is_shown_are_there(line: str) -> None:
 TRUST = "pipeline devices trust pi4"
 IN_ORDER = (
     "pipeline keys", "pipeline sign", "pipeline verify", "pipeline deploy", "pipeline devices trust pi4 --key",
+    "pipeline devices trust pi4 --forget-key",
 )  # fmt: skip
 """Commands that need the ones before them: docs/deploying.md shows them in their order."""
 FINDINGS = ("pipeline devices check", "pipeline devices doctor")

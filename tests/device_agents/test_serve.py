@@ -67,7 +67,7 @@ def test_hello_checks_the_sensor_with_the_options_it_will_be_used_with(agent):
 
 
 def test_the_zipapp_is_small(archive):
-    assert archive.stat().st_size < 120_000
+    assert archive.stat().st_size < 140_000
 
 
 def test_it_runs_from_a_folder_too_and_then_has_no_digest(tmp_path, put):

@@ -57,7 +57,9 @@ def selection(kind: str, found: Any, task: Task, classes: int | None) -> Any:
     Raises:
         ModelError: it looks at nothing, or at what the network does not answer.
     """
-    places = {id(tensor): Place(path) for path, tensor in structures.tensors(found).items()}
+    places: dict[int, Place] = {}
+    for path, tensor in structures.tensors(found).items():
+        places.setdefault(id(tensor), Place(path))  # of a tensor that is given twice, the first
     try:
         chosen = task.selected(found, classes=classes)
     except ModelError as error:

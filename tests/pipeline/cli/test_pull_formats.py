@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from deploy.bundle import verify_bundle
+from deploy.verify import verify_bundle
 from pipeline.export.quantization.host_scores import open_on_host
 from pipeline.export.tflite import flatbuffer
 from tests.command_line import Desk

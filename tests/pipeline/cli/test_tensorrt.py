@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import pytest
 
-from deploy.bundle import verify_bundle
+from deploy.verify import verify_bundle
 from tests.command_line import FEW_CUTS, INVENTORY, Desk
 from tests.tensorrt_board import ORIN, TensorRTBoard, make_tensorrt_board
 

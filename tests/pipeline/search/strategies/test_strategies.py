@@ -162,7 +162,12 @@ def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_
 def test_it_learns_anew_once_enough_more_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     told = problem((1,) * 6, trials=20, settings=BRIEF.model_copy(update={"retrain_growth": 1.5}))
     strategy, learnt_at = dqn.Dqn(told), list[int]()
-    monkeypatch.setattr(strategy.network, "update", lambda _: learnt_at.append(len(strategy.network.replay.measured)))
+
+    def update(_: int) -> list[float]:
+        learnt_at.append(len(strategy.network.replay.measured))
+        return []
+
+    monkeypatch.setattr(strategy.network, "update", update)
     play(told, strategy)
     single_cuts = learnt_at[0]
     assert 0 < single_cuts <= told.trials // 3
