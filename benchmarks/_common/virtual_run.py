@@ -18,6 +18,7 @@ from pipeline.export.format import Skeleton
 from pipeline.measurement.drift import corrected
 from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.models.safetensors_io import WEIGHTS
+from pipeline.objective.load import classification
 from pipeline.records import FULL, Artifact, Candidate, Figures, Interval, Measurement, PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
@@ -165,7 +166,8 @@ def _finals(run: Run, base: Measurement) -> Finalists:
     """Return what makes finalists of this run's trials; what only training would need is left out."""
     bench, nothing = run.bench, cast(Any, None)
     context = Context(
-        config=RunConfig(), store=bench.store, agent=bench.agent, data=nothing, example=nothing,
+        config=RunConfig(), store=bench.store, agent=bench.agent,
+        data=cast(Any, SimpleNamespace(task=classification())), example=nothing,
         format=cast(Any, SimpleNamespace(name="onnx")), listen=lambda _: None, stopping=lambda: False,
     )  # fmt: skip
     builder = cast(Any, SimpleNamespace(skeleton=lambda at: run._built(FINALISTS[at[0]], f"finalist {at[0]}").skeleton))

@@ -70,7 +70,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Desk:
 
     def run(folder: Path) -> None:
         desk = Desk(folder, weights)
-        done = desk.done("run", "--config", "run.yaml", "--epochs", "0.1", "--json")
+        done = desk.done("run", "--config", "run.yaml", "--epochs", "4", "--json")
         desk.write("run.json", done.out)
         desk.write("run.err", done.err)
 

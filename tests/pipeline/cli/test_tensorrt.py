@@ -102,7 +102,8 @@ def test_the_bundles_file_asks_for_fp16_itself(fp16: Desk, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_recipe_says_that_its_run_computed_in_fp16_and_apply_writes_such_a_file(fp16: Desk, tmp_path: Path) -> None:
     fp16.done("pull", "latest", "--output", str(tmp_path / "bundle"))
-    assert json.loads((tmp_path / "bundle" / "recipe.json").read_text())["precision"] == "fp16"
+    decisions = json.loads((tmp_path / "bundle" / "recipe.json").read_text())["decisions"]
+    assert decisions == {"precision": {"value": "fp16"}}
     words = ("--weights", "net.pt", "--output", str(tmp_path / "applied"))
     done = fp16.done("apply", str(tmp_path / "bundle"), *words)
     assert "model.onnx asks TensorRT for FP16" in " ".join(done.out.split())
