@@ -29,7 +29,7 @@ def make(classes: int, channels: int) -> nn.Module:
 def main(folder: Path) -> None:
     """Prune it, and show that what was pulled answers."""
     run = pipeline.prune(
-        model=f"{Path(__file__).resolve()}:make", data="digits", target="latency=0.7x", trials=8, runs=folder / "runs"
+        model=f"{Path(__file__).resolve()}:make", data="digits", target="latency=0.8x", trials=8, runs=folder / "runs"
     )
     chosen = next(artifact for artifact in run.artifacts() if artifact.chosen)
     ratio = chosen.after.measurement.ratio

@@ -86,7 +86,7 @@ def test_killed_in_a_training_of_unknown_length_a_run_comes_to_the_same_weights(
     told = straight.done("run", "--config", "run.yaml").err
     assert "trained until it stops helping, judged on " in told
     assert "on the images that judge" in told
-    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+    for number in (signal.SIGINT, signal.SIGKILL):
         interrupted(torn, "Fine-tune the chosen one", number)
     done = torn.done("run", "--resume", "latest")
     assert "went on from its checkpoint at step" in done.err

@@ -38,7 +38,8 @@ def test_ranges_and_lists_are_read_by_the_kind_of_their_setting(text: str, means
         ("strategy_options.hiden=1,2", "did you mean 'strategy_options.hidden'?); numbers there of strategy dqn: "),
         (
             "strategy_options.acquisition=1,2",
-            "strategy_options.acquisition is no number; numbers there of strategy dqn: strategy_options.hidden",
+            "strategy_options.acquisition is no number; numbers there of strategy dqn: "
+            "strategy_options.single_cut_share, strategy_options.hidden",
         ),
         ("mean=1,2", "mean is no number"),
         ("reward.alpha", "no values; write PATH=LOW:HIGH"),
