@@ -27,6 +27,7 @@ NOT_QUICK := tests/lab tests/device_agents tests/pipeline/cli tests/pipeline/dev
   tests/pipeline/devices/test_holding_a_board.py tests/pipeline/devices/diagnostics/test_doctor.py \
   tests/pipeline/run/test_finalists.py tests/pipeline/run/test_round.py tests/pipeline/run/test_runner.py \
   tests/pipeline/run/test_search_stage.py tests/pipeline/run/test_selection.py \
+  tests/pipeline/run/test_own_trainer.py tests/pipeline/run/test_int8_trial.py \
   tests/pipeline/test_torchvision_compat.py
 
 quick: $(VENV)/tested-with

@@ -91,9 +91,12 @@ FINDINGS = ("pipeline devices check", "pipeline devices doctor")
 
 
 LONGER = (
+    "pipeline apply",
+    "pipeline compare",
     "pipeline devices bench-ops",
     "pipeline devices calibrate",
     "pipeline devices doctor",
+    "pipeline pull",
     "pipeline quantize",
     "pipeline run ",
     "pipeline tune",
@@ -119,6 +122,7 @@ def test_a_command_that_is_shown_runs(desk: Desk, project: Project, line: str) -
     assert "error: " not in done.err
 
 
+@pytest.mark.slow
 def test_a_bundle_is_signed_deployed_and_undone_as_is_shown(desk: Desk, project: Project) -> None:
     page = ROOT / "docs/deploying.md"
     commands = [one.line for one in shown(page) if one.in_block]

@@ -180,6 +180,7 @@ def test_the_old_name_of_a_profile_s_fixes_still_counts(tmp_path: Path) -> None:
     assert "runtime" in load_inventory(tmp_path / "inventory.yaml").device("orange").fixes
 
 
+@pytest.mark.slow
 def test_a_trainer_of_ones_own_trains_the_chosen_network_and_may_be_fixed_while_a_run_waits(desk: Desk) -> None:
     fit = example("trainer.md", "python")
     desk.write("adamw.py", fit.replace("    return network\n", "    return None\n"))
