@@ -1,5 +1,5 @@
 # Two commands: `make run` sets up and runs the embedded default, `make test` sets up and runs every check. `make quick` is for
-# after each change: no root, no network, about two and a half minutes on two cores.
+# after each change: no root, no network, about three minutes on two cores.
 PYTHON ?= python3
 BUNDLE ?= my-model-$(shell date +%Y%m%d-%H%M%S)
 VENV ?= .venv
