@@ -68,7 +68,7 @@ class Dqn:
                 proposer.learn()
                 if self.network.is_due():
                     self.network.train()
-                levels = proposer.pick_among(self._played())
+                levels = self._picked()
         return proposer.planner.plan(levels)
 
     def tell(self, trial: Trial) -> None:
@@ -110,6 +110,10 @@ class Dqn:
             worth = planner.predicted_reward(plans, limits=limits) - _VIOLATION * planner.excess(plans, limits)
             best = plans[[worth.argmax()]]
             return planner.plan(best[0]), planner.predictions(best, limits)
+
+    def _picked(self) -> list[int]:
+        """Return the plan to try, of those that the network plays."""
+        return self._proposer.pick_among(self._played())
 
     def _played(self) -> Indices:
         """Return plans that the network plays for the wanted target and its neighbours, (plans, groups)."""

@@ -7,19 +7,17 @@ finds beyond ``surrogate`` the network's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.records import PruningPlan, Trial
-from pipeline.records.learning import Burst
-from pipeline.search.dqn.goal_conditioned import GoalConditionedDqn
+from pipeline.records import PruningPlan
 from pipeline.search.dqn.q_network import one_thread
 from pipeline.search.dqn.settings import Settings
 from pipeline.search.genetic import evolve
 from pipeline.search.planner import Array, Indices, repair_to_feasible
-from pipeline.search.proposer import Proposer
-from pipeline.search.strategy import Problem, settings_of
+from pipeline.search.strategies.dqn import Dqn
+from pipeline.search.strategy import Problem
 from pipeline.targets import Metric
 
 __all__ = ["Hybrid", "Settings", "create"]
@@ -32,39 +30,8 @@ _VIOLATION = 1e3
 """Penalty on a missed target where only plans that meet it are wanted."""
 
 
-class Hybrid:
-    """Single cuts first, then plans that are evolved from the network's and the models'."""
-
-    def __init__(self, problem: Problem) -> None:
-        """Build network, models and replay; nothing is trained yet."""
-        self.settings = settings_of(problem, Settings)
-        self._proposer = Proposer(problem, self.settings)
-        self.network = GoalConditionedDqn(self._proposer, self.settings)
-
-    def ask(self) -> PruningPlan:
-        """Return the next plan; trains the network first where a burst is due."""
-        proposer = self._proposer
-        with one_thread():
-            levels = proposer.ask_single_cut()
-            if levels is None:
-                proposer.learn()
-                if self.network.is_due():
-                    self.network.train()
-                levels = proposer.pick(self._pool())
-        return proposer.planner.plan(levels)
-
-    def tell(self, trial: Trial) -> None:
-        """Take in a trial; one that failed teaches only not to ask for it again."""
-        self._proposer.tell(trial)
-        self.network.tell(trial)
-
-    def policy(self) -> bytes:
-        """Return the network as it is now, a safetensors file."""
-        return self.network.policy()
-
-    def learnt(self) -> Sequence[Burst]:
-        """Return what stood after each burst of learning."""
-        return tuple(self.network.learnt)
+class Hybrid(Dqn):
+    """As the DQN, but its network's plans evolve with those of the models before one is picked."""
 
     def plan_for(self, limits: Mapping[Metric, float]) -> PruningPlan:
         """Return the plan of highest predicted reward for other targets, by the models as they are now.
@@ -84,6 +51,10 @@ class Hybrid:
             known = np.concatenate([self.network.rollout(1, limits), proposer.knapsack(limits), measured])
             plans = evolve(planner, known, worth, np.random.default_rng(planner.problem.seed), limits)
             return planner.plan(plans[worth(plans).argmax()])
+
+    def _picked(self) -> list[int]:
+        """Return the plan to try, of what has evolved."""
+        return self._proposer.pick(self._pool())
 
     def _pool(self) -> Indices:
         """Return the population from which the next plan is evolved, partly episodes for relaxed limits."""
