@@ -416,7 +416,8 @@ def is_model_file(model: str | None) -> bool:
 QUICK: Mapping[str, Any] = {
     "trials": 10,
     "pruning": {"step": "processor"},
-    "fine_tuning": {"finalists": 2, "epochs": 1.0, "min_steps": 80},
+    "base_training": {"epochs": 8.0},
+    "fine_tuning": {"finalists": 1, "epochs": 1.0, "min_steps": 60},
 }
 """What ``--quick`` puts below run.yaml and the options: a first look in minutes, not the best that can be had."""
 

@@ -77,12 +77,8 @@ def measure_rivals(
         PipelineError: what is stored stands, and the same command goes on there.
     """
     require_same_board(store, ready.agent.facts, ready.agent.device.name, "rivals")
-    inputs = ready.inputs
-    context = Context(
-        config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
-        format=ready.format, listen=listen, stopping=stopping,
-    )  # fmt: skip
-    base = make_base(context, inputs.model)
+    context = ready.context(store, listen=listen, stopping=stopping)
+    base = make_base(context, ready.inputs.model)
     bench = Bench(context.agent, store, base.skeleton)
     for spec in specs:
         context.stop_if_requested()

@@ -64,12 +64,8 @@ def make_baselines(ready: Prepared, store: Store, *, listen: Listener, stopping:
         PipelineError: what is stored stands, and the same command goes on there.
     """
     require_same_board(store, ready.agent.facts, ready.agent.device.name, "baselines")
-    inputs = ready.inputs
-    context = Context(
-        config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
-        format=ready.format, listen=listen, stopping=stopping,
-    )  # fmt: skip
-    base = make_base(context, inputs.model)
+    context = ready.context(store, listen=listen, stopping=stopping)
+    base = make_base(context, ready.inputs.model)
     context = with_decisions(context, base)
     work = _Work(
         context=context, base=base, bench=Bench(context.agent, store, base.skeleton),

@@ -17,8 +17,6 @@ from pipeline.store.facts import TUNING
 from pipeline.structures import Inputs
 from pipeline.training.accelerator import Accelerator, open_accelerator
 
-"""The fact that says which tuning a run belongs to, by which settings, and whether it may read the test split."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Context:

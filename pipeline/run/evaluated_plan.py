@@ -11,7 +11,6 @@ from pipeline.events import Listener, Stage
 from pipeline.measurement.feasibility import certainly_meets
 from pipeline.records import Candidate, Measurement
 from pipeline.run.base_model import make_base
-from pipeline.run.context import Context
 from pipeline.run.decisions import with_decisions
 from pipeline.run.replanning import Replanned
 from pipeline.run.round import builder_of
@@ -42,12 +41,8 @@ def evaluate_plan(
     """
     if found.round > 1:
         raise UserError(f"run {store.id} had {found.round} rounds; a plan of a later one is not measured: --no-measure")
-    inputs = ready.inputs
-    context = Context(
-        config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
-        format=ready.format, listen=listen, stopping=stopping,
-    )  # fmt: skip
-    base = make_base(context, inputs.model)
+    context = ready.context(store, listen=listen, stopping=stopping)
+    base = make_base(context, ready.inputs.model)
     context = with_decisions(context, base)
     builder = replace(builder_of(context, base.network, found.space), space=found.space)
     listen(Stage("Cut, fit and evaluate the plan"))

@@ -46,6 +46,13 @@ class Prepared:
     agent: Agent
     format: Format
 
+    def context(self, store: Store, *, listen: Listener, stopping: Callable[[], bool]) -> Context:
+        """Return what every part of a run in this store shares."""
+        return Context(
+            config=self.inputs.config, store=store, agent=self.agent, data=self.inputs.data,
+            example=self.inputs.example, format=self.format, listen=listen, stopping=stopping,
+        )  # fmt: skip
+
 
 @contextmanager
 def prepared(
@@ -85,20 +92,16 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
     Raises:
         PipelineError: what is stored stands, and the run can be resumed.
     """
-    inputs = ready.inputs
-    context = Context(
-        config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
-        format=ready.format, listen=listen, stopping=stopping,
-    )  # fmt: skip
+    context = ready.context(store, listen=listen, stopping=stopping)
     with _timed(store):
         context.stop_if_requested()
-        store_provenance(context, signature_of(inputs.network))
+        store_provenance(context, signature_of(ready.inputs.network))
         device = context.agent.device
         own = used_by(device, context.agent.power_backend)
         remember_origin(store, context.config, format=device.format, plugins=own)
         store_splits(store, context.data)
         _note_modes(context)
-        base = make_base(context, inputs.model)
+        base = make_base(context, ready.inputs.model)
         context = with_decisions(context, base)
         network, winner = _all_rounds(context, base)
         tuning = store.get(TUNING)
