@@ -158,7 +158,7 @@ def test_where_fp16_is_no_faster_the_run_computes_in_float32_and_says_so(desk: D
     desk.done(*RUN)
     decision = shown(desk)["precision"]
     assert decision["precision"] == "float32", decision["why"]
-    assert "FP16 is no faster on nano (1." in decision["why"]
+    assert "FP16 is no faster on nano (" in decision["why"]
 
 
 @pytest.mark.parametrize(
