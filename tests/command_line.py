@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -154,8 +154,12 @@ class Desk:
         path.write_text(text)
         return path
 
+    def remove(self, name: str) -> None:
+        """Remove a folder that may be there."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
     @classmethod
-    def there(cls, folder: Path) -> Desk:
+    def there(cls, folder: Path) -> Self:
         """Return a folder as it is: nothing is written."""
         desk = cls.__new__(cls)
         desk.folder, desk._settings = folder, SETTINGS

@@ -26,8 +26,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does; som
 
 from pipeline.records import Device, MeasureSettings, SshAddress
 
-LONGEST = ("lab", "test_documents.py", "cli")
-"""The folders and files that take minutes with few tests, the longest first."""
+LONGEST = ("lab", "documents", "cli")
+"""The folders that take minutes with few tests, the longest first."""
 WAITING = ("tests/lab/", "tests/device_agents/", "tests/pipeline/devices/")
 """The folders whose tests wait for servers, sensors and deadlines, and hardly compute."""
 COMPUTING = 2

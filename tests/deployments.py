@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from deploy.bundle import write_bundle
 from deploy.facts import BundleFacts, NetworkInput
 from pipeline.export.format_plugin import model_format
+from tests.command_line import INVENTORY
 from tests.examples import artifact, device_facts, figures, space
 
 CLASSES = ("dark", "middling", "bright", "dazzling")
@@ -29,6 +30,13 @@ TRAVEL = ("byte", "byte", "byte", "more", "less", "name", "longer")
 KINDS = (*TRAVEL, "mode", "link")
 WRITING = ("os.rename", "os.mkdir", "os.symlink", "os.remove", "os.rmdir", "os.chmod", "os.truncate", "os.link")
 """Audit events of calls that change what lies on a disk; ``open`` is one where it writes."""
+
+
+def inventory(folder: Path, *names: str) -> str:
+    """Return an inventory of this machine as boards that are deployed on, called local and ``names``."""
+    lines = INVENTORY.rstrip().splitlines()
+    own = lines[-1].replace("{dir: AGENT}", f"{{dir: {folder}/agent}}, deploy: {{dir: {folder}/board}}")
+    return "\n".join([*lines[:-1], *(own.replace("local:", f"{name}:", 1) for name in ("local", *names))]) + "\n"
 
 
 def network(path: Path, best: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -77,6 +78,12 @@ BRIEFLY = {
     "devices trust": "--yes",
 }
 """Verb → options that shorten it or answer what it asks; of an option that is given twice, the last counts."""
+SAME = {**WORDS, "latest": "RUN", "RUN…": "RUN"}
+"""Words that do not make another command."""
+CHOSEN = ("--output", "--target")
+"""Options whose values do not make another command either."""
+LONG = (("run",), ("tune",), ("devices", "calibrate"))
+"""Verbs of which commands that only say less than another one are left out."""
 
 _BRIEF = """
 model: my_net.py:make
@@ -180,16 +187,21 @@ def typed(line: str, runs: Mapping[str, list[str]]) -> list[str]:
 def different(commands: Iterable[str]) -> list[str]:
     """Return commands that differ in more than in what is shortened; of those that do not, the one that says most.
 
-    Of whole runs, those that only say less than another one are left out as well.
+    Nor do the name of a run or of a folder to write and the height of a target make another command. Of whole runs and
+    calibrations, those that only say less than another one are left out as well.
     """
     longest: dict[tuple[str, ...], str] = {}
     for line in sorted(commands, key=len):
-        words = [WORDS.get(word, word) for word in shlex.split(line)]
+        words = [SAME.get(word, word) for word in shlex.split(line)]
         shortened = {word for word in BRIEFLY.get(_verb(line), "").split() if word.startswith("--")}
-        kept = [word for before, word in zip(["", *words], words, strict=False) if not {before, word} & shortened]
+        kept = [
+            "" if before in CHOSEN else word
+            for before, word in zip(["", *words], words, strict=False)
+            if not {before, word} & shortened
+        ]
         longest[tuple(word for word in kept if word)] = line
-    runs = [set(words) for words in longest if words[1] in ("run", "tune")]
-    return sorted(line for words, line in longest.items() if not any(set(words) < run for run in runs))
+    long = [set(words) for words in longest if words[1:2] in LONG or words[1:3] in LONG]
+    return sorted(line for words, line in longest.items() if not any(set(words) < run for run in long))
 
 
 def _verb(line: str) -> str:
@@ -199,11 +211,17 @@ def _verb(line: str) -> str:
 class Project(Desk):
     """A user's folder with all that the documents name: network, weights, pictures, plugins, model, bundle, runs."""
 
+    @classmethod
+    def make(cls, folder: Path) -> None:
+        """Fill a folder: takes two runs."""
+        cls(folder)
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         pi4 = INVENTORY.splitlines()[-1].replace("local:", "pi4:", 1)
         own = pi4.replace("pi4:", "pi4-numpy:", 1).replace("{kind: local,", "{kind: local, runtime: reference,", 1)
-        self.write("inventory.yaml", f"{INVENTORY}{pi4}\n{own}\n".replace("AGENT", str(folder / "agent")))
+        inventory = f"{INVENTORY}{pi4}\n{own}\n".replace("AGENT", str(folder / "agent"))
+        self.write("inventory.yaml", inventory.replace("max_s: 0.4", "max_s: 0.1"))  # no figure is looked at
         self.briefly()
         (folder / "plugins" / "runtimes").mkdir(parents=True)
         self.write("plugins/runtimes/reference.py", blocks(ROOT / "docs/extending/runtime.md", "python")[0])
@@ -227,13 +245,21 @@ class Project(Desk):
         shutil.copytree(self.runs / second, self.runs / third)
         with Store.open(self.runs, third, write=True) as store:
             store.set(SEED, 1)
-        self.ids = {"interrupted": [first], "finished": [second, third]}
+        self.write("ids.json", json.dumps({"interrupted": [first], "finished": [second, third]}))
         self.done("pull", "latest", "--output", "my-model")
 
+    @property
+    def ids(self) -> dict[str, list[str]]:
+        """The runs: ``finished`` and ``interrupted`` ones."""
+        found: dict[str, list[str]] = json.loads((self.folder / "ids.json").read_text())
+        return found
+
     def copy(self, folder: Path) -> Desk:
-        """Return a folder that is the same, and may be changed."""
+        """Return a folder that is the same, with an agent of its own, and may be changed."""
         desk = Desk(folder)
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        inventory = (folder / "inventory.yaml").read_text()
+        desk.write("inventory.yaml", inventory.replace(str(self.folder), str(folder)))
         return desk
 
     def _draw_pictures(self) -> None:

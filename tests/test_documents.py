@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import importlib.util
 import os
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,37 +13,21 @@ import pytest
 from pipeline.config import load_config
 from pipeline.devices.inventory.load import load_inventory
 from tests import forked
-from tests.command_line import PATIENCE_S, Desk
-from tests.conftest import Sshd
+from tests.command_line import PATIENCE_S
 from tests.shown_commands import (
     BY_TEST_EXTENDING,
     NOT_RUN,
     PAGES,
     PYTHON,
     ROOT,
-    Project,
     blocks,
     command_of,
-    different,
     lines,
     shown,
-    typed,
     whole,
 )
 
 LINES_ON_TWO_SCREENS = 150
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A user's folder with all that the documents name; only to be copied."""
-    return Project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture
-def desk(tmp_path: Path, project: Project) -> Desk:
-    """The same folder, to be changed."""
-    return project.copy(tmp_path / "desk")
 
 
 def test_the_readme_fits_on_two_screens() -> None:
@@ -78,76 +60,6 @@ def test_the_options_of_a_command_that_is_shown_are_there(line: str) -> None:
     command, _, words = command_of(line)
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}, line
-
-
-TRUST = "pipeline devices trust pi4"
-IN_ORDER = (
-    "pipeline keys", "pipeline sign", "pipeline verify", "pipeline deploy", "pipeline devices trust pi4 --key",
-    "pipeline devices trust pi4 --forget-key",
-)  # fmt: skip
-"""Commands that need the ones before them: docs/deploying.md shows them in their order."""
-FINDINGS = ("pipeline devices check", "pipeline devices doctor")
-"""Commands that end with 1 where they find fault with this machine."""
-
-
-LONGER = (
-    "pipeline apply",
-    "pipeline compare",
-    "pipeline devices bench-ops",
-    "pipeline devices calibrate",
-    "pipeline devices doctor",
-    "pipeline pull",
-    "pipeline quantize",
-    "pipeline run ",
-    "pipeline tune",
-)
-"""What is left out where only the quick tests run, but for a first look."""
-FIRST_LOOK = "pipeline run --quick --output my-model-DATE"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        pytest.param(line, id=line, marks=[pytest.mark.slow] if line.startswith(LONGER) and line != FIRST_LOOK else [])
-        for line in different({*whole("pipeline ")} - {TRUST})
-        if not line.startswith(IN_ORDER)
-    ],
-)
-def test_a_command_that_is_shown_runs(desk: Desk, project: Project, line: str) -> None:
-    words = typed(line, project.ids)
-    if "--output" in words:
-        shutil.rmtree(desk.folder / words[words.index("--output") + 1], ignore_errors=True)  # has to be new
-    done = desk.do(*words)
-    assert done.code == 0 or (done.code == 1 and line.startswith(FINDINGS)), done.err + done.out
-    assert "error: " not in done.err
-
-
-@pytest.mark.slow
-def test_a_bundle_is_signed_deployed_and_undone_as_is_shown(desk: Desk, project: Project) -> None:
-    page = ROOT / "docs/deploying.md"
-    commands = [one.line for one in shown(page) if one.in_block]
-    verbs = {one: [*one.split()[: 3 if one.startswith("pipeline deploy ") else 2]] for one in whole("pipeline ")}
-    run_here = [verbs[one] for one in commands]
-    assert [one for one, verb in verbs.items() if one.startswith(IN_ORDER) and verb not in run_here] == []
-    board = f"{{kind: local, power: null, agent: {{dir: {desk.folder}/agent}}, deploy: {{dir: {desk.folder}/board}}}}"
-    desk.write("inventory.yaml", f"version: 1\ndevices:\n  local: {board}\n  pi4: {board}\n")
-    for line in commands:
-        desk.done(*typed(line, project.ids))
-    picture = desk.folder / "photos/cats/0.png"
-    code, out, err = forked.run_script(
-        desk.folder / "answer.py", [str(desk.folder / "board/current"), str(picture)], desk.folder, dict(os.environ),
-        PATIENCE_S,
-    )  # fmt: skip
-    assert code == 0, err
-    assert out.split()[0] in ("cats", "dogs")
-
-
-@pytest.mark.sshd
-def test_the_host_key_of_a_board_is_trusted_as_is_shown(desk: Desk, project: Project, sshd: Sshd) -> None:
-    assert TRUST in whole("pipeline ")
-    board = f"{{kind: linux, host: '{getpass.getuser()}@127.0.0.1:{sshd.port}'}}"
-    desk.write("inventory.yaml", f"version: 1\ndevices:\n  pi4: {board}\n")
-    assert sshd.fingerprint in desk.done(*typed(TRUST, project.ids)).err
 
 
 @pytest.mark.parametrize("line", lines("python benchmarks/"))
@@ -187,18 +99,6 @@ def test_every_block_of_python_is_a_file_of_the_folder_in_which_the_commands_run
 @pytest.mark.parametrize("name", sorted(set(PYTHON.values()) - {"from_python.py", "answer.py"}))
 def test_a_file_that_is_shown_is_named_by_a_command_that_runs(name: str) -> None:
     assert any(name in line for line in whole("pipeline run"))
-
-
-@pytest.mark.slow
-def test_what_is_shown_from_python_runs(desk: Desk) -> None:
-    shutil.rmtree(desk.folder / "my-model")
-    text = (desk.folder / "from_python.py").read_text()
-    assert "pipeline.prune(\n" in text
-    desk.write(
-        "from_python.py", text.replace("pipeline.prune(\n", "pipeline.prune(config='brief_pictures.yaml', trials=2,\n")
-    )
-    code, _, err = forked.run_script(desk.folder / "from_python.py", [], desk.folder, dict(os.environ), PATIENCE_S)
-    assert code == 0, err
 
 
 @pytest.mark.parametrize(

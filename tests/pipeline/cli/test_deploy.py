@@ -9,19 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import Desk
-from tests.deployments import bundle
-
-BOARD = """version: 1
-devices:
-  local: {{kind: local, power: null, agent: {{dir: {0}/agent}}, deploy: {{dir: {0}/board}}}}
-"""
+from tests.deployments import bundle, inventory
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     """A folder with a bundle, and this machine as the board."""
     desk = Desk(tmp_path / "desk")
-    desk.write("inventory.yaml", BOARD.format(desk.folder))
+    desk.write("inventory.yaml", inventory(desk.folder))
     bundle(desk.folder / "net", 1)
     return desk
 

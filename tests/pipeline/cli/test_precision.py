@@ -13,7 +13,7 @@ import pytest
 
 from deploy.verify import verify_bundle
 from pipeline.recipes.recipe import read_recipe
-from tests.command_line import FEW_CUTS, INVENTORY, Desk, finished, read_until
+from tests.command_line import Desk, finished, read_until
 from tests.recordings import told
 
 
@@ -21,8 +21,8 @@ from tests.recordings import told
 def int8(new_desk: Callable[[], Desk]) -> Desk:
     """A folder with one finished run in INT8; only to be read."""
     desk = new_desk().briefly()
-    desk.settings(precision="int8", target="latency=3x")  # what is faster here does not matter to what is shown
-    desk.write("shown.txt", (done := desk.done("run", "--config", "run.yaml")).out)
+    desk.settings(precision="int8", target="latency=3x", trials="3")  # what is faster does not matter to what is shown
+    desk.write("shown.txt", (done := desk.done("run", "--config", "run.yaml", "--record")).out)
     desk.write("told.txt", done.err)
     return desk
 
@@ -97,14 +97,13 @@ def test_its_recipe_names_the_precision_and_another_checkpoint_becomes_int8_as_w
 
 
 @pytest.mark.slow
-def test_an_int8_run_is_played_back_with_the_same_decision(desk: Desk) -> None:
-    desk.settings(precision="int8", target="latency=3x", trials="2", **FEW_CUTS)
-    desk.done("run", "--config", "run.yaml", "--record")
-    before = run_of(desk)
-    recording = next(desk.runs.glob("*/recording.jsonl.gz"))
+def test_an_int8_run_is_played_back_with_the_same_decision(int8: Desk) -> None:
+    before = run_of(int8)
+    recording = next(int8.runs.glob("*/recording.jsonl.gz"))
     tape = f"\n  tape: {{kind: replay, recording: {recording}}}\n"
-    desk.write("inventory.yaml", INVENTORY.replace("AGENT", str(desk.folder / "agent")).rstrip() + tape)
-    after = dict(desk.done("run", "--config", "run.yaml", "--device", "tape", "--json").json)
+    int8.write("tape.yaml", (int8.folder / "inventory.yaml").read_text().rstrip() + tape)
+    played = ("run", "--config", "run.yaml", "--device", "tape", "--inventory", "tape.yaml", "--runs", "played")
+    after = dict(int8.done(*played, "--json").json)
     for key in ("precision", "agreement", "float_layers"):
         assert after["precision"][key] == before["precision"][key]  # type: ignore[index]
     assert told(after) == told(before)
@@ -127,7 +126,7 @@ def test_a_killed_run_goes_on_in_the_precision_that_it_decided_for(desk: Desk) -
 
 @pytest.mark.slow
 def test_auto_says_what_it_decided_and_why(desk: Desk) -> None:
-    desk.briefly().settings(precision="auto", trials="2", target="[]")
+    desk.briefly().settings(precision="auto", trials="1", target="[]")
     done = desk.done("run", "--config", "run.yaml")
     assert "networks compute in " in done.err
     decision = run_of(desk)["precision"]

@@ -16,7 +16,8 @@ import pytest
 from deploy.verify import verify_bundle
 from pipeline.export.quantization.host_scores import open_on_host
 from pipeline.export.tflite import flatbuffer
-from tests.command_line import Desk
+from pipeline.export.tflite.environment import VARIABLE, converter_python
+from tests.command_line import FEW_CUTS, Desk
 
 ALL = "float32,int8,fp16"
 
@@ -146,7 +147,7 @@ def test_what_cannot_be_had_is_refused_by_what_can_be(ran: Desk, words: tuple[st
 
 
 def test_a_network_of_zero_weights_has_no_int8_file(desk: Desk) -> None:
-    desk.settings(target="density=0.5x", strategy="purl", trials="1")
+    desk.settings(target="density=0.5x", strategy="purl", trials="1", **FEW_CUTS)
     desk.done("run", "--config", "run.yaml", "--epochs", "0.1")
     done = desk.do("pull", "latest", "--output", "never", "--format", "onnx,tflite", "--precision", ALL)
     assert done.code == 2
@@ -154,7 +155,9 @@ def test_a_network_of_zero_weights_has_no_int8_file(desk: Desk) -> None:
 
 
 @pytest.mark.slow
-def test_tflite_files_of_an_onnx_run_answer_as_it_does(ran: Desk) -> None:
+@pytest.mark.timeout(1200)
+def test_tflite_files_of_an_onnx_run_answer_as_it_does(ran: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(converter_python()))  # the command's own cache is an empty one
     ran.done("pull", "latest", "--output", "lite", "--format", "tflite", "--precision", ALL)
     image = np.random.RandomState(0).standard_normal((1, 1, 8, 8)).astype(np.float32)
     ran.done("pull", "latest", "--output", "whole", "--format", "onnx", "--precision", "float32")

@@ -23,7 +23,8 @@ from pipeline.objective.task import Judged
 from pipeline.report.table import capitalised
 from pipeline.run.inputs import load_run_data
 from tests.command_line import Desk
-from tests.shown_commands import PYTHON, ROOT, blocks
+from tests.deployments import inventory
+from tests.shown_commands import PYTHON, ROOT, blocks, different, typed, whole
 
 pytestmark = pytest.mark.slow
 
@@ -36,25 +37,30 @@ TRAINING = {
     "strategy": "random",
 }
 
-BOARD = """version: 1
-devices:
-  local: {{kind: local, power: null, agent: {{dir: {0}/agent}}, deploy: {{dir: {0}/board}}}}
-"""
+LINES = [line for line in different(whole("pipeline ")) if "--task " in line]
+SHOWN = {line.partition("--task ")[2].split()[0]: line for line in LINES}
+"""Task → the command of the documents that searches for such a network."""
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Desk:
-    desk = Desk(tmp_path / "desk")
+    desk = Desk(tmp_path / "desk").briefly()
     for (page, number), name in PYTHON.items():
         if page in ("docs/tasks.md", "docs/extending/task.md"):
             desk.write(name, blocks(ROOT / page, "python")[number])
     return desk
 
 
-def run_of(desk: Desk, **settings: str) -> dict[str, Any]:
-    """See a run through; return what it came to."""
-    desk.settings(**TRAINING, **settings)
-    done = desk.done("run", "--config", "run.yaml", "--output", "bundle")
+def test_every_task_that_is_shown_is_run_here() -> None:
+    assert set(SHOWN) == {"regression", "segmentation", "detector.py:TASK", "within.py:TASK"}
+    assert sorted(SHOWN.values()) == LINES
+
+
+def run_of(desk: Desk, task: str) -> dict[str, Any]:
+    """See the run of a task through as the documents show it, more briefly; return what it came to."""
+    desk.settings(**TRAINING)
+    ours = ("--config", "run.yaml", "--trials", TRAINING["trials"], "--target", TRAINING["target"])
+    done = desk.done(*typed(SHOWN[task], {"finished": []}), *ours, "--output", "bundle")
     desk.write("run.out", done.out)
     desk.write("run.err", done.err)
     shown: dict[str, Any] = desk.done("runs", "show", "latest", "--json").json
@@ -95,7 +101,7 @@ def require_deployable(desk: Desk, outputs: list[str]) -> dict[str, np.ndarray]:
     tested = json.loads(subprocess.run(there, capture_output=True, text=True, check=True, cwd=desk.folder).stdout)
     assert tested["ok"]
     assert tested["inputs"] == 4
-    desk.write("board.yaml", BOARD.format(desk.folder))
+    desk.write("board.yaml", inventory(desk.folder))
     pushed = desk.done("deploy", "push", "bundle", "--inventory", "board.yaml", "--json").json
     assert pushed["switched"]
     assert pushed["measurement"]["inferences"] > 0
@@ -110,7 +116,7 @@ def inputs_of(desk: Desk) -> structures.Inputs:
 
 
 def test_a_regression_of_two_inputs(files: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = run_of(files, task="regression", model="sizes.py:Net", data="dataset:sizes.py:Things")
+    run = run_of(files, "regression")
     require_whole(files, run, "R²")
     assert [(one["name"], one["shape"]) for one in run["task"]["inputs"]] == [
         ("picture", [1, 16, 16]),
@@ -146,7 +152,7 @@ def _base_weights(desk: Desk) -> Path:
 
 
 def test_a_segmentation_and_its_rival(files: Desk) -> None:
-    run = run_of(files, task="segmentation", model="shapes.py:UNet", data="dataset:shapes.py:Shapes")
+    run = run_of(files, "segmentation")
     require_whole(files, run, "mean IoU")
     assert require_deployable(files, ["scores"])["scores"].shape == (1, 3, 16, 16)
 
@@ -176,7 +182,7 @@ def test_a_segmentation_and_its_rival(files: Desk) -> None:
 def test_a_detector(files: Desk) -> None:
     importlib.import_module("pipeline.torchvision_compat")  # torchmetrics imports torchvision
     pytest.importorskip("torchmetrics")
-    run = run_of(files, task="detector.py:TASK", model="detector.py:Detector", data="dataset:detector.py:Squares")
+    run = run_of(files, "detector.py:TASK")
     require_whole(files, run, "mAP")
     assert run["task"]["name"] == "detector.py:TASK"
     answers = require_deployable(files, ["bbox_regression", "cls_logits"])
@@ -199,6 +205,6 @@ def test_a_detector(files: Desk) -> None:
 
 
 def test_a_task_of_ones_own_is_part_of_the_run(files: Desk) -> None:
-    run = run_of(files, task="within.py:TASK", model="sizes.py:Net", data="dataset:sizes.py:Things")
+    run = run_of(files, "within.py:TASK")
     require_whole(files, run, "within tolerance")
     assert run["config"]["task"] == "within.py:TASK"

@@ -20,8 +20,8 @@ from tests.pipeline.export.tflite.tiny import CONVERTED
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    desk = Desk(tmp_path)
+def desk(tmp_path: Path, weights: Path) -> Desk:
+    desk = Desk(tmp_path, weights)
     lines = INVENTORY.replace("AGENT", str(tmp_path / "agent")).rstrip()
     board = f"  board: {{kind: local, power: null, runtime: tflite, agent: {{dir: {tmp_path / 'agent'}}}}}\n"
     desk.write("inventory.yaml", f"{lines}\n{board}")
@@ -105,12 +105,11 @@ def refused(desk: Desk, *arguments: str) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_runs_onnx_network_becomes_int8_tflite_for_a_device_that_runs_that(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, ran: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(converter_python()))
-    settings = desk.settings("onnx.yaml", weights="null", base_training="{epochs: 2}", **FEW_CUTS)
-    desk.done("run", "--config", settings, "--target", "size=0.9x")
-    told = desk.done("quantize", "latest", "--device", "board", "--output", "made", "--json").json
+    there = ("--inventory", str(desk.folder / "inventory.yaml"), "--device", "board")
+    told = ran.done("quantize", "latest", *there, "--output", str(desk.folder / "made"), "--json").json
     assert told["model"] == {"file": "model.tflite", "format": "tflite"}
     assert told["accuracy"]["agreement"] > 0.9
     assert told["verified"]["same_class"] >= 0.99
@@ -121,7 +120,7 @@ def test_a_runs_onnx_network_becomes_int8_tflite_for_a_device_that_runs_that(
 @pytest.mark.timeout(1200)
 def test_a_whole_run_ends_in_a_tflite_bundle_whose_example_runs(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(converter_python()))  # the command's own cache is an empty one
-    settings = desk.settings("tflite.yaml", weights="null", base_training="{epochs: 2}", **FEW_CUTS)
+    settings = desk.briefly().settings("tflite.yaml", trials="2", **FEW_CUTS)
     desk.done("run", "--device", "board", "--config", settings, "--target", "size=0.9x")
     desk.done("pull", "latest", "--output", "bundle")
     bundle = desk.folder / "bundle"
@@ -141,9 +140,7 @@ def test_a_run_in_int8_judges_and_measures_int8_files_and_hands_over_one_with_it
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(converter_python()))
-    settings = desk.briefly().settings(
-        "tflite.yaml", weights="null", base_training="{epochs: 2}", precision="int8", target="latency=3x"
-    )
+    settings = desk.briefly().settings("tflite.yaml", precision="int8", target="latency=3x", trials="2", **FEW_CUTS)
     told = desk.done("run", "--device", "board", "--config", settings)
     assert "networks compute in INT8: uncut it has" in " ".join(told.err.split())
     assert "preserve_all_tensors" not in told.err
