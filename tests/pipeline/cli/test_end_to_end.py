@@ -117,9 +117,9 @@ def test_without_a_target_every_candidate_may_win_and_a_search_sends_a_hundredth
         (folder / name).mkdir(parents=True)
         for i in range(40):
             Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
-    desk.settings(
+    desk.briefly().settings(
         model="resnet20", weights="null", data="imagefolder:photos", image_size="32", trials="3", strategy="random",
-        base_training="{epochs: 0.5}", target="[]", cuts="{protect: [conv1, 'layer[12].*', 'layer3.[01].*']}",
+        base_training="{epochs: 0.5}", target="[]", pruning="{protect: [conv1, 'layer[12].*', 'layer3.[01].*']}",
     )  # fmt: skip
     done = desk.done("run", "--config", "run.yaml")
     assert "no target" in done.err
