@@ -140,7 +140,8 @@ def test_a_run_killed_while_it_fine_tunes_does_not_repeat_finished_finalists(slo
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_run_killed_at_every_stage_asks_its_board_nothing_twice_and_comes_to_the_same_end(desk: Desk) -> None:
-    desk.settings(**{**SETTINGS, "trials": "3", "base_training": "{epochs: 1}"})
+    short = "{finalists: 1, finalist_epochs: 0.5, epochs: 0.5, min_steps: 30}"
+    desk.settings(**{**SETTINGS, "trials": "3", "base_training": "{epochs: 1}", "fine_tuning": short})
     stages = (
         "Load digits", "Train a base model", "Measure the base model", "Measure single cuts", "trial 1:",
         "Fine-tune finalist", "Measure the whole file", "Fine-tune the chosen one",
