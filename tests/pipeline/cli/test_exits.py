@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import shlex
 import signal
 import socket
@@ -13,18 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import COMMAND, Desk, Done, finished, read_until
+from tests.command_line import COMMAND, PATIENCE_S, Desk, Done, finished, read_until
 
-SOON_S = 3.0
-SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+MOMENTS = [(signal.SIGTERM, 0.0), (signal.SIGINT, 0.4), (signal.SIGHUP, 1.5), (signal.SIGTERM, 0.8)]
+"""Signals, and how long after its beginning each comes: all while a run imports its libraries."""
 
 
 def ended(process: subprocess.Popen[str], number: int) -> Done:
-    """Send a signal; the process has to end within three seconds."""
-    start = time.monotonic()
+    """Send a signal; the process has to end, though what it is at would take hours."""
     process.send_signal(number)
     done = finished(process)
-    assert time.monotonic() - start < SOON_S
     assert "Traceback" not in done.err + done.out
     return done
 
@@ -36,8 +35,7 @@ def refuse(desk: Desk) -> Desk:
     return desk
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("after_s", [0.0, 0.4, 1.5])
+@pytest.mark.parametrize(("number", "after_s"), MOMENTS)
 def test_a_signal_while_libraries_are_imported_ends_a_run_at_once(refuse: Desk, number: int, after_s: float) -> None:
     here = "import sys; from pipeline.cli import main; print('here', file=sys.stderr, flush=True); main()"
     run = refuse.start_cold("run", "--config", "run.yaml", command=(COMMAND[0], "-c", here))
@@ -47,18 +45,35 @@ def test_a_signal_while_libraries_are_imported_ends_a_run_at_once(refuse: Desk, 
     assert not refuse.runs.exists()
 
 
+BUSY = """
+import hashlib
+import sys
+import time
+
+from net import Net as Whole
+
+
+def here():
+    print("the slow part is here", file=sys.stderr, flush=True)
+
+
+def wait():
+    here()
+    time.sleep(10_000)
+
+
+"""
 SLOW = {
-    "import": ("model", "import time\ntime.sleep(60)\n"),
-    "build": ("model", "import time\nfrom net import Net as Whole\n\ndef Net(num_classes):\n    time.sleep(60)\n"),
+    "import": ("model", "wait()\n"),
+    "build": ("model", "def Net(num_classes):\n    wait()\n"),
     "trace": (
         "model",
-        "import time\nfrom net import Net as Whole\n\n\nclass Net(Whole):\n    def forward(self, x):\n"
-        "        time.sleep(60)\n        return super().forward(x)\n",
+        "class Net(Whole):\n    def forward(self, x):\n        wait()\n        return super().forward(x)\n",
     ),
-    "data": ("data", "import time\n\ndef Net(**_):\n    time.sleep(60)\n"),
-    "computed in C": ("model", "import torch\n\na = torch.randn(9000, 9000).double()\nfor _ in 'abc':\n    a @ a\n"),
+    "data": ("data", "def Net(**_):\n    wait()\n"),
+    "computed in C": ("model", "here()\nhashlib.pbkdf2_hmac('sha512', b'in one call', b'of hours', 2**31 - 1)\n"),
     "whatever is raised": (
-        "model", "import time\n\ndef Net(num_classes):\n    while True:\n        try:\n            time.sleep(60)\n"
+        "model", "def Net(num_classes):\n    while True:\n        try:\n            wait()\n"
         "        except BaseException:\n            pass\n",
     ),
 }  # fmt: skip
@@ -67,11 +82,10 @@ SLOW = {
 @pytest.mark.parametrize("where", SLOW)
 def test_a_signal_while_a_run_is_made_ready_ends_it_at_once(refuse: Desk, where: str) -> None:
     setting, text = SLOW[where]
-    refuse.write("slow.py", text)
+    refuse.write("slow.py", BUSY + text)
     refuse.settings(**({"model": "slow.py:Net"} if setting == "model" else {"data": "dataset:slow.py:Net"}))
     run = refuse.start_cold("run", "--config", "run.yaml")
-    read_until(run, "Load d")
-    time.sleep(1.5)
+    read_until(run, "the slow part is here")
     done = ended(run, signal.SIGTERM)
     assert done.code == 128 + signal.SIGTERM
     assert done.err.splitlines()[-1:] == ["stopped before anything was measured"]
@@ -83,12 +97,13 @@ def test_a_signal_while_a_board_is_connected_ends_a_run_at_once(refuse: Desk) ->
         port = silent.getsockname()[1]
         refuse.write(
             "inventory.yaml",
-            f"devices: {{pi: {{kind: linux, host: 'pi@127.0.0.1:{port}', ssh: {{connect_timeout_s: 100}}}}}}\n",
+            f"devices: {{pi: {{kind: linux, host: 'pi@127.0.0.1:{port}', ssh: {{connect_timeout_s: 10000}}}}}}\n",
         )
         run = refuse.start_cold("run", "--config", "run.yaml", "--device", "pi")
         read_until(run, "Connect to pi")
-        time.sleep(0.5)
-        assert ended(run, signal.SIGTERM).code == 128 + signal.SIGTERM
+        assert select.select([silent], [], [], PATIENCE_S)[0]
+        with silent.accept()[0]:
+            assert ended(run, signal.SIGTERM).code == 128 + signal.SIGTERM
     assert not refuse.runs.exists()
 
 
@@ -117,7 +132,7 @@ VERBS = (
 )  # fmt: skip
 QUICK = ("devices list", "runs show latest")
 COMMON = ("full", "closed", "no reader", "no progress")
-"""What the other verbs are tried with, two each, in turns."""
+"""What the other verbs are tried with, one each, in turns."""
 
 
 def shell(desk: Desk, verb: str, how: str, folder: Path) -> Done:
@@ -139,10 +154,10 @@ def pulled(ran: Desk, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outputs() -> Iterator[tuple[str, str, str]]:
     """Yield verbs, outputs, and text or JSON in turns: what writes is the same everywhere, and a start takes long.
 
-    All outputs are tried with the quick verbs, and of the common ones each with every second of the others.
+    All outputs are tried with the quick verbs, and each of the common ones with some of the others.
     """
     for i, verb in enumerate(VERBS):
-        for j, how in enumerate(HOW if verb in QUICK else (*COMMON, *COMMON)[i % 4 :][:2]):
+        for j, how in enumerate(HOW if verb in QUICK else COMMON[i % 4 :][:1]):
             yield verb, "--json" if (i + j) % 2 and not verb.startswith("-") else "", how
 
 

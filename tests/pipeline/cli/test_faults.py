@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from pipeline.store import Store
-from tests.command_line import Desk, agents, eventually
+from tests.command_line import PATIENCE_S, Desk, agents, eventually
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_reader_that_goes_away_causes_no_traceback(ran: Desk) -> None:
     shown.stdout.close()
     assert shown.stderr is not None
     assert "Traceback" not in shown.stderr.read()
-    assert shown.wait(30) != 0
+    assert shown.wait(PATIENCE_S) != 0
     shown.stderr.close()
 
 
@@ -233,12 +233,13 @@ def test_a_failed_start_on_a_device_leaves_no_run(refuse: Desk) -> None:
 def test_an_interrupted_profile_ends_quietly(ran: Desk) -> None:
     ran.done("pull", "latest", "--output", "profiled")
     ran.write(
-        "slow.yaml", "version: 1\ndevices: {local: {kind: local, measure: {min_s: 200, max_s: 300, timeout_s: 400}}}\n"
+        "slow.yaml",
+        "version: 1\ndevices: {local: {kind: local, measure: {min_s: 2000, max_s: 3000, timeout_s: 4000}}}\n",
     )
     profile = ran.start_cold("profile", "profiled/model.onnx", "--inventory", "slow.yaml")
-    assert eventually(lambda: bool(agents(profile, at="worker")), 60)  # it measures
+    assert eventually(lambda: bool(agents(profile, at="worker")), PATIENCE_S)  # it measures
     profile.send_signal(signal.SIGINT)
-    assert profile.wait(60) == 130
+    assert profile.wait(PATIENCE_S) == 130
     assert profile.stderr is not None
     assert "Traceback" not in profile.stderr.read()
     for stream in (profile.stdout, profile.stderr):

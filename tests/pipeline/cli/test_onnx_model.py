@@ -65,7 +65,7 @@ def test_an_onnx_file_is_pruned_exported_and_its_recipe_applies(onnx_desk: Desk)
 
 def test_a_run_goes_on_with_the_file_that_it_began_with_from_any_folder(onnx_desk: Desk, tmp_path: Path) -> None:
     run = onnx_desk.start("run", "--config", "run.yaml")
-    read_until(run, "trial 1:")
+    read_until(run, "Measure the base model")
     run.kill()
     finished(run)
     before = (onnx_desk.folder / "net.onnx").read_bytes()

@@ -72,7 +72,7 @@ def test_a_run_begins_with_the_policy_of_another_and_a_run_without_one_is_refuse
     own.done("run", "--config", "run.yaml", "--warm-start", "latest", "--epochs", "0.1")
     with Store.open(own.runs, "latest") as store:
         assert store.get(POLICY) is not None
-    own.done("run", "--config", "run.yaml", "--strategy", "random", "--epochs", "0.1")
+    own.done("run", "--config", "run.yaml", "--strategy", "random", "--epochs", "0.1", "--trials", "2")
     refused = own.do("run", "--config", "run.yaml", "--warm-start", "latest")
     assert refused.code != 0
     assert "keeps no policy" in refused.err

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from pipeline.measurement.from_samples import measurement
-from tests.command_line import FEW_CUTS, INVENTORY, Desk, agents, finished
+from tests.command_line import FEW_CUTS, INVENTORY, Desk, finished, read_until
 from tests.recordings import dense, rewritten, told
 
+ONE_FINALIST = "{finalists: 1, finalist_epochs: 0.1, epochs: 0.1, min_steps: 2, verify_images: 20}"
 REPLAYED = "\n  tape: {kind: replay, recording: RECORDING}\n"
 
 
@@ -26,7 +27,7 @@ REPLAYED = "\n  tape: {kind: replay, recording: RECORDING}\n"
 def recorded(new_desk: Callable[[], Desk]) -> Desk:
     """A folder with one recorded run in it, and a device that plays it back; only to be read."""
     desk = new_desk()
-    desk.settings(target="size=0.9x", **FEW_CUTS)
+    desk.settings(target="size=0.9x", **FEW_CUTS, fine_tuning=ONE_FINALIST)
     desk.done("run", "--config", "run.yaml", "--epochs", "0.1", "--record")
     (folder,) = desk.runs.iterdir()
     inventory = INVENTORY.replace("AGENT", str(desk.folder / "agent")).rstrip()
@@ -95,25 +96,9 @@ def test_a_missing_recording_is_named(desk: Desk) -> None:
 
 
 @pytest.mark.slow
-def test_what_an_interrupted_run_has_recorded_is_gone_on_with(desk: Desk) -> None:
-    desk.settings(target="size=0.9x", **FEW_CUTS)
-    run = desk.begin("--record")
-    for agent in agents(run):
-        agent.kill()
-    run.kill()
-    finished(run)
-    desk.done("run", "--resume", "latest")
-    (folder,) = desk.runs.iterdir()
-    inventory = INVENTORY.replace("AGENT", str(desk.folder / "agent")).rstrip()
-    desk.write("inventory.yaml", inventory + REPLAYED.replace("RECORDING", str(folder / "recording.jsonl.gz")))
-    first = shown(desk, "latest")
-    second = desk.done("run", "--config", "run.yaml", "--device", "tape", "--json").json
-    assert told(second) == told(first)
-
-
-@pytest.mark.slow
 def test_half_of_a_run_is_not_recorded(desk: Desk) -> None:
-    run = desk.briefly().begin()
+    run = desk.start("run", "--config", "run.yaml")
+    read_until(run, "Measure the base model")
     run.kill()
     finished(run)
     assert "began without --record" in desk.do("run", "--resume", "latest", "--record").error
@@ -163,7 +148,7 @@ def test_networks_that_were_trained_to_other_weights_are_measured_by_their_struc
     recorded: Desk, new_desk: Callable[[], Desk]
 ) -> None:
     desk = new_desk()
-    desk.settings(target="size=0.9x", **FEW_CUTS)
+    desk.settings(target="size=0.9x", **FEW_CUTS, fine_tuning=ONE_FINALIST)
     weights = torch.load(desk.folder / "net.pt")
     other = {name: value * 1.0001 if value.is_floating_point() else value for name, value in weights.items()}
     torch.save(other, desk.folder / "net.pt")
@@ -175,17 +160,25 @@ def test_networks_that_were_trained_to_other_weights_are_measured_by_their_struc
     assert (chosen["device_accuracy"], chosen["verified_images"]) == (None, 0)
 
 
-def test_a_candidate_that_the_board_never_measured_validly_is_put_aside_and_another_is_chosen(
-    new_desk: Callable[[], Desk],
-) -> None:
+SEARCH = ("run", "--config", "run.yaml", "--epochs", "0.1", "--json")
+
+
+@pytest.fixture(scope="module")
+def searched(new_desk: Callable[[], Desk]) -> tuple[Desk, dict[str, Any]]:
+    """A folder with a recorded run of three trials, and what that came to; its recording is only to be read."""
     desk = new_desk()
-    desk.settings(strategy="uniform", trials="3", target="[size=0.95x]", **FEW_CUTS)
-    command = ("run", "--config", "run.yaml", "--epochs", "0.1", "--json")
-    first = desk.done(*command, "--record").json
+    desk.settings(strategy="uniform", trials="3", target="[size=0.95x]")
+    return desk, desk.done(*SEARCH, "--record").json
+
+
+def test_a_candidate_that_the_board_never_measured_validly_is_put_aside_and_another_is_chosen(
+    searched: tuple[Desk, dict[str, Any]],
+) -> None:
+    desk, first = searched
     winner = next(t for t in first["trials"] if t["index"] == first["best"])
     tape = throttled(desk.runs / first["id"] / "recording.jsonl.gz", [winner], board=False)
     desk.write("tape.yaml", f"version: 1\ndevices:\n  tape: {{kind: replay, recording: {tape}}}\n")
-    done = desk.done(*command, "--device", "tape", "--inventory", "tape.yaml")
+    done = desk.done(*SEARCH, "--device", "tape", "--inventory", "tape.yaml")
     (trial,) = [t for t in done.json["trials"] if t["index"] == winner["index"]]
     assert trial["failure"] == "quarantined: throttled, measured 3 times"
     assert (trial["reward"], trial["feasible"], trial["terms"]) == (None, False, {})
@@ -199,10 +192,10 @@ def test_a_candidate_that_the_board_never_measured_validly_is_put_aside_and_anot
 
 
 @pytest.mark.slow
-def test_a_search_without_valid_measurements_ends_and_says_what_to_do(new_desk: Callable[[], Desk]) -> None:
-    desk = new_desk()
-    desk.settings(strategy="uniform", trials="3", target="[size=0.95x]")
-    first = desk.done("run", "--config", "run.yaml", "--epochs", "0", "--record", "--json").json
+def test_a_search_without_valid_measurements_ends_and_says_what_to_do(
+    searched: tuple[Desk, dict[str, Any]],
+) -> None:
+    desk, first = searched
     tape = throttled(desk.runs / first["id"] / "recording.jsonl.gz", first["trials"])
     desk.write("tape.yaml", f"version: 1\ndevices:\n  tape: {{kind: replay, recording: {tape}}}\n")
     command = ("run", "--config", "run.yaml", "--device", "tape", "--inventory", "tape.yaml", "--trials", "6")

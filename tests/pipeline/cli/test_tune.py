@@ -14,7 +14,7 @@ from tests.command_line import FEW_CUTS, Desk, finished, read_until
 # All that is measured is left out of what decides; a size is the same on a busy machine.
 QUICK = {
     **FEW_CUTS, "target": "size=0.9x", "strategy": "uniform", "trials": "2",
-    "fine_tuning": "{finalists: 2, finalist_epochs: 0.1, epochs: 0.1, min_steps: 2, verify_images: 10}",
+    "fine_tuning": "{finalists: 1, finalist_epochs: 0.1, epochs: 0.1, min_steps: 2, verify_images: 10}",
 }  # fmt: skip
 SEARCH = ("tune", "--config", "run.yaml", "--search", "reward.alpha=0.5,2")
 

@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.command_line import COMMAND, REPOSITORY, Desk, eventually, finished
+from tests.command_line import COMMAND, PATIENCE_S, REPOSITORY, Desk, eventually, finished
 
 
 @pytest.fixture(scope="session")
@@ -238,7 +238,7 @@ def test_a_closed_terminal_does_not_spoil_what_was_measured(desk: Desk) -> None:
     while b"last: accuracy" not in seen:
         seen += os.read(near, 4096)
     os.close(near)  # the kernel tells whoever the terminal belonged to: SIGHUP
-    assert eventually(lambda: run.poll() is not None, 30)
+    assert eventually(lambda: run.poll() is not None, PATIENCE_S)
     assert run.returncode == 130
     (listed,) = desk.done("runs", "list", "--json").json
     assert listed["status"] == "interrupted"

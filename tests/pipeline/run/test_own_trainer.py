@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from pipeline.config import RunConfig
 from pipeline.devices.agent_client import Agent
@@ -18,7 +20,7 @@ from pipeline.run.own_trainer import require_trainer
 from pipeline.store import Store
 from pipeline.store.facts import TRAINER
 from tests.pipeline.listening import Listener
-from tests.pipeline.run.toy_run import net, toy_context
+from tests.pipeline.run.toy_run import net, toy_context, toy_data
 
 FIT = """
 import copy
@@ -38,6 +40,12 @@ def heard() -> Listener:
     return Listener()
 
 
+@functools.cache
+def traced(seed: int) -> fx.GraphModule:
+    """The toy's network, recorded once for all tests; only to be read."""
+    return trace(net(seed), next(toy_data().train.batches(4))[0], classes=4)
+
+
 class Trial:
     """One network, to be trained in full by a file of which the body of ``fit`` is written here."""
 
@@ -45,8 +53,7 @@ class Trial:
         self.file, self.heard = folder / "mine.py", heard
         told = {"trainer": f"{self.file}:fit", "epochs": "auto", **section}
         self.context: Context = toy_context(store, agent, heard, fine_tuning=told)
-        self.network = trace(net(), self.context.example, classes=4)
-        self.teacher = trace(net(seed=1), self.context.example, classes=4)
+        self.network, self.teacher = copy.deepcopy(traced(seed=0)), traced(seed=1)
 
     def fit(self, body: str, *, last: bool = True, hold_zeros: bool = False) -> None:
         self.file.write_text(FIT.format(body=body.replace("\n", "\n    ")))

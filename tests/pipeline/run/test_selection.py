@@ -99,13 +99,30 @@ def begin(new_store: Store, null_agent: Agent, heard: Listener) -> Callable[...,
     return lambda **recovery: Toy(context=toy_context(new_store, null_agent, heard, fine_tuning=recovery))
 
 
-def finalists(toy: Toy, *, ratio: float = 0.4) -> list[Trial]:
-    """Four networks that meet the target, the best first, whose whole files are known to take so much of the base."""
-    trials = [toy.trial(i, plan, took(0.4)) for i, plan in enumerate(((25, 25), (50, 25), (50, 50), (75, 75)))]
-    for one in trials:
-        for name in (f"r1t{one.index}", f"r1t{one.index}{FULL}"):
-            toy.know_whole(name, took(ratio))
+@pytest.fixture(scope="module")
+def four(null_agent: Agent, tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
+    """Trials of four networks that meet the target, the best first."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with Store.create(tmp_path_factory.mktemp("four"), label="four", facts={CONFIG: {"data": "patterns"}}) as store:
+        toy = Toy(context=toy_context(store, null_agent))
+        plans = ((25, 25), (50, 25), (50, 50), (75, 75))
+        trials = [toy.trial(i, plan, took(0.4)) for i, plan in enumerate(plans)]
+    torch.set_num_threads(threads)
     return trials
+
+
+@pytest.fixture
+def finalists(four: list[Trial]) -> Callable[..., list[Trial]]:
+    """The four trials, whose whole files a toy is told to take so much of the base."""
+
+    def known(toy: Toy, *, ratio: float = 0.4) -> list[Trial]:
+        for one in four:
+            for name in (f"r1t{one.index}", f"r1t{one.index}{FULL}"):
+                toy.know_whole(name, took(ratio))
+        return four
+
+    return known
 
 
 def rung_by_rung(toy: Toy) -> dict[str, float]:
@@ -116,7 +133,7 @@ def rung_by_rung(toy: Toy) -> dict[str, float]:
 
 
 def test_the_better_half_goes_on_and_only_whole_files_of_the_last_rung_are_measured(
-    begin: Callable[..., Toy], heard: Listener
+    begin: Callable[..., Toy], finalists: Callable[..., list[Trial]], heard: Listener
 ) -> None:
     toy = begin(**HALVING)
     chosen = choose(toy.finals, finalists(toy))
@@ -133,7 +150,7 @@ def test_the_better_half_goes_on_and_only_whole_files_of_the_last_rung_are_measu
 
 
 def test_stopped_between_and_within_rungs_the_finals_come_to_the_same_weights(
-    begin: Callable[..., Toy], heard: Listener, tmp_path: Path, null_agent: Agent
+    begin: Callable[..., Toy], finalists: Callable[..., list[Trial]], heard: Listener, tmp_path: Path, null_agent: Agent
 ) -> None:
     toy = begin(**HALVING)
     whole = choose(toy.finals, finalists(toy))
@@ -153,7 +170,7 @@ def test_stopped_between_and_within_rungs_the_finals_come_to_the_same_weights(
 
 
 def test_a_finalist_that_diverges_is_left_out_and_the_next_takes_its_turn(
-    begin: Callable[..., Toy], heard: Listener
+    begin: Callable[..., Toy], finalists: Callable[..., list[Trial]], heard: Listener
 ) -> None:
     toy = begin(finalists=1)
     trials = finalists(toy)
@@ -175,7 +192,9 @@ def test_a_finalist_that_diverges_is_left_out_and_the_next_takes_its_turn(
     assert not (toy.context.store.path / "checkpoints").exists()
 
 
-def test_one_whose_file_the_device_refuses_is_left_out(begin: Callable[..., Toy], heard: Listener) -> None:
+def test_one_whose_file_the_device_refuses_is_left_out(
+    begin: Callable[..., Toy], finalists: Callable[..., list[Trial]], heard: Listener
+) -> None:
     toy = begin(finalists=1)
     trials = finalists(toy)
     narrow = NullFiles(toy.context.example, told=lambda net: {"refuse": "no"} if widths(net) == (6, 6) else {})
@@ -185,7 +204,9 @@ def test_one_whose_file_the_device_refuses_is_left_out(begin: Callable[..., Toy]
     assert any(note.startswith("finalist r1t0 failed and is left out: ") for note in heard.notes)
 
 
-def test_where_all_finalists_diverge_the_run_fails_and_says_so(begin: Callable[..., Toy], heard: Listener) -> None:
+def test_where_all_finalists_diverge_the_run_fails_and_says_so(
+    begin: Callable[..., Toy], finalists: Callable[..., list[Trial]], heard: Listener
+) -> None:
     toy = begin(learning_rate=1e30, warmup=0.0)
     trials = finalists(toy)[:2]
     with pytest.raises(CandidateError, match="no finalist is left: 2 of 2 failed; the first that failed was r1t0: tra"):
@@ -195,7 +216,7 @@ def test_where_all_finalists_diverge_the_run_fails_and_says_so(begin: Callable[.
 
 
 def test_only_if_no_finalist_meets_the_target_as_a_file_have_the_next_best_their_turn(
-    begin: Callable[..., Toy], heard: Listener
+    begin: Callable[..., Toy], finalists: Callable[..., list[Trial]], heard: Listener
 ) -> None:
     toy = begin(finalists=2)
     trials = finalists(toy)
@@ -207,7 +228,9 @@ def test_only_if_no_finalist_meets_the_target_as_a_file_have_the_next_best_their
     assert sum("misses the target as a whole file" in note for note in heard.notes) == 2
 
 
-def test_one_that_misses_when_measured_longer_is_never_trained(begin: Callable[..., Toy], heard: Listener) -> None:
+def test_one_that_misses_when_measured_longer_is_never_trained(
+    begin: Callable[..., Toy], finalists: Callable[..., list[Trial]], heard: Listener
+) -> None:
     toy = begin(finalists=1)
     first, second, *_ = finalists(toy)
     unsure = [replace(trial, measurement=took(0.49, 0.03)) for trial in (first, second)]
@@ -221,7 +244,9 @@ def test_one_that_misses_when_measured_longer_is_never_trained(begin: Callable[.
     assert [*rung_by_rung(toy)] == ["r1t1"]
 
 
-def test_without_a_candidate_that_meets_the_target_there_is_nothing_to_deploy(begin: Callable[..., Toy]) -> None:
+def test_without_a_candidate_that_meets_the_target_there_is_nothing_to_deploy(
+    begin: Callable[..., Toy], finalists: Callable[..., list[Trial]]
+) -> None:
     toy = begin(finalists=1)
     assert choose(toy.finals, []) is None
     unsure = [replace(trial, measurement=took(0.49, 0.03)) for trial in finalists(toy)[:2]]
