@@ -203,7 +203,7 @@ def trial_of(toy: Problem, index: int, plan: PruningPlan, noise: float = 0.0) ->
     built = Candidate(key=key, accuracy=accuracy, parameters=12_000, macs=400_000, size_bytes=50_000, probe_bytes=420)
     return Trial(
         index=index, plan=plan, key=key, candidate=built,
-        reward=accuracy / toy.base_accuracy - 2 * over, feasible=over < 1e-9,
+        reward=accuracy / toy.base_accuracy - 2 * over, feasible=over < 1e-9, terms={"violation": -2 * over},
     )  # fmt: skip
 
 

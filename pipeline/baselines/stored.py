@@ -82,7 +82,7 @@ def require_cuts(store: Store) -> None:
 
 def baseline_entries(store: Store, entry: Entry, baselines: Sequence[Baseline]) -> list[Entry]:
     """Return a run's baselines as entries beside the run's own, which says what they have in common."""
-    base = store.required(BASE).measurement
+    base = store.required(BASE)
     found = []
     for baseline in baselines:
         if baseline.figures is not None:

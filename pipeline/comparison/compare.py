@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.comparison.grouping import Grouped, grouped, shared_settings
 from pipeline.comparison.metrics import LINES, METRICS
@@ -21,6 +21,7 @@ from pipeline.comparison.significance import (
 )
 from pipeline.errors import UserError
 from pipeline.records import Interval
+from pipeline.store.pruning_frequency import PruningFrequency
 from pipeline.store.task import ACCURACY
 
 FEWEST_SEEDS = 3
@@ -69,6 +70,8 @@ class Comparison:
     left_out: Mapping[str, str]
     """Run → why it is not compared."""
     warnings: tuple[str, ...]
+    frequencies: Mapping[str, PruningFrequency] = field(default_factory=dict)
+    """Group → how often its searches pruned each layer at each level, where it was asked for."""
     metric: str = ACCURACY
     """What the runs' task calls its score, which stands in the accuracies."""
 

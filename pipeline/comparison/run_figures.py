@@ -15,7 +15,7 @@ from pipeline.comparison.hypervolume import of_networks
 from pipeline.config import RunConfig, is_model_file
 from pipeline.errors import UserError
 from pipeline.measurement.drift import corrected, corrected_power
-from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace, Trial
+from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace, Trial, channel_sparsity
 from pipeline.search.reward import channels_gone
 from pipeline.store import Store
 from pipeline.store.facts import (
@@ -99,7 +99,7 @@ def read(store: Store) -> Entry:
         raise UserError("the test accuracy of its chosen network is missing")
     base = store.required(BASE)
     points = points_of(store)
-    figures, intervals = figures_of(chosen.after, base.measurement, answered_images(store))
+    figures, intervals = figures_of(chosen.after, base, answered_images(store))
     return Entry(
         run=store.id,
         seed=store.get(SEED) or 0,
@@ -152,22 +152,24 @@ def settings_of(store: Store, chosen: Artifact) -> dict[str, str]:
     return found | _device(store, chosen.after.measurement)
 
 
-def figures_of(network: Figures, base: Measurement, images: int) -> tuple[dict[str, float], dict[str, Interval]]:
+def figures_of(network: Figures, base: Figures, images: int) -> tuple[dict[str, float], dict[str, Interval]]:
     """Return what one network came to, by metric, and the intervals that single figures have.
 
     Args:
-        base: the base model's measurement, by which latency, power and energy are freed of drift.
+        base: the base model's, by whose measurement latency, power and energy are freed of drift.
         images: of the test split, whose share of right answers has an interval by their number; 0: it has none.
     """
     measured = network.measurement
-    known: dict[str, Interval] = {"latency_ms": corrected(measured, base)}
+    known: dict[str, Interval] = {"latency_ms": corrected(measured, base.measurement)}
     if measured.ratio is not None:
         known["latency_ratio"] = measured.ratio
-    if (power := corrected_power(measured, base)) is not None:
+    if (power := corrected_power(measured, base.measurement)) is not None:
         kind = "_estimated" if power.estimated else ""
         known |= {f"power{kind}_w": power.mean_w, f"energy{kind}_mj": power.energy_total_mj}
     figures = {metric: interval.value for metric, interval in known.items()}
     figures |= {"parameters": network.parameters, "macs": network.macs, "size_bytes": network.size_bytes}
+    if base.channels and network.channels is not None:
+        figures["channels_gone"] = channel_sparsity(base.channels, network.channels)
     if network.test_accuracy is not None:
         figures["test_accuracy"] = network.test_accuracy
         if images:

@@ -233,6 +233,21 @@ class CostModel:
         wanted = {m: table for m, table in self.tables.items() if metrics is None or m in metrics}
         return {metric: table.predict(levels) for metric, table in wanted.items()}
 
+    def split(self, metric: Metric, levels: Sequence[int], measured: float) -> list[float]:
+        """Return a measured plan's cost once it was cut up to each group, (groups,): shares as single cuts save.
+
+        Args:
+            metric: the board has it.
+            levels: indices, (groups,).
+            measured: of the whole plan, relative to the base.
+        """
+        savings = np.nan_to_num(self.tables[metric].savings)[np.arange(len(levels)), list(levels)]
+        savings = np.maximum(savings, 0.0)
+        shares = savings if savings.sum() > 0 else np.asarray(levels, dtype=float)
+        through = np.cumsum(shares) / (shares.sum() or 1.0)
+        after: list[float] = (1 + through * (measured - 1)).tolist()
+        return after
+
     def uncertainty(self, levels: NDArray[np.int64]) -> dict[Metric, Array]:
         """Return each metric's standard deviation as a share of what ``predict`` says, (plans,)."""
         return {metric: table.uncertainty(levels) for metric, table in self.tables.items()}

@@ -14,8 +14,9 @@ from typing import Any
 
 from pipeline.measurement.drift import corrected
 from pipeline.pareto import non_dominated
-from pipeline.records import Interval, Measurement, PruningPlan, SearchSpace, Trial
+from pipeline.records import LEVELS, Interval, Measurement, PruningPlan, SearchSpace, Trial
 from pipeline.report.contents import Contents
+from pipeline.report.frequency import correlations
 from pipeline.report.learning import settled
 from pipeline.report.table import capitalised, ratio, uncertain
 from pipeline.store.task import ACCURACY
@@ -47,7 +48,7 @@ class Chart:
 
 def charts(run: Contents) -> list[Chart]:
     """Return the charts for which the run has figures."""
-    drawn = (pareto(run), levels(run), rewards(run), learning(run), seconds(run))
+    drawn = (pareto(run), levels(run), frequency(run), rewards(run), learning(run), seconds(run))
     return [chart for chart in drawn if chart is not None]
 
 
@@ -108,6 +109,45 @@ def levels(run: Contents) -> Chart | None:
         },
         height=130 + 26 * len(names),
     )
+
+
+def frequency(run: Contents) -> Chart | None:
+    """How often the search pruned each group at each level."""
+    found = run.frequency
+    if found is None:
+        return None
+    plans = sum(found.layers[0].plans.values())
+    counts = [[layer.plans.get(level) for level in LEVELS] for layer in found.layers]
+    rows = list(range(len(counts)))
+    return Chart(
+        name="frequency",
+        title="How often each layer was pruned at each level",
+        note=f"Share of the {plans} plans that cut several layers, before any was chosen; blank: the layer has no such "
+        f"level. {correlations(found)}",
+        traces=[
+            {
+                "type": "heatmap",
+                "x": [f"{level} %" for level in LEVELS],
+                "y": rows,
+                "z": [[None if count is None else count / plans for count in row] for row in counts],
+                "text": [["" if count is None else f"{count / plans:.0%}" for count in row] for row in counts],
+                "texttemplate": "%{text}",
+                "colorscale": [[0, FAINT], [1, ACCENT]],
+                "zmin": 0,
+                "zmax": 1,
+                "showscale": False,
+                "hoverinfo": "skip",
+                "xgap": 2,
+                "ygap": 2,
+            }
+        ],
+        layout={
+            "xaxis": {"title": {"text": "level"}, "fixedrange": True, "type": "category"},
+            "yaxis": {**_BAR_AXIS, "tickmode": "array", "tickvals": rows,
+                      "ticktext": [_label(layer.name) for layer in found.layers]},
+        },
+        height=130 + 26 * len(counts),
+    )  # fmt: skip
 
 
 def rewards(run: Contents) -> Chart | None:

@@ -32,6 +32,7 @@ from pipeline.store.facts import (
     USAGE,
     VERSIONS,
 )  # fmt: skip
+from pipeline.store.pruning_frequency import PruningFrequency, pruning_frequency
 from pipeline.store.task import ACCURACY, metric_name, puts_into_classes
 from pipeline.targets import parse_target
 
@@ -71,6 +72,8 @@ class Contents:
     """Networks that the user might have taken instead."""
     learnt: tuple[Burst, ...] = ()
     """How the last round's strategy learnt; empty: it keeps nothing."""
+    frequency: PruningFrequency | None = None
+    """How often each layer was pruned at each level; None: no plan cut several of them."""
     usage: tuple[str, ...] = ()
     """How the device's time was spent, in words, a round each."""
 
@@ -131,6 +134,7 @@ def gather(run: Store) -> Contents:
         trials=tuple(run.trials()),
         front=frozenset(trial.index for trial in run.pareto()),
         learnt=() if learnt is None else tuple(learnt),
+        frequency=pruning_frequency([run]),
         usage=tuple(str(usage) for usage in usages(run).values()),
         chosen=next((artifact for artifact in run.artifacts() if artifact.chosen), None),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -21,7 +21,8 @@ from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.loop import search
 from pipeline.run.problem import learn_costs
-from pipeline.search.reward import require_comparable, reward
+from pipeline.search.planner import indices
+from pipeline.search.reward import AfterEachGroup, require_comparable, reward
 from pipeline.search.strategy import Learning, Problem, Strategy
 from pipeline.search.strategy_plugin import strategy_of
 from pipeline.store.decisions import uncut
@@ -42,6 +43,8 @@ class Search:
     bench: Bench
     limits: Mapping[Metric, float]
     problem: Problem
+    _evaluated: dict[str, float] = field(default_factory=dict)
+    """Accuracies of plans that are cut up to some group, by the key of their network."""
 
     def trials(self) -> list[Trial]:
         """Return all trials of this round, those of an earlier part of the run included.
@@ -135,8 +138,27 @@ class Search:
         costs, accuracy = trial_costs(trial, base.size_bytes), trial.candidate.accuracy / base.search_accuracy
         assert costs is not None
         problem, levels = self.problem, trial.plan.levels
-        value, terms = reward(accuracy, costs, problem.space, levels, problem.weights, self.limits)
+        after = self._after_each_group(trial.plan, accuracy, costs.power) if problem.weights.differ else None
+        value, terms = reward(accuracy, costs, problem.space, levels, problem.weights, self.limits, after)
         return replace(trial, reward=value, terms=terms, feasible=violation(costs, self.limits) == 0)
+
+    def _after_each_group(self, plan: PruningPlan, accuracy: float, power: float | None) -> AfterEachGroup:
+        """Return what each group's step changed: accuracy as the host evaluates it, of power a share of the measured.
+
+        The power of a plan is measured once, as a whole; each group's share of the change is as its single cut's.
+        """
+        base, groups = self.base.figures.search_accuracy, len(plan.levels)
+        begun = [replace(plan, levels=plan.levels[:n] + (0,) * (groups - n)) for n in range(1, groups)]
+        accuracies = [self._accuracy_of(one) / base for one in begun]
+        powers = None if power is None else self.problem.costs.split("power", indices(plan), power)
+        return AfterEachGroup([*accuracies, accuracy], powers)
+
+    def _accuracy_of(self, plan: PruningPlan) -> float:
+        """Return a plan's accuracy on the host; each network is evaluated once."""
+        key = self.problem.space.network_key(plan)
+        if key not in self._evaluated:
+            self._evaluated[key] = self.builder.build(plan).candidate.accuracy
+        return self._evaluated[key]
 
 
 @contextmanager

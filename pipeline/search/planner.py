@@ -204,11 +204,17 @@ class Planner:
         clipped: Array = np.clip(state, -5.0, 5.0)
         return clipped
 
-    def potential(self, levels: Indices, predicted: Predictions | None = None) -> Array:
+    def potential(
+        self, levels: Indices, predicted: Predictions | None = None, own_weights: Array | None = None
+    ) -> Array:
         """Return the shaping potential of plans (Ng et al. 1999), (plans,): their predicted reward without violations.
 
-        The difference between two steps is the reward of the step between them (PuRL's reward at every step), so that
-        the rewards of an episode add up to the plan's own and the best plan stays the best.
+        The difference between two steps is the reward of the step between them (PuRL's reward at every step, with
+        AKPERL's weights of its layer), so that the rewards of an episode add up to the plan's own and the best plan
+        stays the best.
+
+        Args:
+            own_weights: what groups' own weights of accuracy and power add, where it is known already.
         """
         weights = self.problem.weights
         seen = predicted or self.predictions(levels)
@@ -219,14 +225,45 @@ class Planner:
         value = value - _SHARES[whole] @ np.asarray(weights.lambda_) / self.groups
         if "power" in seen.costs:
             value = value - np.mean(weights.beta) * seen.costs["power"]
-        return np.asarray(value)
+        if not weights.differ:
+            return np.asarray(value)
+        if own_weights is None:
+            begun = [self.predictions(self.begun(levels, step)) for step in range(self.groups)]
+            own_weights = self.own_weights([*begun, seen])[-1]
+        return np.asarray(value + own_weights)
+
+    def begun(self, levels: Indices, step: int) -> Indices:
+        """Return plans as they are before group ``step`` is decided, (plans, groups)."""
+        return np.where(np.arange(self.groups) < step, levels, 0)
+
+    def own_weights(self, predicted: Sequence[Predictions]) -> Array:
+        """Return what groups' own α and β add to the potential that their means give, (groups + 1, plans).
+
+        Args:
+            predicted: of plans before each group is decided, and once they are whole.
+        """
+        weights = self.problem.weights
+
+        def summed(own: Sequence[float], seen: Sequence[Array]) -> Array:
+            beyond = np.asarray(own) - np.mean(own)
+            changes = np.diff(np.stack(seen), axis=0)
+            return np.concatenate([np.zeros_like(changes[:1]), np.cumsum(beyond[:, None] * changes, 0)])
+
+        value = summed(weights.alpha, [part.accuracy for part in predicted])
+        if all("power" in part.costs for part in predicted):
+            value = value - summed(weights.beta, [part.costs["power"] for part in predicted])
+        return value
 
     def predicted_reward(
-        self, levels: Indices, predicted: Predictions | None = None, limits: Limits | None = None
+        self,
+        levels: Indices,
+        predicted: Predictions | None = None,
+        limits: Limits | None = None,
+        own_weights: Array | None = None,
     ) -> Array:
-        """Return the predicted reward of whole plans, violations included, (plans,)."""
+        """Return the predicted reward of whole plans, violations included, (plans,); arguments as elsewhere."""
         seen = predicted or self.predictions(levels, limits)
-        return self.potential(levels, seen) - self.problem.weights.violation * seen.excess
+        return self.potential(levels, seen, own_weights) - self.problem.weights.violation * seen.excess
 
     def single_cuts(self) -> Indices:
         """Return for each group and level the plan that cuts nothing else, legal or not, (groups, levels, groups)."""

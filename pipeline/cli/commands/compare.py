@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 
 from pipeline.cli.console import err, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
-from pipeline.errors import OutputError, UserError
+from pipeline.errors import ConfigError, OutputError, UserError
 from pipeline.regular_file import is_folder
 from pipeline.store import Store
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.comparison.compare import Comparison
     from pipeline.comparison.run_figures import Entry
     from pipeline.records import Baseline
+    from pipeline.store.pruning_frequency import PruningFrequency
 
 
 def compare(
@@ -45,6 +47,17 @@ def compare(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each run, for other programs.")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="NAME,...",
+            help="One table with these metrics alone, such as test_accuracy,power_w,latency_ms,channels_gone.",
+        ),
+    ] = None,
+    frequency: Annotated[
+        bool, typer.Option("--frequency", help="How often each layer was pruned at each level, over trials and seeds.")
+    ] = False,
     inventory: Inventory = None,
     runs: Runs = DEFAULT_RUNS,
     json: Json = False,
@@ -52,6 +65,7 @@ def compare(
     """Compare finished runs: seeds make groups, groups are tested against each other."""
     from pipeline.comparison.compare import comparison  # scipy takes its time to import
 
+    wanted = _metrics(columns)
     opened = _distinct(_folder(runs, name) for name in run)
     if baselines:
         _make_missing(opened, inventory)
@@ -59,6 +73,8 @@ def compare(
         _measure_rivals(opened, rival, inventory)
     entries, left_out, beside = _read(opened, baselines)
     found = comparison(entries, left_out)
+    if frequency:
+        found = replace(found, frequencies=_frequencies(opened, found))
     if csv_file is not None:
         _write_csv(found, csv_file)
     if json:
@@ -69,10 +85,40 @@ def compare(
     else:
         from pipeline.cli.views.comparison import print_comparison
 
-        print_comparison(found)
+        print_comparison(found, wanted)
 
 
 # ---------------------------------------------------------------- what is compared
+
+
+def _metrics(columns: str | None) -> list[str]:
+    """Return the metrics that a table is to have.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    from pipeline.comparison.metrics import METRICS
+
+    wanted = [name.strip() for name in (columns or "").split(",") if name.strip()]
+    if unknown := next((name for name in wanted if name not in METRICS), None):
+        raise ConfigError(f"--columns: {unknown!r} is no metric; choose among {', '.join(METRICS)}")
+    return wanted
+
+
+def _frequencies(opened: Sequence[tuple[Path, str]], found: Comparison) -> dict[str, PruningFrequency]:
+    """Return how often the searches of each group pruned each layer; of baselines there are none."""
+    from pipeline.store.pruning_frequency import pruning_frequency
+
+    folders = {name: runs for runs, name in opened}
+    known = {}
+    for group in found.groups:
+        if group.differs.get("baseline"):
+            continue
+        with ExitStack() as stack:
+            stores = [stack.enter_context(Store.open(folders[run.run], run.run)) for run in group.runs]
+            if (of := pruning_frequency(stores)) is not None:
+                known[group.name] = of
+    return known
 
 
 def _folder(runs: Path, name: str) -> tuple[Path, str]:

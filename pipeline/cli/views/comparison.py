@@ -12,12 +12,23 @@ from pipeline.comparison.grouping import name_of
 from pipeline.comparison.metrics import LINES, METRICS, Metric
 from pipeline.comparison.regressions import EQUAL, FEWEST_RUNS, Regression
 from pipeline.comparison.significance import Difference
-from pipeline.records import Interval
+from pipeline.records import LEVELS, Interval
+from pipeline.report.frequency import correlations
 from pipeline.report.table import count, decimals
 from pipeline.store.task import ACCURACY
 
 _CAME_OUT = ("test_accuracy", "latency_ratio", "power_w", "energy_mj", "power_estimated_w", "energy_estimated_mj")
-_COST = ("parameters", "macs", "size_bytes", "search_accuracy", "hypervolume", "trials", "seconds")
+_COST = (
+    "latency_ms",
+    "channels_gone",
+    "parameters",
+    "macs",
+    "size_bytes",
+    "search_accuracy",
+    "hypervolume",
+    "trials",
+    "seconds",
+)
 _NOTE = (
     "mean ± standard error over the seeds [95 % interval of the mean, Student's t]; * a single run: of its test\n"
     "images, or of its measurement; hypervolume: area that the measured networks dominate, latency over the base\n"
@@ -32,12 +43,17 @@ _LINES = (
 )
 
 
-def print_comparison(found: Comparison) -> None:
-    """Print groups, differences and lines, and what to be wary of."""
+def print_comparison(found: Comparison, columns: Sequence[str] = ()) -> None:
+    """Print groups, differences and lines, and what to be wary of.
+
+    Args:
+        columns: metrics of one table of groups; empty: two tables with all.
+    """
     _print_long_names(found.groups)
-    _print_groups(found)
+    _print_groups(found, columns)
     _print_differences(found)
     _print_lines(found)
+    _print_frequency(found)
     for run, why in found.left_out.items():
         out.print(f"left out  {run}: {why}", markup=False, style="yellow")
     for warning in found.warnings:
@@ -56,10 +72,11 @@ def _print_long_names(groups: Sequence[Group]) -> None:
             out.print(f"{group.name}  {name}", markup=False)
 
 
-def _print_groups(found: Comparison) -> None:
+def _print_groups(found: Comparison, columns: Sequence[str]) -> None:
     shared = (found.shared.get(key, "") for key in ("strategy", "model", "data", "device", "target"))
     out.print("the same in all: " + ", ".join(word for word in shared if word), markup=False, style="dim")
-    for metrics, cell in ((_CAME_OUT, _whole_cell), (_COST, _brief_cell)):
+    tables = ((columns, _whole_cell),) if columns else ((_CAME_OUT, _whole_cell), (_COST, _brief_cell))
+    for metrics, cell in tables:
         known = [m for m in metrics if any(m in group.metrics for group in found.groups)]
         table = _table("group", "seeds", *(METRICS[metric].label_for(found.metric) for metric in known))
         for group in found.groups:
@@ -101,6 +118,22 @@ def _brief_cell(group: Group, metric: str) -> str:
         return f"{count(round(of.mean))}{kind.unit}" + (f" ± {count(round(of.se))}{kind.unit}" if of.se else "")
     mean = _with_unit(_plain(of.mean, kind, of.se), kind.unit)
     return mean + (f" ± {_plain(of.se, kind, of.se)}" if of.se else "")
+
+
+def _print_frequency(found: Comparison) -> None:
+    """Print how often each group's searches pruned each layer at each level."""
+    for group in found.groups:
+        if (of := found.frequencies.get(group.name)) is None:
+            continue
+        table = _table(f"layer, in {group.name}", *(f"{level} %" for level in LEVELS), "alone saves", "alone loses")
+        plans = max(1, sum(of.layers[0].plans.values()))
+        for layer in of.layers:
+            shares = ("" if level not in layer.plans else f"{layer.plans[level] / plans:.0%}" for level in LEVELS)
+            known = ("" if value is None else f"{value:.1%}" for value in (layer.saving, layer.loss))
+            table.add_row(layer.name, *shares, *known)
+        out.print()
+        out.print(table)
+        out.print(f"share of {plans} plans that cut several layers. {correlations(of)}", style="dim", markup=False)
 
 
 def _print_differences(found: Comparison) -> None:

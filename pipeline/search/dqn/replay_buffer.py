@@ -59,7 +59,7 @@ class Replay:
         """Compute states, masks and n-step returns of all plans under the models as they are now."""
         planner, plans, limits = self._planner, self.plans, self.limits(self._goals)
         groups, size = planner.groups, len(plans)
-        prefixes = [np.where(np.arange(groups) < step, plans, 0) for step in range(groups + 1)]
+        prefixes = [planner.begun(plans, step) for step in range(groups + 1)]
         predicted = self._predictions(np.concatenate(prefixes), np.tile(self._goals, (groups + 1, 1)))
         parts = [_rows(predicted, slice(s * size, (s + 1) * size)) for s in range(groups + 1)]
         seen = list(enumerate(zip(prefixes, parts, strict=True)))
@@ -68,8 +68,9 @@ class Replay:
         self.masks = np.stack([*masks, np.ones_like(masks[0])], 1)
         met = np.flatnonzero(self._is_feasible)[:, None]  # whatever is predicted of them
         self.masks[met, np.arange(groups), plans[met[:, 0]]] = True
-        potentials = np.stack([planner.potential(p, o) for _, (p, o) in seen], 1)
-        potentials[:, -1] = planner.predicted_reward(plans, parts[-1])
+        own = planner.own_weights(parts)
+        potentials = np.stack([planner.potential(p, o, own[s]) for s, (p, o) in seen], 1)
+        potentials[:, -1] = planner.predicted_reward(plans, parts[-1], own_weights=own[-1])
         for i in np.flatnonzero(self._is_measured):
             potentials[i, -1] = self.measured[tuple(plans[i].tolist())]
         self._ends = np.minimum(np.arange(groups) + self._settings.n_step, groups)

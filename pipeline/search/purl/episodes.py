@@ -12,13 +12,15 @@ The accuracy after every step is what this costs: each plan on the way is an eva
 are over the target by design; only an episode's last step meets it. Where the trials would not do for five episodes,
 neighbouring places share a step and a threshold. Plans seen before are not evaluated again, and what no whole episode
 fits into at the end goes to neighbours of the best plan.
+
+With ``reward: last`` only the last step is rewarded, and only its plan is a trial: what the paper compares itself with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -52,6 +54,8 @@ class Settings(StrategySettings):
     """Adam's."""
     updates: int = Field(20, ge=0)
     """Gradient steps before each trial."""
+    reward: Literal["every", "last"] = "every"
+    """Which steps of an episode are rewarded: every one, each a trial; or the last, an episode a trial."""
 
 
 Choices = tuple[int, ...]
@@ -113,9 +117,15 @@ class Episodes:
         """Cut the environment's places into steps."""
         self._problem, self._environment, self._rng = problem, environment, rng
         self._settings = settings_of(problem, Settings)
+        self._is_dense = self._settings.reward == "every"
         count = min(environment.places, max(1, problem.trials // self._settings.episodes))
+        count = count if self._is_dense else environment.places
         self.steps: list[list[int]] = [part.tolist() for part in np.array_split(np.arange(environment.places), count)]
         """The places that are decided together, step by step."""
+        self._episode: list[Transition] = []
+        """What was decided since the last whole plan, where an episode is a trial."""
+        self._through: dict[Choices, list[list[Transition]]] = {}
+        """Whole plans, and the episodes that led to them, where an episode is a trial."""
         self.transitions: list[Transition] = []
         self._unpruned: Choices = (0,) * environment.places
         self._accuracy: dict[Choices, float] = {self._unpruned: problem.base_accuracy}
@@ -149,10 +159,11 @@ class Episodes:
 
     def _next_new(self) -> Choices:
         for played in range(_STALE * len(self.steps)):
-            if self._step == 0 and self._problem.trials - len(self._asked) < len(self.steps):
+            if self._step == 0 and self._is_dense and self._problem.trials - len(self._asked) < len(self.steps):
                 break
             choices = self._played(least_epsilon=played / (_STALE * len(self.steps)))
-            if choices not in self._asked and any(choices):
+            is_trial = self._is_dense or self._step == 0
+            if is_trial and choices not in self._asked and any(choices):
                 return choices
         near = self._best[1] if self._best else self._current
         return self._environment.propose_new(near, self._asked)
@@ -163,6 +174,10 @@ class Episodes:
         action = self._action(least_epsilon)
         after = self._environment.apply_threshold(before, self.steps[step], action)
         self.transitions.append(Transition(step, before, action, after))
+        self._episode.append(self.transitions[-1])
+        if step + 1 == len(self.steps):
+            self._through.setdefault(after, []).append(self._episode)
+            self._episode = []
         self._step = (step + 1) % len(self.steps)
         self._current = after if self._step else self._unpruned
         return after
@@ -181,14 +196,18 @@ class Episodes:
 
     def _learn(self) -> None:
         """Double Q-learning on all steps whose accuracies are known."""
-        known = [m for m in dict.fromkeys(self.transitions) if m.before in self._accuracy and m.after in self._accuracy]
+        known = self._known()
         if not known:
             return
         state = torch.from_numpy(self._states([(m.step, m.before) for m in known]))
         following = torch.from_numpy(self._states([(m.step + 1, m.after) for m in known]))
         action = torch.tensor([m.action for m in known])
-        reward = torch.tensor([self._reward(m.after) for m in known], dtype=torch.float32)
-        goes_on = torch.tensor([float(m.step + 1 < len(self.steps)) for m in known])
+        is_last = [m.step + 1 == len(self.steps) for m in known]
+        earned = [
+            self._reward(m.after) if self._is_dense or last else 0.0 for m, last in zip(known, is_last, strict=True)
+        ]
+        reward = torch.tensor(earned, dtype=torch.float32)
+        goes_on = torch.tensor([float(not last) for last in is_last])
         for _ in range(self._settings.updates):
             rows = torch.from_numpy(self._rng.integers(len(known), size=_BATCH))
             with torch.no_grad():
@@ -202,6 +221,14 @@ class Episodes:
             self._optimizer.step()
             with torch.no_grad():
                 torch._foreach_lerp_(list(self._target.parameters()), list(self._online.parameters()), _POLYAK)
+
+    def _known(self) -> list[Transition]:
+        """Return the steps whose rewards are known, each once."""
+        if self._is_dense:
+            taken = dict.fromkeys(self.transitions)
+            return [m for m in taken if m.before in self._accuracy and m.after in self._accuracy]
+        ended = (of for plan, of in self._through.items() if plan in self._accuracy)
+        return list(dict.fromkeys(step for episodes in ended for episode in episodes for step in episode))
 
     def _reward(self, choices: Choices) -> float:
         accuracy = self._accuracy[choices] / self._problem.base_accuracy

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pipeline.cli.commands.compare import compare
-from pipeline.errors import RunNotFoundError, UserError
+from pipeline.errors import ConfigError, RunNotFoundError, UserError
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS, CONFIG, DEVICE, SEED
 from tests.command_line import Desk
@@ -81,6 +81,29 @@ def test_a_group_that_never_varies_is_named_and_the_others_are_tested(
     assert "over the 6 tests of this table; Games-Howell: over the pairs of one metric" in shown
 
 
+def test_columns_make_one_table_of_their_own(
+    root: Path, two_groups: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """AKPERL's: method, accuracy, power, time, sparsity; power was not measured here, and has no column."""
+    shown = printed(capsys, root, *two_groups, columns="test_accuracy,power_w,latency_ms,channels_gone")
+    header = " ".join(next(line for line in shown.splitlines() if line.lstrip().startswith("group")).split())
+    assert header == "group seeds test accuracy latency channels gone"
+    with pytest.raises(ConfigError, match=r"'sparsity' is no metric; choose among test_accuracy, .*channels_gone"):
+        printed(capsys, root, *two_groups, columns="test_accuracy,sparsity")
+
+
+def test_how_often_layers_were_pruned_is_counted_over_trials_and_seeds(
+    root: Path, two_groups: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = printed(capsys, root, *two_groups, frequency=True)
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert sum(line.startswith("layer, in ") for line in lines) == 2
+    assert any("share of 6 plans that cut several layers" in line for line in lines)  # two a run, of three seeds
+    found = json.loads(printed(capsys, root, *two_groups, frequency=True, json=True))
+    (first, _) = found["frequencies"]["dqn"]["layers"]
+    assert first["plans"]["50"] == first["plans"]["75"] == 3
+
+
 def test_json_says_everything_and_csv_has_a_line_a_run(
     root: Path, tmp_path: Path, two_groups: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +111,7 @@ def test_json_says_everything_and_csv_has_a_line_a_run(
     assert [group["name"] for group in found["groups"]] == ["dqn", "random"]
     assert found["differences"]["test_accuracy"][0]["p"] == pytest.approx(0.0213, abs=1e-4)
     assert "baselines" not in found
+    assert found["frequencies"] == {}
     with (tmp_path / "runs.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["run"], row["seed"], row["group"]) for row in rows[:2]] == [

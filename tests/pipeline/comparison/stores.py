@@ -32,7 +32,8 @@ def finished_run(
         known: dict[Fact[Any], Any] = {
             CONFIG: config.model_dump(mode="json", by_alias=True), SEED: seed, SPACE.of(1): space(),
             DEVICE: {"name": "pi", "kind": "raspberry-pi-4", "power": "null"}, DEVICE_FACTS: device_facts(),
-            BASE: figures(), facts_of.CLASSES: [str(i) for i in range(CLASSES)], SECONDS: 60.0 + seed, GIT: "abc",
+            BASE: figures(channels=32), facts_of.CLASSES: [str(i) for i in range(CLASSES)],
+            SECONDS: 60.0 + seed, GIT: "abc",
             SPLITS: {"checksum": "d1", "test": 400, "images": 1797},
         }  # fmt: skip
         for fact, value in {**known, **(facts or {})}.items():
@@ -44,7 +45,7 @@ def finished_run(
             plan = PruningPlan(levels=levels)
             store.append(trial(index, plan=plan, measurement=measurement(ratio=ratio), **network))
         store.append(trial(9, plan=PruningPlan(levels=(25, 0)), key=space().key((25, 0)), cached=True))
-        after = pruned_figures(test_accuracy=accuracy, measurement=measurement(ratio=chosen))
+        after = pruned_figures(channels=20, test_accuracy=accuracy, measurement=measurement(ratio=chosen))
         store.add_artifact(artifact({}, after=after))
         if finished:
             store.finish()

@@ -18,7 +18,7 @@ from pipeline.records import Baseline, Interval, PrecisionDecision, PruningPlan
 from pipeline.search.reward import channels_gone
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS, BASELINE, CONFIG, DEVICE, GIT, PRECISION, SPLITS
-from tests.examples import measurement, power, pruned_figures, space, trial
+from tests.examples import figures, measurement, power, pruned_figures, space, trial
 from tests.pipeline.comparison.stores import finished_run
 
 Made = Callable[..., Entry]
@@ -203,7 +203,7 @@ def test_power_goes_by_whether_it_was_measured(tmp_path: Path) -> None:
 
     for estimated, name in ((False, "power_w"), (True, "power_estimated_w")):
         network = pruned_figures(measurement=measurement(power=power(estimated=estimated)))
-        assert figures_of(network, measurement(2.73), 400)[0][name] == 3.2
+        assert figures_of(network, figures(measurement=measurement(2.73)), 400)[0][name] == 3.2
 
 
 def test_power_and_energy_stand_on_the_footing_of_latency(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_power_and_energy_stand_on_the_footing_of_latency(tmp_path: Path) -> Non
 
     ratios = {"power_ratio": Interval(0.8, 0.79, 0.81), "energy_ratio": Interval(0.4, 0.39, 0.41)}
     network = pruned_figures(measurement=measurement(1.0, ratio=Interval(0.5, 0.49, 0.51), power=power(3.5), **ratios))
-    found, intervals = figures_of(network, measurement(2.6, power=power(4.0)), 400)
+    found, intervals = figures_of(network, figures(measurement=measurement(2.6, power=power(4.0))), 400)
     assert [found[name] for name in ("latency_ms", "power_w", "energy_mj")] == pytest.approx([1.3, 3.2, 0.4 * 5.2])
     assert intervals["power_w"].half_width == pytest.approx(math.hypot(0.01 * 4.0, 0.8 * 0.05))  # as the latency's
 

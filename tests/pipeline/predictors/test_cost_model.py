@@ -31,6 +31,14 @@ def test_a_removed_block_counts_once_whichever_of_its_groups_says_so() -> None:
         assert cost(table, *levels) == pytest.approx(0.5)
 
 
+def test_a_measured_cost_is_split_over_the_groups_as_their_single_cuts_save() -> None:
+    costs = CostModel({"power": CostTable(SAVINGS, OWNER)})
+    assert costs.split("power", [2, 2, 0], 0.7) == pytest.approx([0.8, 0.7, 0.7])  # 0.2 and 0.1 saved alone
+    assert costs.split("power", [0, 0, 0], 1.02) == [1.0, 1.0, 1.0]  # nothing is cut: what is measured is noise
+    none = CostModel({"power": CostTable(np.zeros((2, 5)), np.array([0, 1]))})
+    assert none.split("power", [1, 3], 0.8) == pytest.approx([0.95, 0.8])  # by depth where no cut saves anything
+
+
 def test_from_a_network_that_was_cut_before_costs_begin_lower() -> None:
     table = CostTable(SAVINGS, OWNER, whole=0.7)
     assert cost(table, 1, 0, 0) == pytest.approx(0.6)

@@ -143,3 +143,16 @@ def test_torch_has_its_threads_back_after_the_search(toy: Toy) -> None:
     torch.set_num_threads(2)
     toy.search().trials()
     assert torch.get_num_threads() == 2
+
+
+def test_layers_own_weights_count_what_cutting_up_to_each_layer_changes(new_store: Store, null_agent: Agent) -> None:
+    toy = Toy(context=toy_context(new_store, null_agent), limits={"size": 0.9})
+    search, base = toy.search(), toy.base.figures.search_accuracy
+    weights = replace(search.problem.weights, alpha=[1.0, 3.0])
+    search = replace(search, problem=replace(search.problem, weights=weights))
+    for trial in search.trials():
+        assert trial.candidate is not None
+        first = replace(trial.plan, levels=(trial.plan.levels[0], 0))
+        between, whole = (toy.builder.build(plan).candidate.accuracy / base for plan in (first, trial.plan))
+        assert trial.terms["accuracy"] == pytest.approx(2.0 + 1.0 * (between - 1) + 3.0 * (whole - between))
+        assert trial.reward == pytest.approx(sum(trial.terms.values()))

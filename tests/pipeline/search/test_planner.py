@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from _common.toys import all_plans, problem
+from _common.toys import all_plans, powered, problem
 
 from pipeline.measurement.relative_costs import RelativeCosts
 from pipeline.records import LEVELS
 from pipeline.search.planner import REMOVE, Indices, Planner, indices, repair_to_feasible
 from pipeline.search.reachability import Reach
-from pipeline.search.reward import Weights, reward
+from pipeline.search.reward import AfterEachGroup, Weights, reward
 from pipeline.search.strategies.random import draw
 from pipeline.search.strategy import Problem
 
@@ -183,7 +185,9 @@ def test_the_predicted_reward_is_what_the_reward_would_be() -> None:
         plan = planner.plan(levels)
         seen = planner.predictions(levels[None])
         costs = RelativeCosts(latency=float(seen.costs["latency"][0]))
-        value, _ = reward(float(seen.accuracy[0]), costs, told.space, plan.levels, weights, told.limits)
+        begun = [planner.predictions(planner.begun(levels[None], step)).accuracy[0] for step in range(1, 3)]
+        after = AfterEachGroup([*begun, float(seen.accuracy[0])], None)
+        value, _ = reward(float(seen.accuracy[0]), costs, told.space, plan.levels, weights, told.limits, after)
         assert planner.predicted_reward(levels[None])[0] == pytest.approx(value, abs=1e-8)
 
 
@@ -201,3 +205,33 @@ def test_plans_and_their_indices_are_two_ways_to_say_the_same() -> None:
     planner = planner_of(problem((1, 0, 0)))
     assert planner.plan([4, 0, 2]).levels == (100, 0, 50)
     assert indices(planner.plan([4, 0, 2])) == [4, 0, 2]
+
+
+def powered_and_weighted(alpha: list[float], beta: list[float]) -> Problem:
+    told = powered(problem((1, 0, 1), seed=3, limits={}))
+    return replace(told, weights=Weights(alpha, beta, [0.1] * 3, [0.0] * 3, latency=0.05, violation=2.0))
+
+
+def test_a_step_earns_by_the_weights_of_its_own_group() -> None:
+    """AKPERL's r_i: only what group i changes is weighed by αi and βi."""
+    alpha, beta = [1.0, 4.0, 0.5], [0.2, 0.1, 0.9]
+    own, even = (planner_of(powered_and_weighted(a, b)) for a, b in ((alpha, beta), ([1.0] * 3, [0.0] * 3)))
+    plan = np.array([[1, 2, 3]])
+    for step in range(3):
+        before, after = (own.begun(plan, s) for s in (step, step + 1))
+        changes = [own.predictions(after), own.predictions(before)]
+        accuracy = float(changes[0].accuracy[0] - changes[1].accuracy[0])
+        power = float(changes[0].costs["power"][0] - changes[1].costs["power"][0])
+        earned = float((own.potential(after) - own.potential(before))[0])
+        rest = float((even.potential(after) - even.potential(before))[0]) - accuracy  # latency and intensity
+        assert earned == pytest.approx(alpha[step] * accuracy - beta[step] * power + rest)
+
+
+def test_the_replay_earns_what_the_planner_says_step_by_step() -> None:
+    told = powered_and_weighted([1.0, 4.0, 0.5], [0.2, 0.1, 0.9])
+    planner, plans = planner_of(told), all_plans(told)[::7]
+    begun = [planner.predictions(planner.begun(plans, step)) for step in range(planner.groups + 1)]
+    through = planner.own_weights(begun)
+    for step, predicted in enumerate(begun):
+        levels = planner.begun(plans, step)
+        assert planner.potential(levels, predicted, through[step]) == pytest.approx(planner.potential(levels))

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import MeasureError
 from pipeline.measurement.relative_costs import RelativeCosts
-from pipeline.search.reward import Weights, require_comparable, reward
+from pipeline.search.reward import AfterEachGroup, Weights, require_comparable, reward
 from tests.examples import measurement, power, space
 
 EVEN = Weights([1.0, 1.0], [0.2, 0.2], [0.1, 0.1], [0.3, 0.3], latency=0.5, violation=2.0)
@@ -28,6 +28,22 @@ def test_a_group_with_its_own_weight_counts_by_it() -> None:
     first, _ = reward(1.0, RelativeCosts(latency=1.0), space(), (50, 0), own, {})
     second, _ = reward(1.0, RelativeCosts(latency=1.0), space(), (0, 50), own, {})
     assert (first, second) == pytest.approx((1.0 - 0.4 * 0.5 / 2, 1.0))
+
+
+def test_what_each_group_changes_counts_by_its_own_weights() -> None:
+    own = Weights([1.0, 3.0], [0.5, 0.1], [0.0, 0.0], [0.0, 0.0], latency=0.0, violation=0.0)
+    costs = RelativeCosts(latency=1.0, power=0.7)
+    _, terms = reward(0.8, costs, space(), (50, 50), own, {}, AfterEachGroup([0.95, 0.8], [0.8, 0.7]))
+    assert terms["accuracy"] == pytest.approx(2.0 - 1.0 * 0.05 - 3.0 * 0.15)
+    assert terms["power"] == pytest.approx(-(0.3 - 0.5 * 0.2 - 0.1 * 0.1))
+
+
+def test_where_all_groups_weigh_the_same_the_steps_add_up_to_the_whole() -> None:
+    costs = RelativeCosts(latency=0.6, power=0.8)
+    _, whole = reward(0.9, costs, space(), (50, 75), EVEN, {})
+    _, steps = reward(0.9, costs, space(), (50, 75), EVEN, {}, AfterEachGroup([0.97, 0.9], [0.9, 0.8]))
+    assert not EVEN.differ
+    assert steps == pytest.approx(whole)
 
 
 def test_a_removed_block_is_gone_whole() -> None:

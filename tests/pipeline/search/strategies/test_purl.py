@@ -15,7 +15,7 @@ from pipeline.predictors.cost_model import CostModel
 from pipeline.pruning.surgery.weight_sparsity import THRESHOLDS, Spread, density
 from pipeline.records import LEVELS, PruningPlan, Trial
 from pipeline.search.purl import filter_thresholds
-from pipeline.search.purl.episodes import Episodes, Transition
+from pipeline.search.purl.episodes import Episodes, Settings, Transition
 from pipeline.search.purl.filter_thresholds import Filters
 from pipeline.search.purl.weight_thresholds import SingleWeights
 from pipeline.search.strategies import purl
@@ -49,6 +49,20 @@ def test_each_step_of_an_episode_is_a_trial_and_the_last_meets_the_target() -> N
     assert set(ends) <= asked
     for move in strategy.transitions:  # a step decides one group and leaves the others
         assert [a != b for a, b in zip(move.before, move.after, strict=True)].count(True) <= 1
+
+
+def test_rewarded_at_the_end_an_episode_is_a_trial_and_its_steps_learn_from_its_last() -> None:
+    told = problem((1,) * 4, trials=5, settings=Settings(reward="last"))
+    strategy = purl.create(told)
+    plans, _ = play(told, strategy)
+    assert len(strategy.steps) == 4
+    ends = {move.after for move in strategy.transitions if move.step == 3}
+    assert {tuple(LEVELS.index(lv) for lv in plan.levels) for plan in plans} <= ends
+    known = strategy._known()
+    assert {move.step for move in known} == {0, 1, 2, 3}
+    with torch.no_grad():
+        values = strategy._online(torch.from_numpy(strategy._states([(0, (0, 0, 0, 0))])))
+    assert values.isfinite().all()
 
 
 def test_groups_share_a_step_where_the_trials_would_not_do_for_five_episodes() -> None:

@@ -231,34 +231,6 @@ def test_a_wider_beam_finds_plans_of_no_less_value() -> None:
     assert len({tuple(plan) for plan in wide.tolist()}) == len(wide) > 1
 
 
-@pytest.mark.slow
-def test_mode_direct_learns_from_what_was_measured_alone_and_is_masked_by_what_groups_have_alone() -> None:
-    quick = QUICK.model_copy(update={"updates": 15})
-    told = replace(problem((1, 1), limits={}, seed=1), mode="direct", trials=45, settings=quick)  # cuts only lose
-    strategy = dqn.create(told)
-    plans, _ = play(told, strategy)
-    kept = [sum(plan.levels) for plan in plans]
-    assert np.mean(kept[-15:]) < np.mean(kept[:15])
-    tight = replace(problem((1, 2), limits={"latency": 0.3}), mode="direct", trials=12, settings=quick)
-    plans, _ = play(tight, dqn.create(tight))
-    levels = np.array([indices(plan) for plan in plans])
-    assert (tight.costs.tables["latency"].predict(levels) > 0.3).any()
-
-
-def test_mode_direct_forgets_failures_and_repeats_itself_by_seed() -> None:
-    def plans(fail: int) -> list[tuple[int, ...]]:
-        told = replace(problem((1, 0, 1), settings=BRIEF), mode="direct", trials=6)
-        strategy, asked = dqn.create(told), []
-        for index in range(6):
-            trial = trial_of(told, index, strategy.ask())
-            asked.append(trial.plan.levels)
-            strategy.tell(replace(trial, reward=None, candidate=None) if index == fail else trial)
-        return asked
-
-    assert plans(3) == plans(3)
-    assert plans(0)[:1] == plans(3)[:1]
-
-
 def test_uniform_goes_from_shallow_to_deep_in_legal_levels() -> None:
     told = problem((1, 0, 1), trials=4)  # 16, 32 and 64 channels in steps of 16
     plans = [p.levels for p in play(told, uniform.create(told))[0]]
