@@ -193,7 +193,7 @@ class Sshd:
             python=sys.executable,
             runtime="null",
             measure=MeasureSettings(
-                warmup_s=0.05, min_s=0.4, max_s=1.0, block_s=0.02, timeout_s=20.0, max_background_cores=64
+                warmup_s=0.05, min_s=0.4, max_s=1.0, block_s=0.02, timeout_s=60.0, max_background_cores=64
             ),
         )
         return replace(device, **changes)

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-import torch
 
 from pipeline.devices.agent_client import open_agent
-from pipeline.evaluation.device_bench import require_int8
-from pipeline.export.onnx.exporter import export
-from pipeline.export.quantization.host_model import HostModel
-from pipeline.export.quantization.qdq import S8S8, U8S8
-from pipeline.export.quantization.quantize import calibrate, quantize
-from pipeline.export.tflite.environment import VARIABLE, converter_python
+from pipeline.export.formats.tflite import TFLite, template_of
+from pipeline.export.quantization.host_scores import open_on_host
+from pipeline.export.quantization.open_int8 import open_int8
 from tests.command_line import Desk
 from tests.lab.board import Board
 from tests.lab.conftest import SETTINGS, device_of
+from tests.lab.networks import CHAIN
+from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
 from tests.recordings import replaying, told
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
@@ -43,23 +41,6 @@ STEP = 16
 """Of 32 channels: few levels, so that few cuts are measured."""
 PRECISION = "int8"
 FACTS = ("aarch64", "Cortex-A72", "Raspberry Pi 4 Model B Rev 1.4")
-CHAIN = """
-
-class Chain(nn.Module):
-    '''Of two convolutions, so that few blocks are tried in float32.'''
-
-    def __init__(self, num_classes):
-        super().__init__()
-        self.stem = nn.Conv2d(1, 16, 3, stride=2, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(16)
-        self.conv = nn.Conv2d(16, 32, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(32)
-        self.fc = nn.Linear(32, num_classes)
-
-    def forward(self, x):
-        x = self.bn2(self.conv(self.bn(self.stem(x)).relu())).relu()
-        return self.fc(x.mean((2, 3)))
-"""
 
 
 def shown(desk: Desk) -> dict[str, Any]:
@@ -68,20 +49,20 @@ def shown(desk: Desk) -> dict[str, Any]:
 
 
 def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_comes_to_the_same_played_back(
-    small_run: Desk, raspberry_pi: Board, monkeypatch: pytest.MonkeyPatch
+    small_run: Desk, raspberry_pi: Board
 ) -> None:
-    monkeypatch.setenv(VARIABLE, str(converter_python()))  # kept in this user's cache; the run's own is empty
     desk = small_run
     desk.write("net.py", (desk.folder / "net.py").read_text() + CHAIN)
     desk.settings(**{**SETTINGS, "model": "net.py:Chain", "pruning": "{protect: [stem]}"})
-    settings = {"runtime": "tflite", "format": "tflite", "measure": MEASURE, "channel_step": STEP}
+    settings = {"runtime": "onnxruntime", "measure": MEASURE, "channel_step": STEP}
     desk.write("inventory.yaml", raspberry_pi.inventory(**settings))
     desk.done("run", "--device", "pi4", "--config", "run.yaml", "--precision", PRECISION, "--record")
 
     run = shown(desk)
     assert run["status"] == "finished"
     assert [trial["failure"] for trial in run["trials"]] == [None] * 3
-    assert all(trial["measurement"]["runtime"].startswith("tflite") for trial in run["trials"] if trial["measurement"])
+    measured = [trial["measurement"] for trial in run["trials"] if trial["measurement"]]
+    assert all(one["runtime"].startswith("onnxruntime") and one["conditions"]["int8_operators"] for one in measured)
     facts = run["facts"]
     assert (facts["machine"], facts["cpu"], facts["board"]) == FACTS
     (best,) = [artifact for artifact in run["artifacts"] if artifact["chosen"]]
@@ -91,7 +72,7 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_comes_to_
 
     desk.done("pull", "latest", "--output", "bundle")
     manifest = json.loads((desk.folder / "bundle" / "manifest.json").read_text())
-    assert "model.tflite" in manifest["files"]
+    assert "model.onnx" in manifest["files"]
     for name, entry in manifest["files"].items():
         content = (desk.folder / "bundle" / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
@@ -104,22 +85,19 @@ def test_a_search_on_a_raspberry_pi_4_ends_with_verified_artifacts_and_comes_to_
     assert told(replayed) == told(run)
 
 
-def test_onnxruntime_there_computes_both_forms_of_int8_and_answers_as_here(
-    raspberry_pi: Board, network: torch.nn.Module, digits: torch.Tensor, tmp_path: Path
-) -> None:
-    device = device_of(raspberry_pi, tmp_path, runtime="onnxruntime", measure=MEASURE)
+def test_tflite_there_computes_in_float32_and_in_int8_and_answers_as_here(raspberry_pi: Board, tmp_path: Path) -> None:
+    parent = TFLite(Path(sys.executable), template_of(CONVERTED.read_bytes(), tiny(), IMAGES), IMAGES)
+    images = IMAGES.numpy()
+    int8 = open_int8(parent, images)
+    wide, narrow = parent.file(tiny(seed=4)), int8.file(tiny(seed=4))
+    device = device_of(raspberry_pi, tmp_path, runtime="tflite", format="tflite", measure=MEASURE)
     with open_agent(device) as agent:
         assert (agent.facts.machine, agent.facts.cpu, agent.facts.board) == FACTS
-        model = export(network, digits, agent.onnx_support)
-        float_model = onnx.load_from_string(model)
-        ranges = calibrate(float_model, digits.numpy())
-        for scheme in (U8S8, S8S8):
-            made = quantize(float_model, ranges, scheme=scheme, operators=agent.int8_operators)
-            measured = agent.measure(made.data, "onnx", reference=(model, "onnx"))
-            assert measured.runtime.startswith("onnxruntime")
-            assert measured.ratio is not None
-            require_int8(measured, made.planned, "pi4")
-        found, here = agent.verify(made.data, digits.numpy()), HostModel(made.data).scores(digits.numpy())
-    assert (found.argmax(1) == here.argmax(1)).mean() >= 0.9
-    assert np.abs(found - here).max() < 0.05 * np.abs(here).max()
+        measured = agent.measure(int8.skeleton(tiny(seed=4)).data, "skeleton", reference=(wide, "tflite"))
+        assert measured.runtime.startswith("tflite ")
+        assert measured.ratio is not None
+        for file in (wide, narrow):
+            here = open_on_host(file)(images)
+            there = agent.verify(file, images, "tflite")
+            np.testing.assert_allclose(there, here, atol=0.02 * np.abs(here).max())
     raspberry_pi.assert_tidy()

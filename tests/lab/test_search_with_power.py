@@ -115,7 +115,7 @@ def test_energy_is_a_target_a_term_of_the_reward_and_a_figure_with_an_interval(d
     (tmp_path / "net.py").write_text(NETWORK)
     config = RunConfig.model_validate(
         {
-            "model": f"{tmp_path}/net.py:Net", "data": "digits", "trials": 2,
+            "model": f"{tmp_path}/net.py:Net", "data": "digits", "trials": 2, "precision": "float32",
             "target": [f"energy={LIMIT}x", "size=0.4x"], "pruning": {"protect": ["stem", "narrow"]},
             "base_training": {"epochs": 1}, "fine_tuning": {"finalists": 1, "finalist_epochs": 0.1, "epochs": 0.1},
         }
