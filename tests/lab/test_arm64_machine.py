@@ -23,7 +23,7 @@ from tests.lab import arm64_kernel, machine
 from tests.lab.board import Board
 from tests.lab.conftest import device_of, skip_without
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 MEASURE = {
     "warmup_s": 0.05, "min_s": 1, "max_s": 2, "block_s": 1, "ci_rel": 0.5, "idle_s": 0.3, "processes": 1,

@@ -26,7 +26,7 @@ from tests.lab.networks import CHAIN
 from tests.pipeline.export.tflite.tiny import CONVERTED, IMAGES, tiny
 from tests.recordings import replaying, told
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 MEASURE = {
     "warmup_s": 0.02,

@@ -18,11 +18,12 @@ from tests.lab import links
 from tests.lab.conftest import SETTINGS, skip_without
 from tests.lab.links import LinkedBoard
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 SLOW_MBIT_S = 20.0
 CUT_S = 5.0
-PATIENCE_S = 200.0
+PATIENCE_S = 500.0
+"""No limit but a hang's."""
 HEAVY = """
 
 class Heavy(Net):
@@ -58,7 +59,9 @@ class Search:
         self.desk = Desk(folder / "desk")
         net = self.desk.folder / "net.py"
         net.write_text(net.read_text() + HEAVY)
-        self.desk.settings(**{**SETTINGS, "model": f"net.py:{network}", "target": "[]"})
+        kept = "[stem, down, wide]" if network == "Heavy" else "[stem, down]"
+        pruning = f"{{protect: {kept}}}"
+        self.desk.settings(**{**SETTINGS, "model": f"net.py:{network}", "target": "[]", "pruning": pruning})
         self.desk.write("inventory.yaml", self.link.board.inventory(measure=MEASURE, ssh=SSH, channel_step=16))
 
     @property
