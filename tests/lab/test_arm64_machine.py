@@ -26,7 +26,7 @@ from tests.lab.conftest import device_of, skip_without
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 MEASURE = {
-    "warmup_s": 0.05, "min_s": 1, "max_s": 2, "block_s": 1, "ci_rel": 0.5, "idle_s": 0.3, "processes": 1,
+    "warmup_s": 0.05, "min_s": 2, "max_s": 4, "block_s": 2, "ci_rel": 0.5, "idle_s": 0.3, "processes": 1,
     "max_background_cores": 64,
 }  # fmt: skip
 ADDRESS, SHUNT_OHMS = 0x40, 0.1
