@@ -19,7 +19,7 @@ from tests import forked
 
 REPOSITORY = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-c", "from pipeline.cli import main; main()")
-PATIENCE_S = 240.0
+PATIENCE_S = 480.0
 Started = subprocess.Popen[str] | forked.Running
 
 NETWORK = """

@@ -106,6 +106,8 @@ class Sshd:
         self.trust()
         self.environment = {"PIPELINE_LOCK_DIR": os.environ["PIPELINE_LOCK_DIR"]}
         """What everybody who logs in finds in the environment."""
+        self.reads_rc = False
+        """Whether a login's bash reads ~/.bashrc, as sshd has it do; what this machine's user has there takes time."""
         self.program = [str(SSHD)]
         self._process: subprocess.Popen[bytes] | None = None
         self._was_up = False
@@ -147,6 +149,7 @@ class Sshd:
         """Return the extra lines, with all that is to be set in the environment on one: sshd reads only the first."""
         settings = [line.partition(" ")[2] for line in self.options if line.startswith("SetEnv ")]
         settings += [f"{name}={value}" for name, value in self.environment.items()]
+        settings += [] if self.reads_rc else ["SHLVL=1"]  # as within another shell
         others = [line for line in self.options if not line.startswith("SetEnv ")]
         return [*(["SetEnv " + " ".join(settings)] if settings else []), *others]
 
@@ -190,7 +193,7 @@ class Sshd:
             python=sys.executable,
             runtime="null",
             measure=MeasureSettings(
-                warmup_s=0.05, min_s=0.4, max_s=1.0, block_s=0.02, timeout_s=20.0, max_background_cores=64
+                warmup_s=0.05, min_s=0.4, max_s=1.0, block_s=0.02, timeout_s=60.0, max_background_cores=64
             ),
         )
         return replace(device, **changes)

@@ -1,10 +1,12 @@
-"""A real agent to talk to: the zipapp, started as a child process by each Python there is to try it with."""
+"""A real agent to talk to: the zipapp, started as a child process by the Pythons there are to try it with."""
 
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 import zipapp
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,27 @@ def archive(tmp_path_factory) -> Path:
     return target
 
 
+@pytest.fixture(scope="session")
+def compiled(archive, tmp_path_factory) -> Callable[[str], Path]:
+    """Return by ``compiled(python)`` what every session has the agent compile itself to, compiled once for them all."""
+    made: dict[str, Path] = {}
+
+    def compiled(python: str) -> Path:
+        if python not in made:
+            made[python] = tmp_path_factory.mktemp("compiled") / "agent.pyz"
+            with made[python].open("w+b") as file:
+                subprocess.run([python, "-S", str(archive), "compile"], stdout=file, check=True)
+        return made[python]
+
+    return compiled
+
+
+@pytest.fixture(scope="session")
+def oldest_python() -> str:
+    """Python 3.6 where it is installed, else this one."""
+    return find_python36() or sys.executable
+
+
 @pytest.fixture(params=["this python", "python 3.6"])
 def python(request) -> str:
     """Each Python that the agent is tried with."""
@@ -36,12 +59,12 @@ def python(request) -> str:
 
 
 @pytest.fixture
-def start(archive, tmp_path):
+def start(compiled, tmp_path):
     """Start agents on ``tmp_path``; at the end each has to go in peace."""
     started = []
 
     def start(python: str = sys.executable, *options: str, environment: dict[str, str] | None = None) -> Agent:
-        agent = Agent([python, str(archive), "--dir", str(tmp_path), *options], environment)
+        agent = Agent([python, str(compiled(python)), "--dir", str(tmp_path), *options], environment)
         started.append(agent)
         return agent
 
@@ -51,7 +74,13 @@ def start(archive, tmp_path):
 
 
 @pytest.fixture
-def agent(start, python) -> Agent:
+def agent(start, oldest_python) -> Agent:
+    """An agent under the oldest Python; the tests of everything else start agents under this one."""
+    return start(oldest_python)
+
+
+@pytest.fixture
+def each_agent(start, python) -> Agent:
     """An agent under each Python."""
     return start(python)
 

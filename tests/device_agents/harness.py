@@ -1,5 +1,6 @@
 """The agent as a child process, spoken to as the host does, and the processes that it may leave behind."""
 
+import functools
 import json
 import os
 import select
@@ -11,8 +12,10 @@ from pathlib import Path
 from device_agents import protocol
 
 ANSWER_WITHIN_S = 60.0
+"""Longest wait for anything: what is not there by then hangs, however busy the machine is."""
 
 
+@functools.lru_cache(maxsize=1)
 def find_python36() -> str | None:
     """Return a python3.6 that starts, from PATH or pyenv."""
     places = [shutil.which("python3.6"), *map(str, Path("~/.pyenv/versions").expanduser().glob("3.6*/bin/python3.6"))]
@@ -85,7 +88,7 @@ class Agent:
     def close(self) -> int:
         """Close the line and return the exit code."""
         self.process.stdin.close()
-        code = self.process.wait(10)
+        code = self.process.wait(ANSWER_WITHIN_S)
         self.process.stdout.close()
         self.process.stderr.close()
         return code
@@ -116,7 +119,7 @@ def running(pid: int) -> bool:
         return False
 
 
-def eventually(condition, seconds: float = 10.0) -> bool:
+def eventually(condition, seconds: float = ANSWER_WITHIN_S) -> bool:
     """Wait for ``condition``; return whether it came true."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:

@@ -57,34 +57,32 @@ def test_a_sensor_that_says_no_preference_comes_after_those_that_ship_and_before
     assert names[-2:] == ["sensor_mine", "null"]
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("def check(options:\n", "SyntaxError"),
-        ("from __future__ import of_tomorrow\n", "SyntaxError"),
-        ("import nonesuch\n", "No module named 'nonesuch'"),
-        ("raise SystemExit('not here')\n", "SystemExit: not here"),
-        ("1 / 0\n", "ZeroDivisionError"),
-    ],
-)
-def test_a_file_that_cannot_be_imported_is_named_and_everything_else_works(start_with, python, put, text, why):
-    agent = start_with(python, sensor_mine=text, runtime_mine=text)
+BROKEN = {
+    "unread": ("def check(options:\n", "SyntaxError"),
+    "newer": ("from __future__ import of_tomorrow\n", "SyntaxError"),
+    "lonely": ("import nonesuch\n", "No module named 'nonesuch'"),
+    "leaving": ("raise SystemExit('not here')\n", "SystemExit: not here"),
+    "failing": ("1 / 0\n", "ZeroDivisionError"),
+}
+
+
+def test_files_that_cannot_be_imported_are_named_and_everything_else_works(start_with, python, put):
+    files = {f"{kind}_{name}": text for kind in ("sensor", "runtime") for name, (text, _) in BROKEN.items()}
+    agent = start_with(python, **files)
     facts = agent.result("hello")
 
-    errors = [
-        agent.error("measure", candidate=put({}), **{**NULL, "runtime": "runtime_mine"})["message"],
-        agent.error("measure", candidate=put({}), power={"backend": "sensor_mine"}, **NULL)["message"],
-    ]
-
-    for said, file in (
-        (facts["broken_runtimes"]["runtime_mine"], "runtimes/runtime_mine.py"),
-        (facts["sensors"]["sensor_mine"], "power/sensor_mine.py"),
-        (errors[0], "runtimes/runtime_mine.py"),
-        (errors[1], "power/sensor_mine.py"),
-    ):
-        assert f"{file} cannot be imported by this board's Python 3." in said
-        assert why in said
-        assert "; write it for that Python, with " in said
+    for name, (_, why) in BROKEN.items():
+        asked = ({"runtime": f"runtime_{name}"}, {"power": {"backend": f"sensor_{name}"}})
+        of_runtime, of_sensor = (agent.error("measure", candidate=put({}), **{**NULL, **one}) for one in asked)
+        for said, file in (
+            (facts["broken_runtimes"][f"runtime_{name}"], f"runtimes/runtime_{name}.py"),
+            (facts["sensors"][f"sensor_{name}"], f"power/sensor_{name}.py"),
+            (of_runtime["message"], f"runtimes/runtime_{name}.py"),
+            (of_sensor["message"], f"power/sensor_{name}.py"),
+        ):
+            assert f"{file} cannot be imported by this board's Python 3." in said
+            assert why in said
+            assert "; write it for that Python, with " in said
     assert facts["sensors"]["null"] == "ok"
     assert agent.result("measure", candidate=put({"ms": 1.0}), **NULL)["runtime"] == f"null {protocol.VERSION}"
 

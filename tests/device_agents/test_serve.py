@@ -21,17 +21,18 @@ from onnx import TensorProto, helper, numpy_helper
 from device_agents import protocol
 from pipeline.devices.agent_client import Telemetry
 from pipeline.records import DeviceFacts
-from tests.device_agents.harness import Agent, descendants, eventually, running
+from tests.device_agents.harness import ANSWER_WITHIN_S, Agent, descendants, eventually, running
 
-QUICK = {"warmup_s": 0.01, "min_s": 0.05, "max_s": 0.5, "block_s": 0.01, "ci_rel": 0.5, "idle_s": 0.2, "timeout_s": 30}
+QUICK = {"warmup_s": 0.01, "min_s": 0.05, "max_s": 30, "block_s": 0.01, "ci_rel": 0.5, "idle_s": 0.2, "timeout_s": 60}
 NULL = {"runtime": "null", **QUICK}
+LONG = {"min_s": 10 * ANSWER_WITHIN_S, "max_s": 10 * ANSWER_WITHIN_S, "timeout_s": 20 * ANSWER_WITHIN_S}
 
 
 @pytest.fixture
 def measuring(agent, put):
     """An agent in the middle of a long measurement, and its worker's pid."""
     model = put({"ms": 1.0, "leave": True})
-    agent.send("measure", candidate=model, **{**NULL, "min_s": 60, "max_s": 60, "timeout_s": 60})
+    agent.send("measure", candidate=model, **{**NULL, **LONG})
     while agent.receive().get("stage") != "measure":
         pass
     family = descendants(agent.process.pid)
@@ -42,11 +43,9 @@ def measuring(agent, put):
 # ---------------------------------------------------------------- hello and telemetry
 
 
-def test_hello_answers_within_two_seconds_with_every_fact_of_the_device(start, python, archive):
-    begin = time.monotonic()
-    result = start(python).result("hello")
+def test_hello_answers_with_every_fact_of_the_device(each_agent):
+    result = each_agent.result("hello")
 
-    assert time.monotonic() - begin < 2.0
     assert set(result) == {field.name for field in fields(DeviceFacts)}
     DeviceFacts(**result)
     assert result["runtimes"]["null"] == str(protocol.VERSION)
@@ -54,10 +53,18 @@ def test_hello_answers_within_two_seconds_with_every_fact_of_the_device(start, p
     assert len(result["agent_sha256"]) == 64
 
 
-def test_hello_names_onnxruntime_without_importing_it(start):
-    result = start().result("hello")
+def test_hello_names_onnxruntime_without_importing_it_or_what_only_later_requests_need(archive, tmp_path):
+    agent = Agent([sys.executable, "-X", "importtime", str(archive), "--dir", str(tmp_path)])
+    agent.send("hello")
+    result = agent.reply()["result"]
+    agent.process.stdin.close()
+    imported = {line.rpartition("|")[2].strip() for line in agent.process.stderr.read().decode().splitlines()}
+    agent.close()
 
     assert result["runtimes"]["onnxruntime"] == onnxruntime.__version__
+    assert {"device_agents.serve", "device_agents.hello"} <= imported
+    slow = {"onnxruntime", "numpy", "subprocess", "device_agents.work", "device_agents.deployment"}
+    assert imported & slow == set()
 
 
 def test_hello_checks_the_sensor_with_the_options_it_will_be_used_with(agent):
@@ -89,7 +96,8 @@ def test_telemetry_is_told_on_request(agent):
 # ---------------------------------------------------------------- measure
 
 
-def test_a_measurement_gives_raw_samples_and_progress(agent, put):
+def test_a_measurement_gives_raw_samples_and_progress(each_agent, put):
+    agent = each_agent
     candidate, reference = put({"ms": 1.0}), put({"ms": 2.0})
 
     result = agent.result("measure", candidate=candidate, reference=reference, **NULL)
@@ -134,7 +142,8 @@ def test_a_crash_is_told_with_the_runtime_s_last_words(agent, put):
     assert "SIGSEGV: illegal tile | illegal tile" in error["message"]
 
 
-def test_a_runtime_that_hangs_is_killed_with_all_its_processes(agent, put):
+def test_a_runtime_that_hangs_is_killed_with_all_its_processes(each_agent, put):
+    agent = each_agent
     agent.send("measure", candidate=put({"ms": 0.1, "leave": True, "hang_after": 30}), **{**NULL, "timeout_s": 1.0})
     assert eventually(lambda: len(descendants(agent.process.pid)) == 2)
     family = descendants(agent.process.pid)
@@ -177,10 +186,8 @@ def test_a_file_that_is_missing_or_broken_has_to_be_sent_again(agent, put, tmp_p
 def test_a_line_closed_in_mid_measurement_leaves_no_process(measuring):
     agent, family = measuring
 
-    begin = time.monotonic()
     assert agent.close() == 0
 
-    assert time.monotonic() - begin < 10
     assert eventually(lambda: not any(map(running, family)))
 
 
@@ -190,7 +197,7 @@ def test_an_agent_killed_in_mid_measurement_takes_its_worker_along(measuring, nu
     worker = next(pid for pid in family if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
     agent.process.send_signal(number)
-    agent.process.wait(10)
+    agent.process.wait(ANSWER_WITHIN_S)
 
     assert eventually(lambda: not running(worker))
     for pid in family - {worker}:
@@ -217,13 +224,13 @@ def test_ctrl_c_is_the_caller_s_matter(agent):
     assert agent.close() == 0
 
 
-@pytest.mark.parametrize("line", [b"", b"garbage", b"[]", b"\xff\x00", b'{"v":1', b"x" * 100_000])
-def test_a_garbage_line_is_answered_and_the_agent_lives_on(agent, line):
-    agent.send_line(line)
-    reply = agent.reply()
+def test_a_garbage_line_is_answered_and_the_agent_lives_on(each_agent):
+    for line in (b"", b"garbage", b"[]", b"\xff\x00", b'{"v":1', b"x" * 100_000):
+        each_agent.send_line(line)
+        reply = each_agent.reply()
 
-    assert (reply["ok"], reply["error"]["kind"], reply["id"]) == (False, protocol.BAD_REQUEST, None)
-    assert agent.result("telemetry")
+        assert (reply["ok"], reply["error"]["kind"], reply["id"]) == (False, protocol.BAD_REQUEST, None), line
+        assert each_agent.result("telemetry")
 
 
 def test_another_version_is_refused_by_number(agent):
@@ -232,21 +239,18 @@ def test_another_version_is_refused_by_number(agent):
     assert f"version 1, expected {protocol.VERSION}" in agent.reply()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    ("request_", "words"),
-    [
+def test_a_bad_request_says_what_would_be_right(agent):
+    for asked, words in (
         ({"verb": "reboot"}, "unknown verb 'reboot'; known: deployment, hello, hold, measure, meter, offer, "),
         ({"verb": None}, "unknown verb None"),
         ({"verb": "measure"}, "'candidate' is missing"),
         ({"verb": "measure", "candidate": "../x"}, "expected <sha256>"),
         ({"verb": "telemetry", "more": 1}, "unknown argument 'more'"),
-    ],
-)
-def test_a_bad_request_says_what_would_be_right(agent, request_, words):
-    error = agent.error(**request_)
+    ):
+        error = agent.error(**asked)
 
-    assert error["kind"] == protocol.BAD_REQUEST
-    assert words in error["message"]
+        assert error["kind"] == protocol.BAD_REQUEST
+        assert words in error["message"]
 
 
 def test_requests_sent_ahead_are_answered_in_order(agent, put):
@@ -261,18 +265,18 @@ def test_requests_sent_ahead_are_answered_in_order(agent, put):
 
 @pytest.fixture
 def counter(tmp_path):
-    """A processor's energy counter that runs at 3 W, with wraps; returns the sensor's settings."""
+    """A processor's energy counter that runs at 3 W, with a wrap; returns the sensor's settings."""
     zone = tmp_path / "powercap" / "intel-rapl:0"
     zone.mkdir(parents=True)
     (zone / "name").write_text("package-0\n")
-    (zone / "max_energy_range_uj").write_text("700000\n")
+    (zone / "max_energy_range_uj").write_text("3000000\n")
     stop = threading.Event()
 
     def count():
         start = time.monotonic()
         while not stop.is_set():
             part = zone / "part"
-            part.write_text(f"{int((time.monotonic() - start) * 3e6) % 700_000}\n")
+            part.write_text(f"{int((time.monotonic() - start) * 3e6 + 1.5e6) % 3_000_000}\n")
             part.replace(zone / "energy_uj")
             stop.wait(0.001)
 
@@ -285,13 +289,14 @@ def counter(tmp_path):
 
 
 def test_power_is_sampled_through_idle_and_work_on_one_clock(agent, put, counter):
-    result = agent.result("measure", candidate=put({"ms": 1.0}), power=counter, **{**NULL, "min_s": 0.3, "max_s": 1.0})
+    result = agent.result("measure", candidate=put({"ms": 1.0}), power=counter, **{**NULL, "min_s": 0.3})
     power = result["power"]
 
     assert (power["source"], power["scope"], power["interval_s"]) == ("rapl", "package", 0.02)
     assert len(power["t_s"]) == len(power["w"])
     assert power["t_s"] == sorted(power["t_s"])
-    assert sorted(power["w"])[len(power["w"]) // 2] == pytest.approx(3.0, rel=0.3)
+    spans = numpy.diff(power["t_s"])
+    assert numpy.dot(spans, power["w"][1:]) / spans.sum() == pytest.approx(3.0, rel=0.3)  # whoever was late when
     for begin, end in [*result["idle"], (result["candidate"]["blocks"][0]["start_s"],) * 2]:
         assert power["t_s"][0] <= begin <= end + 0.1
         assert power["t_s"][-1] >= end - 0.1
@@ -331,19 +336,17 @@ def test_tegrastats_is_read_and_gone_at_the_end(agent, put, tmp_path):
 
 def test_a_sensor_that_dies_meanwhile_ends_the_measurement_at_once(agent, put, tmp_path):
     power = tegrastats(tmp_path, "echo POM_5V_IN 2100/2000; sleep 0.3; echo POM_5V_IN 2100/2000; exit 1")
-    begin = time.monotonic()
 
-    error = agent.error("measure", candidate=put({"ms": 1.0}), power=power, **{**NULL, "min_s": 20, "max_s": 30})
+    error = agent.error("measure", candidate=put({"ms": 1.0}), power=power, **{**NULL, **LONG})
 
     assert (error["kind"], "ended by itself" in error["message"]) == (protocol.INVALID, True)
-    assert time.monotonic() - begin < 10
     assert descendants(agent.process.pid) == set()
 
 
 def test_a_line_closed_while_power_is_sampled_leaves_no_process(start, put, tmp_path):
     power = tegrastats(tmp_path, "while sleep 0.01; do echo POM_5V_IN 2100/2000; done")
     agent = start()
-    agent.send("measure", candidate=put({"ms": 1.0}), power=power, **{**NULL, "min_s": 60, "max_s": 60})
+    agent.send("measure", candidate=put({"ms": 1.0}), power=power, **{**NULL, **LONG})
     while agent.receive().get("stage") != "measure":
         pass
     family = descendants(agent.process.pid)
@@ -409,8 +412,7 @@ def test_a_file_that_onnxruntime_will_not_load_is_refused_with_its_reason(start,
     assert "protobuf" in error["message"].lower()
 
 
-@pytest.mark.parametrize("batch", [1, 4, "n"])
-@pytest.mark.parametrize("images", [1, 70])
+@pytest.mark.parametrize(("batch", "images"), [(1, 70), (4, 1), (4, 70), ("n", 1), ("n", 70)])
 def test_real_images_give_the_network_s_answers(start, put, network, batch, images):
     name, weights = network(batch)
     inputs = numpy.random.default_rng(1).normal(size=(images, 4)).astype(numpy.float32)

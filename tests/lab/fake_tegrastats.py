@@ -13,6 +13,8 @@ import itertools, json, os, re, sys, time
 if sys.argv[1] != "--interval" or len(sys.argv) != 3:
     sys.exit("usage: tegrastats --interval <ms>")
 interval_s = int(sys.argv[2]) / 1e3
+with open({plan!r} + ".asked", "w") as f:
+    f.write(sys.argv[2])
 with open({plan!r}) as f:
     plan = json.load(f)
 lives = {plan!r} + ".lives"
@@ -27,6 +29,7 @@ for count in itertools.count(1):
     line = plan["line"]
     for rail in plan["rails"]:
         step = plan["step_mw"] * (count % plan["period"]) + plan["odd_mw"] * (count % plan["odd_every"] == 0)
+        step += plan["later_mw"] * (life > 1)
         shown = lambda m: m.group(1) + str(int(m.group(2)) + step)
         line = re.sub(r"(?<!\\S)(" + rail + r" +)(-?\\d+)", shown, line)
     if count == plan["dies_after"] and life <= plan["deaths"]:
@@ -66,11 +69,13 @@ class FakeTegrastats:
         cut_every: int = 10**9,
         odd_every: int = 10**9,
         odd_mw: int = 0,
+        later_mw: int = 0,
     ) -> None:
         """Print ``line`` from now on, the first of ``rails`` rising by ``step_mw`` for ``period`` lines, over again.
 
         Args:
             odd_every, odd_mw: one line in so many shows so much more there.
+            later_mw: every line of all processes but the first shows so much more there.
         """
         plan = {
             "line": line.rstrip("\n"),
@@ -84,8 +89,14 @@ class FakeTegrastats:
             "cut_every": cut_every,
             "odd_every": odd_every,
             "odd_mw": odd_mw,
+            "later_mw": later_mw,
         }
         self._plan.write_text(json.dumps(plan))
+
+    @property
+    def interval_ms(self) -> int:
+        """What it was last asked for."""
+        return int(Path(f"{self._plan}.asked").read_text())
 
     def pids(self) -> list[int]:
         """Every process of it that was ever started."""

@@ -30,11 +30,14 @@ class Ina219Chip:
     shunt_ohms: float = 0.1
     slow: float = 1.0
     fault: OSError | None = None
-    """Fails every transfer while it stands here."""
+    """Fails every transfer while it stands here, or the next ``faults`` of them."""
+    faults: float = math.inf
     registers: dict[int, int] = field(default_factory=lambda: dict(AT_POWER_UP))
 
     def __post_init__(self) -> None:
         self._pointer = 0
+        self.looks = 0
+        """How often the bus voltage was read, which tells whether a conversion is ready."""
         self._begin()
 
     def reset(self) -> None:
@@ -46,8 +49,7 @@ class Ina219Chip:
 
     def write(self, data: bytes) -> None:
         """Set the register pointer, and the register when two bytes follow."""
-        if self.fault:
-            raise self.fault
+        self._fail()
         self._pointer = data[0]
         if len(data) == 3:
             value = int.from_bytes(data[1:], "big")
@@ -61,13 +63,19 @@ class Ina219Chip:
 
     def read(self, length: int) -> bytes:
         """Return the register that the pointer stands at."""
-        if self.fault:
-            raise self.fault
+        self._fail()
         self._convert()
+        self.looks += self._pointer == BUS
         word = self.registers.get(self._pointer, 0)
         if self._pointer == POWER:
             self.registers[BUS] &= ~0x2
         return word.to_bytes(2, "big")[:length]
+
+    def _fail(self) -> None:
+        if self.fault:
+            fault, self.faults = self.fault, self.faults - 1
+            self.fault = fault if self.faults > 0 else None
+            raise fault
 
     # ------------------------------------------------------------ conversions
 

@@ -35,7 +35,7 @@ PidFile none
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
-SetEnv PIPELINE_LOCK_DIR={folder}/lock {environment}
+SetEnv SHLVL=1 PIPELINE_LOCK_DIR={folder}/lock {environment}
 """
 START = (
     "mount -t proc proc /proc; mount -t tmpfs -o mode=755 tmpfs /run; mkdir /run/sshd; exec {sshd} -D -e -f {config}"

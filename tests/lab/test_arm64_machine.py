@@ -23,7 +23,7 @@ from tests.lab import arm64_kernel, machine
 from tests.lab.board import Board
 from tests.lab.conftest import device_of, skip_without
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 MEASURE = {
     "warmup_s": 0.05, "min_s": 2, "max_s": 4, "block_s": 2, "ci_rel": 0.5, "idle_s": 0.3, "processes": 1,
@@ -112,15 +112,15 @@ def test_the_driver_s_default_shunt_is_refused_with_the_command_that_fixes_it(bo
     assert "0.01 ohm, the inventory says 0.1" in said
     fixed(board, said)
     assert int(board.run("cat", CURRENT_MA)) == 200
-    with open_agent(device) as agent:
-        assert agent.facts.sensors["hwmon"] == "ok"
 
 
 @pytest.mark.usefixtures("told")
-def test_power_and_energy_follow_the_chip_and_an_overflow_is_no_figure(
-    board: Board, device: Device, model: bytes
+def test_power_and_energy_follow_the_chip_an_overflow_is_no_figure_and_answers_are_the_host_s(
+    board: Board, device: Device, model: bytes, digits: torch.Tensor
 ) -> None:
     with open_agent(device) as agent:  # which starts in seconds on such a machine: once for all of it
+        assert agent.facts.machine == "aarch64"
+        assert agent.facts.sensors["hwmon"] == "ok"
         for volts, amperes in ((5.0, 0.2), (5.1, 0.6)):
             flow(board, volts, amperes)
             measured = agent.measure(skeleton(model), "skeleton")
@@ -128,10 +128,13 @@ def test_power_and_energy_follow_the_chip_and_an_overflow_is_no_figure(
             assert power is not None
             assert (power.source, power.scope) == ("hwmon ina219", "board")
             assert power.mean_w.value == pytest.approx(volts * amperes, rel=0.01)
-            assert power.energy_total_mj.value == pytest.approx(power.mean_w.value * measured.mean_ms, rel=0.2)
+            alone_mj = power.mean_w.value * measured.mean_ms
+            assert 0.9 * alone_mj < power.energy_total_mj.value < 3 * alone_mj  # with what lies between two inferences
         flow(board, volts=5.0, amperes=3.2)
         with pytest.raises(MeasureError, match="overflowed"):
             agent.measure(model)
+        found = agent.verify(model, digits.numpy())
+    np.testing.assert_allclose(found, answers(model, digits.numpy()), atol=1e-4)
 
 
 def test_the_raw_backend_says_that_the_driver_holds_the_chip_and_how_to_read_through_it(
@@ -142,10 +145,3 @@ def test_the_raw_backend_says_that_the_driver_holds_the_chip_and_how_to_read_thr
         said = agent.facts.sensors["ina219"]
     assert "kernel driver holds the chip at 0x40 on bus 0" in said
     assert "backend: hwmon" in said
-
-
-def test_the_machine_answers_as_the_host_does(device: Device, model: bytes, digits: torch.Tensor) -> None:
-    with open_agent(device) as agent:
-        assert agent.facts.machine == "aarch64"
-        found = agent.verify(model, digits.numpy())
-    np.testing.assert_allclose(found, answers(model, digits.numpy()), atol=1e-4)

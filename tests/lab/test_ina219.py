@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import math
-import os
 import subprocess
 import sys
 import threading
@@ -20,15 +19,15 @@ import pytest
 from device_agents.protocol import BAD_REQUEST, INVALID
 from pipeline.measurement.intervals import GAP_CYCLES, PowerTrace
 from pipeline.measurement.sensor_quality import meter_report
-from tests.device_agents.conftest import archive, python  # noqa: F401 - fixtures
-from tests.device_agents.harness import Agent, descendants
+from tests.device_agents.conftest import archive, compiled, oldest_python, python  # noqa: F401 - fixtures
+from tests.device_agents.harness import Agent
 from tests.lab import fuse_i2c, i2c_board
 from tests.lab.fuse_i2c import I2cFile
 from tests.lab.ina219_chip import BUS, CALIBRATION, Ina219Chip
 
 pytestmark = pytest.mark.lab
 
-QUICK = {"runtime": "null", "warmup_s": 0.01, "block_s": 0.05, "ci_rel": 0.5, "idle_s": 0.3}
+QUICK = {"runtime": "null", "warmup_s": 0.01, "block_s": 0.05, "ci_rel": 0.5, "idle_s": 0.05}
 REST_A, BUSY_A = 0.42, 1.1
 ATTEMPTS = 5
 
@@ -65,11 +64,25 @@ def on_board(bus: I2cFile, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def agent(on_board: Callable[..., list[str]], archive: Path, python: str, tmp_path: Path) -> Iterator[Agent]:
-    """The agent under each Python, on that board."""
-    started = Agent(on_board(python, str(archive), "--dir", str(tmp_path / "agent")))
-    yield started
-    started.close()
+def start(
+    on_board: Callable[..., list[str]], compiled: Callable[[str], Path], tmp_path: Path
+) -> Iterator[Callable[[str], Agent]]:
+    """Start the agent on that board by ``start(python)``."""
+    started: list[Agent] = []
+
+    def start(python: str) -> Agent:
+        started.append(Agent(on_board(python, str(compiled(python)), "--dir", str(tmp_path / "agent"))))
+        return started[-1]
+
+    yield start
+    for agent in started:
+        agent.close()
+
+
+@pytest.fixture
+def agent(start: Callable[[str], Agent], oldest_python: str) -> Agent:
+    """The agent under the oldest Python."""
+    return start(oldest_python)
 
 
 @pytest.fixture
@@ -93,38 +106,50 @@ def truth_j(start_s: float, end_s: float) -> float:
     return float(np.trapezoid(watts, t))
 
 
+def unseen_s(power: dict) -> float:
+    """How long in all no value was read though one was due."""
+    spans = np.diff(power["t_s"])
+    return float(spans[spans > GAP_CYCLES * power["interval_s"]].sum())
+
+
 def trace(power: dict) -> PowerTrace:
     """The samples, each at the middle of what it covers, as the host places them."""
     return PowerTrace(np.array(power["t_s"]) - power["interval_s"] / 2, np.array(power["w"]))
 
 
-@pytest.mark.parametrize("options", [{}, {"averaging": 8, "range_v": 32}], ids=["32 averaged", "8 averaged, 32 V"])
+@pytest.mark.parametrize(
+    ("python", "options"),
+    [("this python", {}), ("python 3.6", {"averaging": 8, "range_v": 32})],
+    indirect=["python"],
+    ids=["32 averaged", "8 averaged, 32 V, python 3.6"],
+)
 def test_the_energy_of_a_scripted_profile_is_found_within_two_percent(
-    agent: Agent, candidate: str, chip: Ina219Chip, options: dict
+    start: Callable[[str], Agent], python: str, candidate: str, chip: Ina219Chip, options: dict
 ) -> None:
+    agent = start(python)
     for _ in range(ATTEMPTS):
-        result = agent.result("measure", candidate=candidate, power=ina219(**options), min_s=3.2, max_s=3.3, **QUICK)
+        result = agent.result("measure", candidate=candidate, power=ina219(**options), min_s=1.6, max_s=1.7, **QUICK)
         power, blocks = result["power"], result["candidate"]["blocks"]
         start_s, end_s = blocks[0]["start_s"], blocks[-1]["end_s"]
         if trace(power).gap_s(start_s, end_s) <= GAP_CYCLES * power["interval_s"]:
             break  # else a run would tell of gaps: a busy machine has put the chip or the sampler to sleep
 
-    assert trace(power).energy_j(start_s, end_s) == pytest.approx(truth_j(start_s, end_s), rel=0.02)
+    truth = truth_j(start_s, end_s)
+    missed = unseen_s(power) * (max(power["w"]) - min(power["w"]))  # nothing where it was not that busy
+    assert trace(power).energy_j(start_s, end_s) == pytest.approx(truth, abs=0.02 * truth + missed)
     assert (power["source"], power["scope"], power["estimated"]) == ("ina219", "board", False)
 
 
 def test_each_value_follows_the_scripted_current(agent: Agent, candidate: str, chip: Ina219Chip) -> None:
-    """Every value lies between the least and most power of the time that it covers and of what waiting may add."""
-    power = agent.result("measure", candidate=candidate, power=ina219(), min_s=2, max_s=2.1, **QUICK)["power"]
+    """Every value lies between the least and most power of the time that it covers and of what waiting may add.
 
-    least, most = [], []
-    for t in power["t_s"]:
-        covered = [volts(x) * amperes(x) for x in np.linspace(t - 3 * power["interval_s"], t, 60)]
-        least.append(min(covered))
-        most.append(max(covered))
-    within = (np.array(least) - 0.02 <= power["w"]) & (np.array(power["w"]) <= np.array(most) + 0.02)
-    assert within.mean() > 0.95  # a busy machine may put the sampler to sleep between a value and its time
-    assert len(power["w"]) >= 50
+    Its conversion ended after the value before was read, which was after the one before that had its time.
+    """
+    power = agent.result("measure", candidate=candidate, power=ina219(), min_s=1.2, max_s=1.3, **QUICK)["power"]
+
+    for earlier, t, w in zip(power["t_s"], power["t_s"][2:], power["w"][2:], strict=False):
+        covered = [volts(x) * amperes(x) for x in np.linspace(earlier - 1.2 * power["interval_s"], t, 60)]
+        assert min(covered) - 0.05 <= w <= max(covered) + 0.05
     assert max(power["w"]) - min(power["w"]) > 2.5
 
 
@@ -134,10 +159,13 @@ def test_a_chip_whose_clock_is_off_is_read_at_its_own_pace(
 ) -> None:
     chip.slow = slow
 
-    power = agent.result("measure", candidate=candidate, power=ina219(), min_s=2, max_s=2.1, **QUICK)["power"]
-
-    cycle_s = float(np.median(np.diff(power["t_s"])))
-    assert cycle_s == pytest.approx(power["interval_s"] * slow, rel=0.07)
+    paces = []
+    for _ in range(ATTEMPTS):
+        power = agent.result("measure", candidate=candidate, power=ina219(), min_s=0.8, max_s=0.9, **QUICK)["power"]
+        paces.append(float(np.median(np.diff(power["t_s"]))) / power["interval_s"])
+        if paces[-1] == pytest.approx(slow, rel=0.07):
+            return  # else a busy machine has put the sampler to sleep for half of the time
+    assert min(paces, key=lambda pace: abs(pace - slow)) == pytest.approx(slow, rel=0.07)
 
 
 def test_a_missing_chip_is_told_with_where_to_look(agent: Agent, candidate: str) -> None:
@@ -169,7 +197,9 @@ def test_the_chip_is_offered_as_ok_and_not_written_to(agent: Agent, chip: Ina219
 
 def failure(agent: Agent, candidate: str, meanwhile: Callable[[], None]) -> dict:
     """Start a long measurement, do something to the board while it runs, return the error that ends it."""
-    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 30, "max_s": 40})
+    agent.send(
+        "measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 300, "max_s": 400, "timeout_s": 500}
+    )
     while agent.receive().get("stage") != "measure":
         pass
     meanwhile()
@@ -189,7 +219,7 @@ def test_a_calibration_that_another_program_writes_meanwhile_ends_nothing(
 ) -> None:
     """The chip's arithmetic overflows with it, and its overflow bit stands; nobody here uses that arithmetic."""
     chip.amperes, chip.volts = lambda _: 0.32, lambda _: 5.1
-    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 1, "max_s": 1.1})
+    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 0.5, "max_s": 0.6})
     while agent.receive().get("stage") != "measure":
         pass
     chip.registers[CALIBRATION] = 0xFFFE
@@ -205,7 +235,7 @@ def test_a_supply_of_19_volts_is_measured_in_the_range_for_it_and_refused_in_the
     agent: Agent, candidate: str, chip: Ina219Chip, range_v: int, found: str | float
 ) -> None:
     chip.amperes, chip.volts = lambda _: 1.0, lambda _: 19.0
-    agent.send("measure", candidate=candidate, power=ina219(range_v=range_v), **{**QUICK, "min_s": 0.5, "max_s": 0.6})
+    agent.send("measure", candidate=candidate, power=ina219(range_v=range_v), **{**QUICK, "min_s": 0.3, "max_s": 0.4})
     reply = agent.reply()
 
     if isinstance(found, str):
@@ -215,12 +245,10 @@ def test_a_supply_of_19_volts_is_measured_in_the_range_for_it_and_refused_in_the
 
 
 def test_one_transfer_that_fails_costs_a_value_and_is_counted(agent: Agent, candidate: str, chip: Ina219Chip) -> None:
-    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 1, "max_s": 1.1})
+    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 0.5, "max_s": 0.6})
     while agent.receive().get("stage") != "measure":
         pass
-    chip.fault = OSError(errno.EREMOTEIO, "no acknowledge")
-    time.sleep(0.05)
-    chip.fault = None
+    chip.faults, chip.fault = 1, OSError(errno.EREMOTEIO, "no acknowledge")
     reply = agent.reply()
 
     assert reply["ok"], reply
@@ -241,10 +269,9 @@ def test_a_bus_that_hangs_up_ends_the_measurement(agent: Agent, candidate: str, 
 
 def test_one_reset_costs_a_gap_and_no_wrong_value(agent: Agent, candidate: str, chip: Ina219Chip) -> None:
     """After a reset the chip converts once a millisecond, unaveraged, and first shows nothing at all."""
-    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 2, "max_s": 2.1})
+    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 0.7, "max_s": 0.8})
     while agent.receive().get("stage") != "measure":
         pass
-    time.sleep(0.3)
     chip.reset()
     reset_s = time.monotonic()
     reply = agent.reply()
@@ -255,8 +282,8 @@ def test_one_reset_costs_a_gap_and_no_wrong_value(agent: Agent, candidate: str, 
     assert min(power["w"]) > floor_w
     assert chip.registers[0] == 0x19EF
     times = np.array(power["t_s"])
-    before, after = times[times <= reset_s].max(), times[times > reset_s + 0.005].min()
-    assert after - before > 1.2 * power["interval_s"]
+    around = (times[1:] > reset_s) & (times[:-1] < reset_s + 0.2)
+    assert np.diff(times)[around].max() > 1.2 * power["interval_s"]
 
 
 def test_a_chip_that_resets_again_and_again_ends_the_measurement(
@@ -265,7 +292,7 @@ def test_a_chip_that_resets_again_and_again_ends_the_measurement(
     stop = threading.Event()
 
     def brown_out() -> None:
-        while not stop.wait(0.2):
+        while not stop.wait(0.1):
             chip.reset()
 
     thread = threading.Thread(target=brown_out)
@@ -279,24 +306,17 @@ def test_a_chip_that_resets_again_and_again_ends_the_measurement(
 
 
 def test_the_sampler_takes_little_of_the_board(agent: Agent, candidate: str, chip: Ina219Chip) -> None:
-    """It sleeps until a conversion is due: 1.0 to 1.3 % of a core were measured; the limit allows for a busy one."""
-    agent.send("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 2.5, "max_s": 2.6})
-    while agent.receive().get("stage") != "measure":
-        pass
-    sampler = next(pid for pid in descendants(agent.process.pid) if b"sampler" in _command(pid))
-    before, start = _cpu_s(sampler), time.monotonic()
-    time.sleep(1.5)
-    share = (_cpu_s(sampler) - before) / (time.monotonic() - start)
-    assert agent.reply()["ok"]
+    """It sleeps until a conversion is due, and so looks at the chip once or twice a value: 1.0 to 1.3 % of a core."""
+    result = agent.result("measure", candidate=candidate, power=ina219(), **{**QUICK, "min_s": 1, "max_s": 1.1})
 
-    print(f"sampler: {share:.2%} of one core")  # noqa: T201 - the figure is what one wants to see
-    assert share < 0.05
+    values = len(result["power"]["w"])
+    assert values <= chip.looks <= 3 * values + 16  # in all of a cycle at most, where the two clocks have yet to meet
 
 
 def test_the_meter_s_test_tells_the_supply_voltage_beside_the_power(agent: Agent, chip: Ina219Chip) -> None:
     chip.amperes, chip.volts = lambda _: 0.5, lambda _: 5.0
 
-    result = agent.result("meter", power=ina219(), seconds=0.6, threads=1)
+    result = agent.result("meter", power=ina219(), seconds=0.4, threads=1)
 
     for phase in ("rest", "load"):
         assert set(result[phase]["v"]) == {5.0}
@@ -328,16 +348,3 @@ def test_an_unmodified_library_finds_the_same_chip(on_board: Callable[..., list[
     done = subprocess.run(on_board(sys.executable, "-c", SMBUS2), capture_output=True, text=True, timeout=60)
 
     assert done.stdout.split() == ["0x399f", "0x9f39", "399f", "0x19ef", str(errno.EREMOTEIO)], done.stderr
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def _cpu_s(pid: int) -> float:
-    """Return the processor time of a process, user and system, by /proc/PID/stat."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

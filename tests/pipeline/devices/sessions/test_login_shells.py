@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
@@ -33,6 +34,9 @@ RC = {
 }
 """Login shells, each with the file that it reads before a command over SSH."""
 
+BEFORE_SFTP = ("bash", "tcsh")
+"""The shells that are tried with all that an rc file may print, a line without its end among it."""
+READS = "nothing, but reads"
 NOISE = {
     "a line": "echo welcome",
     "no newline": "printf welcome",
@@ -40,7 +44,7 @@ NOISE = {
     "a brace": r"printf '{\"welcome\": 1}'",
     "several megabytes": "head -c 3000000 /dev/zero",
     "bytes that are no text": r"printf '\377\376\000\200{'",
-    "nothing, but reads": "head -c 100 >/dev/null & sleep 0.3; kill $!",
+    READS: "head -c 100 >/dev/null & sleep 0.3; kill $!",
     "several megabytes of errors": "sh -c 'head -c 3000000 /dev/zero >&2'",
 }
 
@@ -69,6 +73,7 @@ class ShellBoard:
         others = [text for text in Path("/etc/passwd").read_text().splitlines() if not text.startswith("root:")]
         passwd.write_text(line + "\n".join(others) + "\n")
         self.server = Sshd(folder / "sshd", options)
+        self.server.reads_rc = True
         self.server.program = [
             "unshare", "--mount", "--propagation", "private", "sh", "-c", _AS_BOARD, "sh", str(passwd), str(SSHD),
         ]  # fmt: skip
@@ -120,29 +125,25 @@ def works(device: Device) -> None:
 
 
 @pytest.mark.parametrize("shell", RC)
-def test_the_agent_runs_behind_every_login_shell(board: Callable[..., ShellBoard], shell: str) -> None:
-    works(board(shell).device())
-
-
-@pytest.mark.parametrize("shell", RC)
-@pytest.mark.parametrize("folder", ['it\'s a "$HOME"! `id`', "back\\slash \\' ~ *?[ü] end\\"])
-def test_a_folder_s_name_means_the_same_behind_every_login_shell(
-    board: Callable[..., ShellBoard], shell: str, folder: str
+def test_the_agent_and_scripts_run_behind_every_login_shell_and_a_folder_s_name_means_the_same(
+    board: Callable[..., ShellBoard], shell: str
 ) -> None:
     one = board(shell)
+    folder = "it's a \"$HOME\"! `id`, back\\slash \\' ~ *?[ü] end\\"
     works(one.device(f"~/{folder}"))
     assert {zipapp().name, "files"} <= {file.name for file in (one.home / folder).iterdir()}
+    code, said = requirements.run(one.device(), "x=1\nif [ $x = 1 ]; then echo \"it's\" '!$HOME'; fi\nexit 3\n")
+    assert (code, said) == (3, "it's !$HOME\n")
 
 
-@pytest.mark.parametrize("shell", [shell for shell, rc in RC.items() if rc])
+@pytest.mark.parametrize("shell", [shell for shell, rc in RC.items() if rc and shell not in BEFORE_SFTP])
 def test_an_rc_file_that_prints_no_newline_harms_nothing(board: Callable[..., ShellBoard], shell: str) -> None:
     one = board(shell)
     one.rc("printf welcome")
     works(one.device())
 
 
-@pytest.mark.parametrize("noise", NOISE)
-@pytest.mark.parametrize("shell", ["bash", "tcsh"])
+@pytest.mark.parametrize(("shell", "noise"), [*zip(itertools.cycle(BEFORE_SFTP), NOISE, strict=False), ("tcsh", READS)])
 def test_whatever_an_rc_file_prints_files_go_over_though_sftp_starts_behind_it(
     board: Callable[..., ShellBoard], shell: str, noise: str
 ) -> None:
@@ -150,11 +151,3 @@ def test_whatever_an_rc_file_prints_files_go_over_though_sftp_starts_behind_it(
     one = board(shell, f"Subsystem sftp {SFTP_SERVER}")
     one.rc(NOISE[noise])
     works(one.device())
-
-
-@pytest.mark.parametrize("shell", RC)
-def test_a_script_runs_behind_every_login_shell(board: Callable[..., ShellBoard], shell: str) -> None:
-    code, said = requirements.run(
-        board(shell).device(), "x=1\nif [ $x = 1 ]; then echo \"it's\" '!$HOME'; fi\nexit 3\n"
-    )
-    assert (code, said) == (3, "it's !$HOME\n")

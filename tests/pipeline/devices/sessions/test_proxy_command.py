@@ -18,6 +18,7 @@ from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.devices.sessions import ssh_connection
 from pipeline.devices.sessions.proxy_command import ProxyCommand
+from tests.device_agents.harness import eventually
 
 pytestmark = pytest.mark.sshd
 
@@ -51,7 +52,7 @@ def words(process: psutil.Process) -> str:
     return ""
 
 
-def gone(what: Callable[[], object], seconds: float = 5.0) -> bool:
+def gone(what: Callable[[], object], seconds: float = 60.0) -> bool:
     until = time.monotonic() + seconds
     while what() and time.monotonic() < until:
         time.sleep(0.02)
@@ -110,7 +111,7 @@ def test_a_proxy_command_that_leads_nowhere_is_told_with_what_it_said(sshd: Any,
 
 def test_a_proxy_command_that_heeds_nothing_is_killed_with_all_that_it_started() -> None:
     proxy = ProxyCommand('sh -c \'trap "" TERM HUP; sleep 60; sleep 60\' & trap "" TERM; wait; sleep 60')
-    time.sleep(0.3)
+    assert eventually(lambda: "sleep 60" in map(words, psutil.Process().children(recursive=True)))
     group = [p for p in psutil.Process().children(recursive=True) if "sleep 60" in words(p)]
     assert len(group) >= 2
     proxy.close()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,10 @@ from tests.recordings import QUICK, dense
 
 pytestmark = [pytest.mark.sshd, pytest.mark.slow]
 
-WIDTH = 490_000
-"""Of 64 inputs each: 125 MB of weights, so that a fifth network does not fit beside four others."""
+WIDTH = 98_000
+"""Of 64 inputs each: 25 MB of weights, so that a fifth network does not fit beside four others and ``OTHER_BYTES``."""
+OTHER_BYTES = QUOTA_BYTES - int(4.3 * 64 * 4 * WIDTH)
+"""Of a file that was used last."""
 
 
 class Watched:
@@ -53,7 +58,7 @@ class Watched:
 
 @pytest.fixture
 def device(sshd: Sshd) -> Device:
-    return sshd.device(runtime="onnxruntime", measure=QUICK)
+    return sshd.device(runtime="onnxruntime", measure=replace(QUICK, processes=1))
 
 
 @pytest.fixture
@@ -75,6 +80,10 @@ def test_files_past_the_quota_push_out_the_longest_unused_which_are_sent_again_w
         return [i for i, name in enumerate(names) if {f"{name}.skeleton", f"{name}-0.expanded"} <= lying]
 
     with open_agent(device) as agent:
+        other = Path(device.agent_dir, "files", "0" * 64 + ".onnx")
+        with other.open("wb") as sparse:
+            sparse.truncate(OTHER_BYTES)
+        os.utime(other, (time.time() + 1e6,) * 2)
         for weightless in skeletons[:4]:
             assert agent.measure(weightless, "skeleton").bytes_sent == len(weightless)
         assert agent.measure(skeletons[0], "skeleton").bytes_sent == 0
@@ -88,3 +97,4 @@ def test_files_past_the_quota_push_out_the_longest_unused_which_are_sent_again_w
         assert agent.measure(whole).bytes_sent == len(whole)
         assert (there(), files.now <= QUOTA_BYTES) == ([0, 1, 4], True)
         assert agent.measure(whole).bytes_sent == 0
+        assert other.exists()
