@@ -114,3 +114,11 @@ def width(network: nn.Module, layer: str) -> int | None:
         return None
     transposed = isinstance(network.get_submodule(layer), nn.ConvTranspose2d)
     return state[f"{layer}.weight"].shape[1 if transposed else 0]
+
+
+def require_all_listed(space: SearchSpace) -> None:
+    touched = {layer for group in space.groups for layer in (*group.layers, *group.makes, *group.reads)}
+    assert set(space.layer_macs) <= touched | set(space.refused)
+    for name, why in space.refused.items():
+        whole = space.layer_macs.get(name.partition("#")[0], 0)
+        assert space.refused_macs[name] <= whole if "some of its channels" in why else space.refused_macs[name] == whole
