@@ -173,6 +173,7 @@ def test_several_cuts_are_made_one_after_another(resnet: tuple[nn.Module, Recipe
     assert twice.recipe.cuts == both.cuts
 
 
+@pytest.mark.slow
 def test_a_search_that_protected_layers_is_replayed_as_well() -> None:
     model, example = network("resnet20", seed=1), images("resnet20")
     space = search_space(trace(model, example), example, step=4, protect=("layer1.*",))

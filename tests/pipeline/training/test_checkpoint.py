@@ -88,6 +88,7 @@ def test_stopped_and_begun_again_it_comes_to_the_same_bits(stop: int) -> None:
     assert not alike(half, straight)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_threads")
 def test_killed_it_goes_on_from_the_last_note_whichever_that_is() -> None:
     slot = Memory()

@@ -16,7 +16,7 @@ from pipeline.search.dqn.settings import Settings
 from pipeline.search.planner import Limits, Planner, indices
 from pipeline.search.strategies import dqn, hybrid, knapsack, random, surrogate, uniform
 from pipeline.search.strategy import Problem
-from tests.variations import variations
+from tests.variations import one_in, variations
 
 BRIEF = QUICK.model_copy(
     update={"first_simulated_episodes": 100, "simulated_episodes": 50, "first_updates": 20, "updates": 10}
@@ -68,7 +68,7 @@ def test_the_controls_come_near_the_known_optimum(strategy: object) -> None:
     assert play(told, strategy.create(told))[1] >= 0.97 * optimum(told)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("strategy", variations([dqn, hybrid, random, surrogate, knapsack], [dqn, random, surrogate]))
+@pytest.mark.parametrize("strategy", variations([dqn, hybrid, random, surrogate, knapsack], [dqn, random]))
 def test_the_same_seed_gives_the_same_plans_and_another_seed_others(strategy: object) -> None:
     def plans(seed: int) -> list[tuple[int, ...]]:
         told = replace(problem((1, 2, 0, 0), seed=3, settings=BRIEF), trials=6, seed=seed)
@@ -112,13 +112,13 @@ def test_the_dqn_asks_within_reach_of_the_target_once_its_probes_are_through() -
     assert (costs[told.trials // 3 :] <= 0.5 + 1e-9).all()
 
 
-@pytest.mark.parametrize("settings", [
+@pytest.mark.parametrize("settings", one_in(3, [
     BRIEF, BRIEF.model_copy(update={"first_simulated_episodes": 0, "simulated_episodes": 0}), Settings(
         hidden=8, n_step=9, discount=0.9, replay_plans=1, first_simulated_episodes=10, simulated_episodes=1,
         first_updates=2, updates=1,
         batch_size=1,
     ),
-])  # fmt: skip
+]))  # fmt: skip
 def test_the_dqn_works_when_it_is_told_nothing_or_of_failures_alone(settings: Settings) -> None:
     told = problem((1, 2, 0), settings=settings, trials=6)
     silent = dqn.create(told)
@@ -153,7 +153,7 @@ def test_measured_plans_stay_in_the_replay_however_much_is_simulated() -> None:
     assert len(strategy.network.replay.plans) <= 20 + told.trials
 
 
-@pytest.mark.parametrize("feasible", [True, False])
+@pytest.mark.parametrize("feasible", variations([True, False], [True]))
 def test_a_measured_plan_that_met_the_target_is_open_in_its_own_backup_whatever_is_predicted(feasible: bool) -> None:
     told = problem((1, 1, 1), trials=8, settings=BRIEF)
     strategy, plan = dqn.Dqn(told), [0, 2, 4]
