@@ -83,8 +83,15 @@ def layer_weights(model: nn.Module, example: Inputs) -> dict[str, Weight]:
     A layer is named for its module; one that is a function of parameters, such as ``F.conv2d(x, self.weight)``, for
     the module that holds them, or for the parameter where that is the network itself.
     """
-    layers = _layers(one_image(model, example))
-    return {name: Weight(sum(layer.parameters.values()), layer.macs) for name, layer in layers.items()}
+    return whole_and_layers(model, example)[1]
+
+
+def whole_and_layers(model: nn.Module, example: Inputs) -> tuple[Weight, dict[str, Weight]]:
+    """Return ``weigh`` and ``layer_weights`` of one pass."""
+    run = one_image(model, example)
+    return Weight(_count(model.parameters()), sum(run.macs.values())), {
+        name: Weight(sum(layer.parameters.values()), layer.macs) for name, layer in _layers(run).items()
+    }
 
 
 def weigh(model: nn.Module, example: Inputs) -> Weight:
@@ -93,7 +100,7 @@ def weigh(model: nn.Module, example: Inputs) -> Weight:
     >>> weigh(nn.Conv2d(3, 8, 3, bias=False), torch.zeros(1, 3, 5, 5))
     Weight(parameters=216, macs=1944)
     """
-    return Weight(_count(model.parameters()), sum(one_image(model, example).macs.values()))
+    return whole_and_layers(model, example)[0]
 
 
 def peak_activation_bytes(model: nn.Module, example: Inputs) -> int:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import fx
 
 from pipeline.errors import ConfigError, ModelError, nearest
-from pipeline.pruning.complexity import Weight, layer_weights, weigh
+from pipeline.pruning.complexity import Weight, whole_and_layers
 from pipeline.pruning.dependency.block_groups import home
 from pipeline.pruning.dependency.channel_sets import Coupled, owner
 from pipeline.pruning.dependency.dependency_graph import DependencyGraph, dependency_graph
@@ -48,7 +48,7 @@ def search_space(
     known = dependency_graph(model, example)
     _require_fits([*protect, *only, *(minimum or {})], known, model)
     wrong = find_violations(model, example)
-    weights = layer_weights(model, example)
+    total, weights = whole_and_layers(model, example)
     kept_whole = _blocks_that_stay(known, disproved_blocks(model, example), protect, only)
     blocks = [block for block in known.blocks if block.name not in kept_whole]
     refused, groups, whole = dict(known.refused), [], dict[str, str]()
@@ -71,7 +71,6 @@ def search_space(
     if not groups:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
         raise ModelError(f"nothing in this model can be pruned ({reasons})")
-    total = weigh(model, example)
     macs = {layer: weights[layer].macs if layer in weights else 0 for layer in refused}
     for name in [name for name in whole if name not in refused and cuttable.issuperset(known.makers[name])]:
         refused[name] = f"some of its channels stay: {whole[name]}"

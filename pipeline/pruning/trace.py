@@ -94,7 +94,7 @@ def recordings(
     selected = selection(type(network).__name__, answer(network, example), task, classes)
     about = TracingNotes(kept=_words(task), folded=folded)
     images = structures.mapped(example, lambda t: t[:_TRACED] if len(t) >= _TRACED else t.repeat_interleave(_TRACED, 0))
-    graphs: list[fx.GraphModule] = []
+    graphs: list[tuple[float, fx.GraphModule]] = []
     errors: list[ModelError] = []
     for record in (_symbolic, _exported):
         try:
@@ -102,12 +102,12 @@ def recordings(
         except ModelError as error:
             errors.append(error)
             continue
-        graphs.append(graph)
-        if _kept_whole(graph, example) <= _WHOLE:
+        graphs.append((_kept_whole(graph, example), graph))
+        if graphs[-1][0] <= _WHOLE:
             break
     if not graphs:
         raise errors[-1]
-    return sorted(graphs, key=lambda graph: _kept_whole(graph, example))
+    return [graph for _, graph in sorted(graphs, key=lambda found: found[0])]
 
 
 def notes(graph: fx.GraphModule) -> TracingNotes:

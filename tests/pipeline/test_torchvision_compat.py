@@ -12,34 +12,6 @@ def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-def test_torchvision_imports_and_its_networks_run():
-    done = run(
-        "import torch\nfrom pipeline.torchvision_compat import torchvision\n"
-        "print(torchvision.models.squeezenet1_1(num_classes=3)(torch.zeros(1, 3, 64, 64)).shape)"
-    )
-    assert done.stdout.strip() == "torch.Size([1, 3])", done.stderr
-
-
-def test_schemas_are_declared_exactly_where_torchvision_alone_does_not_import():
-    alone = run("import torchvision").returncode == 0
-    declared = run("from pipeline.torchvision_compat import DECLARED; print(DECLARED is not None)").stdout.strip()
-    assert declared == str(not alone)
-
-
-def test_operators_that_are_there_already_are_left_alone():
-    """A fitting torchvision registers nms itself; here one that works, written in python, is registered first."""
-    done = run(
-        "import torch, pathlib\n"
-        "own = torch.library.Library('torchvision', 'DEF')\n"
-        "own.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
-        "own.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
-        "own.impl('nms', lambda dets, scores, iou: scores.argsort(), 'CPU')\n"
-        "from pipeline.torchvision_compat import DECLARED, torchvision\n"
-        "print(DECLARED, torch.ops.torchvision.nms(torch.zeros(2, 4), torch.tensor([2., 1.]), .5).tolist())"
-    )
-    assert done.stdout.strip() == "None [1, 0]", done.stderr
-
-
 def test_every_import_of_torchvision_goes_through_the_module():
     package = Path(importlib.util.find_spec("pipeline").origin).parent
     importing = {
@@ -64,6 +36,20 @@ BUILD = {
     "net": "from pipeline.models import load_model as f; f('mine.py:net', classes=2, channels=3, weights=None)",
     "data": "from pipeline.data import load_data as f; f('dataset:mine.py:data')",
 }
+FRESH = {
+    "its networks": "from pipeline.torchvision_compat import torchvision\n"
+    "assert torchvision.models.squeezenet1_1(num_classes=3)(torch.zeros(1, 3, 64, 64)).shape == (1, 3)",
+    "alone": "import torchvision",
+    "declared": "from pipeline.torchvision_compat import DECLARED\nassert DECLARED is None",
+    "operators of its own": "own = torch.library.Library('torchvision', 'DEF')\n"
+    "own.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+    "own.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+    "own.impl('nms', lambda dets, scores, iou: scores.argsort(), 'CPU')\n"
+    "from pipeline.torchvision_compat import DECLARED, torchvision\n"
+    "assert DECLARED is None\n"
+    "assert torch.ops.torchvision.nms(torch.zeros(2, 4), torch.tensor([2., 1.]), .5).tolist() == [1, 0]",
+}
+"""What is tried before anything has declared operators."""
 EACH = """
 import os, sys, traceback
 import torch._dynamo, torch.distributed, torch.onnx
@@ -74,7 +60,7 @@ for folder, code in zip(sys.argv[1::2], sys.argv[2::2]):
         continue
     try:
         os.chdir(folder)
-        assert "torchvision" not in sys.modules
+        assert not {"torchvision", "pipeline.torchvision_compat"} & sys.modules.keys()
         exec(code)
         said = ""
     except BaseException:
@@ -91,7 +77,8 @@ Most of the time that torchvision takes to import are parts of torch's own.
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
-    """What each user's module has to complain of, by kind and imports."""
+    """What each user's module has to complain of, by kind and imports, and each of what is tried first, by its name."""
+    fresh = {("fresh", name): tmp_path_factory.mktemp("fresh") for name in FRESH}
     folders = {(kind, imports): tmp_path_factory.mktemp("user") for kind in BUILD for imports in USERS}
     for (_, imports), folder in folders.items():
         (folder / "helper.py").write_text("from torchvision.ops import Conv2dNormActivation\n")
@@ -103,8 +90,22 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]
             "    return [(F.hflip(torch.zeros(3, 8, 8)), i % 2) for i in range(24)]\n"
         )
     told = [word for (kind, _), folder in folders.items() for word in (str(folder), BUILD[kind])]
+    told += [word for (_, name), folder in fresh.items() for word in (str(folder), f"import torch\n{FRESH[name]}")]
     subprocess.run([sys.executable, "-c", EACH, *told], check=True)
-    return {case: (folder / "said").read_text() for case, folder in folders.items()}
+    return {case: (folder / "said").read_text() for case, folder in (folders | fresh).items()}
+
+
+def test_torchvision_imports_and_its_networks_run(said: dict[tuple[str, str], str]) -> None:
+    assert said["fresh", "its networks"] == ""
+
+
+def test_schemas_are_declared_exactly_where_torchvision_alone_does_not_import(said: dict[tuple[str, str], str]) -> None:
+    assert (said["fresh", "declared"] == "") == (said["fresh", "alone"] == "")
+
+
+def test_operators_that_are_there_already_are_left_alone(said: dict[tuple[str, str], str]) -> None:
+    """A fitting torchvision registers nms itself; here one that works, written in python, is registered first."""
+    assert said["fresh", "operators of its own"] == ""
 
 
 @pytest.mark.parametrize("imports", USERS)

@@ -125,6 +125,8 @@ class _Multiplications(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.macs = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in _IN_PLACE and args[0].is_meta:
+            return args[0]
         if func.overloadpacket in _ALIKE and args[0].is_meta:
             return torch.empty_like(args[0])
         result = func(*args, **(kwargs or {}))
@@ -151,6 +153,8 @@ def _sum_and_product(out: Tensor, _: Tensor, a: Tensor, *__: Any) -> int:
 
 _ALIKE = frozenset({torch.ops.aten.relu, torch.ops.aten.hardtanh, torch.ops.aten.hardswish, torch.ops.aten.silu})
 """Whose result is like their argument; asked for its shape, torch takes ten times as long."""
+_IN_PLACE = frozenset({torch.ops.aten.relu_, torch.ops.aten.hardtanh_, torch.ops.aten.hardswish_, torch.ops.aten.silu_})
+"""Those of them whose result is their argument."""
 _MACS: Mapping[Any, Any] = {
     torch.ops.aten.convolution: _convolution,
     torch.ops.aten.mm: _product,

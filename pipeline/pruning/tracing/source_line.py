@@ -14,7 +14,8 @@ from torch import fx
 
 _LINE = "line_of_code"
 """Key of a node's metadata."""
-_OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "<")
+_TORCHS = str(Path(torch.__file__).parent)
+_OURS = (_TORCHS, str(Path(__file__).parents[2]), "<")
 """Whose frames are no user's code: torch, this package, and code that was made while it runs."""
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
@@ -39,6 +40,11 @@ def origin(node: fx.Node) -> str:
 def line_of(error: BaseException) -> str:
     """Return the user's line in which an error arose, as ``net.py:14``; empty where it was none of the user's."""
     return _last_line((frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__))
+
+
+def is_torchs(file: str) -> bool:
+    """Return whether a file is a part of torch."""
+    return file.startswith(_TORCHS)
 
 
 def _last_line(frames: Iterable[tuple[str, object]]) -> str:

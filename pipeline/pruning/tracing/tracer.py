@@ -10,13 +10,15 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Iterator
+from itertools import dropwhile
+from traceback import StackSummary
 from typing import Any
 
 from torch import Tensor, fx, nn, no_grad
 
 from pipeline import structures
 from pipeline.errors import first_line
-from pipeline.pruning.tracing.source_line import note_line
+from pipeline.pruning.tracing.source_line import is_torchs, note_line
 from pipeline.structures import Inputs
 
 _SIZES = frozenset(
@@ -78,6 +80,11 @@ class Tracer(fx.Tracer):
         node = super().create_node(*args, **kwargs)
         note_line(node)
         return node
+
+    def _filter_traceback_frames(self, user_stack_summary: StackSummary) -> StackSummary:
+        """Keep the frames of forward() alone; to know its own files, torch would import its compilers: a second."""
+        inside = dropwhile(lambda frame: frame.name != "forward", user_stack_summary)
+        return StackSummary.from_list([frame for frame in inside if not is_torchs(frame.filename)])
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return what forward() gets to see of a node."""

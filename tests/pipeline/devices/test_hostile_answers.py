@@ -18,7 +18,7 @@ from tests.hostile_answers import BOARD, VERBS, WIRES, Hostile, Scripted, answer
 
 
 @settings(
-    max_examples=500, deadline=None, database=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
+    max_examples=250, deadline=None, database=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(answers())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
@@ -167,6 +170,11 @@ def lively(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def traced(kind: type[nn.Module]) -> fx.GraphModule:
+    return copy.deepcopy(_traced(kind))
+
+
+@functools.cache
+def _traced(kind: type[nn.Module]) -> fx.GraphModule:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind()
@@ -175,9 +183,13 @@ def traced(kind: type[nn.Module]) -> fx.GraphModule:
 
 def studied(kind: type[nn.Module], step: int = 4) -> tuple[fx.GraphModule, SearchSpace, Ranking]:
     """The traced network, what may be cut in it, and a ranking by index."""
-    model = traced(kind)
-    space = search_space(model, IMAGES, step=step)
-    return model, space, in_order(space)
+    space = _space(kind, step)
+    return traced(kind), space, in_order(space)
+
+
+@functools.cache
+def _space(kind: type[nn.Module], step: int) -> SearchSpace:
+    return search_space(_traced(kind), IMAGES, step=step)
 
 
 def in_order(space: SearchSpace) -> Ranking:

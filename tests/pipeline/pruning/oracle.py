@@ -91,15 +91,19 @@ def silenced(base: fx.GraphModule, pruned: fx.GraphModule) -> fx.GraphModule:
 def require_widths(
     base: fx.GraphModule, pruned: nn.Module, space: SearchSpace, levels: tuple[int, ...], images: Tensor
 ) -> None:
-    """Every layer that is left has lost what its groups have lost; a layer may be in several, and hold units twice."""
-    groups = dependency_graph(base, images).groups
+    """Every layer that is left has lost what its groups have lost; a layer may be in several, and hold units twice.
+
+    Groups that only say whether a block goes are passed over: a depthwise layer loses what it scales.
+    """
+    known = dependency_graph(base, images)
     lost = Counter[str]()
-    for group, kept in zip(space.groups, space.kept(levels), strict=True):
-        for part in groups[group.name].slices:
+    counted = [(g, kept) for g, kept in zip(space.groups, space.kept(levels), strict=True) if g.name not in known.own]
+    for group, kept in counted:
+        for part in known.groups[group.name].slices:
             if part.role == "makes" and not part.tensor.endswith("bias"):
                 a_unit = len(part.positions) // group.units
                 lost[part.tensor.removesuffix(".weight")] += a_unit * (group.channels - kept) // group.width
-    assert set(lost) >= {group.name.partition("#")[0] for group in space.groups}
+    assert set(lost) >= {group.name.partition("#")[0] for group, _ in counted}
     for layer, channels in lost.items():
         if (found := width(pruned, layer)) is not None:
             assert found == width(base, layer) - channels, layer
@@ -114,3 +118,11 @@ def width(network: nn.Module, layer: str) -> int | None:
         return None
     transposed = isinstance(network.get_submodule(layer), nn.ConvTranspose2d)
     return state[f"{layer}.weight"].shape[1 if transposed else 0]
+
+
+def require_all_listed(space: SearchSpace) -> None:
+    touched = {layer for group in space.groups for layer in (*group.layers, *group.makes, *group.reads)}
+    assert set(space.layer_macs) <= touched | set(space.refused)
+    for name, why in space.refused.items():
+        whole = space.layer_macs.get(name.partition("#")[0], 0)
+        assert space.refused_macs[name] <= whole if "some of its channels" in why else space.refused_macs[name] == whole

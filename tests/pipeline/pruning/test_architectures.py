@@ -1,13 +1,13 @@
-"""The smallest network of each of torchvision's classification families, cut by every level.
+"""Each of torchvision's classification families, cut by every level.
 
-Random weights, 64 × 64 pixels where a network takes so few. ``benchmarks/architectures.py`` says how long it takes.
+Random weights, few blocks, 64 × 64 pixels where a network takes so few. ``benchmarks/architectures.py`` cuts the
+smallest networks that torchvision has of each, and says how long it takes.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -15,63 +15,37 @@ from torch import Tensor, fx, nn
 
 from pipeline.errors import ModelError
 from pipeline.export.onnx.exporter import export
-from pipeline.models import load_model
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
 from pipeline.records import OnnxSupport, SearchSpace
-from pipeline.torchvision_compat import torchvision
-from tests.pipeline.pruning.networks import lively
+from tests.pipeline import torchvision_networks as families
 from tests.pipeline.pruning.oracle import at_random, distinct, plan, require_widths, silenced
 
 SUPPORT = OnnxSupport(17, 8)
 STEP = 8
-CLASSES = 7
 
 FAMILIES = (
-    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3",
-    "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnet50",
-    "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn",
+    families.alexnet, families.convnext, families.densenet, families.efficientnet, families.googlenet,
+    families.inception, families.mnasnet, families.mobilenet_v2, families.mobilenet_v3, families.regnet,
+    families.regnet_with_squeeze, families.resnet, families.resnet_of_bottlenecks, families.resnext,
+    families.shufflenet, families.squeezenet, families.vgg,
 )  # fmt: skip
-SWIN: dict[str, Any] = {
-    "patch_size": [4, 4], "embed_dim": 24, "depths": [2, 2], "num_heads": [3, 6], "window_size": [4, 4],
-    "num_classes": CLASSES,
-}  # fmt: skip
-TRANSFORMERS: dict[str, Callable[[], nn.Module]] = {
-    "vit": lambda: torchvision.models.VisionTransformer(64, 16, 2, 4, 64, 128, num_classes=CLASSES),
-    "swin": lambda: torchvision.models.SwinTransformer(**SWIN),
-    "swin_v2": lambda: torchvision.models.SwinTransformer(
-        **SWIN, block=torchvision.models.swin_transformer.SwinTransformerBlockV2,
-        downsample_layer=torchvision.models.swin_transformer.PatchMergingV2,
-    ),
-    "maxvit": lambda: torchvision.models.MaxVit(
-        input_size=(64, 64), stem_channels=16, partition_size=4, block_channels=[16, 32], block_layers=[1, 1],
-        head_dim=8, stochastic_depth_prob=0.2, num_classes=CLASSES,
-    ),
-}  # fmt: skip
-"""As torchvision builds them, but small."""
+TRANSFORMERS = (families.vit, families.swin, families.swin_v2, families.maxvit)
 
-SIDES = {"inception_v3": 80, "alexnet": 224, "vgg11_bn": 224}
+SIDES = {families.inception: 80, families.alexnet: 96}
 """Pixels where 64 are too few: ONNX has no adaptive pooling to more pixels than there are."""
-INEXACT = ("convnext_tiny",)
+INEXACT = (families.convnext,)
 """LayerNorm scales channels by one another, so a cut changes the values of those that stay."""
-HUGE = ("alexnet", "vgg11_bn")
-"""Their weights have more values than float32 has different ones."""
 
-Family = tuple[str, fx.GraphModule, SearchSpace, Tensor]
+Family = tuple[Callable[[], nn.Module], fx.GraphModule, SearchSpace, Tensor]
 
 
-def build(name: str) -> Family:
-    side = SIDES.get(name, 64)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        images = torch.randn(2, 3, side, side)
-        if name in TRANSFORMERS:
-            model = TRANSFORMERS[name]()
-        else:
-            model = load_model(name, classes=CLASSES, channels=3, weights=None)
-        network = trace(lively(model) if name in HUGE else distinct(model), images)
-    return name, network, search_space(network, images, step=STEP), images
+def build(network: Callable[[], nn.Module]) -> Family:
+    side = SIDES.get(network, 64)
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    traced = trace(distinct(families.build(network)), images)
+    return network, traced, search_space(traced, images, step=STEP), images
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -94,7 +68,7 @@ def test_every_family_can_be_cut_trained_and_exported(family: Family, mixed: fx.
     pruned = copy.deepcopy(mixed) if levels == "mixed" else prune(base, space, wanted, at_random(space), images)
     require_widths(base, pruned, space, wanted, images)
     scores = pruned(images)
-    assert scores.shape == (len(images), CLASSES)
+    assert scores.shape == (len(images), families.CLASSES)
     assert scores.isfinite().all()
     scores.square().sum().backward()
     assert [name for name, p in pruned.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
@@ -105,9 +79,9 @@ def test_every_family_can_be_cut_trained_and_exported(family: Family, mixed: fx.
 def test_a_cut_family_answers_as_the_uncut_one_that_does_not_read_the_channels(
     family: Family, mixed: fx.GraphModule
 ) -> None:
-    name, base, _, images = family
-    if name in HUGE + INEXACT:
-        pytest.skip("see HUGE and INEXACT")
+    network, base, _, images = family
+    if network in INEXACT:
+        pytest.skip("see INEXACT")
     pruned = copy.deepcopy(mixed)
     with torch.no_grad():
         answers, expected = pruned(images), silenced(base, pruned)(images)
@@ -115,14 +89,14 @@ def test_a_cut_family_answers_as_the_uncut_one_that_does_not_read_the_channels(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TRANSFORMERS)
-def test_a_vision_transformer_is_cut_rightly_or_refused_with_reasons(name: str) -> None:
+@pytest.mark.parametrize("network", TRANSFORMERS)
+def test_a_vision_transformer_is_cut_rightly_or_refused_with_reasons(network: Callable[[], nn.Module]) -> None:
     try:
-        _, base, space, images = build(name)
+        _, base, space, images = build(network)
     except ModelError as error:
         assert "nothing in this model can be pruned (" in str(error)  # noqa: PT017
         return
     assert all(reason.strip() for reason in space.refused.values())
     scores = prune(base, space, plan(space, "50"), at_random(space), images)(images)
-    assert scores.shape == (len(images), CLASSES)
+    assert scores.shape == (len(images), families.CLASSES)
     assert scores.isfinite().all()

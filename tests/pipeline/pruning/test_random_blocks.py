@@ -97,7 +97,7 @@ def expected(base: fx.GraphModule, pruned: fx.GraphModule, gone: set[str]) -> Te
     return WithZeros(silenced(base, pruned), places).run(IMAGES)
 
 
-@pytest.mark.parametrize("seed", variations(range(10), range(3)))
+@pytest.mark.parametrize("seed", variations(range(10), [0]))
 def test_whatever_goes_leaves_the_network_that_gets_zeros_in_its_place(seed: int) -> None:
     torch.manual_seed(seed)
     base = trace(distinct(Network(seed).eval()), IMAGES)

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm
 from pipeline.errors import ModelError
 from pipeline.pruning.trace import notes, trace
 from tests.pipeline.pruning.networks import IMAGES, Chain, Residual
+from tests.variations import one_in
 
 
 class Branching(nn.Module):
@@ -272,7 +273,7 @@ def test_changes_in_place_survive_although_nobody_reads_their_result() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "why"),
-    [(BatchBound, "depends on how many images"), (ByChance, "depend on chance")],
+    one_in(2, [(BatchBound, "depends on how many images"), (ByChance, "depend on chance")]),
 )
 def test_what_would_be_recorded_wrongly_is_refused_with_the_cause(kind: type[nn.Module], why: str) -> None:
     random.seed(0)

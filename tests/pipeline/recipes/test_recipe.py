@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -69,16 +70,20 @@ def halving(space: SearchSpace, *, block: bool = False) -> Cut:
     return cut_of(space, levels, shuffled(space), "random", {"images": 8})
 
 
-@pytest.fixture(scope="module")
+@functools.cache
+def cut_once(name: str) -> tuple[nn.Module, Recipe]:
+    model = network(name, seed=1)
+    return model, recipe_of(name, model)
+
+
+@pytest.fixture
 def resnet() -> tuple[nn.Module, Recipe]:
-    model = network("resnet20", seed=1)
-    return model, recipe_of("resnet20", model)
+    return cut_once("resnet20")
 
 
 @pytest.fixture(scope="module", params=variations(SHAPES, ["resnet20"]))
 def cut(request: pytest.FixtureRequest) -> tuple[str, nn.Module, Recipe]:
-    model = network(request.param, seed=1)
-    return request.param, model, recipe_of(request.param, model)
+    return request.param, *cut_once(request.param)
 
 
 # ---------------------------------------------------------------- replayed
@@ -141,8 +146,7 @@ def test_a_fresh_process_loads_them_back_bit_for_bit(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     try:
         for name in SHAPES:
-            model = network(name, seed=1)
-            recipe, folder = recipe_of(name, model), tmp_path / name
+            (model, recipe), folder = cut_once(name), tmp_path / name
             saved = apply_recipe(model, recipe).network
             folder.mkdir()
             torch.save(answers(saved, images(name)), folder / "answers.pt")
@@ -169,6 +173,7 @@ def test_several_cuts_are_made_one_after_another(resnet: tuple[nn.Module, Recipe
     assert twice.recipe.cuts == both.cuts
 
 
+@pytest.mark.slow
 def test_a_search_that_protected_layers_is_replayed_as_well() -> None:
     model, example = network("resnet20", seed=1), images("resnet20")
     space = search_space(trace(model, example), example, step=4, protect=("layer1.*",))

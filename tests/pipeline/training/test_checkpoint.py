@@ -88,12 +88,13 @@ def test_stopped_and_begun_again_it_comes_to_the_same_bits(stop: int) -> None:
     assert not alike(half, straight)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_threads")
 def test_killed_it_goes_on_from_the_last_note_whichever_that_is() -> None:
     slot = Memory()
     straight, _ = train(slot)
-    for step, note in enumerate(slot.written[:STEPS], 1):
-        again, went = train(Memory([note]))
+    for step in range(1, STEPS + 1, 3):
+        again, went = train(Memory([slot.written[step - 1]]))
         assert went is not None
         assert (went.resumed, alike(again, straight)) == (step, True)
 

@@ -104,7 +104,8 @@ def test_without_anything_to_judge_by_all_cycles_are_trained() -> None:
 
 def test_a_budget_ends_the_training_at_the_end_of_a_cycle() -> None:
     _, went = trained(rising, replace(SETTINGS, epochs=1e6, budget_s=0.5), step_s=0.01)
-    assert 0.2 < went.seconds < 5
+    assert went.seconds > 0.2
+    assert went.ended < went.steps
     assert went.gained
 
 
@@ -117,7 +118,6 @@ def test_a_fixed_number_of_passes_heeds_a_budget_too() -> None:
     fixed = replace(SETTINGS, epochs=1e5, restarts=False, budget_s=0.3)
     _, went = trained(None, fixed, step_s=1e-5)
     assert went.ended < went.steps
-    assert went.seconds < 5
 
 
 def test_stopped_anywhere_and_begun_again_it_comes_to_the_same_bits() -> None:

@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_made_says_why_fit_to_be_shown() -> None:
     assert "\\x1b[31mNo space" in str(caught.value)
 
 
-@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@settings(max_examples=100, deadline=None, database=None, derandomize=True)
 @given(st.builds(lambda: json.loads(json.dumps(HONEST))).flatmap(spoilt) | NASTY)
 def test_whatever_is_answered_is_a_board_or_an_error_of_ours(found: object) -> None:
     try:

@@ -92,6 +92,7 @@ def test_what_cannot_be_followed_stays_whole_with_the_reason_and_the_rest_can_go
     assert reason in known.refused["conv"]
 
 
+@pytest.mark.slow
 def test_an_operator_of_the_users_own_is_not_trusted_for_its_name() -> None:
     known = dependency_graph(trace(Between(lambda x: relu(x)), IMAGES), IMAGES)
     assert "flip mixes its channels" in known.refused["conv"]

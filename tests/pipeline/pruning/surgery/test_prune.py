@@ -123,6 +123,7 @@ def test_a_block_cannot_keep_nothing_without_a_shortcut() -> None:
         cut(model, space, {**kept, "conv1": 0}, ranking, IMAGES)
 
 
+@pytest.mark.slow
 def test_every_legal_level_of_every_group_gives_the_planned_widths() -> None:
     for kind in (Chain, Residual, InvertedResidual, Concat):
         model, space, ranking = studied(kind)

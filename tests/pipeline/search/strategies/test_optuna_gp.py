@@ -8,6 +8,7 @@ from pipeline.search.strategies import optuna_gp
 from tests.pipeline.search.strategies import peers
 
 
+@pytest.mark.slow
 def test_it_beats_random_within_the_masks_and_asks_the_same_again() -> None:
     told = problem((1,) * 6, seed=1, trials=9)
     plans, best = play(told, optuna_gp.create(told))

@@ -211,6 +211,7 @@ def test_plans_and_thresholds_are_turned_into_each_other_though_thresholds_take_
     assert environment.choices(environment.plan(choices)) == choices
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_every_plan_was_asked_for() -> None:
     told = layers(1, limit=0.3)
     _, trials = played(told)
@@ -218,6 +219,7 @@ def test_it_goes_on_where_every_plan_was_asked_for() -> None:
     assert {trial.plan.zeros[0] for trial in trials} == wanted
 
 
+@pytest.mark.slow
 def test_it_spares_the_layer_that_everything_hangs_on() -> None:
     """In a toy whose second layer hardly matters, the best plan takes all it can from that one."""
     told = layers(2, trials=24, seed=3)
@@ -238,6 +240,7 @@ def test_a_plan_that_is_not_told_yet_is_seen_with_the_accuracy_before_it_though_
     assert strategy._states([(2, now)])[0, 1] == 1.0
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_zeros_and_another_seed_others() -> None:
     first = [trial.plan for trial in played(layers(2, trials=10))[1]]
     assert [trial.plan for trial in played(layers(2, trials=10))[1]] == first
