@@ -46,7 +46,7 @@ def search_space(
         ConfigError: a pattern fits no layer.
     """
     known = dependency_graph(model, example)
-    _require_fits([*protect, *only, *(minimum or {})], known, model)
+    _require_fits([*protect, *only, *(minimum or {})], known)
     wrong = find_violations(model, example)
     total, weights = whole_and_layers(model, example)
     kept_whole = _blocks_that_stay(known, disproved_blocks(model, example), protect, only)
@@ -121,16 +121,14 @@ def kept_channels(channels: int, level: int, step: int, width: int = 1) -> int:
     return min(channels, width * math.ceil(wanted / width))
 
 
-def _require_fits(patterns: Iterable[str], known: DependencyGraph, model: fx.GraphModule) -> None:
+def _require_fits(patterns: Iterable[str], known: DependencyGraph) -> None:
     layers = [*known.refused, *(layer for made in known.makers.values() for layer in made)]
     for pattern in patterns:
         if not _fits(layers, [pattern]):
             parts = [f"{layer.rpartition('.')[0]}.*" for layer in layers if "." in layer]
             near = nearest(pattern, dict.fromkeys([*layers, *parts, *(part.split(".")[0] + ".*" for part in parts)]))
             some = ", ".join(layers[:3])
-            raise ConfigError(
-                f"no layer of {type(model).__name__} is called {pattern!r}{near}; its layers are {some}, ..."
-            )
+            raise ConfigError(f"no layer of the network is called {pattern!r}{near}; its layers are {some}, ...")
 
 
 def _fits(layers: Iterable[str], patterns: Iterable[str]) -> bool:

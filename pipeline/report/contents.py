@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ConfigError
 from pipeline.measurement.between_processes import Spread
@@ -32,9 +32,11 @@ from pipeline.store.facts import (
     USAGE,
     VERSIONS,
 )  # fmt: skip
-from pipeline.store.pruning_frequency import PruningFrequency, pruning_frequency
 from pipeline.store.task import ACCURACY, metric_name, puts_into_classes
 from pipeline.targets import parse_target
+
+if TYPE_CHECKING:
+    from pipeline.store.pruning_frequency import PruningFrequency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,8 @@ class Contents:
 
 def gather(run: Store) -> Contents:
     """Read a run, at whatever stage it is."""
+    from pipeline.store.pruning_frequency import pruning_frequency  # scipy takes its time to import
+
     config, device, facts, versions = run.get(CONFIG), run.get(DEVICE), run.get(DEVICE_FACTS), run.get(VERSIONS)
     spreads, rivals = run.get(SPREADS), run.get(RIVALS)
     learnt = run.get(LEARNT.of(1 if config is None else config.get("rounds", 1)))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.store.pruning_frequency import Correlation, PruningFrequency
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.store.pruning_frequency import Correlation, PruningFrequency
 
 
 def correlations(found: PruningFrequency) -> str:
     """Return how the mean levels go with what each layer saves and loses when it is cut alone; empty: not known.
 
+    >>> from pipeline.store.pruning_frequency import Correlation, PruningFrequency
     >>> known = Correlation(rho=0.71, p=0.032, groups=9)
     >>> correlations(PruningFrequency(layers=(), with_saving=known, with_loss=None))
     'Mean levels go with the latency that a layer alone saves: rank correlation 0.71 over 9 layers, p 0.032.'

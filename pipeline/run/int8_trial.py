@@ -63,7 +63,8 @@ def int8_decision(context: Context, base: Base, *, is_asked_for: bool) -> Precis
     settings, measured = trial.fastest(replace(usual, float_layers=frozenset(made.float_layers)))
     if not _is_faster(measured) and not is_asked_for:
         raise Unfit(f"INT8 is no faster on {context.agent.device.name} ({_shown(measured)} of float32's latency)")
-    hurt, blocks = made.float_layers, trial.blocks_by_time(settings, made.layers, measured)
+    hurt, by_time = made.float_layers, context.config.float_blocks == "measure"
+    blocks = trial.blocks_by_time(settings, made.layers, measured) if by_time else None
     if blocks is not None:
         settings = replace(settings, float_layers=settings.float_layers | set(blocks.layers))
         measured = trial.measured(settings)

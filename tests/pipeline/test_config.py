@@ -157,7 +157,7 @@ def test_quick_lies_below_what_is_written_and_typed(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("fine_tuning: {epochs: 2.5}\n")
     quick = load_config(path, {"seed": 4}, quick=True)
-    assert (quick.trials, quick.fine_tuning.finalists, quick.fine_tuning.epochs, quick.seed) == (10, 2, 2.5, 4)
+    assert (quick.trials, quick.fine_tuning.finalists, quick.fine_tuning.epochs, quick.seed) == (10, 1, 2.5, 4)
     assert quick.pruning.step == "processor"
     assert load_config(path, {"trials": 7}, quick=True).trials == 7
     assert load_config(path, {}).trials == 30

@@ -262,7 +262,7 @@ def test_what_a_layer_outside_reads_stays_whole_as_well() -> None:
 
 @pytest.mark.parametrize("setting", ["protect", "only"])
 def test_a_pattern_that_fits_no_layer_is_refused_with_the_nearest(setting: str) -> None:
-    words = r"no layer of Residual is called 'blok2.\*' \(did you mean 'block2.\*'\?\); its layers are "
+    words = r"no layer of the network is called 'blok2.\*' \(did you mean 'block2.\*'\?\); its layers are "
     with pytest.raises(ConfigError, match=words):
         search_space(traced(Residual), IMAGES, step=4, **{setting: ["blok2.*"]})
 

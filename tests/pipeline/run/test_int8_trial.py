@@ -123,6 +123,9 @@ def test_blocks_that_the_board_is_faster_without_leave_int8_and_the_reason_is_sa
     assert "in float32 stay conv1.weight, conv2.weight, by which the device is faster: 0.90×" in found.why
     assert found.base is not None
     assert found.base.measurement.conditions["int8_operators"] < 5
+    config = context.config.model_copy(update={"float_blocks": "accuracy"})
+    brief = int8_decision(replace(context, config=config), base, is_asked_for=True)
+    assert brief.float_layers == ()
 
 
 def test_where_nobody_asked_for_it_no_gain_is_a_reason_against(
