@@ -1,5 +1,5 @@
 # Two commands: `make run` sets up and runs the embedded default, `make test` sets up and runs every check. `make quick` is for
-# after each change: no root, no network, about three minutes on two cores.
+# after each change: no root, no network, a minute and a half on two cores.
 PYTHON ?= python3
 BUNDLE ?= my-model-$(shell date +%Y%m%d-%H%M%S)
 VENV ?= .venv
@@ -22,8 +22,8 @@ test:
 
 # What starts agents, servers and whole commands is left to `make test`, and so are tests marked as slow: a second and
 # more each, or further variations of what is tried here (tests/variations.py).
-NOT_QUICK := tests/lab tests/device_agents tests/pipeline/cli tests/pipeline/devices/sessions tests/pipeline/evaluation \
-  tests/pipeline/devices/test_agent_client.py tests/pipeline/devices/test_hostile_answers.py \
+NOT_QUICK := tests/lab tests/documents tests/device_agents tests/pipeline/cli tests/pipeline/devices/sessions \
+  tests/pipeline/evaluation tests/pipeline/devices/test_agent_client.py tests/pipeline/devices/test_hostile_answers.py \
   tests/pipeline/devices/test_holding_a_board.py tests/pipeline/devices/diagnostics/test_doctor.py \
   tests/pipeline/run/test_finalists.py tests/pipeline/run/test_round.py tests/pipeline/run/test_runner.py \
   tests/pipeline/run/test_search_stage.py tests/pipeline/run/test_selection.py \
