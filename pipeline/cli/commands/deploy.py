@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.table import Table
@@ -11,15 +12,23 @@ from rich.text import Text
 
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import Inventory, Json
-from pipeline.errors import PipelineError
+from pipeline.cli.views.fleet import work_on
+from pipeline.cli.views.lock_wait import print_when_waiting
+from pipeline.devices.inventory.load import is_group, load_inventory
+from pipeline.devices.side_by_side import Outcome
+from pipeline.records import Device as Registered
 
 if TYPE_CHECKING:
     from pipeline.answers import Deployed, DeployedVersion
     from pipeline.deployment.push import Pushed
 
+T = TypeVar("T")
+
 app = typer.Typer(help="Bundles on boards: push, status, rollback.", no_args_is_help=True)
 
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="A registered device.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="A registered device, or all of a group: group:NAME.")
+]
 
 
 @app.command()
@@ -33,9 +42,11 @@ def push(
     json: Json = False,
 ) -> None:
     """Verify a bundle, send it, try and measure it on the board, then let it run from one moment to the next."""
-    from pipeline.cli.views.lock_wait import print_when_waiting
     from pipeline.deployment import boards
 
+    if is_group(device):
+        _push_to_group(bundle, load_inventory(inventory, partial=True).selected(device), inventory, measure, json)
+        return
     with err.status(f"{device}: connecting …") as status:
 
         def show(stage: str) -> None:
@@ -51,25 +62,22 @@ def push(
 @app.command()
 def status(
     device: Annotated[
-        list[str] | None, typer.Option("--device", metavar="NAME", help="Of these only; default: all.")
+        list[str] | None,
+        typer.Option("--device", metavar="NAME", help="Of these only, or of all of group:NAME; default: all."),
     ] = None,
     inventory: Inventory = None,
     json: Json = False,
 ) -> None:
     """Show what runs on every registered board, what ran before, and whose bundles it takes."""
     from pipeline.deployment import boards
-    from pipeline.devices.inventory.load import load_inventory
 
     registered = load_inventory(inventory, partial=True)
-    names = device or [name for name in registered.devices if registered.device(name).recording is None]
-    found: dict[str, Deployed] = {}
-    failed: dict[str, PipelineError] = {}
-    for name in names:
-        with err.status(f"looking at {name} …"):
-            try:
-                found[name] = boards.deployed(name, inventory)
-            except PipelineError as error:
-                failed[name] = error
+    asked = [one for name in device for one in registered.selected(name)] if device else registered.devices.values()
+    chosen = {one.name: one for one in asked if device or one.recording is None}
+    outcomes = work_on(list(chosen.values()), "looking at", lambda one: boards.deployed(one.name, inventory))
+    names = list(chosen)
+    found = {one.device: one.value for one in outcomes if one.value is not None}
+    failed = {one.device: one.error for one in outcomes if one.error is not None}
     if json:
         print_json([{"device": name, **found[name].model_dump(), "error": None} if name in found
                     else {"device": name, "error": str(failed[name])} for name in names])  # fmt: skip
@@ -86,6 +94,9 @@ def rollback(device: Device = "local", inventory: Inventory = None, json: Json =
     """Let the version run again that ran before; it is on the board still, so this takes a second."""
     from pipeline.deployment import boards
 
+    if is_group(device):
+        _roll_group_back(load_inventory(inventory, partial=True).selected(device), inventory, json)
+        return
     with err.status(f"{device}: switching back …"):
         switched = boards.roll_back(device, inventory)
     if json:
@@ -93,6 +104,70 @@ def rollback(device: Device = "local", inventory: Inventory = None, json: Json =
         return
     out.print(Text("✓ ", style="green").append(f"{device} runs {_shown(switched.current)}", style="not bold default"))
     err.print(f"the other one stays: {_shown(switched.previous)}; the same command leads back to it", markup=False)
+
+
+def _push_to_group(
+    bundle: Path, devices: Sequence[Registered], inventory: Path | None, measure: bool, json: bool
+) -> None:
+    """Deploy on boards side by side: a board that fails keeps what it ran, and holds up no other."""
+    from pipeline.deployment import boards
+
+    def push_to(one: Registered) -> Pushed:
+        return boards.deploy(
+            bundle, one.name, inventory, measure=measure, on_stage=lambda _: None, on_event=print_when_waiting()
+        )
+
+    outcomes = work_on(devices, "deploying on", push_to)
+    if json:
+        print_json([_outcome_as_json(one, _as_json) for one in outcomes])
+    else:
+        table = _table("device", "runs", "latency", "of the last version's", "sent", "signature checked by")
+        for one in outcomes:
+            table.add_row(Text(one.device), *_pushed_row(one))
+        out.print(table)
+    _end_with_errors(outcomes, json)
+
+
+def _pushed_row(one: Outcome[Pushed]) -> list[Text]:
+    pushed = one.value
+    if pushed is None:
+        return [Text("what it ran before", style="red")]
+    latency, ratio = "not measured", ""
+    if (of := pushed.measured) is not None:
+        latency = f"{of.p50_ms.value:.3f} ms [{of.p50_ms.low:.3f}, {of.p50_ms.high:.3f}]"
+        ratio = "" if of.ratio is None else f"{of.ratio.value:.3f}× [{of.ratio.low:.3f}, {of.ratio.high:.3f}]"
+    runs = "nothing" if pushed.current is None else pushed.current.title
+    return [Text(cell) for cell in (runs, latency, ratio, f"{pushed.sent_bytes:,} B", pushed.checked_by)]
+
+
+def _roll_group_back(devices: Sequence[Registered], inventory: Path | None, json: bool) -> None:
+    """Switch boards back side by side."""
+    from pipeline.deployment import boards
+
+    outcomes = work_on(devices, "switching back", lambda one: boards.roll_back(one.name, inventory))
+    if json:
+        print_json([_outcome_as_json(one, lambda switched: switched.model_dump()) for one in outcomes])
+    else:
+        table = _table("device", "runs", "before")
+        for one in outcomes:
+            cells = ("unchanged", "") if one.value is None else (_shown(one.value.current), _shown(one.value.previous))
+            table.add_row(Text(one.device), *map(Text, cells))
+        out.print(table)
+    _end_with_errors(outcomes, json)
+
+
+def _outcome_as_json(one: Outcome[T], dump: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+    found = {} if one.value is None else dump(one.value)
+    return {"device": one.device, **found, "error": None if one.error is None else str(one.error)}
+
+
+def _end_with_errors(outcomes: Sequence[Outcome[T]], json: bool) -> None:
+    """Print what failed; exit with 1 where something did."""
+    failed = [one.error for one in outcomes if one.error is not None]
+    for error in [] if json else failed:
+        print_error(error)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _print(pushed: Pushed) -> None:
@@ -123,7 +198,7 @@ def _print(pushed: Pushed) -> None:
 
 
 def _print_table(names: list[str], found: dict[str, Deployed]) -> None:
-    table = Table("device", "runs", "since", "by", "signature", "before", box=None, header_style="bold", pad_edge=False)
+    table = _table("device", "runs", "since", "by", "signature", "before")
     for name in names:
         if (one := found.get(name)) is None:
             table.add_row(name, Text("cannot be asked", style="red"))
@@ -136,6 +211,10 @@ def _print_table(names: list[str], found: dict[str, Deployed]) -> None:
         before = "" if one.previous is None else one.previous.title
         table.add_row(Text(name), runs, Text(since), Text(by), Text(_signature(one)), Text(before))
     out.print(table)
+
+
+def _table(*header: str) -> Table:
+    return Table(*header, box=None, header_style="bold", pad_edge=False)
 
 
 def _signature(one: Deployed) -> str:

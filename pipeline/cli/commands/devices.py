@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import Data, Inventory, Json, Model
 from pipeline.cli.views.lock_wait import print_when_waiting
-from pipeline.devices.inventory.load import load_inventory
+from pipeline.devices.inventory.load import Inventory as Registered
+from pipeline.devices.inventory.load import is_group, load_inventory
 from pipeline.devices.runtime_choice import runtimes_in_words
 from pipeline.devices.sessions import host_keys
 from pipeline.errors import DeviceError, HostKeyChangedError, PythonMissingError, UserError
@@ -21,6 +24,8 @@ from pipeline.records import Device, SshAddress
 if TYPE_CHECKING:
     from pipeline.devices.diagnostics.check import Finding
     from pipeline.devices.diagnostics.requirements import Fix
+    from pipeline.devices.side_by_side import Outcome
+    from pipeline.records import DeviceFacts
 
 app = typer.Typer(
     help="Registered devices: list, trust, check, doctor, setup, calibrate, bench-ops.", no_args_is_help=True
@@ -30,12 +35,22 @@ _MOST = 4096
 """Channels or pixels of a benchmark's layer."""
 
 Name = Annotated[str, typer.Argument(help="A device of the inventory.")]
+Names = Annotated[str, typer.Argument(metavar="NAME", help="A device of the inventory, or all of one: group:NAME.")]
 
 
 @app.command("list")
-def list_devices(inventory: Inventory = None, json: Json = False) -> None:
-    """List the registered devices; nothing is connected."""
+def list_devices(
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask each of them: does it answer, with what, who holds it?")
+    ] = False,
+    inventory: Inventory = None,
+    json: Json = False,
+) -> None:
+    """List the registered devices; nothing is connected, unless with --live."""
     found = load_inventory(inventory, partial=True)
+    if live:
+        _list_live(found, json)
+        return
     if json:
         usable = [_as_json(device) for device in found.devices.values()]
         print_json(usable + [_out_of_use(name, problem) for name, problem in found.unusable.items()])
@@ -50,6 +65,46 @@ def list_devices(inventory: Inventory = None, json: Json = False) -> None:
     out.print(
         str(found.path or "no inventory.yaml: `pipeline init` writes one to start from"), markup=False, style="dim"
     )
+
+
+def _list_live(found: Registered, json: bool) -> None:
+    """Ask every board side by side what it is, and who holds it."""
+    from pipeline.cli.views.fleet import work_on
+    from pipeline.devices.agent_client import open_agent
+
+    def ask(device: Device) -> DeviceFacts:
+        with open_agent(device) as agent:
+            return agent.facts
+
+    asked = work_on([device for device in found.devices.values() if device.recording is None], "asking", ask)
+    if json:
+        print_json([_live_as_json(outcome) for outcome in asked])
+    else:
+        table = Table(
+            "device", "answers", "board", "python", "runtimes", "°C", "held by", box=None, header_style="bold"
+        )
+        for outcome in asked:
+            table.add_row(*_live_row(outcome))
+        out.print(table)
+    if any(outcome.error for outcome in asked):
+        raise typer.Exit(1)
+
+
+def _live_as_json(outcome: Outcome[DeviceFacts]) -> dict[str, object]:
+    facts = outcome.value
+    names = ("board", "cpu", "cores", "python", "runtimes", "sensors", "temperature_c", "throttled", "holder")
+    known = {name: None if facts is None else getattr(facts, name) for name in names}
+    return {"name": outcome.device, **known, "problem": None if outcome.error is None else str(outcome.error)}
+
+
+def _live_row(outcome: Outcome[DeviceFacts]) -> list[Text]:
+    facts = outcome.value
+    if facts is None:
+        return [Text(outcome.device), Text("✗", style="red"), Text(str(outcome.error), style="red")]
+    runtimes = ", ".join(f"{name} {version}".strip() for name, version in facts.runtimes.items())
+    heat = "" if facts.temperature_c is None else f"{facts.temperature_c:.0f}"
+    words = (facts.board or facts.cpu, facts.python, runtimes, heat, facts.holder or "nobody")
+    return [Text(outcome.device), Text("✓", style="green"), *map(Text, words)]
 
 
 def _as_json(device: Device, *, shown: bool = False) -> dict[str, object]:
@@ -86,10 +141,13 @@ def _without_address(device: Device) -> str:
 
 
 @app.command()
-def check(name: Name, inventory: Inventory = None, json: Json = False) -> None:
+def check(name: Names, inventory: Inventory = None, json: Json = False) -> None:
     """Connect and look at python, runtimes, sensor and permissions; each ✗ comes with its fix."""
     from pipeline.devices.diagnostics.check import check_device  # the agent's statistics take their time to import
 
+    if is_group(name):
+        _print_group(load_inventory(inventory, partial=True).selected(name), "checking", check_device, json)
+        return
     device = load_inventory(inventory, partial=True).device(name)
     with err.status(f"checking {name} …"):
         findings = check_device(device)
@@ -98,7 +156,7 @@ def check(name: Name, inventory: Inventory = None, json: Json = False) -> None:
 
 @app.command()
 def doctor(
-    name: Name,
+    name: Names,
     seconds: Annotated[
         float, typer.Option("--seconds", min=1.0, help="How long to watch at rest, and again at work.")
     ] = 5.0,
@@ -108,6 +166,10 @@ def doctor(
     """Check, then watch the board and its meter at rest and with all cores at work; findings come with fixes."""
     from pipeline.devices.diagnostics.doctor import examine  # as above
 
+    if is_group(name):
+        boards = [_real(device) for device in load_inventory(inventory, partial=True).selected(name)]
+        _print_group(boards, "watching", lambda device: examine(device, seconds, on_event=print_when_waiting()), json)
+        return
     device = _real(load_inventory(inventory, partial=True).device(name))
     with err.status(f"watching {name} for {2 * seconds:g} s …"):
         findings = examine(device, seconds, on_event=print_when_waiting())
@@ -167,7 +229,7 @@ def _numbers(option: str, text: str) -> list[int]:
 
 @app.command()
 def setup(
-    name: Name,
+    name: Names,
     apply: Annotated[bool, typer.Option("--apply", help="Run the commands on the board, then check it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Apply without asking.")] = False,
     inventory: Inventory = None,
@@ -176,6 +238,9 @@ def setup(
     """Print what the board lacks as a shell script to run there, least privilege first; --apply runs it."""
     from pipeline.devices.diagnostics import requirements  # as above
 
+    if is_group(name):
+        _set_up_group([_real(one) for one in load_inventory(inventory, partial=True).selected(name)], apply, yes, json)
+        return
     device = _real(load_inventory(inventory, partial=True).device(name))
     with err.status(f"looking at {name} …"):
         fixes = _lacking(device)
@@ -194,6 +259,49 @@ def setup(
         err.print(f"to have it done: [bold]pipeline devices setup {name} --apply[/]", markup=True)
     if json:
         print_json(answer)
+
+
+def _set_up_group(boards: list[Device], apply: bool, yes: bool, json: bool) -> None:
+    """Print what each board lacks; with --apply, run it on one after the other."""
+    from pipeline.cli.views.fleet import work_on
+    from pipeline.devices.diagnostics import requirements
+
+    looked_at = work_on(boards, "looking at", _lacking)
+    scripts = {
+        outcome.device: requirements.script(outcome.value, board)
+        for outcome, board in zip(looked_at, boards, strict=True)
+        if outcome.value
+    }
+    if json:
+        print_json(
+            [
+                {
+                    "name": one.device,
+                    "lacking": [fix.title for fix in one.value or []],
+                    "script": scripts.get(one.device, ""),
+                    "problem": None if one.error is None else str(one.error),
+                }
+                for one in looked_at
+            ]
+        )
+    for one, board in zip(looked_at, boards, strict=True):
+        if not json:
+            _print_setup(one, scripts.get(one.device, ""))
+        if apply and one.device in scripts:
+            _apply(board, scripts[one.device], yes)
+    if any(one.error for one in looked_at):
+        raise typer.Exit(1)
+
+
+def _print_setup(one: Outcome[list[Fix]], script: str) -> None:
+    """Print one board's script, which can be told from the next one's; or that there is none, and why."""
+    if one.error is not None:
+        err.print(f"✗ {one.device}: {one.error}", markup=False, style="red")
+    elif not script:
+        err.print(f"✓ {one.device} lacks nothing that a command could bring", markup=False, style="green")
+    else:
+        out.print(f"# ---- {one.device} ----", markup=False, style="bold")
+        sys.stdout.write(script)
 
 
 def _lacking(device: Device) -> list[Fix]:
@@ -232,11 +340,37 @@ def _apply(device: Device, text: str, yes: bool) -> None:
         raise DeviceError(f"{device.name}: a command ended with {code}, see above; the rest was not run")
 
 
+def _print_group(boards: list[Device], doing: str, look: Callable[[Device], list[Finding]], json: bool) -> None:
+    """Look at boards side by side and print one table; exit with 1 when something is wrong with one of them."""
+    from pipeline.cli.views.fleet import is_fit, print_findings, work_on
+
+    found = work_on(boards, doing, look)
+    if json:
+        print_json(
+            [
+                {
+                    "name": one.device,
+                    "findings": _findings_as_json(one.value or []),
+                    "problem": None if one.error is None else str(one.error),
+                }
+                for one in found
+            ]
+        )
+    else:
+        print_findings(found)
+    if not all(is_fit(one) for one in found):
+        raise typer.Exit(1)
+
+
+def _findings_as_json(findings: list[Finding]) -> list[dict[str, object]]:
+    names = ("name", "ok", "level", "detail", "fix")
+    return [{name: getattr(finding, name) for name in names} for finding in findings]
+
+
 def _print_findings(findings: list[Finding], json: bool) -> None:
     """Print the findings; exit with 1 when one of them is bad."""
     if json:
-        names = ("name", "ok", "level", "detail", "fix")
-        print_json([{name: getattr(finding, name) for name in names} for finding in findings])
+        print_json(_findings_as_json(findings))
     else:
         for finding in findings:
             _print_finding(finding)

@@ -38,6 +38,8 @@ Power samples of one board are autocorrelated (lag-1 correlation about 0.9 on a 
 so only windows of two seconds and more are near enough to independent; MLPerf Tiny asks for runs of 10 s.
 """
 
+GROUP = "group:"
+"""Begins a name that means all devices of a group."""
 _SECRETS = ("password", "passwd", "passphrase", "secret", "token")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -50,6 +52,27 @@ class Inventory:
     path: Path | None = None
     unusable: Mapping[str, str] = field(default_factory=dict)
     """Registered devices that are out of use, each with the mistake and its line."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the devices of each group."""
+
+    def selected(self, name: str) -> list[Device]:
+        """Return the devices that ``name`` means: of ``group:NAME`` all, else the one of that name.
+
+        Raises:
+            InventoryError: as ``device``; or there is no such group, or nobody in it.
+        """
+        if not is_group(name):
+            return [self.device(name)]
+        group = name.removeprefix(GROUP)
+        if group not in self.groups:
+            there = f"the groups are: {', '.join(self.groups)}" if self.groups else "there are no groups"
+            raise InventoryError(
+                f"no group {group!r}{nearest(group, self.groups)}; {there}; one is written as groups: {{{group}: "
+                f"{{devices: [NAME, NAME]}}}} in {self.path or FILE_NAME}"
+            )
+        if not self.groups[group]:
+            raise InventoryError(f"group {group!r} has no devices; name some in {self.path}")
+        return [self.device(member) for member in self.groups[group]]
 
     def device(self, name: str) -> Device:
         """Return the device ``name``.
@@ -65,6 +88,15 @@ class Inventory:
         there = f"{self.path} has: {', '.join(known)}" if self.path else f"there is no {FILE_NAME}, only: local"
         fix = f"add it under `devices:` in {self.path}" if self.path else "write one with `pipeline init`"
         raise InventoryError(f"no device {name!r}{nearest(name, known)}; {there}; {fix}")
+
+
+def is_group(name: str) -> bool:
+    """Return whether a name means all devices of a group.
+
+    >>> is_group("group:lab"), is_group("pi4")
+    (True, False)
+    """
+    return name.startswith(GROUP)
 
 
 def load_inventory(path: Path | str | None = None, *, partial: bool = False) -> Inventory:
@@ -96,7 +128,7 @@ def load_inventory(path: Path | str | None = None, *, partial: bool = False) -> 
             unusable[name] = str(e)
     if unusable and not partial and not builder.written() & devices.keys():
         raise InventoryError(next(iter(unusable.values())))
-    return Inventory(devices, found, unusable)
+    return Inventory(devices, found, unusable, builder.groups())
 
 
 def kinds(beside: Path | None = None) -> dict[str, Path | Traversable]:
@@ -180,6 +212,10 @@ class _Builder:
         """Return the devices to resolve in the file's order; ``local`` is always there."""
         written = [*self._file.devices, *self._unusable]
         return list(self._file.devices) if "local" in written else ["local", *self._file.devices]
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Return the devices of each group."""
+        return {name: tuple(group.devices) for name, group in self._file.groups.items()}
 
     def written(self) -> set[str]:
         """Return the devices that the file itself has."""
