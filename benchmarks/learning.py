@@ -18,8 +18,8 @@ from _common.results import mean
 from _common.toys import QUICK, best_reward, play_for_reward, powered, problem
 
 from pipeline import plugins
-from pipeline.search.dqn.settings import Settings
-from pipeline.search.strategy import Problem
+from pipeline.search.strategies import purl
+from pipeline.search.strategy import Problem, StrategySettings
 from pipeline.search.strategy_plugin import STRATEGIES
 
 SOLVED = 0.98
@@ -47,9 +47,13 @@ def main() -> None:
         reached.append(_reached(_toy(seed, QUICK), "dqn"))
         print(f"\r{seed + 1} of {args.seeds}", end="", file=sys.stderr, flush=True)
     print(f"\rdqn: {_line(reached)}; {(time.process_time() - start) / args.seeds:.1f} s CPU a toy", flush=True)
-    for name in ("surrogate", "knapsack", "random"):
+    for name in ("hybrid", "surrogate", "knapsack", "random"):
         others = [_reached(_toy(s, QUICK), name) for s in range(args.ablation_seeds)]
         print(f"{name}: {_line(others)}", flush=True)
+    for reward, words in (("every", "every step, each a trial"), ("last", "the last step, an episode a trial")):
+        settings = purl.Settings(reward=reward)
+        others = [_reached(_toy(s, settings), "purl") for s in range(args.ablation_seeds)]
+        print(f"purl, rewarded at {words}: {_line(others)}", flush=True)
     print("\nablations", flush=True)
     for name, changes in ABLATIONS.items():
         print(f"  {name}: {_line(_ablated(changes, args.ablation_seeds, power=False))}", flush=True)
@@ -73,7 +77,7 @@ def _ablated(changes: dict[str, object], seeds: int, *, power: bool) -> list[flo
     return reached
 
 
-def _toy(seed: int, settings: Settings) -> Problem:
+def _toy(seed: int, settings: StrategySettings) -> Problem:
     return problem(BLOCKS, seed=seed, trials=TRIALS, settings=settings, limits={"latency": LIMIT})
 
 

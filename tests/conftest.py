@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import itertools
 import os
 import shutil
 import signal
@@ -75,10 +76,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
+PORTS_A_PROCESS = 500
+_ports = itertools.count(os.getpid())
+
+
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """Return a port that nobody else takes before it is used: of this process of ``pytest -n`` alone, and below those
+    that the kernel gives to whoever asks for any."""
+    first = 20_000 + PORTS_A_PROCESS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for offset in itertools.islice(_ports, PORTS_A_PROCESS):
+        port = first + offset % PORTS_A_PROCESS
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError(f"no port is free from {first} on")
 
 
 def new_key(path: Path) -> str:
@@ -113,6 +123,20 @@ class Sshd:
         self._was_up = False
 
     def start(self) -> Sshd:
+        self._launch()
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            assert self._process is not None
+            if self._process.poll() is not None:  # somebody has the port: another test, or a child of the last server
+                self.port = self.port if self._was_up else free_port()
+                self._launch()
+            elif self._answers():
+                self._was_up = True
+                return self
+            time.sleep(0.02)
+        raise RuntimeError((self.folder / "sshd.log").read_text())
+
+    def _launch(self) -> None:
         config = self.folder / "sshd_config"
         lines = (
             f"Port {self.port}",
@@ -134,16 +158,12 @@ class Sshd:
         log = (self.folder / "sshd.log").open("ab")
         self._process = subprocess.Popen([*self.program, "-D", "-e", "-f", str(config)], stderr=log)
         log.close()
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            if self._process.poll() is not None and not self._was_up:  # another test was quicker to take the port
-                self.port = free_port()
-                return self.start()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                self._was_up = True
-                return self
-            time.sleep(0.02)
-        raise RuntimeError((self.folder / "sshd.log").read_text())
+
+    def _answers(self) -> bool:
+        """Return whether this server greets; a dead one's children take connections and say nothing."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+            return probe.recv(4) == b"SSH-" and self._process is not None and self._process.poll() is None
+        return False
 
     def _options(self) -> list[str]:
         """Return the extra lines, with all that is to be set in the environment on one: sshd reads only the first."""
@@ -217,7 +237,11 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:  # a server that is gone: the link is cut at once
+                    near.close()
+                    continue
                 for source, sink, counted in ((near, far, True), (far, near, False)):
                     threading.Thread(target=self._pump, args=(source, sink, counted), daemon=True).start()
 

@@ -259,13 +259,20 @@ def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_p
 
 
 def test_a_second_measurement_is_longer_and_holds_for_all_of_a_shape(store: Store, tmp_path: Path) -> None:
-    settings = replace(QUICK, min_s=0.05, max_s=1.0)
-    with open_agent(Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=settings)) as agent:
+    settings, least_s = replace(QUICK, min_s=0.05, max_s=1.0), []
+
+    def note(verb: str, arguments: Any, *_: Any) -> None:
+        if verb == "measure":
+            least_s.append(arguments["min_s"])
+
+    device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=settings)
+    with open_agent(device, record=note) as agent:
         bench = Bench(agent, store, BASE)
-        first = bench.measure(Built(candidate(key="32"), NARROW, {}))[0]
+        bench.measure(Built(candidate(key="32"), NARROW, {}))
         second = bench.remeasure(NARROW)
         assert bench.remeasure(replace(NARROW, data=b"never sent")) == second
-    assert second.inferences > first.inferences
+    assert len(least_s) == 1 + settings.processes
+    assert sum(least_s[1:]) == pytest.approx(3 * least_s[0])
     assert second.ratio is not None
 
 
