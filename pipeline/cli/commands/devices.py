@@ -101,7 +101,8 @@ def _live_row(outcome: Outcome[DeviceFacts]) -> list[Text]:
     facts = outcome.value
     if facts is None:
         return [Text(outcome.device), Text("✗", style="red"), Text(str(outcome.error), style="red")]
-    runtimes = ", ".join(f"{name} {version}".strip() for name, version in facts.runtimes.items())
+    computing = {name: version for name, version in facts.runtimes.items() if not name.startswith("null")}
+    runtimes = ", ".join(f"{name} {version.partition(' ')[0]}".strip() for name, version in computing.items())
     heat = "" if facts.temperature_c is None else f"{facts.temperature_c:.0f}"
     words = (facts.board or facts.cpu, facts.python, runtimes, heat, facts.holder or "nobody")
     return [Text(outcome.device), Text("✓", style="green"), *map(Text, words)]
