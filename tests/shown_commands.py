@@ -220,7 +220,8 @@ class Project(Desk):
         super().__init__(folder)
         pi4 = INVENTORY.splitlines()[-1].replace("local:", "pi4:", 1)
         own = pi4.replace("pi4:", "pi4-numpy:", 1).replace("{kind: local,", "{kind: local, runtime: reference,", 1)
-        inventory = f"{INVENTORY}{pi4}\n{own}\n".replace("AGENT", str(folder / "agent"))
+        lab = "groups: {lab: [local, pi4]}"
+        inventory = f"{INVENTORY}{pi4}\n{own}\n{lab}\n".replace("AGENT", str(folder / "agent"))
         self.write("inventory.yaml", inventory.replace("max_s: 0.4", "max_s: 0.1"))  # no figure is looked at
         self.briefly()
         (folder / "plugins" / "runtimes").mkdir(parents=True)
