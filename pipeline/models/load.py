@@ -15,6 +15,7 @@ from pipeline.models import user_factory
 from pipeline.models.checkpoints import is_weights_file, load_backbone, load_weights
 from pipeline.models.cifar_resnet import DEPTHS, CifarResNet
 from pipeline.models.digits_cnn import DigitsCNN
+from pipeline.models.efficientnet_lite import SCALES, EfficientNetLite
 from pipeline.models.heads import replace_head
 
 DIGITS_CNN = "digits-cnn"
@@ -39,9 +40,9 @@ def load_model(
 
     Args:
         spec: ``digits-cnn``; a CIFAR ResNet (``resnet20``, 32, 44, 56, 110); another network at CIFAR's size
-            (:mod:`pipeline.models.cifar_networks`); a torchvision classification network;
-            ``package.module:factory`` or ``file.py:factory``; an ONNX file, which brings its weights, classes and
-            channels.
+            (:mod:`pipeline.models.cifar_networks`); ``efficientnet_lite0`` to ``4``; a torchvision classification
+            network; ``package.module:factory`` or ``file.py:factory``; an ONNX file, which brings its weights, classes
+            and channels.
         classes: outputs of the last layer.
         channels: of the input; given to a factory of the user's own that takes it by a usual name.
         weights: a checkpoint; None: the network's initial values.
@@ -121,6 +122,8 @@ def _build(spec: str, classes: int, channels: int) -> nn.Module:
         return DigitsCNN(classes=classes, channels=channels)
     if spec in DEPTHS:
         return CifarResNet(DEPTHS[spec], classes=classes, channels=channels)
+    if spec in SCALES:
+        return EfficientNetLite(SCALES[spec], classes=classes, channels=channels)
     if ":" in spec:
         return user_factory.build(spec, classes=classes, channels=channels)
     return _from_torchvision(spec, classes, channels)
@@ -131,7 +134,7 @@ def _from_torchvision(name: str, classes: int, channels: int) -> nn.Module:
 
     if name in cifar_networks.NETWORKS:
         return cifar_networks.build(name, classes=classes, channels=channels)
-    known = [DIGITS_CNN, *DEPTHS, *cifar_networks.NETWORKS, *torchvision_models.names()]
+    known = [DIGITS_CNN, *DEPTHS, *SCALES, *cifar_networks.NETWORKS, *torchvision_models.names()]
     if name in known:
         return torchvision_models.build(name, classes=classes, channels=channels)
     if is_weights_file(name):
@@ -140,6 +143,6 @@ def _from_torchvision(name: str, classes: int, channels: int) -> nn.Module:
         raise ModelError(f"{name} does not say which function builds the network; write {name}:FACTORY")
     raise ModelError(
         f"unknown model {name!r}{nearest(name, known)}; known are {DIGITS_CNN}, {', '.join(DEPTHS)}, "
-        f"{', '.join(cifar_networks.NETWORKS)}, torchvision's "
+        f"{', '.join((*SCALES, *cifar_networks.NETWORKS))}, torchvision's "
         "classification networks, package.module:factory, file.py:factory and FILE.onnx"
     )

@@ -69,6 +69,8 @@ def load(spec, classes=10, channels=3, weights=None):
         ("cifar_vgg16_bn", 1, 28),
         ("cifar_densenet40", 3, 32),
         ("cifar_mobilenet_v2", 3, 32),
+        ("efficientnet_lite0", 3, 64),
+        ("efficientnet_lite4", 1, 32),
     ],
 )
 def test_networks_are_in_evaluation_mode_traceable_and_answer_for_each_class(spec, channels, side):
@@ -97,6 +99,22 @@ def test_cifar_resnets_have_the_published_sizes(spec, parameters):
 def test_networks_at_cifars_size_have_the_usual_sizes(spec, parameters):
     """VGG-16 with one linear layer 14.7 M, DenseNet-BC-40 0.18 M, MobileNetV2 2.2 M."""
     assert sum(p.numel() for p in load(spec).parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("spec", "parameters"), [("efficientnet_lite0", 4_652_008), ("efficientnet_lite4", 13_006_568)]
+)
+def test_efficientnet_lite_has_the_published_sizes(spec, parameters):
+    """4.7 M and 13.0 M with ImageNet's thousand classes."""
+    assert sum(p.numel() for p in load(spec, classes=1000).parameters()) == parameters
+
+
+def test_efficientnet_lite_pads_as_tensorflow_does_where_it_halves_even_sides():
+    model = load("efficientnet_lite0")
+    halving = [block for block in model._blocks if block._depthwise_conv.stride == (2, 2)]
+    assert [block._pad.padding for block in halving] == [(0, 1, 0, 1), (1, 2, 1, 2), (0, 1, 0, 1), (1, 2, 1, 2)]
+    with torch.no_grad():
+        assert model._blocks(model._conv_stem(model._pad(torch.rand(1, 3, 96, 96)))).shape == (1, 320, 3, 3)
 
 
 def test_networks_at_cifars_size_do_not_scale_down_at_once():
