@@ -66,12 +66,15 @@ ASKED = {"base": "base", "plain": "search", "again": "again", "whole": "whole", 
 """What is asked of a board → what the table calls it."""
 
 
-def simulate(conditions: Conditions, runs: Iterable[int], seed: int) -> Findings:
-    """Return what runs of these numbers find, each on a board of its own in these conditions."""
+def simulate(conditions: Conditions, runs: Iterable[int], seed: int, place: int = 0) -> Findings:
+    """Return what runs of these numbers find, each on a board of its own in these conditions.
+
+    No two places share a random number: where boards do, the standard error of all together is too small.
+    """
     found = Findings()
     for number in runs:
         with tempfile.TemporaryDirectory(dir=_memory()) as folder, Store.create(Path(folder), label="board") as store:
-            board = Board(conditions, np.random.default_rng([seed, number]))
+            board = Board(conditions, np.random.default_rng([seed, place, number]))
             with open_agent(board.device(), opening=board.opening) as agent:
                 bench = Bench(agent, store, model_file(conditions.base_ms, "base"), limits={"latency": LIMIT})
                 Run(conditions, found, board, bench).go()
@@ -157,7 +160,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print figures instead of tables")
     args = parser.parse_args()
     found = {
-        name: simulate(BOARDS[name], range(0, args.repeats, FEWER.get(name, 1)), args.seed)
+        name: simulate(BOARDS[name], range(0, args.repeats, FEWER.get(name, 1)), args.seed, list(BOARDS).index(name))
         for name in track(args.boards, "simulating", console=Console(stderr=True), transient=True)
     }
     if args.json:

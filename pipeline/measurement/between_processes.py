@@ -2,9 +2,9 @@
 
 A network that is loaded anew lies elsewhere in memory, on other pages and cores, and is a little faster or slower for
 as long as its process lives: the spread of blocks within one process knows nothing of it, however long it runs. The
-base model against itself in several processes shows it. Analysis of variance, one way, random effects: Searle, Casella
-and McCulloch, Variance Components (1992), chapter 3; degrees of freedom of a difference of variances: Satterthwaite,
-Biometrics Bulletin 2 (1946).
+base model against itself in several processes shows it. Random effects of measurements that differ in how exact they
+are: Paule and Mandel, Journal of Research of the National Bureau of Standards 87 (1982); degrees of freedom of a
+difference of variances: Satterthwaite, Biometrics Bulletin 2 (1946).
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.measurement.intervals import student_t, welch
+from pipeline.measurement.intervals import Floats, student_t, welch
 from pipeline.records import Interval
 
 _MOST = 300.0
 """Half an interval of a logarithm, at most; beyond, its ends are no floats."""
+_LEAST = 1e-24
+"""Of a variance of logarithms: the twelfth digit of a figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +29,11 @@ class Spread:
     """How one network's ratio to the base model spreads over processes, as standard deviations of its logarithm."""
 
     total: float
-    """Between the ratios of whole processes."""
+    """Between the ratios of whole processes that are as exact as the most exact ones."""
     within: float
-    """That blocks within a process explain."""
+    """That blocks within such a process explain."""
     freedom: float
-    """Degrees of freedom behind ``total``: processes, less one."""
+    """Degrees of freedom behind ``total``: processes, less one, where all are equally exact; else fewer."""
 
     @property
     def between(self) -> float:
@@ -111,17 +113,46 @@ class Spread:
 def between_processes(ratios: Sequence[Interval]) -> Spread | None:
     """Return how ratios of one network spread, each of a process of its own; None: fewer than two tell nothing.
 
+    Each ratio counts by how exact it is: of a board with noisy neighbours one in ten intervals is several times as wide
+    as the others, and where all count alike, these few hide what the others show of their processes.
+
     >>> found = between_processes([Interval(0.99, 0.98, 1.0), Interval(1.01, 1.0, 1.02)])
-    >>> round(found.total, 4), round(found.within, 4), found.freedom
-    (0.0141, 0.0051, 1)
+    >>> round(found.total, 4), round(found.within, 4), round(found.freedom, 9)
+    (0.0141, 0.0051, 1.0)
     """
     if len(ratios) < 2:
         return None
     logs = np.log([ratio.value for ratio in ratios])
-    within = [_half_of_logarithm(ratio) / student_t(ratio.freedom) for ratio in ratios]
-    return Spread(
-        total=float(logs.std(ddof=1)), within=math.sqrt(float(np.square(within).mean())), freedom=len(ratios) - 1
-    )
+    within = np.square([_half_of_logarithm(ratio) / student_t(ratio.freedom) for ratio in ratios])
+    between = _paule_mandel(logs, within)
+    weights = _weights(within, between)
+    typical = float(weights @ within / weights.sum())
+    alike = float(weights.sum() ** 2 / (weights @ weights))  # as many equally exact ones tell as much (Kish 1965)
+    return Spread(total=math.sqrt(between + typical), within=math.sqrt(typical), freedom=max(1.0, round(alike - 1, 9)))
+
+
+def _paule_mandel(logs: Floats, within: Floats) -> float:
+    """Return the variance between figures whose own variances are known, at least 0.
+
+    That by which the squared distances from the weighted mean, each over its variance, add up to the degrees of
+    freedom.
+    """
+    from scipy.optimize import brentq  # as in ``intervals.student_t``
+
+    freedom = len(logs) - 1
+
+    def excess(between: float) -> float:
+        weights = _weights(within, between)
+        return float(weights @ np.square(logs - weights @ logs / weights.sum())) - freedom
+
+    most = float(logs.var(ddof=1))  # what they would spread by if they were exact
+    if most == 0 or excess(0.0) <= 0:
+        return 0.0
+    return float(brentq(excess, 0.0, most))
+
+
+def _weights(within: Floats, between: float) -> Floats:
+    return 1 / np.maximum(within + between, _LEAST)
 
 
 FEWEST_APART = 3

@@ -225,7 +225,8 @@ def calibration(
         raise ValueError(f"a calibration takes two measurements of each length at least, found {fewest(taken)}")
     single = {unit: ratios for unit, ratios in taken.items() if unit.processes == 1}
     several = {unit: ratios for unit, ratios in taken.items() if unit.processes > 1}
-    spread = spread_over({unit.times: ratios for unit, ratios in single.items()})
+    spread = between_processes([ratio for ratios in single.values() for ratio in ratios])
+    assert spread is not None  # of two measurements at least
     widened = {unit: [spread.widened(ratio) for ratio in ratios] for unit, ratios in single.items()}
     return Calibration(
         device=device.name, kind=device.kind, date=date, model=model, conditions=conditions, spread=spread,
@@ -276,28 +277,6 @@ def covered(ratios: Sequence[Interval]) -> Rate:
     holds = np.array([ratio.low <= TRUTH <= ratio.high for ratio in ratios], dtype=np.float64)
     picks = np.random.default_rng(0).integers(0, len(holds), size=(_BOOTSTRAPS, len(holds)))
     return Rate(float(holds.mean()), _error(holds[picks].mean(axis=1), _least(len(holds))))
-
-
-def spread_over(ratios: Mapping[float, Sequence[Interval]]) -> Spread:
-    """Return how ratios spread from process to process, by measurements of several lengths, one process each.
-
-    A length counts in proportion to the time that was spent on it: the longer a measurement, the less of its spread
-    is noise within the process. Degrees of freedom of a weighted sum of variances: Satterthwaite, as in
-    ``between_processes``.
-
-    >>> one = [Interval(0.99, 0.98, 1.0), Interval(1.01, 1.0, 1.02)]
-    >>> spread_over({1.0: one, 3.0: one}).freedom
-    1.6
-    """
-    found = {times: spread for times, of in ratios.items() if (spread := between_processes(of)) is not None}
-    weights = np.array([times * spread.freedom for times, spread in found.items()])
-    weights /= weights.sum()
-    totals, withins = (np.array([getattr(s, name) ** 2 for s in found.values()]) for name in ("total", "within"))
-    total, within = float(weights @ totals), float(weights @ withins)
-    freedoms = np.array([spread.freedom for spread in found.values()])
-    error = float(((weights * totals) ** 2 / freedoms).sum())
-    freedom = total**2 / error if error > 0 else float(freedoms.sum())
-    return Spread(total=math.sqrt(total), within=math.sqrt(within), freedom=round(freedom, 9))
 
 
 def _error(bootstrapped: NDArray[np.float64], least: float) -> float:
