@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from PIL import Image
 from torch import nn
 
 from deploy.folder import MANIFEST
-from deploy.verify import verify_bundle
+from deploy.runtime import SIGNATURE
 from device_agents import protocol
 from pipeline import serialization
 from pipeline.cli.commands.calibrate import table
@@ -51,6 +50,7 @@ from pipeline.store import Store
 from pipeline.store.database import NAME
 from pipeline.store.facts import CALIBRATION, INPUT, SPACE, VERSIONS
 from tests.examples import calibration, device_facts, space
+from tests.hostile_files import bundles
 from tests.hostile_files.mutations import changed, damaged, text_of
 from tests.pipeline.comparison.stores import finished_run
 
@@ -270,23 +270,7 @@ def _table(path: Path) -> None:
     load_data(f"csv:{path}")
 
 
-# ---------------------------------------------------------------- bundles, recordings, runs
-
-
-_BUNDLED = {"labels.txt": b"a\nb\n", "model.onnx": b"model"}
-
-
-def _manifest() -> bytes:
-    files = {name: {"sha256": sha256(text).hexdigest(), "bytes": len(text)} for name, text in _BUNDLED.items()}
-    return json.dumps(
-        {"schema": 1, "files": files, "model": {"file": "model.onnx", "format": "onnx"}, "classes": ["a"]}
-    ).encode()
-
-
-def _bundle(path: Path) -> None:
-    for name, content in _BUNDLED.items():
-        (path.parent / name).write_bytes(content)
-    verify_bundle(path.parent)
+# ---------------------------------------------------------------- recordings, runs
 
 
 _HELLO = {"agent_sha256": "0" * 64, "python": "3.6", "machine": "aarch64", "cores": 4}
@@ -411,6 +395,10 @@ def _unless_refused(use: Callable[[], object]) -> None:
         return
 
 
+def _damaged_json(sample: bytes) -> st.SearchStrategy[bytes]:
+    return st.one_of(damaged(sample), changed(json.loads(sample)).map(text_of))
+
+
 KINDS: Mapping[str, Kind] = {
     "calibration": Kind(
         _calibration, lambda s: st.one_of(damaged(s), *[changed(json.loads(s)).map(text_of)] * 2), _calibrated,
@@ -429,9 +417,10 @@ KINDS: Mapping[str, Kind] = {
     "inventory": Kind(_INVENTORY.encode, _damaged_yaml, load_inventory, "inventory.yaml"),
     "settings": Kind(_SETTINGS.encode, _damaged_yaml, lambda path: load_config(path, {}), "run.yaml"),
     "table": Kind(_csv, damaged, _table, "images.csv"),
-    "bundle": Kind(
-        _manifest, lambda s: st.one_of(damaged(s), changed(json.loads(s)).map(text_of)), _bundle, MANIFEST
-    ),
+    "bundle": Kind(bundles.manifest, _damaged_json, bundles.verify, MANIFEST),
+    "staged": Kind(bundles.manifest, _damaged_json, bundles.stage, MANIFEST),
+    "signature": Kind(bundles.signature, _damaged_json, bundles.check, SIGNATURE),
+    "board-signature": Kind(bundles.signature, _damaged_json, bundles.check_on_board, SIGNATURE),
     "recording": Kind(_recording, _damaged_lines, _tape, FILE_NAME),
     "run": Kind(_run, _damaged_run, _stored, NAME),
 }  # fmt: skip
