@@ -1,7 +1,7 @@
 """What a request asks for, checked: a wrong type, range or word is refused before anything starts."""
 
-import math
 import re
+import sys
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from device_agents.errors import AgentError
@@ -255,7 +255,7 @@ def _text_or_none(name: str, value: Any) -> Optional[str]:
 
 
 def _seconds(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
         raise _bad(name, value, "a number from 0")
     return float(value)
 

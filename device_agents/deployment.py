@@ -412,7 +412,7 @@ def _damage(place: str) -> Optional[str]:
     """Return what of a bundle's folder is not as its manifest says; None where all is."""
     try:
         manifest = _manifest(place)
-        files = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
+        files = {name: (_whole(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
         own = {MANIFEST} | ({CHECKSUMS} if "checksums" in manifest else set())
         own |= {SIGNATURE} if manifest.get("signature") else set()
         if manifest["model"]["file"] not in files:
@@ -434,6 +434,13 @@ def _damage(place: str) -> Optional[str]:
         if _sha256(os.path.join(place, name)) != sha256:
             return "%s differs" % name
     return None
+
+
+def _whole(number: Any) -> int:
+    """Return a number that JSON gave, where it is a whole one: it may be any other value, infinity among them."""
+    if type(number) is not int:
+        raise ValueError("%.100r is no number of bytes" % (number,))
+    return number
 
 
 def _manifest(place: str) -> Dict[str, Any]:

@@ -11,7 +11,6 @@ denormal numbers, which some processors are faster or slower at, do not come up.
 
 import array
 import json
-import math
 import sys
 import zlib
 from typing import Any, BinaryIO, Dict, List, NamedTuple, Tuple
@@ -127,7 +126,7 @@ def _whole(value: Any) -> int:
 
 
 def _finite(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:  # an integer may be larger
         raise ValueError("%r is not a finite number" % (value,))
     return float(value)
 

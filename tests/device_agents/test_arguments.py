@@ -21,6 +21,7 @@ def test_what_is_left_out_has_a_default():
         ({"min_s": 0}, "min_s is 0.0"),
         ({"block_s": 0}, "block_s is 0"),
         ({"timeout_s": float("inf")}, "timeout_s is inf"),
+        ({"timeout_s": 10**400}, "timeout_s is 1000"),
         ({"idle_s": -1}, "idle_s is -1"),
         ({"ci_rel": "2%"}, "ci_rel is '2%', expected a number"),
         ({"seed": 0.5}, "seed is 0.5"),

@@ -100,6 +100,7 @@ def test_a_hundred_megabytes_take_about_a_second_at_most():
         (pack(8, [[0, 4, 0]], b"abcd"), "header"),
         (pack(8, [[0, 4, "0", 1]], b"abcd"), "header"),
         (pack(8, [[0, 4, math.nan, 1]], b"abcd"), "header"),
+        (pack(8, [[0, 4, 10**400, 1]], b"abcd"), "header"),
         (pack(8, [[0, 4, 1e39, 1]], b"abcd"), "float32 cannot hold"),
         (pack(8, [[0, 4, 0, -1]], b"abcd"), "float32 cannot hold"),
         (pack(1 << 40, [[0, 1 << 40, 0, 1]], b""), "at most"),
