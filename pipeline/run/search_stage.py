@@ -78,19 +78,26 @@ class Search:
             first=(number - 1) * config.trials,
             known=known,
             given=self._given(),
-            lookahead=context.agent.lookahead,
+            lookahead=context.boards.lookahead,
+            boards=len(context.boards.names),
             stopping=context.stopping,
             watch=watch,
         ):
             numbered = replace(trial, round=number)
             if numbered.index not in known:
                 context.store.append(numbered)
+                self._keep_fleet()
             learn_costs(self.problem.costs, numbered, self.base.figures.size_bytes)
             found.append(numbered)
             metric = context.data.task.metric_name
             context.listen(Tried(numbered, replayed=numbered.index in known, metric=metric))
             self._stop_at_failures(found)
         self._keep_what_was_learnt(strategy)
+
+    def _keep_fleet(self) -> None:
+        """Store by what the run's boards differ, where there are several."""
+        if self.context.boards.several:
+            self.bench.readings.remember()
 
     def _keep_what_was_learnt(self, strategy: Strategy) -> None:
         """Store the network of a strategy that has one, and how it learnt."""
@@ -113,7 +120,7 @@ class Search:
         try:
             yield
         finally:
-            usage = watch.usage(shared=self.context.agent.lookahead == 0)
+            usage = watch.usage(shared=self.context.boards.lookahead == 0)
             if usage is not None:
                 earlier = self.context.store.get(fact)
                 self.context.store.set(fact, earlier + usage if earlier else usage)
