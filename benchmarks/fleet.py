@@ -132,10 +132,9 @@ def report(desk: Desk, alone: float, trials: int) -> None:
     (path,) = desk.runs.glob("*/run.sqlite")
     run = desk.done("runs", "show", "latest", "--json").json
     at = moments(path)
-    killed, dead = int(KILLED_AFTER * trials), int(DEAD_AFTER * trials)
-    quick, late = rate(at[:killed]), rate(at[dead + 8 :])
-    print(f"four boards: {quick:.2f} trials a minute, {quick / alone / 4:.2f} of four times one board's; "
-          f"the last two: {late:.2f}, {late / alone / 2:.2f} of twice one board's")  # fmt: skip
+    killed = int(KILLED_AFTER * trials)
+    quick = rate(at[:killed])
+    print(f"four boards: {quick:.2f} trials a minute, {quick / alone / 4:.2f} of four times one board's")
 
     fresh = [trial for trial in run["trials"] if not trial["cached"] and trial["measurement"]]
     base = run["base"]["size_bytes"]
