@@ -12,11 +12,12 @@ from pipeline.devices.agent_client import Agent
 from pipeline.errors import MeasureError
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
-from pipeline.events import Stage, Tried
+from pipeline.events import Note, Stage, Tried
 from pipeline.measurement import retries
 from pipeline.measurement.relative_costs import trial_costs, violation
 from pipeline.measurement.validity import why_invalid
 from pipeline.records import PruningPlan, Trial
+from pipeline.report.fleet import sentences
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.loop import search
@@ -63,6 +64,9 @@ class Search:
         with self._usage_kept(watch), _torch_on_free_cores(context.agent):
             self._try_all(found, known, watch)
         context.stop_if_requested()
+        if context.boards.several:
+            for sentence in sentences(self.bench.readings.fleet()):
+                context.listen(Note(f"boards: {sentence}"))
         return found
 
     def _try_all(self, found: list[Trial], known: Mapping[int, Trial], watch: Watch) -> None:

@@ -41,14 +41,14 @@ def joined(name: str, devices: Sequence[Device]) -> Device:
         ("kind", first.kind, [device.kind for device in devices]),
         ("format", first.format, [device.format for device in devices]),
         ("runtime", _runtimes(first), [_runtimes(device) for device in devices]),
-        ("threads", str(first.measure.threads), [str(device.measure.threads) for device in devices]),
+        ("number of threads", str(first.measure.threads), [str(device.measure.threads) for device in devices]),
         ("power sensor", first.power.backend, [device.power.backend for device in devices]),
     ):
         if set(each) != {of_first}:
-            said = ", ".join(f"{device.name} has {found}" for device, found in zip(devices, each, strict=True))
+            said = ", ".join(f"{device.name}: {found}" for device, found in zip(devices, each, strict=True))
             raise InventoryError(
-                f"boards of one run must be of one kind, with one {what}: {said}; name boards that are alike, or run "
-                "once for each"
+                f"boards of one run must be of one kind and measure alike; their {what} differs ({said}): name boards "
+                "that are alike, or run once for each"
             )
     if recorded := next((device for device in devices if device.recording is not None), None):
         raise InventoryError(f"{recorded.name} is a recording, which knows its own run alone; leave it out")

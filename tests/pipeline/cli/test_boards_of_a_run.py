@@ -110,7 +110,10 @@ def test_a_board_that_drifts_away_is_quarantined_and_named(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--device", "one", "--device", "other"), "boards of one run must be of one kind, with one runtime"),
+        (
+            ("--device", "one", "--device", "other"),
+            "boards of one run must be of one kind and measure alike; their runtime differs",
+        ),
         (("--device", "group:fleet", "--device", "one"), "one is named twice"),
         (("--device", "group:fleet", "--record"), "--record keeps one board's answers"),
         (("--device", "one", "--target", "latency=20ms@one"), "a target holds for all boards of a run"),
