@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pipeline.devices.agent_client import Agent
 from pipeline.devices.board_pool import BoardPool, PooledBoard
+from pipeline.evaluation.stored_passes import PASS, keep_valid
 from pipeline.measurement.board_model import BoardModel, figure_over, fit, reading
 from pipeline.measurement.combining import combined
-from pipeline.measurement.validity import invalid
+from pipeline.measurement.validity import invalid, why_invalid
 from pipeline.records import BoardState, Fleet, Interval, Measurement, OnBoard, OverBoards
 from pipeline.store import Store
 from pipeline.store.facts import FLEET
 
 SHARE_ON_TWO = 0.1
 """Of the networks, those that are measured on a second board: what is the board's can be told from what is theirs."""
-_PASS = " pass "
 _READ, _MODEL = "measurements", "board model"
 
 
@@ -44,7 +45,7 @@ class BoardReadings:
 
     def begun_on(self, key: str) -> str | None:
         """Return the board on which a measurement was begun before the run was killed: its passes lie there."""
-        begun = (b for b in self.boards.names if self.store.recall(self.key(b, f"{key}{_PASS}1")) is not None)
+        begun = (b for b in self.boards.names if self.store.recall(self.key(b, f"{key}{PASS}1")) is not None)
         return next(begun, None)
 
     def base(self, board: str) -> Measurement | None:
@@ -63,11 +64,44 @@ class BoardReadings:
         """Return what the base model's figures of one process on a board are kept by."""
         return self.key(board, f"base process {process}")
 
-    def noted(self, found: Measurement, board: str, network: str, base: Measurement) -> Measurement:
-        """Return a board's measurement with the board's name, and how much slower it was than as the run began."""
-        now_ms = found.p50_ms.value if found.reference_p50_ms is None else found.reference_p50_ms
-        slowdown = now_ms / base.p50_ms.value - 1
-        return replace(found, board=OnBoard(name=board, network=network, slowdown=slowdown))
+    def read(
+        self,
+        key: str,
+        network: str,
+        measure: Callable[[Agent, str], Measurement],
+        base_on: Callable[[Agent], Measurement],
+        *,
+        prefer: str | None = None,
+        but_not: str | None = None,
+    ) -> Measurement | None:
+        """Return a network's figures as one of the boards measures them, valid or not; valid ones are kept.
+
+        Args:
+            key: what they are kept by, beside the board's name.
+            network: networks of one name take the same time.
+            measure: measures on a board, given the key with the board's name.
+            base_on: returns the base model's figures on a board.
+            prefer: the board that is waited for.
+            but_not: a board that has measured it already; where no other is left, None is returned.
+
+        Raises:
+            MeasureError, DeviceError: as ``Agent.measure``, the latter when no board is left.
+        """
+        if (known := self.recall(key)) is not None:
+            return known
+
+        def on_board(agent: Agent) -> Measurement | None:
+            name = agent.device.name
+            if name == but_not:
+                return None
+            base, own = base_on(agent), self.key(name, key)
+            found = _noted(measure(agent, own), name, network, base)
+            keep_valid(self.store, own, found)
+            if found.board is not None and not why_invalid(found):
+                self.boards.note_speed(name, found.board.slowdown)
+            return found
+
+        return self.boards.on_one(on_board, prefer=self.begun_on(key) or prefer)
 
     def model(self) -> BoardModel | None:
         """Return what boards differ by; None: no network was measured on two of them yet."""
@@ -89,7 +123,6 @@ class BoardReadings:
 
         Args:
             parts: as they were measured, each on a board of its own.
-
         """
         bases, model = self.bases(), self.model()
         whole = base_over_boards(bases, self.boards.over)
@@ -126,7 +159,7 @@ class BoardReadings:
     def _measured(self, beginning: str) -> list[Measurement]:
         """Return boards' measurements whose keys begin so; one that is stored is never changed, and read once."""
         known = self.boards.kept.setdefault(_READ, {})
-        keys = [key for key in self.store.measured(beginning) if _PASS not in key]
+        keys = [key for key in self.store.measured(beginning) if PASS not in key]
         for key in keys:
             if key not in known:
                 known[key] = self.store.recall(key)
@@ -176,6 +209,12 @@ def base_over_boards(bases: Mapping[str, Measurement], over: OverBoards) -> Meas
     shares = [one.p50_ms.half_width / one.p50_ms.value for one in found]
     half = value * math.hypot(*shares) / (len(shares) if over == "mean" else math.sqrt(len(shares)))
     return replace(_scaled(whole, value / whole.p50_ms.value), p50_ms=Interval(value, value - half, value + half))
+
+
+def _noted(found: Measurement, board: str, network: str, base: Measurement) -> Measurement:
+    """Return a board's measurement with the board's name, and how much slower it was than as the run began."""
+    now_ms = found.p50_ms.value if found.reference_p50_ms is None else found.reference_p50_ms
+    return replace(found, board=OnBoard(name=board, network=network, slowdown=now_ms / base.p50_ms.value - 1))
 
 
 def _as_over_boards(

@@ -14,7 +14,7 @@ from pipeline.devices.board_pool import BoardPool
 from pipeline.errors import DeviceError, MeasureError
 from pipeline.evaluation.board_readings import BoardReadings, base_over_boards
 from pipeline.evaluation.candidate_builder import Built
-from pipeline.evaluation.stored_passes import Take, measure_with_stored_passes, passes_of
+from pipeline.evaluation.stored_passes import Take, keep_valid, measure_with_stored_passes
 from pipeline.export.format import Skeleton
 from pipeline.measurement import retries
 from pipeline.measurement.between_processes import Spread, between_processes
@@ -269,14 +269,8 @@ class Bench:
         if (known := self.store.recall(name)) is not None:
             return known
         found = self.boards.on_one(lambda agent: self._retried(name, agent, take, each, exact=False))
-        self._keep(name, found)
+        keep_valid(self.store, name, found)
         return found
-
-    def _keep(self, name: str, found: Measurement) -> None:
-        if why_invalid(found):
-            self.store.forget(passes_of(name))
-        else:
-            self.store.remember(name, found)
 
     # ------------------------------------------------------------ on one of several boards
 
@@ -291,29 +285,12 @@ class Bench:
         but_not: str | None = None,
         exact: bool = True,
     ) -> Measurement | None:
-        """Return a network's figures as one of several boards measures them, valid or not; valid ones are kept.
+        """Return a network's figures as one of several boards measures them; see ``BoardReadings.read``."""
 
-        Args:
-            prefer: the board that is waited for.
-            but_not: a board that has measured it already; where no other is left, None is returned.
-        """
-        readings = self.readings
-        if (known := readings.recall(key)) is not None:
-            return known
+        def measure(agent: Agent, own: str) -> Measurement:
+            return self._widened(self._retried(own, agent, take, settings, exact=exact))
 
-        def on_board(agent: Agent) -> Measurement | None:
-            if agent.device.name == but_not:
-                return None
-            name, base = agent.device.name, self._base_on(agent)
-            own = readings.key(name, key)
-            measured = self._widened(self._retried(own, agent, take, settings, exact=exact))
-            found = readings.noted(measured, name, network, base)
-            self._keep(own, found)
-            if found.board is not None and not why_invalid(found):
-                self.boards.note_speed(name, found.board.slowdown)
-            return found
-
-        return self.boards.on_one(on_board, prefer=readings.begun_on(key) or prefer)
+        return self.readings.read(key, network, measure, self._base_on, prefer=prefer, but_not=but_not)
 
     def _base_on(self, agent: Agent) -> Measurement:
         """Return the base model's figures on a board, measured now as far as they are not known.
@@ -326,7 +303,7 @@ class Bench:
             key = readings.base_key(name, process)
             if self.store.recall(key) is None:
                 found = self._retried(key, agent, self._base, each, exact=False)
-                self._keep(key, found)
+                keep_valid(self.store, key, found)
                 if why_invalid(found):
                     said, why = retries.describe_quarantine(found), retries.explain_flags(found)
                     fix = retries.fix_hint(name, tolerant=agent.shared)

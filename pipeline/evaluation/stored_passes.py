@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 
 from pipeline.devices.agent_client import Agent
 from pipeline.measurement import retries
+from pipeline.measurement.validity import why_invalid
 from pipeline.records import Measurement, MeasureSettings
 from pipeline.store import Store
 
+PASS = " pass "
+"""Stands between a measurement's key and the number of one of its passes."""
 Take = Callable[[Agent, MeasureSettings], Measurement]
 """Measures on a board."""
 
@@ -23,13 +26,16 @@ def measure_with_stored_passes(
         tolerant=agent.shared,
         ci_rel=settings.ci_rel,
         exact=exact,
-        passes=_Stored(store, passes_of(key)),
+        passes=_Stored(store, f"{key}{PASS}"),
     )
 
 
-def passes_of(key: str) -> str:
-    """Return what the names of a measurement's passes begin with."""
-    return f"{key} pass "
+def keep_valid(store: Store, key: str, found: Measurement) -> None:
+    """Store a measurement by ``key``; of one that stays invalid nothing is kept, and it is taken anew another time."""
+    if why_invalid(found):
+        store.forget(f"{key}{PASS}")
+    else:
+        store.remember(key, found)
 
 
 @dataclass(frozen=True, slots=True)
