@@ -15,7 +15,7 @@ from pipeline.devices.board_pool import BoardPool, PooledBoard
 from pipeline.evaluation.stored_passes import PASS, keep_valid
 from pipeline.measurement.board_model import BoardModel, figure_over, fit, reading
 from pipeline.measurement.combining import combined
-from pipeline.measurement.validity import invalid, why_invalid
+from pipeline.measurement.validity import why_invalid
 from pipeline.records import BoardState, Fleet, Interval, Measurement, OnBoard, OverBoards
 from pipeline.store import Store
 from pipeline.store.facts import FLEET
@@ -154,7 +154,7 @@ class BoardReadings:
 
     def _sound(self) -> list[Measurement]:
         """Return what counts in the model: whole and valid."""
-        return [one for one in self._measured("board ") if not one.early and not invalid(one.flags)]
+        return [one for one in self._measured("board ") if not one.early and not why_invalid(one)]
 
     def _measured(self, beginning: str) -> list[Measurement]:
         """Return boards' measurements whose keys begin so; one that is stored is never changed, and read once."""

@@ -218,7 +218,7 @@ class Bench:
 
         one = self._read(key, network, on_its_board, settings)
         assert one is not None  # any board will do
-        if one.board is not None and not one.early and not invalid(one.flags):
+        if one.board is not None and not one.early and not why_invalid(one):
             self.boards.later(partial(self._read_on_a_second, key, network, skeleton, one.board.name))
         return self.readings.over_boards([one])[0]
 
