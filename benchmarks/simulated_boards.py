@@ -39,6 +39,7 @@ from rich.progress import track
 from rich.table import Table
 
 from pipeline.devices.agent_client import open_agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.evaluation.device_bench import Bench
 from pipeline.store import Store
 
@@ -76,7 +77,9 @@ def simulate(conditions: Conditions, runs: Iterable[int], seed: int, place: int 
         with tempfile.TemporaryDirectory(dir=_memory()) as folder, Store.create(Path(folder), label="board") as store:
             board = Board(conditions, np.random.default_rng([seed, place, number]))
             with open_agent(board.device(), opening=board.opening) as agent:
-                bench = Bench(agent, store, model_file(conditions.base_ms, "base"), limits={"latency": LIMIT})
+                bench = Bench(
+                    BoardPool.of(agent), store, model_file(conditions.base_ms, "base"), limits={"latency": LIMIT}
+                )
                 Run(conditions, found, board, bench).go()
     return found
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import __version__, plugins, regular_file
 from pipeline.config import load_config
 from pipeline.devices.agent_client import open_agent
+from pipeline.devices.inventory.boards import device_of
 from pipeline.devices.inventory.load import Inventory, load_inventory
 from pipeline.devices.recording import Recorder, as_recorded, header_of
 from pipeline.devices.runtime_choice import runtimes_in_words
@@ -110,7 +111,7 @@ def profile(
 
 def prune(
     *,
-    device: str = "local",
+    device: str | Sequence[str] = "local",
     config: Path | str | None = None,
     inventory: Path | str | None = None,
     runs: Path | str = RUNS,
@@ -121,6 +122,7 @@ def prune(
     """Search, fine-tune, export and verify, as `pipeline run` does; return the finished run, opened for reading.
 
     Args:
+        device: a registered device or ``group:NAME``; several measure side by side.
         config: a run.yaml; ``settings`` beat it.
         runs: folder that holds the runs.
         listen: hears every stage and trial.
@@ -134,7 +136,7 @@ def prune(
     target = settings.get("target")
     asked = {**settings, **({"target": (target,)} if isinstance(target, str) else {})}
     chosen = load_config(_path(config), asked)
-    board = load_inventory(inventory, partial=True).device(device)
+    board = device_of(load_inventory(inventory, partial=True), [device] if isinstance(device, str) else device)
     folder = Path(runs)
     require_writable(folder)
     with ExitStack() as stack:

@@ -276,6 +276,9 @@ class RunConfig(_Section):
     strategy purl: single weights become zero, channels stay."""
     task: str = "classification"
     """What the network is trained by and judged by: a file of pipeline/objective/tasks, or file.py:TASK of your own."""
+    over_boards: Literal["mean", "worst", "q90"] = "mean"
+    """Where several boards measure side by side: whose latency has to meet the target, all boards' geometric mean, the
+    slowest board's, or their 0.9 quantile."""
     trials: int = Field(30, ge=1)
     """Candidates that are evaluated and measured in each round."""
     strategy: str = DEFAULT_STRATEGY

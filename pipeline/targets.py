@@ -55,6 +55,11 @@ def parse_target(text: str) -> Target:
     metric = name.strip().lower()
     if metric not in _UNITS:
         raise ConfigError(f"target {text!r}: unknown metric{nearest(metric, _UNITS)}; there are: {', '.join(_UNITS)}")
+    if "@" in value:
+        raise ConfigError(
+            f"target {text!r}: a target holds for all boards of a run, which are of one kind; leave what follows "
+            "the @ out, and run once for each kind of board"
+        )
     units = _UNITS[metric]  # type: ignore[index]
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)\s*([a-zA-Z]+)\s*", value)
     unit = match[2].lower() if match else ""

@@ -27,6 +27,7 @@ from pipeline.store import Store
 from pipeline.store.facts import SEED
 from tests.command_line import INVENTORY, Desk, finished, read_until
 from tests.recordings import dense
+from tests.scripted_boards import ScriptedBoard
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -218,8 +219,16 @@ class Project(Desk):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        pi4 = INVENTORY.splitlines()[-1].replace("local:", "pi4:", 1)
-        own = pi4.replace("pi4:", "pi4-numpy:", 1).replace("{kind: local,", "{kind: local, runtime: reference,", 1)
+        boards = []
+        for name in ("pi4", "pi4-b"):  # other boards than local: lock and folder are their own
+            ScriptedBoard(name, folder / name)
+            agent = f"{{dir: {folder / name}/agent, python: {folder / name}/python}}"
+            line = INVENTORY.splitlines()[-1].replace("local:", f"{name}:", 1)
+            boards.append(line.replace("{dir: AGENT}", agent))
+        pi4 = "\n".join(boards)
+        own = (
+            boards[0].replace("pi4:", "pi4-numpy:", 1).replace("{kind: local,", "{kind: local, runtime: reference,", 1)
+        )
         lab = "groups: {lab: [local, pi4]}"
         inventory = f"{INVENTORY}{pi4}\n{own}\n{lab}\n".replace("AGENT", str(folder / "agent"))
         self.write("inventory.yaml", inventory.replace("max_s: 0.4", "max_s: 0.1"))  # no figure is looked at

@@ -24,6 +24,7 @@ from pipeline import plugins
 from pipeline.config import EvaluationConfig, RunConfig
 from pipeline.data import Split
 from pipeline.devices.agent_client import open_agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.evaluation.candidate_builder import Builder, Built
 from pipeline.evaluation.device_bench import Bench
@@ -226,13 +227,13 @@ def opened(
         if latency == "measured" or not store.get(_CUTS):
             agent.hold()
         context = Context(
-            config=config, store=store, agent=agent, data=inputs.data, example=inputs.example,
+            config=config, store=store, boards=BoardPool.of(agent), data=inputs.data, example=inputs.example,
             format=require_fit(inputs, agent, listen), listen=listen, stopping=lambda: False,
         )  # fmt: skip
         if config.weights is None:
             store.set(BASE_WEIGHTS, store.put_blob(weights_bytes(inputs.model)))
         base = make_base(context, inputs.model)
-        bench = Bench(agent, store, base.skeleton)
+        bench = Bench(BoardPool.of(agent), store, base.skeleton)
         step = channel_step(context, base.network, base.skeleton)
         whole = builder_of(context, base.network, search_space(base.network, context.example, step=step))
         space, costs = space_and_costs(context, base, whole, bench, {})

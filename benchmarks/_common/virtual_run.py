@@ -166,7 +166,7 @@ def _finals(run: Run, base: Measurement) -> Finalists:
     """Return what makes finalists of this run's trials; what only training would need is left out."""
     bench, nothing = run.bench, cast(Any, None)
     context = Context(
-        config=RunConfig(), store=bench.store, agent=bench.agent,
+        config=RunConfig(), store=bench.store, boards=bench.boards,
         data=cast(Any, SimpleNamespace(task=classification())), example=nothing,
         format=cast(Any, SimpleNamespace(name="onnx")), listen=lambda _: None, stopping=lambda: False,
     )  # fmt: skip

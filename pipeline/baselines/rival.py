@@ -79,7 +79,7 @@ def measure_rivals(
     require_same_board(store, ready.agent.facts, ready.agent.device.name, "rivals")
     context = ready.context(store, listen=listen, stopping=stopping)
     base = make_base(context, ready.inputs.model)
-    bench = Bench(context.agent, store, base.skeleton)
+    bench = Bench(context.boards, store, base.skeleton)
     for spec in specs:
         context.stop_if_requested()
         listen(Stage(f"Load rival {spec.model}"))

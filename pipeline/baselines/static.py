@@ -68,7 +68,7 @@ def make_baselines(ready: Prepared, store: Store, *, listen: Listener, stopping:
     base = make_base(context, ready.inputs.model)
     context = with_decisions(context, base)
     work = _Work(
-        context=context, base=base, bench=Bench(context.agent, store, base.skeleton),
+        context=context, base=base, bench=Bench(context.boards, store, base.skeleton),
         space=store.required(SPACE.of(1)),
         chosen=next(artifact for artifact in store.artifacts() if artifact.chosen),
     )  # fmt: skip

@@ -21,13 +21,14 @@ from pipeline.cli.options import (
     Config,
     Criterion,
     Data,
-    DeviceName,
+    Devices,
     Epochs,
     Head,
     Inventory,
     Json,
     Mode,
     Model,
+    OverBoards,
     Precision,
     Rounds,
     Runs,
@@ -159,7 +160,7 @@ def profile(
 
 @app.command()
 def run(
-    device: DeviceName = None,
+    device: Devices = None,
     config: Config = None,
     model: Model = None,
     weights: Weights = None,
@@ -168,6 +169,7 @@ def run(
     data: Data = None,
     task: TaskName = None,
     target: Targets = None,
+    over_boards: OverBoards = None,
     trials: Trials = None,
     strategy: Strategy = None,
     mode: Mode = None,
@@ -200,11 +202,11 @@ def run(
     options: dict[str, Any] = {
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
         "task": task, "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode,
-        "criterion": criterion, "precision": precision, "rounds": rounds, "seed": seed,
+        "criterion": criterion, "precision": precision, "rounds": rounds, "seed": seed, "over_boards": over_boards,
         "warm_start": warm_start,
     }  # fmt: skip
     arguments = RunArguments(
-        device=device, config=config, options=options, epochs=epochs, budget=budget, resume=resume,
+        devices=tuple(device or ()), config=config, options=options, epochs=epochs, budget=budget, resume=resume,
         inventory=inventory, runs=runs, record=record, quick=quick, output=output,
     )  # fmt: skip
     run_and_show(arguments, json=json)

@@ -26,8 +26,17 @@ DEFAULT_RUNS = Path("runs")
 
 # ---------------------------------------------------------------- what is run; absent: as run.yaml says, or the default
 
-DeviceName = Annotated[
-    str | None, typer.Option("--device", metavar="NAME", help="A registered device; default: local.")
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", metavar="NAME", help="A registered device, or group:NAME; default: local; repeatable: side by side."
+    ),
+]
+OverBoards = Annotated[
+    str | None,
+    typer.Option(
+        "--over-boards", metavar="mean|worst|q90", help="Of several boards: whose latency has to meet the target."
+    ),
 ]
 Config = Annotated[Path | None, typer.Option("--config", metavar="run.yaml", help="Settings; options beat them.")]
 Model = Annotated[

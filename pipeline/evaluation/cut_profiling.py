@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -78,13 +80,17 @@ def measure_cuts(
     whole = None if is_base and bench.round == 1 else _uncut(space, bench, builder)
     figures: dict[Cut, Measurement] = {}
     cuts = single_cuts(space)
-    for number, (kind, levels) in enumerate(cuts.items(), 1):
-        found = bench.measure_skeleton(space.key(levels), lambda levels=levels: builder.skeleton(levels))  # type: ignore[misc]
+    through = itertools.count(1)
+
+    def measure(kind: Cut, levels: tuple[int, ...]) -> None:
+        found = bench.measure_skeleton(space.key(levels), lambda: builder.skeleton(levels))
         if found is None:
             _log.warning("a single cut stays invalid; its cost is taken from the group's other levels: %s", levels)
         else:
             figures[kind] = found
-        on_measured(number)
+        on_measured(next(through))
+
+    bench.boards.at_once([partial(measure, kind, levels) for kind, levels in cuts.items()])
     _require_enough(figures, cuts, bench)
     return CutProfile(figures, whole)
 

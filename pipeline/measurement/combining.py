@@ -59,6 +59,7 @@ def combined(parts: Sequence[Measurement], *, ci_rel: float) -> Measurement:
         load_ms=_all(statistics.median, [part.load_ms for part in parts]),
         reference_p50_ms=_all(statistics.geometric_mean, [part.reference_p50_ms for part in parts]),
         conditions={**last.conditions, **_tolerated(parts)},
+        board=last.board if all(part.board == last.board for part in parts) else None,
         bytes_sent=sum(part.bytes_sent for part in parts),
         seconds=sum(part.seconds for part in parts),
     )

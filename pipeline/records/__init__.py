@@ -11,6 +11,7 @@ from pipeline.records.device import (
     PowerSettings,
     SshAddress,
 )
+from pipeline.records.fleet import BoardState, Fleet, OnBoard, OverBoards, VarianceComponents
 from pipeline.records.model_format import ModelFormat
 from pipeline.records.plan import LEVELS, Group, PruningPlan, SearchSpace
 from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share
@@ -37,11 +38,13 @@ __all__ = [
     "REPLAY",
     "Artifact",
     "Baseline",
+    "BoardState",
     "Candidate",
     "Count",
     "Device",
     "DeviceFacts",
     "Figures",
+    "Fleet",
     "FloatParent",
     "Group",
     "Interval",
@@ -49,7 +52,9 @@ __all__ = [
     "MeasureSettings",
     "Measurement",
     "ModelFormat",
+    "OnBoard",
     "OnnxSupport",
+    "OverBoards",
     "Positive",
     "PositiveOnceFloat",
     "Power",
@@ -60,6 +65,7 @@ __all__ = [
     "Share",
     "SshAddress",
     "Trial",
+    "VarianceComponents",
     "VerifiedAccuracy",
     "channel_sparsity",
     "layout",

@@ -124,6 +124,8 @@ class Device:
     """What to do on a board of this kind when a check fails: the check's name → a command or a sentence."""
     plugins: str | None = None
     """Folder of the user's own sensors and runtimes, which the agent has beside those that ship."""
+    boards: tuple[Device, ...] = ()
+    """Those that measure side by side, of one kind, where several do so for one run; empty: it is one board itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.records.fleet import OnBoard
 from pipeline.records.plan import PruningPlan
 from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share
 
@@ -62,6 +63,8 @@ class Measurement:
     average, since chance decided which of those were stopped."""
     bytes_sent: int = 0
     seconds: float = 0.0
+    board: OnBoard | None = None
+    """Of a run on several boards, the one that measured it; None: there is one alone, or all of them did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.measurement.drift import Drift, drift_of
-from pipeline.records import Artifact, Baseline, Figures, PrecisionDecision, SearchSpace, Trial
+from pipeline.records import Artifact, Baseline, Figures, Fleet, PrecisionDecision, SearchSpace, Trial
 from pipeline.records.learning import Burst
 from pipeline.store import Store
 from pipeline.store.device_usage import Usage
@@ -21,6 +21,7 @@ from pipeline.store.facts import (
     DECISIONS,
     DEVICE,
     DEVICE_FACTS,
+    FLEET,
     LEARNT,
     PRECISION,
     RIVALS,
@@ -66,6 +67,8 @@ class Contents:
     """What was decided for the whole network, in a sentence each, by what it is called."""
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     """How ratios differ from process to process on the device, by what was measured."""
+    fleet: Fleet | None = None
+    """The boards, where several measured."""
     metric: str = ACCURACY
     """What the task calls the score that every accuracy is."""
     puts_into_classes: bool = True
@@ -131,6 +134,7 @@ def gather(run: Store) -> Contents:
         precision=run.get(PRECISION),
         decisions={fact.key: found.why for fact in DECISIONS if (found := run.get(fact)) is not None},
         spreads=spreads or {},
+        fleet=run.get(FLEET),
         metric=metric_name(run),
         puts_into_classes=puts_into_classes(run),
         rivals=() if rivals is None else tuple(rivals),

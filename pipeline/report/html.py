@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from pipeline.errors import OutputError
 from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.records import Figures
+from pipeline.report import fleet
 from pipeline.report.charts import Chart, charts
 from pipeline.report.contents import Contents, gather
 from pipeline.report.corners import NOTE as CORNERS_NOTE
@@ -54,7 +55,7 @@ def render(run: Contents) -> str:
         facts=_facts(run),
         summary=_summary(run),
         charts="".join(map(_section, drawn)),
-        failures=_cuts(run) + _failures(run),
+        failures=_fleet(run) + _cuts(run) + _failures(run),
         footer=_footer(run),
         figures=_embedded({c.name: {"data": c.traces, "layout": c.layout} for c in drawn}),
         plotly=get_plotlyjs(),
@@ -172,6 +173,27 @@ def _table(rows: Iterable[Row]) -> str:
     )
     head = "<tr><th></th><th>base</th><th>pruned</th><th>change</th></tr>"
     return f'<div class="wide"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+
+
+def _fleet(run: Contents) -> str:
+    """The boards and what they differ by; nothing where there is one."""
+    if run.fleet is None:
+        return ""
+    body = "".join(
+        f'<tr><th scope="row">{escape(row.board)}</th>'
+        + "".join(
+            f"<td>{escape(text)}</td>" for text in (row.status, row.measurements, row.base, row.effect, row.drift)
+        )
+        + "</tr>"
+        for row in fleet.rows(run.fleet)
+    )
+    names = ("board", "", "measurements", "base model", "ratios there", "drift")
+    head = "".join(f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in names)
+    said = " ".join([*fleet.troubles(run.fleet), *fleet.sentences(run.fleet), fleet.NOTE])
+    return (
+        f'<section><h2>Boards</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f'</div><p class="note">{escape(said)}</p></section>'
+    )
 
 
 def _cuts(run: Contents) -> str:

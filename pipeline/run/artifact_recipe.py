@@ -77,7 +77,8 @@ def format_of(store: Store, artifact: Artifact, inventory: Path | None = None) -
         name = next((file.removeprefix("model.") for file in artifact.files if file.startswith("model.")), "onnx")
     if not is_file(name):
         return model_format(name)
-    device = load_inventory(inventory, partial=True).device(store.required(DEVICE)["name"])
+    named = store.required(DEVICE)
+    device = load_inventory(inventory, partial=True).device((named.get("boards") or [named["name"]])[0])
     if portable_format(device.format) != name:
         raise UserError(
             f"run {store.id} wrote files in the format of {name}, and {device.name} has {device.format} in the "

@@ -113,7 +113,7 @@ def _figures(context: Context, network: fx.GraphModule, size: int, skeleton: byt
     if known := store.get(BASE):
         return known
     context.listen(Stage("Measure the base model"))
-    measures, bench = measures_of(network, context.example), Bench(context.agent, store, skeleton)
+    measures, bench = measures_of(network, context.example), Bench(context.boards, store, skeleton)
     figures = Figures(
         search_accuracy=score(
             network, context.data.search, context.data.task, context.config.evaluation.search_images

@@ -52,7 +52,7 @@ def channel_step(context: Context, network: fx.GraphModule, base_skeleton: bytes
     known = store.get(CHANNEL_STEP)
     if known is None:
         context.listen(Stage("Find the board's channel step"))
-        known = _measured(context, network, Bench(agent, store, base_skeleton))
+        known = _measured(context, network, Bench(context.boards, store, base_skeleton))
         context.listen(Note(f"channels are kept in steps of {known}, as measured on {agent.device.name}"))
         store.set(CHANNEL_STEP, known)
     return known

@@ -9,6 +9,7 @@ from functools import cached_property
 from pipeline.config import RunConfig
 from pipeline.data import DataSet
 from pipeline.devices.agent_client import Agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.errors import StoppedError
 from pipeline.events import Listener, StageProgress
 from pipeline.export.format import Format
@@ -20,11 +21,11 @@ from pipeline.training.accelerator import Accelerator, open_accelerator
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The settings, where results go, the device, the data, and the two lines to whoever started the run."""
+    """The settings, where results go, the boards, the data, and the two lines to whoever started the run."""
 
     config: RunConfig
     store: Store
-    agent: Agent
+    boards: BoardPool
     data: DataSet
     example: Inputs
     """A few real, normalised images."""
@@ -32,6 +33,11 @@ class Context:
     """In which networks are written for the device, made ready for the base model."""
     listen: Listener
     stopping: Callable[[], bool]
+
+    @property
+    def agent(self) -> Agent:
+        """The board, or the one that speaks for all."""
+        return self.boards.agent
 
     @cached_property
     def accelerator(self) -> Accelerator:

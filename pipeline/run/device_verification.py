@@ -58,7 +58,8 @@ def _verified(context: Context, model: bytes, signature: Signature | None) -> Ve
     images, count = packed(inputs), structures.count(inputs)
     context.listen(Stage(f"Verify on the device with {count} images"))
     try:
-        there_said = context.agent.verify(model, images, model_format(context.agent.device.format).ending)
+        ending = model_format(context.agent.device.format).ending
+        there_said = context.boards.on_one(lambda agent: agent.verify(model, images, ending))
     except MeasureError as error:
         if context.agent.device.recording is None:
             raise

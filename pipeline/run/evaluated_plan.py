@@ -48,6 +48,6 @@ def evaluate_plan(
     listen(Stage("Cut, fit and evaluate the plan"))
     built = builder.build(found.plan)
     listen(Stage("Measure it beside the base model"))
-    bench = Bench(context.agent, store, base.skeleton, round=found.round, limits=found.limits)
+    bench = Bench(context.boards, store, base.skeleton, round=found.round, limits=found.limits)
     measured = bench.remeasure(builder.skeleton(found.plan.levels))
     return EvaluatedPlan(built.candidate, measured, certainly_meets(measured, found.limits))

@@ -40,7 +40,7 @@ def fp16_decision(context: Context, base: Base, *, is_asked_for: bool) -> Precis
         found = answers_in_fp16(context, base.network, file)
         if not found.judged.is_good and not is_asked_for:
             raise Unfit(f"FP16 answers {found.in_words}")
-        measured = Bench(context.agent, context.store, base.skeleton).remeasure(format.skeleton(base.network))
+        measured = Bench(context.boards, context.store, base.skeleton).remeasure(format.skeleton(base.network))
     except CandidateError as error:
         raise Unfit(str(error)) from error
     if why := why_invalid(measured):

@@ -112,7 +112,7 @@ class _Trial:
 
     @property
     def bench(self) -> Bench:
-        return Bench(self.context.agent, self.context.store, self.base.skeleton)
+        return Bench(self.context.boards, self.context.store, self.base.skeleton)
 
     def format(self, settings: Int8Settings) -> Int8Format:
         return int8_format(self.context, settings)

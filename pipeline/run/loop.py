@@ -1,6 +1,7 @@
 """Search loop: ask, build, measure, judge, tell; one trial after another.
 
 The device is the bottleneck, so with ``lookahead`` the host builds the next candidate while the device measures.
+Several boards measure side by side; trials are judged, told and stored in the order in which they were asked for.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def search(
     known: Mapping[int, Trial] | None = None,
     given: Sequence[PruningPlan] = (),
     lookahead: int = 0,
+    boards: int = 1,
     stopping: Callable[[], bool] = lambda: False,
     watch: Watch | None = None,
 ) -> Iterator[Trial]:
@@ -71,6 +73,7 @@ def search(
         known: trials of an earlier part of this run, by index: passed to the strategy, not tried again.
         given: plans of the first trials, which the strategy is not asked for, nor told of.
         lookahead: how many candidates are started before the last one is through.
+        boards: how many measure side by side.
         stopping: True ends the search after the trials that are pending.
         watch: notes what new trials spend their time on.
 
@@ -79,7 +82,7 @@ def search(
     """
     known, watch = known or {}, watch or Watch()
     pending: deque[Started] = deque()
-    device = ThreadPoolExecutor(1, thread_name_prefix="device")
+    device = ThreadPoolExecutor(boards, thread_name_prefix="device")
     try:
         for index in range(first, first + trials):
             if stopping():

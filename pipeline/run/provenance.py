@@ -47,11 +47,12 @@ def store_provenance(context: Context, signature: Signature | None = None) -> No
     """
     store, data, agent = context.store, context.data, context.agent
     device = agent.device
-    if store.get(DEVICE_FACTS) is None:
+    if store.get(DEVICE_FACTS) is None and not context.boards.several:  # a calibration is of one board
         remember_calibration(store, agent, context.listen)
-    store.set(
-        DEVICE, NamedDevice(name=device.name, kind=device.kind, power=agent.power_backend, runtime=device.runtime)
-    )
+    named = NamedDevice(name=context.boards.name, kind=device.kind, power=agent.power_backend, runtime=device.runtime)
+    if context.boards.several:
+        named["boards"] = list(context.boards.names)
+    store.set(DEVICE, named)
     store.set(FORMAT, portable_format(device.format))
     store.set(DEVICE_FACTS, agent.facts)
     store.set(CLASSES, list(data.classes))

@@ -173,7 +173,8 @@ def _of_run(
             )
         changed = settings if data is None else settings.model_copy(update={"data": data})
         loaded = load_run_data(changed, splits=stored_splits(store) if data is None else None)
-        board = board if device is None else load_inventory(inventory, partial=True).device(device)
+        alone = board.boards[0] if board.boards else board
+        board = alone if device is None else load_inventory(inventory, partial=True).device(device)
         model = store.blob(one.files[file]).read_bytes()
         return Source(model=_for_device(model, board, loaded, shown, listen), shown=shown, data=loaded, device=board)
 

@@ -51,7 +51,7 @@ def prune_once(
     described = describe_weights(network, pruning.protect, pruning.only) if "density" in limits else None
     context.listen(Note(described or describe_space(space)))
     builder = builder_of(context, network, space)
-    bench = Bench(context.agent, store, base.skeleton, round=number, limits=limits)
+    bench = Bench(context.boards, store, base.skeleton, round=number, limits=limits)
     finalists = Finalists(context=context, builder=builder, bench=bench, base=base, limits=limits)
     winner = next((a for a in store.artifacts() if a.id == store.get(WINNER.of(number))), None)
     if winner is None:

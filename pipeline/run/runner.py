@@ -11,9 +11,11 @@ from torch import fx
 
 from pipeline.config import RunConfig
 from pipeline.data import Splits
-from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.agent_client import Agent
 from pipeline.devices.agent_plugins import used_by
+from pipeline.devices.board_pool import BoardPool, open_boards
 from pipeline.devices.connection import Record
+from pipeline.evaluation.board_readings import BoardReadings
 from pipeline.evaluation.candidate_builder import score_as_deployed
 from pipeline.evaluation.file_accuracy import file_score
 from pipeline.events import DeviceTelemetry, Listener, Note, Stage, Waiting
@@ -40,16 +42,21 @@ from pipeline.training.score import score
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Inputs that are known to be good, and the device that is known to suit them."""
+    """Inputs that are known to be good, and the boards that are known to suit them."""
 
     inputs: Inputs
-    agent: Agent
+    boards: BoardPool
     format: Format
+
+    @property
+    def agent(self) -> Agent:
+        """The board, or the one that speaks for all."""
+        return self.boards.agent
 
     def context(self, store: Store, *, listen: Listener, stopping: Callable[[], bool]) -> Context:
         """Return what every part of a run in this store shares."""
         return Context(
-            config=self.inputs.config, store=store, agent=self.agent, data=self.inputs.data,
+            config=self.inputs.config, store=store, boards=self.boards, data=self.inputs.data,
             example=self.inputs.example, format=self.format, listen=listen, stopping=stopping,
         )  # fmt: skip
 
@@ -75,13 +82,17 @@ def prepared(
     listen(Stage(f"Load {config.data}"))
     inputs = load_inputs(config, weights_known=weights_known, splits=splits, listen=listen)
     listen(Stage(f"Connect to {device.name}"))
-    with open_agent(device, on_event=_telemetry_listener(listen), record=record) as agent:
+    with open_boards(
+        device, over=config.over_boards, on_event=_telemetry_listener(listen), record=record,
+        tell=lambda sentence: listen(Note(sentence)),
+    ) as boards:  # fmt: skip
+        agent = boards.agent
         if agent.runtime_choice is not None:
             listen(Note(agent.runtime_choice.why))
         format = require_fit(inputs, agent, listen)
         require_possible(Circumstances(inputs.config, agent, format, inputs.data.task))
-        agent.hold()
-        yield Prepared(inputs=inputs, agent=agent, format=format)
+        boards.hold()
+        yield Prepared(inputs=inputs, boards=boards, format=format)
 
 
 def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callable[[], bool]) -> None:
@@ -93,7 +104,7 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         PipelineError: what is stored stands, and the run can be resumed.
     """
     context = ready.context(store, listen=listen, stopping=stopping)
-    with _timed(store):
+    with _timed(store), _fleet_kept(context):
         context.stop_if_requested()
         store_provenance(context, signature_of(ready.inputs.network))
         device = context.agent.device
@@ -146,11 +157,24 @@ def _score_of(context: Context, network: fx.GraphModule, winner: Artifact) -> fl
 
 
 def _note_modes(context: Context) -> None:
-    """Store the power modes of the run, and say which of those wanted the board is not in."""
-    modes = context.agent.hold()
-    context.store.set(MODES, dict(modes))
-    for mode, why in modes.get("refused", {}).items():
-        context.listen(Note(f"power mode {mode} not set: {why}"))
+    """Store the power modes of the run, and say which of those wanted a board is not in."""
+    held = context.boards.hold()
+    context.store.set(MODES, held[context.agent.device.name])
+    for name, modes in held.items():
+        on = f" on {name}" if context.boards.several else ""
+        for mode, why in modes.get("refused", {}).items():
+            context.listen(Note(f"power mode {mode} not set{on}: {why}"))
+
+
+@contextmanager
+def _fleet_kept(context: Context) -> Iterator[None]:
+    """Store which boards measure and by what they differ, however the work ends."""
+    try:
+        yield
+    finally:
+        if context.boards.several:
+            context.boards.settle()
+            BoardReadings(context.boards, context.store).remember()
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from pipeline.devices.agent_client import Agent
 from pipeline.errors import MeasureError
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
-from pipeline.events import Stage, Tried
+from pipeline.events import Note, Stage, Tried
 from pipeline.measurement import retries
 from pipeline.measurement.relative_costs import trial_costs, violation
 from pipeline.measurement.validity import why_invalid
 from pipeline.records import PruningPlan, Trial
+from pipeline.report.fleet import sentences
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.loop import search
@@ -63,6 +64,9 @@ class Search:
         with self._usage_kept(watch), _torch_on_free_cores(context.agent):
             self._try_all(found, known, watch)
         context.stop_if_requested()
+        if context.boards.several:
+            for sentence in sentences(self.bench.readings.fleet()):
+                context.listen(Note(f"boards: {sentence}"))
         return found
 
     def _try_all(self, found: list[Trial], known: Mapping[int, Trial], watch: Watch) -> None:
@@ -78,19 +82,26 @@ class Search:
             first=(number - 1) * config.trials,
             known=known,
             given=self._given(),
-            lookahead=context.agent.lookahead,
+            lookahead=context.boards.lookahead,
+            boards=len(context.boards.names),
             stopping=context.stopping,
             watch=watch,
         ):
             numbered = replace(trial, round=number)
             if numbered.index not in known:
                 context.store.append(numbered)
+                self._keep_fleet()
             learn_costs(self.problem.costs, numbered, self.base.figures.size_bytes)
             found.append(numbered)
             metric = context.data.task.metric_name
             context.listen(Tried(numbered, replayed=numbered.index in known, metric=metric))
             self._stop_at_failures(found)
         self._keep_what_was_learnt(strategy)
+
+    def _keep_fleet(self) -> None:
+        """Store by what the run's boards differ, where there are several."""
+        if self.context.boards.several:
+            self.bench.readings.remember()
 
     def _keep_what_was_learnt(self, strategy: Strategy) -> None:
         """Store the network of a strategy that has one, and how it learnt."""
@@ -113,7 +124,7 @@ class Search:
         try:
             yield
         finally:
-            usage = watch.usage(shared=self.context.agent.lookahead == 0)
+            usage = watch.usage(shared=self.context.boards.lookahead == 0)
             if usage is not None:
                 earlier = self.context.store.get(fact)
                 self.context.store.set(fact, earlier + usage if earlier else usage)

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunConfig, is_model_file
-from pipeline.devices.inventory.load import load_inventory
+from pipeline.devices.inventory.boards import joined
+from pipeline.devices.inventory.load import Inventory, load_inventory
 from pipeline.errors import UserError
 from pipeline.plugins import is_file
 from pipeline.records import Device
 from pipeline.run.origin import require_same_origin
 from pipeline.store import Store
-from pipeline.store.facts import BASE, CONFIG, DEVICE, FOLDER, INVENTORY
+from pipeline.store.facts import BASE, CONFIG, DEVICE, FOLDER, INVENTORY, NamedDevice
 from pipeline.store.settings import config_of
 
 
@@ -32,9 +33,15 @@ def stored_settings(store: Store, inventory: Path | None) -> tuple[RunConfig, De
         raise UserError(f"run {store.id} ended before its settings were stored; start it anew: pipeline run")
     require_same_origin(store)
     remembered = store.get(INVENTORY)
-    board = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True).device(device["name"])
+    known = load_inventory(inventory or (Path(remembered) if remembered else None), partial=True)
     folder = store.get(FOLDER)
-    return _from_folder(config_of(store), Path(folder or "")), _with_its_runtime(board, store)
+    return _from_folder(config_of(store), Path(folder or "")), stored_device(known, device, store)
+
+
+def stored_device(inventory: Inventory, named: NamedDevice, store: Store) -> Device:
+    """Return a run's device as the inventory has it now, with the runtime that the run began with."""
+    boards = [_with_its_runtime(inventory.device(name), store) for name in named.get("boards") or [named["name"]]]
+    return joined(named["name"], boards)
 
 
 def _with_its_runtime(board: Device, store: Store) -> Device:

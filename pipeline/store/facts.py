@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
-from pipeline.records import Baseline, DeviceFacts, Figures, PrecisionDecision, SearchSpace, VerifiedAccuracy
+from pipeline.records import Baseline, DeviceFacts, Figures, Fleet, PrecisionDecision, SearchSpace, VerifiedAccuracy
 from pipeline.records.learning import Burst
 from pipeline.store.device_usage import Usage
 from pipeline.targets import Metric
@@ -90,6 +90,8 @@ class NamedDevice(TypedDict):
     power: NotRequired[StrictStr | None]
     runtime: NotRequired[StrictStr]
     """As it was named, or chosen when the run began."""
+    boards: NotRequired[list[StrictStr]]
+    """Those that measure side by side; absent: the device is one board."""
 
 
 @with_config(_OTHERS_TOO)
@@ -218,6 +220,8 @@ CALIBRATION = Fact("calibration", Calibration)
 SPREADS = Fact("spreads", dict[str, Spread])
 """How far processes differ, by metric, as the base model against itself showed."""
 CHANNEL_STEP = Fact("channel step", int)
+FLEET = Fact("fleet", Fleet)
+"""Which boards measure, and by what they differ; absent: the run has one board."""
 
 # ---------------------------------------------------------------- what came of it
 

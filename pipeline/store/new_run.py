@@ -25,7 +25,7 @@ def create_run(runs: Path, config: RunConfig, board: Device, inventory: Path | N
     """
     facts: dict[Fact[Any], object] = {
         CONFIG: config.model_dump(mode="json", by_alias=True),
-        DEVICE: NamedDevice(name=board.name, kind=board.kind),
+        DEVICE: _named(board),
         FOLDER: str(Path.cwd()),
     }
     if inventory is not None:
@@ -74,3 +74,10 @@ def require_writable(folder: Path) -> None:
         try_out(folder)
     except StoreError as error:
         raise OutputError(str(error)) from error
+
+
+def _named(board: Device) -> NamedDevice:
+    named = NamedDevice(name=board.name, kind=board.kind)
+    if board.boards:
+        named["boards"] = [one.name for one in board.boards]
+    return named

@@ -26,6 +26,7 @@ T = TypeVar("T")
 _Runs = list[runs.RunSummary]
 _Trials = list[Trial]
 _Artifacts = list[Artifact]
+_Names = list[str]
 
 
 class Store:
@@ -181,6 +182,13 @@ class Store:
         """Return what was measured of the plan with these channel counts, None where nothing was."""
         rows = self._database.rows("SELECT json FROM measurements WHERE key = ?", key)
         return self._record(Measurement, rows[0][0], f"measurement of {key}") if rows else None
+
+    def measured(self, beginning: str) -> _Names:
+        """Return the keys of measurements that begin so."""
+        rows = self._database.rows(
+            "SELECT key FROM measurements WHERE substr(key, 1, ?) = ? ORDER BY key", len(beginning), beginning
+        )
+        return [key for (key,) in rows]
 
     def forget(self, beginning: str) -> None:
         """Remove the measurements whose keys begin so."""

@@ -25,7 +25,8 @@ from pipeline.cli.views.live import view
 from pipeline.cli.views.run import print_comparison, print_recording
 from pipeline.config import RunConfig, load_config, passes_of
 from pipeline.devices.agent_client import Agent
-from pipeline.devices.inventory.load import load_inventory
+from pipeline.devices.inventory.boards import device_of
+from pipeline.devices.inventory.load import is_group, load_inventory
 from pipeline.devices.recording import FILE_NAME, Recorder, as_recorded, header_of
 from pipeline.durations import parse_duration_s
 from pipeline.errors import ConfigError, PipelineError, UserError
@@ -44,7 +45,8 @@ from pipeline.store.runs import FINISHED
 class RunArguments:
     """What was typed after `pipeline run`."""
 
-    device: str | None
+    devices: tuple[str, ...]
+    """Names or groups; several measure side by side. Empty: local."""
     config: Path | None
     options: Mapping[str, Any]
     """The settings among the options, by the name that run.yaml gives them; None or empty: not typed."""
@@ -109,12 +111,20 @@ def _announced(
         _begin(recorder, store, config, agent)
     target = " ".join(config.target) or "no target"
     what = Text("run ").append(store.id, style="bold")
-    err.print(what.append(f": {config.data} on {board.name}, {target}, {config.strategy}"))
+    err.print(what.append(f": {config.data} on {_boards_in_words(board, config)}, {target}, {config.strategy}"))
     try:
         yield
     except PipelineError:
         err.print(f"to resume: [bold]pipeline run --resume {store.id}{_where(arguments.runs)}[/]", markup=True)
         raise
+
+
+def _boards_in_words(board: Device, config: RunConfig) -> str:
+    if not board.boards:
+        return board.name
+    from pipeline.report.fleet import OVER
+
+    return f"{board.name} ({', '.join(one.name for one in board.boards)}; latency: {OVER[config.over_boards]})"
 
 
 # ---------------------------------------------------------------- a new run
@@ -137,7 +147,7 @@ def typed_settings(arguments: RunArguments) -> tuple[RunConfig, Device]:
         except ValueError as error:
             raise ConfigError(f"--{option}: {error}, found {typed}") from error
     config = config.model_copy(update={"fine_tuning": config.fine_tuning.model_copy(update=changes)})
-    return config, load_inventory(arguments.inventory, partial=True).device(arguments.device or "local")
+    return config, device_of(load_inventory(arguments.inventory, partial=True), arguments.devices or ("local",))
 
 
 # ---------------------------------------------------------------- a run to go on with
@@ -156,13 +166,23 @@ def _reopened(arguments: RunArguments) -> tuple[Store, RunConfig, Device]:
             raise UserError(f"run {store.id} is finished; `pipeline pull {store.id} --output DIR` writes its bundle")
         device = store.get(DEVICE)
         name = None if device is None else device["name"]
-        if name is not None and arguments.device not in (None, name):
+        if name is not None and arguments.devices and not _is_named(arguments, name):
             raise UserError(
-                f"run {store.id} measured on {name}; figures of {arguments.device} cannot be compared with them"
+                f"run {store.id} measured on {name}; figures of {' and '.join(arguments.devices)} cannot be compared "
+                "with them"
             )
         config, board = stored_settings(store, arguments.inventory)
         undo.pop_all()
     return store, config, board
+
+
+def _is_named(arguments: RunArguments, name: str) -> bool:
+    """Return whether what was typed means the device of that name; a group of one board is that board."""
+    typed = arguments.devices
+    if "+".join(typed) == name:
+        return True
+    inventory = load_inventory(arguments.inventory, partial=True)
+    return any(map(is_group, typed)) and device_of(inventory, typed).name == name
 
 
 def _write_missing_report(store: Store) -> None:
@@ -188,6 +208,11 @@ def _recorder(arguments: RunArguments, store: Store | None, board: Device, stack
         )
     if not (arguments.record or recorded):
         return None
+    if board.boards:
+        raise UserError(
+            f"--record keeps one board's answers, and {board.name} is {len(board.boards)} boards; leave it out, or "
+            "name one"
+        )
     recorder = Recorder(as_recorded(board).format)
     stack.callback(recorder.close)
     return recorder

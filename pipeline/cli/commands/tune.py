@@ -11,7 +11,7 @@ from pipeline.cli.options import (
     Config,
     Criterion,
     Data,
-    DeviceName,
+    Devices,
     Epochs,
     Head,
     Inventory,
@@ -54,7 +54,7 @@ def tune(
     runs_budget: Annotated[
         int | None, typer.Option("--runs-budget", min=1, metavar="N", help="Runs at most; optuna: 20 unless given.")
     ] = None,
-    device: DeviceName = None,
+    device: Devices = None,
     config: Config = None,
     model: Model = None,
     weights: Weights = None,
@@ -86,7 +86,13 @@ def tune(
         "rounds": rounds, "seed": seed,
     }  # fmt: skip
     arguments = RunArguments(
-        device=device, config=config, options=options, epochs=epochs, resume=None, inventory=inventory, runs=runs
+        devices=tuple(device or ()),
+        config=config,
+        options=options,
+        epochs=epochs,
+        resume=None,
+        inventory=inventory,
+        runs=runs,
     )
     wanted = Search(texts=tuple(search or ()), method=method, objective=objective, budget=runs_budget)
     tune_and_show(arguments, wanted, json=json)

@@ -133,7 +133,7 @@ def _show(
     _write(with_every_option(changed(runs.base, best.settings)), path)
     if not json:
         place = "" if arguments.runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(arguments.runs))}"
-        device = f" --device {runs.board.name}" if arguments.device else ""
+        device = "".join(f" --device {name}" for name in arguments.devices)
         out.print()
         out.print(f"best    {best.run}: {figures.test_accuracy:.1%} on the test split, which had no part in the choice")
         out.print(f"next    [bold]pipeline pull {best.run} --output my-model{place}[/]", markup=True)

@@ -156,4 +156,6 @@ def describe(trial: Trial, metric: str = "accuracy") -> str:
     doubts = f", in doubt: {' '.join(trial.measurement.flags)}" if trial.measurement.flags else ""
     verdict = "" if trial.feasible else ", misses the target"
     verdict += ", stopped early" if trial.measurement.early else ""
-    return f"{metric} {trial.candidate.accuracy:.1%}, {latency}{reward}{verdict}{doubts}"
+    board = trial.measurement.board
+    where = "" if board is None or trial.cached else f" on {board.name}"
+    return f"{metric} {trial.candidate.accuracy:.1%}, {latency}{where}{reward}{verdict}{doubts}"

@@ -14,7 +14,18 @@ from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.records import REPLAY, Artifact, Figures, Trial
 from pipeline.report.contents import usages
 from pipeline.store import Store
-from pipeline.store.facts import BASE, CALIBRATION, DEVICE, FAILURE, PRECISION, RECORDING, RIVALS, SPACE, SPREADS
+from pipeline.store.facts import (
+    BASE,
+    CALIBRATION,
+    DEVICE,
+    FAILURE,
+    FLEET,
+    PRECISION,
+    RECORDING,
+    RIVALS,
+    SPACE,
+    SPREADS,
+)
 from pipeline.store.spaces import require_plan, space_of_round
 from pipeline.store.task import metric_name, puts_into_classes
 
@@ -48,12 +59,33 @@ def print_run(store: Store) -> None:
     else:
         out.print("no trials yet")
     _print_device(store, trials)
+    _print_fleet(store)
     _print_artifacts(store.artifacts())
     print_comparison(store)
     if store.get(RECORDING):
         print_recording(store)
     if store.status in ("interrupted", "failed"):
         out.print(f"to resume: pipeline run --resume {store.id}", style="dim")
+
+
+def _print_fleet(store: Store) -> None:
+    """Print the boards of a run that has several, and what they differ by."""
+    from pipeline.report.fleet import NOTE, rows, sentences, troubles
+
+    fleet = store.get(FLEET)
+    if fleet is None:
+        return
+    table = table_of("board", "", "measurements", "base model", "ratios there", "drift")
+    signs = {"measuring": "✓", "lost": "✗ lost", "quarantined": "! quarantined"}
+    for board, row in zip(fleet.boards, rows(fleet), strict=True):
+        table.add_row(row.board, signs[board.status], row.measurements, row.base, row.effect, row.drift)
+    out.print()
+    out.print(table)
+    for sentence in troubles(fleet):
+        out.print(sentence, markup=False, style="yellow")
+    for sentence in sentences(fleet):
+        out.print(sentence, markup=False)
+    out.print(NOTE, style="dim")
 
 
 def print_recording(store: Store) -> None:

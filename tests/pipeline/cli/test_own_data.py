@@ -98,7 +98,7 @@ def based(ready: Prepared, store: Store, listener: Listener) -> None:
     """Train and measure a base model, or go on with it."""
     inputs = ready.inputs
     context = Context(
-        config=inputs.config, store=store, agent=ready.agent, data=inputs.data, example=inputs.example,
+        config=inputs.config, store=store, boards=ready.boards, data=inputs.data, example=inputs.example,
         format=ready.format, listen=listener, stopping=lambda: listener.asked,
     )  # fmt: skip
     make_base(context, copy.deepcopy(inputs.model))

@@ -10,6 +10,7 @@ import pytest
 from _common.toys import problem
 
 from pipeline.devices.agent_client import open_agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.errors import DeviceError
 from pipeline.evaluation.cut_profiling import cost_tables, measure_cuts, single_cuts
 from pipeline.evaluation.device_bench import Bench
@@ -44,7 +45,7 @@ NOTHING_TO_BUILD: Any = None
 def bench(tmp_path: Path) -> Iterator[Bench]:
     device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), runtime="null")
     with Store.create(tmp_path / "runs", label="cuts") as store, open_agent(device) as agent:
-        yield Bench(agent, store, b"base")
+        yield Bench(BoardPool.of(agent), store, b"base")
 
 
 def measured(bench: Bench, invalid: int) -> list[tuple[int, ...]]:

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.errors import DeviceError
 from pipeline.evaluation.candidate_builder import Built
 from pipeline.evaluation.device_bench import Bench, longer
@@ -50,7 +51,7 @@ def test_figures_in_doubt_are_taken_once_more_and_keep_their_doubts(store: Store
             starts.append(event)
 
     with open_agent(device, on_event=on_event) as agent:
-        bench = Bench(agent, store, skeleton(relu()))
+        bench = Bench(BoardPool.of(agent), store, skeleton(relu()))
         first, second = bench.measure(doubtful), bench.measure(doubtful)
     assert (first[0], True) == second
     assert "noisy" in first[0].flags
@@ -115,7 +116,7 @@ def played(
     asked: list[str] = []
     path = rewritten(three_times, change, board=board)
     with open_agent(tape(path), record=lambda verb, *_: asked.append(verb)) as agent:
-        yield Bench(agent, store, BASE), asked
+        yield Bench(BoardPool.of(agent), store, BASE), asked
 
 
 def test_what_is_known_is_not_measured_again(store: Store, three_times: Path) -> None:
@@ -169,7 +170,7 @@ def test_a_run_killed_between_two_passes_of_a_measurement_repeats_none_of_them(
 ) -> None:
     for bench, asked in played(three_times, store, 3, throttled):
         with pytest.raises(KilledError):
-            Bench(Killed(bench.agent, answered), store, BASE).measure(BUILT)  # type: ignore[arg-type]
+            Bench(BoardPool.of(Killed(bench.agent, answered)), store, BASE).measure(BUILT)  # type: ignore[arg-type]
         assert asked.count("measure") == answered
         found, known = bench.measure(BUILT)
         assert asked.count("measure") == 3
@@ -238,7 +239,7 @@ def test_only_a_candidate_of_the_search_may_be_stopped_early(store: Store, tmp_p
             told.append(arguments["reject_above"])
 
     with open_agent(device, record=note) as agent:
-        bench = Bench(agent, store, BASE, limits={"latency": 0.5})
+        bench = Bench(BoardPool.of(agent), store, BASE, limits={"latency": 0.5})
         bench.base()
         bench.measure_skeleton("single", lambda: NARROW)
         bench.measure_file(dense(seed=0, width=16), "whole")
@@ -267,7 +268,7 @@ def test_a_second_measurement_is_longer_and_holds_for_all_of_a_shape(store: Stor
 
     device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=settings)
     with open_agent(device, record=note) as agent:
-        bench = Bench(agent, store, BASE)
+        bench = Bench(BoardPool.of(agent), store, BASE)
         bench.measure(Built(candidate(key="32"), NARROW, {}))
         second = bench.remeasure(NARROW)
         assert bench.remeasure(replace(NARROW, data=b"never sent")) == second
@@ -292,7 +293,7 @@ def test_what_differs_between_processes_is_in_every_interval_of_one_process(stor
 
     path = rewritten(recorded(tmp_path, each_process), change)
     with open_agent(tape(path)) as agent:
-        bench = Bench(agent, store, BASE)
+        bench = Bench(BoardPool.of(agent), store, BASE)
         base = bench.base()
         found = bench.measure(BUILT)[0].ratio
         assert found is not None
@@ -306,7 +307,7 @@ def test_a_second_look_adds_processes_to_those_of_the_first(store: Store, tmp_pa
     device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), measure=QUICK)
     asked: list[str] = []
     with open_agent(device, record=lambda verb, *_: asked.append(verb)) as agent:
-        bench = Bench(agent, store, BASE)
+        bench = Bench(BoardPool.of(agent), store, BASE)
         first, second = bench.measure_file(dense(seed=0), "whole"), bench.measure_file(dense(seed=0), "whole", looks=2)
     assert (first.processes, second.processes, asked.count("measure")) == (
         QUICK.processes,

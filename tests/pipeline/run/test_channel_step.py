@@ -12,6 +12,7 @@ from _common.toys import problem
 
 from pipeline.config import RunConfig
 from pipeline.devices.agent_client import open_agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.evaluation.cut_profiling import CutProfile, cost_tables, cut_of
 from pipeline.records import Device, Interval, SearchSpace
 from pipeline.run.channel_step import channel_step, found_step, without_plateaus
@@ -98,8 +99,8 @@ def context(tmp_path: Path) -> Iterator[Context]:
     device = Device(name="here", kind="local", agent_dir=str(tmp_path / "agent"), runtime="null")
     with Store.create(tmp_path / "runs", label="steps") as store, open_agent(device) as agent:
         yield Context(
-            config=RunConfig(), store=store, agent=agent, data=NOT_ASKED, example=IMAGES, format=NOT_ASKED,
-            listen=lambda _: None, stopping=lambda: False,
+            config=RunConfig(), store=store, boards=BoardPool.of(agent), data=NOT_ASKED, example=IMAGES,
+            format=NOT_ASKED, listen=lambda _: None, stopping=lambda: False,
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.devices.agent_client import Agent, open_agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.errors import ExportError, MeasureError
 from pipeline.records import VerifiedAccuracy
 from pipeline.run.context import Context
@@ -69,7 +70,7 @@ def test_a_recording_that_does_not_hold_the_file_is_not_verified_and_says_so(
 ) -> None:
     path = recorded(tmp_path, lambda agent: agent.telemetry())
     with open_agent(tape(path)) as agent:
-        verified = verify(replace(context, agent=agent), dense(seed=0))
+        verified = verify(replace(context, boards=BoardPool.of(agent)), dense(seed=0))
     assert verified == VerifiedAccuracy(None, None, 0)
     (told,) = heard.notes
     assert told.startswith("not verified: ")

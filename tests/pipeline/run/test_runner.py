@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.devices.agent_client import Agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.errors import StoppedError
 from pipeline.records import FULL
 from pipeline.run.inputs import Inputs
@@ -25,7 +26,7 @@ def ready(store: Store, agent: Agent) -> Prepared:
         config=context.config.model_copy(update={"weights": None}), data=context.data, model=net(),
         example=context.example, network=torch.fx.symbolic_trace(net()),
     )  # fmt: skip
-    return Prepared(inputs=inputs, agent=agent, format=NullFiles(context.example))
+    return Prepared(inputs=inputs, boards=BoardPool.of(agent), format=NullFiles(context.example))
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from pipeline.data import DataSet, Splits
 from pipeline.data.dataset import Split
 from pipeline.data.pools import MemoryPool
 from pipeline.devices.agent_client import Agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.cut_profiling import CutProfile, cost_tables, single_cuts
 from pipeline.evaluation.device_bench import Bench
@@ -154,7 +155,7 @@ def toy_context(store: Store, agent: Agent, listener: Listener | None = None, **
     heard, data = listener or Listener(), toy_data()
     example = next(data.train.batches(4))[0]
     return Context(
-        config=configured(**settings), store=store, agent=agent, data=data, example=example,
+        config=configured(**settings), store=store, boards=BoardPool.of(agent), data=data, example=example,
         format=NullFiles(example), listen=heard, stopping=lambda: heard.asked,
     )  # fmt: skip
 
@@ -184,7 +185,7 @@ class Toy:
 
     @property
     def bench(self) -> Bench:
-        return Bench(self.context.agent, self.context.store, self.base.skeleton, round=self.number, limits=self.limits)
+        return Bench(self.context.boards, self.context.store, self.base.skeleton, round=self.number, limits=self.limits)
 
     @property
     def finals(self) -> Finalists:
