@@ -49,8 +49,7 @@ def test_boards_share_a_search_and_a_board_that_dies_and_a_kill_lose_no_trial(de
     seen = read_until(run, "trial 1:")
     assert "on group:fleet (one, two, three; latency: the slowest board's)" in seen
     boards["three"].die()
-    seen += read_until(run, "trial 4:")
-    assert len(re.findall("^ *three is lost, one, two go on: ", seen, re.M)) == 1
+    read_until(run, "three is lost, one, two go on: ")
     run.kill()
     run.communicate()
     before = shown(desk)["trials"]
