@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import fx
 
 from pipeline.config import RunConfig
@@ -35,7 +36,10 @@ from pipeline.run.sample_input import write_sample
 from pipeline.run.splitting import store_splits
 from pipeline.store import Store
 from pipeline.store.facts import BASE, CHOSEN, MODES, SECONDS, TUNING
+from pipeline.training.accelerator import open_accelerator
 from pipeline.training.score import score
+from pipeline.workers.executor import Executor, InProcess
+from pipeline.workers.open import opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +49,13 @@ class Prepared:
     inputs: Inputs
     agent: Agent
     format: Format
+    workers: Executor = field(default_factory=InProcess)
 
     def context(self, store: Store, *, listen: Listener, stopping: Callable[[], bool]) -> Context:
         """Return what every part of a run in this store shares."""
         return Context(
             config=self.inputs.config, store=store, agent=self.agent, data=self.inputs.data,
-            example=self.inputs.example, format=self.format, listen=listen, stopping=stopping,
+            example=self.inputs.example, format=self.format, listen=listen, stopping=stopping, workers=self.workers,
         )  # fmt: skip
 
 
@@ -74,14 +79,16 @@ def prepared(
     """
     listen(Stage(f"Load {config.data}"))
     inputs = load_inputs(config, weights_known=weights_known, splits=splits, listen=listen)
-    listen(Stage(f"Connect to {device.name}"))
-    with open_agent(device, on_event=_telemetry_listener(listen), record=record) as agent:
+    with ExitStack() as stack:
+        workers = stack.enter_context(_workers(config, listen))
+        listen(Stage(f"Connect to {device.name}"))
+        agent = stack.enter_context(open_agent(device, on_event=_telemetry_listener(listen), record=record))
         if agent.runtime_choice is not None:
             listen(Note(agent.runtime_choice.why))
         format = require_fit(inputs, agent, listen)
         require_possible(Circumstances(inputs.config, agent, format, inputs.data.task))
         agent.hold()
-        yield Prepared(inputs=inputs, agent=agent, format=format)
+        yield Prepared(inputs=inputs, agent=agent, format=format, workers=workers)
 
 
 def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callable[[], bool]) -> None:
@@ -151,6 +158,14 @@ def _note_modes(context: Context) -> None:
     context.store.set(MODES, dict(modes))
     for mode, why in modes.get("refused", {}).items():
         context.listen(Note(f"power mode {mode} not set: {why}"))
+
+
+def _workers(config: RunConfig, listen: Listener) -> AbstractContextManager[Executor]:
+    """Return what builds and fine-tunes candidates, to be opened."""
+    gpus = torch.cuda.device_count() if open_accelerator(config.accelerator).device.type == "cuda" else 0
+    return opened(
+        config.workers, threads=config.threads, available=torch.get_num_threads(), gpus=gpus, listen=listen
+    )  # fmt: skip
 
 
 @contextmanager
