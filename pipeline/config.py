@@ -24,6 +24,7 @@ from pipeline.durations import parse_duration_s
 from pipeline.errors import ConfigError
 from pipeline.setting_keys import Where
 from pipeline.targets import Target, parse_target
+from pipeline.workers.spec import workers_of
 
 _log = logging.getLogger(__name__)
 
@@ -305,7 +306,13 @@ class RunConfig(_Section):
     rounds: int = Field(1, ge=1)
     """Prune and fine-tune in turns, each round towards a share of the target."""
     threads: int | None = Field(None, ge=1)
-    """Host threads of torch; absent: one a core."""
+    """Host threads of torch; absent: one a core. With workers each has so many; absent: the cores are shared out."""
+    workers: Annotated[int | str | None, BeforeValidator(workers_of)] = None
+    """Where candidates are built and finalists fine-tuned: so many processes of this machine, or ray, or ray://HOST;
+    absent: in the run's own process. Plans and weights do not depend on it, where the number of threads is the same."""
+    lookahead: int | None = Field(None, ge=0)
+    """Candidates that are begun before the last one is told to the strategy: more keep more workers busy, and the
+    strategy learns of each later; absent: 1 where building disturbs no measurement, else 0."""
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """What trains: auto is a GPU where torch finds one; all else is computed on the CPU."""
     training_precision: Literal["auto", "float32"] = "auto"

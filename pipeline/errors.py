@@ -24,9 +24,11 @@
     ├── CandidateError                one candidate failed: recorded as a failed trial, the run goes on
     │   ├── CutError                  the surgery did not give the network that was planned
     │   ├── ExportError               the file differs from the network, or the device cannot load it
-    │   └── MeasureError              the runtime crashed, hung or refused the file on the device
+    │   ├── MeasureError              the runtime crashed, hung or refused the file on the device
+    │   └── WorkerLostError           the worker that computed it was lost, and so were those that tried again
     ├── TrainerError                  exit code 2: the user's own trainer failed; fixed, the run can be resumed
     ├── ConverterError                a converter of model files cannot be installed or started
+    ├── WorkersError                  workers cannot be started, reached or sent what they need; the run can be resumed
     ├── StoreError                    a run's files, or a calibration's, are damaged or cannot be written
     │   └── RunInUseError             exit code 2: another process is writing the run
     └── StoppedError                  exit code 130: the user asked the run to stop; it can be resumed
@@ -149,6 +151,10 @@ class MeasureError(CandidateError):
     """The runtime crashed, hung or refused the file on the device."""
 
 
+class WorkerLostError(CandidateError):
+    """The worker that computed a candidate was lost, and so were those that tried it again."""
+
+
 class TrainerError(PipelineError):
     """The user's own trainer raised, or did not return the network with other weights."""
 
@@ -157,6 +163,10 @@ class TrainerError(PipelineError):
 
 class ConverterError(PipelineError):
     """A converter of model files cannot be installed or started."""
+
+
+class WorkersError(PipelineError):
+    """Workers cannot be started, reached, or sent what they need."""
 
 
 class StoreError(PipelineError):

@@ -56,7 +56,18 @@ class Waiting:
     holder: str
 
 
-Event = Stage | StageProgress | Tried | Note | DeviceTelemetry | Waiting
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A worker is at something; ``what`` is empty where it is through with it."""
+
+    worker: str
+    what: str
+    done: int = 0
+    total: int | None = None
+    note: str = ""
+
+
+Event = Stage | StageProgress | Tried | Note | DeviceTelemetry | Waiting | Working
 Listener = Callable[[Event], None]
 
 

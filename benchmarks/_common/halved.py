@@ -33,6 +33,13 @@ class Halved:
 
 def halved(model: str, weights: Path, data: DataSet, *, level: int = 50) -> Halved:
     """Return a network and its cut: every group at ``level`` percent, or at its deepest below that."""
+    builder = builder_for(model, weights, data)
+    levels = tuple(max(each for each in (0, *group.levels) if each <= level) for group in builder.space.groups)
+    return Halved(builder.base, builder.finalist(PruningPlan(levels=levels)))
+
+
+def builder_for(model: str, weights: Path | None, data: DataSet) -> Builder:
+    """Return what cuts a network; without weights it keeps its random ones."""
     config, example = RunConfig(), next(data.train.batches(8))[0]
     network = load_model(
         model, classes=len(data.classes), channels=data.shape[0], weights=weights, weights_key=None, head=None,
@@ -42,10 +49,8 @@ def halved(model: str, weights: Path, data: DataSet, *, level: int = 50) -> Halv
     space = search_space(base, example, step=_STEP)
     images = data.train.batches(BATCH, limit=config.evaluation.ranking_images)
     groups = dependency_graph(base, example).groups
-    builder = Builder(
+    return Builder(
         base=base, space=space, data=data, settings=config.evaluation, fine_tuning=config.fine_tuning,
         format=open_format("onnx", base, example, support=OnnxSupport(17, 8)), example=example,
         ranking=rank(base, space, config.criterion, groups, images, options=config.criterion_options, seed=config.seed),
     )  # fmt: skip
-    levels = tuple(max(each for each in (0, *group.levels) if each <= level) for group in space.groups)
-    return Halved(base, builder.finalist(PruningPlan(levels=levels)))

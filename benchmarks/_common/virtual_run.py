@@ -22,7 +22,7 @@ from pipeline.objective.load import classification
 from pipeline.records import FULL, Artifact, Candidate, Figures, Interval, Measurement, PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
-from pipeline.run.finalists import Finalists
+from pipeline.run.finalists import Climb, Finalists
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.successive_halving import Rung
 
@@ -133,10 +133,11 @@ class Run:
 class _Untrained(Finalists):
     """Finalists whose networks are not trained: everything that is measured and decided is the run's own."""
 
-    def train_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
-        """Return the accuracy: the slower, the better."""
+    def climb(self, trials: Sequence[Trial], rungs: Sequence[Rung], number: int) -> Iterator[Climb]:
+        """Yield finalists and their accuracy: the slower, the better."""
         del rungs, number
-        return FINALISTS[trial.index]
+        for trial in trials:
+            yield trial, lambda trial=trial: FINALISTS[trial.index]  # type: ignore[misc]
 
     def fine_tune_short(self, trial: Trial) -> Artifact:
         """Return a finalist, its whole file measured."""

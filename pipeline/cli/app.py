@@ -40,6 +40,7 @@ from pipeline.cli.options import (
     WarmStart,
     Weights,
     WeightsKey,
+    Workers,
 )
 from pipeline.errors import OutputError, PipelineError
 from pipeline.printable import printable_lines
@@ -180,6 +181,7 @@ def run(
     budget: Budget = None,
     warm_start: WarmStart = None,
     seed: Seed = None,
+    workers: Workers = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
     ] = None,
@@ -207,7 +209,7 @@ def run(
     }  # fmt: skip
     arguments = RunArguments(
         devices=tuple(device or ()), config=config, options=options, epochs=epochs, budget=budget, resume=resume,
-        inventory=inventory, runs=runs, record=record, quick=quick, output=output,
+        inventory=inventory, runs=runs, record=record, quick=quick, output=output, workers=workers,
     )  # fmt: skip
     run_and_show(arguments, json=json)
 

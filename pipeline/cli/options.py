@@ -107,4 +107,12 @@ WarmStart = Annotated[
     str | None,
     typer.Option("--warm-start", metavar="RUN", help="A run whose learnt policy the DQN begins with."),
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="N|ray|ray://HOST",
+        help="Build candidates and train finalists in N processes, or on a Ray cluster; same plans, same weights.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Same seed, same plans.")]

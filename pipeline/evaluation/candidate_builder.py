@@ -54,6 +54,10 @@ class Builder:
     example: Inputs = field(repr=False)
     """A few real, normalised images."""
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return what is sent to a worker, which takes the base network's activations by itself."""
+        return {name: value for name, value in vars(self).items() if name != "_candidate_activations"}
+
     def network(self, plan: PruningPlan) -> fx.GraphModule:
         """Return the plan's network as the search judges it: fitted to the cut on a few images; raises CutError."""
         return self._reconstructed(plan, lambda: self._candidate_activations)

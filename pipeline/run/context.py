@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+
+import torch
 
 from pipeline.config import RunConfig
 from pipeline.data import DataSet
@@ -17,6 +19,7 @@ from pipeline.store import Store
 from pipeline.store.facts import TUNING
 from pipeline.structures import Inputs
 from pipeline.training.accelerator import Accelerator, open_accelerator
+from pipeline.workers.executor import Executor, InProcess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,8 @@ class Context:
     """In which networks are written for the device, made ready for the base model."""
     listen: Listener
     stopping: Callable[[], bool]
+    workers: Executor = field(default_factory=InProcess)
+    """What builds and fine-tunes candidates."""
 
     @property
     def agent(self) -> Agent:
@@ -48,6 +53,22 @@ class Context:
     def compared(self) -> bool:
         """Whether this run is one of several that are compared by the validation split, which none trains on then."""
         return self.store.get(TUNING) is not None
+
+    @property
+    def task_threads(self) -> int:
+        """With how many threads a task of a worker computes."""
+        return self.workers.threads(torch.get_num_threads())
+
+    @property
+    def lookahead(self) -> int:
+        """How many candidates are begun before the last one is told: none where that would disturb a measurement.
+
+        On the user's own machine they are built on the cores that the runtime leaves free.
+        """
+        agent, usual, wanted = self.agent, self.boards.lookahead, self.config.lookahead
+        if wanted is None or not usual:
+            return usual
+        return min(wanted, max(1, agent.free_cores // self.task_threads)) if agent.shared else wanted
 
     def stop_if_requested(self) -> None:
         """Raise StoppedError where the user asked to stop."""

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
-from safetensors.torch import load_file
 from torch import fx
 
-from pipeline.data.dataset import Split
 from pipeline.evaluation.candidate_builder import Builder
+from pipeline.evaluation.candidate_task import RoundInputs
 from pipeline.evaluation.device_bench import Bench
-from pipeline.events import Note, Stage
+from pipeline.events import Note, Stage, StageProgress
 from pipeline.measurement.feasibility import certainly_meets, ratios
 from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.measurement.validity import why_invalid
-from pipeline.models.safetensors_io import WEIGHTS, weights_bytes
-from pipeline.pruning.surgery.prune import prune
+from pipeline.models.safetensors_io import WEIGHTS
 from pipeline.records import FULL, Artifact, Figures, Measurement, PruningPlan, Trial
 from pipeline.run.artifact_builder import ArtifactBuilder
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
+from pipeline.run.finalist_task import TrainedFinalist, TrainFinalist, with_weights
 from pipeline.run.full_training import full_training
 from pipeline.run.successive_halving import Rung
-from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
+from pipeline.run.training_stage import course_of, discard_checkpoint, half_precision_on, hearing
 from pipeline.search.reward import require_comparable
 from pipeline.store.facts import RUNG, TrainedRung
 from pipeline.targets import Metric
 from pipeline.training.score import score
 from pipeline.training.settings import FineTuning
+from pipeline.workers.executor import Shared, in_order
+
+Climb = tuple[Trial, Callable[[], float]]
+"""A finalist, and what waits for the end of its rung: returns its accuracy on the validation split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,8 @@ class Finalists:
     base: Base
     """The teacher, too: the network as the user brought it."""
     limits: Mapping[Metric, float]
+    inputs: Shared[RoundInputs] | None = None
+    """What workers make finalists of, where they share it with others."""
 
     @property
     def artifacts(self) -> ArtifactBuilder:
@@ -74,24 +81,25 @@ class Finalists:
         meets = self._meets(measured, trial.candidate.size_bytes, trial.candidate.sparsity, problem)
         return replace(trial, measurement=measured) if meets else None
 
-    def train_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
-        """Train a finalist by one rung, the rungs before being over; return its accuracy on the validation split.
+    def climb(self, trials: Sequence[Trial], rungs: Sequence[Rung], number: int) -> Iterator[Climb]:
+        """Yield finalists, trained by one rung, the rungs before being over; side by side where workers train them.
 
-        Its weights are stored; a rung that was finished before the run was resumed is not trained again.
+        A rung that was finished before the run was resumed is not trained again.
         """
-        context, name = self.context, self.training(trial, rungs, number)
-        context.stop_if_requested()
-        if known := context.store.get(RUNG.of(name)):
-            return known["validation_accuracy"]
-        network = self._before(trial, rungs, number)
-        which = f", rung {number + 1} of {len(rungs)}" if len(rungs) > 1 else ""
-        title = f"Fine-tune finalist {trial.index}{which}"
-        self._train(name, network, trial.plan, context.data.train, rungs[number].settings, title)
-        scored = self._validated(network)
-        weights = context.store.put_blob(weights_bytes(network))
-        context.store.set(RUNG.of(name), TrainedRung(weights=weights, validation_accuracy=scored))
-        discard_checkpoint(context, name)
-        return scored
+        workers = self.context.workers
+        if workers.is_elsewhere and len(trials) > 1:
+            which = f", rung {number + 1} of {len(rungs)}" if len(rungs) > 1 else ""
+            self.context.listen(Stage(f"Fine-tune {len(trials)} finalists side by side{which}", len(trials)))
+        begun = in_order(workers, lambda trial: self._begin_rung(trial, rungs, number), trials)
+        for done, (trial, future) in enumerate(begun, 1):
+            yield trial, partial(self._finish_rung, self.training(trial, rungs, number), future)
+            if workers.is_elsewhere and len(trials) > 1:
+                self.context.listen(StageProgress(done))
+
+    def train_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> float:
+        """Train a finalist by one rung, the rungs before being over; return its accuracy on the validation split."""
+        ((_, score),) = self.climb([trial], rungs, number)
+        return score()
 
     def fine_tune_short(self, trial: Trial) -> Artifact:
         """Return a finalist that has climbed all rungs, its whole file verified and measured on the device."""
@@ -155,19 +163,50 @@ class Finalists:
 
     # ------------------------------------------------------------ helpers
 
-    def _before(self, trial: Trial, rungs: Sequence[Rung], number: int) -> fx.GraphModule:
-        """Return a finalist's network as the rung before has left it; before the first one, as it was cut."""
-        if number == 0:
-            self.context.listen(Stage(f"Cut finalist {trial.index} and fit its layers"))
-            return self.builder.finalist(trial.plan)
-        before = self.context.store.required(RUNG.of(self.training(trial, rungs, number - 1)))
-        return self._loaded(trial.plan, before["weights"])
+    @cached_property
+    def _shared(self) -> Shared[RoundInputs]:
+        return self.inputs or Shared(RoundInputs(self.builder, self.base.network))
+
+    def _begin_rung(self, trial: Trial, rungs: Sequence[Rung], number: int) -> Future[TrainedFinalist] | None:
+        """Return what will come of a finalist's rung; None: it is stored."""
+        context, name = self.context, self.training(trial, rungs, number)
+        context.stop_if_requested()
+        if context.store.get(RUNG.of(name)):
+            return None
+        which = f", rung {number + 1} of {len(rungs)}" if len(rungs) > 1 else ""
+        title, settings = f"Fine-tune finalist {trial.index}{which}", rungs[number].settings
+        half_on, threads, weights = self._half_on(settings), context.task_threads, None
+        if number > 0:
+            before = context.store.required(RUNG.of(self.training(trial, rungs, number - 1)))
+            weights = context.store.blob(before["weights"]).read_bytes()
+
+        def begin() -> TrainFinalist:
+            return TrainFinalist(
+                plan=trial.plan, index=trial.index, weights=weights, half_on=half_on, threads=threads,
+                course=course_of(context, settings, name=name, title=title, hold_zeros=bool(trial.plan.zeros)),
+                accelerator=context.config.accelerator,
+            )  # fmt: skip
+
+        return context.workers.submit(begin, self._shared, what=f"finalist {trial.index}", tell=hearing(context, name))
+
+    def _finish_rung(self, name: str, future: Future[TrainedFinalist] | None) -> float:
+        """Wait for a finalist, store its weights, and return its accuracy on the validation split."""
+        store = self.context.store
+        if future is None:
+            return store.required(RUNG.of(name))["validation_accuracy"]
+        trained = future.result()
+        weights = store.put_blob(trained.weights)
+        store.set(RUNG.of(name), TrainedRung(weights=weights, validation_accuracy=trained.validation_accuracy))
+        discard_checkpoint(self.context, name)
+        return trained.validation_accuracy
+
+    def _half_on(self, settings: FineTuning) -> frozenset[str]:
+        if settings.epochs == 0:
+            return frozenset()
+        return half_precision_on(self.context, self.base.network, self.context.data.train, settings, self.base.network)
 
     def _loaded(self, plan: PruningPlan, weights: str) -> fx.GraphModule:
-        builder = self.builder
-        network = prune(builder.base, builder.space, plan.levels, builder.ranking, builder.example)
-        network.load_state_dict(load_file(self.context.store.blob(weights)))
-        return network.eval()
+        return with_weights(self.builder, plan, self.context.store.blob(weights).read_bytes())
 
     def _validated(self, network: fx.GraphModule) -> float:
         return score(network, self.context.data.val, self.context.data.task)
@@ -176,17 +215,6 @@ class Finalists:
         """Return an artifact that was finished before the run was resumed."""
         self.context.stop_if_requested()
         return next((a for a in self.context.store.artifacts() if a.id == name), None)
-
-    def _train(
-        self, name: str, network: fx.GraphModule, plan: PruningPlan, images: Split, settings: FineTuning, title: str
-    ) -> None:
-        if settings.epochs == 0:
-            return
-        train_with_checkpoints(
-            self.context, network, images, settings,
-            name=name, title=title, teacher=self.base.network, judge=self.context.data.search,
-            hold_zeros=bool(plan.zeros),
-        )  # fmt: skip
 
     def _warn_of_miss(self, full: Artifact) -> None:
         """Say where the fresh measurement of the chosen one lies beyond a target, as that of every second one at it."""

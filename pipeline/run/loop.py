@@ -1,7 +1,8 @@
 """Search loop: ask, build, measure, judge, tell; one trial after another.
 
-The device is the bottleneck, so with ``lookahead`` the host builds the next candidate while the device measures.
-Several boards measure side by side; trials are judged, told and stored in the order in which they were asked for.
+The device is the bottleneck, so with ``lookahead`` the host builds the next candidate while the device measures. Where
+workers build, several are built at once, and several boards measure side by side; trials are judged, told and stored in
+the order in which they were asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from pipeline.store.device_usage import Watch
 
 _log = logging.getLogger(__name__)
 
-Build = Callable[[PruningPlan], Built]
+Build = Callable[[PruningPlan], Built | Future[Built]]
+"""Returns the candidate, or a future of it where it is built elsewhere; either raises CandidateError."""
 Measure = Callable[[Built], tuple[Measurement, bool]]
 """Returns the measurement and whether it was known already."""
 Judge = Callable[[Trial], Trial]
@@ -46,10 +48,13 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of measuring a candidate."""
+    """What came of building and measuring a candidate."""
 
-    measured: tuple[Measurement, bool] | CandidateError
-    seconds: float
+    built: Built | CandidateError
+    measured: tuple[Measurement, bool] | CandidateError | None = None
+    """None: it could not be built."""
+    seconds: float = 0.0
+    """Of the measurement."""
 
 
 def search(
@@ -120,24 +125,34 @@ def _start_trial(
             built = build(plan)
     except CandidateError as error:
         return replace(trial, failure=str(error)), None
-    trial = replace(trial, key=built.candidate.key, candidate=built.candidate, seconds={**seconds, **built.seconds})
-    return trial, device.submit(_timed, measure, built, watch)
+    return trial, device.submit(_measured, measure, built, watch)
 
 
-def _timed(measure: Measure, built: Built, watch: Watch) -> Outcome:
+def _measured(measure: Measure, candidate: Built | Future[Built], watch: Watch) -> Outcome:
+    """Wait for a candidate that is built elsewhere, and measure it; candidates are measured in the order of trials."""
+    try:
+        built = _awaited(candidate, watch)
+    except CandidateError as error:
+        return Outcome(error)
     start = time.perf_counter()
     try:
         with watch.doing("measure"):
             measured: tuple[Measurement, bool] | CandidateError = measure(built)
     except CandidateError as error:
         measured = error
-    return Outcome(measured, time.perf_counter() - start)
+    return Outcome(built, measured, time.perf_counter() - start)
+
+
+def _awaited(candidate: Built | Future[Built], watch: Watch) -> Built:
+    if isinstance(candidate, Built):
+        return candidate
+    with watch.doing("build"):
+        return candidate.result()
 
 
 def _finish_trial(strategy: Strategy, trial: Trial, pending: Future[Outcome] | None, judge: Judge) -> Trial:
     if pending is not None:
-        outcome = pending.result()
-        trial = _judged(replace(trial, seconds={**trial.seconds, "measure": outcome.seconds}), outcome, judge)
+        trial = _judged(trial, pending.result(), judge)
     # What a failed trial was measured with, if it was, is logged but not passed to the strategy.
     strategy.tell(replace(trial, measurement=None) if trial.failure else trial)
     return trial
@@ -145,9 +160,14 @@ def _finish_trial(strategy: Strategy, trial: Trial, pending: Future[Outcome] | N
 
 def _judged(trial: Trial, outcome: Outcome, judge: Judge) -> Trial:
     """Return the trial with its verdict; one that is refused a reward keeps its measurement beside the reason."""
-    if isinstance(outcome.measured, CandidateError):
-        return replace(trial, failure=str(outcome.measured))
-    measurement, cached = outcome.measured
+    built, found = outcome.built, outcome.measured
+    if isinstance(built, CandidateError):
+        return replace(trial, failure=str(built))
+    seconds = {**trial.seconds, **built.seconds, "measure": outcome.seconds}
+    trial = replace(trial, key=built.candidate.key, candidate=built.candidate, seconds=seconds)
+    if found is None or isinstance(found, CandidateError):
+        return replace(trial, failure=str(found))
+    measurement, cached = found
     measured = replace(trial, measurement=measurement, cached=cached)
     try:
         return judge(measured)

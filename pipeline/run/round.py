@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import fx
 
 from pipeline.evaluation.candidate_builder import Builder
+from pipeline.evaluation.candidate_task import RoundInputs
 from pipeline.evaluation.cut_profiling import cost_tables, measure_cuts, single_cuts
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
@@ -32,6 +33,7 @@ from pipeline.store.decisions import uncut
 from pipeline.store.facts import WINNER
 from pipeline.store.spaces import remember_space
 from pipeline.targets import Metric
+from pipeline.workers.executor import Shared
 
 
 def prune_once(
@@ -128,11 +130,14 @@ def _search_and_choose(
     space, costs = space_and_costs(context, base, builder, bench, limits)
     remember_space(context.store, bench.round, space)
     builder = replace(builder, space=space)
-    finalists = replace(finalists, builder=builder)
+    inputs = Shared(RoundInputs(builder, base.network))
+    finalists = replace(finalists, builder=builder, inputs=inputs)
     _show_strategy_note(context)
     problem = build_problem(context, builder, costs, limits, base)
     remember_problem(context.store, bench.round, problem)
-    search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
+    search = Search(
+        context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem, inputs=inputs
+    )  # fmt: skip
     config = context.config
     check = TargetCheck(targets=config.targets, rounds=config.rounds, base=base, limits=limits)
     check.require_reachable(problem, builder, bench)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import fx
 
 from pipeline.config import RunConfig
@@ -37,7 +38,10 @@ from pipeline.run.sample_input import write_sample
 from pipeline.run.splitting import store_splits
 from pipeline.store import Store
 from pipeline.store.facts import BASE, CHOSEN, MODES, SECONDS, TUNING
+from pipeline.training.accelerator import open_accelerator
 from pipeline.training.score import score
+from pipeline.workers.executor import Executor, InProcess
+from pipeline.workers.open import opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ class Prepared:
     inputs: Inputs
     boards: BoardPool
     format: Format
+    workers: Executor = field(default_factory=InProcess)
 
     @property
     def agent(self) -> Agent:
@@ -57,7 +62,7 @@ class Prepared:
         """Return what every part of a run in this store shares."""
         return Context(
             config=self.inputs.config, store=store, boards=self.boards, data=self.inputs.data,
-            example=self.inputs.example, format=self.format, listen=listen, stopping=stopping,
+            example=self.inputs.example, format=self.format, listen=listen, stopping=stopping, workers=self.workers,
         )  # fmt: skip
 
 
@@ -81,18 +86,22 @@ def prepared(
     """
     listen(Stage(f"Load {config.data}"))
     inputs = load_inputs(config, weights_known=weights_known, splits=splits, listen=listen)
-    listen(Stage(f"Connect to {device.name}"))
-    with open_boards(
-        device, over=config.over_boards, on_event=_telemetry_listener(listen), record=record,
-        tell=lambda sentence: listen(Note(sentence)),
-    ) as boards:  # fmt: skip
+    with ExitStack() as stack:
+        workers = stack.enter_context(_workers(config, listen))
+        listen(Stage(f"Connect to {device.name}"))
+        boards = stack.enter_context(
+            open_boards(
+                device, over=config.over_boards, on_event=_telemetry_listener(listen), record=record,
+                tell=lambda sentence: listen(Note(sentence)),
+            )
+        )  # fmt: skip
         agent = boards.agent
         if agent.runtime_choice is not None:
             listen(Note(agent.runtime_choice.why))
         format = require_fit(inputs, agent, listen)
         require_possible(Circumstances(inputs.config, agent, format, inputs.data.task))
         boards.hold()
-        yield Prepared(inputs=inputs, boards=boards, format=format)
+        yield Prepared(inputs=inputs, boards=boards, format=format, workers=workers)
 
 
 def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callable[[], bool]) -> None:
@@ -175,6 +184,14 @@ def _fleet_kept(context: Context) -> Iterator[None]:
         if context.boards.several:
             context.boards.settle()
             BoardReadings(context.boards, context.store).remember()
+
+
+def _workers(config: RunConfig, listen: Listener) -> AbstractContextManager[Executor]:
+    """Return what builds and fine-tunes candidates, to be opened."""
+    gpus = torch.cuda.device_count() if open_accelerator(config.accelerator).device.type == "cuda" else 0
+    return opened(
+        config.workers, threads=config.threads, available=torch.get_num_threads(), gpus=gpus, listen=listen
+    )  # fmt: skip
 
 
 @contextmanager

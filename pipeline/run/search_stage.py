@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import MeasureError
-from pipeline.evaluation.candidate_builder import Builder
+from pipeline.evaluation.candidate_builder import Builder, Built
+from pipeline.evaluation.candidate_task import BuildCandidate, RoundInputs
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage, Tried
 from pipeline.measurement import retries
@@ -30,6 +34,7 @@ from pipeline.store.decisions import uncut
 from pipeline.store.device_usage import Watch
 from pipeline.store.facts import LEARNT, POLICY, USAGE
 from pipeline.targets import Metric
+from pipeline.workers.executor import Shared, in_order
 
 FAILURES_IN_A_ROW = 5
 
@@ -44,6 +49,8 @@ class Search:
     bench: Bench
     limits: Mapping[Metric, float]
     problem: Problem
+    inputs: Shared[RoundInputs] | None = None
+    """What workers make candidates of, where they share it with others."""
     _evaluated: dict[str, float] = field(default_factory=dict)
     """Accuracies of plans that are cut up to some group, by the key of their network."""
 
@@ -73,16 +80,17 @@ class Search:
         """Append each trial of this round to ``found`` as it is through."""
         context, number, config = self.context, self.bench.round, self.context.config
         strategy = strategy_of(config).create(self.problem)
+        numbers = itertools.count((number - 1) * config.trials + len(known))
         for trial in search(
             strategy,
-            self.builder.build,
+            lambda plan: self._built(plan, f"candidate {next(numbers)}"),
             self.bench.measure,
             self._judge,
             trials=config.trials,
             first=(number - 1) * config.trials,
             known=known,
             given=self._given(),
-            lookahead=context.boards.lookahead,
+            lookahead=context.lookahead,
             boards=len(context.boards.names),
             stopping=context.stopping,
             watch=watch,
@@ -102,6 +110,16 @@ class Search:
         """Store by what the run's boards differ, where there are several."""
         if self.context.boards.several:
             self.bench.readings.remember()
+
+    def _built(self, plan: PruningPlan, what: str) -> Future[Built]:
+        """Return what comes of building a candidate; in this process it is built when this returns."""
+        context = self.context
+        task = BuildCandidate(plan, context.task_threads)
+        return context.workers.submit(lambda: task, self._shared, what=what, tell=context.listen)
+
+    @cached_property
+    def _shared(self) -> Shared[RoundInputs]:
+        return self.inputs or Shared(RoundInputs(self.builder, self.base.network))
 
     def _keep_what_was_learnt(self, strategy: Strategy) -> None:
         """Store the network of a strategy that has one, and how it learnt."""
@@ -124,7 +142,7 @@ class Search:
         try:
             yield
         finally:
-            usage = watch.usage(shared=self.context.boards.lookahead == 0)
+            usage = watch.usage(shared=self.context.lookahead == 0)
             if usage is not None:
                 earlier = self.context.store.get(fact)
                 self.context.store.set(fact, earlier + usage if earlier else usage)
@@ -160,16 +178,21 @@ class Search:
         """
         base, groups = self.base.figures.search_accuracy, len(plan.levels)
         begun = [replace(plan, levels=plan.levels[:n] + (0,) * (groups - n)) for n in range(1, groups)]
-        accuracies = [self._accuracy_of(one) / base for one in begun]
+        accuracies = [found / base for found in self._accuracies_of(begun)]
         powers = None if power is None else self.problem.costs.split("power", indices(plan), power)
         return AfterEachGroup([*accuracies, accuracy], powers)
 
-    def _accuracy_of(self, plan: PruningPlan) -> float:
-        """Return a plan's accuracy on the host; each network is evaluated once."""
-        key = self.problem.space.network_key(plan)
-        if key not in self._evaluated:
-            self._evaluated[key] = self.builder.build(plan).candidate.accuracy
-        return self._evaluated[key]
+    def _accuracies_of(self, plans: Sequence[PruningPlan]) -> list[float]:
+        """Return the accuracy of plans on the host; each network is evaluated once."""
+        keys = [self.problem.space.network_key(plan) for plan in plans]
+        new = {key: plan for key, plan in zip(keys, plans, strict=True) if key not in self._evaluated}
+
+        def submitted(key: str) -> Future[Built]:
+            return self._built(new[key], "a part of a plan")
+
+        for key, future in in_order(self.context.workers, submitted, new):
+            self._evaluated[key] = future.result().candidate.accuracy
+        return [self._evaluated[key] for key in keys]
 
 
 @contextmanager

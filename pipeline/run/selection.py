@@ -65,9 +65,9 @@ def _best(
     last = number == len(rungs) - 1
     for batch in batches(trials, rungs[number].finalists):
         scores: dict[int, float] = {}
-        for trial in batch:
+        for trial, score in finalists.climb(batch, rungs, number):
             with failures.left_out(finalists.training(trial, rungs, number)):
-                scores[trial.index] = finalists.train_rung(trial, rungs, number)
+                scores[trial.index] = score()
         failures.stop_if_systematic(len(batch))
         promoted = sorted((t for t in batch if t.index in scores), key=lambda t: -scores[t.index])
         if len(scores) > 1:

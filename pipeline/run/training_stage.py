@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from torch import nn
 
 from pipeline.data.dataset import Split
 from pipeline.durations import say_duration
-from pipeline.events import Note, Stage
+from pipeline.events import Event, Note, StageProgress, Working
 from pipeline.pruning.tracing.outputs import selecting
 from pipeline.run.context import Context
+from pipeline.run.training_course import Checkpointed, Course, announce, taught_by, train
 from pipeline.store.facts import HALF_PRECISION
 from pipeline.training.accelerator import Accelerator
-from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.pace import Pace, measure_pace
-from pipeline.training.score import score
 from pipeline.training.settings import FineTuning
-from pipeline.training.trainer import Trained, fine_tune
+from pipeline.training.trainer import Trained
+from pipeline.workers.executor import Tell
 
 
 def train_with_checkpoints(
@@ -42,24 +41,62 @@ def train_with_checkpoints(
         hold_zeros: whether weights that are zero stay zero.
         expect: whether to say how long it will take, before it begins.
     """
-    context.listen(Stage(title, None if settings.restarts else settings.steps(len(images))))
-    if settings.patience and judge is None:
-        context.listen(Note("no early stopping here: the search split, which it goes by, is trained on as well"))
+    course, tell = course_of(context, settings, name=name, title=title, hold_zeros=hold_zeros), hearing(context, name)
+    announce(course, images, judge, tell)
     task = context.data.task
     with selecting(model, task, len(context.data.classes)):
-        teaches = teacher if settings.teacher_mix and task.teacher_loss is not None else None
-        on, pace = _ready(context, model, images, settings, teaches, expect=expect)
-        if pace is not None and expect:
-            context.listen(Note(expected(settings, pace, len(images), 0 if judge is None else len(judge))))
-        went = fine_tune(
-            model, images, settings, teacher=teaches, on_step=_Telling(context, settings, len(images)), accelerator=on,
-            score=None if judge is None else (lambda network: _score(context, network, judge, settings)),
-            hold_zeros=hold_zeros, step_s=0.0 if pace is None else pace.step_s + pace.teacher_s, task=task,
-            least_gain=0.0 if judge is None else 1 / len(judge),  # what one right answer more would be, of any metric
-            checkpoints=Checkpoints(slot=context.store.checkpoint(name), every_s=context.config.checkpoint_s),
-        )  # fmt: skip
-    _say(context, went, settings, len(images))
-    return went
+        on, pace = _ready(context, model, images, settings, taught_by(teacher, settings, task), expect=expect)
+    if pace is not None and expect:
+        context.listen(Note(expected(settings, pace, len(images), 0 if judge is None else len(judge))))
+    course = replace(course, step_s=0.0 if pace is None else pace.step_s + pace.teacher_s)
+    return train(course, model, images, data=context.data, on=on, teacher=teacher, judge=judge, tell=tell)
+
+
+def course_of(context: Context, settings: FineTuning, *, name: str, title: str, hold_zeros: bool = False) -> Course:
+    """Return what a training goes by, from its last checkpoint on."""
+    return Course(
+        settings=settings, title=title, hold_zeros=hold_zeros, checkpoint=context.store.checkpoint(name).read(),
+        checkpoint_s=context.config.checkpoint_s,
+        search_images=None if settings.restarts else context.config.evaluation.search_images,
+    )  # fmt: skip
+
+
+def hearing(context: Context, name: str) -> Tell:
+    """Return what hears a training: it keeps its checkpoints, and passes on what it says.
+
+    It ends it where the user asked to stop, by raising StoppedError.
+    """
+    slot = context.store.checkpoint(name)
+
+    def hear(event: Event | Checkpointed) -> None:
+        match event:
+            case Checkpointed(data):
+                slot.write(data)
+            case StageProgress(done, note):
+                context.report_progress(done, note)
+            case Working(_, what) if what:
+                context.stop_if_requested()
+                context.listen(event)
+            case _:
+                context.listen(event)
+
+    return hear
+
+
+def half_precision_on(
+    context: Context, model: nn.Module, images: Split, settings: FineTuning, teacher: nn.Module | None
+) -> frozenset[str]:
+    """Return the kinds of device, ``cpu`` and ``cuda``, on which trainings compute in half precision.
+
+    On the processor a trial with ``model`` says whether it is faster, once in a run.
+    """
+    if context.config.training_precision == "float32":
+        return frozenset()
+    task = context.data.task
+    with selecting(model, task, len(context.data.classes)):
+        on, _ = _ready(context, model, images, settings, taught_by(teacher, settings, task), expect=False)
+    known = context.store.get(HALF_PRECISION)
+    return frozenset({"cuda"}) if known is False else frozenset({"cuda", on.device.type})
 
 
 def discard_checkpoint(context: Context, name: str) -> None:
@@ -90,32 +127,6 @@ def expected(settings: FineTuning, pace: Pace, images: int, judged: int) -> str:
     )
 
 
-@dataclass
-class _Telling:
-    """Says after each step how far the training has come, and how long what it is at will take."""
-
-    context: Context
-    settings: FineTuning
-    images: int
-    _from: tuple[int, float] | None = field(default=None)
-    """The first step that was heard of, and when."""
-
-    def __call__(self, step: int, end: int, loss: float) -> None:
-        now = time.monotonic()
-        if self._from is None:
-            self._from = step, now
-        first, began = self._from
-        if step == first:
-            left = ""
-        elif not self.settings.restarts:
-            left = f", {say_duration((end - step) * (now - began) / (step - first))} left"
-        else:
-            done = step / self.settings.steps_a_pass(self.images)
-            takes = say_duration((end - step) * (now - began) / (step - first))
-            left = f", pass {done:.1f}, this cycle ends in {takes}"
-        self.context.report_progress(step, f"loss {loss:.3f}{left}")
-
-
 def _ready(
     context: Context, model: nn.Module, images: Split, settings: FineTuning, teacher: nn.Module | None, *, expect: bool
 ) -> tuple[Accelerator, Pace | None]:
@@ -133,27 +144,3 @@ def _ready(
         context.store.set(HALF_PRECISION, pace.half_is_faster)
         on = on if pace.half_is_faster else replace(on, half=None)
     return on, pace
-
-
-def _score(context: Context, network: nn.Module, judge: Split, settings: FineTuning) -> float:
-    limit = None if settings.restarts else context.config.evaluation.search_images
-    return score(network, judge, context.data.task, limit)
-
-
-def _say(context: Context, went: Trained, settings: FineTuning, images: int) -> None:
-    if went.resumed:
-        context.listen(Note(f"the training went on from its checkpoint at step {went.resumed} of {went.steps}"))
-    if went.best_score is None:
-        return
-    kept = f"kept are the weights of step {went.best_step}, {context.data.task.shown(went.best_score)}"
-    if not settings.restarts:
-        ended = f"ended early at step {went.ended} of {went.steps}" if went.ended < went.steps else "went to its end"
-        context.listen(Note(f"the training {ended}; {kept} on the search split"))
-        return
-    passes, cycles = (
-        went.ended / settings.steps_a_pass(images),
-        "1 cycle" if went.cycles == 1 else f"{went.cycles} cycles",
-    )
-    why = "more time or passes may help" if went.gained else "the last brought no gain"
-    took = f"trained {passes:.3g} passes in {say_duration(went.seconds)}, {cycles}: {why}"
-    context.listen(Note(f"{took}; {kept} on the images that judge"))

@@ -159,6 +159,9 @@ def _members(runs: Path, name: str) -> Iterable[tuple[str, dict[str, Any]]]:
 def _name(base: RunConfig, paths: Iterable[str], board: Device) -> str:
     """Return the name that all runs bear which differ in the searched settings alone."""
     alike = base.model_dump(mode="json", by_alias=True)
+    alike.pop("workers")  # change nothing but the time
+    if alike["lookahead"] is None:
+        del alike["lookahead"]  # which older versions did not know
     for path in paths:
         *sections, key = path.split(".")
         section = alike

@@ -39,6 +39,7 @@ from pipeline.store import Store
 from pipeline.store.facts import CONFIG, DEVICE, RECORDING
 from pipeline.store.new_run import create_run, require_writable
 from pipeline.store.runs import FINISHED
+from pipeline.workers.spec import workers_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,8 @@ class RunArguments:
     """A first look: few trials, short fine-tuning."""
     output: Path | None = None
     """Where the bundle goes when the run has ended; None: it is pulled by hand."""
+    workers: str | None = None
+    """Where candidates are built and trained; may be another place when a run is resumed."""
 
 
 def run_and_show(arguments: RunArguments, *, json: bool) -> None:
@@ -147,7 +150,18 @@ def typed_settings(arguments: RunArguments) -> tuple[RunConfig, Device]:
         except ValueError as error:
             raise ConfigError(f"--{option}: {error}, found {typed}") from error
     config = config.model_copy(update={"fine_tuning": config.fine_tuning.model_copy(update=changes)})
-    return config, device_of(load_inventory(arguments.inventory, partial=True), arguments.devices or ("local",))
+    board = device_of(load_inventory(arguments.inventory, partial=True), arguments.devices or ("local",))
+    return _with_workers(config, arguments), board
+
+
+def _with_workers(config: RunConfig, arguments: RunArguments) -> RunConfig:
+    """Return the settings with the workers that were typed; they change no result, so a resumed run may have others."""
+    if arguments.workers is None:
+        return config
+    try:
+        return config.model_copy(update={"workers": workers_of(arguments.workers)})
+    except ValueError as error:
+        raise ConfigError(f"--workers: {error}, found {arguments.workers}") from error
 
 
 # ---------------------------------------------------------------- a run to go on with
@@ -173,7 +187,7 @@ def _reopened(arguments: RunArguments) -> tuple[Store, RunConfig, Device]:
             )
         config, board = stored_settings(store, arguments.inventory)
         undo.pop_all()
-    return store, config, board
+    return store, _with_workers(config, arguments), board
 
 
 def _is_named(arguments: RunArguments, name: str) -> bool:

@@ -26,6 +26,7 @@ from pipeline.cli.options import (
     Trials,
     Weights,
     WeightsKey,
+    Workers,
 )
 
 
@@ -69,6 +70,7 @@ def tune(
     rounds: Rounds = None,
     epochs: Epochs = None,
     seed: Seed = None,
+    workers: Workers = None,
     inventory: Inventory = None,
     runs: Runs = DEFAULT_RUNS,
     json: Json = False,
@@ -86,13 +88,8 @@ def tune(
         "rounds": rounds, "seed": seed,
     }  # fmt: skip
     arguments = RunArguments(
-        devices=tuple(device or ()),
-        config=config,
-        options=options,
-        epochs=epochs,
-        resume=None,
-        inventory=inventory,
-        runs=runs,
-    )
+        devices=tuple(device or ()), config=config, options=options, epochs=epochs, resume=None, inventory=inventory,
+        runs=runs, workers=workers,
+    )  # fmt: skip
     wanted = Search(texts=tuple(search or ()), method=method, objective=objective, budget=runs_budget)
     tune_and_show(arguments, wanted, json=json)

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from pipeline.cli.console import err
-from pipeline.events import DeviceTelemetry, Event, Listener, Note, Stage, StageProgress, Tried, Waiting
+from pipeline.events import DeviceTelemetry, Event, Listener, Note, Stage, StageProgress, Tried, Waiting, Working
 from pipeline.records import Trial
 
 
@@ -56,10 +56,12 @@ class LiveView:
         self._last: Trial | None = None
         self._metric = "accuracy"
         self._temperature_c: float | None = None
+        self._workers: dict[str, Working] = {}
 
     def __rich__(self) -> Group:
         """Return what is shown now."""
-        return Group(self._progress, Text(self._status(), style="dim"))
+        lines = [Text(f"  {describe_work(work)}", style="dim") for _, work in sorted(self._workers.items())]
+        return Group(self._progress, *lines, Text(self._status(), style="dim"))
 
     def listen(self, event: Event) -> None:
         """Take in one event."""
@@ -80,6 +82,8 @@ class LiveView:
                 self._temperature_c = temperature_c or self._temperature_c
             case Waiting(holder) if self._task is not None:
                 self._progress.update(self._task, note=f"waiting: the board is held by {holder}")
+            case Working():
+                note_work(self._workers, event)
 
     def finish(self) -> None:
         """Leave a line of the stage that is over."""
@@ -120,6 +124,7 @@ class PlainLines:
         self._total: int | None = None
         self._said = time.monotonic()
         self._waiting = False
+        self._workers: dict[str, Working] = {}
 
     def listen(self, event: Event) -> None:
         """Print an event, if it is worth a line."""
@@ -141,8 +146,32 @@ class PlainLines:
                 if not self._waiting or time.monotonic() - self._said >= self._EVERY_S:
                     self._waiting, self._said = True, time.monotonic()
                     err.print(f"  waiting: the board is held by {holder}", markup=False)
+            case Working():
+                note_work(self._workers, event)
+                if event.total and time.monotonic() - self._said >= self._EVERY_S:
+                    self._said = time.monotonic()
+                    for _, work in sorted(self._workers.items()):
+                        err.print(f"  {describe_work(work)}", markup=False)
             case DeviceTelemetry():
                 pass
+
+
+def note_work(workers: dict[str, Working], event: Working) -> None:
+    """Keep what each worker does; one that does nothing is not among them."""
+    if event.what:
+        workers[event.worker] = event
+    else:
+        workers.pop(event.worker, None)
+
+
+def describe_work(work: Working) -> str:
+    """Return what a worker does, and how far it is.
+
+    >>> describe_work(Working("worker 2", "Fine-tune finalist 7", 40, 150, "loss 0.210"))
+    'worker 2: Fine-tune finalist 7, 40/150 loss 0.210'
+    """
+    far = f", {work.done}/{work.total} {work.note}".rstrip() if work.total else ""
+    return f"{work.worker}: {work.what}{far}"
 
 
 def describe(trial: Trial, metric: str = "accuracy") -> str:

@@ -80,6 +80,18 @@ def test_a_killed_run_is_interrupted_and_resumes_with_nothing_measured_twice(slo
     assert resumed.err.count("(known)") == len(trials)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_workers_end_with_a_run_that_is_stopped_or_killed(slow: Desk, number: signal.Signals, code: int) -> None:
+    slow.settings(trials="40", target="size=0.9x", **FEW_CUTS)
+    run = slow.begin("--workers", "2")
+    workers = [child for child in psutil.Process(run.pid).children() if "process_main" in " ".join(child.cmdline())]
+    assert workers
+    run.send_signal(number)
+    assert finished(run).code == code
+    assert eventually(lambda: not any(worker.is_running() for worker in workers))
+
+
 def test_a_killed_agent_is_started_anew_and_the_run_goes_on(slow: Desk) -> None:
     slow.settings(trials="4", target="size=0.9x", **FEW_CUTS, fine_tuning=ONE_FINALIST)
     run = slow.begin()

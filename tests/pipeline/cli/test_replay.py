@@ -58,6 +58,16 @@ def test_the_same_seed_played_back_comes_to_the_same_plans_rewards_and_artifact(
     assert told(replayed) == told(original(recorded))
 
 
+@pytest.mark.parametrize("workers", ["2", pytest.param("ray", marks=pytest.mark.ray)])
+def test_played_back_with_workers_it_comes_to_the_same_bits(
+    recorded: Desk, replayed: dict[str, Any], workers: str
+) -> None:
+    played = ("run", "--config", "run.yaml", "--epochs", "0.1", "--device", "tape", "--json", "--workers", workers)
+    done = recorded.done(*played)
+    assert told(done.json) == told(replayed)
+    assert "1 thread each" in done.err
+
+
 def test_everything_shown_says_that_it_is_replayed(recorded: Desk, replayed: dict[str, Any], tmp_path: Path) -> None:
     assert replayed["device"]["kind"] == "replay"
     assert replayed["facts"]["board"].endswith(", replayed")

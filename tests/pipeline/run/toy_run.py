@@ -41,6 +41,7 @@ from pipeline.run.target_check import TargetCheck
 from pipeline.search.strategy import Problem
 from pipeline.store import Store
 from pipeline.targets import Metric
+from pipeline.workers.executor import Executor, InProcess
 from tests.examples import measurement
 from tests.pipeline.listening import Listener
 
@@ -150,13 +151,15 @@ def configured(**changes: Any) -> RunConfig:
     return RunConfig.model_validate({**SETTINGS, **merged})
 
 
-def toy_context(store: Store, agent: Agent, listener: Listener | None = None, **settings: Any) -> Context:
+def toy_context(
+    store: Store, agent: Agent, listener: Listener | None = None, workers: Executor | None = None, **settings: Any
+) -> Context:
     """A run that has just begun."""
     heard, data = listener or Listener(), toy_data()
     example = next(data.train.batches(4))[0]
     return Context(
         config=configured(**settings), store=store, boards=BoardPool.of(agent), data=data, example=example,
-        format=NullFiles(example), listen=heard, stopping=lambda: heard.asked,
+        format=NullFiles(example), listen=heard, stopping=lambda: heard.asked, workers=workers or InProcess(),
     )  # fmt: skip
 
 
