@@ -1,4 +1,4 @@
-"""`pipeline`: init, devices, profile, run, runs, keys, pull, sign, verify, deploy, apply, quantize, compare, tune."""
+"""`pipeline`: init, devices, data, profile, run, runs, keys, pull, sign, verify, deploy, plan, apply and the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli.commands import apply, bundles, compare, deploy, devices, plan, quantize, runs, tune
+from pipeline.cli.commands import apply, bundles, compare, data, deploy, devices, plan, quantize, runs, tune
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
@@ -53,6 +53,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(devices.app, name="devices")
+app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(bundles.app, name="keys")
 app.add_typer(deploy.app, name="deploy")
