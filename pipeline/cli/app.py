@@ -18,6 +18,7 @@ from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
     Budget,
+    Conditions,
     Config,
     Criterion,
     Data,
@@ -167,6 +168,7 @@ def run(
     weights_key: WeightsKey = None,
     head: Head = None,
     data: Data = None,
+    condition: Conditions = None,
     task: TaskName = None,
     target: Targets = None,
     trials: Trials = None,
@@ -200,7 +202,8 @@ def run(
 
     options: dict[str, Any] = {
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
-        "task": task, "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode,
+        "conditions": tuple(condition or ()), "task": task,
+        "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode,
         "criterion": criterion, "precision": precision, "rounds": rounds, "seed": seed,
         "warm_start": warm_start,
     }  # fmt: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pipeline.config import RunConfig
@@ -32,6 +32,15 @@ class Context:
     """In which networks are written for the device, made ready for the base model."""
     listen: Listener
     stopping: Callable[[], bool]
+    conditions: Mapping[str, DataSet] = field(default_factory=dict)
+    """The data under each condition, of which ``data`` is the mixture; empty: the run has none."""
+    condition: str = ""
+    """Which of them ``data`` is under, where a network is made for one."""
+
+    def of_each_condition(self) -> list[Context]:
+        """Return the context of each condition, its data alone in it; without conditions itself."""
+        found = [replace(self, data=data, conditions={}, condition=name) for name, data in self.conditions.items()]
+        return found or [self]
 
     @cached_property
     def accelerator(self) -> Accelerator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 
@@ -14,9 +15,9 @@ from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Stage, Tried
 from pipeline.measurement import retries
-from pipeline.measurement.relative_costs import trial_costs, violation
+from pipeline.measurement.relative_costs import RelativeCosts, trial_costs, violation
 from pipeline.measurement.validity import why_invalid
-from pipeline.records import PruningPlan, Trial
+from pipeline.records import Candidate, PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.loop import search
@@ -43,8 +44,8 @@ class Search:
     bench: Bench
     limits: Mapping[Metric, float]
     problem: Problem
-    _evaluated: dict[str, float] = field(default_factory=dict)
-    """Accuracies of plans that are cut up to some group, by the key of their network."""
+    _evaluated: dict[str, Candidate] = field(default_factory=dict)
+    """Plans that are cut up to some group, by the key of their network."""
 
     def trials(self) -> list[Trial]:
         """Return all trials of this round, those of an earlier part of the run included.
@@ -73,7 +74,7 @@ class Search:
             strategy,
             self.builder.build,
             self.bench.measure,
-            self._judge,
+            self.judge,
             trials=config.trials,
             first=(number - 1) * config.trials,
             known=known,
@@ -129,35 +130,56 @@ class Search:
             message += f" ({retries.explain_flags(last[-1].measurement)}); {fix}"
         raise MeasureError(message)
 
-    def _judge(self, trial: Trial) -> Trial:
+    def judge(self, trial: Trial) -> Trial:
         """Return the trial with its reward, terms and whether it meets every target as measured."""
         assert trial.candidate is not None  # the loop judges only what was built and measured
         assert trial.measurement is not None
         base = self.base.figures
         require_comparable(trial.measurement, base.measurement)
-        costs, accuracy = trial_costs(trial, base.size_bytes), trial.candidate.accuracy / base.search_accuracy
+        costs = trial_costs(trial, base.size_bytes)
         assert costs is not None
-        problem, levels = self.problem, trial.plan.levels
-        after = self._after_each_group(trial.plan, accuracy, costs.power) if problem.weights.differ else None
-        value, terms = reward(accuracy, costs, problem.space, levels, problem.weights, self.limits, after)
-        return replace(trial, reward=value, terms=terms, feasible=violation(costs, self.limits) == 0)
+        value, terms = self._reward(trial.plan, trial.candidate, costs, "")
+        under = {name: self._reward(trial.plan, trial.candidate, costs, name)[0] for name in trial.candidate.accuracies}
+        feasible = violation(costs, self.limits) == 0
+        return replace(trial, reward=value, terms=terms, feasible=feasible, rewards=under)
 
-    def _after_each_group(self, plan: PruningPlan, accuracy: float, power: float | None) -> AfterEachGroup:
+    def _reward(
+        self, plan: PruningPlan, candidate: Candidate, costs: RelativeCosts, condition: str
+    ) -> tuple[float, dict[str, float]]:
+        """Return the reward and its terms: under a condition of the data, or "", of the mean accuracy over them."""
+        problem = self.problem
+        accuracy = self._relative(candidate, condition)
+        after = self._after_each_group(plan, accuracy, costs.power, condition) if problem.weights.differ else None
+        return reward(accuracy, costs, problem.space, plan.levels, problem.weights, self.limits, after)
+
+    def _relative(self, candidate: Candidate, condition: str) -> float:
+        """Return a candidate's accuracy over the base model's under the same condition."""
+        found = candidate.accuracies[condition] if condition else candidate.accuracy
+        return found / self._base_accuracy[condition]
+
+    @cached_property
+    def _base_accuracy(self) -> dict[str, float]:
+        known = {one.name: one.base_accuracy for one in self.problem.conditions}
+        return {"": self.base.figures.search_accuracy, **known}
+
+    def _after_each_group(
+        self, plan: PruningPlan, accuracy: float, power: float | None, condition: str
+    ) -> AfterEachGroup:
         """Return what each group's step changed: accuracy as the host evaluates it, of power a share of the measured.
 
         The power of a plan is measured once, as a whole; each group's share of the change is as its single cut's.
         """
-        base, groups = self.base.figures.search_accuracy, len(plan.levels)
+        groups = len(plan.levels)
         begun = [replace(plan, levels=plan.levels[:n] + (0,) * (groups - n)) for n in range(1, groups)]
-        accuracies = [self._accuracy_of(one) / base for one in begun]
+        accuracies = [self._relative(self._candidate_of(one), condition) for one in begun]
         powers = None if power is None else self.problem.costs.split("power", indices(plan), power)
         return AfterEachGroup([*accuracies, accuracy], powers)
 
-    def _accuracy_of(self, plan: PruningPlan) -> float:
-        """Return a plan's accuracy on the host; each network is evaluated once."""
+    def _candidate_of(self, plan: PruningPlan) -> Candidate:
+        """Return a plan evaluated on the host; each network is so once."""
         key = self.problem.space.network_key(plan)
         if key not in self._evaluated:
-            self._evaluated[key] = self.builder.build(plan).candidate.accuracy
+            self._evaluated[key] = self.builder.build(plan).candidate
         return self._evaluated[key]
 
 

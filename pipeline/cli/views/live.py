@@ -156,4 +156,5 @@ def describe(trial: Trial, metric: str = "accuracy") -> str:
     doubts = f", in doubt: {' '.join(trial.measurement.flags)}" if trial.measurement.flags else ""
     verdict = "" if trial.feasible else ", misses the target"
     verdict += ", stopped early" if trial.measurement.early else ""
-    return f"{metric} {trial.candidate.accuracy:.1%}, {latency}{reward}{verdict}{doubts}"
+    asked = f"for {trial.condition}: " if trial.condition else ""
+    return f"{asked}{metric} {trial.candidate.accuracy:.1%}, {latency}{reward}{verdict}{doubts}"
