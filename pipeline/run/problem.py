@@ -26,7 +26,7 @@ from pipeline.search.strategy import InputCondition, Problem
 from pipeline.search.strategy_plugin import strategy_settings
 from pipeline.store import Store
 from pipeline.store.decisions import uncut, uncut_size
-from pipeline.store.facts import BASE, PLANNED_FOR, POLICY, InputFigures, PlannedFor, PlannedUnder
+from pipeline.store.facts import BASE, CARRIED, PLANNED_FOR, POLICY, InputFigures, PlannedFor, PlannedUnder
 from pipeline.store.settings import config_of
 from pipeline.store.spaces import space_of_round
 from pipeline.targets import Metric
@@ -36,12 +36,13 @@ PLANNING_MARGIN = 0.01
 
 
 def build_problem(
-    context: Context, builder: Builder, costs: CostModel, limits: Mapping[Metric, float], base: Base
+    context: Context, builder: Builder, costs: CostModel, limits: Mapping[Metric, float], base: Base, number: int = 1
 ) -> Problem:
     """Return everything that a strategy may know of ``builder``'s network and space.
 
     Args:
         limits: each target as a share of the base model's figure.
+        number: of the round.
 
     Raises:
         ModelError: weights are not finite.
@@ -66,6 +67,7 @@ def build_problem(
         norms=filter_norms(builder.base, builder.space, dependency_graph(builder.base, context.example).groups),
         spreads=spreads(builder.base, pruning.protect, pruning.only) if "density" in limits else (),
         policy=_begun_with(context.store),
+        carried=_carried(context.store, number),
     )
 
 
@@ -73,6 +75,11 @@ def _begun_with(store: Store) -> bytes | None:
     """Return the policy of another run that this one begins with."""
     name = store.get(POLICY)
     return None if name is None else store.blob(name).read_bytes()
+
+
+def _carried(store: Store, number: int) -> dict[str, float]:
+    """Return what the strategy of the round before handed on."""
+    return store.get(CARRIED.of(number - 1)) or {}
 
 
 def remember_problem(store: Store, number: int, problem: Problem) -> None:
@@ -101,7 +108,8 @@ def stored_problem(store: Store, number: int) -> Problem:
     space, base = space_of_round(store, number), store.required(BASE)
     profile = recalled_cuts(space, store, number, is_base=uncut(store) is None)
     costs = cost_tables(space, profile, size=size_of_uncut(store, base, space))
-    return _problem(config_of(store), space, costs, base, store.required(PLANNED_FOR.of(number)))
+    problem = _problem(config_of(store), space, costs, base, store.required(PLANNED_FOR.of(number)))
+    return replace(problem, carried=_carried(store, number))
 
 
 def size_of_uncut(store: Store, base: Figures, space: SearchSpace) -> float:

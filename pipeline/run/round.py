@@ -146,7 +146,7 @@ def _search_and_choose(
     remember_space(context.store, bench.round, space)
     builder = replace(builder, space=space)
     _show_strategy_note(context)
-    problem = build_problem(context, builder, costs, limits, base)
+    problem = build_problem(context, builder, costs, limits, base, bench.round)
     remember_problem(context.store, bench.round, problem)
     search = Search(context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem)
     config = context.config

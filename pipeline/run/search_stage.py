@@ -24,11 +24,11 @@ from pipeline.run.loop import search
 from pipeline.run.problem import learn_costs
 from pipeline.search.planner import indices
 from pipeline.search.reward import AfterEachGroup, require_comparable, reward
-from pipeline.search.strategy import Learning, Problem, Strategy
+from pipeline.search.strategy import Carrying, Learning, Problem, Strategy
 from pipeline.search.strategy_plugin import strategy_of
 from pipeline.store.decisions import uncut
 from pipeline.store.device_usage import Watch
-from pipeline.store.facts import LEARNT, POLICY, USAGE
+from pipeline.store.facts import CARRIED, LEARNT, POLICY, USAGE
 from pipeline.targets import Metric
 
 FAILURES_IN_A_ROW = 5
@@ -94,8 +94,10 @@ class Search:
         self._keep_what_was_learnt(strategy)
 
     def _keep_what_was_learnt(self, strategy: Strategy) -> None:
-        """Store the network of a strategy that has one, and how it learnt."""
+        """Store the network of a strategy that has one, and how it learnt; and what it hands to the next round."""
         store, number = self.context.store, self.bench.round
+        if isinstance(strategy, Carrying):
+            store.set(CARRIED.of(number), dict(strategy.carried()))
         if isinstance(strategy, Learning):
             store.set(LEARNT.of(number), list(strategy.learnt()))
             store.set(POLICY.of(number), store.put_blob(strategy.policy()))

@@ -12,6 +12,10 @@ What it creates may have two methods beside ``ask`` and ``tell``, which are call
     policy() -> bytes             what it has learnt, kept with the run
     learnt() -> Sequence[Burst]   how it learnt, for the report
 
+Or one, by which it goes on with what it came to in the next round, in ``problem.carried``:
+
+    carried() -> Mapping[str, float]   a figure for each group, by its name
+
 Where a run has several conditions of the data, a trial's accuracy is the mean over them, and a strategy that knows no
 conditions plans for that. One that does finds them in ``problem.conditions``, each trial's accuracies and rewards under
 each, and says by its attribute ``condition`` for which of them it asked last.
@@ -20,7 +24,7 @@ each, and says by its attribute ``condition`` for which of them it asked last.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
@@ -80,6 +84,8 @@ class Problem:
     """The strategy's own, of the class that its file calls ``Settings``; None: it has none, or the defaults count."""
     conditions: tuple[InputCondition, ...] = ()
     """Of the data, each to have a plan of its own; empty: the data is what it is."""
+    carried: Mapping[str, float] = field(default_factory=dict)
+    """Group → what the strategy of the round before handed on; empty: nothing, or it is the first round."""
 
     def under(self, condition: InputCondition) -> Problem:
         """Return the problem as it is under one condition."""
@@ -120,6 +126,15 @@ class Learning(Protocol):
 
     def learnt(self) -> Sequence[Burst]:
         """Return how it learnt."""
+        ...
+
+
+@runtime_checkable
+class Carrying(Protocol):
+    """What a strategy that goes on in the next round with what it came to has beside ``ask`` and ``tell``."""
+
+    def carried(self) -> Mapping[str, float]:
+        """Return a figure for each group, by its name, which the next round's problem has as ``carried``."""
         ...
 
 

@@ -250,6 +250,8 @@ PLANNED_FOR = Fact("planned for", PlannedFor)
 POLICY = Fact("policy", str)
 """``of(number)`` a round's: blob of the network that its strategy has learnt. By itself: that of another run, which the
 search began with."""
+CARRIED = Fact("carried", dict[str, float])
+"""``of(number)`` what a round's strategy hands to that of the next one: group → figure."""
 LEARNT = Fact("learnt", list[Burst])
 """``of(number)`` how that network learnt."""
 USAGE = Fact("usage", Usage)
