@@ -38,6 +38,18 @@ class BundleTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BundleCondition:
+    """The condition of the data that a network was chosen and trained for, and how its images are told from others."""
+
+    name: str
+    input_mean: tuple[float, ...]
+    input_variance: tuple[float, ...]
+    """Of the normalised images under it, by channel."""
+    accuracy_under: Mapping[str, float]
+    """On the test split under each condition of the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BundleFacts:
     """Where the network comes from and how it is fed."""
 
@@ -51,6 +63,7 @@ class BundleFacts:
     device: DeviceFacts
     device_name: str
     base: Figures
+    """Under the network's condition, where there is one."""
     seed: int
     versions: Mapping[str, str]
     config: Mapping[str, Any]
@@ -58,5 +71,7 @@ class BundleFacts:
     """What the run knew of its working copy; None where it had none."""
     task: BundleTask | None = None
     """None: classification."""
+    condition: BundleCondition | None = None
+    """None: the run's data had none."""
     calibration: Calibration | None = None
     """Of the device, as the run began; None where there was none that held."""

@@ -27,6 +27,7 @@ def manifest(artifact: Artifact, facts: BundleFacts, vectors: Mapping[str, Any] 
         "classes": list(facts.classes),
         **({} if facts.task is None else {"task": describe_task(facts.task)}),
         "input": describe_input(facts.input),
+        **({} if facts.condition is None else {"condition": serialization.dump(facts.condition)}),
         "test_vectors": vectors,
         "plan": _plan(artifact, facts),
         "device": {"name": facts.device_name, **serialization.dump(facts.device)},

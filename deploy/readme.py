@@ -23,6 +23,7 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
         labels=_LABELS if facts.task is None else "",
         table=_table(comparison(facts.base, artifact.after, facts.task.metric if facts.task else "accuracy")),
         note=_notes(artifact),
+        condition=_condition(facts),
         measured=_measured(artifact.after.measurement),
         power=_power(artifact.after.measurement),
         verified=_verified(artifact, facts.task),
@@ -35,6 +36,16 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
 
 
 _LABELS = "| labels.txt | the classes, one a line, in the order of the outputs |\n"
+
+
+def _condition(facts: BundleFacts) -> str:
+    """Return for which condition of the data the network is, a paragraph; nothing where there was none."""
+    if facts.condition is None:
+        return ""
+    others = ", ".join(f"{share:.1%} {_plain(name)}" for name, share in facts.condition.accuracy_under.items())
+    tested = f" On the test split it answers right: {others}." if others else ""
+    name = _plain(facts.condition.name)
+    return f"Chosen and trained for images under {name}; base and pruned are read there.{tested}\n\n"
 
 
 def _given(facts: BundleFacts) -> str:

@@ -79,6 +79,17 @@ class TaskEntry(_Part):
     outputs: list[End] = Field(min_length=1, max_length=64)
 
 
+class ConditionEntry(_Part):
+    """The condition of the data, such as fog:3, that the network was chosen and trained for."""
+
+    name: str
+    input_mean: list[float] = Field(min_length=1)
+    """Of normalised images under it, by channel."""
+    input_variance: list[Annotated[float, Field(ge=0)]] = Field(min_length=1)
+    accuracy_under: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Share of right answers on the test split under each condition of the run."""
+
+
 class TestOutputs(_Part):
     """One model file's answers to the stored inputs."""
 
@@ -118,6 +129,7 @@ class Manifest(_Part):
     classes: list[str] | int | None = None
     """In the order of the network's outputs; their number, where nobody knows what they are called."""
     task: TaskEntry | None = None
+    condition: ConditionEntry | None = None
     """Absent: classification."""
     input: Fed | None = None
     test_vectors: TestVectors | None = None

@@ -228,6 +228,7 @@ def pull(
     output: Path | str,
     *,
     artifact: str = "best",
+    condition: str = "",
     runs: Path | str = RUNS,
     inventory: Path | str | None = None,
 ) -> dict[str, Path]:
@@ -235,7 +236,9 @@ def pull(
 
     Args:
         output: a folder that is new or empty.
-        artifact: ``best``, an artifact's id, or ``pareto``: all that no other beats, a folder each.
+        artifact: ``best``, an artifact's id, or ``pareto``: all that no other beats, a folder each. Of a run of several
+            conditions of the data ``best`` is one for each, in folders of their own.
+        condition: of the data: only what was made for it; empty: for all.
         inventory: which the device's ``format:`` is taken from where that is a file of your own.
 
     Returns:
@@ -252,9 +255,10 @@ def pull(
 
     folder = Path(output)
     with Store.open(Path(runs), run) as store:
-        chosen = picked(store, artifact)
+        chosen = picked(store, artifact, condition)
         _require_empty(folder)
-        folders = {one.id: folder / one.id if artifact == "pareto" else folder for one in chosen}
+        several = artifact == "pareto" or len(chosen) > 1
+        folders = {one.id: folder / one.id if several else folder for one in chosen}
         for one in chosen:
             files = {name: store.blob(sha256) for name, sha256 in one.files.items()}
             facts = bundle_facts(store, one, format_of(store, one, _path(inventory)))
@@ -331,6 +335,7 @@ def pull_formats(
     formats: Sequence[str] = (),
     precisions: Sequence[str] = (),
     artifact: str = "best",
+    condition: str = "",
     runs: Path | str = RUNS,
     inventory: Path | str | None = None,
     listen: Listener = unheard,
@@ -341,7 +346,8 @@ def pull_formats(
         output: a folder that is new or empty; of several bundles each has a folder in it, called ``onnx-int8``.
         formats: of onnx, tflite and tensorrt; none: the run's own.
         precisions: of float32, int8 and fp16; none: the run's own.
-        artifact: as of ``pull``.
+        artifact: as of ``pull``, and so ``condition``.
+        condition: see above.
         inventory: the one that the run was started with, unless it is named.
         listen: hears every stage.
 
@@ -359,10 +365,10 @@ def pull_formats(
     folder = Path(output)
     with Store.open(Path(runs), run) as store:
         _require_empty(folder)
-        chosen = [(one, kinds_of(store, one, formats, precisions)) for one in picked(store, artifact)]
-        pulled = []
+        chosen = [(one, kinds_of(store, one, formats, precisions)) for one in picked(store, artifact, condition)]
+        several, pulled = artifact == "pareto" or len(chosen) > 1, []
         for one, kinds in chosen:
-            own = folder / one.id if artifact == "pareto" else folder
+            own = folder / one.id if several else folder
             found = written_formats(store, one, kinds, inventory=_path(inventory), listen=listen)
             pulled += write_all(store, one, found, own)
     return pulled
@@ -405,19 +411,22 @@ def environment(run: str = "latest", *, discount: float = 1.0, runs: Path | str 
         return PruningEnv(learnt_planner(store), discount)
 
 
-def plan(run: str, targets: Iterable[str], *, runs: Path | str = RUNS) -> Replanned:
+def plan(run: str, targets: Iterable[str], *, condition: str | None = None, runs: Path | str = RUNS) -> Replanned:
     """Return what a run's policy plans for targets that nobody searched for, such as ``latency=0.4x``.
 
     Nothing is measured: accuracy and costs are as the run's models predict them.
 
+    Args:
+        condition: of the data, such as ``fog:3``, of a run that has several.
+
     Raises:
         RunNotFoundError: there is no such run.
-        UserError: the run ended before its search, or had no target in such a metric.
+        UserError: the run ended before its search, had no target in such a metric, or has other conditions.
     """
     from pipeline.run.replanning import replan  # torch takes seconds to import
 
     with Store.open(Path(runs), run) as store:
-        return replan(store, [parse_target(text) for text in targets])
+        return replan(store, [parse_target(text) for text in targets], condition)
 
 
 def load_pruned(bundle: Path | str, model: nn.Module | str | None = None, *, task: str | None = None) -> nn.Module:

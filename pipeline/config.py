@@ -256,6 +256,9 @@ class RunConfig(_Section):
     """new: the weights are of other classes; a new last layer is trained on the data, then the whole."""
     data: str = "digits"
     """A file of pipeline/data/sources, its argument behind a colon: digits, cifar10:DIR, imagefolder:DIR, csv:FILE."""
+    conditions: tuple[str, ...] = ()
+    """Under which the images are seen: clean, fog:3, night:2, …; each gets a plan of its own, of one search. Absent: as
+    they are."""
     image_size: int | None = Field(None, ge=8)
     """Side in pixels to which image files and PIL images are scaled, and cut at their centre."""
     resize: int | None = Field(None, ge=8)
@@ -349,7 +352,7 @@ class RunConfig(_Section):
         serialization.to_text(dict(value))
         return value
 
-    @field_validator("target", mode="before")
+    @field_validator("target", "conditions", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return tuple(v for v in value.replace(",", " ").split() if v) if isinstance(value, str) else value

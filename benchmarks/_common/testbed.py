@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,7 @@ from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Event, Listener, Note, StageProgress
 from pipeline.export.format import Skeleton
 from pipeline.measurement.feasibility import deviations
-from pipeline.measurement.relative_costs import relative_costs, violation
+from pipeline.measurement.relative_costs import relative_costs
 from pipeline.models.safetensors_io import weights_bytes
 from pipeline.predictors.cost_model import CostModel
 from pipeline.pruning.reconstruction.batch_norm import FineTuning, accuracy, fine_tune
@@ -44,9 +44,9 @@ from pipeline.run.inputs import load_inputs, require_fit
 from pipeline.run.loop import Measure, search
 from pipeline.run.problem import build_problem
 from pipeline.run.round import builder_of, space_and_costs
+from pipeline.run.search_stage import Search
 from pipeline.search.planner import indices
-from pipeline.search.reward import require_comparable, reward
-from pipeline.search.strategy import Problem
+from pipeline.search.strategy import Problem, Strategy
 from pipeline.search.strategy_plugin import STRATEGIES
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS, Fact
@@ -156,22 +156,25 @@ class Testbed:
         return self.searched(strategy, problem, self.measure, limits=limits, lookahead=lookahead)
 
     def searched(
-        self, strategy: str, problem: Problem, measure: Measure, *, limits: Mapping[Metric, float], lookahead: int
-    ) -> Iterator[Trial]:
-        """Yield the trials of one search that has been set up, whatever its costs stand for."""
+        self, strategy: str | Strategy, problem: Problem, measure: Measure, *, limits: Mapping[Metric, float],
+        lookahead: int,
+    ) -> Iterator[Trial]:  # fmt: skip
+        """Yield the trials of one search that has been set up, whatever its costs stand for.
+
+        Args:
+            strategy: its name, or itself, made for the problem.
+            problem: what it knows.
+            measure: returns a candidate's figures.
+            limits: by which trials are judged.
+            lookahead: candidates begun before the last is through.
+        """
         size = self.base.figures.size_bytes
-
-        def judge(trial: Trial) -> Trial:
-            assert trial.candidate is not None
-            assert trial.measurement is not None
-            require_comparable(trial.measurement)
-            costs = relative_costs(trial.measurement, size=trial.candidate.size_bytes / size)
-            accuracy = trial.candidate.accuracy / problem.base_accuracy
-            value, terms = reward(accuracy, costs, problem.space, trial.plan.levels, problem.weights, limits)
-            return replace(trial, reward=value, terms=terms, feasible=violation(costs, limits) == 0)
-
-        picks = plugins.load(STRATEGIES, strategy).create(problem)
-        for trial in search(picks, self.build, measure, judge, trials=problem.trials, lookahead=lookahead):
+        rules = Search(
+            context=self.context, base=self.base, builder=_RememberingBuilder.of(self.builder, self.context.store),
+            bench=self.bench, limits=limits, problem=problem,
+        )  # fmt: skip
+        picks = plugins.load(STRATEGIES, strategy).create(problem) if isinstance(strategy, str) else strategy
+        for trial in search(picks, self.build, measure, rules.judge, trials=problem.trials, lookahead=lookahead):
             if trial.failure is None and trial.measurement is not None and trial.candidate is not None:
                 costs = relative_costs(trial.measurement, size=trial.candidate.size_bytes / size)
                 problem.costs.learn(indices(trial.plan), costs.known, deviations(trial.measurement))
@@ -206,6 +209,26 @@ class Testbed:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class _RememberingBuilder(Builder):
+    """Evaluates each network once, whichever search asks for it: of one that is cut up to some layer nothing else."""
+
+    store: Store
+
+    @classmethod
+    def of(cls, builder: Builder, store: Store) -> _RememberingBuilder:
+        """Return a builder of the same networks."""
+        return cls(store=store, **{part.name: getattr(builder, part.name) for part in fields(builder)})
+
+    def build(self, plan: PruningPlan) -> Built:
+        """Return a plan's candidate, its skeleton empty where it was evaluated before."""
+        fact = _CANDIDATE.of(self.space.key(plan.levels))
+        known = self.store.get(fact)
+        built = super().build(plan) if known is None else Built(known, Skeleton(b"", 0, ""), {})
+        self.store.set(fact, built.candidate)
+        return built
+
+
 def _tell(event: Event) -> None:
     """Say what is measured before the first search."""
     if isinstance(event, Note):
@@ -229,6 +252,7 @@ def opened(
         context = Context(
             config=config, store=store, boards=BoardPool.of(agent), data=inputs.data, example=inputs.example,
             format=require_fit(inputs, agent, listen), listen=listen, stopping=lambda: False,
+            conditions=inputs.conditions,
         )  # fmt: skip
         if config.weights is None:
             store.set(BASE_WEIGHTS, store.put_blob(weights_bytes(inputs.model)))
@@ -263,6 +287,7 @@ def _kept(cache: Path, config: RunConfig, cpu: str) -> Iterator[Store]:
     """Open the store of this network's figures; other weights, data, evaluation or processor have another one."""
     weights = hashlib.sha256(config.weights.read_bytes()).hexdigest() if config.weights else f"seed {config.seed}"
     fixed = [config.model, weights, config.data, config.criterion, config.evaluation.model_dump(), cpu]
+    fixed += [config.conditions] if config.conditions else []  # without, the name is as it always was
     folder = cache / f"{config.model}-{hashlib.sha256(json.dumps(fixed).encode()).hexdigest()[:12]}"
     there = Store.list(folder) if folder.exists() else []
     with Store.open(folder, "latest", write=True) if there else Store.create(folder, label="cache") as store:

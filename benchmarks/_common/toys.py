@@ -80,7 +80,7 @@ def problem(
         }),
         "limits": {"latency": 0.5} if limits is None else limits,
         "weights": Weights([1.0] * n, [0.0] * n, [0.0] * n, [0.0] * n, latency=0.0, violation=2.0),
-        "base_accuracy": 0.92, "images": 1000, "input_mean": 0.0, "input_variance": 1.0, "temperature_c": None,
+        "base_accuracy": 0.92, "images": 1000, "input_mean": (0.0,), "input_variance": (1.0,), "temperature_c": None,
         "criterion": "l1", "trials": 24, "seed": seed, "settings": QUICK,
     }  # fmt: skip
     return Problem(**{**fields, **changes})

@@ -1,4 +1,4 @@
-"""`pipeline`: init, devices, profile, run, runs, keys, pull, sign, verify, deploy, apply, quantize, compare, tune."""
+"""`pipeline`: init, devices, data, profile, run, runs, keys, pull, sign, verify, deploy, plan, apply and the rest."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli.commands import apply, bundles, compare, deploy, devices, plan, quantize, runs, tune
+from pipeline.cli.commands import apply, bundles, compare, data, deploy, devices, plan, quantize, runs, tune
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
     Budget,
+    Conditions,
     Config,
     Criterion,
     Data,
@@ -55,6 +56,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(devices.app, name="devices")
+app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(bundles.app, name="keys")
 app.add_typer(deploy.app, name="deploy")
@@ -168,6 +170,7 @@ def run(
     weights_key: WeightsKey = None,
     head: Head = None,
     data: Data = None,
+    condition: Conditions = None,
     task: TaskName = None,
     target: Targets = None,
     over_boards: OverBoards = None,
@@ -203,8 +206,9 @@ def run(
 
     options: dict[str, Any] = {
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
-        "task": task, "target": tuple(target or ()), "trials": trials, "strategy": strategy, "mode": mode,
-        "criterion": criterion, "precision": precision, "rounds": rounds, "seed": seed, "over_boards": over_boards,
+        "conditions": tuple(condition or ()), "task": task, "target": tuple(target or ()), "trials": trials,
+        "strategy": strategy, "mode": mode, "criterion": criterion, "precision": precision, "rounds": rounds,
+        "seed": seed, "over_boards": over_boards,
         "warm_start": warm_start,
     }  # fmt: skip
     arguments = RunArguments(

@@ -56,6 +56,14 @@ Data = Annotated[
     str | None,
     typer.Option("--data", help="digits, cifar10:DIR, imagefolder:DIR, csv:FILE, dataset:file.py:FACTORY, …"),
 ]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="CONDITION",
+        help="clean, fog:3, night:2, …: how images look; repeatable, each gets its plan. `pipeline data conditions`",
+    ),
+]
 TaskName = Annotated[
     str | None,
     typer.Option(

@@ -18,8 +18,8 @@ from pipeline.measurement.drift import corrected, corrected_power
 from pipeline.records import Artifact, Figures, Interval, Measurement, SearchSpace, Trial, channel_sparsity
 from pipeline.search.reward import channels_gone
 from pipeline.store import Store
+from pipeline.store.conditions import base_of, chosen_artifacts, why_several
 from pipeline.store.facts import (
-    BASE,
     BASE_WEIGHTS,
     CLASSES,
     CONFIG,
@@ -92,12 +92,14 @@ def read(store: Store) -> Entry:
         UserError: it is not finished, or has no test figure; says so without naming the run.
         StoreError: it is damaged.
     """
-    chosen = next((artifact for artifact in store.artifacts() if artifact.chosen), None)
+    chosen = next(iter(chosen_artifacts(store)), None)
     if store.status != FINISHED or chosen is None:
         raise UserError(f"it is {store.status}, so that no network was chosen yet")
+    if problem := why_several(store, "what is compared is"):
+        raise UserError(f"it {problem}")
     if chosen.after.test_accuracy is None:
         raise UserError("the test accuracy of its chosen network is missing")
-    base = store.required(BASE)
+    base = base_of(store, chosen)
     points = points_of(store)
     figures, intervals = figures_of(chosen.after, base, answered_images(store))
     return Entry(

@@ -29,6 +29,13 @@ class InputStatistics(NamedTuple):
     variance: float
 
 
+class ChannelStatistics(NamedTuple):
+    """Mean and variance of normalised inputs, of each channel."""
+
+    mean: tuple[float, ...]
+    variance: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Some of a pool's images, in a fixed, class-mixed order; splits of one pool share its storage."""
@@ -143,7 +150,16 @@ class DataSet:
     @cached_property
     def input_statistics(self) -> InputStatistics:
         """Mean and variance of the first training images, normalised, not augmented; of several inputs, the first."""
-        batches = self.train.batches(STATISTICS_IMAGES, limit=STATISTICS_IMAGES)
-        first = torch.cat([structures.arguments(inputs)[0] for inputs, _ in batches])
-        variance, mean = torch.var_mean(first, correction=0)
+        variance, mean = torch.var_mean(self._described(), correction=0)
         return InputStatistics(mean.item(), variance.item())
+
+    @cached_property
+    def channel_statistics(self) -> ChannelStatistics:
+        """The same of each channel: AKPERL's input statistics, by which conditions of the data can be told apart."""
+        by_channel = self._described().transpose(0, 1).flatten(1)
+        variance, mean = torch.var_mean(by_channel, 1, correction=0)
+        return ChannelStatistics(tuple(mean.tolist()), tuple(variance.tolist()))
+
+    def _described(self) -> Tensor:
+        batches = self.train.batches(STATISTICS_IMAGES, limit=STATISTICS_IMAGES)
+        return torch.cat([structures.arguments(inputs)[0] for inputs, _ in batches])

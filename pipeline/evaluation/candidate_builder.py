@@ -6,9 +6,10 @@ A pure function of the plan and of what the builder was made with; nothing here 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from statistics import fmean
 
 import torch
 from torch import Tensor, fx
@@ -53,6 +54,8 @@ class Builder:
     format: Format
     example: Inputs = field(repr=False)
     """A few real, normalised images."""
+    conditions: Mapping[str, DataSet] = field(default_factory=dict, repr=False)
+    """The data under each condition, of which ``data`` is the mixture; empty: there are none."""
 
     def __getstate__(self) -> dict[str, object]:
         """Return what is sent to a worker, which takes the base network's activations by itself."""
@@ -108,7 +111,15 @@ class Builder:
 
     def accuracy(self, network: fx.GraphModule) -> float:
         """Return the task's score on the search split, in the precision in which the device computes."""
-        return score_as_deployed(network, self.format, self.data.search, self.data.task, self.settings.search_images)
+        return self._scores(network, [self.data])[0]
+
+    def accuracies(self, network: fx.GraphModule) -> dict[str, float]:
+        """Return that score under each condition: of the same images, on the host, at no cost of the device's."""
+        return dict(zip(self.conditions, self._scores(network, list(self.conditions.values())), strict=True))
+
+    def _scores(self, network: fx.GraphModule, data: Sequence[DataSet]) -> list[float]:
+        splits, limit = [one.search for one in data], self.settings.search_images
+        return scores_as_deployed(network, self.format, splits, self.data.task, limit)
 
     def skeleton(self, levels: tuple[int, ...]) -> Skeleton:
         """Return the skeleton of a plan's network; its weights do not matter, so nothing is evaluated."""
@@ -128,7 +139,8 @@ class Builder:
         with cpu().autocast():
             network = self.network(plan)
             clock.lap("cut")
-            share = self.accuracy(network)
+            under = self.accuracies(network)
+            share = fmean(under.values()) if under else self.accuracy(network)
             clock.lap("accuracy")
         skeleton = self.format.skeleton(network)
         clock.lap("export")
@@ -140,6 +152,7 @@ class Builder:
             **asdict(measures),
             size_bytes=skeleton.size_bytes,
             probe_bytes=len(skeleton.data),
+            accuracies=under,
         )
         return Built(candidate, skeleton, clock.seconds)
 
@@ -153,13 +166,23 @@ def score_as_deployed(
         ExportError: the network cannot be written, or not be computed in FP16.
         ConfigError: a function of the task fails.
     """
+    return scores_as_deployed(network, format, [split], task, limit)[0]
+
+
+def scores_as_deployed(
+    network: fx.GraphModule, format: Format, splits: Sequence[Split], task: Task, limit: int | None = None
+) -> list[float]:
+    """Return the score on each of several splits, the network being written once; raises as the score on one."""
     if format.precision == FLOAT32:
-        return score(network, split, task, limit)
+        return [score(network, split, task, limit) for split in splits]
     if format.precision == FP16:
-        return score(InHalfPrecision(network), split, task, limit)
+        half = InHalfPrecision(network)
+        return [score(half, split, task, limit) for split in splits]
+    if not splits:
+        return []
     with torch.autocast("cpu", enabled=False):  # the file is float32's, whatever its accuracy would be read in
         file = format.file(network)
-    return file_score(file, split, task, limit)
+    return [file_score(file, split, task, limit) for split in splits]
 
 
 class _Clock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline.records.fleet import OnBoard
@@ -87,6 +87,8 @@ class Candidate:
     """Output channels of all its layers."""
     sparsity: Share | None = None
     """Share of exactly zero weights."""
+    accuracies: Mapping[str, Share] = field(default_factory=dict)
+    """Under each condition of the data, of which ``accuracy`` is the mean; empty: the run has no conditions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,15 @@ class Trial:
     """The measurement was known already from a plan of the same shape."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     round: int = 1
+    condition: str = ""
+    """Of the data, for which the plan was asked; empty: for all of them alike."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """Under each condition; ``reward`` is that of the mean accuracy. Empty: the run has no conditions."""
+
+    def under(self, condition: str) -> Trial:
+        """Return the trial as it is under one condition of the data: with the accuracy and the reward there."""
+        found = self.candidate and replace(self.candidate, accuracy=self.candidate.accuracies[condition])
+        return replace(self, candidate=found, reward=self.rewards.get(condition))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +193,10 @@ class Artifact:
     """Weights of layers that stay float32 in an INT8 file, by their names."""
     float_parent: FloatParent | None = None
     """What an INT8 or FP16 file was made of; measured for the one that is fine-tuned in full alone."""
+    condition: str = ""
+    """Of the data, on whose images it was chosen and trained; empty: the run has no conditions."""
+    accuracy_under: Mapping[str, Share] = field(default_factory=dict)
+    """On the test split, under each condition of the run."""
 
 
 def layout(shape: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ from pipeline.measurement.drift import Drift, drift_of
 from pipeline.records import Artifact, Baseline, Figures, Fleet, PrecisionDecision, SearchSpace, Trial
 from pipeline.records.learning import Burst
 from pipeline.store import Store
+from pipeline.store.conditions import base_of, chosen_artifacts
 from pipeline.store.device_usage import Usage
 from pipeline.store.facts import (
     BASE,
@@ -59,6 +60,11 @@ class Contents:
     front: frozenset[int]
     """Indices of the trials that no other beats."""
     chosen: Artifact | None
+    """Of several conditions of the data the first one's."""
+    plans: tuple[Artifact, ...] = ()
+    """What was chosen, of several conditions one for each."""
+    bases: Mapping[str, Figures] = field(default_factory=dict)
+    """The base model under each condition; ``base`` has the mean accuracy over them."""
     calibration: Calibration | None = None
     """Of the device, as the run began; None: nobody had calibrated it as it was."""
     precision: PrecisionDecision | None = None
@@ -81,6 +87,11 @@ class Contents:
     """How often each layer was pruned at each level; None: no plan cut several of them."""
     usage: tuple[str, ...] = ()
     """How the device's time was spent, in words, a round each."""
+
+    @property
+    def base_of_chosen(self) -> Figures | None:
+        """The base model under the condition that the chosen network is for."""
+        return self.base if self.chosen is None or not self.chosen.condition else self.bases[self.chosen.condition]
 
     @property
     def drift(self) -> Drift | None:
@@ -117,7 +128,7 @@ def gather(run: Store) -> Contents:
     from pipeline.store.pruning_frequency import pruning_frequency  # scipy takes its time to import
 
     config, device, facts, versions = run.get(CONFIG), run.get(DEVICE), run.get(DEVICE_FACTS), run.get(VERSIONS)
-    spreads, rivals = run.get(SPREADS), run.get(RIVALS)
+    spreads, rivals, plans = run.get(SPREADS), run.get(RIVALS), chosen_artifacts(run)
     learnt = run.get(LEARNT.of(1 if config is None else config.get("rounds", 1)))
     return Contents(
         id=run.id,
@@ -144,7 +155,9 @@ def gather(run: Store) -> Contents:
         learnt=() if learnt is None else tuple(learnt),
         frequency=pruning_frequency([run]),
         usage=tuple(str(usage) for usage in usages(run).values()),
-        chosen=next((artifact for artifact in run.artifacts() if artifact.chosen), None),
+        chosen=next(iter(plans), None),
+        plans=tuple(plans),
+        bases={one.condition: base_of(run, one) for one in plans if one.condition},
     )
 
 

@@ -29,9 +29,11 @@ def corners(base: Figures, decision: PrecisionDecision | None, chosen: Artifact)
     if decision is None or decision.base is None or chosen.precision == "float32":
         return []
     parent, words = chosen.float_parent, precision_in_words(chosen.precision)
+    # Of a run with conditions the uncut network in that precision is read on their mixture alone.
+    base_accuracy = None if chosen.condition else decision.base.test_accuracy
     found = [
         Corner("base, float32", _share(base.test_accuracy), ratio(Interval(1.0, 1.0, 1.0)), size(base.size_bytes)),
-        _corner(f"base, {words}", decision.base.test_accuracy, decision.base.measurement, decision.base.size_bytes),
+        _corner(f"base, {words}", base_accuracy, decision.base.measurement, decision.base.size_bytes),
     ]
     if parent is not None:
         found.append(_corner("pruned, float32", parent.test_accuracy, parent.measurement, parent.size_bytes))

@@ -19,6 +19,8 @@ from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.records import Figures
 from pipeline.report import fleet
 from pipeline.report.charts import Chart, charts
+from pipeline.report.conditions import NOTE as NOTE_ON_CONDITIONS
+from pipeline.report.conditions import columns, condition_plans
 from pipeline.report.contents import Contents, gather
 from pipeline.report.corners import NOTE as CORNERS_NOTE
 from pipeline.report.corners import alike, corners
@@ -80,6 +82,7 @@ def _facts(run: Contents) -> str:
     named = {
         "Device": f"{device} ({board})" if board else device,
         "Target": ", ".join(map(str, run.config.get("target") or ())) or "none",
+        **({"Conditions": ", ".join(map(str, named))} if (named := run.config.get("conditions")) else {}),
         **({} if run.config.get("task") in (None, "classification") else {"Task": str(run.config["task"])}),
         "Strategy": run.config.get("strategy", "unknown"),
         **{name.capitalize(): why for name, why in run.decisions.items()},
@@ -96,12 +99,27 @@ def _facts(run: Contents) -> str:
 
 def _summary(run: Contents) -> str:
     """The tiles and the table; in their place, before there is a chosen network, a sentence that says so."""
-    if run.base is None or run.chosen is None:
+    base = run.base_of_chosen
+    if base is None or run.chosen is None:
         reason = "No trial has been made yet." if not run.trials else "No network has been chosen yet."
         return f'<p class="calm">{reason} This run is {escape(run.status)}.</p>'
-    rows = comparison(run.base, run.chosen.after, run.metric)
-    tables = f"{_table(rows)}{_corners(run.base, run)}{_rivals(run)}"
-    return f'<div class="tiles">{_tiles(rows, run.metric)}</div>{tables}{_verified(run)}'
+    rows = comparison(base, run.chosen.after, run.metric)
+    tables = f"{_table(rows)}{_corners(base, run)}{_rivals(run)}"
+    shown = f'<div class="tiles">{_tiles(rows, run.metric)}</div>{tables}{_verified(run)}'
+    return f"{_conditions(run)}{shown}"
+
+
+def _conditions(run: Contents) -> str:
+    """The plan for each condition of the data, and of which the figures below are; nothing where there is one alone."""
+    found = condition_plans(run.plans, run.bases)
+    if not found or run.chosen is None:
+        return ""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns(run.plans))
+    body = "".join(f"<tr>{''.join(_cell(text) for text in one.cells)}</tr>" for one in found)
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<p class="calm">{escape(NOTE_ON_CONDITIONS)}. Below: the plan for {escape(run.chosen.condition)}.</p>'
+    )
 
 
 def _corners(base: Figures, run: Contents) -> str:

@@ -9,6 +9,7 @@ from pipeline import serialization
 from pipeline.measurement.drift import Drift, drift_of
 from pipeline.report.contents import usages
 from pipeline.store import Store
+from pipeline.store.conditions import chosen_artifacts, conditions_of
 from pipeline.store.device_usage import Usage
 from pipeline.store.facts import (
     BASE,
@@ -51,7 +52,14 @@ def as_json(store: Store) -> dict[str, Any]:
         "pareto": [trial.index for trial in store.pareto()],
         "best": None if best is None else best.index,
         "artifacts": [serialization.dump(artifact) for artifact in store.artifacts()],
+        "conditions": [_condition(store, name) for name in conditions_of(store)],
     }
+
+
+def _condition(store: Store, name: str) -> dict[str, Any]:
+    """Return the base model's figures under a condition of the data, and which artifact is the plan for it."""
+    chosen = next((one for one in chosen_artifacts(store) if one.condition == name), None)
+    return {"name": name, "base": _plain(store, BASE.of(name)), "artifact": None if chosen is None else chosen.id}
 
 
 def _plain(store: Store, fact: Fact[Any]) -> Any:

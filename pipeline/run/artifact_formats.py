@@ -151,7 +151,8 @@ def written_formats(
         ExportError: the network cannot be written so, or a file answers otherwise than the float32 one.
         ConverterError: the TFLite converter cannot be had.
     """
-    config, device = stored_settings(store, inventory)
+    settings, device = stored_settings(store, inventory)
+    config = settings.model_copy(update={"conditions": (artifact.condition,) if artifact.condition else ()})
     listen(Stage(f"Load {config.data}"))
     files = _Files(store=store, artifact=artifact, config=config, device=device, listen=listen)
     found = {kind: files.written(kind) for kind in kinds}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.facts import BundleFacts, BundleTask, NetworkInput
+from deploy.facts import BundleCondition, BundleFacts, BundleTask, NetworkInput
 from pipeline import __version__
 from pipeline.config import is_model_file
 from pipeline.devices.inventory.load import load_inventory
@@ -19,6 +19,7 @@ from pipeline.plugins import is_file
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
 from pipeline.records import FULL, Artifact, ModelFormat
 from pipeline.store import Store
+from pipeline.store.conditions import base_of, chosen_artifacts, conditions_of, winner_of
 from pipeline.store.facts import (
     BASE,
     BASE_WEIGHTS,
@@ -30,10 +31,10 @@ from pipeline.store.facts import (
     FORMAT,
     GIT,
     INPUT,
+    PLANNED_FOR,
     SEED,
     TASK,
     VERSIONS,
-    WINNER,
 )
 from pipeline.store.spaces import space_of_round
 
@@ -42,15 +43,25 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a bundle does without
     from pipeline.evaluation.candidate_builder import Builder
 
 
-def picked(store: Store, wanted: str) -> list[Artifact]:
+def picked(store: Store, wanted: str, condition: str = "") -> list[Artifact]:
     """Return the artifacts that ``wanted`` names: ``best``, ``pareto`` (no other is better in everything) or an id.
+
+    Args:
+        store: the run's.
+        wanted: as above; of several conditions of the data ``best`` is one for each.
+        condition: only what was made for it; empty: for all.
 
     Raises:
         RunNotFoundError: there is none.
     """
-    artifacts = store.artifacts()
+    artifacts = [a for a in store.artifacts() if condition in ("", a.condition)]
+    if condition and condition not in (names := conditions_of(store)):
+        raise RunNotFoundError(
+            f"run {store.id} has no condition {condition!r}; it has: {', '.join(names) or 'none'}, so leave the option "
+            "out or name one of these"
+        )
     if wanted == "best":
-        found = [a for a in artifacts if a.chosen]
+        found = [a for a in chosen_artifacts(store) if condition in ("", a.condition)]
     elif wanted == "pareto":
         found = _front(artifacts)
     else:
@@ -107,13 +118,29 @@ def bundle_facts(store: Store, artifact: Artifact, format: ModelFormat) -> Bundl
         space=space_of_round(store, artifact.round),
         device=store.required(DEVICE_FACTS),
         device_name=store.required(DEVICE)["name"],
-        base=store.required(BASE),
+        base=base_of(store, artifact),
+        condition=_condition(store, artifact),
         seed=store.required(SEED),
         versions=versions,
         config=dict(config),
         git=store.get(GIT),
         calibration=store.get(CALIBRATION),
         task=_bundle_task(store),
+    )
+
+
+def _condition(store: Store, artifact: Artifact) -> BundleCondition | None:
+    """Return the condition of the data that an artifact is for."""
+    planned = store.get(PLANNED_FOR.of(artifact.round))
+    known = [] if planned is None else planned.get("conditions", [])
+    found = next((one for one in known if one["name"] == artifact.condition), None)
+    if found is None:
+        return None
+    mean, variance = found["input_mean"], found["input_variance"]
+    assert isinstance(mean, tuple)  # by channel, where there are conditions
+    assert isinstance(variance, tuple)
+    return BundleCondition(
+        name=artifact.condition, input_mean=mean, input_variance=variance, accuracy_under=artifact.accuracy_under
     )
 
 
@@ -146,7 +173,7 @@ def recipe_of(
 
     None: an earlier round was finished by a version that wrote no recipes.
     """
-    earlier = _earlier_cuts(store, artifact.round)
+    earlier = _earlier_cuts(store, artifact.round, artifact.condition)
     if earlier is None:
         return None
     options = {"images": config.evaluation.ranking_images, **config.criterion_options.model_dump()}
@@ -184,16 +211,23 @@ def portable(model: str) -> str:
     return f"{Path(file).name}:{factory}" if colon and file.endswith(".py") else model
 
 
-def _earlier_cuts(store: Store, number: int) -> tuple[Cut, ...] | None:
+def _earlier_cuts(store: Store, number: int, condition: str) -> tuple[Cut, ...] | None:
     if number == 1:
         return ()
-    before = next(a for a in store.artifacts() if a.id == store.get(WINNER.of(number - 1)))
+    before = next(a for a in store.artifacts() if a.id == store.get(winner_of(number - 1, condition)))
     return read_recipe(store.blob(before.files[RECIPE])).cuts if RECIPE in before.files else None
 
 
 def _front(all_artifacts: list[Artifact]) -> list[Artifact]:
-    """Return the artifacts that no other beats in everything; one fine-tuned in full replaces its brief one."""
-    in_full = {a.trial for a in all_artifacts if a.id.endswith(FULL)}
-    artifacts = [a for a in all_artifacts if a.id.endswith(FULL) or a.trial not in in_full]
-    costs = device_costs([a.after.search_accuracy for a in artifacts], [a.after.measurement for a in artifacts])
-    return [artifacts[i] for i in non_dominated(costs)]
+    """Return the artifacts that no other beats in everything; one fine-tuned in full replaces its brief one.
+
+    Accuracies under different conditions of the data are not compared.
+    """
+    in_full = {(a.trial, a.condition) for a in all_artifacts if a.id.endswith(FULL)}
+    front = []
+    for condition in dict.fromkeys(a.condition for a in all_artifacts):
+        own = [a for a in all_artifacts if a.condition == condition]
+        artifacts = [a for a in own if a.id.endswith(FULL) or (a.trial, a.condition) not in in_full]
+        costs = device_costs([a.after.search_accuracy for a in artifacts], [a.after.measurement for a in artifacts])
+        front += [artifacts[i] for i in non_dominated(costs)]
+    return front

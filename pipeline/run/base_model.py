@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 
 import torch
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ from pipeline.records import Figures
 from pipeline.run.context import Context
 from pipeline.run.training_stage import discard_checkpoint, train_with_checkpoints
 from pipeline.run.transfer_learning import TRAININGS, train_new_head
+from pipeline.store import Store
 from pipeline.store.facts import BASE, BASE_WEIGHTS, SPREADS
 from pipeline.targets import Metric, Target
 from pipeline.training.score import score
@@ -44,6 +46,10 @@ class Base:
     def figure(self, metric: Metric) -> float:
         """Return a figure in the unit of its target; ValueError where it was not measured."""
         return figure_of(self.figures, metric)
+
+    def under(self, store: Store, condition: str) -> Base:
+        """Return the base model with the accuracy that it has under one condition of the data; "": as it is."""
+        return replace(self, figures=store.required(BASE.of(condition))) if condition else self
 
     def limits(self, targets: Sequence[Target]) -> dict[Metric, float]:
         """Return each target's limit as a share of the base model's figure."""
@@ -114,18 +120,13 @@ def _figures(context: Context, network: fx.GraphModule, size: int, skeleton: byt
         return known
     context.listen(Stage("Measure the base model"))
     measures, bench = measures_of(network, context.example), Bench(context.boards, store, skeleton)
+    under = {one.condition: _accuracy(one, network) for one in context.of_each_condition()}
     figures = Figures(
-        search_accuracy=score(
-            network, context.data.search, context.data.task, context.config.evaluation.search_images
-        ),
-        test_accuracy=None, **asdict(measures),
+        search_accuracy=fmean(under.values()), test_accuracy=None, **asdict(measures),
         size_bytes=size, measurement=bench.base(),
     )  # fmt: skip
-    if figures.search_accuracy == 0:
-        raise ModelError(
-            f"the base's {context.data.task.metric_name} on the search split is 0: nothing can be compared with it; "
-            f"are the weights for {context.data.name}, and mean and std those that it was trained with?"
-        )
+    for condition in context.conditions:
+        store.set(BASE.of(condition), replace(figures, search_accuracy=under[condition]))
     store.set(BASE, figures)
     spreads: dict[str, Spread] = {metric: spread for metric, spread in bench.spreads.items()}  # noqa: C416
     store.set(SPREADS, spreads)
@@ -134,8 +135,24 @@ def _figures(context: Context, network: fx.GraphModule, size: int, skeleton: byt
              f"{figures.measurement.p50_ms.value:.3g} ms, {measures.parameters:,} parameters, "
              f"{measures.macs / 1e6:.1f} M MACs")
     )  # fmt: skip
+    if context.conditions:
+        each = ", ".join(f"{context.data.task.shown(found)} {name}" for name, found in under.items())
+        context.listen(Note(f"of which that is the mean: {each}"))
     for metric, spread in bench.spreads.items():
         context.listen(Note(f"the base model against itself, {metric}: {spread}"))
     if may_have_seen(figures, context.config):
         context.listen(Note(_SEEN.format(metric=context.data.task.metric_name)))
     return figures
+
+
+def _accuracy(context: Context, network: fx.GraphModule) -> float:
+    """Return the base model's score on the search split; 0 is none to compare with."""
+    data = context.data
+    found = score(network, data.search, data.task, context.config.evaluation.search_images)
+    if found == 0:
+        where = f" under condition {context.condition}" if context.condition else ""
+        raise ModelError(
+            f"the base's {data.task.metric_name} on the search split{where} is 0: nothing can be compared with it; "
+            f"are the weights for {data.name}, and mean and std those that it was trained with?"
+        )
+    return found

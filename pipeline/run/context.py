@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -38,11 +38,20 @@ class Context:
     stopping: Callable[[], bool]
     workers: Executor = field(default_factory=InProcess)
     """What builds and fine-tunes candidates."""
+    conditions: Mapping[str, DataSet] = field(default_factory=dict)
+    """The data under each condition, of which ``data`` is the mixture; empty: the run has none."""
+    condition: str = ""
+    """Which of them ``data`` is under, where a network is made for one."""
 
     @property
     def agent(self) -> Agent:
         """The board, or the one that speaks for all."""
         return self.boards.agent
+
+    def of_each_condition(self) -> list[Context]:
+        """Return the context of each condition, its data alone in it; without conditions itself."""
+        found = [replace(self, data=data, conditions={}, condition=name) for name, data in self.conditions.items()]
+        return found or [self]
 
     @cached_property
     def accelerator(self) -> Accelerator:

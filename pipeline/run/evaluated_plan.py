@@ -23,7 +23,7 @@ class EvaluatedPlan:
     """What became of a plan."""
 
     candidate: Candidate
-    """Its accuracy is of the search split, before fine-tuning."""
+    """Its accuracy is of the search split, before fine-tuning, under the condition that the plan is for."""
     measurement: Measurement
     meets: bool
     """Whether it meets the targets beyond the measurement's doubt."""
@@ -47,7 +47,10 @@ def evaluate_plan(
     builder = replace(builder_of(context, base.network, found.space), space=found.space)
     listen(Stage("Cut, fit and evaluate the plan"))
     built = builder.build(found.plan)
+    candidate = built.candidate
+    if found.condition:
+        candidate = replace(candidate, accuracy=candidate.accuracies[found.condition])
     listen(Stage("Measure it beside the base model"))
     bench = Bench(context.boards, store, base.skeleton, round=found.round, limits=found.limits)
     measured = bench.remeasure(builder.skeleton(found.plan.levels))
-    return EvaluatedPlan(built.candidate, measured, certainly_meets(measured, found.limits))
+    return EvaluatedPlan(candidate, measured, certainly_meets(measured, found.limits))

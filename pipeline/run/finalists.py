@@ -56,7 +56,8 @@ class Finalists:
 
     def name(self, trial: Trial) -> str:
         """Return the id of a finalist's artifact, and of its training."""
-        return f"r{self.bench.round}t{trial.index}"
+        condition = self.context.condition.replace(":", "-")
+        return f"r{self.bench.round}t{trial.index}" + (f"-{condition}" if condition else "")
 
     def training(self, trial: Trial, rungs: Sequence[Rung], number: int) -> str:
         """Return the name of a finalist's training in one rung; that of the last one is the artifact's."""
@@ -117,7 +118,7 @@ class Finalists:
         artifact = Artifact(
             id=name, trial=trial.index, plan=trial.plan, key=trial.key, files={}, before=before, after=before,
             device_accuracy=None, host_accuracy=None, round=self.bench.round,
-            validation_accuracy=climbed["validation_accuracy"],
+            validation_accuracy=climbed["validation_accuracy"], condition=self.context.condition,
         )  # fmt: skip
         return self.artifacts.build(artifact, self._loaded(trial.plan, climbed["weights"]))
 

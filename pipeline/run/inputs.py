@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import fx, nn
 from pipeline import plugins, structures
 from pipeline.config import RunConfig, is_model_file
 from pipeline.data import DataSet, Splits, load_data
+from pipeline.data.conditions import Condition, mixture, parse_conditions, under
 from pipeline.data.presets import preset_of
 from pipeline.devices.agent_client import Agent
 from pipeline.errors import ConfigError, ExportError, ModelError, TargetError, nearest
@@ -47,6 +48,8 @@ class Inputs:
     example: structures.Inputs
     network: fx.GraphModule
     """The model, traced with these weights."""
+    conditions: Mapping[str, DataSet] = field(default_factory=dict)
+    """The data under each condition that the config names, of which ``data`` is the mixture; empty: it names none."""
 
 
 def load_inputs(
@@ -80,7 +83,10 @@ def load_inputs(
     task = load_task(config.task)
     _require_learnable(config, task, listen)
     signals = _takes_signals(config) if task.puts_into_classes else None
-    data = load_run_data(config, splits=splits, signals=signals, task=task, listen=listen)
+    wanted = _conditions_of(config)
+    clean = _clean_data(config, splits=splits, signals=signals, task=task, listen=listen)
+    conditions = {str(one): under(clean, one, seed=config.seed) for one in wanted}
+    data = _mixture(config, clean, conditions)
     example = next(data.train.batches(EXAMPLES))[0]
     model = load_model(
         config.model or default_model(data),
@@ -99,7 +105,7 @@ def load_inputs(
         listen(Note(f"{how}; where the weights were tested on centres of larger ones, say so: resize: {usual}"))
     network = trace(model, example, classes=len(data.classes), task=task)
     require_answers(network, data)
-    return Inputs(config=config, data=data, model=model, example=example, network=network)
+    return Inputs(config=config, data=data, model=model, example=example, network=network, conditions=conditions)
 
 
 def require_answers(network: fx.GraphModule, data: DataSet) -> None:
@@ -123,7 +129,7 @@ def load_run_data(
     task: Task | None = None,
     listen: Listener = lambda _: None,
 ) -> DataSet:
-    """Load the data that the config names, read and normalised as it says.
+    """Load the data that the config names, read and normalised as it says, and under the conditions that it names.
 
     Args:
         splits: what the run has stored; None: they are drawn.
@@ -134,6 +140,18 @@ def load_run_data(
     Raises:
         DataError: they cannot be used, or have changed since ``splits`` were drawn.
     """
+    wanted = _conditions_of(config)
+    clean = _clean_data(config, splits=splits, signals=signals, task=task, listen=listen)
+    return _mixture(config, clean, {str(one): under(clean, one, seed=config.seed) for one in wanted})
+
+
+def _mixture(config: RunConfig, clean: DataSet, conditions: Mapping[str, DataSet]) -> DataSet:
+    return mixture(list(conditions.values()), seed=config.seed) if conditions else clean
+
+
+def _clean_data(
+    config: RunConfig, *, splits: Splits | None, signals: bool | None, task: Task | None, listen: Listener
+) -> DataSet:
     return load_data(
         config.data, seed=config.seed, image_size=config.side, network_side=file_side(config.model),
         resize=config.resize,
@@ -197,6 +215,22 @@ def format_of(inputs: Inputs, agent: Agent, listen: Listener) -> Format:
     except ExportError as error:
         raise ModelError(f"{error}; nothing was trained or pruned yet") from error
     return format
+
+
+def _conditions_of(config: RunConfig) -> tuple[Condition, ...]:
+    """Return the conditions that the config names.
+
+    Raises:
+        DataError: there is no such condition, or one is named twice.
+        ConfigError: they are several, and so are the rounds.
+    """
+    found = parse_conditions(config.conditions)
+    if len(found) > 1 and config.rounds > 1:
+        raise ConfigError(
+            f"rounds: {config.rounds} cuts one network further, and {len(found)} conditions make a network each; leave "
+            "rounds out, or name one condition"
+        )
+    return found
 
 
 def _require_backbone(config: RunConfig, weights_known: bool) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pipeline.errors import CandidateError
 from pipeline.evaluation.candidate_builder import Built
 from pipeline.records import Measurement, PruningPlan, Trial
-from pipeline.search.strategy import Strategy
+from pipeline.search.strategy import Conditioned, Strategy
 from pipeline.store.device_usage import Watch
 
 _log = logging.getLogger(__name__)
@@ -114,12 +114,13 @@ def _start_trial(
     start = time.perf_counter()
     with watch.doing("ask") if index not in known else nullcontext():
         plan = strategy.ask()
+        condition = strategy.condition if isinstance(strategy, Conditioned) else ""
     seconds = {"ask": time.perf_counter() - start}
     if index in known:
         if known[index].plan != plan:
             _log.warning("trial %d was another plan before; what was measured then is kept", index)
         return known[index], None
-    trial = Trial(index=index, plan=plan, key="", seconds=seconds)
+    trial = Trial(index=index, plan=plan, key="", seconds=seconds, condition=condition)
     try:
         with watch.doing("build"):
             built = build(plan)

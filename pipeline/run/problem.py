@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from typing_extensions import TypedDict
+
 from pipeline.config import RunConfig
+from pipeline.data import DataSet
 from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.cut_profiling import cost_tables, recalled_cuts
 from pipeline.measurement.feasibility import deviations
@@ -19,11 +22,11 @@ from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.search.planner import indices
 from pipeline.search.reward import Weights
-from pipeline.search.strategy import Problem
+from pipeline.search.strategy import InputCondition, Problem
 from pipeline.search.strategy_plugin import strategy_settings
 from pipeline.store import Store
 from pipeline.store.decisions import uncut, uncut_size
-from pipeline.store.facts import BASE, PLANNED_FOR, POLICY, PlannedFor
+from pipeline.store.facts import BASE, CARRIED, PLANNED_FOR, POLICY, InputFigures, PlannedFor, PlannedUnder
 from pipeline.store.settings import config_of
 from pipeline.store.spaces import space_of_round
 from pipeline.targets import Metric
@@ -33,30 +36,38 @@ PLANNING_MARGIN = 0.01
 
 
 def build_problem(
-    context: Context, builder: Builder, costs: CostModel, limits: Mapping[Metric, float], base: Base
+    context: Context, builder: Builder, costs: CostModel, limits: Mapping[Metric, float], base: Base, number: int = 1
 ) -> Problem:
     """Return everything that a strategy may know of ``builder``'s network and space.
 
     Args:
         limits: each target as a share of the base model's figure.
+        number: of the round.
 
     Raises:
         ModelError: weights are not finite.
     """
-    statistics, pruning = context.data.input_statistics, context.config.pruning
+    pruning = context.config.pruning
     planned = PlannedFor(
         limits={metric: _planned(metric, limit) for metric, limit in limits.items()},
         margin=PLANNING_MARGIN,
         images=min(len(context.data.search), context.config.evaluation.search_images),
-        input_mean=statistics.mean,
-        input_variance=statistics.variance,
-    )
+        **_inputs(context.data, by_channel=bool(context.conditions)),
+        conditions=[
+            PlannedUnder(
+                name=name, base_accuracy=base.under(context.store, name).figures.search_accuracy,
+                **_inputs(data, by_channel=True),
+            )
+            for name, data in context.conditions.items()
+        ],
+    )  # fmt: skip
     problem = _problem(context.config, builder.space, costs, base.figures, planned)
     return replace(
         problem,
         norms=filter_norms(builder.base, builder.space, dependency_graph(builder.base, context.example).groups),
         spreads=spreads(builder.base, pruning.protect, pruning.only) if "density" in limits else (),
         policy=_begun_with(context.store),
+        carried=_carried(context.store, number),
     )
 
 
@@ -66,11 +77,23 @@ def _begun_with(store: Store) -> bytes | None:
     return None if name is None else store.blob(name).read_bytes()
 
 
+def _carried(store: Store, number: int) -> dict[str, float]:
+    """Return what the strategy of the round before handed on."""
+    return store.get(CARRIED.of(number - 1)) or {}
+
+
 def remember_problem(store: Store, number: int, problem: Problem) -> None:
     """Store what a round's strategy is told that stands nowhere else."""
     planned = PlannedFor(
         limits=dict(problem.limits), margin=problem.margin, images=problem.images, input_mean=problem.input_mean,
         input_variance=problem.input_variance,
+        conditions=[
+            PlannedUnder(
+                name=one.name, base_accuracy=one.base_accuracy, input_mean=one.input_mean,
+                input_variance=one.input_variance,
+            )
+            for one in problem.conditions
+        ],
     )  # fmt: skip
     store.set(PLANNED_FOR.of(number), planned)
 
@@ -85,7 +108,8 @@ def stored_problem(store: Store, number: int) -> Problem:
     space, base = space_of_round(store, number), store.required(BASE)
     profile = recalled_cuts(space, store, number, is_base=uncut(store) is None)
     costs = cost_tables(space, profile, size=size_of_uncut(store, base, space))
-    return _problem(config_of(store), space, costs, base, store.required(PLANNED_FOR.of(number)))
+    problem = _problem(config_of(store), space, costs, base, store.required(PLANNED_FOR.of(number)))
+    return replace(problem, carried=_carried(store, number))
 
 
 def size_of_uncut(store: Store, base: Figures, space: SearchSpace) -> float:
@@ -112,8 +136,8 @@ def _problem(config: RunConfig, space: SearchSpace, costs: CostModel, base: Figu
         weights=_weights(config, space),
         base_accuracy=base.search_accuracy,
         images=planned["images"],
-        input_mean=planned["input_mean"],
-        input_variance=planned["input_variance"],
+        input_mean=_each(planned["input_mean"]),
+        input_variance=_each(planned["input_variance"]),
         temperature_c=base.measurement.temperature_c,
         criterion=config.criterion,
         trials=config.trials,
@@ -121,7 +145,32 @@ def _problem(config: RunConfig, space: SearchSpace, costs: CostModel, base: Figu
         mode=config.mode,
         settings=strategy_settings(config),
         margin=planned["margin"],
-    )
+        conditions=tuple(
+            InputCondition(
+                name=one["name"], base_accuracy=one["base_accuracy"], input_mean=_each(one["input_mean"]),
+                input_variance=_each(one["input_variance"]),
+            )
+            for one in planned.get("conditions", ())
+        ),
+    )  # fmt: skip
+
+
+class _Inputs(TypedDict):
+    input_mean: tuple[float, ...]
+    input_variance: tuple[float, ...]
+
+
+def _inputs(data: DataSet, *, by_channel: bool) -> _Inputs:
+    """Return a data set's input statistics: of each channel, or as one channel."""
+    if by_channel:
+        return _Inputs(input_mean=data.channel_statistics.mean, input_variance=data.channel_statistics.variance)
+    mean, variance = data.input_statistics
+    return _Inputs(input_mean=(mean,), input_variance=(variance,))
+
+
+def _each(stored: InputFigures) -> tuple[float, ...]:
+    """Return a stored figure by channel; older runs stored one over all values."""
+    return stored if isinstance(stored, tuple) else (stored,)
 
 
 def _planned(metric: Metric, limit: float) -> float:

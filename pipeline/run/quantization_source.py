@@ -171,7 +171,9 @@ def _of_run(
                 f"run {store.id} wrote {', '.join(sorted(one.files))}; a network in ONNX or TFLite can be quantized: "
                 "run again with a device of runtime onnxruntime or tflite"
             )
-        changed = settings if data is None else settings.model_copy(update={"data": data})
+        changed = settings.model_copy(update={"conditions": (one.condition,) if one.condition else ()})
+        if data is not None:
+            changed = settings.model_copy(update={"data": data, "conditions": ()})
         loaded = load_run_data(changed, splits=stored_splits(store) if data is None else None)
         alone = board.boards[0] if board.boards else board
         board = alone if device is None else load_inventory(inventory, partial=True).device(device)

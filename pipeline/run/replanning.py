@@ -16,6 +16,7 @@ from pipeline.search.planner import Planner, indices
 from pipeline.search.strategies.dqn import Dqn
 from pipeline.search.strategy import Problem
 from pipeline.store import Store
+from pipeline.store.conditions import conditions_of
 from pipeline.store.facts import BASE, PLANNED_FOR, POLICY
 from pipeline.store.settings import config_of
 from pipeline.store.spaces import require_plan
@@ -56,19 +57,27 @@ class Replanned:
     """Whose it is: of the run, or trained now on its models."""
     searched: Trial | None
     """The best trial of the run that met these targets as measured; None: no trial did."""
+    condition: str = ""
+    """Of the data, for which it is; empty: the run has none."""
 
 
-def replan(store: Store, targets: Sequence[Target]) -> Replanned:
+def replan(store: Store, targets: Sequence[Target], condition: str | None = None) -> Replanned:
     """Return the plan of a run's policy for other targets, in the metrics that the run had targets for.
 
     The models are fitted to all trials of the last round. The network is the one that the run keeps; of a run that
     keeps none it is trained now, on simulated episodes alone.
 
+    Args:
+        store: the run's.
+        targets: what the plan is to meet.
+        condition: of the data, by the name that the run has it by; None: the only one.
+
     Raises:
-        UserError: the run did not come so far, or had no target in such a metric.
+        UserError: the run did not come so far, had no target in such a metric, or has other conditions.
         StoreError: it is damaged.
     """
     number = _last_round(store)
+    under = _condition_of(store, condition)
     base, planned_for = store.required(BASE), store.required(PLANNED_FOR.of(number))["limits"]
     limits = {target.metric: target.share(_figure(base, target)) for target in targets}
     for metric in limits:
@@ -86,16 +95,30 @@ def replan(store: Store, targets: Sequence[Target]) -> Replanned:
             learn_costs(problem.costs, trial, base.size_bytes)
             strategy.tell(trial)
         tightened = {metric: limit * (1 - problem.margin) for metric, limit in limits.items()}
-        plan, predicted = strategy.planned(tightened, is_trained=blob is not None)
+        plan, predicted = strategy.planned(tightened, is_trained=blob is not None, condition=under)
+        judged = [trial.under(under) for trial in trials] if under else trials
+        bases = {one.name: one.base_accuracy for one in problem.conditions}
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise StoreError(f"run {store.id} is damaged: nothing can be planned by what it holds ({error})") from error
     return Replanned(
         plan=plan, round=number, space=problem.space, limits=limits,
-        accuracy=float(predicted.accuracy[0]) * problem.base_accuracy,
+        accuracy=float(predicted.accuracy[0]) * bases.get(under, problem.base_accuracy),
         costs={metric: float(values[0]) for metric, values in predicted.costs.items()},
         policy="the run's" if blob is not None else "trained now on the run's models",
-        searched=_best_within(trials, limits, base),
+        searched=_best_within(judged, limits, base), condition=under,
     )  # fmt: skip
+
+
+def _condition_of(store: Store, wanted: str | None) -> str:
+    """Return the condition that a plan is to be for; "" where the run has none."""
+    names = conditions_of(store)
+    if wanted is None and len(names) < 2:
+        return "".join(names)
+    if wanted not in names:
+        found = f"no condition {wanted}" if wanted else f"a plan for each of {len(names)} conditions"
+        fix = f"name one: --condition {names[0]}" if names else "leave --condition out"
+        raise UserError(f"run {store.id} has {found}; it has: {', '.join(names) or 'none'}; {fix}")
+    return wanted
 
 
 def _figure(base: Figures, target: Target) -> float:

@@ -29,19 +29,23 @@ from pipeline.run.search_stage import Search
 from pipeline.run.selection import choose, pick_finalists
 from pipeline.run.target_check import TargetCheck
 from pipeline.search.strategy_plugin import strategy_of
+from pipeline.store.conditions import winner_of
 from pipeline.store.decisions import uncut
-from pipeline.store.facts import WINNER
 from pipeline.store.spaces import remember_space
 from pipeline.targets import Metric
 from pipeline.workers.executor import Shared
 
+Winner = tuple[fx.GraphModule, Artifact]
+"""A network that was chosen, and its artifact."""
+
 
 def prune_once(
     context: Context, number: int, base: Base, network: fx.GraphModule, limits: Mapping[Metric, float]
-) -> tuple[fx.GraphModule, Artifact]:
-    """Prune ``network`` (the base, or the last round's winner) towards ``limits``; return the winner and its artifact.
+) -> list[Winner]:
+    """Prune ``network`` (the base, or the last round's winner) towards ``limits``; return the winner.
 
-    A round that was finished before the run was resumed is not searched again.
+    Of data under several conditions there is a winner under each, in their order, of one search: its trials are judged
+    under all of them. A round that was finished before the run was resumed is not searched again.
     """
     store = context.store
     context.listen(Stage("Find what can be pruned"))
@@ -54,13 +58,24 @@ def prune_once(
     context.listen(Note(described or describe_space(space)))
     builder = builder_of(context, network, space)
     bench = Bench(context.boards, store, base.skeleton, round=number, limits=limits)
-    finalists = Finalists(context=context, builder=builder, bench=bench, base=base, limits=limits)
-    winner = next((a for a in store.artifacts() if a.id == store.get(WINNER.of(number))), None)
-    if winner is None:
+    finalists = [
+        Finalists(
+            context=one, builder=replace(builder, data=one.data, conditions={}), bench=bench,
+            base=base.under(store, one.condition), limits=limits,
+        )
+        for one in context.of_each_condition()
+    ]  # fmt: skip
+    if any(_known_winner(one, number) is None for one in finalists):
         remember_space(store, number, space)
-        winner = _search_and_choose(context, base, builder, bench, limits, finalists)
-        store.set(WINNER.of(number), winner.id)
-    return finalists.network(winner), winner
+        _search_and_choose(context, base, builder, bench, limits, finalists)
+    winners = [(one, _known_winner(one, number)) for one in finalists]
+    return [(one.network(winner), winner) for one, winner in winners if winner is not None]
+
+
+def _known_winner(finalists: Finalists, number: int) -> Artifact | None:
+    store = finalists.context.store
+    chosen = store.get(winner_of(number, finalists.context.condition))
+    return next((artifact for artifact in store.artifacts() if artifact.id == chosen), None)
 
 
 def describe_space(space: SearchSpace) -> str:
@@ -95,7 +110,7 @@ def builder_of(context: Context, network: fx.GraphModule, space: SearchSpace) ->
     images = data.train.batches(BATCH, limit=config.evaluation.ranking_images)
     return Builder(
         base=network, space=space, data=data, settings=config.evaluation, fine_tuning=config.fine_tuning,
-        format=context.format, example=context.example,
+        format=context.format, example=context.example, conditions=context.conditions,
         ranking=rank(
             network, space, config.criterion, dependency_graph(network, context.example).groups, images,
             options=config.criterion_options, seed=config.seed, task=data.task,
@@ -125,15 +140,16 @@ def space_and_costs(
 
 
 def _search_and_choose(
-    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float], finalists: Finalists
-) -> Artifact:
+    context: Context, base: Base, builder: Builder, bench: Bench, limits: Mapping[Metric, float],
+    finalists: Sequence[Finalists],
+) -> None:  # fmt: skip
+    """Search, and store a winner for each of the finalists' conditions that has none yet."""
     space, costs = space_and_costs(context, base, builder, bench, limits)
     remember_space(context.store, bench.round, space)
     builder = replace(builder, space=space)
     inputs = Shared(RoundInputs(builder, base.network))
-    finalists = replace(finalists, builder=builder, inputs=inputs)
     _show_strategy_note(context)
-    problem = build_problem(context, builder, costs, limits, base)
+    problem = build_problem(context, builder, costs, limits, base, bench.round)
     remember_problem(context.store, bench.round, problem)
     search = Search(
         context=context, base=base, builder=builder, bench=bench, limits=limits, problem=problem, inputs=inputs
@@ -142,10 +158,21 @@ def _search_and_choose(
     check = TargetCheck(targets=config.targets, rounds=config.rounds, base=base, limits=limits)
     check.require_reachable(problem, builder, bench)
     trials = search.trials()
-    artifact = choose(finalists, pick_finalists(trials, limits))
-    if artifact is None:
-        raise check.nearest_miss(trials)
-    return artifact
+    for one in finalists:
+        if _known_winner(one, bench.round) is not None:
+            continue
+        condition = one.context.condition
+        if condition:
+            context.listen(
+                Note(f"for condition {condition}: finalists by their reward under it, trained on its images")
+            )
+        judged = [trial.under(condition) for trial in trials] if condition else trials
+        own = replace(one, builder=replace(one.builder, space=space))
+        own = replace(own, inputs=Shared(RoundInputs(own.builder, base.network)) if condition else inputs)
+        artifact = choose(own, pick_finalists(judged, limits))
+        if artifact is None:
+            raise check.nearest_miss(judged)
+        context.store.set(winner_of(bench.round, condition), artifact.id)
 
 
 def _show_strategy_note(context: Context) -> None:

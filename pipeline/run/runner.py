@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 import torch
 from torch import fx
@@ -33,7 +34,7 @@ from pipeline.run.decisions import judge_on_test, require_possible, with_decisio
 from pipeline.run.inputs import Inputs, load_inputs, require_fit
 from pipeline.run.origin import remember_origin
 from pipeline.run.provenance import store_provenance
-from pipeline.run.round import limits_of_round, prune_once
+from pipeline.run.round import Winner, limits_of_round, prune_once
 from pipeline.run.sample_input import write_sample
 from pipeline.run.splitting import store_splits
 from pipeline.store import Store
@@ -63,6 +64,7 @@ class Prepared:
         return Context(
             config=self.inputs.config, store=store, boards=self.boards, data=self.inputs.data,
             example=self.inputs.example, format=self.format, listen=listen, stopping=stopping, workers=self.workers,
+            conditions=self.inputs.conditions,
         )  # fmt: skip
 
 
@@ -123,37 +125,55 @@ def execute(ready: Prepared, store: Store, *, listen: Listener, stopping: Callab
         _note_modes(context)
         base = make_base(context, ready.inputs.model)
         context = with_decisions(context, base)
-        network, winner = _all_rounds(context, base)
+        winners = _all_rounds(context, base)
         tuning = store.get(TUNING)
+        chosen = [winner for _, winner in winners]
         if tuning is None or tuning["judged"]:
-            winner = _evaluate_on_test(context, base, network, winner)
-        store.add_artifact(replace(winner, chosen=True))
-        store.set(CHOSEN, winner.id)
+            chosen = _evaluate_on_test(context, base, winners)
+        for artifact in chosen:
+            store.add_artifact(replace(artifact, chosen=True))
+        store.set(CHOSEN, chosen[0].id)
     store.finish()
     write_sample(context.data, store.path)
     write_report(store, store.path / "report.html")
 
 
-def _all_rounds(context: Context, base: Base) -> tuple[fx.GraphModule, Artifact]:
+def _all_rounds(context: Context, base: Base) -> list[Winner]:
+    """Return the winner of the last round; of data under several conditions, for which there is one round, of each."""
     rounds = context.config.rounds
     limits = base.limits(context.config.targets)
-    network, winner = prune_once(context, 1, base, base.network, limits_of_round(limits, 1, rounds))
+    winners = prune_once(context, 1, base, base.network, limits_of_round(limits, 1, rounds))
     for number in range(2, rounds + 1):
-        network, winner = prune_once(context, number, base, network, limits_of_round(limits, number, rounds))
-    return network, winner
+        winners = prune_once(context, number, base, winners[0][0], limits_of_round(limits, number, rounds))
+    return winners
 
 
-def _evaluate_on_test(context: Context, base: Base, network: fx.GraphModule, winner: Artifact) -> Artifact:
-    """Read the test split, this once, for the base and for the winner; return the winner with its figure."""
+def _evaluate_on_test(context: Context, base: Base, winners: Sequence[Winner]) -> list[Artifact]:
+    """Read the test split, this once, for the base and for the winners; return the winners with their figures."""
     context.listen(Stage("Read the test split, once"))
-    store, test, task = context.store, context.data.test, context.data.task
-    store.set(BASE, replace(base.figures, test_accuracy=score(base.network, test, task)))
-    scored = _score_of(context, network, winner)
-    judged = replace(winner, after=replace(winner.after, test_accuracy=scored))
+    store, views = context.store, context.of_each_condition()
+    under = {one.condition: score(base.network, one.data.test, one.data.task) for one in views}
+    for condition in context.conditions:
+        figures = base.under(store, condition).figures
+        store.set(BASE.of(condition), replace(figures, test_accuracy=under[condition]))
+    store.set(BASE, replace(base.figures, test_accuracy=fmean(under.values())))
+    judged = [_judged(views, network, winner) for network, winner in winners]
     judge_on_test(context, base)
+    return judged
+
+
+def _judged(views: Sequence[Context], network: fx.GraphModule, winner: Artifact) -> Artifact:
+    """Return a winner with its score on the test split under each condition, and that under its own as its figure."""
+    under = {one.condition: _score_of(one, network, winner) for one in views}
+    judged = replace(winner, after=replace(winner.after, test_accuracy=under[winner.condition]))
+    if winner.condition:
+        judged = replace(judged, accuracy_under=under)
     if judged.float_parent is None:
         return judged
-    return replace(judged, float_parent=replace(judged.float_parent, test_accuracy=score(network, test, task)))
+    data = next(one.data for one in views if one.condition == winner.condition)
+    return replace(
+        judged, float_parent=replace(judged.float_parent, test_accuracy=score(network, data.test, data.task))
+    )
 
 
 def _score_of(context: Context, network: fx.GraphModule, winner: Artifact) -> float:

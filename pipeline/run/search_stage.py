@@ -18,9 +18,9 @@ from pipeline.evaluation.candidate_task import BuildCandidate, RoundInputs
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage, Tried
 from pipeline.measurement import retries
-from pipeline.measurement.relative_costs import trial_costs, violation
+from pipeline.measurement.relative_costs import RelativeCosts, trial_costs, violation
 from pipeline.measurement.validity import why_invalid
-from pipeline.records import PruningPlan, Trial
+from pipeline.records import Candidate, PruningPlan, Trial
 from pipeline.report.fleet import sentences
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
@@ -28,11 +28,11 @@ from pipeline.run.loop import search
 from pipeline.run.problem import learn_costs
 from pipeline.search.planner import indices
 from pipeline.search.reward import AfterEachGroup, require_comparable, reward
-from pipeline.search.strategy import Learning, Problem, Strategy
+from pipeline.search.strategy import Carrying, Learning, Problem, Strategy
 from pipeline.search.strategy_plugin import strategy_of
 from pipeline.store.decisions import uncut
 from pipeline.store.device_usage import Watch
-from pipeline.store.facts import LEARNT, POLICY, USAGE
+from pipeline.store.facts import CARRIED, LEARNT, POLICY, USAGE
 from pipeline.targets import Metric
 from pipeline.workers.executor import Shared, in_order
 
@@ -51,8 +51,8 @@ class Search:
     problem: Problem
     inputs: Shared[RoundInputs] | None = None
     """What workers make candidates of, where they share it with others."""
-    _evaluated: dict[str, float] = field(default_factory=dict)
-    """Accuracies of plans that are cut up to some group, by the key of their network."""
+    _evaluated: dict[str, Candidate] = field(default_factory=dict)
+    """Plans that are cut up to some group, by the key of their network."""
 
     def trials(self) -> list[Trial]:
         """Return all trials of this round, those of an earlier part of the run included.
@@ -85,7 +85,7 @@ class Search:
             strategy,
             lambda plan: self._built(plan, f"candidate {next(numbers)}"),
             self.bench.measure,
-            self._judge,
+            self.judge,
             trials=config.trials,
             first=(number - 1) * config.trials,
             known=known,
@@ -122,8 +122,10 @@ class Search:
         return self.inputs or Shared(RoundInputs(self.builder, self.base.network))
 
     def _keep_what_was_learnt(self, strategy: Strategy) -> None:
-        """Store the network of a strategy that has one, and how it learnt."""
+        """Store the network of a strategy that has one, and how it learnt; and what it hands to the next round."""
         store, number = self.context.store, self.bench.round
+        if isinstance(strategy, Carrying):
+            store.set(CARRIED.of(number), dict(strategy.carried()))
         if isinstance(strategy, Learning):
             store.set(LEARNT.of(number), list(strategy.learnt()))
             store.set(POLICY.of(number), store.put_blob(strategy.policy()))
@@ -158,32 +160,53 @@ class Search:
             message += f" ({retries.explain_flags(last[-1].measurement)}); {fix}"
         raise MeasureError(message)
 
-    def _judge(self, trial: Trial) -> Trial:
+    def judge(self, trial: Trial) -> Trial:
         """Return the trial with its reward, terms and whether it meets every target as measured."""
         assert trial.candidate is not None  # the loop judges only what was built and measured
         assert trial.measurement is not None
         base = self.base.figures
         require_comparable(trial.measurement, base.measurement)
-        costs, accuracy = trial_costs(trial, base.size_bytes), trial.candidate.accuracy / base.search_accuracy
+        costs = trial_costs(trial, base.size_bytes)
         assert costs is not None
-        problem, levels = self.problem, trial.plan.levels
-        after = self._after_each_group(trial.plan, accuracy, costs.power) if problem.weights.differ else None
-        value, terms = reward(accuracy, costs, problem.space, levels, problem.weights, self.limits, after)
-        return replace(trial, reward=value, terms=terms, feasible=violation(costs, self.limits) == 0)
+        value, terms = self._reward(trial.plan, trial.candidate, costs, "")
+        under = {name: self._reward(trial.plan, trial.candidate, costs, name)[0] for name in trial.candidate.accuracies}
+        feasible = violation(costs, self.limits) == 0
+        return replace(trial, reward=value, terms=terms, feasible=feasible, rewards=under)
 
-    def _after_each_group(self, plan: PruningPlan, accuracy: float, power: float | None) -> AfterEachGroup:
+    def _reward(
+        self, plan: PruningPlan, candidate: Candidate, costs: RelativeCosts, condition: str
+    ) -> tuple[float, dict[str, float]]:
+        """Return the reward and its terms: under a condition of the data, or "", of the mean accuracy over them."""
+        problem = self.problem
+        accuracy = self._relative(candidate, condition)
+        after = self._after_each_group(plan, accuracy, costs.power, condition) if problem.weights.differ else None
+        return reward(accuracy, costs, problem.space, plan.levels, problem.weights, self.limits, after)
+
+    def _relative(self, candidate: Candidate, condition: str) -> float:
+        """Return a candidate's accuracy over the base model's under the same condition."""
+        found = candidate.accuracies[condition] if condition else candidate.accuracy
+        return found / self._base_accuracy[condition]
+
+    @cached_property
+    def _base_accuracy(self) -> dict[str, float]:
+        known = {one.name: one.base_accuracy for one in self.problem.conditions}
+        return {"": self.base.figures.search_accuracy, **known}
+
+    def _after_each_group(
+        self, plan: PruningPlan, accuracy: float, power: float | None, condition: str
+    ) -> AfterEachGroup:
         """Return what each group's step changed: accuracy as the host evaluates it, of power a share of the measured.
 
         The power of a plan is measured once, as a whole; each group's share of the change is as its single cut's.
         """
-        base, groups = self.base.figures.search_accuracy, len(plan.levels)
+        groups = len(plan.levels)
         begun = [replace(plan, levels=plan.levels[:n] + (0,) * (groups - n)) for n in range(1, groups)]
-        accuracies = [found / base for found in self._accuracies_of(begun)]
+        accuracies = [self._relative(one, condition) for one in self._candidates_of(begun)]
         powers = None if power is None else self.problem.costs.split("power", indices(plan), power)
         return AfterEachGroup([*accuracies, accuracy], powers)
 
-    def _accuracies_of(self, plans: Sequence[PruningPlan]) -> list[float]:
-        """Return the accuracy of plans on the host; each network is evaluated once."""
+    def _candidates_of(self, plans: Sequence[PruningPlan]) -> list[Candidate]:
+        """Return plans evaluated on the host; each network is so once."""
         keys = [self.problem.space.network_key(plan) for plan in plans]
         new = {key: plan for key, plan in zip(keys, plans, strict=True) if key not in self._evaluated}
 
@@ -191,7 +214,7 @@ class Search:
             return self._built(new[key], "a part of a plan")
 
         for key, future in in_order(self.context.workers, submitted, new):
-            self._evaluated[key] = future.result().candidate.accuracy
+            self._evaluated[key] = future.result().candidate
         return [self._evaluated[key] for key in keys]
 
 

@@ -185,12 +185,10 @@ class Planner:
         seen = predicted or self.predictions(levels, limits)
         wanted = self._limits(limits)
         layer = self.features[min(step, self.groups - 1)]
-        constants = [
-            step / self.groups,
-            problem.input_mean,
-            problem.input_variance,
-            (problem.temperature_c or 0.0) / 100,
-        ]
+        seen_input = (*problem.input_mean, *problem.input_variance)
+        if "input_statistics" in self._ablated:
+            seen_input = (0.0,) * len(seen_input)
+        constants = [step / self.groups, *seen_input, (problem.temperature_c or 0.0) / 100]
         first_constant = _PREDICTED + len(_TARGETS)
         state = np.empty((plans, first_constant + len(constants) + len(layer)))
         state[:, 0] = levels[:, step - 1] / REMOVE if step else 0.0

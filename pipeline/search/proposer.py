@@ -39,20 +39,26 @@ _ACQUISITIONS = {"probability": log_probability, "expected": log_expected_gain}
 class Proposer:
     """Plans that were asked for and evaluated, and the accuracy model fitted to them."""
 
-    def __init__(self, problem: Problem, settings: ProposerSettings) -> None:
-        """Know nothing yet."""
+    def __init__(self, problem: Problem, settings: ProposerSettings, beside: Proposer | None = None) -> None:
+        """Know nothing yet.
+
+        Args:
+            problem: under one condition of the data.
+            settings: how it picks.
+            beside: of the same plans under another condition: what was asked for there is evaluated under this one too.
+        """
         self.problem = problem
         self.accuracy = AccuracyModel(problem.space, problem.base_accuracy, problem.images)
         self.planner = Planner(problem, self.accuracy, settings.ablate)
-        self.rng = np.random.default_rng(problem.seed)
+        self.rng: np.random.Generator = np.random.default_rng(problem.seed) if beside is None else beside.rng
         self._acquisition = settings.acquisition
-        self.asked: set[tuple[int, ...]] = set()
+        self.asked: set[tuple[int, ...]] = set() if beside is None else beside.asked
         self.rewards: dict[tuple[int, ...], float] = {}
         """Of measured plans."""
         self._feasible: list[list[int]] = []
         """Plans that met the targets as measured."""
         self._evaluated: list[tuple[list[int], float]] = []
-        self._pending: dict[tuple[int, ...], None] = {}
+        self._pending: dict[tuple[int, ...], None] = {} if beside is None else beside._pending
         """Plans that are still being evaluated, in order."""
         self._fitted: tuple[int, tuple[tuple[int, ...], ...]] = (0, ())
         """How many were evaluated, and which were pending, when the model was fitted."""

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, Field
 
 from pipeline.search.strategy import StrategySettings
 
-Part = Literal["mask", "goals", "warm_start", "power"]
+Part = Literal["mask", "goals", "warm_start", "power", "input_statistics"]
 
 
 class ProposerSettings(StrategySettings):
@@ -20,4 +20,5 @@ class ProposerSettings(StrategySettings):
     """Share of the trials that single cuts may take, which the models begin with; 0: none."""
     ablate: tuple[Part, ...] = Field((), validation_alias=AliasChoices("ablate", "without"))
     """Ablation: parts to leave out. The mask that keeps targets in reach; and of the DQN simulated targets other than
-    the wanted one, the knapsack's and the best plans as examples, power in the state."""
+    the wanted one, the knapsack's and the best plans as examples, power in the state, the input's mean and variance
+    there, by which conditions of the data are told apart."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Generic, NotRequired, TypeVar
+from typing import Annotated, Any, Generic, NotRequired, TypeAlias, TypeVar
 
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, with_config
 from pydantic_core import PydanticSerializationError
@@ -69,12 +69,16 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 # ---------------------------------------------------------------- values of several fields
 
+InputFigures: TypeAlias = tuple[StrictFloat | StrictInt, ...] | StrictFloat | StrictInt
+"""Of a network's input, by channel; a plain number is over all of its values."""
+
 
 @with_config(_OTHERS_TOO)
 class Config(TypedDict):
     """A run's settings as they were written, of whatever version: ``RunConfig`` reads them."""
 
     data: NotRequired[StrictStr]
+    conditions: NotRequired[list[StrictStr]]
     model: NotRequired[StrictStr | None]
     weights: NotRequired[StrictStr | None]
     target: NotRequired[list[StrictStr] | StrictStr]
@@ -146,6 +150,15 @@ class Tuning(TypedDict):
     judged: StrictBool
 
 
+class PlannedUnder(TypedDict):
+    """What a round's strategy was told of one condition of the data."""
+
+    name: StrictStr
+    base_accuracy: Annotated[StrictFloat | StrictInt, Field(ge=0, le=1)]
+    input_mean: InputFigures
+    input_variance: InputFigures
+
+
 class PlannedFor(TypedDict):
     """What a round's strategy was told that stands nowhere else in the store."""
 
@@ -154,8 +167,9 @@ class PlannedFor(TypedDict):
     margin: Annotated[StrictFloat | StrictInt, Field(ge=0, lt=1)]
     images: Annotated[StrictInt, Field(ge=1)]
     """Behind one accuracy."""
-    input_mean: StrictFloat | StrictInt
-    input_variance: StrictFloat | StrictInt
+    input_mean: InputFigures
+    input_variance: InputFigures
+    conditions: NotRequired[list[PlannedUnder]]
 
 
 class TrainedRung(TypedDict):
@@ -226,6 +240,7 @@ FLEET = Fact("fleet", Fleet)
 # ---------------------------------------------------------------- what came of it
 
 BASE = Fact("base", Figures)
+"""By itself with the mean accuracy over the conditions of the data; ``of(condition)`` with that under one of them."""
 BASE_WEIGHTS = Fact("base_weights", str)
 """Blob of the base model's weights."""
 PRECISION = Fact("precision", PrecisionDecision)
@@ -239,6 +254,8 @@ PLANNED_FOR = Fact("planned for", PlannedFor)
 POLICY = Fact("policy", str)
 """``of(number)`` a round's: blob of the network that its strategy has learnt. By itself: that of another run, which the
 search began with."""
+CARRIED = Fact("carried", dict[str, float])
+"""``of(number)`` what a round's strategy hands to that of the next one: group → figure."""
 LEARNT = Fact("learnt", list[Burst])
 """``of(number)`` how that network learnt."""
 USAGE = Fact("usage", Usage)
@@ -252,11 +269,11 @@ HALF_PRECISION = Fact("training in half precision", bool)
 TRAINER = Fact("trainer", dict[str, str])
 """The user's file that trained the chosen network → its SHA-256."""
 WINNER = Fact("winner", str)
-"""``of(number)`` a round's artifact."""
+"""``of(number)`` a round's artifact; of several conditions ``of("number condition")``."""
 VERIFIED = Fact("verified", VerifiedAccuracy)
 """``of(sha256)`` a model file."""
 CHOSEN = Fact("chosen", str)
-"""The artifact to deploy."""
+"""The artifact to deploy; of several conditions that of the first."""
 BASELINE = Fact("baseline", Baseline)
 """``of(name)`` a static baseline."""
 RIVALS = Fact("rivals", list[Baseline])

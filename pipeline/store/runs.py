@@ -193,7 +193,7 @@ def _summary(database: Database, folder: Path) -> RunSummary:
         status=status,
         device=_device(database.fact(DEVICE) or config.get("device")),
         model=_in_words(config.get("model")),
-        data=_in_words(config.get("data")),
+        data=_in_words(config.get("data")) + _under(config.get("conditions")),
         target=_in_words(config.get("target") or config.get("targets")),
         trials=trials,
         best_reward=best,
@@ -227,6 +227,15 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_in_words, value))
     return "" if value is None else str(value)
+
+
+def _under(conditions: Any) -> str:
+    """Return the conditions of a run's data behind their name.
+
+    >>> _under(["clean", "fog:3"]), _under([])
+    (' (clean, fog:3)', '')
+    """
+    return f" ({_in_words(conditions)})" if conditions else ""
 
 
 def _seconds_between(start: Any, end: Any) -> float | None:

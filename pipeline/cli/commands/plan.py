@@ -25,6 +25,10 @@ def plan(
         list[str],
         typer.Option("--target", metavar="TARGET", help="latency=0.4x, in metrics that the run had targets for."),
     ],
+    condition: Annotated[
+        str | None,
+        typer.Option("--condition", metavar="CONDITION", help="Of a run with several conditions of the data: fog:3."),
+    ] = None,
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Evaluate and measure the plan once, on the run's device.")
     ] = True,
@@ -39,7 +43,7 @@ def plan(
         err.print("[dim]Load torch[/]", markup=True)
         from pipeline.run.replanning import replan  # torch takes seconds to import
 
-        found = replan(store, targets)
+        found = replan(store, targets, condition)
         seconds = time.perf_counter() - start
         evaluated = _evaluated(store, found, inventory) if measure else None
         if json:
@@ -77,6 +81,7 @@ def _as_json(found: Replanned, evaluated: EvaluatedPlan | None, seconds: float) 
         "target": {str(metric): limit for metric, limit in found.limits.items()},
         "levels": list(found.plan.levels),
         "groups": [group.name for group in found.space.groups],
+        **({"condition": found.condition} if found.condition else {}),
         "policy": found.policy,
         "predicted": {"accuracy": found.accuracy, **{str(metric): cost for metric, cost in found.costs.items()}},
         "measured": None if evaluated is None else {
@@ -99,7 +104,8 @@ def _print(store: Store, found: Replanned, evaluated: EvaluatedPlan | None, seco
 
     wanted = " ".join(f"{metric}={limit:.4g}x" for metric, limit in found.limits.items())
     whose = f"policy {found.policy}" if found.policy != "the run's" else "by its own policy"
-    out.print(f"plan of run {store.id} for {wanted}, {whose}, in {seconds:.1f} s", markup=False)
+    seen = f" under {found.condition}" if found.condition else ""
+    out.print(f"plan of run {store.id} for {wanted}{seen}, {whose}, in {seconds:.1f} s", markup=False)
     table = table_of("", f"{metric_name(store)}, before fine-tuning", *(f"{metric} of base" for metric in found.limits))
     table.add_row("predicted", f"{found.accuracy:.1%}", *(f"{found.costs[metric]:.3f}×" for metric in found.limits))
     if evaluated is not None:
@@ -120,6 +126,7 @@ def _print(store: Store, found: Replanned, evaluated: EvaluatedPlan | None, seco
     out.print(f"channels kept: {', '.join(shown)}", style="dim", markup=False)
     where = "" if runs == DEFAULT_RUNS else f" --runs {runs}"
     asked = " ".join(f"--target {metric}={limit:.4g}x" for metric, limit in found.limits.items())
+    asked += f" --condition {found.condition}" if found.condition else ""
     out.print(f"next    pipeline run --warm-start {store.id} {asked}{where}  # trains and packs", markup=False)
 
 

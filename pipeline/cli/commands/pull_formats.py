@@ -25,6 +25,7 @@ def pull_formats(
     formats: str,
     precisions: str,
     *,
+    condition: str,
     runs: Path,
     inventory: Path | None,
     json: bool,
@@ -32,8 +33,8 @@ def pull_formats(
     """Write the bundles, and print a row for each; lists are separated by commas."""
     with view() as show:
         found = api.pull_formats(
-            run, output, formats=_listed(formats), precisions=_listed(precisions), artifact=artifact, runs=runs,
-            inventory=inventory, listen=show,
+            run, output, formats=_listed(formats), precisions=_listed(precisions), artifact=artifact,
+            condition=condition, runs=runs, inventory=inventory, listen=show,
         )  # fmt: skip
     if json:
         print_json([_as_json(one) for one in found])

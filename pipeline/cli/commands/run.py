@@ -36,6 +36,7 @@ from pipeline.report.run_json import as_json
 from pipeline.run.lifecycle import see_through
 from pipeline.run.stored_settings import stored_settings
 from pipeline.store import Store
+from pipeline.store.conditions import chosen_artifacts
 from pipeline.store.facts import CONFIG, DEVICE, RECORDING
 from pipeline.store.new_run import create_run, require_writable
 from pipeline.store.runs import FINISHED
@@ -114,7 +115,9 @@ def _announced(
         _begin(recorder, store, config, agent)
     target = " ".join(config.target) or "no target"
     what = Text("run ").append(store.id, style="bold")
-    err.print(what.append(f": {config.data} on {_boards_in_words(board, config)}, {target}, {config.strategy}"))
+    under = f" ({', '.join(config.conditions)})" if config.conditions else ""
+    where = _boards_in_words(board, config)
+    err.print(what.append(f": {config.data}{under} on {where}, {target}, {config.strategy}"))
     try:
         yield
     except PipelineError:
@@ -261,11 +264,14 @@ def _print_end(store: Store, arguments: RunArguments, json: bool) -> None:
         out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
         if store.get(RECORDING):
             print_recording(store)
+    bundle = None
     if arguments.output is not None:
-        pull(store.id, arguments.output, runs=arguments.runs)
-        (err if json else out).print(f"bundle  {arguments.output}", markup=False)
+        folders = pull(store.id, arguments.output, runs=arguments.runs)
+        bundle = next(iter(folders.values()))
+        for folder in folders.values():
+            (err if json else out).print(f"bundle  {folder}", markup=False)
     if not json:
-        print_next(store, arguments.runs, arguments.output)
+        print_next(store, arguments.runs, bundle)
 
 
 def print_next(store: Store, runs: Path, bundle: Path | None) -> None:
@@ -278,9 +284,11 @@ def print_next(store: Store, runs: Path, bundle: Path | None) -> None:
         _print_example(bundle, sample)
     commands = [f"pipeline runs show {store.id}{_where(runs)}  # every trial"]
     if bundle is None:
+        chosen = chosen_artifacts(store)
+        own = f"/{chosen[0].id}" if len(chosen) > 1 else ""
         commands = [
-            f"pipeline pull {store.id} --output my-model{_where(runs)}  # the folder to deploy",
-            f"python my-model/example.py {image}",
+            f"pipeline pull {store.id} --output my-model{_where(runs)}  # the folder{'s' * bool(own)} to deploy",
+            f"python my-model{own}/example.py {image}",
         ]
     config = store.get(CONFIG)
     if config is not None and config.get("model") is None and config.get("data") == "digits":

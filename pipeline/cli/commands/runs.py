@@ -64,6 +64,9 @@ def pull(
     run: Run,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="A folder that is new or empty.")],
     artifact: Annotated[str, typer.Option("--artifact", metavar="best|pareto|ID", help="Which network.")] = "best",
+    condition: Annotated[
+        str, typer.Option("--condition", metavar="CONDITION", help="Of a run with several: only what is for fog:3.")
+    ] = "",
     format: Annotated[
         str, typer.Option("--format", metavar="LIST", help="onnx, tflite, tensorrt: a bundle each; default: the run's.")
     ] = "",
@@ -80,9 +83,11 @@ def pull(
     if format or precision:
         from pipeline.cli.commands.pull_formats import pull_formats  # torch takes seconds to import
 
-        pull_formats(run, output, artifact, format, precision, runs=runs, inventory=inventory, json=json)
+        pull_formats(
+            run, output, artifact, format, precision, condition=condition, runs=runs, inventory=inventory, json=json
+        )  # fmt: skip
         return
-    folders = api.pull(run, output, artifact=artifact, runs=runs, inventory=inventory)
+    folders = api.pull(run, output, artifact=artifact, condition=condition, runs=runs, inventory=inventory)
     if json:
         print_json([{"artifact": name, "folder": str(folder.absolute())} for name, folder in folders.items()])
         return

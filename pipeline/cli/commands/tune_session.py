@@ -20,7 +20,7 @@ from pipeline.cli.options import DEFAULT_RUNS
 from pipeline.cli.signals import stop_requested
 from pipeline.cli.views.tuning_progress import RunLines
 from pipeline.config import RunConfig
-from pipeline.errors import OutputError, PipelineError, TargetError
+from pipeline.errors import ConfigError, OutputError, PipelineError, TargetError
 from pipeline.records import Figures
 from pipeline.search.strategy_plugin import with_every_option
 from pipeline.store.new_run import require_writable
@@ -55,6 +55,11 @@ def tune_and_show(arguments: RunArguments, search: Search, *, json: bool) -> Non
     """
     base, board = typed_settings(arguments)
     base = with_every_option(base)
+    if len(base.conditions) > 1:
+        raise ConfigError(
+            f"a tuning compares runs by one network each, and {len(base.conditions)} conditions make as many; name one "
+            f"of them: conditions: [{base.conditions[0]}]"
+        )
     searched = parse_all(search.texts, base.strategy)
     method, budget = method_of(search.method, searched, search.budget, base.seed)
     for one in searched:  # what does not fit is reported before the first run

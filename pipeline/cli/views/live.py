@@ -187,4 +187,5 @@ def describe(trial: Trial, metric: str = "accuracy") -> str:
     verdict += ", stopped early" if trial.measurement.early else ""
     board = trial.measurement.board
     where = "" if board is None or trial.cached else f" on {board.name}"
-    return f"{metric} {trial.candidate.accuracy:.1%}, {latency}{where}{reward}{verdict}{doubts}"
+    asked = f"for {trial.condition}: " if trial.condition else ""
+    return f"{asked}{metric} {trial.candidate.accuracy:.1%}, {latency}{where}{reward}{verdict}{doubts}"

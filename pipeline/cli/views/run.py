@@ -14,6 +14,7 @@ from pipeline.measurement.validity import INVALIDATING, why_invalid
 from pipeline.records import REPLAY, Artifact, Figures, Trial
 from pipeline.report.contents import usages
 from pipeline.store import Store
+from pipeline.store.conditions import base_of, chosen_artifacts, conditions_of
 from pipeline.store.facts import (
     BASE,
     CALIBRATION,
@@ -34,6 +35,8 @@ _LEGEND = (
     "latency: the ratio to the base model, measured in turns with it, times the base model's own: free of drift"
 )
 
+_LEGEND_OF_CONDITIONS = "{metric} and reward: by the mean over {names}; for: the one for which the plan was asked"
+
 _KEY_WIDTH = 48
 
 
@@ -50,11 +53,16 @@ def print_run(store: Store) -> None:
     base = None if stored is None else serialization.load(Figures, stored)
     if trials:
         pruned = "zero weights" if any(trial.plan.zeros for trial in trials) else "channels kept"
-        table = table_of("trial", pruned, metric_name(store), "latency", "of base", "reward", "")
+        names = conditions_of(store)
+        asked = ("for",) if names else ()
+        table = table_of("trial", *asked, pruned, metric_name(store), "latency", "of base", "reward", "")
         for trial in trials:
-            table.add_row(*_row(trial, base, trial.index in front, best is not None and trial.index == best.index))
+            index, *rest = _row(trial, base, trial.index in front, best is not None and trial.index == best.index)
+            table.add_row(index, *([trial.condition] if names else []), *rest)
         out.print(table)
         out.print(_LEGEND, style="dim")
+        if len(names) > 1:
+            out.print(_LEGEND_OF_CONDITIONS.format(names=", ".join(names), metric=metric_name(store)), style="dim")
         _print_reasons(trials)
     else:
         out.print("no trials yet")
@@ -98,16 +106,20 @@ def print_recording(store: Store) -> None:
 
 
 def print_comparison(store: Store) -> None:
-    """Print the table base vs pruned, once there is a chosen artifact."""
+    """Print the table base vs pruned, once there is a chosen artifact; of several conditions one for each."""
+    found = chosen_artifacts(store)
+    for chosen in found:
+        _print_comparison(store, chosen)
+    _print_conditions(store, found)
+
+
+def _print_comparison(store: Store, chosen: Artifact) -> None:
     from pipeline.report.corners import alike
     from pipeline.report.table import comparison, notes, precision_in_words
 
-    chosen = next((a for a in store.artifacts() if a.chosen), None)
-    if chosen is None:
-        return
     precision = "" if chosen.precision == "float32" else f", {precision_in_words(chosen.precision)}"
-    table = table_of("", "base", f"pruned{precision}", "change")
-    for row in comparison(store.required(BASE), chosen.after, metric_name(store)):
+    table = table_of(chosen.condition, "base", f"pruned{precision}", "change")
+    for row in comparison(base_of(store, chosen), chosen.after, metric_name(store)):
         table.add_row(row.measure, row.base, row.pruned, row.change)
     out.print()
     out.print(table)
@@ -130,11 +142,26 @@ def print_comparison(store: Store) -> None:
     out.print(f"pruned: {_in_words(store, chosen)}", markup=False, style="dim")
 
 
+def _print_conditions(store: Store, chosen: list[Artifact]) -> None:
+    """Print the plan for each condition of the data beside the others, where there are several."""
+    from pipeline.report.conditions import NOTE, columns, condition_plans
+
+    found = condition_plans(chosen, {one.condition: base_of(store, one) for one in chosen})
+    if not found:
+        return
+    table = table_of(*columns(chosen))
+    for one in found:
+        table.add_row(*one.cells)
+    out.print()
+    out.print(table)
+    out.print(NOTE, style="dim")
+
+
 def _print_corners(store: Store, chosen: Artifact) -> None:
     """Print base and pruned network in both precisions beside each other, where the run computed in INT8 or FP16."""
     from pipeline.report.corners import NOTE, corners
 
-    found = corners(store.required(BASE), store.get(PRECISION), chosen)
+    found = corners(base_of(store, chosen), store.get(PRECISION), chosen)
     if not found:
         return
     table = table_of("", metric_name(store), "latency", "model file")
@@ -184,11 +211,13 @@ def table_of(*columns: str) -> Table:
 def _print_artifacts(artifacts: list[Artifact]) -> None:
     if not artifacts:
         return
-    table = table_of("artifact", "trial", "round", "latency of base", "model file", "")
+    asked = ("for",) if any(one.condition for one in artifacts) else ()
+    table = table_of("artifact", "trial", "round", *asked, "latency of base", "model file", "")
     for one in artifacts:
         ratio = one.after.measurement.ratio
         table.add_row(
-            one.id, str(one.trial), str(one.round), f"{ratio.value:.3f}×" if ratio else "",
+            one.id, str(one.trial), str(one.round), *([one.condition] if asked else []),
+            f"{ratio.value:.3f}×" if ratio else "",
             f"{one.after.size_bytes / 1e3:,.0f} kB", "chosen" if one.chosen else "",
         )  # fmt: skip
     out.print()

@@ -10,6 +10,10 @@ groups, with figures over the base model's and Δ the change by this step:
 neither takes a trial. So an episode takes up to n trials; every network on the way is a
 candidate like any other. Levels that a group does not have are not open; nothing else is masked. A run's target is
 known to this learner by the penalty for missing it.
+
+Of data under several conditions, each episode is played under one that is drawn. Every network's accuracy is known
+under all of them, so that each step teaches under all of them, too; the state tells them apart by the input's mean and
+variance of each channel.
 """
 
 from __future__ import annotations
@@ -43,7 +47,8 @@ Levels = tuple[int, ...]
 class _Network:
     """What is known of a network, over the base model's figures."""
 
-    accuracy: float
+    accuracy: tuple[float, ...]
+    """Under each condition of the data; one figure where there are none."""
     power: float
     latency: float
     """Its term of the reward, as that of the violation."""
@@ -70,13 +75,22 @@ class DirectDqn:
         self._groups = self._planner.groups
         self._rng = np.random.default_rng(problem.seed)
         self._base: Levels = (0,) * self._groups
-        self._known: dict[Levels, _Network | None] = {self._base: _Network(1.0, 1.0, -problem.weights.latency, 0.0)}
+        self._seen = problem.of_each_condition()
+        """The problem under each condition."""
+        unpruned = _Network((1.0,) * len(self._seen), 1.0, -problem.weights.latency, 0.0)
+        self._known: dict[Levels, _Network | None] = {self._base: unpruned}
         """Measured networks; None: one that failed."""
         self._asked: set[Levels] = {self._base}
         self._steps: dict[_Step, None] = {}
         """All that were taken, once each, in order."""
-        self._group, self._current = 0, self._base
-        self._learner = Learner(self._state(0, self._base).shape[0], self._settings, problem.seed)
+        self._group, self._current, self._under = 0, self._base, 0
+        """Of the episode: the next group, the network so far, the number of its condition."""
+        self._learner = Learner(self._state(0, self._base, 0).shape[0], self._settings, problem.seed)
+
+    @property
+    def condition(self) -> str:
+        """Name of the condition of the data that the episode is played under; empty where there are none."""
+        return self._problem.conditions[self._under].name if self._problem.conditions else ""
 
     def ask(self) -> PruningPlan:
         """Return the network after the next action that leads to one that is not known; learns first."""
@@ -92,19 +106,20 @@ class DirectDqn:
         if trial.candidate is None or trial.reward is None:
             self._known[levels] = None
             return
-        power = None if trial.measurement is None else trial.measurement.power_ratio
+        power, found = None if trial.measurement is None else trial.measurement.power_ratio, trial.candidate
+        each = [found.accuracies[one.name] for one in self._problem.conditions] or [found.accuracy]
         self._known[levels] = _Network(
-            accuracy=trial.candidate.accuracy / self._problem.base_accuracy,
+            accuracy=tuple(share / one.base_accuracy for share, one in zip(each, self._seen, strict=True)),
             power=1.0 if power is None else power.value,
             latency=trial.terms.get("latency", 0.0),
             violation=trial.terms.get("violation", 0.0),
         )
 
-    def greedy(self) -> Levels:
-        """Return the plan that the network picks as it has learnt by now."""
+    def greedy(self, under: int = 0) -> Levels:
+        """Return the plan that the network picks as it has learnt by now, under a condition of that number."""
         levels = self._base
         for group in range(self._groups):
-            levels = self._cut(levels, group, self._best(group, levels))
+            levels = self._cut(levels, group, self._best(group, levels, under))
         return levels
 
     # ------------------------------------------------------------ act
@@ -119,7 +134,9 @@ class DirectDqn:
     def _act(self, least_epsilon: float) -> Levels:
         """Decide the episode's next group; return the network as cut so far."""
         group, before = self._group, self._current
-        level = self._best(group, before)
+        if group == 0 and len(self._seen) > 1:
+            self._under = int(self._rng.integers(len(self._seen)))
+        level = self._best(group, before, self._under)
         if self._rng.random() < max(self._epsilon, least_epsilon):
             level = int(self._rng.choice(np.flatnonzero(self._legal(group, before))))
         after = self._cut(before, group, level)
@@ -129,9 +146,9 @@ class DirectDqn:
         self._current = after if self._group else self._base
         return after
 
-    def _best(self, group: int, levels: Levels) -> int:
-        """Return the level of highest value for a group of a network cut up to it."""
-        values = self._learner.values(self._state(group, levels)[None])[0]
+    def _best(self, group: int, levels: Levels, under: int) -> int:
+        """Return the level of highest value for a group of a network cut up to it, under a condition."""
+        values = self._learner.values(self._state(group, levels, under)[None])[0]
         return int(np.where(self._legal(group, levels), values, -np.inf).argmax())
 
     def _legal(self, group: int, levels: Levels) -> Mask:
@@ -151,11 +168,14 @@ class DirectDqn:
         found = whole_blocks(np.array([levels]), self._planner.owner, self._planner.parent)[0]
         return tuple(int(level) for level in found)
 
-    def _state(self, group: int, levels: Levels) -> Array:
-        """Return the state before a group is decided; after the last: of the whole network."""
-        problem, known = self._problem, self._last_known(levels)
+    def _state(self, group: int, levels: Levels, under: int) -> Array:
+        """Return the state before a group is decided, under a condition; after the last: of the whole network."""
+        problem, known = self._seen[under], self._last_known(levels)
+        inputs = (*problem.input_mean, *problem.input_variance)
+        if "input_statistics" in self._settings.ablate:
+            inputs = (0.0,) * len(inputs)
         seen = [
-            known.accuracy, known.power, problem.input_mean, problem.input_variance,
+            known.accuracy[under], 1.0 if "power" in self._settings.ablate else known.power, *inputs,
             (problem.temperature_c or 0.0) / 100, levels[group - 1] / REMOVE if group else 0.0,
         ]  # fmt: skip
         return np.array([*seen, *self._planner.features[min(group, self._groups - 1)]])
@@ -169,16 +189,17 @@ class DirectDqn:
     # ------------------------------------------------------------ learn
 
     def _learn(self) -> None:
-        """Take gradient steps on all steps whose networks are known."""
-        steps = [s for s in self._steps if s.after in self._known and self._known.get(s.before) is not None]
-        if not steps:
+        """Take gradient steps on all steps whose networks are known, under each condition."""
+        known = [s for s in self._steps if s.after in self._known and self._known.get(s.before) is not None]
+        if not known:
             return
-        states = np.array([self._state(s.group, s.before) for s in steps], dtype=np.float32)
-        following = np.array([self._state(s.group + 1, s.after) for s in steps], dtype=np.float32)
-        rewards = np.array([self._reward(s) for s in steps], dtype=np.float32)
-        ends = np.array([s.group + 1 == self._groups or self._known[s.after] is None for s in steps])
-        masks = np.array([self._open(s) for s in steps])
-        levels = np.array([s.level for s in steps])
+        steps = [(s, under) for under in range(len(self._seen)) for s in known]
+        states = np.array([self._state(s.group, s.before, under) for s, under in steps], dtype=np.float32)
+        following = np.array([self._state(s.group + 1, s.after, under) for s, under in steps], dtype=np.float32)
+        rewards = np.array([self._reward(s, under) for s, under in steps], dtype=np.float32)
+        ends = np.array([s.group + 1 == self._groups or self._known[s.after] is None for s, _ in steps])
+        masks = np.array([self._open(s) for s, _ in steps])
+        levels = np.array([s.level for s, _ in steps])
         for _ in range(self._settings.updates):
             rows = self._rng.integers(0, len(steps), self._settings.batch_size)
             batch = {
@@ -197,14 +218,15 @@ class DirectDqn:
             return np.ones(len(LEVELS), dtype=bool)
         return self._legal(step.group + 1, step.after)
 
-    def _reward(self, step: _Step) -> float:
-        """Return r_i; a network that failed answers nothing right and misses the targets by all of them."""
+    def _reward(self, step: _Step, under: int) -> float:
+        """Return r_i under a condition; a network that failed answers nothing right, and misses the targets whole."""
         weights, i, n = self._problem.weights, step.group, self._groups
         before, after = self._known[step.before], self._known[step.after]
         assert before is not None
         if after is None:
-            return -weights.alpha[i] * before.accuracy - weights.violation
-        earned = weights.alpha[i] * (after.accuracy - before.accuracy) - weights.beta[i] * (after.power - before.power)
+            return -weights.alpha[i] * before.accuracy[under] - weights.violation
+        earned = weights.alpha[i] * (after.accuracy[under] - before.accuracy[under])
+        earned -= weights.beta[i] * (after.power - before.power)
         earned += after.latency - before.latency
         earned -= (self._intensity(step.after) - self._intensity(step.before)) / n
         return earned + after.violation if i + 1 == n else earned

@@ -45,18 +45,27 @@ _COOLING = 8
 class GoalConditionedDqn:
     """A Q-network, its replay, and the models that it plays against."""
 
-    def __init__(self, proposer: Proposer, settings: Settings) -> None:
-        """Build network and replay over the models of ``proposer``; nothing is trained yet."""
+    def __init__(self, proposer: Proposer, settings: Settings, beside: GoalConditionedDqn | None = None) -> None:
+        """Build network and replay over the models of ``proposer``; nothing is trained yet.
+
+        Args:
+            proposer: under one condition of the data.
+            settings: of network and training.
+            beside: under another condition, whose network this one shares: the state tells which it is.
+        """
         self.settings, self._proposer, self._planner = settings, proposer, proposer.planner
         self._rng = proposer.rng
-        self._learner = Learner(self._planner.observation_size, settings, self._planner.problem.seed)
+        size = self._planner.observation_size
+        self._learner: Learner = (
+            Learner(size, settings, self._planner.problem.seed) if beside is None else beside._learner
+        )
         self.replay = Replay(self._planner, settings)
         self._bursts, self._measured_before = 0, 0
         self.learnt: list[Burst] = []
         """What stood after each burst."""
         self._probed: Array | None = None
         """States whose values are followed from burst to burst."""
-        if self._planner.problem.policy is not None:
+        if self._planner.problem.policy is not None and beside is None:
             self._load(self._planner.problem.policy)
 
     def tell(self, trial: Trial) -> None:
@@ -72,18 +81,34 @@ class GoalConditionedDqn:
 
     def train(self) -> None:
         """Play a burst of episodes against the models, then learn from them."""
+        train_beside([self])
+
+    def play(self, share: float = 1.0) -> None:
+        """Put a burst of episodes into the replay, played against the models as they are now.
+
+        Args:
+            share: of the episodes that the settings say.
+        """
         settings = self.settings
         first = self._bursts == 0
         if first and settings.first_simulated_episodes:
-            self._add_episodes(settings.first_simulated_episodes // 2, at_random=True)
-        self.simulate(settings.first_simulated_episodes // 2 if first else settings.simulated_episodes)
+            self._add_episodes(round(share * settings.first_simulated_episodes) // 2, at_random=True)
+        episodes = settings.first_simulated_episodes // 2 if first else settings.simulated_episodes
+        self.simulate(round(share * episodes))
         if "warm_start" not in settings.ablate:
             examples = np.concatenate([self._proposer.knapsack(), self._proposer.mutate_incumbents()])
             self.replay.add(examples, self.replay.goals(len(examples)))
         if len(self.replay.plans) == 0:  # nothing simulated, nothing measured
             self._add_episodes(_PARALLEL, at_random=True)
         self.replay.label()
-        losses = self.update(settings.first_updates if first else settings.updates)
+
+    @property
+    def updates_due(self) -> int:
+        """Gradient steps of the burst that is due."""
+        return self.settings.updates if self._bursts else self.settings.first_updates
+
+    def end_burst(self, losses: Sequence[float]) -> None:
+        """Note what stands after a burst, by the losses of its steps."""
         self._note(losses)
         self._bursts, self._measured_before = self._bursts + 1, max(1, len(self.replay.measured))
 
@@ -208,3 +233,34 @@ class GoalConditionedDqn:
             levels = levels[rows]
             levels[:, step] = chosen
         return levels
+
+
+def train_beside(networks: Sequence[GoalConditionedDqn]) -> None:
+    """Train the network that several conditions of the data share, a burst; of one alone, its own.
+
+    Each condition plays its share of the episodes, and the gradient steps are taken in turns from each one's replay.
+    """
+    for one in networks:
+        one.play(1 / len(networks))
+    losses: list[list[float]] = [[] for _ in networks]
+    due = networks[0].updates_due
+    turns = due if len(networks) > 1 else 1
+    for _ in range(turns):
+        for one, own in zip(networks, losses, strict=True):
+            own += one.update(due // turns)
+    for one, own in zip(networks, losses, strict=True):
+        one.end_burst(own)
+
+
+def learnt_beside(networks: Sequence[GoalConditionedDqn]) -> tuple[Burst, ...]:
+    """Return what stood after each burst of the shared network: means over the conditions, steps of all of them."""
+    return tuple(
+        Burst(
+            trial=bursts[0].trial,
+            updates=sum(one.updates for one in bursts),
+            loss=float(np.mean([one.loss for one in bursts])),
+            value=float(np.mean([one.value for one in bursts])),
+            exploration=bursts[0].exploration,
+        )
+        for bursts in zip(*(one.learnt for one in networks), strict=True)
+    )

@@ -28,7 +28,7 @@ import numpy as np
 from pipeline.records import PruningPlan, Trial
 from pipeline.records.learning import Burst
 from pipeline.search.dqn.direct import DirectDqn
-from pipeline.search.dqn.goal_conditioned import GoalConditionedDqn
+from pipeline.search.dqn.goal_conditioned import GoalConditionedDqn, learnt_beside, train_beside
 from pipeline.search.dqn.q_network import one_thread
 from pipeline.search.dqn.settings import Settings
 from pipeline.search.planner import Array, Indices, Limits, Predictions
@@ -54,27 +54,49 @@ class Dqn:
     """Single cuts first, then plans of a Q-network that is trained on simulated episodes."""
 
     def __init__(self, problem: Problem) -> None:
-        """Build network, models and replay; nothing is trained yet."""
+        """Build network, models and replay, of each condition of the data its own; nothing is trained yet."""
         self.settings = settings_of(problem, Settings)
-        self._proposer = Proposer(problem, self.settings)
-        self.network = GoalConditionedDqn(self._proposer, self.settings)
+        self._conditions = tuple(one.name for one in problem.conditions)
+        self._proposers: list[Proposer] = []
+        self._networks: list[GoalConditionedDqn] = []
+        for one in problem.of_each_condition():
+            beside, shared = (self._proposers[0], self._networks[0]) if self._proposers else (None, None)
+            self._proposers.append(Proposer(one, self.settings, beside))
+            self._networks.append(GoalConditionedDqn(self._proposers[-1], self.settings, shared))
+        self._now = 0
+        """Number of the condition that the network plays under now."""
+        self._to_come: list[int] = []
+        """Conditions of the next episodes, each as often as any other."""
+        self.condition = ""
+        """Of the data, for which the last plan was asked; empty: for all alike, as single cuts are."""
+
+    @property
+    def network(self) -> GoalConditionedDqn:
+        """The network, with the replay and the models of the condition that it plays under now."""
+        return self._networks[self._now]
+
+    @property
+    def _proposer(self) -> Proposer:
+        return self._proposers[self._now]
 
     def ask(self) -> PruningPlan:
-        """Return the next plan; trains the network first where a burst is due."""
-        proposer = self._proposer
+        """Return the next plan, for a condition that is drawn; trains the network first where a burst is due."""
         with one_thread():
-            levels = proposer.ask_single_cut()
+            levels = self._proposers[0].ask_single_cut()
             if levels is None:
-                proposer.learn()
+                self._draw_condition()
+                self._learn()
                 if self.network.is_due():
-                    self.network.train()
+                    train_beside(self._networks)
                 levels = self._picked()
-        return proposer.planner.plan(levels)
+        return self._proposer.planner.plan(levels)
 
     def tell(self, trial: Trial) -> None:
-        """Take in a trial; one that failed teaches only not to ask for it again."""
-        self._proposer.tell(trial)
-        self.network.tell(trial)
+        """Take in a trial, under each condition; one that failed teaches only not to ask for it again."""
+        for number, proposer in enumerate(self._proposers):
+            seen = trial.under(self._conditions[number]) if self._conditions else trial
+            proposer.tell(seen)
+            self._networks[number].tell(seen)
 
     def policy(self) -> bytes:
         """Return the network as it is now, a safetensors file."""
@@ -82,7 +104,20 @@ class Dqn:
 
     def learnt(self) -> Sequence[Burst]:
         """Return what stood after each burst of learning."""
-        return tuple(self.network.learnt)
+        return learnt_beside(self._networks)
+
+    def _learn(self) -> None:
+        for proposer in self._proposers:
+            proposer.learn()
+
+    def _draw_condition(self) -> None:
+        """Draw the condition of the next episode: in any order, none twice before each came once."""
+        if not self._conditions:
+            return
+        if not self._to_come:
+            self._to_come = self._proposers[0].rng.permutation(len(self._conditions)).tolist()
+        self._now = self._to_come.pop()
+        self.condition = self._conditions[self._now]
 
     def plan_for(self, limits: Mapping[Metric, float]) -> PruningPlan:
         """Return the plan of the network for other targets, by the models as they are now.
@@ -94,18 +129,26 @@ class Dqn:
         """
         return self.planned(limits)[0]
 
-    def planned(self, limits: Mapping[Metric, float], *, is_trained: bool = True) -> tuple[PruningPlan, Predictions]:
+    def planned(
+        self, limits: Mapping[Metric, float], *, is_trained: bool = True, condition: str = ""
+    ) -> tuple[PruningPlan, Predictions]:
         """Return the plan for other targets, and what is predicted of it.
 
         Args:
             limits: as of ``plan_for``.
             is_trained: whether the network has learnt; else it does so first.
+            condition: of the data, by name; empty: that of the last plan.
+
+        Raises:
+            ValueError: there is no such condition.
         """
-        proposer, planner = self._proposer, self._proposer.planner
+        if condition:
+            self._now = self._conditions.index(condition)
+        planner = self._proposer.planner
         with one_thread():
-            proposer.learn()
+            self._learn()
             if not is_trained:
-                self.network.train()
+                train_beside(self._networks)
             plans = self.network.beam_search(self.settings.beam, limits)
             worth = planner.predicted_reward(plans, limits=limits) - _VIOLATION * planner.excess(plans, limits)
             best = plans[[worth.argmax()]]

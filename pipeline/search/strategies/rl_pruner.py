@@ -12,8 +12,9 @@ Wang and Kindratenko, RL-Pruner, 2024 (arXiv 2411.06463; github.com/Beryex/RLPru
 What differs here, and why:
 
 - Q is the run's reward, read on the search split; theirs is read on the test split.
-- They remove a share of all filters a step and fine-tune between steps, so that Q looks ahead (γ · its best child). A
-  candidate here is cut at once: a sample is one plan, and there is no child to look at.
+- They remove a share of all filters a step and fine-tune between steps, and so does a run of several rounds, each of
+  which is a step here; PD goes on from one to the next (``carry``). Q does not look ahead (γ · its best child): a
+  sample is one plan, cut at once, and has no child.
 - How much is cut is not their share of the filters: it is the least for which the plan is predicted to meet the target.
   Without a target it is drawn between nothing and all.
 - A sample says how many channels each group loses; the group takes the level whose share of lost channels is nearest,
@@ -57,6 +58,9 @@ class Settings(StrategySettings):
     """Chance, at first, that the row is any and not the best."""
     samples: int = Field(10, ge=2)
     """N, between two steps and in the buffer; fewer where the trials would not do for six steps."""
+    carry: bool = True
+    """With several rounds, which are RL-Pruner's pruning steps with fine-tuning between them: whether the distribution
+    goes on from one to the next; false: it begins anew."""
 
 
 class RlPruner:
@@ -74,7 +78,7 @@ class RlPruner:
         for i, group in enumerate(problem.space.groups):
             for level, kept in group.kept.items():
                 self._lost[i, LEVELS.index(level)] = 1 - kept / group.channels
-        self.distribution: Array = self._channels / self._channels.sum()
+        self.distribution: Array = self._first()
         """PD."""
         self._samples = max(2, min(self._settings.samples, problem.trials // _UPDATES))
         self._buffer: list[tuple[float, Array]] = []
@@ -110,7 +114,22 @@ class RlPruner:
         if self._evaluated % self._samples == 0 and self._round:
             self._update()
 
+    def carried(self) -> dict[str, float]:
+        """Return PD as it is now, with which the next round begins."""
+        groups = self._problem.space.groups
+        return {group.name: float(share) for group, share in zip(groups, self.distribution, strict=True)}
+
     # ------------------------------------------------------------ the policy
+
+    def _first(self) -> Array:
+        """Return PD as the round before left it; of groups that it did not have, as of the first round, by channels."""
+        even: Array = self._channels / self._channels.sum()
+        carried = self._problem.carried
+        if not carried or not self._settings.carry:
+            return even
+        return _scaled(
+            np.array([carried.get(g.name, e) for g, e in zip(self._problem.space.groups, even, strict=True)])
+        )
 
     def _sampled(self, noise: float) -> Array:
         drawn = self._rng.standard_normal(len(self._channels)) * noise * self._rng.random()
@@ -167,6 +186,8 @@ def note(config: RunConfig) -> str | None:
     ways = []
     if config.criterion != "taylor":
         ways.append(f"ranks channels by Taylor scores (--criterion taylor; this run: {config.criterion})")
+    if config.rounds == 1:
+        ways.append("prunes in steps, with fine-tuning between them (--rounds 4; this run: 1)")
     if config.fine_tuning.teacher_mix == 0:
         ways.append("fine-tunes with the base model as teacher (fine_tuning.teacher_mix above 0; this run: 0)")
     return f"RL-Pruner itself {' and '.join(ways)}; what was set is kept" if ways else None

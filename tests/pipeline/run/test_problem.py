@@ -39,6 +39,7 @@ def test_the_base_the_data_and_the_settings_are_told_as_they_are(new_store: Stor
     problem, data = toy.problem(), toy.context.data
     assert problem.base_accuracy == toy.base.figures.search_accuracy
     assert problem.images == len(data.search) == 16
-    assert (problem.input_mean, problem.input_variance) == pytest.approx(data.input_statistics)
+    assert (*problem.input_mean, *problem.input_variance) == pytest.approx(tuple(data.input_statistics))
+    assert problem.conditions == ()
     assert (problem.seed, problem.trials, problem.criterion) == (3, 7, "l1")
     assert len(problem.norms) == len(problem.space.groups) == 2

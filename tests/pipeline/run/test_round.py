@@ -58,8 +58,8 @@ def ran(null_agent: Agent, in_twos: None, tmp_path_factory: pytest.TempPathFacto
         context = toy_context(store, null_agent, heard, rounds=2, target="size=0.4x", reward=COUNTED)
         store_provenance(context)
         base = make_base(context, net())
-        network, winner = prune_once(context, 1, base, base.network, FIRST)
-        smaller, last = prune_once(context, 2, base, network, SECOND)
+        ((network, winner),) = prune_once(context, 1, base, base.network, FIRST)
+        ((smaller, last),) = prune_once(context, 2, base, network, SECOND)
         yield Ran(context=context, heard=heard, base=base, networks=(network, smaller), winners=(winner, last))
     torch.set_num_threads(threads)
 
@@ -100,7 +100,7 @@ def test_stages_follow_each_other_as_the_documents_draw_them(ran: Ran) -> None:
 
 def test_a_round_that_was_finished_is_not_searched_or_trained_again(ran: Ran) -> None:
     heard, sent, before = Listener(), ran.context.agent.bytes_sent, ran.context.store.trials()
-    network, winner = prune_once(replace(ran.context, listen=heard), 1, ran.base, ran.base.network, FIRST)
+    ((network, winner),) = prune_once(replace(ran.context, listen=heard), 1, ran.base, ran.base.network, FIRST)
     assert winner == ran.winners[0]
     assert weights_bytes(network) == weights_bytes(ran.networks[0])
     assert heard.stages == ["Find what can be pruned"]

@@ -192,7 +192,7 @@ def test_the_predicted_reward_is_what_the_reward_would_be() -> None:
 
 
 def test_the_state_says_the_target_the_input_and_what_is_predicted_and_stays_in_bounds() -> None:
-    told = problem((1, 2, 0), input_mean=0.25, input_variance=9.0, temperature_c=61.0)
+    told = problem((1, 2, 0), input_mean=(0.25,), input_variance=(9.0,), temperature_c=61.0)
     planner = planner_of(told)
     state = planner.observe(draw(planner, 5, np.random.default_rng(0)), planner.groups)
     assert state.shape == (5, planner.observation_size)

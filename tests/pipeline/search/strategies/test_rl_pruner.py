@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -81,8 +82,22 @@ def test_a_sample_is_cut_no_deeper_than_the_target_asks() -> None:
     ("taylor", 0.5, None), ("l1", 0.5, "--criterion taylor"), ("taylor", 0.0, "teacher_mix"),
 ])  # fmt: skip
 def test_its_note_says_what_rl_pruner_itself_would_set(criterion: str, mix: float, says: str | None) -> None:
-    told = rl_pruner.note(RunConfig(criterion=criterion, fine_tuning=FineTuningConfig(teacher_mix=mix)))
+    told = rl_pruner.note(RunConfig(criterion=criterion, rounds=2, fine_tuning=FineTuningConfig(teacher_mix=mix)))
     assert (told is None) if says is None else (says in str(told))
+    assert "prunes in steps, with fine-tuning between them (--rounds 4" in str(rl_pruner.note(RunConfig()))
+
+
+def test_the_next_round_begins_with_the_distribution_that_this_one_came_to() -> None:
+    told = problem((0, 0, 0), trials=12, seed=4)
+    strategy = rl_pruner.create(told)
+    for index in range(told.trials):
+        strategy.tell(trial_of(told, index, strategy.ask()))
+    carried = strategy.carried()
+    assert list(carried) == [group.name for group in told.space.groups]
+    following = replace(told, carried=carried)
+    assert rl_pruner.create(following).distribution == pytest.approx(strategy.distribution)
+    anew = rl_pruner.create(replace(following, settings=rl_pruner.Settings(carry=False)))
+    assert anew.distribution == pytest.approx(np.array([16, 32, 64]) / 112)
 
 
 def test_it_finds_plans_within_the_target_on_every_seed() -> None:
