@@ -18,7 +18,7 @@ from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.pace import Pace, measure_pace
 from pipeline.training.score import score
 from pipeline.training.settings import FineTuning
-from pipeline.training.trainer import Trained, fine_tune
+from pipeline.training.trainer import Trained, Vary, fine_tune
 
 
 def train_with_checkpoints(
@@ -33,6 +33,7 @@ def train_with_checkpoints(
     judge: Split | None = None,
     hold_zeros: bool = False,
     expect: bool = False,
+    vary: Vary | None = None,
 ) -> Trained:
     """Train ``model`` in place; once its weights are stored, ``discard_checkpoint`` of the same ``name``.
 
@@ -41,6 +42,7 @@ def train_with_checkpoints(
         judge: images that are not trained on, by which a training is stopped early; None: none are left.
         hold_zeros: whether weights that are zero stay zero.
         expect: whether to say how long it will take, before it begins.
+        vary: see ``fine_tune``.
     """
     context.listen(Stage(title, None if settings.restarts else settings.steps(len(images))))
     if settings.patience and judge is None:
@@ -56,6 +58,7 @@ def train_with_checkpoints(
             score=None if judge is None else (lambda network: _score(context, network, judge, settings)),
             hold_zeros=hold_zeros, step_s=0.0 if pace is None else pace.step_s + pace.teacher_s, task=task,
             least_gain=0.0 if judge is None else 1 / len(judge),  # what one right answer more would be, of any metric
+            vary=vary,
             checkpoints=Checkpoints(slot=context.store.checkpoint(name), every_s=context.config.checkpoint_s),
         )  # fmt: skip
     _say(context, went, settings, len(images))
