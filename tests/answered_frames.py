@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.adaptation.frames import CLEAN, Condition, Frames
+from pipeline.adaptation.frames import Frames
 from pipeline.adaptation.streams import Ladder
+from pipeline.data.conditions import CLEAN, Condition
 
 CLASSES = 10
 

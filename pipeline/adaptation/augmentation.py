@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from pipeline.adaptation.conditions import SEVERITIES
-from pipeline.adaptation.frames import CLEAN, Condition, corrupted, normalised
+from pipeline.adaptation.frames import corrupted, normalised
+from pipeline.data.conditions import CLEAN, Condition
 from pipeline.data.dataset import Split
 from pipeline.data.pools import MemoryPool
 from pipeline.structures import Inputs
@@ -16,6 +16,7 @@ from pipeline.structures import Inputs
 CLEAN_SHARE = 0.25
 """Of a batch's parts, each of which is under one condition."""
 PARTS = 8
+SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class Corrupting:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.controller import look, margin_of
-from pipeline.adaptation.conditions import corrupt
+from pipeline.data.conditions import CLEAN, Condition, corrupt
 from pipeline.data.dataset import Split
 
 Scores = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -28,26 +28,11 @@ _SHIFT = 16
 """A view is shifted by up to so small a part of the side."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Condition:
-    """A kind of corruption and its severity, 1 to 5; ``clean`` has none."""
-
-    kind: str
-    severity: int
-
-    def __str__(self) -> str:
-        """Return it as a table has it."""
-        return self.kind if self.severity == 0 else f"{self.kind} {self.severity}"
-
-
-CLEAN = Condition("clean", 0)
-
-
 def conditions_of(kinds: Sequence[str], severities: Sequence[int]) -> tuple[Condition, ...]:
     """Return no corruption, and every kind at every severity.
 
     >>> [str(one) for one in conditions_of(["fog"], [1, 5])]
-    ['clean', 'fog 1', 'fog 5']
+    ['clean', 'fog:1', 'fog:5']
     """
     return (CLEAN, *(Condition(kind, severity) for kind in kinds for severity in severities))
 
@@ -133,7 +118,7 @@ def answer_frames(
 
 def corrupted(pixels: NDArray[np.uint8], condition: Condition, random: np.random.Generator) -> NDArray[np.uint8]:
     """Return images, N x H x W x C, under a condition."""
-    return pixels if condition == CLEAN else corrupt(pixels, condition.kind, condition.severity, random)
+    return corrupt(pixels, condition, seed=int(random.integers(2**31)))
 
 
 def _number(condition: Condition) -> int:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.adaptation.choice import Choice, choose
-from pipeline.adaptation.conditions import JUDGING, TRAINING
-from pipeline.adaptation.frames import Condition, Frames, Scores, answer_frames, conditions_of
+from pipeline.adaptation.frames import Frames, Scores, answer_frames, conditions_of
 from pipeline.adaptation.judgement import decisions_of, judge
 from pipeline.adaptation.streams import CLEAN_SHARE, Ladder, Streams, compose
 from pipeline.adaptation.variants import chosen_variants
+from pipeline.data.conditions import JUDGING, TRAINING, Condition
+from pipeline.data.conditions.kinds import COLOURS_ALONE
 from pipeline.data.dataset import Split
 from pipeline.durations import say_duration
 from pipeline.errors import DataError
@@ -98,7 +99,7 @@ def study(
         DataError: there are too few images.
     """
     size = _affordable(candidates, unseen[0], settings, listen)
-    tuned_kinds, selecting_kinds = _kinds()
+    tuned_kinds, selecting_kinds = _kinds(kinds_of(TRAINING, test))
     answering = _Answering(size=size, seed=settings.seed, listen=listen, stop=stop)
     tuning_frames = answering.frames(
         "Answer the tuning half", unseen[0], candidates, conditions_of(tuned_kinds, size.severities), 0
@@ -123,9 +124,15 @@ def study(
     )  # fmt: skip
 
 
-def _kinds() -> tuple[list[str], list[str]]:
+def kinds_of(kinds: Sequence[str], images: Split) -> tuple[str, ...]:
+    """Return the kinds that change these images at all: grey ones have no colours."""
+    grey = images.pool.read(images.indices[:1]).shape[1] == 1
+    return tuple(kind for kind in kinds if not (grey and kind in COLOURS_ALONE))
+
+
+def _kinds(training: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the kinds that tune, and those that select."""
-    numbered = list(enumerate(TRAINING, 1))
+    numbered = list(enumerate(training, 1))
     return (
         [kind for number, kind in numbered if number % SELECTED_EVERY],
         [kind for number, kind in numbered if not number % SELECTED_EVERY],
@@ -138,7 +145,7 @@ def _judged(
 ) -> tuple[tuple[JudgedStreams, ...], Decisions, int]:  # fmt: skip
     """Read the test split, this once, and return the table of each set of streams."""
     size, found, shown, frames = answering.size, [], None, 0
-    for number, (seen, kinds) in enumerate(((True, TRAINING), (False, JUDGING))):
+    for number, (seen, kinds) in enumerate(((True, kinds_of(TRAINING, test)), (False, kinds_of(JUDGING, test)))):
         which = "seen" if seen else "unseen"
         answered = answering.frames(
             f"Answer the test split, {which} kinds", test, chosen, conditions_of(kinds, size.severities), 2 + number
