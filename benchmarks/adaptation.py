@@ -6,7 +6,7 @@ The first network is the plain one; a cheap one is cut from it by one level ever
 recovered on corrupted images with itself on the clean images as teacher; further networks are candidates as they are.
 All are measured on the local device, in turns with the plain one. The published weights have seen all training images,
 so half of the test split tunes and selects, and the other half judges. Costs are of a frame, in inferences of the plain
-network, at the best fixed variant's accuracy less 2, 1 and 0 points; streams are 24 of 1,000 frames in each set.
+network, at the best fixed variant's accuracy less 2, 1 and 0 points; streams are 24 of --length frames in each set.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--deadline-ms", type=float, help="a frame may take; with slow-down events. Default: none")
     parser.add_argument("--floor", type=float, help="default: the plain network's accuracy on the selection streams")
     parser.add_argument("--images", type=int, default=Size().images, help="of each part")
+    parser.add_argument("--length", type=int, default=Size().length, help="frames of a stream")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="a few passes, few frames: shows that everything runs")
     return parser.parse_args()
@@ -136,7 +137,7 @@ def _studied(args: argparse.Namespace, networks: Mapping[str, str], cache: Path)
     names = list(files)
     ladder, order = ordered(names, [costs[one] for one in names], [latencies[one] for one in names], args.deadline_ms)
     parts = divided_test(inputs.data, "published weights")
-    size = QUICK if args.smoke else Size(images=args.images)
+    size = QUICK if args.smoke else Size(images=args.images, length=args.length)
     settings = StudySettings(size=size, most=4, plain=PLAIN, floor=args.floor, seed=args.seed)
     scores = [open_on_host(files[names[i]]) for i in order]
     found = study(scores, ladder, (parts.tuning, parts.selection), parts.test, settings, listen=_tell)

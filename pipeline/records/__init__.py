@@ -16,6 +16,7 @@ from pipeline.records.plan import LEVELS, Group, PruningPlan, SearchSpace
 from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share
 from pipeline.records.result import (
     FULL,
+    UNTRIED,
     Artifact,
     Baseline,
     Candidate,
@@ -35,6 +36,7 @@ __all__ = [
     "FULL",
     "LEVELS",
     "REPLAY",
+    "UNTRIED",
     "Artifact",
     "Baseline",
     "Candidate",

@@ -17,7 +17,7 @@ from pipeline.objective.task import CLASSIFICATION
 from pipeline.pareto import device_costs, non_dominated
 from pipeline.plugins import is_file
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
-from pipeline.records import FULL, Artifact, ModelFormat
+from pipeline.records import FULL, UNTRIED, Artifact, ModelFormat
 from pipeline.store import Store
 from pipeline.store.facts import (
     BASE,
@@ -193,6 +193,6 @@ def _earlier_cuts(store: Store, number: int) -> tuple[Cut, ...] | None:
 def _front(all_artifacts: list[Artifact]) -> list[Artifact]:
     """Return the artifacts that no other beats in everything; one fine-tuned in full replaces its brief one."""
     in_full = {a.trial for a in all_artifacts if a.id.endswith(FULL)}
-    artifacts = [a for a in all_artifacts if a.id.endswith(FULL) or a.trial not in in_full]
+    artifacts = [a for a in all_artifacts if a.id.endswith(FULL) or a.trial not in (*in_full, UNTRIED)]
     costs = device_costs([a.after.search_accuracy for a in artifacts], [a.after.measurement for a in artifacts])
     return [artifacts[i] for i in non_dominated(costs)]

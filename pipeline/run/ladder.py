@@ -18,7 +18,7 @@ from pipeline.evaluation.candidate_builder import Builder
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
 from pipeline.measurement.validity import why_invalid
-from pipeline.records import FULL, Artifact, Figures, PruningPlan, Trial
+from pipeline.records import FULL, UNTRIED, Artifact, Figures, PruningPlan, Trial
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
 from pipeline.run.finalists import Finalists, figures_before
@@ -35,11 +35,10 @@ PLAIN, CHEAP, ROBUST, UNCUT = "plain", "cheap", "robust", "uncut"
 corrupted images, and the base model."""
 CHEAPER, CHEAPEST = 0.75, 0.25
 """Of the plain variant's latency: between these a cheap one is looked for."""
-QUICK_PASSES = 4.0
+QUICK_PASSES, QUICK_S = 4.0, 30.0
+"""Of a training in a first look: so many passes, or so long."""
 ROBUST_SHARE = 0.6
 """Of the time for training."""
-_NO_TRIAL = -1
-"""Of what the search has not tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class LadderBuilder:
         if known := self._known(name):
             return known
         self.context.listen(Stage("Cut the cheap one and fit its layers"))
-        index = _NO_TRIAL if trial is None else trial.index
+        index = UNTRIED if trial is None else trial.index
         artifact = self._artifact(name, plan, index, self._before(plan, trial))
         return self._trained(artifact, self.builder.finalist(plan), "the cheap one")
 
@@ -106,7 +105,7 @@ class LadderBuilder:
         if known := self._known(UNCUT):
             return known
         plan = PruningPlan(levels=(0,) * len(self.builder.space.groups), criterion=self.context.config.criterion)
-        artifact = self._artifact(UNCUT, plan, _NO_TRIAL, self.base.figures)
+        artifact = self._artifact(UNCUT, plan, UNTRIED, self.base.figures)
         return self.finalists.artifacts.build(artifact, self.base.network)
 
     # ------------------------------------------------------------ helpers
@@ -176,7 +175,7 @@ class LadderBuilder:
         config = self.context.config
         settings = settings_in_full(config.fine_tuning, seed=config.seed)
         if self.quick:
-            return replace(settings, epochs=QUICK_PASSES, restarts=False, budget_s=None, patience=0)
+            return replace(settings, epochs=QUICK_PASSES, restarts=False, budget_s=QUICK_S, patience=0)
         return replace(
             settings, epochs=config.fine_tuning.max_epochs, restarts=True, budget_s=share * self.budget_s, patience=0
         )

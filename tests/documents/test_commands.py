@@ -80,9 +80,9 @@ def test_a_run_is_adapted_and_watches_as_is_shown(desk: Desk) -> None:
     desk.write("brief_digits.yaml", brief.replace("epochs: 0.2", "epochs: 3"))
     desk.done("run", "--config", "brief_digits.yaml", "--data", "digits", "--trials", "2")
     picture = sample_of(max(desk.runs.iterdir()))
-    for line in whole(ADAPT):
+    for number, line in enumerate(different(whole(ADAPT))):
         words = [*typed(line, {"finished": ["latest"]}), "--quick"]
-        desk.done(*words, *([] if "--output" in words else ["--output", "my-adaptive-network"]))
+        desk.done(*words, *([] if "--output" in words else ["--output", f"adaptive-{number}"]))
     code, out, err = forked.run_script(
         desk.folder / "watch.py", [str(desk.folder / "my-adaptive"), str(picture), str(picture)], desk.folder,
         dict(os.environ), PATIENCE_S,
