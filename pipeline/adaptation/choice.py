@@ -5,7 +5,7 @@ Everything here sees the tuning and the selection streams alone; the streams tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from pipeline.adaptation.policies import (
 )
 from pipeline.adaptation.replay import Floats, Outcome, Policy, replay
 from pipeline.adaptation.streams import Ladder, Streams
-from pipeline.events import Listener, Note, Stage
+from pipeline.events import Listener, Note, Stage, StageProgress
 
 LEAST_CEILING = 1.1
 """What knowing the condition has to save over the rule for a policy to be trained."""
@@ -103,9 +103,8 @@ def choose(
     chosen = _at_floor(rule, wanted)
     saving = _at_floor(rule, wanted - SAVING_POINTS)
     target = by_itself.accuracy[plain] if floor is None else np.full(rule.accuracy.shape[1], wanted)
-    target = target - max(
-        0.0, wanted - float(rule.accuracy.mean(1).max())
-    )  # where nothing reaches it, as near as can be
+    missing = max(0.0, wanted - float(rule.accuracy.mean(1).max()))  # where nothing reaches it, as near as can be
+    target = target - missing
     oracle = _oracle(selection, families[RULE_KEEPING])
     ceiling = cost_ratio(rule, oracle, target)
     listen(Note(_ceiling_in_words(ceiling)))
@@ -131,18 +130,32 @@ def _families(tuning: Sequence[Streams], variants: int, listen: Listener) -> dic
     """Return the settings on the hull of each kind of rule, a variant by itself among them."""
     single = alone(variants)
     kinds = {CASCADE: list(cascades(variants)), GATE: list(gates(variants)), "both": list(gated_cascades(variants))}
-    listen(Stage("Tune the rule", sum(map(len, kinds.values()))))
-    found = {name: _best(tuning, [*single, *settings]) for name, settings in kinds.items()}
-    found[RULE] = _best(tuning, list(dict.fromkeys([*found[CASCADE], *found[GATE], *found.pop("both")])))
+    listen(Stage("Tune the rule"))
+    done = 0
+
+    def on_part(settings: int) -> None:
+        nonlocal done
+        done += settings
+        listen(StageProgress(done, "settings"))
+
+    found = {name: _best(tuning, [*single, *settings], on_part) for name, settings in kinds.items()}
+    found[RULE] = _best(tuning, list(dict.fromkeys([*found[CASCADE], *found[GATE], *found.pop("both")])), on_part)
     listen(Stage("Tune when answers are kept"))
     for name, whole in ((CASCADE_KEEPING, found[CASCADE]), (RULE_KEEPING, found[RULE])):
-        found[name] = _best(tuning, [replace(one, keep=keep) for one in whole for keep in keeps()])
+        found[name] = _best(tuning, [replace(one, keep=keep) for one in whole for keep in keeps()], on_part)
     return found
 
 
-def _best(streams: Sequence[Streams], settings: Sequence[RuleSettings]) -> list[RuleSettings]:
-    parts = [settings[at : at + _AT_ONCE] for at in range(0, len(settings), _AT_ONCE)]
-    found = stacked([outcome(streams, RulePolicy(part)) for part in parts])
+def _best(
+    streams: Sequence[Streams], settings: Sequence[RuleSettings], on_part: Callable[[int], None]
+) -> list[RuleSettings]:
+    """Return the settings on the hull; ``on_part`` hears how many more were replayed."""
+    outcomes = []
+    for at in range(0, len(settings), _AT_ONCE):
+        part = settings[at : at + _AT_ONCE]
+        outcomes.append(outcome(streams, RulePolicy(part)))
+        on_part(len(part))
+    found = stacked(outcomes)
     return [settings[i] for i in hull_of(found)]
 
 
@@ -163,6 +176,8 @@ def _distinct_keeps(rules: Sequence[RuleSettings]) -> list[Keep]:
 
 
 def _ceiling_in_words(ceiling: Ratio) -> str:
+    if not np.isfinite(ceiling.value):
+        return "ceiling: at the floor nothing is gained by knowing the condition of every frame: the rule ships"
     said = f"ceiling: at the floor, the rule costs {ceiling} what it would cost to know the condition of every frame"
     if ceiling.value >= LEAST_CEILING:
         return f"{said}: a policy is trained"
@@ -184,7 +199,7 @@ def _with_learned(
         seen = outcome(selection, policy_of(trained, costs, tried, fallback))
         cost = mean_cost_at(seen, float(target.mean()))
         listen(Note(f"it would cost {cost:.3f} at the floor, the rule {mean_cost_at(rule, float(target.mean())):.3f}"))
-        if best is None or not cost >= best[0]:
+        if best is None or np.isnan(best[0]) or cost < best[0]:
             best = cost, trained, seen
     assert best is not None
     _, trained, seen = best

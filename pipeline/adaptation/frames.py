@@ -6,7 +6,7 @@ Whatever is tuned, trained or judged afterwards is a replay of these answers.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -167,12 +167,3 @@ def normalised(frames: NDArray[np.uint8], images: Split) -> NDArray[np.float32]:
     mean, std = (np.array(values, np.float32) for values in (images.mean, images.std))
     values = (frames.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
-
-
-def joined(variants: Mapping[str, Frames]) -> Frames:
-    """Return frames that variants answered one at a time, as if they had together; all are the same frames."""
-    parts = list(variants.values())
-    return replace(
-        parts[0], answers=np.concatenate([one.answers for one in parts], -1),
-        margins=np.concatenate([one.margins for one in parts], -1),
-    )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.adaptation.choice import Choice, choose
 from pipeline.adaptation.frames import Frames, Scores, answer_frames, conditions_of
 from pipeline.adaptation.judgement import decisions_of, judge
-from pipeline.adaptation.streams import CLEAN_SHARE, Ladder, Streams, compose
+from pipeline.adaptation.streams import Ladder, Streams, compose
 from pipeline.adaptation.variants import chosen_variants
 from pipeline.data.conditions import JUDGING, TRAINING, Condition
 from pipeline.data.conditions.kinds import COLOURS_ALONE
@@ -235,6 +235,3 @@ def ordered(
         deadline_ms=math.inf if deadline_ms is None else deadline_ms,
     )  # fmt: skip
     return ladder, order
-
-
-__all__ = ["CLEAN_SHARE", "QUICK", "Size", "Studied", "StudySettings", "ordered", "study"]
