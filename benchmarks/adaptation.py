@@ -200,8 +200,8 @@ def _table(judged: JudgedStreams) -> str:
 def _print_footprint(found: Studied, files: Mapping[str, bytes]) -> None:
     """Print how long a decision takes, and what all open networks take of memory."""
     names = found.ladder.names
-    told = controller_json(found.choice, found.ladder, [f"{name}.onnx" for name in names], ring=1000)
-    taken = {side: decision_us(told, (3, side, side)) for side in (32, 224)}
+    file = controller_json(found.choice, found.ladder, [f"{name}.onnx" for name in names], ring=1000)
+    taken = {side: decision_us(file, (3, side, side)) for side in (32, 224)}
     print("\na decision takes " + ", ".join(f"{us:.0f} µs at {side} px" for side, us in taken.items()))
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{name}.onnx" for name in names]

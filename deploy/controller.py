@@ -486,7 +486,7 @@ class Controller:
         pixels = np.atleast_3d(image) if is_pixels else as_input(image, fed)  # pixels are looked at as they come
         first = policy.first(look(pixels), self._since(start))
         if first == KEEP:
-            return self._told(start, [])
+            return self._note(start, [])
         batch = normalised(as_input(image, fed) if is_pixels else pixels, fed)
         variants, began = [first], self._clock()
         answers = [self._models[first].answer(batch)]
@@ -499,9 +499,9 @@ class Controller:
         ms = self._since(began)
         policy.done([int(answer.probabilities.argmax()) for answer in answers], variants, margins, ms)
         self._last = answers[-1]
-        return self._told(start, variants)
+        return self._note(start, variants)
 
-    def _told(self, start: float, variants: Sequence[int]) -> Answer:
+    def _note(self, start: float, variants: Sequence[int]) -> Answer:
         policy, found, ms = self.policy, self._last, self._since(start)
         variant, margin, late = policy.state.variant, policy.state.margin, ms > policy.deadline_ms
         asked = (variants[0], variants[-1]) if variants else (KEEP, KEEP)

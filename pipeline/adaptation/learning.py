@@ -71,8 +71,8 @@ class LearnedPolicy:
         self._inside = np.asarray(((inputs >= self._net.low) & (inputs <= self._net.high)).all(1))
         self._features = features(inputs, memory.variant, self._variants, self._net.mean, self._net.std)
         price = self._prices[memory.setting]
-        told = np.concatenate([self._features, np.log(price + 0.01)[:, None].astype(np.float32)], 1)
-        worth = self._net.first_net(told) - price[:, None] * self._costs
+        rows = np.concatenate([self._features, np.log(price + 0.01)[:, None].astype(np.float32)], 1)
+        worth = self._net.first_net(rows) - price[:, None] * self._costs
         running = memory.variant >= 0
         worth[np.flatnonzero(running), memory.variant[running]] += self._net.hysteresis
         variant = np.where(moment.fits, worth, -np.inf).argmax(1)
@@ -84,9 +84,9 @@ class LearnedPolicy:
         by_rule = self._rule.second(moment, first, fits)
         if self._net.second_net is None:
             return np.where(self._inside, first, by_rule)
-        told = np.concatenate([self._features, own(moment, first, self._variants)], 1)
+        rows = np.concatenate([self._features, own(moment, first, self._variants)], 1)
         price = self._prices[moment.memory.setting][:, None]
-        worth = np.where(fits, self._net.second_net(told) - price * self._costs, -np.inf)
+        worth = np.where(fits, self._net.second_net(rows) - price * self._costs, -np.inf)
         worth[np.arange(len(first)), first] = 0
         return np.where(self._inside, worth.argmax(1), by_rule)
 
@@ -103,8 +103,8 @@ def own(moment: Moment, first: Ints, variants: int) -> Array:
     """Return what the second network is told beside: which variant answered, and how sure it was."""
     margin = moment.of(moment.streams.margins, first).astype(np.float64)
     same = moment.of(moment.streams.answers, first) == moment.memory.answer
-    told = np.stack([margin, -np.log(1 - margin + 1e-4) / 5, same], 1).astype(np.float32)
-    return np.concatenate([np.eye(variants, dtype=np.float32)[first], told], 1)
+    rows = np.stack([margin, -np.log(1 - margin + 1e-4) / 5, same], 1).astype(np.float32)
+    return np.concatenate([np.eye(variants, dtype=np.float32)[first], rows], 1)
 
 
 # ---------------------------------------------------------------- training
@@ -169,16 +169,16 @@ class _RollOut:
         if self._net is None:
             return in_time(drawn, moment.fits)
         self._features = features(inputs, memory.variant, self._variants, self._net.mean, self._net.std)
-        told = np.concatenate([self._features, np.log(self._prices + 0.01)[:, None].astype(np.float32)], 1)
-        worth = self._net.first_net(told) - self._prices[:, None] * self._costs
+        rows = np.concatenate([self._features, np.log(self._prices + 0.01)[:, None].astype(np.float32)], 1)
+        worth = self._net.first_net(rows) - self._prices[:, None] * self._costs
         best = np.where(moment.fits, worth, -np.inf).argmax(1)
         return np.where(self._random.random(len(best)) < EXPLORED, in_time(drawn, moment.fits), best)
 
     def second(self, moment: Moment, first: Ints, fits: NDArray[np.bool_]) -> Ints:
         if self._net is None or self._net.second_net is None:
             return first
-        told = np.concatenate([self._features, own(moment, first, self._variants)], 1)
-        worth = np.where(fits, self._net.second_net(told) - self._prices[:, None] * self._costs, -np.inf)
+        rows = np.concatenate([self._features, own(moment, first, self._variants)], 1)
+        worth = np.where(fits, self._net.second_net(rows) - self._prices[:, None] * self._costs, -np.inf)
         worth[np.arange(len(first)), first] = 0
         return np.asarray(worth.argmax(1))
 
@@ -197,7 +197,7 @@ def _fitted(
     inputs, right = np.concatenate(seen.inputs), np.concatenate(seen.right)
     variants, count = len(costs), len(inputs)
     mean, std = inputs.mean(0), inputs.std(0) + np.float32(1e-3)
-    told = features(inputs, np.concatenate(seen.variant), variants, mean, std)
+    rows = features(inputs, np.concatenate(seen.variant), variants, mean, std)
     price = np.exp(random.uniform(np.log(PRICES[0]), np.log(PRICES[-1]), count)).astype(np.float32)[:, None]
     gains, second = np.zeros((count, variants), np.float32), None
     if two_stages:
@@ -205,13 +205,13 @@ def _fitted(
         drawn = random.integers(0, variants, count)
         chosen = np.stack(owns)[drawn, np.arange(count)]
         own_right = right[np.arange(count), drawn][:, None]
-        second = _fit(np.concatenate([told, chosen], 1), right - own_right, seed)
+        second = _fit(np.concatenate([rows, chosen], 1), right - own_right, seed)
         for variant in range(variants):
-            worth = _answers(second, np.concatenate([told, owns[variant]], 1)) - price * np.array(costs, np.float32)
+            worth = _answers(second, np.concatenate([rows, owns[variant]], 1)) - price * np.array(costs, np.float32)
             worth[:, variant] = 0
             gains[:, variant] = worth.max(1)
     better = right - right[:, reference : reference + 1]
-    first = _fit(np.concatenate([told, np.log(price + np.float32(0.01))], 1), better + gains, seed + 1)
+    first = _fit(np.concatenate([rows, np.log(price + np.float32(0.01))], 1), better + gains, seed + 1)
     low, high = np.quantile(inputs, (0.001, 0.999), axis=0)
     room = _OUTSIDE * (high - low)
     numbers = {

@@ -50,8 +50,8 @@ class Memory:
     def inputs(self, difference: Floats) -> NDArray[np.float32]:
         """Return the learned policy's inputs, rows x ``deploy.controller.INPUTS``."""
         assert self.statistics is not None
-        told = (np.log(0.5 + difference), self.margin, self.fast, self.slow, self.disagreement, self.age / LONGEST_KEPT)
-        return np.concatenate([self.statistics, np.stack(told, 1)], 1).astype(np.float32)
+        rest = (np.log(0.5 + difference), self.margin, self.fast, self.slow, self.disagreement, self.age / LONGEST_KEPT)
+        return np.concatenate([self.statistics, np.stack(rest, 1)], 1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

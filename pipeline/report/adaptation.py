@@ -158,18 +158,18 @@ def _curve(one: Method, ships: str) -> dict[str, Any]:
 
 
 def _decisions(found: Adaptation) -> Chart:
-    told = found.decisions
+    made = found.decisions
     names = [one.name for one in found.variants]
-    frames = range(len(told.variants))
-    right, wrong = ([i for i in frames if told.right[i] is wanted] for wanted in (True, False))
+    frames = range(len(made.variants))
+    right, wrong = ([i for i in frames if made.right[i] is wanted] for wanted in (True, False))
     lines = [
         {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": FAINT}}
-        for at, _ in told.conditions
+        for at, _ in made.conditions
     ]
     labels = [
         {"x": at, "y": 1.02, "yref": "paper", "text": escape(name), "showarrow": False, "xanchor": "left",
          "textangle": -20, "font": {"size": 11}}
-        for at, name in told.conditions
+        for at, name in made.conditions
     ]  # fmt: skip
     return Chart(
         name="decisions",
@@ -177,7 +177,7 @@ def _decisions(found: Adaptation) -> Chart:
         note="The variant that answers each frame of one held-out stream with unseen kinds of corruption; kept: the "
         "last answer stands.",
         traces=[
-            {"type": "scatter", "mode": "markers", "name": name, "x": some, "y": [told.variants[i] for i in some],
+            {"type": "scatter", "mode": "markers", "name": name, "x": some, "y": [made.variants[i] for i in some],
              "marker": {"color": colour, "size": 5}}
             for name, some, colour in (("right", right, GOOD), ("wrong", wrong, BAD))
         ],

@@ -180,15 +180,15 @@ def _adaptation(context: Context, variants: list[Variant], found: Studied, setti
         for at, clean, corrupted in zip(found.kept, found.clean, found.corrupted, strict=True)
     ]
     names = files_of(kept, model_format(context.agent.device.format).ending)
-    told = controller_json(choice, found.ladder, names, ring=RING)
+    file = controller_json(choice, found.ladder, names, ring=RING)
     has_energy = all(one.energy_mj is not None for one in variants)
     return Adaptation(
         run=store.id, device=context.agent.device.name, cost_of="energy" if has_energy else "latency",
         variants=tuple(kept), dropped=found.dropped, deadline_ms=settings.deadline_ms, floor=choice.floor,
         ceiling=interval(choice.ceiling), ships=choice.ships, why=choice.why,
         rule=rule_in_words(choice.points["normal"].rule, found.ladder.names), judged=found.judged,
-        decisions=found.decisions, decision_us=decision_us(told, context.data.shape),
-        settings=store.put_blob(serialization.to_text(told).encode()), seed=settings.seed, frames=found.frames,
+        decisions=found.decisions, decision_us=decision_us(file, context.data.shape),
+        settings=store.put_blob(serialization.to_text(file).encode()), seed=settings.seed, frames=found.frames,
     )  # fmt: skip
 
 
