@@ -40,7 +40,7 @@ check: $(VENV)/tested-with
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/vermin --target=3.6- --violations --no-tips --eval-annotations device_agents
+	$(BIN)/vermin --target=3.6- --violations --no-tips --eval-annotations device_agents deploy/runtime.py deploy/controller.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
 $(VENV)/bin/python:

@@ -9,6 +9,7 @@ from pathlib import Path
 from deploy.companions import companions
 from deploy.facts import BundleFacts
 from deploy.folder import MANIFEST, file_sha256, new_folder
+from deploy.ladder import Ladder, describe_ladder, write_ladder
 from deploy.manifest import describe_input, describe_task, manifest
 from deploy.readme import readme
 from deploy.sealing import seal
@@ -20,8 +21,9 @@ __all__ = ["MANIFEST", "BundleFacts", "write_bundle"]
 
 
 def write_bundle(
-    *, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, output: Path, sample: Path | None = None
-) -> Path:
+    *, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, output: Path, sample: Path | None = None,
+    ladder: Ladder | None = None,
+) -> Path:  # fmt: skip
     """Write a bundle to ``output``, whole or not at all, and return its path.
 
     Args:
@@ -30,23 +32,33 @@ def write_bundle(
         facts: where the network comes from.
         output: a folder that is new or empty.
         sample: a real image or signal, for the test vectors to begin with.
+        ladder: further networks, and the controller that chooses among all; None: the one network.
 
     Raises:
         OutputError: the folder is not empty or cannot be written, or a file is not the one that the run stored.
     """
     with new_folder(output, "bundle") as folder:
-        _fill(folder, artifact, files, facts, sample)
+        _fill(folder, artifact, files, facts, sample, ladder)
     return output.absolute()
 
 
-def _fill(folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, sample: Path | None) -> None:
+def _fill(
+    folder: Path, artifact: Artifact, files: Mapping[str, Path], facts: BundleFacts, sample: Path | None,
+    ladder: Ladder | None,
+) -> None:  # fmt: skip
     _copy_files(folder, artifact, files, facts.format.file)
     for name, text in companions(facts.format, facts.classes, facts.task).items():
         (folder / name).write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(readme(artifact, facts), encoding="utf-8")
+    (folder / "README.md").write_text(readme(artifact, facts, ladder), encoding="utf-8")
+    if ladder is not None:
+        write_ladder(folder, ladder)
     task = None if facts.task is None else describe_task(facts.task)
-    vectors = write_vectors(folder, describe_input(facts.input), _precisions(artifact, facts), sample, task)
-    seal(folder, manifest(artifact, facts, vectors))
+    networks = {} if ladder is None else {name: variant.precision for name, variant in ladder.files.items()}
+    vectors = write_vectors(
+        folder, describe_input(facts.input), _precisions(artifact, facts), sample, task, others=networks
+    )
+    about = manifest(artifact, facts, vectors)
+    seal(folder, about if ladder is None else {**about, "adaptation": describe_ladder(ladder)})
 
 
 def _precisions(artifact: Artifact, facts: BundleFacts) -> dict[str, str]:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from string import Template
 
 from deploy.facts import BundleFacts, BundleTask
+from deploy.ladder import Ladder
 from deploy.templates import template
 from pipeline.records import Artifact, Measurement
 from pipeline.report.table import NOT_MEASURED, NOTE, ZEROS, Row, comparison
 
 
-def readme(artifact: Artifact, facts: BundleFacts) -> str:
-    """Return the text."""
+def readme(artifact: Artifact, facts: BundleFacts, ladder: Ladder | None = None) -> str:
+    """Return the text; ``ladder``: of an adaptive bundle."""
     return Template(template("README.md")).substitute(
         name=f"{facts.run_id}-{artifact.id}",
         model=_plain(facts.config.get("model") or "network"),
@@ -21,6 +22,8 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
         given=_given(facts),
         explained=_explained(facts),
         labels=_LABELS if facts.task is None else "",
+        adaptive="" if ladder is None else _adaptive(ladder),
+        controller="" if ladder is None else _CONTROLLER,
         table=_table(comparison(facts.base, artifact.after, facts.task.metric if facts.task else "accuracy")),
         note=_notes(artifact),
         condition=_condition(facts),
@@ -36,6 +39,22 @@ def readme(artifact: Artifact, facts: BundleFacts) -> str:
 
 
 _LABELS = "| labels.txt | the classes, one a line, in the order of the outputs |\n"
+_CONTROLLER = (
+    "| controller.py, controller.json | choose among the networks, frame by frame; their settings |\n"
+    "| variant-* | the networks beside it that the controller chooses among |\n"
+)
+
+
+def _adaptive(ladder: Ladder) -> str:
+    """Return how the controller is used, and what it chooses among."""
+    names = ", ".join(f"{one['name']} ({one['latency_ms']:.3g} ms)" for one in ladder.settings["variants"])
+    count = len(ladder.settings["variants"])
+    return (
+        f"\nThis bundle adapts while it runs: frame by frame its controller chooses among {count} networks, "
+        f"{_plain(names)}, or keeps the last answer.\n\n"
+        '    from controller import Controller\n\n    adaptive = Controller.open(".")\n    for frame in camera:\n'
+        "        print(adaptive.step(frame).label)\n\nThe figures below are of the network that answers without it.\n"
+    )
 
 
 def _condition(facts: BundleFacts) -> str:

@@ -98,6 +98,8 @@ class TestOutputs(_Part):
     precision: str
     tolerance: float = Field(gt=0, le=1)
     """Largest difference on another board, as a share of the largest score."""
+    network: str | None = None
+    """Which network of a ladder it is; files of one network and precision answer alike. Absent: the bundle's own."""
 
 
 class TestVectors(_Part):
@@ -117,6 +119,22 @@ class Signature(_Part):
     """Of the public key's PEM."""
 
 
+class Variant(_Part):
+    """One network of a ladder."""
+
+    name: str
+    file: FileName
+
+
+class Adaptation(_Part):
+    """Which networks the controller chooses among; how it was tuned and judged is for its reader."""
+
+    controller: FileName
+    settings: FileName
+    variants: list[Variant] = Field(min_length=1, max_length=16)
+    """The cheapest first."""
+
+
 class Manifest(_Part):
     """manifest.json of a bundle; further keys (plan, device, figures, accuracy, run, versions) are for its reader."""
 
@@ -133,6 +151,8 @@ class Manifest(_Part):
     """Absent: classification."""
     input: Fed | None = None
     test_vectors: TestVectors | None = None
+    adaptation: Adaptation | None = None
+    """Absent: the bundle holds one network."""
 
     @model_validator(mode="after")
     def _agrees(self) -> Manifest:
@@ -144,6 +164,12 @@ class Manifest(_Part):
                 named[f"test_vectors.outputs.{model} (the model)"] = model
             if self.model.file not in self.test_vectors.outputs:
                 raise ValueError(f"test_vectors holds no answers of {self.model.file}")
+        if self.adaptation is not None:
+            named["adaptation.controller"], named["adaptation.settings"] = (
+                self.adaptation.controller,
+                self.adaptation.settings,
+            )
+            named |= {f"adaptation.variants.{variant.name}": variant.file for variant in self.adaptation.variants}
         norm = self.input.normalisation if self.input is not None else None
         if self.input is not None and norm is not None:
             channels = self.input.shape[0]

@@ -27,6 +27,8 @@ def write_vectors(
     files: Mapping[str, str],
     sample: Path | None,
     task: Mapping[str, Any] | None = None,
+    *,
+    others: Mapping[str, str] | None = None,
 ) -> dict[str, Any] | None:
     """Write inputs and answers into a folder that holds model files and runtime.py; return what the manifest says.
 
@@ -36,6 +38,7 @@ def write_vectors(
         sample: a real image or signal, or of another task arrays as the network takes them (.npz), which the inputs
             begin with; the others are drawn, always the same.
         task: the manifest's ``task``; None: classification.
+        others: name of each model file of another network → its precision; they need not answer as the rest does.
 
     None: what runs such files is not installed here, or runtime.py does not feed such a network.
 
@@ -52,7 +55,7 @@ def write_vectors(
     about = {"input": fed, **({} if task is None else {"task": task})}
     batches = [library["as_batch"](one, about) for one in inputs]
     outputs = {}
-    for name, precision in files.items():
+    for name, precision in {**files, **(others or {})}.items():
         try:
             network = library["opened"](str(folder / name), about)
             answers = np.stack([np.asarray(network(batch)[0], np.float32) for batch in batches])
@@ -65,6 +68,8 @@ def write_vectors(
         stored = f"test_outputs.{name}.npy"
         np.save(folder / stored, answers, allow_pickle=False)
         outputs[name] = {"file": stored, "precision": precision, "tolerance": TOLERANCES[precision]}
+        if name not in files:
+            outputs[name]["network"] = name
     np.save(folder / INPUTS, inputs, allow_pickle=False)
     return {"inputs": INPUTS, "count": len(inputs), "outputs": outputs}
 

@@ -50,6 +50,7 @@ NOT_RUN = {
 """Beginning of a command → why no test runs it."""
 
 PYTHON = {
+    ("docs/adapting.md", 0): "watch.py",
     ("docs/extending/criterion.md", 0): "weight_spread.py",
     ("docs/extending/data-source.md", 0): "stripes.py",
     ("docs/extending/strategy.md", 0): "hill_climbing.py",

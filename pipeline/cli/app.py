@@ -13,7 +13,7 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli.commands import apply, bundles, compare, data, deploy, devices, plan, quantize, runs, tune
+from pipeline.cli.commands import adapt, apply, bundles, compare, data, deploy, devices, plan, quantize, runs, tune
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
@@ -223,6 +223,7 @@ app.command()(runs.pull)
 app.command()(bundles.sign)
 app.command()(bundles.verify)
 app.command()(plan.plan)
+app.command()(adapt.adapt)
 app.command()(apply.apply)
 app.command()(quantize.quantize)
 app.command()(compare.compare)

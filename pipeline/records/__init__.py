@@ -17,6 +17,7 @@ from pipeline.records.plan import LEVELS, Group, PruningPlan, SearchSpace
 from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share
 from pipeline.records.result import (
     FULL,
+    UNTRIED,
     Artifact,
     Baseline,
     Candidate,
@@ -36,6 +37,7 @@ __all__ = [
     "FULL",
     "LEVELS",
     "REPLAY",
+    "UNTRIED",
     "Artifact",
     "Baseline",
     "BoardState",

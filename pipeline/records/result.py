@@ -141,6 +141,8 @@ class Figures:
 
 FULL = "-full"
 """Ends the id of an artifact that was fine-tuned in full, not just enough to be compared."""
+UNTRIED = -1
+"""In place of a trial's index, of an artifact that the search has not tried."""
 
 
 def channel_sparsity(base: int, pruned: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from importlib.resources import files
@@ -37,10 +37,18 @@ def write_report(store: Store, path: Path) -> None:
     Raises:
         OutputError: ``path`` cannot be written.
     """
-    page = render(gather(store))
+    write_page(render(gather(store)), path)
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a page, whole or not at all.
+
+    Raises:
+        OutputError: ``path`` cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -49,16 +57,36 @@ def write_report(store: Store, path: Path) -> None:
 
 def render(run: Contents) -> str:
     """Return the page."""
-    drawn = charts(run)
+    return page(
+        title=f"{run.id}: {_what_was_pruned(run)}", headline=_headline(run), facts=_facts(run), summary=_summary(run),
+        drawn=charts(run), rest=_fleet(run) + _cuts(run) + _failures(run), footer=_footer(run),
+    )  # fmt: skip
+
+
+def page(
+    *, title: str, headline: str, facts: Mapping[str, object], summary: str, drawn: Sequence[Chart], rest: str = "",
+    footer: str,
+) -> str:  # fmt: skip
+    """Return a page of figures.
+
+    Args:
+        title: text, as are headline, facts and footer.
+        headline: of the page itself.
+        facts: what stands below it, by what it is called.
+        summary: HTML, as is ``rest``.
+        drawn: charts, each with its title and note.
+        rest: after the charts.
+        footer: where it comes from.
+    """
     template = Template(files("pipeline").joinpath("templates/report.html").read_text(encoding="utf-8"))
     return template.substitute(
-        title=escape(f"{run.id}: {_what_was_pruned(run)}"),
-        headline=escape(_headline(run)),
-        facts=_facts(run),
-        summary=_summary(run),
+        title=escape(title),
+        headline=escape(headline),
+        facts="".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items()),
+        summary=summary,
         charts="".join(map(_section, drawn)),
-        failures=_fleet(run) + _cuts(run) + _failures(run),
-        footer=_footer(run),
+        failures=rest,
+        footer=escape(footer),
         figures=_embedded({c.name: {"data": c.traces, "layout": c.layout} for c in drawn}),
         plotly=get_plotlyjs(),
     )
@@ -76,10 +104,10 @@ def _what_was_pruned(run: Contents) -> str:
     return f"{model} on {Path(folder).name if kind == 'imagefolder' else kind}"
 
 
-def _facts(run: Contents) -> str:
+def _facts(run: Contents) -> dict[str, object]:
     board = run.facts.get("board") or run.facts.get("cpu")
     device = run.device.get("name", "unknown")
-    named = {
+    return {
         "Device": f"{device} ({board})" if board else device,
         "Target": ", ".join(map(str, run.config.get("target") or ())) or "none",
         **({"Conditions": ", ".join(map(str, named))} if (named := run.config.get("conditions")) else {}),
@@ -94,7 +122,6 @@ def _facts(run: Contents) -> str:
         **{f"{metric} against itself".capitalize(): spread for metric, spread in run.spreads.items()},
         "Calibration of the device": run.calibration or "none",
     }
-    return "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in named.items())
 
 
 def _summary(run: Contents) -> str:
@@ -274,7 +301,7 @@ def _failures(run: Contents) -> str:
 def _footer(run: Contents) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     parts = [f"run {run.id}", "" if run.seed is None else f"seed {run.seed}", versions]
-    return escape(" · ".join(part for part in parts if part))
+    return " · ".join(part for part in parts if part)
 
 
 def _embedded(value: object) -> str:

@@ -17,7 +17,7 @@ from pipeline.objective.task import CLASSIFICATION
 from pipeline.pareto import device_costs, non_dominated
 from pipeline.plugins import is_file
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, cut_of, read_recipe
-from pipeline.records import FULL, Artifact, ModelFormat
+from pipeline.records import FULL, UNTRIED, Artifact, ModelFormat
 from pipeline.store import Store
 from pipeline.store.conditions import base_of, chosen_artifacts, conditions_of, winner_of
 from pipeline.store.facts import (
@@ -227,7 +227,10 @@ def _front(all_artifacts: list[Artifact]) -> list[Artifact]:
     front = []
     for condition in dict.fromkeys(a.condition for a in all_artifacts):
         own = [a for a in all_artifacts if a.condition == condition]
-        artifacts = [a for a in own if a.id.endswith(FULL) or (a.trial, a.condition) not in in_full]
+        artifacts = [
+            a for a in own
+            if a.id.endswith(FULL) or ((a.trial, a.condition) not in in_full and a.trial != UNTRIED)
+        ]  # fmt: skip
         costs = device_costs([a.after.search_accuracy for a in artifacts], [a.after.measurement for a in artifacts])
         front += [artifacts[i] for i in non_dominated(costs)]
     return front

@@ -17,7 +17,7 @@ from pipeline.measurement.feasibility import certainly_meets, ratios
 from pipeline.measurement.relative_costs import relative_costs, violation
 from pipeline.measurement.validity import why_invalid
 from pipeline.models.safetensors_io import WEIGHTS
-from pipeline.records import FULL, Artifact, Figures, Measurement, PruningPlan, Trial
+from pipeline.records import FULL, Artifact, Candidate, Figures, Measurement, PruningPlan, Trial
 from pipeline.run.artifact_builder import ArtifactBuilder
 from pipeline.run.base_model import Base
 from pipeline.run.context import Context
@@ -109,12 +109,8 @@ class Finalists:
             return known
         assert trial.candidate is not None  # only measured trials become finalists
         assert trial.measurement is not None
-        found, climbed = trial.candidate, self.context.store.required(RUNG.of(name))
-        before = Figures(
-            search_accuracy=found.accuracy, test_accuracy=None, parameters=found.parameters, macs=found.macs,
-            size_bytes=found.size_bytes, measurement=trial.measurement, channels=found.channels,
-            peak_activation_bytes=found.peak_activation_bytes, sparsity=found.sparsity,
-        )  # fmt: skip
+        climbed = self.context.store.required(RUNG.of(name))
+        before = figures_before(trial.candidate, trial.measurement)
         artifact = Artifact(
             id=name, trial=trial.index, plan=trial.plan, key=trial.key, files={}, before=before, after=before,
             device_accuracy=None, host_accuracy=None, round=self.bench.round,
@@ -243,3 +239,12 @@ class Finalists:
         require_comparable(measurement)
         size = size_bytes / self.base.figures.size_bytes
         return violation(relative_costs(measurement, size=size, sparsity=sparsity), self.limits)
+
+
+def figures_before(found: Candidate, measured: Measurement) -> Figures:
+    """Return a candidate's figures, before it is fine-tuned, as an artifact has them."""
+    return Figures(
+        search_accuracy=found.accuracy, test_accuracy=None, parameters=found.parameters, macs=found.macs,
+        size_bytes=found.size_bytes, measurement=measured, channels=found.channels,
+        peak_activation_bytes=found.peak_activation_bytes, sparsity=found.sparsity,
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from pipeline.training.accelerator import Accelerator
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.score import score
 from pipeline.training.settings import FineTuning
-from pipeline.training.trainer import Trained, fine_tune
+from pipeline.training.trainer import Trained, Vary, fine_tune
 from pipeline.workers.executor import Tell
 
 
@@ -64,6 +64,7 @@ def train(
     teacher: nn.Module | None,
     judge: Split | None,
     tell: Tell,
+    vary: Vary | None = None,
 ) -> Trained:
     """Train ``model`` in place; tells progress and checkpoints, and in the end how it went.
 
@@ -71,12 +72,14 @@ def train(
         data: whose task and classes the model is for.
         judge: images that are not trained on, by which it is stopped early; None: none are left.
         tell: what it raises ends the training, whose checkpoint is told before.
+        vary: see ``fine_tune``.
     """
     settings, task = course.settings, data.task
     with selecting(model, task, len(data.classes)):
         went = fine_tune(
             model, images, settings, teacher=taught_by(teacher, settings, task), accelerator=on, task=task,
             on_step=_Telling(tell, settings, len(images)), hold_zeros=course.hold_zeros, step_s=course.step_s,
+            vary=vary,
             score=None if judge is None else (lambda network: score(network, judge, task, course.search_images)),
             least_gain=0.0 if judge is None else 1 / len(judge),  # what one right answer more would be, of any metric
             checkpoints=Checkpoints(slot=_Slot(course.checkpoint, tell), every_s=course.checkpoint_s),

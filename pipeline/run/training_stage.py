@@ -16,7 +16,7 @@ from pipeline.store.facts import HALF_PRECISION
 from pipeline.training.accelerator import Accelerator
 from pipeline.training.pace import Pace, measure_pace
 from pipeline.training.settings import FineTuning
-from pipeline.training.trainer import Trained
+from pipeline.training.trainer import Trained, Vary
 from pipeline.workers.executor import Tell
 
 
@@ -32,6 +32,7 @@ def train_with_checkpoints(
     judge: Split | None = None,
     hold_zeros: bool = False,
     expect: bool = False,
+    vary: Vary | None = None,
 ) -> Trained:
     """Train ``model`` in place; once its weights are stored, ``discard_checkpoint`` of the same ``name``.
 
@@ -40,6 +41,7 @@ def train_with_checkpoints(
         judge: images that are not trained on, by which a training is stopped early; None: none are left.
         hold_zeros: whether weights that are zero stay zero.
         expect: whether to say how long it will take, before it begins.
+        vary: see ``fine_tune``.
     """
     course, tell = course_of(context, settings, name=name, title=title, hold_zeros=hold_zeros), hearing(context, name)
     announce(course, images, judge, tell)
@@ -49,7 +51,7 @@ def train_with_checkpoints(
     if pace is not None and expect:
         context.listen(Note(expected(settings, pace, len(images), 0 if judge is None else len(judge))))
     course = replace(course, step_s=0.0 if pace is None else pace.step_s + pace.teacher_s)
-    return train(course, model, images, data=context.data, on=on, teacher=teacher, judge=judge, tell=tell)
+    return train(course, model, images, data=context.data, on=on, teacher=teacher, judge=judge, tell=tell, vary=vary)
 
 
 def course_of(context: Context, settings: FineTuning, *, name: str, title: str, hold_zeros: bool = False) -> Course:

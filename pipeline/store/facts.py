@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.records import Baseline, DeviceFacts, Figures, Fleet, PrecisionDecision, SearchSpace, VerifiedAccuracy
+from pipeline.records.adaptation import Adaptation
 from pipeline.records.learning import Burst
 from pipeline.store.device_usage import Usage
 from pipeline.targets import Metric
@@ -280,3 +281,5 @@ RIVALS = Fact("rivals", list[Baseline])
 """Networks that the user might have taken instead, measured and scored as the run's own."""
 TRAINED_BASELINE = Fact("baseline-weights", str)
 """``of(stage)`` a baseline's training: the blob of its weights."""
+ADAPTATION = Fact("adaptation", Adaptation)
+"""The last ladder and controller that were made of the run."""

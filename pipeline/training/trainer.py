@@ -32,6 +32,7 @@ from pipeline.training.zeros import Zeros
 OnStep = Callable[[int, int, float], None]
 """Called after each step with the step, the last step of its cycle (in a training without restarts the last of all) and
 the loss."""
+Vary = Callable[[structures.Inputs, int], structures.Inputs]
 _LONGEST_GRADIENT = 5.0
 """Gradients are clipped to this norm."""
 _EVALUATIONS = 8
@@ -74,6 +75,7 @@ def fine_tune(
     step_s: float = 0.0,
     task: Task | None = None,
     least_gain: float = 0.0,
+    vary: Vary | None = None,
 ) -> Trained:
     """Train ``model`` in place on ``images``, augmented; leaves it on the CPU in eval mode.
 
@@ -89,6 +91,8 @@ def fine_tune(
         step_s: seconds that a step is expected to take, by which a budget is planned before any was timed.
         task: whose loss is learnt by; None: classification.
         least_gain: of the score; a cycle that brings less is the last.
+        vary: what the network sees of a batch at a step, while the teacher sees the batch itself; the same step gives
+            the same. None: the batch.
 
     Raises:
         DataError: there are not two images to learn from, or they hold values that are not finite.
@@ -105,7 +109,7 @@ def fine_tune(
         judge = score if settings.patience > 0 or settings.restarts else None
         zeros = Zeros(model) if hold_zeros else None
         trained = _Training(
-            model, images, settings, asked, judge, checkpoints, on, zeros, step_s, task, least_gain
+            model, images, settings, asked, judge, checkpoints, on, zeros, step_s, task, least_gain, vary
         ).run(on_step)
     model.eval()
     return trained
@@ -127,6 +131,7 @@ class _Training:
         step_s: float,
         task: Task,
         least_gain: float,
+        vary: Vary | None,
     ) -> None:
         self._model, self._settings, self._teacher, self._on = model, settings, teacher, on
         self._score, self._checkpoints = score, checkpoints
@@ -136,7 +141,7 @@ class _Training:
             1 - 1 / _averaged_steps(settings, len(images))
         )
         self._pulled = penalised(model, settings.l1, settings.l1_on)
-        self._zeros, self._task = zeros, task
+        self._zeros, self._task, self._vary = zeros, task, vary
         self._at = Progress(
             model=model, images=images, settings=settings, on=on, optimizer=_sgd(model, settings), scaler=on.scaler(),
             feed=feed_of(images, settings), patience=Patience(patience=settings.patience),
@@ -224,7 +229,7 @@ class _Training:
         at, settings, step = self._at, self._settings, self._at.step + 1
         x, y = (structures.mapped(part, self._on.here) for part in at.feed.take())
         with self._on.autocast():
-            outputs = structures.answer(self._model, x)
+            outputs = structures.answer(self._model, x if self._vary is None else self._vary(x, step))
             taught = None if self._teacher is None else self._teacher.answers(x, at.feed.view)
         loss = loss_of(in_float32(outputs), y, taught, settings, self._task)
         value = loss.item()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.run.sample_file import sample_of
 from tests import forked
 from tests.command_line import PATIENCE_S, Desk, Done
 from tests.conftest import Sshd
@@ -16,6 +17,8 @@ from tests.deployments import inventory
 from tests.shown_commands import ROOT, Project, different, shown, typed, whole
 
 TRUST = "pipeline devices trust pi4"
+ADAPT = "pipeline adapt"
+"""Needs a run on more images than the documents' folder has."""
 IN_ORDER = (
     "pipeline keys", "pipeline sign", "pipeline verify", "pipeline deploy", "pipeline devices trust pi4 --key",
     "pipeline devices trust pi4 --forget-key",
@@ -42,7 +45,7 @@ LONGER = (
     [
         pytest.param(line, id=line, marks=[pytest.mark.slow] if line.startswith(LONGER) else [])
         for line in different({*whole("pipeline ")} - {TRUST})
-        if not line.startswith((*IN_ORDER, "pipeline run ", "pipeline tune "))
+        if not line.startswith((*IN_ORDER, ADAPT, "pipeline run ", "pipeline tune "))
     ],
 )
 def test_a_command_that_is_shown_runs(run_shown: Callable[[str], Done], line: str) -> None:
@@ -68,6 +71,24 @@ def test_a_bundle_is_signed_deployed_and_undone_as_is_shown(desk: Desk, project:
     )  # fmt: skip
     assert code == 0, err
     assert out.split()[0] in ("cats", "dogs")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_is_adapted_and_watches_as_is_shown(desk: Desk) -> None:
+    brief = (desk.folder / "brief.yaml").read_text().replace("model: my_net.py:make\n", "")
+    desk.write("brief_digits.yaml", brief.replace("epochs: 0.2", "epochs: 3"))
+    desk.done("run", "--config", "brief_digits.yaml", "--data", "digits", "--trials", "2")
+    picture = sample_of(max(desk.runs.iterdir()))
+    for number, line in enumerate(different(whole(ADAPT))):
+        words = [*typed(line, {"finished": ["latest"]}), "--quick"]
+        desk.done(*words, *([] if "--output" in words else ["--output", f"adaptive-{number}"]))
+    code, out, err = forked.run_script(
+        desk.folder / "watch.py", [str(desk.folder / "my-adaptive"), str(picture), str(picture)], desk.folder,
+        dict(os.environ), PATIENCE_S,
+    )  # fmt: skip
+    assert code == 0, err
+    assert len(out.splitlines()) == 2
 
 
 @pytest.mark.sshd

@@ -11,7 +11,7 @@ from pipeline.measurement.between_processes import Spread
 from pipeline.measurement.calibration import Calibration
 from pipeline.measurement.drift import corrected, drift_of
 from pipeline.measurement.validity import INVALIDATING, why_invalid
-from pipeline.records import REPLAY, Artifact, Figures, Trial
+from pipeline.records import REPLAY, UNTRIED, Artifact, Figures, Trial
 from pipeline.report.contents import usages
 from pipeline.store import Store
 from pipeline.store.conditions import base_of, chosen_artifacts, conditions_of
@@ -215,8 +215,9 @@ def _print_artifacts(artifacts: list[Artifact]) -> None:
     table = table_of("artifact", "trial", "round", *asked, "latency of base", "model file", "")
     for one in artifacts:
         ratio = one.after.measurement.ratio
+        trial = "" if one.trial == UNTRIED else str(one.trial)
         table.add_row(
-            one.id, str(one.trial), str(one.round), *([one.condition] if asked else []),
+            one.id, trial, str(one.round), *([one.condition] if asked else []),
             f"{ratio.value:.3f}×" if ratio else "",
             f"{one.after.size_bytes / 1e3:,.0f} kB", "chosen" if one.chosen else "",
         )  # fmt: skip

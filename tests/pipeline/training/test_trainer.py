@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline import structures
 from pipeline.errors import CandidateError, ConfigError, DataError
 from pipeline.pruning.reconstruction.batch_norm import accuracy
 from pipeline.training.settings import FineTuning
@@ -45,6 +46,34 @@ def test_a_teacher_is_learnt_from_and_never_changed() -> None:
     assert distance() < before
     assert all(torch.equal(value, known[name]) for name, value in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_what_a_network_sees_may_be_varied_while_its_teacher_sees_the_images_themselves() -> None:
+    seen: list[Tensor] = []
+
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = traced(Residual)
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.clone())
+            answer: Tensor = self.inner(x)
+            return answer
+
+    varied: list[tuple[int, Tensor]] = []
+
+    def vary(x: structures.Inputs, step: int) -> Tensor:
+        assert isinstance(x, Tensor)
+        varied.append((step, x.clone()))
+        return torch.zeros_like(x)
+
+    pupil = traced(Residual)
+    fine_tune(pupil, Blobs(), SETTINGS, teacher=Watching(), vary=vary)
+    assert [step for step, _ in varied] == list(range(1, 13))
+    assert all(torch.equal(taught, x) for taught, (_, x) in zip(seen, varied, strict=True))
+    before = accuracy(traced(Residual), Blobs())
+    assert accuracy(pupil, Blobs()) < before + 0.2  # of images that are all black nothing can be learnt
 
 
 def test_the_same_seed_gives_the_same_weights_and_the_global_generator_is_left_alone() -> None:
