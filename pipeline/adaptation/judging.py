@@ -41,7 +41,7 @@ def _is_below(before: int, middle: int, after: int, cost: Floats, accuracy: Floa
 def cost_at(cost: Floats, accuracy: Floats, target: float) -> float:
     """Return the least cost at an accuracy, over time-mixes of settings; NaN where none reaches it.
 
-    >>> cost_at(np.array([1.0, 3.0]), np.array([0.5, 0.9]), 0.7)
+    >>> round(cost_at(np.array([1.0, 3.0]), np.array([0.5, 0.9]), 0.7), 9)
     2.0
     """
     on = hull(cost, accuracy)

@@ -26,7 +26,7 @@ def drifted_away(slowdowns: Mapping[str, Sequence[float]]) -> dict[str, float]:
             began with there, less one.
 
     >>> drifted_away({"a": [0.0, 0.04, 0.05, 0.05, 0.06], "b": [0.01, 0.0, 0.01], "c": [0.0]})
-    {'a': 0.05}
+    {'a': 0.045}
     >>> drifted_away({"a": [0.05] * 4, "b": [0.05] * 4}), drifted_away({"a": [0.05] * 4})
     ({}, {})
     """

@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from pipeline.export.quantization.qdq import TOP, rounding, weight_scales
+from pipeline.export.quantization.qdq import rounding, weight_scales
 from pipeline.export.quantization.ranges import Range
+from pipeline.export.quantization.saturation import EIGHT_BITS
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.template import LAYERS
 
@@ -45,10 +46,10 @@ def _make_room(
     if values is None or values.dtype != np.float32:
         return
     channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1).copy()
-    scales = weight_scales(values, axis, biases, read_scale)
-    small = scales * TOP > np.abs(channels).max(1) * (1 + _ROUNDING)
+    scales = weight_scales(values, axis, biases, read_scale, EIGHT_BITS)
+    small = scales * EIGHT_BITS > np.abs(channels).max(1) * (1 + _ROUNDING)
     if small.any():
-        channels[small, 0] = scales[small] * TOP
+        channels[small, 0] = scales[small] * EIGHT_BITS
         others = [length for place, length in enumerate(values.shape) if place != axis]
         changed = np.moveaxis(channels.reshape(len(channels), *others), 0, axis)
         model.buffers[weight.buffer] = flatbuffer.new_buffer(changed)

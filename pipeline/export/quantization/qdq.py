@@ -18,12 +18,14 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from pipeline.export.quantization.placement import Placement, is_weighted
 from pipeline.export.quantization.ranges import Range
+from pipeline.export.quantization.saturation import largest_weight
 from pipeline.export.quantization.value_graph import attribute
 
 OLDEST_OPSET = 13
 """The first whose DequantizeLinear has a scale for each channel."""
-TOP = 127
+TOP = largest_weight()
 """Largest int8 weight; −128 is not used, so that a scale is the same on both sides of 0."""
+_TOP_ACTIVATION = 127
 _SMALLEST_SCALE = 1e-10
 _BIAS_ROOM = 2.0**30
 """A bias, in units of its scale, stays below: int32 ends at twice as much."""
@@ -69,7 +71,9 @@ def rounding(found: Range, scheme: Scheme = U8S8) -> Rounding:
     low, high = min(found.low, 0.0), max(found.high, 0.0)
     dtype = np.int8 if scheme.is_signed else np.uint8
     if scheme.is_symmetric:
-        return Rounding(np.float32(max(-low, high, _SMALLEST_SCALE) / TOP), dtype(0 if scheme.is_signed else 128))
+        return Rounding(
+            np.float32(max(-low, high, _SMALLEST_SCALE) / _TOP_ACTIVATION), dtype(0 if scheme.is_signed else 128)
+        )
     scale = np.float32(max(high - low, _SMALLEST_SCALE) / 255)
     zero = int(np.clip(round(-low / float(scale)), 0, 255))
     return Rounding(scale, dtype(zero - 128 if scheme.is_signed else zero))
@@ -199,9 +203,9 @@ class _Writer:
 
 
 def weight_scales(
-    weight: NDArray[np.float32], axis: int, bias: NDArray[np.generic] | None, read_scale: float
+    weight: NDArray[np.float32], axis: int, bias: NDArray[np.generic] | None, read_scale: float, top: int = TOP
 ) -> NDArray[np.float32]:
-    """Return a scale for each output channel: its largest weight becomes ±127.
+    """Return a scale for each output channel: its largest weight becomes ±``top``.
 
     A channel whose weights are almost nothing beside its bias gets a larger one, in which the bias fits int32: else the
     bias, often all that is left of a pruned channel, would be cut off.
@@ -209,7 +213,7 @@ def weight_scales(
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others).astype(np.float64)
     needed = np.zeros_like(largest) if bias is None else np.abs(bias) / (read_scale * _BIAS_ROOM)
-    return np.asarray(np.maximum(np.maximum(largest / TOP, needed), _SMALLEST_SCALE), np.float32)
+    return np.asarray(np.maximum(np.maximum(largest / top, needed), _SMALLEST_SCALE), np.float32)
 
 
 def _along(axis: int, dimensions: int) -> Sequence[int]:

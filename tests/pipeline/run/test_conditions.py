@@ -11,6 +11,7 @@ import torch
 
 from pipeline.data.conditions import mixture, parse_condition, under
 from pipeline.devices.agent_client import Agent
+from pipeline.devices.board_pool import BoardPool
 from pipeline.errors import ConfigError, StoppedError, UserError
 from pipeline.events import Event
 from pipeline.run.inputs import Inputs, load_inputs
@@ -54,7 +55,7 @@ def ready(store: Store, agent: Agent, strategy: str) -> Prepared:
         config=context.config.model_copy(update={"weights": None}), data=mixture(list(conditions.values())),
         model=net(), example=context.example, network=torch.fx.symbolic_trace(net()), conditions=conditions,
     )  # fmt: skip
-    return Prepared(inputs=inputs, agent=agent, format=NullFiles(context.example))
+    return Prepared(inputs=inputs, boards=BoardPool.of(agent), format=NullFiles(context.example))
 
 
 @pytest.fixture(scope="module", params=["dqn", pytest.param("random", marks=pytest.mark.slow)])

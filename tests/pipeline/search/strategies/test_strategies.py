@@ -221,9 +221,8 @@ def test_the_hybrid_plans_for_other_targets_no_worse_than_the_knapsack_on_the_sa
         levels = np.array([indices(searched.plan_for({"latency": limit}))])
         others = searched._proposer.knapsack(limits)
         others = others[planner.excess(others, limits) == 0]
-        assert (
-            planner.predicted_reward(levels, limits=limits)[0] >= planner.predicted_reward(others, limits=limits).max()
-        )
+        best = planner.predicted_reward(others, limits=limits).max()
+        assert planner.predicted_reward(levels, limits=limits)[0] >= best - 1e-9  # sums in another order
 
 
 @pytest.mark.slow
