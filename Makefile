@@ -28,7 +28,8 @@ NOT_QUICK := tests/lab tests/documents tests/device_agents tests/pipeline/cli te
   tests/pipeline/run/test_finalists.py tests/pipeline/run/test_round.py tests/pipeline/run/test_runner.py \
   tests/pipeline/run/test_search_stage.py tests/pipeline/run/test_selection.py \
   tests/pipeline/run/test_own_trainer.py tests/pipeline/run/test_int8_trial.py \
-  tests/pipeline/run/test_artifact_builder.py tests/pipeline/run/test_workers.py tests/pipeline/workers tests/pipeline/deployment tests/pipeline/export/formats \
+  tests/pipeline/run/test_artifact_builder.py tests/pipeline/run/test_workers.py tests/pipeline/workers \
+  tests/pipeline/deployment tests/pipeline/export/formats \
   tests/pipeline/test_torchvision_compat.py tests/test_examples.py tests/test_extending.py
 
 quick: $(VENV)/tested-with
