@@ -57,7 +57,7 @@ STEP, LEVEL = 8, 50
 PLAIN, CHEAP, ROBUST = "plain", "cheap", "robust"
 _MEMORY = """
 import sys
-from deploy.controller import _resident_bytes as resident
+from deploy.controller import process_bytes as resident
 from deploy.runtime import open_onnx
 kept, before = [], resident()
 for path in sys.argv[1:]:

@@ -26,31 +26,9 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 if __package__:  # in the package that writes bundles
-    from deploy.runtime import (
-        MANIFEST,
-        BundleError,
-        Model,
-        as_input,
-        normalised,
-        opened,
-        plain_name,
-        random_input,
-        read_manifest,
-        verified,
-    )  # fmt: skip
+    from deploy import runtime as bundles
 else:
-    from runtime import (  # type: ignore[no-redef]
-        MANIFEST,
-        BundleError,
-        Model,
-        as_input,
-        normalised,
-        opened,
-        plain_name,
-        random_input,
-        read_manifest,
-        verified,
-    )  # fmt: skip
+    import runtime as bundles  # type: ignore[no-redef]
 
 SETTINGS = "controller.json"
 KEEP = -1
@@ -460,20 +438,20 @@ class Controller:
         ``runtime`` and ``verify`` as of runtime.Model.open; raises BundleError alike.
         """
         place = Path(os.path.realpath(str(folder)))
-        manifest = verified(place) if verify else read_manifest(place)
-        before = _resident_bytes()
+        manifest = bundles.verified(place) if verify else bundles.read_manifest(place)
+        before = process_bytes()
         networks: Dict[str, Any] = {}
         try:
             settings = json.loads((place / SETTINGS).read_text(encoding="utf-8"))
-            files = [plain_name(variant["file"]) for variant in settings["variants"]]
+            files = [bundles.plain_name(variant["file"]) for variant in settings["variants"]]
             Policy(settings)
         except (ArithmeticError, OSError, LookupError, TypeError, ValueError) as error:
-            raise BundleError("%s has no %s that can be read (%s); pull it again" % (place, SETTINGS, error))
+            raise bundles.BundleError("%s has no %s that can be read (%s); pull it again" % (place, SETTINGS, error))
         for file in files:  # several variants may be one network
             if file not in networks:
-                networks[file] = Model(manifest, opened(str(place / file), manifest, runtime))
+                networks[file] = bundles.Model(manifest, bundles.opened(str(place / file), manifest, runtime))
         found = cls(settings, [networks[file] for file in files], sensors)
-        found.resident_bytes = max(0, _resident_bytes() - before)
+        found.resident_bytes = max(0, process_bytes() - before)
         return found
 
     def step(self, image: Any) -> Answer:
@@ -483,11 +461,13 @@ class Controller:
             self._read_sensors()
         self._count += 1
         is_pixels = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3)
-        pixels = np.atleast_3d(image) if is_pixels else as_input(image, fed)  # pixels are looked at as they come
+        pixels = (
+            np.atleast_3d(image) if is_pixels else bundles.as_input(image, fed)
+        )  # pixels are looked at as they come
         first = policy.first(look(pixels), self._since(start))
         if first == KEEP:
             return self._note(start, [])
-        batch = normalised(as_input(image, fed) if is_pixels else pixels, fed)
+        batch = bundles.normalised(bundles.as_input(image, fed) if is_pixels else pixels, fed)
         variants, began = [first], self._clock()
         answers = [self._models[first].answer(batch)]
         margins = [margin_of(answers[0].probabilities)]
@@ -531,7 +511,7 @@ class Controller:
         return 1000.0 * (self._clock() - start)
 
 
-def _resident_bytes() -> int:
+def process_bytes() -> int:
     try:
         with open("/proc/self/statm") as stream:
             return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -543,14 +523,14 @@ def main(paths: List[str]) -> None:
     folder = Path(__file__).resolve().parent
     try:
         adaptive = Controller.open(folder)
-    except BundleError as error:
+    except bundles.BundleError as error:
         raise SystemExit(str(error))
     print("%d networks are open, %.1f MB: %s" % (
         len(adaptive.names), adaptive.resident_bytes / 1e6, ", ".join(adaptive.names)
     ))  # fmt: skip
     if not paths:
         print("no image given: these are random pixels, the answers mean nothing")
-    frames: List[Any] = list(paths) or [random_input(adaptive._models[0].input)] * 3
+    frames: List[Any] = list(paths) or [bundles.random_input(adaptive._models[0].input)] * 3
     for frame in frames:
         found = adaptive.step(frame)
         how = "kept" if found.kept else "%s%s" % (found.variant, ", asked second" if found.escalated else "")
@@ -558,18 +538,7 @@ def main(paths: List[str]) -> None:
         print("%s  %s  %.1f%%  %.2f ms  (%s)" % (shown, found.label, 100 * found.probability, found.ms, how))
 
 
-def _remove_bytecode() -> None:
-    """Remove what Python compiled of this file beside it: see runtime.py."""
-    cached, own = globals().get("__cached__"), Path(__file__)
-    if cached and (own.parent / MANIFEST).exists() and Path(cached).parent.parent == own.parent:
-        try:
-            os.remove(cached)
-            os.rmdir(os.path.dirname(cached))
-        except OSError:
-            pass
-
-
-_remove_bytecode()
+bundles.remove_bytecode(__file__, globals().get("__cached__"))
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -746,9 +746,9 @@ def main(words: List[str]) -> None:
     sys.exit(0 if found["ok"] else 1)
 
 
-def _remove_bytecode() -> None:
-    """Remove what Python compiled of this file beside it: one file more, and the bundle is not what was written."""
-    cached, own = globals().get("__cached__"), Path(__file__)
+def remove_bytecode(file: str, cached: Optional[str]) -> None:
+    """Remove what Python compiled of a bundle's file beside it: one file more, and it is not what was written."""
+    own = Path(file)
     if cached and (own.parent / MANIFEST).exists() and Path(cached).parent.parent == own.parent:
         try:
             os.remove(cached)
@@ -757,7 +757,7 @@ def _remove_bytecode() -> None:
             pass  # a folder that cannot be written, or that holds other files too
 
 
-_remove_bytecode()
+remove_bytecode(__file__, globals().get("__cached__"))
 
 if __name__ == "__main__":
     main(sys.argv[1:])

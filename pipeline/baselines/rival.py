@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import fx
 
-from pipeline.baselines.stored import known_rivals, require_same_board
+from pipeline.baselines.stored import known_rivals
 from pipeline.config import is_model_file
 from pipeline.errors import ExportError, ModelError
 from pipeline.evaluation.candidate_builder import score_as_deployed
@@ -76,7 +76,6 @@ def measure_rivals(
         UserError: a rival cannot be loaded, or answers otherwise than the data want.
         PipelineError: what is stored stands, and the same command goes on there.
     """
-    require_same_board(store, ready.agent.facts, ready.agent.device.name, "rivals")
     context = ready.context(store, listen=listen, stopping=stopping)
     base = make_base(context, ready.inputs.model)
     bench = Bench(context.boards, store, base.skeleton)

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import fx
 
-from pipeline.baselines.stored import L1_IN_TRAINING, MAGNITUDE, require_same_board
+from pipeline.baselines.stored import L1_IN_TRAINING, MAGNITUDE
 from pipeline.baselines.uniform_plans import Kept, Narrowing, above_threshold, from_widest, plans, scales, uniform
 from pipeline.errors import CandidateError, ConfigError, MeasureError
 from pipeline.evaluation.candidate_builder import Builder, score_as_deployed
@@ -63,7 +63,6 @@ def make_baselines(ready: Prepared, store: Store, *, listen: Listener, stopping:
     Raises:
         PipelineError: what is stored stands, and the same command goes on there.
     """
-    require_same_board(store, ready.agent.facts, ready.agent.device.name, "baselines")
     context = ready.context(store, listen=listen, stopping=stopping)
     base = make_base(context, ready.inputs.model)
     context = with_decisions(context, base)

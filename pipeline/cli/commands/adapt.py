@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.cli.reopened import reopened
 from pipeline.cli.views.run import table_of
 from pipeline.store import Store
 
@@ -83,26 +83,12 @@ def _settings(
 
 
 def _adapted(store: Store, settings: AdaptSettings, inventory: Path | None) -> Adaptation:
-    from pipeline.baselines.stored import require_board, require_same_board
-    from pipeline.cli.exits import ended_at_once
-    from pipeline.cli.signals import stop_requested
-    from pipeline.cli.views.live import view
     from pipeline.run.adaptation import adapt as adapt_run
     from pipeline.run.adaptation import require_adaptable
-    from pipeline.run.runner import prepared
-    from pipeline.run.splitting import stored_splits
-    from pipeline.run.stored_settings import stored_settings
 
     require_adaptable(store)
-    require_board(store, "variants")
-    config, board = stored_settings(store, inventory)
-    with stop_requested() as stopping, view() as listen, ExitStack() as stack:
-        with ended_at_once():
-            ready = stack.enter_context(
-                prepared(config, board, listen=listen, weights_known=True, splits=stored_splits(store))
-            )
-        require_same_board(store, ready.agent.facts, ready.agent.device.name, "variants")
-        return adapt_run(ready, store, settings, listen=listen, stopping=stopping)
+    with reopened(store, inventory, "variants") as run:
+        return adapt_run(run.ready, store, settings, listen=run.listen, stopping=run.stopping)
 
 
 # ---------------------------------------------------------------- what is printed

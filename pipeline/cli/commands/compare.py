@@ -13,6 +13,7 @@ import typer
 
 from pipeline.cli.console import err, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.cli.reopened import reopened
 from pipeline.errors import ConfigError, OutputError, UserError
 from pipeline.regular_file import is_folder
 from pipeline.store import Store
@@ -169,11 +170,8 @@ def _read(
 def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) -> None:
     """Make the baselines that are not in the runs' stores yet; what is finished stays, however this ends."""
     from pipeline.baselines.stored import missing, require_board, require_cuts
-    from pipeline.cli.exits import ended_at_once
-    from pipeline.cli.signals import stop_requested
-    from pipeline.cli.views.live import view
     from pipeline.comparison.run_figures import read
-    from pipeline.run.stored_settings import stored_settings
+    from pipeline.store.facts import DEVICE
 
     for runs, name in opened:
         with Store.open(runs, name) as store:
@@ -186,32 +184,19 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
         with Store.open(runs, name, write=True) as store:
             require_cuts(store)
             require_board(store)
-            config, board = stored_settings(store, inventory)
-            err.print(f"baselines of run [bold]{name}[/] on {board.name}: {', '.join(wanted)}", markup=True)
+            device = store.required(DEVICE)["name"]
+            err.print(f"baselines of run [bold]{name}[/] on {device}: {', '.join(wanted)}", markup=True)
             from pipeline.baselines.static import make_baselines  # torch takes seconds to import
-            from pipeline.run.runner import prepared
-            from pipeline.run.splitting import stored_splits
 
-            with stop_requested() as stopping, view() as listen, ExitStack() as stack:
-                with ended_at_once():
-                    ready = stack.enter_context(
-                        prepared(config, board, listen=listen, weights_known=True, splits=stored_splits(store))
-                    )
-                make_baselines(ready, store, listen=listen, stopping=stopping)
+            with reopened(store, inventory, "baselines") as run:
+                make_baselines(run.ready, store, listen=run.listen, stopping=run.stopping)
 
 
 def _measure_rivals(opened: Sequence[tuple[Path, str]], rivals: Sequence[str], inventory: Path | None) -> None:
     """Measure what is not in the runs' stores yet, and put it into their reports."""
     from pipeline.baselines.rival import measure_rivals, parse_rival  # torch takes seconds to import
-    from pipeline.baselines.stored import require_board
-    from pipeline.cli.exits import ended_at_once
-    from pipeline.cli.signals import stop_requested
-    from pipeline.cli.views.live import view
     from pipeline.comparison.run_figures import read
     from pipeline.report.html import write_report
-    from pipeline.run.runner import prepared
-    from pipeline.run.splitting import stored_splits
-    from pipeline.run.stored_settings import stored_settings
 
     specs = [parse_rival(rival) for rival in rivals]
     for runs, name in opened:
@@ -221,14 +206,8 @@ def _measure_rivals(opened: Sequence[tuple[Path, str]], rivals: Sequence[str], i
             except UserError:
                 continue  # it is left out of the comparison, with the reason
         with Store.open(runs, name, write=True) as store:
-            require_board(store, "rivals")
-            config, board = stored_settings(store, inventory)
-            with stop_requested() as stopping, view() as listen, ExitStack() as stack:
-                with ended_at_once():
-                    ready = stack.enter_context(
-                        prepared(config, board, listen=listen, weights_known=True, splits=stored_splits(store))
-                    )
-                measure_rivals(ready, store, specs, listen=listen, stopping=stopping)
+            with reopened(store, inventory, "rivals") as run:
+                measure_rivals(run.ready, store, specs, listen=run.listen, stopping=run.stopping)
             write_report(store, store.path / "report.html")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.cli.reopened import reopened
 from pipeline.store import Store
 from pipeline.targets import parse_target
 
@@ -53,24 +53,10 @@ def plan(
 
 
 def _evaluated(store: Store, found: Replanned, inventory: Path | None) -> EvaluatedPlan:
-    from pipeline.baselines.stored import require_board, require_same_board
-    from pipeline.cli.exits import ended_at_once
-    from pipeline.cli.signals import stop_requested
-    from pipeline.cli.views.live import view
     from pipeline.run.evaluated_plan import evaluate_plan
-    from pipeline.run.runner import prepared
-    from pipeline.run.splitting import stored_splits
-    from pipeline.run.stored_settings import stored_settings
 
-    require_board(store, "plans")
-    config, board = stored_settings(store, inventory)
-    with stop_requested() as stopping, view() as listen, ExitStack() as stack:
-        with ended_at_once():
-            ready = stack.enter_context(
-                prepared(config, board, listen=listen, weights_known=True, splits=stored_splits(store))
-            )
-        require_same_board(store, ready.agent.facts, ready.agent.device.name, "plans")
-        return evaluate_plan(ready, store, found, listen=listen, stopping=stopping)
+    with reopened(store, inventory, "plans") as run:
+        return evaluate_plan(run.ready, store, found, listen=run.listen, stopping=run.stopping)
 
 
 def _as_json(found: Replanned, evaluated: EvaluatedPlan | None, seconds: float) -> dict[str, object]:
