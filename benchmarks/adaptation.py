@@ -25,9 +25,9 @@ from _common.results import table
 
 from pipeline.adaptation.choice import controller_json
 from pipeline.adaptation.judgement import interval
+from pipeline.adaptation.rule_in_words import rule_in_words
 from pipeline.adaptation.study import QUICK, Size, Studied, StudySettings, ordered, study
 from pipeline.adaptation.timing import decision_us
-from pipeline.adaptation.words import rule_in_words
 from pipeline.config import RunConfig
 from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import load_inventory

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.adaptation.judging import Ratio, cost_ratio, hull_of, joined, mean_cost_at, stacked
+from pipeline.adaptation.cost_at_accuracy import Ratio, cost_ratio, hull_of, joined, mean_cost_at, stacked
 from pipeline.adaptation.learning import PRICES, LearnedPolicy, Trained, train
 from pipeline.adaptation.policies import (
     ConditionOracle,

@@ -16,7 +16,7 @@ from pipeline.adaptation.choice import (
     LearnedPoint,
     policy_of,
 )
-from pipeline.adaptation.judging import Ratio, cost_ratio, hull_of, mean_cost_at, stacked, standard_error
+from pipeline.adaptation.cost_at_accuracy import Ratio, cost_ratio, hull_of, mean_cost_at, stacked, standard_error
 from pipeline.adaptation.learning import PRICES
 from pipeline.adaptation.policies import AlertPolicy, ConditionOracle, FixedPolicy, FrameOracle, Keep, RulePolicy
 from pipeline.adaptation.replay import Floats, Outcome, Policy, replay, trace

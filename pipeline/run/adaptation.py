@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pipeline import serialization
 from pipeline.adaptation.choice import controller_json
 from pipeline.adaptation.judgement import interval
+from pipeline.adaptation.rule_in_words import rule_in_words
 from pipeline.adaptation.study import QUICK, Size, Studied, StudySettings, ordered, study
 from pipeline.adaptation.timing import decision_us
-from pipeline.adaptation.words import rule_in_words
 from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Listener, Note, Stage

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.controller import KEEP, Frame, Policy
 from pipeline.adaptation.choice import Choice, LearnedPoint, Point, controller_json
-from pipeline.adaptation.judging import Ratio
+from pipeline.adaptation.cost_at_accuracy import Ratio
 from pipeline.adaptation.learning import LearnedPolicy, train
 from pipeline.adaptation.policies import FixedPolicy, FrameOracle, Keep, RulePolicy, RuleSettings
 from pipeline.adaptation.replay import Trace, replay, trace

@@ -1,4 +1,4 @@
-"""Judging: the cost of a method at an accuracy, over mixes of its own settings, and paired bootstrap over streams."""
+"""Cost at an accuracy: hulls over mixes of a method's settings, and a paired bootstrap over streams."""
 
 from __future__ import annotations
 
