@@ -58,9 +58,9 @@ $(VENV)/tested-with: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@ $(VENV)/installed
 
-# What the virtual boards of tests/lab and the tests against a real sshd are made of, in one call. Without them, and
+# What the virtual boards of tests/lab and the tests against a real sshd and a real PostgreSQL are made of, in one call. Without them, and
 # without the right to install them, those tests skip, each with its reason.
-LAB_PACKAGES := cpio csh debian-archive-keyring fish gcc-aarch64-linux-gnu iproute2 mksh openssh-server \
+LAB_PACKAGES := cpio csh debian-archive-keyring fish gcc-aarch64-linux-gnu iproute2 mksh openssh-server postgresql \
   qemu-system-arm qemu-user-static sudo tcsh xz-utils zsh
 
 lab-packages: | $(VENV)/bin/python  # which may use apt-get, too

@@ -31,8 +31,8 @@ from pipeline.export.format_plugin import FORMATS, model_format, portable_format
 from pipeline.measurement.combining import combined
 from pipeline.records import Device, Measurement
 from pipeline.run.lifecycle import see_through
-from pipeline.store import Store
-from pipeline.store.new_run import create_run, require_writable
+from pipeline.store import RunsRoot, Store, runs_root
+from pipeline.store.new_run import create_run, require_place, require_writable
 from pipeline.targets import parse_target
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def prune(
     device: str | Sequence[str] = "local",
     config: Path | str | None = None,
     inventory: Path | str | None = None,
-    runs: Path | str = RUNS,
+    runs: RunsRoot | str = RUNS,
     listen: Listener = unheard,
     stopping: Callable[[], bool] = lambda: False,
     **settings: Any,
@@ -124,7 +124,7 @@ def prune(
     Args:
         device: a registered device or ``group:NAME``; several measure side by side.
         config: a run.yaml; ``settings`` beat it.
-        runs: folder that holds the runs.
+        runs: folder that holds the runs, or the URL of a database that hosts share.
         listen: hears every stage and trial.
         stopping: asked between trials; True ends the run so that `pipeline run --resume` goes on with it.
         settings: by the names of run.yaml: model, weights, data, target, trials, strategy, ...
@@ -137,17 +137,17 @@ def prune(
     asked = {**settings, **({"target": (target,)} if isinstance(target, str) else {})}
     chosen = load_config(_path(config), asked)
     board = device_of(load_inventory(inventory, partial=True), [device] if isinstance(device, str) else device)
-    folder = Path(runs)
-    require_writable(folder)
+    place = runs_root(runs)
+    require_place(place)
     with ExitStack() as stack:
         name = see_through(
             chosen,
             board,
-            lambda checked: stack.enter_context(create_run(folder, checked, board, _path(inventory))),
+            lambda checked: stack.enter_context(create_run(place, checked, board, _path(inventory))),
             listen=listen,
             stopping=stopping,
         ).id
-    return Store.open(folder, name)
+    return Store.open(place, name)
 
 
 def quantize(
@@ -161,7 +161,7 @@ def quantize(
     float_ends: bool = False,
     config: Path | str | None = None,
     inventory: Path | str | None = None,
-    runs: Path | str = RUNS,
+    runs: RunsRoot | str = RUNS,
     listen: Listener = unheard,
     on_event: Callable[[Mapping[str, object]], None] = lambda _: None,
 ) -> QuantizedModel:
@@ -197,7 +197,7 @@ def quantize(
         data=data,
         config=_path(config),
         inventory=_path(inventory),
-        runs=Path(runs),
+        runs=runs_root(runs),
         device=device,
         listen=listen,
     )
@@ -213,14 +213,14 @@ def quantize(
     return found
 
 
-def open_run(run: str = "latest", *, runs: Path | str = RUNS) -> Store:
+def open_run(run: str = "latest", *, runs: RunsRoot | str = RUNS) -> Store:
     """Open a run for reading, by its id, the beginning of one, or ``latest``.
 
     Raises:
         RunNotFoundError: there is no such run.
         StoreError: it is damaged.
     """
-    return Store.open(Path(runs), run)
+    return Store.open(runs_root(runs), run)
 
 
 def pull(
@@ -229,7 +229,7 @@ def pull(
     *,
     artifact: str = "best",
     condition: str = "",
-    runs: Path | str = RUNS,
+    runs: RunsRoot | str = RUNS,
     inventory: Path | str | None = None,
 ) -> dict[str, Path]:
     """Write deployable bundles: the model file, manifest.json, labels, a runnable example, README.
@@ -254,7 +254,7 @@ def pull(
     from pipeline.run.sample_file import sample_of
 
     folder = Path(output)
-    with Store.open(Path(runs), run) as store:
+    with Store.open(runs_root(runs), run) as store:
         chosen = picked(store, artifact, condition)
         _require_empty(folder)
         several = artifact == "pareto" or len(chosen) > 1
@@ -336,7 +336,7 @@ def pull_formats(
     precisions: Sequence[str] = (),
     artifact: str = "best",
     condition: str = "",
-    runs: Path | str = RUNS,
+    runs: RunsRoot | str = RUNS,
     inventory: Path | str | None = None,
     listen: Listener = unheard,
 ) -> list[PulledFormat]:
@@ -363,7 +363,7 @@ def pull_formats(
     from pipeline.run.format_bundles import write_all
 
     folder = Path(output)
-    with Store.open(Path(runs), run) as store:
+    with Store.open(runs_root(runs), run) as store:
         _require_empty(folder)
         chosen = [(one, kinds_of(store, one, formats, precisions)) for one in picked(store, artifact, condition)]
         several, pulled = artifact == "pareto" or len(chosen) > 1, []
@@ -374,7 +374,7 @@ def pull_formats(
     return pulled
 
 
-def compare(names: Iterable[str], *, runs: Path | str = RUNS) -> Comparison:
+def compare(names: Iterable[str], *, runs: RunsRoot | str = RUNS) -> Comparison:
     """Compare finished runs: seeds make groups, groups are tested against each other.
 
     Raises:
@@ -385,12 +385,12 @@ def compare(names: Iterable[str], *, runs: Path | str = RUNS) -> Comparison:
 
     entries = []
     for name in dict.fromkeys(names):
-        with Store.open(Path(runs), name) as store:
+        with Store.open(runs_root(runs), name) as store:
             entries.append(read(store))
     return comparison(entries, {})
 
 
-def environment(run: str = "latest", *, discount: float = 1.0, runs: Path | str = RUNS) -> PruningEnv:
+def environment(run: str = "latest", *, discount: float = 1.0, runs: RunsRoot | str = RUNS) -> PruningEnv:
     """Return a run's search as a Gymnasium environment, for an agent of your own; nothing is measured.
 
     An episode is a plan, a step is the level of one group. Rewards come from the models behind the search, the board's
@@ -407,11 +407,11 @@ def environment(run: str = "latest", *, discount: float = 1.0, runs: Path | str 
     from pipeline.run.replanning import learnt_planner  # torch takes seconds to import
     from pipeline.search.gym_env import PruningEnv
 
-    with Store.open(Path(runs), run) as store:
+    with Store.open(runs_root(runs), run) as store:
         return PruningEnv(learnt_planner(store), discount)
 
 
-def plan(run: str, targets: Iterable[str], *, condition: str | None = None, runs: Path | str = RUNS) -> Replanned:
+def plan(run: str, targets: Iterable[str], *, condition: str | None = None, runs: RunsRoot | str = RUNS) -> Replanned:
     """Return what a run's policy plans for targets that nobody searched for, such as ``latency=0.4x``.
 
     Nothing is measured: accuracy and costs are as the run's models predict them.
@@ -425,7 +425,7 @@ def plan(run: str, targets: Iterable[str], *, condition: str | None = None, runs
     """
     from pipeline.run.replanning import replan  # torch takes seconds to import
 
-    with Store.open(Path(runs), run) as store:
+    with Store.open(runs_root(runs), run) as store:
         return replan(store, [parse_target(text) for text in targets], condition)
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pipeline.errors import ConfigError
+from pipeline.store.place import RunsRoot, runs_root
+
+_RUNS_VARIABLE = "PIPELINE_RUNS"
 
 Inventory = Annotated[
     Path | None,
@@ -16,13 +23,34 @@ Inventory = Annotated[
     ),
 ]
 Runs = Annotated[
-    Path,
+    RunsRoot,
     typer.Option(
-        "--runs", metavar="DIR", envvar="PIPELINE_RUNS", help="Folder that holds the runs.", show_default=True
+        "--runs",
+        metavar="DIR|URL",
+        envvar=_RUNS_VARIABLE,
+        parser=runs_root,
+        help="Folder that holds the runs, or the database that hosts share: postgresql://HOST/DATABASE?blobs=PLACE.",
+        show_default=True,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
-DEFAULT_RUNS = Path("runs")
+DEFAULT_FOLDER = Path("runs")
+DEFAULT_RUNS: RunsRoot = DEFAULT_FOLDER
+
+
+def runs_option(runs: RunsRoot) -> str:
+    """Return the option without which the next command would not find the runs."""
+    if runs == DEFAULT_RUNS or (not isinstance(runs, Path) and runs == _from_environment()):
+        return ""
+    return f" --runs {shlex.quote(str(runs))}"
+
+
+def _from_environment() -> RunsRoot | None:
+    try:
+        return runs_root(os.environ.get(_RUNS_VARIABLE, ""))
+    except ConfigError:  # which --runs has beaten
+        return None
+
 
 # ---------------------------------------------------------------- what is run; absent: as run.yaml says, or the default
 

@@ -27,7 +27,7 @@ from pipeline.run.artifact_recipe import picked
 from pipeline.run.inputs import load_run_data
 from pipeline.run.splitting import stored_splits
 from pipeline.run.stored_settings import stored_settings
-from pipeline.store import Store
+from pipeline.store import RunsRoot, Store
 
 _EXAMPLES = 8
 
@@ -49,7 +49,7 @@ def source_of(
     data: str | None,
     config: Path | None,
     inventory: Path | None,
-    runs: Path,
+    runs: RunsRoot,
     device: str | None,
     listen: Listener = unheard,
 ) -> Source:
@@ -152,7 +152,7 @@ def _of_run(
     artifact: str,
     data: str | None,
     inventory: Path | None,
-    runs: Path,
+    runs: RunsRoot,
     device: str | None,
     listen: Listener,
 ) -> Source:

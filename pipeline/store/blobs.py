@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,8 +23,10 @@ _CHUNK_BYTES = 1 << 20
 class Blobs:
     """A folder of blobs, ``<first two digits>/<sha256>``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, parents: bool = False) -> None:
+        """Name the folder, which is made by the first blob, and those above it if ``parents``."""
         self._folder = folder
+        self._parents = parents
 
     def put(self, data: bytes | Path) -> str:
         """Store bytes, or a copy of a file, and return the SHA-256 that names them from now on."""
@@ -56,14 +60,16 @@ class Blobs:
         if found != sha256:
             raise StoreError(f"{path} is damaged: its content has the SHA-256 {found}; delete it and resume the run")
 
-    def sweep(self) -> None:
+    def sweep(self, *, older_than_s: float = 0.0) -> None:
         """Remove what a killed writer left half written."""
         for partial in self._folder.glob(f"{_PARTIAL}*"):
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # it has just become a blob
+                if not older_than_s or time.time() - partial.stat().st_mtime >= older_than_s:
+                    partial.unlink()
 
     def _put_stream(self, source: BinaryIO) -> str:
         with explained(self._folder):
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(exist_ok=True, parents=self._parents)
             descriptor, name = tempfile.mkstemp(prefix=_PARTIAL, dir=self._folder)
             partial = Path(name)
             try:

@@ -32,20 +32,9 @@ class CheckpointFile:
         Raises:
             StoreError: there is no room, or no right to write.
         """
-        folder = self._path.parent
-        with explained(folder):
-            folder.mkdir(exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=_PARTIAL, dir=folder)
-            partial = Path(name)
-            try:
-                with os.fdopen(descriptor, "wb") as target:
-                    target.write(data)
-                    target.flush()
-                    os.fsync(target.fileno())
-                partial.replace(self._path)
-            finally:
-                partial.unlink(missing_ok=True)
-            sync_folder(folder)
+        with explained(self._path.parent):
+            self._path.parent.mkdir(exist_ok=True)
+        write_whole(self._path, data)
 
     def remove(self) -> None:
         """Leave nothing there, nor an empty folder."""
@@ -53,6 +42,27 @@ class CheckpointFile:
             self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not there, or another training's file lies in it
             self._path.parent.rmdir()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file atomically; it is on the disk when this returns.
+
+    Raises:
+        StoreError: there is no room, or no right to write.
+    """
+    folder = path.parent
+    with explained(folder):
+        descriptor, name = tempfile.mkstemp(prefix=_PARTIAL, dir=folder)
+        partial = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as target:
+                target.write(data)
+                target.flush()
+                os.fsync(target.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(folder)
 
 
 def sweep(folder: Path) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 from urllib.parse import quote
 
-from pipeline import serialization
 from pipeline.errors import StoreError
 from pipeline.regular_file import is_there
 from pipeline.store.error_translation import explained
-from pipeline.store.facts import Fact
-
-T = TypeVar("T")
+from pipeline.store.records import MOST_RECORD_CHARACTERS, Pairs, Table
 
 NAME = "run.sqlite"
 SCHEMA_VERSION = 1
@@ -31,10 +28,17 @@ CREATE TABLE artifacts (position INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, j
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
+_KEY: dict[Table, str] = {"facts": "key", "measurements": "key", "artifacts": "id"}
+_IN_ORDER = {
+    "trials": "SELECT number, json FROM trials ORDER BY number",
+    "artifacts": "SELECT id, json FROM artifacts ORDER BY position",
+}
+_PUT: dict[Table, str] = {
+    "facts": "INSERT OR REPLACE INTO facts VALUES (?, ?)",
+    "measurements": "INSERT OR REPLACE INTO measurements VALUES (?, ?)",
+    "artifacts": "INSERT INTO artifacts (id, json) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET json = excluded.json",
+}
 
-
-MOST_RECORD_CHARACTERS = 4 * 2**20
-"""Of a fact, a trial or an artifact; the largest, a search space of 200 groups, has some 100,000."""
 _MOST_BYTES = 2**26
 """Of a row: raw samples of a measurement of 60 s take 10 MB where an inference takes 0.1 ms."""
 
@@ -75,32 +79,51 @@ class Database:
             raise
         return database
 
+    @property
+    def where(self) -> str:
+        """The file's path."""
+        return str(self._path)
+
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return what a SELECT finds."""
         with explained(self._path):
             return self._connection.execute(query, values).fetchall()
 
-    def write(self, statement: str, *values: Any) -> None:
-        """Execute one statement; when this returns, power may fail."""
-        if not self._writable:
-            raise StoreError(f"{self._path} was opened for reading; open the run with write=True to change it")
-        with explained(self._path):
-            self._connection.execute(statement, values)
+    def text(self, table: Table, key: str) -> str | None:
+        """Return one record, None where it is absent."""
+        rows = self.rows(f"SELECT json FROM {table} WHERE {_KEY[table]} = ?", key)
+        return rows[0][0] if rows else None
 
-    def fact(self, fact: Fact[T]) -> T | None:
-        """Return a fact, None where it is absent.
+    def texts(self, table: Literal["trials", "artifacts"]) -> Pairs:
+        """Return all: trials by number, artifacts in the order in which they were added."""
+        return [(str(key), text) for key, text in self.rows(_IN_ORDER[table])]
 
-        Raises:
-            StoreError: what stands there is no JSON, or no such fact.
-        """
-        rows = self.rows("SELECT json FROM facts WHERE key = ?", fact.key)
-        try:
-            plain = record_from(rows[0][0]) if rows else None
-            return None if plain is None else fact.read(plain)
-        except ValueError as error:
-            raise StoreError(
-                f"{self._path} is damaged: its fact {fact.key!r} cannot be read ({serialization.problem(error)})"
-            ) from error
+    def keys(self, table: Table, beginning: str) -> list[str]:
+        """Return the keys that begin so, sorted."""
+        key = _KEY[table]
+        rows = self.rows(
+            f"SELECT {key} FROM {table} WHERE substr({key}, 1, ?) = ? ORDER BY {key}", len(beginning), beginning
+        )
+        return [key for (key,) in rows]
+
+    def put(self, table: Table, key: str, text: str) -> None:
+        """Store a record; when this returns, power may fail."""
+        self._write(_PUT[table], key, text)
+
+    def append_trial(self, number: int, *, at: str, reward: float | None, feasible: bool, text: str) -> bool:
+        """Store a trial, unless one of that number is stored already; return whether it was stored."""
+        if self.rows("SELECT 1 FROM trials WHERE number = ?", number):
+            return False
+        self._write("INSERT INTO trials VALUES (?, ?, ?, ?, ?)", number, at, reward, feasible, text)
+        return True
+
+    def remove(self, table: Table, key: str) -> None:
+        """Remove a record, where there is one."""
+        self._write(f"DELETE FROM {table} WHERE {_KEY[table]} = ?", key)
+
+    def remove_all(self, table: Table, beginning: str) -> None:
+        """Remove the records whose keys begin so."""
+        self._write(f"DELETE FROM {table} WHERE substr({_KEY[table]}, 1, ?) = ?", len(beginning), beginning)
 
     def require_sound(self) -> None:
         """Read the file through, which takes a millisecond a megabyte.
@@ -118,6 +141,12 @@ class Database:
         """Close the file."""
         with explained(self._path):
             self._connection.close()
+
+    def _write(self, statement: str, *values: Any) -> None:
+        if not self._writable:
+            raise StoreError(f"{self._path} was opened for reading; open the run with write=True to change it")
+        with explained(self._path):
+            self._connection.execute(statement, values)
 
     def _check_schema(self) -> None:
         found = self.rows("PRAGMA user_version")[0][0]
@@ -146,17 +175,6 @@ def _open_for_reading(path: Path) -> sqlite3.Connection:
     if settled and not os.access(path.parent, os.W_OK):
         return _connect(path, "ro&immutable=1")
     return _connect(path, "ro")
-
-
-def record_from(text: object) -> Any:
-    """Return a record's plain values.
-
-    Raises:
-        ValueError: it is no JSON, or longer than any record is.
-    """
-    if isinstance(text, str) and len(text) > MOST_RECORD_CHARACTERS:
-        raise ValueError(f"it has {len(text)} characters, a record has {MOST_RECORD_CHARACTERS} at most")
-    return serialization.from_text(text)
 
 
 def _connect(path: Path, mode: str, script: str = "") -> sqlite3.Connection:

@@ -23,7 +23,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(_explain_sqlite(error, path)) from error
+        raise StoreError(explain_sqlite(error, path)) from error
     except UnicodeDecodeError as error:
         raise StoreError(
             f"{path} is damaged ({error}); move its folder away, the other runs are not concerned"
@@ -32,7 +32,8 @@ def explained(path: Path) -> Iterator[None]:
         raise StoreError(_explain_os(error, path)) from error
 
 
-def _explain_sqlite(error: sqlite3.Error, path: Path) -> str:
+def explain_sqlite(error: sqlite3.Error, path: Path) -> str:
+    """Return in words what SQLite says of a file, and what to do."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF  # https://www.sqlite.org/rescode.html#primary_result_codes
     if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _free_bytes(path) < _NEARLY_FULL_BYTES):

@@ -1,4 +1,4 @@
-"""New runs: a folder with everything that a later resume needs."""
+"""New runs: begun with everything that a later resume needs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, StoreError, UserError
 from pipeline.records import Device
-from pipeline.store import Store
+from pipeline.store import RunsRoot, Store
 from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY, POLICY, Fact, NamedDevice
+from pipeline.store.place import place_of
 from pipeline.store.writable import try_out
 
 
-def create_run(runs: Path, config: RunConfig, board: Device, inventory: Path | None, *, note: str = "") -> Store:
+def create_run(runs: RunsRoot, config: RunConfig, board: Device, inventory: Path | None, *, note: str = "") -> Store:
     """Return the open store of a new run.
 
     Args:
         note: added to the run's name.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the place of the runs cannot be written.
         UserError: the run that it is to begin with keeps no policy.
     """
     facts: dict[Fact[Any], object] = {
@@ -40,7 +41,7 @@ def create_run(runs: Path, config: RunConfig, board: Device, inventory: Path | N
         raise OutputError(str(error)) from error
 
 
-def policy_of(runs: Path, name: str) -> bytes:
+def policy_of(runs: RunsRoot, name: str) -> bytes:
     """Return what the last round of a run has learnt, a safetensors file.
 
     Raises:
@@ -72,6 +73,14 @@ def require_writable(folder: Path) -> None:
     """
     try:
         try_out(folder)
+    except StoreError as error:
+        raise OutputError(str(error)) from error
+
+
+def require_place(runs: RunsRoot) -> None:
+    """Try out whether a run could be stored, as ``require_writable``; of a database, its tables are made."""
+    try:
+        place_of(runs).try_out()
     except StoreError as error:
         raise OutputError(str(error)) from error
 

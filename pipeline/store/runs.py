@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +21,9 @@ from pipeline.regular_file import exists, is_folder, is_there
 from pipeline.store.blobs import sync_folder
 from pipeline.store.database import NAME, Database
 from pipeline.store.error_translation import explained
-from pipeline.store.facts import CONFIG, DEVICE, FINISHED_AT, SECONDS, STARTED, STATUS
+from pipeline.store.facts import CONFIG, DEVICE, FINISHED_AT, SECONDS, STARTED, STATUS, Fact
 from pipeline.store.lock import is_written
+from pipeline.store.records import fact_of
 
 RUNNING = "running"
 INTERRUPTED = "interrupted"
@@ -76,12 +78,10 @@ def new_folder(root: Path) -> Path:
 
 def published(folder: Path, label: str) -> Path:
     """Give a run's folder its name, the time (UTC) and ``label``, in one step; return where it is now."""
-    root, name = folder.parent, f"{datetime.now(UTC).strftime(_STAMP)}-{_slug(label)}"
-    attempt = 1
+    root = folder.parent
     with explained(root):
-        while True:
-            named = root / (name if attempt == 1 else f"{name}-{attempt}")
-            attempt += 1
+        for name in new_names(label):
+            named = root / name
             if exists(named):
                 continue
             try:
@@ -92,11 +92,24 @@ def published(folder: Path, label: str) -> Path:
                 continue
             sync_folder(root)
             return named
+    raise AssertionError("names have no end")
+
+
+def new_names(label: str) -> Iterator[str]:
+    """Yield what a run that begins now may be called: the time (UTC) and ``label``, then with a number, without end."""
+    name = f"{datetime.now(UTC).strftime(_STAMP)}-{_slug(label)}"
+    yield name
+    for attempt in itertools.count(2):
+        yield f"{name}-{attempt}"
 
 
 def list_runs(root: Path) -> list[RunSummary]:
     """Return what is known of every run, the newest last; a damaged one is listed as such."""
-    summaries = [_summary_or_damaged(folder) for folder in _folders(root)]
+    return by_time(_summary_or_damaged(folder) for folder in _folders(root))
+
+
+def by_time(summaries: Iterable[RunSummary]) -> list[RunSummary]:
+    """Return runs, the newest last."""
     return sorted(summaries, key=lambda s: (s.started or _started_by_name(s.id), s.id))
 
 
@@ -107,27 +120,41 @@ def find_folder(root: Path, wanted: str) -> Path:
         RunNotFoundError: there is none, or several; names the nearest.
     """
     names = [folder.name for folder in _folders(root)]
+    return root / match(names, wanted, str(root), lambda: latest(list_runs(root), lambda run: _checked(root, run)))
+
+
+def match(names: list[str], wanted: str, where: str, newest: Callable[[], str]) -> str:
+    """Return the run among ``names`` that ``wanted`` names: an id, a prefix of one only, or ``latest``.
+
+    Raises:
+        RunNotFoundError: there is none, or several; names the nearest.
+    """
     if not names:
-        raise RunNotFoundError(f"there are no runs in {root} yet; start one: pipeline run")
+        raise RunNotFoundError(f"there are no runs in {where} yet; start one: pipeline run")
     if wanted == "latest":
-        return root / _latest(root, list_runs(root))
+        return newest()
     matches = [wanted] if wanted in names else [name for name in names if wanted and name.startswith(wanted)]
     if len(matches) == 1:
-        return root / matches[0]
+        return matches[0]
     if matches:
         raise RunNotFoundError(
             f"{wanted!r} begins the names of {len(matches)} runs: {', '.join(matches[-5:])}; say more"
         )
     raise RunNotFoundError(
-        f"there is no run {wanted!r} in {root}{nearest(wanted, names)}; see them all: pipeline runs list"
+        f"there is no run {wanted!r} in {where}{nearest(wanted, names)}; see them all: pipeline runs list"
     )
 
 
-def _latest(root: Path, found: list[RunSummary]) -> str:
-    """Return the newest run that can be used, and warn of newer ones that cannot: they hide none."""
+def latest(found: list[RunSummary], check: Callable[[RunSummary], RunSummary]) -> str:
+    """Return the newest run that can be used, and warn of newer ones that cannot: they hide none.
+
+    Args:
+        found: the newest last.
+        check: returns a run with its problem, where it has one.
+    """
     passed_over: list[RunSummary] = []
     for run in reversed(found):
-        checked = _checked(root, run)
+        checked = check(run)
         if not checked.problem:
             for one in passed_over:
                 _log.warning("%s; it is passed over: the latest run that can be used is %s", one.problem, run.id)
@@ -154,10 +181,10 @@ def _checked(root: Path, run: RunSummary) -> RunSummary:
     return run
 
 
-def read_status(database: Database, folder: Path) -> str:
+def status_of(said: str | None, is_written: Callable[[], bool]) -> str:
     """Return how the run stands: one that says it is running, but that nobody writes, was interrupted."""
-    status = database.fact(STATUS) or RUNNING
-    return INTERRUPTED if status == RUNNING and not is_written(folder) else status
+    status = said or RUNNING
+    return INTERRUPTED if status == RUNNING and not is_written() else status
 
 
 def _folders(root: Path) -> list[Path]:
@@ -172,26 +199,47 @@ def _summary_or_damaged(folder: Path) -> RunSummary:
     try:
         database = Database.open(folder)
         try:
-            return _summary(database, folder)
+            trials, best, last = database.rows(
+                "SELECT count(*), max(CASE WHEN feasible THEN reward END), max(at) FROM trials",
+            )[0]
+            return summary_of(
+                folder.name, lambda fact: fact_of(database, fact), lambda: is_written(folder),
+                trials=trials, best=best, last=last,
+            )  # fmt: skip
         finally:
             database.close()
     except StoreError as error:
         return RunSummary(id=folder.name, status=DAMAGED, problem=str(error))
 
 
-def _summary(database: Database, folder: Path) -> RunSummary:
-    stored = database.fact(CONFIG)
+def summary_of(
+    name: str,
+    fact: Callable[[Fact[Any]], Any],
+    is_written: Callable[[], bool],
+    *,
+    trials: int,
+    best: float | None,
+    last: str | None,
+) -> RunSummary:
+    """Return what is known of a run.
+
+    Args:
+        name: the run's id.
+        fact: returns a fact, or raises StoreError.
+        is_written: says whether a process has the writer's lock.
+        trials: how many are stored.
+        best: reward of the feasible ones.
+        last: when the last one was stored.
+    """
+    stored = fact(CONFIG)
     config: Mapping[str, Any] = {} if stored is None else stored
-    trials, best, last = database.rows(
-        "SELECT count(*), max(CASE WHEN feasible THEN reward END), max(at) FROM trials",
-    )[0]
-    status = read_status(database, folder)
-    started, finished, worked = database.fact(STARTED), database.fact(FINISHED_AT), database.fact(SECONDS)
+    status = status_of(fact(STATUS), is_written)
+    started, finished, worked = fact(STARTED), fact(FINISHED_AT), fact(SECONDS)
     end = datetime.now(UTC).isoformat() if status == RUNNING else finished or last
     return RunSummary(
-        id=folder.name,
+        id=name,
         status=status,
-        device=_device(database.fact(DEVICE) or config.get("device")),
+        device=_device(fact(DEVICE) or config.get("device")),
         model=_in_words(config.get("model")),
         data=_in_words(config.get("data")) + _under(config.get("conditions")),
         target=_in_words(config.get("target") or config.get("targets")),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +12,11 @@ from pipeline import serialization
 from pipeline.errors import StoreError
 from pipeline.pareto import device_costs, non_dominated
 from pipeline.records import Artifact, Measurement, Trial
-from pipeline.store import checkpoints, runs
-from pipeline.store.blobs import Blobs
-from pipeline.store.database import Database, record_from
+from pipeline.store import runs
 from pipeline.store.facts import FINISHED_AT, STARTED, STATUS, Fact
-from pipeline.store.lock import WriterLock
+from pipeline.store.open_run import Checkpoint, OpenRun
+from pipeline.store.place import RunsRoot, place_of
+from pipeline.store.records import fact_of, record_from
 
 T = TypeVar("T")
 
@@ -30,39 +28,26 @@ _Names = list[str]
 
 
 class Store:
-    """A run's folder; ``create`` and ``open(..., write=True)`` are the one writer, ``open`` a reader."""
+    """A run; ``create`` and ``open(..., write=True)`` are the one writer, ``open`` a reader."""
 
-    def __init__(self, folder: Path, database: Database, lock: WriterLock | None) -> None:
-        self._folder = folder
-        self._database = database
-        self._lock = lock
-        self._blobs = Blobs(folder / "blobs")
+    def __init__(self, run: OpenRun) -> None:
+        self._run = run
+        self._records = run.records
 
     # ------------------------------------------------------------ open and close
 
     @classmethod
-    def create(cls, root: Path, *, label: str, facts: Mapping[Fact[Any], object] | None = None) -> Store:
-        """Begin a run under ``root``; whoever sees its folder sees its ``facts``, too.
+    def create(cls, root: RunsRoot, *, label: str, facts: Mapping[Fact[Any], object] | None = None) -> Store:
+        """Begin a run under ``root``; whoever sees it sees its ``facts``, too.
 
         Raises:
-            StoreError: the folder cannot be written, or there is no room.
+            StoreError: the place of the runs cannot be written, or there is no room.
         """
-        with ExitStack() as undo:
-            new = runs.new_folder(root)
-            undo.callback(shutil.rmtree, new, ignore_errors=True)
-            lock = WriterLock(new)
-            undo.callback(lock.release)
-            with cls(new, Database.create(new), None) as begun:
-                for fact, value in {STARTED: _now(), STATUS: runs.RUNNING, **(facts or {})}.items():
-                    begun.set(fact, value)
-            folder = runs.published(new, label)
-            undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            store = cls(folder, Database.open(folder, write=True), lock)
-            undo.pop_all()
-        return store
+        known: dict[Fact[Any], object] = {STARTED: _now(), STATUS: runs.RUNNING, **(facts or {})}
+        return cls(place_of(root).create(label, {fact.key: _text_of(fact, value) for fact, value in known.items()}))
 
     @classmethod
-    def open(cls, root: Path, run_id: str, *, write: bool = False) -> Store:
+    def open(cls, root: RunsRoot, run_id: str, *, write: bool = False) -> Store:
         """Open a run by its id, a prefix that no other run shares, or ``latest``; ``write`` to go on with it.
 
         A run that failed or was interrupted is running from now on; a finished one stays finished.
@@ -71,29 +56,23 @@ class Store:
             RunNotFoundError: there is no such run.
             StoreError: it is damaged, of a newer schema, or (to write) another process is writing it.
         """
-        folder = runs.find_folder(root, run_id)
-        if not write:
-            return cls(folder, Database.open(folder), None)
-        with ExitStack() as undo:
-            lock = WriterLock(folder)
-            undo.callback(lock.release)
-            database = Database.open(folder, write=True)
-            undo.callback(database.close)
-            store = cls(folder, database, lock)
-            store._resume()
-            undo.pop_all()
+        store = cls(place_of(root).open(run_id, write=write))
+        if write:
+            try:
+                store._resume()
+            except BaseException:
+                store.close()
+                raise
         return store
 
     @staticmethod
-    def list(root: Path) -> _Runs:
+    def list(root: RunsRoot) -> _Runs:
         """Return what is known of every run under ``root``, the newest last; a damaged one hides no other."""
-        return runs.list_runs(root)
+        return place_of(root).summaries()
 
     def close(self) -> None:
-        """Close the files and let another process write; a run not finished reads as interrupted from now on."""
-        self._database.close()
-        if self._lock is not None:
-            self._lock.release()
+        """Close the run and let another process write; a run not finished reads as interrupted from now on."""
+        self._run.close()
 
     def __enter__(self) -> Self:
         return self
@@ -107,18 +86,18 @@ class Store:
 
     @property
     def id(self) -> str:
-        """The run's name, which is its folder's."""
-        return self._folder.name
+        """The run's name."""
+        return self._run.id
 
     @property
     def path(self) -> Path:
-        """The run's folder."""
-        return self._folder
+        """The run's folder; of runs in a database, one of this machine with the run's files that have names."""
+        return self._run.folder
 
     @property
     def status(self) -> str:
         """``running``, ``interrupted``, or how the run ended."""
-        return runs.read_status(self._database, self._folder)
+        return runs.status_of(self.get(STATUS), self._run.is_written)
 
     def finish(self, status: str = runs.FINISHED) -> None:
         """Say how and when the run ended."""
@@ -131,8 +110,7 @@ class Store:
         Raises:
             StoreError: JSON cannot say it; nan and infinity are such.
         """
-        text = _text(value, f"fact {fact.key!r}", fact.plain)
-        self._database.write("INSERT OR REPLACE INTO facts VALUES (?, ?)", fact.key, text)
+        self._records.put("facts", fact.key, _text_of(fact, value))
 
     def get(self, fact: Fact[T]) -> T | None:
         """Return a fact; None where it is absent.
@@ -140,11 +118,11 @@ class Store:
         Raises:
             StoreError: what stands there is no such fact.
         """
-        return self._database.fact(fact)
+        return fact_of(self._records, fact)
 
     def required(self, fact: Fact[T]) -> T:
         """Return a fact that a run which has come so far has; raise StoreError where it is missing."""
-        value = self._database.fact(fact)
+        value = self.get(fact)
         if value is None:
             raise StoreError(f"run {self.id} is damaged: its fact {fact.key!r} is missing; move its folder away")
         return value
@@ -157,42 +135,32 @@ class Store:
         Raises:
             StoreError: a trial of that index is stored already, a figure is no number, or there is no room.
         """
-        if self._database.rows("SELECT 1 FROM trials WHERE number = ?", trial.index):
+        text = _text(trial, f"trial {trial.index}")
+        if not self._records.append_trial(
+            trial.index, at=_now(), reward=trial.reward, feasible=trial.feasible, text=text
+        ):
             raise StoreError(f"trial {trial.index} of run {self.id} is stored already; go on with a higher index")
-        self._database.write(
-            "INSERT INTO trials VALUES (?, ?, ?, ?, ?)",
-            trial.index,
-            _now(),
-            trial.reward,
-            trial.feasible,
-            _text(trial, f"trial {trial.index}"),
-        )
 
     def trials(self) -> _Trials:
         """Return every trial, by index."""
-        rows = self._database.rows("SELECT number, json FROM trials ORDER BY number")
-        return [self._record(Trial, text, f"trial {number}") for number, text in rows]
+        return [self._record(Trial, text, f"trial {number}") for number, text in self._records.texts("trials")]
 
     def remember(self, key: str, measurement: Measurement) -> None:
         """Store what was measured of the plan with these channel counts, as soon as it arrives."""
-        text = _text(measurement, f"measurement of {key}")
-        self._database.write("INSERT OR REPLACE INTO measurements VALUES (?, ?)", key, text)
+        self._records.put("measurements", key, _text(measurement, f"measurement of {key}"))
 
     def recall(self, key: str) -> Measurement | None:
         """Return what was measured of the plan with these channel counts, None where nothing was."""
-        rows = self._database.rows("SELECT json FROM measurements WHERE key = ?", key)
-        return self._record(Measurement, rows[0][0], f"measurement of {key}") if rows else None
+        text = self._records.text("measurements", key)
+        return None if text is None else self._record(Measurement, text, f"measurement of {key}")
 
     def measured(self, beginning: str) -> _Names:
         """Return the keys of measurements that begin so."""
-        rows = self._database.rows(
-            "SELECT key FROM measurements WHERE substr(key, 1, ?) = ? ORDER BY key", len(beginning), beginning
-        )
-        return [key for (key,) in rows]
+        return self._records.keys("measurements", beginning)
 
     def forget(self, beginning: str) -> None:
         """Remove the measurements whose keys begin so."""
-        self._database.write("DELETE FROM measurements WHERE substr(key, 1, ?) = ?", len(beginning), beginning)
+        self._records.remove_all("measurements", beginning)
 
     def pareto(self) -> _Trials:
         """Return the measured trials that none beats in accuracy, latency and (where measured) energy at once."""
@@ -213,41 +181,35 @@ class Store:
 
     def put_blob(self, data: bytes | Path) -> str:
         """Store bytes, or a copy of a file; return their SHA-256."""
-        return self._blobs.put(data)
+        return self._run.blobs.put(data)
 
     def blob(self, sha256: str) -> Path:
         """Return where a blob lies; raise StoreError where there is none. Its content is not checked."""
-        return self._blobs.path(sha256)
+        return self._run.blobs.path(sha256)
 
     def verify_blob(self, sha256: str) -> None:
         """Read a blob through; raise StoreError where its content is not what its name says."""
-        self._blobs.verify(sha256)
+        self._run.blobs.verify(sha256)
 
-    def checkpoint(self, name: str) -> checkpoints.CheckpointFile:
+    def checkpoint(self, name: str) -> Checkpoint:
         """Return where the training of that name notes how far it has come."""
-        return checkpoints.CheckpointFile(self._folder / checkpoints.FOLDER, name)
+        return self._run.checkpoint(name)
 
     def add_artifact(self, artifact: Artifact) -> None:
         """Store a network that is ready to deploy; replaces the one of the same id."""
-        self._database.write(
-            "INSERT INTO artifacts (id, json) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET json = excluded.json",
-            artifact.id,
-            _text(artifact, f"artifact {artifact.id}"),
-        )
+        self._records.put("artifacts", artifact.id, _text(artifact, f"artifact {artifact.id}"))
 
     def artifacts(self) -> _Artifacts:
         """Return the networks that are ready to deploy, in the order in which they were added."""
-        rows = self._database.rows("SELECT id, json FROM artifacts ORDER BY position")
-        return [self._record(Artifact, text, f"artifact {name}") for name, text in rows]
+        return [self._record(Artifact, text, f"artifact {name}") for name, text in self._records.texts("artifacts")]
 
     # ------------------------------------------------------------ helpers
 
     def _resume(self) -> None:
-        self._blobs.sweep()
-        checkpoints.sweep(self._folder / checkpoints.FOLDER)
+        self._run.sweep()
         if self.get(STATUS) != runs.FINISHED:
             self.set(STATUS, runs.RUNNING)
-            self._database.write("DELETE FROM facts WHERE key = ?", FINISHED_AT.key)
+            self._records.remove("facts", FINISHED_AT.key)
 
     def _record(self, kind: type[T], text: str, what: str) -> T:
         try:
@@ -256,6 +218,10 @@ class Store:
             raise StoreError(
                 f"run {self.id} is damaged: its {what} cannot be read ({serialization.problem(error)})"
             ) from error
+
+
+def _text_of(fact: Fact[T], value: T) -> str:
+    return _text(value, f"fact {fact.key!r}", fact.plain)
 
 
 def _text(value: T, what: str, plain: Callable[[T], object] = serialization.dump) -> str:

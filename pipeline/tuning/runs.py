@@ -18,7 +18,7 @@ from pipeline.records import Artifact, Device, Figures
 from pipeline.run.origin import require_same_origin
 from pipeline.run.runner import Prepared, execute, prepared
 from pipeline.run.splitting import stored_splits
-from pipeline.store import Store
+from pipeline.store import RunsRoot, Store
 from pipeline.store.facts import BASE, BASE_WEIGHTS, FAILURE, SECONDS, TUNING, Tuning
 from pipeline.store.new_run import create_run
 from pipeline.store.runs import DAMAGED, FINISHED
@@ -40,7 +40,7 @@ class TunedRuns:
     paths: tuple[str, ...]
     """The searched settings."""
     board: Device
-    runs: Path
+    runs: RunsRoot
     inventory: Path | None
     starting: Callable[[], AbstractContextManager[None]] = nullcontext
     """The block in which a run is being made ready, before anything is worth being finished."""
@@ -146,7 +146,7 @@ def chosen_of(store: Store) -> Artifact:
     return next(artifact for artifact in store.artifacts() if artifact.chosen)
 
 
-def _members(runs: Path, name: str) -> Iterable[tuple[str, dict[str, Any]]]:
+def _members(runs: RunsRoot, name: str) -> Iterable[tuple[str, dict[str, Any]]]:
     """Yield the runs of a tuning and their settings."""
     for summary in Store.list(runs):
         if summary.status != DAMAGED:

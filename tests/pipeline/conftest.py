@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.device_agents.boards import FolderBoard
+from tests.postgresql_server import PostgresqlServer, programs
 
 
 @pytest.fixture
@@ -31,3 +32,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A server of PostgreSQL; tests make databases of their own."""
+    if programs() is None:
+        pytest.skip("PostgreSQL's server is not installed: apt-get install postgresql")
+    server = PostgresqlServer().start()
+    yield server
+    server.remove()

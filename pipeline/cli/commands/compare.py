@@ -16,7 +16,7 @@ from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
 from pipeline.cli.reopened import reopened
 from pipeline.errors import ConfigError, OutputError, UserError
 from pipeline.regular_file import is_folder
-from pipeline.store import Store
+from pipeline.store import RunsRoot, Store
 
 if TYPE_CHECKING:
     from pipeline.comparison.compare import Comparison
@@ -67,7 +67,7 @@ def compare(
     from pipeline.comparison.compare import comparison  # scipy takes its time to import
 
     wanted = _metrics(columns)
-    opened = _distinct(_folder(runs, name) for name in run)
+    opened = _distinct(_place(runs, name) for name in run)
     if baselines:
         _make_missing(opened, inventory)
     if rival:
@@ -106,24 +106,24 @@ def _metrics(columns: str | None) -> list[str]:
     return wanted
 
 
-def _frequencies(opened: Sequence[tuple[Path, str]], found: Comparison) -> dict[str, PruningFrequency]:
+def _frequencies(opened: Sequence[tuple[RunsRoot, str]], found: Comparison) -> dict[str, PruningFrequency]:
     """Return how often the searches of each group pruned each layer; of baselines there are none."""
     from pipeline.store.pruning_frequency import pruning_frequency
 
-    folders = {name: runs for runs, name in opened}
+    places = {name: runs for runs, name in opened}
     known = {}
     for group in found.groups:
         if group.differs.get("baseline"):
             continue
         with ExitStack() as stack:
-            stores = [stack.enter_context(Store.open(folders[run.run], run.run)) for run in group.runs]
+            stores = [stack.enter_context(Store.open(places[run.run], run.run)) for run in group.runs]
             if (of := pruning_frequency(stores)) is not None:
                 known[group.name] = of
     return known
 
 
-def _folder(runs: Path, name: str) -> tuple[Path, str]:
-    """Return the folder of runs and the id that a run's name or folder means."""
+def _place(runs: RunsRoot, name: str) -> tuple[RunsRoot, str]:
+    """Return the place of runs and the id that a run's name or folder means."""
     folder = Path(name)
     if "/" in name and is_folder(folder):
         runs, name = folder.resolve().parent, folder.resolve().name
@@ -131,12 +131,12 @@ def _folder(runs: Path, name: str) -> tuple[Path, str]:
         return runs, store.id
 
 
-def _distinct(found: Iterable[tuple[Path, str]]) -> list[tuple[Path, str]]:
+def _distinct(found: Iterable[tuple[RunsRoot, str]]) -> list[tuple[RunsRoot, str]]:
     return list(dict.fromkeys(found))
 
 
 def _read(
-    opened: Sequence[tuple[Path, str]], baselines: bool
+    opened: Sequence[tuple[RunsRoot, str]], baselines: bool
 ) -> tuple[list[Entry], dict[str, str], dict[str, list[Baseline]]]:
     """Return the entries, the runs left out with the reason, and each run's baselines.
 
@@ -167,7 +167,7 @@ def _read(
     return entries, left_out, beside
 
 
-def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) -> None:
+def _make_missing(opened: Sequence[tuple[RunsRoot, str]], inventory: Path | None) -> None:
     """Make the baselines that are not in the runs' stores yet; what is finished stays, however this ends."""
     from pipeline.baselines.stored import missing, require_board, require_cuts
     from pipeline.comparison.run_figures import read
@@ -192,7 +192,7 @@ def _make_missing(opened: Sequence[tuple[Path, str]], inventory: Path | None) ->
                 make_baselines(run.ready, store, listen=run.listen, stopping=run.stopping)
 
 
-def _measure_rivals(opened: Sequence[tuple[Path, str]], rivals: Sequence[str], inventory: Path | None) -> None:
+def _measure_rivals(opened: Sequence[tuple[RunsRoot, str]], rivals: Sequence[str], inventory: Path | None) -> None:
     """Measure what is not in the runs' stores yet, and put it into their reports."""
     from pipeline.baselines.rival import measure_rivals, parse_rival  # torch takes seconds to import
     from pipeline.comparison.run_figures import read

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.console import err, out, print_json
-from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs, runs_option
 from pipeline.cli.reopened import reopened
-from pipeline.store import Store
+from pipeline.store import RunsRoot, Store
 from pipeline.targets import parse_target
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _as_json(found: Replanned, evaluated: EvaluatedPlan | None, seconds: float) 
     }  # fmt: skip
 
 
-def _print(store: Store, found: Replanned, evaluated: EvaluatedPlan | None, seconds: float, runs: Path) -> None:
+def _print(store: Store, found: Replanned, evaluated: EvaluatedPlan | None, seconds: float, runs: RunsRoot) -> None:
     from pipeline.cli.views.run import table_of
     from pipeline.report.table import ratio
     from pipeline.store.task import metric_name
@@ -110,10 +110,11 @@ def _print(store: Store, found: Replanned, evaluated: EvaluatedPlan | None, seco
     kept = found.space.kept(found.plan.levels)
     shown = (f"{group.name} {left}/{group.channels}" for group, left in zip(found.space.groups, kept, strict=True))
     out.print(f"channels kept: {', '.join(shown)}", style="dim", markup=False)
-    where = "" if runs == DEFAULT_RUNS else f" --runs {runs}"
     asked = " ".join(f"--target {metric}={limit:.4g}x" for metric, limit in found.limits.items())
     asked += f" --condition {found.condition}" if found.condition else ""
-    out.print(f"next    pipeline run --warm-start {store.id} {asked}{where}  # trains and packs", markup=False)
+    out.print(
+        f"next    pipeline run --warm-start {store.id} {asked}{runs_option(runs)}  # trains and packs", markup=False
+    )
 
 
 def _measured(evaluated: EvaluatedPlan, metric: str) -> str:

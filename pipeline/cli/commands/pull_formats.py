@@ -11,6 +11,7 @@ from pipeline.cli.console import out, print_json
 from pipeline.cli.views.live import view
 from pipeline.cli.views.run import table_of
 from pipeline.run.format_bundles import PulledFormat
+from pipeline.store import RunsRoot
 
 _LEGEND = (
     "same class: share of the {images} images of the validation split that it puts into the class of the float32 file\n"
@@ -26,7 +27,7 @@ def pull_formats(
     precisions: str,
     *,
     condition: str,
-    runs: Path,
+    runs: RunsRoot,
     inventory: Path | None,
     json: bool,
 ) -> None:

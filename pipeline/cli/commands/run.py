@@ -19,7 +19,7 @@ from deploy.folder import refuse_used
 from pipeline import __version__
 from pipeline.api import pull
 from pipeline.cli.console import err, out, print_json
-from pipeline.cli.options import DEFAULT_RUNS
+from pipeline.cli.options import runs_option
 from pipeline.cli.signals import StartUp, stop_requested
 from pipeline.cli.views.live import view
 from pipeline.cli.views.run import print_comparison, print_recording
@@ -35,10 +35,10 @@ from pipeline.regular_file import exists
 from pipeline.report.run_json import as_json
 from pipeline.run.lifecycle import see_through
 from pipeline.run.stored_settings import stored_settings
-from pipeline.store import Store
+from pipeline.store import RunsRoot, Store
 from pipeline.store.conditions import chosen_artifacts
 from pipeline.store.facts import CONFIG, DEVICE, RECORDING
-from pipeline.store.new_run import create_run, require_writable
+from pipeline.store.new_run import create_run, require_place, require_writable
 from pipeline.store.runs import FINISHED
 from pipeline.workers.spec import workers_of
 
@@ -55,7 +55,7 @@ class RunArguments:
     epochs: str | None
     resume: str | None
     inventory: Path | None
-    runs: Path
+    runs: RunsRoot
     budget: str | None = None
     record: bool = False
     """Whether the board's raw answers are kept, so that they can be played back."""
@@ -75,7 +75,10 @@ def run_and_show(arguments: RunArguments, *, json: bool) -> None:
         store, config, board = _reopened(arguments) if arguments.resume else (None, *typed_settings(arguments))
         if store is not None:
             stack.enter_context(store)
-        require_writable(arguments.runs if store is None else store.path)
+        if store is None:
+            require_place(arguments.runs)
+        else:
+            require_writable(store.path)
         stopping = stack.enter_context(stop_requested())
         with view() as show:
             store = _seen_through(arguments, store, config, board, StartUp(show, stopping), stopping, stack)
@@ -121,7 +124,7 @@ def _announced(
     try:
         yield
     except PipelineError:
-        err.print(f"to resume: [bold]pipeline run --resume {store.id}{_where(arguments.runs)}[/]", markup=True)
+        err.print(f"to resume: [bold]pipeline run --resume {store.id}{runs_option(arguments.runs)}[/]", markup=True)
         raise
 
 
@@ -250,11 +253,6 @@ def _begin(recorder: Recorder, store: Store, config: RunConfig, agent: Agent) ->
 _EXAMPLE_S = 60.0
 
 
-def _where(runs: Path) -> str:
-    """Return the option without which the next command would not find the run."""
-    return "" if runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(runs))}"
-
-
 def _print_end(store: Store, arguments: RunArguments, json: bool) -> None:
     if json:
         print_json(as_json(store))
@@ -274,7 +272,7 @@ def _print_end(store: Store, arguments: RunArguments, json: bool) -> None:
         print_next(store, arguments.runs, bundle)
 
 
-def print_next(store: Store, runs: Path, bundle: Path | None) -> None:
+def print_next(store: Store, runs: RunsRoot, bundle: Path | None) -> None:
     """Show the network at work on a real test image, or how to, and the commands that come next."""
     from pipeline.run.sample_file import sample_of
 
@@ -282,12 +280,12 @@ def print_next(store: Store, runs: Path, bundle: Path | None) -> None:
     image = "IMAGE" if sample is None else shlex.quote(os.path.relpath(sample))
     if bundle is not None and sample is not None:
         _print_example(bundle, sample)
-    commands = [f"pipeline runs show {store.id}{_where(runs)}  # every trial"]
+    commands = [f"pipeline runs show {store.id}{runs_option(runs)}  # every trial"]
     if bundle is None:
         chosen = chosen_artifacts(store)
         own = f"/{chosen[0].id}" if len(chosen) > 1 else ""
         commands = [
-            f"pipeline pull {store.id} --output my-model{_where(runs)}  # the folder{'s' * bool(own)} to deploy",
+            f"pipeline pull {store.id} --output my-model{runs_option(runs)}  # the folder{'s' * bool(own)} to deploy",
             f"python my-model{own}/example.py {image}",
         ]
     config = store.get(CONFIG)

@@ -11,12 +11,13 @@ from rich.text import Text
 
 from pipeline import serialization
 from pipeline.cli.console import err, out, print_json
-from pipeline.cli.options import DEFAULT_RUNS, Inventory, Json, Runs
+from pipeline.cli.options import DEFAULT_FOLDER, DEFAULT_RUNS, Inventory, Json, Runs
 from pipeline.cli.views.run import print_groups, print_run, table_of
+from pipeline.errors import ConfigError
 from pipeline.report.run_json import as_json
 from pipeline.store import Store
 
-app = typer.Typer(help="What ran: list, show.", no_args_is_help=True)
+app = typer.Typer(help="What ran: list, show, migrate.", no_args_is_help=True)
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or `latest`.")]
 
@@ -58,6 +59,37 @@ def show(
             print_groups(store)
         else:
             print_run(store)
+
+
+@app.command()
+def migrate(
+    source: Annotated[
+        Path, typer.Option("--from", metavar="DIR", help="The folder of runs; it stays as it is.")
+    ] = DEFAULT_FOLDER,
+    runs: Runs = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Copy the runs of a folder into the database that --runs names; what is there already is passed over."""
+    if isinstance(runs, Path):
+        raise ConfigError(
+            f"runs are migrated into a database, and {runs} is a folder; name one: "
+            "--runs postgresql://USER@HOST/DATABASE?blobs=PLACE"
+        )
+    from pipeline.store.place import migrated
+
+    found = []
+    for one in migrated(source, runs):
+        found.append(one)
+        what = f"{one.trials} trials, {one.measurements} measurements, {one.blobs + one.files} files"
+        said = {"copied": what, "left out": one.why}.get(one.outcome, "")
+        err.print(f"{one.id}: {one.outcome}{', ' if said else ''}{said}", markup=False)
+    if json:
+        print_json([serialization.dump(one) for one in found])
+    else:
+        counts = {outcome: sum(one.outcome == outcome for one in found) for outcome in ("copied", "there already")}
+        out.print(f"{counts['copied']} copied, {counts['there already']} there already, of {len(found)}", markup=False)
+    if any(one.outcome == "left out" for one in found):
+        raise typer.Exit(1)
 
 
 def pull(

@@ -16,14 +16,15 @@ from rich.text import Text
 from pipeline.cli.commands.run import RunArguments, typed_settings
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.exits import ended_at_once
-from pipeline.cli.options import DEFAULT_RUNS
+from pipeline.cli.options import runs_option
 from pipeline.cli.signals import stop_requested
 from pipeline.cli.views.tuning_progress import RunLines
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, OutputError, PipelineError, TargetError
 from pipeline.records import Figures
 from pipeline.search.strategy_plugin import with_every_option
-from pipeline.store.new_run import require_writable
+from pipeline.store import Store
+from pipeline.store.new_run import require_place
 from pipeline.tuning.loop import tune
 from pipeline.tuning.objective import Objective, Outcome, ranked
 from pipeline.tuning.ranges import Searched, parse_all
@@ -65,7 +66,7 @@ def tune_and_show(arguments: RunArguments, search: Search, *, json: bool) -> Non
     for one in searched:  # what does not fit is reported before the first run
         for value in one.points():
             changed(base, {one.path: value})
-    require_writable(arguments.runs)
+    require_place(arguments.runs)
     with err.status("Load torch"):
         from pipeline.tuning.runs import TunedRuns  # takes seconds: what was mistyped is reported before
 
@@ -134,10 +135,11 @@ def _show(
         out.print(_table(outcomes))
     if figures is None:
         raise TargetError(f"none of {len(outcomes)} runs has a network to choose; of the first: {best.failure}")
-    path = arguments.runs / best.run / BEST
-    _write(with_every_option(changed(runs.base, best.settings)), path)
+    with Store.open(arguments.runs, best.run, write=True) as store:
+        path = store.path / BEST
+        _write(with_every_option(changed(runs.base, best.settings)), path)
     if not json:
-        place = "" if arguments.runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(arguments.runs))}"
+        place = runs_option(arguments.runs)
         device = "".join(f" --device {name}" for name in arguments.devices)
         out.print()
         out.print(f"best    {best.run}: {figures.test_accuracy:.1%} on the test split, which had no part in the choice")
