@@ -46,6 +46,10 @@ NOT_RUN = {
     "sudo raspi-config": "a Raspberry Pi's own program",
     "sudo usermod": "would change this machine's users",
     "i2cdetect": "needs the I²C bus of a board",
+    "sudo apt-get": "would change this machine",
+    "sudo -u postgres": "would change this machine's PostgreSQL; tests have a server of their own",
+    "sudo systemctl": "would change this machine",
+    "export": "is the shell's own",
 }
 """Beginning of a command → why no test runs it."""
 
@@ -67,7 +71,10 @@ PYTHON = {
 BY_TEST_EXTENDING = {f"docs/extending/{kind}.md" for kind in ("format", "runtime", "sensor", "trainer")}
 """Pages whose files and inventories tests/test_extending.py runs on real agents."""
 
-WORDS = {"NAME": "pi4", "cifar10:DIR": "cifar10:cifar", "latency=0.5x": "latency=9x", "...": "", "…": ""}
+WORDS = {
+    "NAME": "pi4", "postgresql://lab@db/runs?blobs=/mnt/lab/blobs": "sqlite:///shared.sqlite?blobs=blobs",
+    "cifar10:DIR": "cifar10:cifar", "latency=0.5x": "latency=9x", "...": "", "…": "",
+}  # fmt: skip
 """What a user fills in, and the target that so brief a search would miss."""
 BRIEFLY = {
     "init": "new",
