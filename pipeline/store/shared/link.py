@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,8 +32,10 @@ _POSTGRESQL = {
 }  # fmt: skip
 """libpq's, so that a link that is cut is noticed; what the URL says counts more:
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
-_LOST = ("08", "57P", "40", "53300")
-"""SQLSTATEs, or their beginnings: connection, shutdown, rollback that may be repeated, too many clients:
+_LOCK_S = 10
+"""So long is a row waited for that another transaction has changed."""
+_LOST = ("08", "57P", "40", "53300", "55P03")
+"""SQLSTATEs, or their beginnings: connection, shutdown, rollback that may be repeated, too many clients, locked:
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
@@ -122,13 +125,23 @@ def _engine(url: SharedUrl) -> Engine:
             return engine
         own = {key: value for key, value in _POSTGRESQL.items() if key not in parsed.query}
         # Statements that the server keeps by name do not survive a pooler between: https://www.pgbouncer.org/faq.html
-        return create_engine(parsed, pool_size=2, max_overflow=8, connect_args={**own, "prepare_threshold": None})
+        engine = create_engine(parsed, pool_size=2, max_overflow=8, connect_args={**own, "prepare_threshold": None})
+        event.listen(engine, "connect", partial(_limit_locks, url.lease_s))
+        return engine
     except (ArgumentError, ValueError) as error:
         raise ConfigError(f"{url} is no URL of a database; write postgresql://USER@HOST/DATABASE") from error
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{url} needs {error.name}, which is not installed: pip install 'edge-pruning-pipeline[shared]'"
         ) from error
+
+
+def _limit_locks(lease_s: float, connection: Any, _: object) -> None:
+    """Have the server end a transaction whose host is held up: its locks would keep others from a run that is free."""
+    connection.autocommit = True
+    connection.execute(f"SET idle_in_transaction_session_timeout = {round(1000 * lease_s)}")
+    connection.execute(f"SET lock_timeout = '{_LOCK_S}s'")
+    connection.autocommit = False
 
 
 def _make_durable(connection: Any, _: object) -> None:

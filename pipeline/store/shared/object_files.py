@@ -153,10 +153,14 @@ class RemoteFiles:
         with self.explained(name):
             self._files.put_file(str(source), self._path(name))
 
-    def download(self, name: str, target: Path) -> None:
-        """Copy an object into a file; raise FileNotFoundError where there is none."""
+    def download(self, name: str, target: Path) -> bool:
+        """Copy an object into a file; return whether there is one."""
         with self.explained(name):
-            self._files.get_file(self._path(name), str(target))
+            try:
+                self._files.get_file(self._path(name), str(target))
+            except FileNotFoundError:
+                return False
+        return True
 
     def sweep(self) -> None:
         """Nothing is left half written under a name that is asked for."""
@@ -169,11 +173,9 @@ class RemoteFiles:
 
     @contextmanager
     def explained(self, name: str) -> Iterator[None]:
-        """Turn what goes wrong with an object into a StoreError; that there is none stays FileNotFoundError."""
+        """Turn what goes wrong with an object into a StoreError."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except Exception as error:  # each store's library raises its own
             raise StoreError(
                 f"{self._shown}/{name} cannot be read or written ({type(error).__name__}: {first_line(error)}); check "
@@ -229,12 +231,8 @@ class RemoteBlobs:
 
     def _downloaded(self, sha256: str, folder: Path) -> Path:
         target = folder / "blob"
-        try:
-            self._files.download(_name(sha256), target)
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"there is no blob {sha256!r} in {self._files}: the run is damaged or not yet so far"
-            ) from error
+        if not self._files.download(_name(sha256), target):
+            raise StoreError(f"there is no blob {sha256!r} in {self._files}: the run is damaged or not yet so far")
         return target
 
     def _require_same(self, sha256: str, found: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli.options import runs_option
+from pipeline.store import runs_root
 from tests.command_line import Desk, Done, eventually, finished, read_until
 from tests.postgresql_server import PostgresqlServer
 
@@ -108,6 +110,23 @@ def test_a_place_of_runs_that_cannot_be_used_is_one_line(desk: Desk, arguments: 
     done = quiet(desk.do(*arguments))
     assert done.code != 0
     assert says in done.error
+
+
+@pytest.mark.parametrize(
+    ("typed", "environment", "shown"),
+    [
+        ("runs", "", ""),
+        ("other runs", "other runs", " --runs 'other runs'"),
+        ("sqlite:///r?blobs=b", "", " --runs 'sqlite:///r?blobs=b'"),
+        ("postgresql://lab:s3cret@db/r?blobs=b", "mysql://", " --runs 'postgresql://lab:***@db/r?blobs=b'"),
+        ("postgresql://lab:s3cret@db/r?blobs=b", "postgresql://lab:s3cret@db/r?blobs=b", ""),
+    ],
+)
+def test_the_next_command_that_is_shown_finds_the_runs_and_tells_no_password(
+    monkeypatch: pytest.MonkeyPatch, typed: str, environment: str, shown: str
+) -> None:
+    monkeypatch.setenv("PIPELINE_RUNS", environment)
+    assert runs_option(runs_root(typed)) == shown
 
 
 def test_who_keeps_runs_in_folders_imports_nothing_of_databases(desk: Desk) -> None:

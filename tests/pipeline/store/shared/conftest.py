@@ -33,8 +33,8 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> NewUrl:
     if request.param == "sqlite":
         return lambda more="", blobs=blobs: f"sqlite:///{tmp_path}/runs.sqlite?blobs={blobs}{more}"
     server: PostgresqlServer = request.getfixturevalue("postgresql")
-    name = server.new_database()
-    return lambda more="", blobs=blobs: server.url(name, blobs, more=more)
+    schema = server.new_schema()
+    return lambda more="", blobs=blobs: server.url("postgres", blobs, more=f"{schema}{more}")
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def other_host(root: SharedUrl, body: str) -> Iterator[subprocess.Popen[str]]:
         root.database.replace("+psycopg", "") + ("&" if "?" in root.database else "?") + f"blobs={root.blobs}&lease=2s"
     )
     script = f"""
-import sys, time
+import os, signal, sys, time
 from pipeline.errors import StoreError
 from pipeline.store import Store, runs_root
 from tests.examples import measurement, trial
@@ -104,6 +104,7 @@ def test_of_a_host_that_is_killed_all_that_it_was_told_is_kept_and_another_goes_
             store.append(trial(len(indices)))
 
 
+@pytest.mark.parametrize("new_url", ["postgresql"], indirect=True)
 def test_a_host_that_was_held_up_for_longer_than_its_lease_writes_nothing_more(brief: SharedUrl) -> None:
     body = """
         store.append(trial(0))
@@ -138,6 +139,29 @@ def test_a_host_that_was_held_up_for_longer_than_its_lease_writes_nothing_more(b
             assert [one.index for one in store.trials()] == before
             assert store.checkpoint("base").read() == b"ours"
             assert "report.html" not in {path.name for path in store.path.iterdir()}
+
+
+@pytest.mark.parametrize("new_url", ["postgresql"], indirect=True)
+def test_a_host_that_is_held_up_in_the_middle_of_a_write_keeps_nobody_from_its_run(brief: SharedUrl) -> None:
+    body = """
+        def stop(connection):
+            store._run.records._lease.hold(connection)
+            print("in the middle", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+        try:
+            store._run._link.transact(stop)
+        except StoreError as error:
+            print(error, flush=True)
+    """
+    with other_host(brief, body) as other:
+        run = line_of(other)
+        assert line_of(other) == "in the middle"
+        with taken_over(brief, run) as store:
+            store.append(trial(0))
+            other.send_signal(signal.SIGCONT)
+            assert f"run {run} was taken over by process" in line_of(other)
+            assert len(store.trials()) == 1
 
 
 @pytest.mark.parametrize("new_url", ["postgresql"], indirect=True)
