@@ -20,6 +20,7 @@ from pipeline.store.shared.url import SharedUrl
 from tests.command_line import eventually
 from tests.examples import measurement, trial
 
+pytestmark = pytest.mark.slow
 LEASE_S = 2.0
 
 

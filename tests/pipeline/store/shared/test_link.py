@@ -37,6 +37,7 @@ def said(use: Callable[[], object], kind: type[PipelineError] = StoreError) -> s
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_connections_that_the_server_cuts_lose_nothing(postgresql: PostgresqlServer, tmp_path: Path) -> None:
     name = postgresql.new_database()
     with Store.create(runs_root(postgresql.url(name, tmp_path)), label="x") as store:
@@ -59,6 +60,7 @@ def test_connections_that_the_server_cuts_lose_nothing(postgresql: PostgresqlSer
         assert [one.index for one in store.trials()] == list(range(30))
 
 
+@pytest.mark.slow
 def test_a_server_that_is_restarted_is_waited_for(own_server: PostgresqlServer, tmp_path: Path) -> None:
     with Store.create(runs_root(own_server.url(own_server.new_database(), tmp_path)), label="x") as store:
         store.append(trial(0))
@@ -70,6 +72,7 @@ def test_a_server_that_is_restarted_is_waited_for(own_server: PostgresqlServer, 
         assert len(store.trials()) == 2
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_come_back_is_said_and_so_is_what_becomes_of_the_run(
     own_server: PostgresqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

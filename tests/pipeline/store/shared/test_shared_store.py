@@ -110,6 +110,27 @@ def test_a_finished_run_stays_finished_even_when_it_is_opened_to_write(store: St
         assert again.get(FINISHED_AT) is not None
 
 
+def test_of_hosts_that_resume_a_run_at_once_one_gets_it(store: Store, root: SharedUrl) -> None:
+    store.close()
+    found: list[Store | RunInUseError] = []
+
+    def resume() -> None:
+        try:
+            found.append(Store.open(root, store.id, write=True))
+        except RunInUseError as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=resume) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (one,) = [each for each in found if isinstance(each, Store)]
+    assert len(found) == 6
+    one.append(trial(0))
+    one.close()
+
+
 # ---------------------------------------------------------------- files
 
 
