@@ -194,6 +194,12 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", help="A first look: few trials, short fine-tuning; other settings still count.")
     ] = False,
+    ladder: Annotated[
+        int | None,
+        typer.Option(
+            "--ladder", metavar="N", help="Then make an adaptive bundle of N networks at most: pipeline adapt."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="Write the bundle there when the run has ended.")
     ] = None,
@@ -214,6 +220,7 @@ def run(
     arguments = RunArguments(
         devices=tuple(device or ()), config=config, options=options, epochs=epochs, budget=budget, resume=resume,
         inventory=inventory, runs=runs, record=record, quick=quick, output=output, workers=workers,
+        ladder=ladder,
     )  # fmt: skip
     run_and_show(arguments, json=json)
 
