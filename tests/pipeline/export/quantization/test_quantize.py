@@ -89,6 +89,20 @@ def test_weights_take_up_the_range_that_the_scheme_gives_them_on_any_processor(s
     assert quantize(model, ranges, scheme=scheme).data == eight.data != seven.data
 
 
+@pytest.mark.parametrize("bits", [7, 8])
+@pytest.mark.parametrize("scheme", [U8S8, S8S8, S8S8_SYMMETRIC], ids=lambda scheme: scheme.name)
+def test_either_range_answers_as_the_float_file_where_nothing_saturates(scheme: Scheme, bits: int) -> None:
+    """Pairs that are not fused are computed in float32, by any processor."""
+    model = float_file("residual")
+    made = quantize(model, calibrate(model, EXAMPLE[:32]), scheme=replace(scheme, weight_bits=bits))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(made.data, options, providers=["CPUExecutionProvider"])
+    before = HostModel(model.SerializeToString()).scores(EXAMPLE)
+    after = np.concatenate([session.run(None, {session.get_inputs()[0].name: image[None]})[0] for image in EXAMPLE])
+    assert np.abs(after - before).max() < 0.08 * np.abs(before).max()
+
+
 @pytest.mark.parametrize("scheme", [S8S8, S8S8_SYMMETRIC], ids=lambda scheme: scheme.name)
 def test_other_forms_answer_as_the_float_file(scheme: Scheme) -> None:
     model = float_file("residual")
