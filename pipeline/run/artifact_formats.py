@@ -241,7 +241,7 @@ class _Files:
             test_accuracy=accuracy,
             answered_by=_answered_by(kind), images=0, against={},
             scheme=_own_scheme(kind, decision),
-            float_layers=decision.float_layers if decision and kind.precision == INT8 else (),
+            float_layers=artifact.float_layers if kind.precision == INT8 else (),
             calibration=self._calibration if kind.precision == INT8 else None,
         )  # fmt: skip
 
@@ -269,7 +269,7 @@ class _Files:
         if decision is None or decision.precision != INT8:
             return Int8Settings(scheme=replace(scheme, weight_bits=7))
         return Int8Settings(
-            float_layers=frozenset(decision.float_layers), scheme=replace(scheme, weight_bits=decision.weight_bits)
+            float_layers=frozenset(self.artifact.float_layers), scheme=replace(scheme, weight_bits=decision.weight_bits)
         )
 
     def _parent(self, format: str) -> tuple[Format, bytes]:
