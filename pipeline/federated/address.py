@@ -78,7 +78,7 @@ def require_free(address: Address) -> None:
             probe.bind((address.host, address.port))
     except OSError as error:
         raise OutputError(
-            f"nobody can listen on {address}: {error.strerror or error}; name another --address"
+            f"nobody can listen on {address}: {error.strerror or error}; choose another --address"
         ) from error
 
 

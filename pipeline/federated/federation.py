@@ -162,11 +162,11 @@ class Federation:
             self.weights = unpacked(data, state.structure)
         except OSError as error:
             raise FederationError(
-                f"{path} cannot be read: {error.strerror or error}; name another --checkpoint"
+                f"{path} cannot be read: {error.strerror or error}; choose another --checkpoint"
             ) from error
         except (ValueError, LookupError, TypeError) as error:
             raise FederationError(
-                f"{path} is not a federation's checkpoint, or is damaged ({error}); move it away, or name another "
+                f"{path} is not a federation's checkpoint, or is damaged ({error}); move it away, or choose another "
                 "--checkpoint"
             ) from error
         self.structure, self.rounds = state.structure, list(state.rounds)
@@ -192,5 +192,5 @@ class Federation:
                 Path(partial).unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{path} cannot be written: {error.strerror or error}; make room, or name another --checkpoint"
+                f"{path} cannot be written: {error.strerror or error}; make room, or choose another --checkpoint"
             ) from error

@@ -10,6 +10,8 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
+import traceback
 from pathlib import Path
 
 import pipeline
@@ -59,9 +61,17 @@ def _surroundings() -> dict[str, str]:
 
 
 def hush() -> None:
-    """Keep Flower's own log to errors, through the program's handlers alone."""
+    """Keep Flower's own log to errors, through the program's handlers alone, and grpc's threads from printing."""
+    threading.excepthook = _show_thread_error
     logger = logging.getLogger("flwr")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     logger.propagate = True
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
+
+
+def _show_thread_error(error: threading.ExceptHookArgs) -> None:
+    """Print what ended a thread, but for grpc's that watches a channel, which fails where that has just been closed."""
+    frames = traceback.walk_tb(error.exc_traceback)
+    if not any(frame.f_code.co_name == "_poll_connectivity" for frame, _ in frames):
+        threading.__excepthook__(error)

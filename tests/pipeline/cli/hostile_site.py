@@ -1,8 +1,4 @@
-"""A site that takes part as any other, but for what its kind says: hostile_site.py nan|dies HOST:PORT
-
-nan   sends weights that are not finite
-dies  is killed while it learns in the second round
-"""
+"""A site that sends NaN in the first round and is killed while it learns in the second: hostile_site.py HOST:PORT"""
 
 from __future__ import annotations
 
@@ -22,19 +18,14 @@ from pipeline.federated.site import Site
 from pipeline.store import Store
 
 
-class SendsNan(Participant):
+class Hostile(Participant):
     def fit(self, ins: FitIns) -> FitRes:
+        if ins.config["round"] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
         answer = super().fit(ins)
         weights = {name: np.full_like(values, np.nan) for name, values in load(answer.parameters.tensors[0]).items()}
         answer.parameters = Parameters(tensors=[save(weights)], tensor_type=answer.parameters.tensor_type)
         return answer
-
-
-class Dies(Participant):
-    def fit(self, ins: FitIns) -> FitRes:
-        if ins.config["round"] == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().fit(ins)
 
 
 def said(sentence: str) -> None:
@@ -42,10 +33,10 @@ def said(sentence: str) -> None:
     sys.stderr.flush()
 
 
-def main(kind: str, address: str) -> None:
+def main(address: str) -> None:
     with Store.open(Path("runs"), "latest", write=True) as store:
-        participant = {"nan": SendsNan, "dies": Dies}[kind](Site(store, kind, uuid.uuid4().hex), said)
-        take_part(participant, address_of(address), None, 60.0, said)
+        site = Site(store, "hostile", uuid.uuid4().hex)
+        take_part(Hostile(site, said), address_of(address), None, 60.0, said)
 
 
 main(*sys.argv[1:])

@@ -85,7 +85,7 @@ def test_a_checkpoint_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     federation = Federation(tmp_path / "file" / "mean.safetensors")
     federation.refusal(hello("a"))
-    with pytest.raises(OutputError, match="name another --checkpoint"):
+    with pytest.raises(OutputError, match="choose another --checkpoint"):
         federation.begin(policy(0.0))
 
 
