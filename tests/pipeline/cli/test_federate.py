@@ -191,6 +191,16 @@ def test_a_server_that_is_asked_to_stop_ends_at_once_and_says_how_to_go_on(desk:
     assert "stopped after round 0 of 10; the same command goes on with it" in ended.err
 
 
+def test_a_site_that_is_asked_to_stop_ends_at_once(desks: Callable[[], Desk]) -> None:
+    desk = desks()
+    site = desk.start("federate", "client", "latest", "--server", f"127.0.0.1:{free_port()}")
+    read_until(site, "waiting for the server")
+    site.send_signal(signal.SIGINT)
+    ended = finished(site)
+    assert ended.code == 130
+    assert ended.err.splitlines()[-1] == "stopped"
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
