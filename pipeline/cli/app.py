@@ -13,7 +13,20 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli.commands import adapt, apply, bundles, compare, data, deploy, devices, plan, quantize, runs, tune
+from pipeline.cli.commands import (
+    adapt,
+    apply,
+    bundles,
+    compare,
+    data,
+    deploy,
+    devices,
+    federate,
+    plan,
+    quantize,
+    runs,
+    tune,
+)
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
@@ -60,6 +73,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(bundles.app, name="keys")
 app.add_typer(deploy.app, name="deploy")
+app.add_typer(federate.app, name="federate")
 
 
 def run_command() -> None:
