@@ -29,7 +29,6 @@ from pipeline.adaptation.rule_in_words import rule_in_words
 from pipeline.adaptation.study import QUICK, Size, Studied, StudySettings, ordered, study
 from pipeline.adaptation.timing import decision_us
 from pipeline.config import RunConfig
-from pipeline.devices.agent_client import open_agent
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Event, Note, Stage, StageProgress
@@ -44,10 +43,10 @@ from pipeline.records.adaptation import JudgedStreams
 from pipeline.report.adaptation import cells, in_brackets
 from pipeline.run.base_model import make_base
 from pipeline.run.context import Context
-from pipeline.run.inputs import load_inputs, require_fit
 from pipeline.run.ladder import LadderBuilder
 from pipeline.run.provenance import store_provenance
 from pipeline.run.round import builder_of
+from pipeline.run.runner import prepared
 from pipeline.run.splitting import store_splits
 from pipeline.run.unseen_images import divided_test
 from pipeline.store import Store
@@ -101,23 +100,19 @@ def _studied(args: argparse.Namespace, networks: Mapping[str, str], cache: Path)
     config = RunConfig(
         data=args.data, model=name, weights=Path(weights), threads=1, seed=args.seed, precision="float32"
     )
-    inputs = load_inputs(config)
+    device = load_inventory(args.inventory, partial=True).device("local")
     there = Store.list(cache)
     with (
         Store.open(cache, "latest", write=True) if there else Store.create(cache, label="ladder") as store,
-        open_agent(load_inventory(args.inventory, partial=True).device("local")) as agent,
+        prepared(config, device, listen=_tell) as ready,
     ):
-        agent.hold()
-        context = Context(
-            config=config, store=store, agent=agent, data=inputs.data, example=inputs.example,
-            format=require_fit(inputs, agent, _tell), listen=_tell, stopping=lambda: False,
-        )  # fmt: skip
+        inputs, context = ready.inputs, ready.context(store, listen=_tell, stopping=lambda: False)
         store_provenance(context, signature_of(inputs.network))
         store_splits(store, inputs.data)
         base = make_base(context, inputs.model)
         space = search_space(base.network, context.example, step=STEP)
         builder = replace(builder_of(context, base.network, space), space=space)
-        bench = Bench(agent, store, base.skeleton)
+        bench = Bench(context.boards, store, base.skeleton)
         made = LadderBuilder(
             context=context, builder=builder, bench=bench, base=base, budget_s=60 * args.training_minutes,
             quick=args.smoke,

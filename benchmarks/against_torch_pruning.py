@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _common.examples import example_of
 from _common.results import Results, Row, by_images, mean, table
 from _common.testbed import LIKE_PEERS, LIKE_PEERS_IMAGES, some
 from _common.torch_pruning_peers import PEERS, pruned
@@ -159,7 +160,7 @@ def _run(args: argparse.Namespace, results: Results, target: float, seed: int) -
 def _scene(args: argparse.Namespace, agent: Agent) -> Scene:
     data = load_data(args.data, seed=0)
     model = load_model(args.model, classes=len(data.classes), channels=data.shape[0], weights=args.weights)
-    example = next(data.train.batches(8))[0]
+    example = example_of(data.train)
     base = trace(model, example, classes=len(data.classes))
     weightless = skeleton(export(base, example, agent.onnx_support))
     return Scene(data=data, model=model, base=base, example=example, agent=agent, skeleton=weightless)

@@ -148,9 +148,16 @@ def _watch(device: Device) -> Iterator[Callable[[], list[Any]]]:
     channel = link.transport.open_session()
     channel.exec_command(f"exec {python} -c '{program}'")
     try:
-        yield lambda: (channel.shutdown_write(), json.loads(channel.makefile("rb").read()))[1]
+        yield lambda: _ended(channel)
     finally:
         link.close()
+
+
+def _ended(channel: Any) -> list[Any]:
+    """Have the watching program end; return what it has seen."""
+    channel.shutdown_write()
+    seen: list[Any] = json.loads(channel.makefile("rb").read())
+    return seen
 
 
 def _table(processes: list[Process], seconds: float) -> Table:

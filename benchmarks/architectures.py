@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -107,7 +108,7 @@ def measure(name: str, side: int, step: int, repeats: int) -> Row:
     model = _loaded(name)
     # A graph remembers its analysis, so each repeat has a graph of its own.
     traced = [_timed(lambda: trace(model, images)) for _ in range(repeats)]
-    spaces = [_timed(lambda graph=graph: search_space(graph, images, step=step)) for graph, _ in traced]
+    spaces = [_timed(partial(search_space, graph, images, step=step)) for graph, _ in traced]
     graph, space = traced[0][0], spaces[0][0]
     cuts = [_timed(lambda: _deepest(graph, space, images)) for _ in range(repeats)]
     return Row(

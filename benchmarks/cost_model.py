@@ -88,7 +88,8 @@ def _shown(items: Collection[T], what: str) -> Iterable[T]:
 
 def _random_plans(space: SearchSpace, count: int, seed: int) -> list[Levels]:
     """Return different plans; in each, another share of the groups is cut, each by any of its levels."""
-    rng, plans = np.random.default_rng(seed), {}
+    rng = np.random.default_rng(seed)
+    plans: dict[str, Levels] = {}
     for _ in range(100 * count):
         share = rng.uniform(0.3, 1.0)
         levels = tuple(int(rng.choice(g.levels)) if rng.random() < share else 0 for g in space.groups)

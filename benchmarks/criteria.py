@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from _common.examples import example_of
 from _common.results import Results, by_images, mean, table
 from _common.testbed import some
 from torch import Tensor, fx
@@ -45,7 +46,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     data = load_data(args.data, seed=0)
     model = load_model(args.model, classes=len(data.classes), channels=data.shape[0], weights=args.weights)
-    example = next(data.train.batches(8))[0]
+    example = example_of(data.train)
     base = trace(model, example, classes=len(data.classes))
     space = search_space(base, example, step=1)
     kept, share = _half(base, space, example, args.macs)

@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # bundles and kills are the tests'
@@ -58,7 +59,7 @@ def deploys(folder: Path, bundles: list[Path], count: int, chance: random.Random
         old, new = answer(board), chance.randrange(3)
         send(bundles[new], received)
         if number % 2:
-            killed = killed_before(chance.randrange(CALLS), lambda new=new: deploy(board, bundles[new], received))
+            killed = killed_before(chance.randrange(CALLS), partial(deploy, board, bundles[new], received))
         else:
             killed = killed_after(chance.uniform(0, 0.05), board, bundles[new], received)
         found = answer(board)

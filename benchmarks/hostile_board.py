@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS")
     parser.add_argument("--only", default="", metavar="WORDS", help="of the attacks, those whose name holds this")
     args = parser.parse_args()
-    ssh._PROBE_S = ssh._SFTP_S = agent_client.QUICK_S = args.deadline  # type: ignore[misc]
+    ssh._PROBE_S = ssh._SFTP_S = agent_client.QUICK_S = args.deadline
     ssh._SLOWEST_BYTES_A_SECOND = 1_000_000
     ssh._SFTP_SERVERS = ("/nowhere/sftp-server",)  # else it is run by hand, and the board is as good as any
     table = Table("attack", "MB", "seconds", "what the host says", box=None)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the kinds of files are the tests'
 
@@ -35,7 +36,7 @@ def main() -> None:
         _print(name, _in_a_process(name, asked.examples, asked.seed), asked)
 
 
-def _in_a_process(name: str, examples: int, seed: int) -> dict:  # type: ignore[type-arg]
+def _in_a_process(name: str, examples: int, seed: int) -> dict[str, Any]:
     """Return what came of a kind; that it ended its process, where it did."""
     with tempfile.TemporaryDirectory() as folder:
         report, last = Path(folder, "report"), Path(folder, "last")
@@ -43,13 +44,17 @@ def _in_a_process(name: str, examples: int, seed: int) -> dict:  # type: ignore[
         process.start()
         process.join()
         if report.exists():
-            return json.loads(report.read_text())
+            found: dict[str, Any] = json.loads(report.read_text())
+            return found
         faults = [{"what": "ended", "detail": f"exit code {process.exitcode}", "content": last.read_bytes().hex()}]
         return {"files": 0, "refused": 0, "slowest_s": 0, "largest_mb": 0, "faults": faults}
 
 
 def _work(name: str, examples: int, seed: int, report: Path, last: Path) -> None:
-    found = tried(KINDS[name], examples, number=seed, on_file=last.write_bytes)
+    def keep(content: bytes) -> None:
+        last.write_bytes(content)
+
+    found = tried(KINDS[name], examples, number=seed, on_file=keep)
     faults = [{"what": f.what, "detail": f.detail, "content": f.content.hex()} for f in found.faults]
     report.write_text(json.dumps({**asdict(found), "faults": faults}))
 

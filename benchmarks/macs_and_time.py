@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _common.examples import example_of
 from _common.results import Results, mean, table
 from _common.testbed import Testbed, opened
 from _common.torch_pruning_peers import PEERS, pruned
@@ -34,7 +35,7 @@ from pipeline.pruning.surgery.prune import prune
 from pipeline.pruning.trace import trace
 from pipeline.records import PruningPlan
 from pipeline.search.planner import Indices, Planner, indices
-from pipeline.search.strategies.random import draw
+from pipeline.search.random_plans import draw
 
 HALVINGS = 9
 ROUNDS = 8
@@ -97,7 +98,7 @@ def _nets(bed: Testbed, args: argparse.Namespace) -> dict[str, Callable[[], fx.G
 def _at_macs(bed: Testbed, args: argparse.Namespace, round_to: int | None) -> fx.GraphModule:
     """Return Torch-Pruning's net at the least ratio whose MACs are no more than asked."""
     torch.manual_seed(0)
-    classes, example = len(bed.context.data.classes), bed.context.example[:1]
+    classes, example = len(bed.context.data.classes), example_of(bed.context.data.train, 1)
     model: nn.Module = load_model(args.model, classes=classes, channels=3, weights=None)
     low, high, best = 0.0, 1.0, None
     for _ in range(HALVINGS):

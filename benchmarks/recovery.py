@@ -19,6 +19,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from _common.halved import Halved, halved
@@ -81,7 +82,7 @@ def _rows(net: str, data: DataSet, results: Results, args: argparse.Namespace) -
     model, _, place = net.partition("=")
     file, _, level = place.partition(":")
     weights = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
-    names = {"model": model, "weights": weights, "level": int(level or _LEVEL)}
+    names: dict[str, Any] = {"model": model, "weights": weights, "level": int(level or _LEVEL)}
     nets: list[Halved] = []  # made once, and only where something is missing
     found = []
     ways = itertools.product(args.lengths, args.learning_rates, args.teacher_mixes, args.teacher_views)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from _common.examples import example_of
 from _common.results import Results, Row, mean, table
 from safetensors.torch import load_file
 from torch import Tensor, fx
@@ -39,10 +40,11 @@ from pipeline.pruning.reconstruction.reconstruct import TargetActivations, recon
 from pipeline.pruning.surgery.prune import Ranking, kept_channels, prune, surplus
 from pipeline.pruning.trace import trace
 from pipeline.records import PruningPlan, SearchSpace, Trial
-from pipeline.report.run_json import usages
+from pipeline.report.contents import usages
 from pipeline.store import Store
 from pipeline.store.facts import BASE_WEIGHTS, CONFIG
 from pipeline.store.spaces import space_of_round
+from pipeline.structures import Inputs, answer
 from pipeline.training.accelerator import cpu, keep_freed_memory
 
 STAGES = ("ask", "cut", "accuracy", "export", "weigh")
@@ -121,7 +123,7 @@ class Scene:
     space: SearchSpace
     ranking: Ranking
     example: Tensor
-    images: Sequence[Tensor]
+    images: Sequence[Inputs]
     """On which accuracy is read, in batches, normalised."""
     answers: TargetActivations
     """Of the base network to the images on which layers are fitted to the cut."""
@@ -131,8 +133,8 @@ class Scene:
         """Load data and base network anew; which channels a ranking keeps changes no figure here."""
         data, evaluation = load_data(config.data, seed=config.seed), config.evaluation
         model = load_model(str(config.model), classes=len(data.classes), channels=data.shape[0], weights=None)
-        model.load_state_dict(load_file(store.blob(store.get(BASE_WEIGHTS))))
-        example = next(data.train.batches(8))[0]
+        model.load_state_dict(load_file(store.blob(store.required(BASE_WEIGHTS))))
+        example = example_of(data.train)
         base, space = trace(model, example, classes=len(data.classes)), space_of_round(store, 1)
         few = data.train.batches(BATCH, limit=min(BATCH, evaluation.batch_norm_images))
         return cls(
@@ -158,11 +160,11 @@ class Scene:
             }
 
 
-def _forward(net: fx.GraphModule, images: Sequence[Tensor]) -> None:
+def _forward(net: fx.GraphModule, images: Sequence[Inputs]) -> None:
     net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     with torch.inference_mode():
         for batch in images:
-            net(batch)
+            answer(net, batch)
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.store import RunsRoot, Store, runs_root
-from pipeline.store.facts import CONFIG, DEVICE
+from pipeline.store.facts import CONFIG, DEVICE, Fact
 from tests.examples import measurement, trial
 from tests.postgresql_server import PostgresqlServer, programs
 
@@ -56,7 +57,10 @@ def _fill(root: RunsRoot, runs: int, trials: int) -> float:
     """Store runs; return the writes a second, of which each trial has two: its measurement, and itself."""
     start = time.perf_counter()
     for number in range(runs):
-        facts = {CONFIG: {"data": "digits", "target": ["latency=0.5x"]}, DEVICE: {"name": f"pi4-{number}"}}
+        facts: dict[Fact[Any], object] = {
+            CONFIG: {"data": "digits", "target": ["latency=0.5x"]},
+            DEVICE: {"name": f"pi4-{number}"},
+        }
         with Store.create(root, label="benchmark", facts=facts) as store:
             for index in range(trials):
                 store.remember(str(index), measurement())

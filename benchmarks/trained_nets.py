@@ -121,7 +121,7 @@ def _side_by_side(store: Store, chosen: Artifact, data: DataSet, agent: Agent) -
     """Return the pruned file's figures, measured in turns with the base's."""
     config = RunConfig.model_validate(store.get(CONFIG))
     model = load_model(str(config.model), classes=len(data.classes), channels=data.shape[0], weights=None)
-    model.load_state_dict(load_file(store.blob(store.get(BASE_WEIGHTS))))
+    model.load_state_dict(load_file(store.blob(store.required(BASE_WEIGHTS))))
     example = next(data.train.batches(8))[0]
     base = export(trace(model, example, classes=len(data.classes)), example, agent.onnx_support)
     pruned = store.blob(chosen.files["model.onnx"]).read_bytes()

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.data import DataSet, Split, load_data
+from pipeline.structures import Inputs, answer
 from pipeline.training.accelerator import Accelerator, channels_last, cpu, keep_freed_memory
 from pipeline.training.settings import FineTuning
 from pipeline.training.trainer import fine_tune
@@ -128,12 +129,12 @@ def _in_turns(ways: Mapping[str, Callable[[], list[Times]]], rounds: int) -> Map
     return found
 
 
-def _forward_and_backward(model: nn.Module, x: Tensor, y: Tensor, on: Accelerator) -> list[Times]:
+def _forward_and_backward(model: nn.Module, x: Inputs, y: Tensor, on: Accelerator) -> list[Times]:
     channels_last(model).train()
     start = _now()
     with on.autocast():
-        scores = model(x)
-    functional.cross_entropy(scores.float(), y).backward()
+        scores: Tensor = answer(model, x)
+    torch.autograd.backward(functional.cross_entropy(scores.float(), y))
     model.zero_grad(set_to_none=True)
     return [_since(start)]
 

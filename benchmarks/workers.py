@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -172,4 +171,4 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 if __name__ == "__main__":
     threading.current_thread().name = "benchmark"
-    sys.exit(main())
+    main()

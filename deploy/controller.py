@@ -410,7 +410,7 @@ class Controller:
         sensors: Optional[Mapping[str, Sensor]] = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Take settings and a runtime.Model for each variant; ``sensors``: see ``open``."""
+        """Take settings and a runtime.Model for each variant; ``sensors``: see ``open``, but None is none."""
         self.policy = Policy(settings)
         self.names = [str(variant["name"]) for variant in settings["variants"]]
         self.limits = settings["limits"]  # type: Mapping[str, Sequence[Optional[float]]]
@@ -434,7 +434,8 @@ class Controller:
         """Open all networks of an adaptive bundle.
 
         ``sensors``: functions that return a number, by the names under ``limits`` in controller.json: temperature_c,
-        throttled, battery. Beyond its limit, the policy saves; one that fails leaves the choice to the rule.
+        throttled, battery; None: what the system tells of these (``system_sensors``). Beyond its limit, the policy
+        saves; one that fails leaves the choice to the rule.
         ``runtime`` and ``verify`` as of runtime.Model.open; raises BundleError alike.
         """
         place = Path(os.path.realpath(str(folder)))
@@ -450,6 +451,9 @@ class Controller:
         for file in files:  # several variants may be one network
             if file not in networks:
                 networks[file] = bundles.Model(manifest, bundles.opened(str(place / file), manifest, runtime))
+        if sensors is None:
+            known = system_sensors()
+            sensors = {name: known[name] for name in known if name in settings["limits"]}
         found = cls(settings, [networks[file] for file in files], sensors)
         found.resident_bytes = max(0, process_bytes() - before)
         return found
@@ -491,6 +495,11 @@ class Controller:
             len(variants) > 1, late, ms, policy.by, policy.why,
         )  # fmt: skip
 
+    @property
+    def watched(self) -> List[str]:
+        """The sensors that are looked at."""
+        return sorted(self._sensors)
+
     def _read_sensors(self) -> None:
         """Save where a sensor is beyond its limits; leave the choice to the rule where one fails."""
         is_beyond, fault = False, ""
@@ -511,6 +520,53 @@ class Controller:
         return 1000.0 * (self._clock() - start)
 
 
+def system_sensors(root: str = "/") -> Dict[str, Sensor]:
+    """Return what Linux tells without a program or a right: the hottest thermal zone in degrees Celsius, whether a
+    Raspberry Pi's firmware throttles now (0 or 1), and the share of a battery that is left (1 while it is charged)."""
+    place = Path(root)
+    zones = [zone for zone in sorted(place.glob("sys/class/thermal/thermal_zone*")) if _is_processors(zone)]
+    batteries = [one for one in sorted(place.glob("sys/class/power_supply/*")) if _line(one / "type") == "Battery"]
+    firmware = place / "sys/devices/platform/soc/soc:firmware/get_throttled"
+    found = {}  # type: Dict[str, Sensor]
+    if zones:
+        found["temperature_c"] = lambda: max(float(_required(zone / "temp")) / 1000.0 for zone in zones)
+    if _line(firmware):
+        found["throttled"] = lambda: float(int(_required(firmware), 16) & _THROTTLED_NOW != 0)
+    if batteries:
+        found["battery"] = lambda: min(_charge(battery) for battery in batteries)
+    return found
+
+
+_THROTTLED_NOW = 0b1111
+"""Of get_throttled's bits; those from 16 on are of the past."""
+_ELSEWHERE = ("pmic", "wifi")
+"""In the names of zones that are not the processor's: a Jetson's PMIC says 50 or 100 degrees for ever."""
+
+
+def _is_processors(zone: Path) -> bool:
+    kind = _line(zone / "type").lower()
+    try:
+        return not any(word in kind for word in _ELSEWHERE) and -40 < float(_line(zone / "temp")) / 1000.0 < 150
+    except ValueError:
+        return False
+
+
+def _charge(battery: Path) -> float:
+    return float(_required(battery / "capacity")) / 100.0 if _line(battery / "status") == "Discharging" else 1.0
+
+
+def _required(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _line(path: Path) -> str:
+    """Return a file's text; empty where it cannot be read."""
+    try:
+        return _required(path)
+    except (OSError, ValueError):
+        return ""
+
+
 def process_bytes() -> int:
     try:
         with open("/proc/self/statm") as stream:
@@ -528,6 +584,7 @@ def main(paths: List[str]) -> None:
     print("%d networks are open, %.1f MB: %s" % (
         len(adaptive.names), adaptive.resident_bytes / 1e6, ", ".join(adaptive.names)
     ))  # fmt: skip
+    print("sensors: %s" % (", ".join(adaptive.watched) or "none that this system tells"))
     if not paths:
         print("no image given: these are random pixels, the answers mean nothing")
     frames: List[Any] = list(paths) or [bundles.random_input(adaptive._models[0].input)] * 3

@@ -23,6 +23,7 @@ def manifest(artifact: Artifact, facts: BundleFacts, vectors: Mapping[str, Any] 
             "format": facts.format.name,
             "precision": artifact.precision,
             **({"float_layers": list(artifact.float_layers)} if artifact.float_layers else {}),
+            **({} if artifact.weight_bits is None else {"weight_bits": artifact.weight_bits}),
         },
         "classes": list(facts.classes),
         **({} if facts.task is None else {"task": describe_task(facts.task)}),

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.records import WeightBits
+
 NAME = "manifest.schema.json"
 _ID = "https://json-schema.org/draft/2020-12/schema"
 
@@ -39,6 +41,8 @@ class ModelEntry(_Part):
     file: FileName
     format: str
     precision: str = "float32"
+    weight_bits: WeightBits | None = None
+    """Of an INT8 file; absent in those of before: eight."""
 
 
 class Normalisation(_Part):

@@ -27,6 +27,7 @@ def facts(folder: str, root: str = ROOT) -> Dict[str, Any]:
         "cpu": cpu(cpuinfo),
         "cores": cores(),
         "simd": simd(cpuinfo),
+        "vnni": vnni(cpuinfo),
         "memory_mb": telemetry.memory_mb(root, "MemTotal") or 0.0,
         "swap_mb": telemetry.memory_mb(root, "SwapTotal"),
         "disk_free_mb": telemetry.disk_free_mb(folder),
@@ -103,6 +104,16 @@ def simd(cpuinfo: str) -> str:
         if flags & marks:
             return name
     return "none"
+
+
+def vnni(cpuinfo: str) -> Optional[bool]:
+    """Return whether an x86 processor adds products of 8-bit integers in 32 bits; None: it is no x86, or does not say.
+
+    >>> vnni("flags : fpu avx2 avx_vnni"), vnni("flags : fpu avx2"), vnni("Features : fp asimd")
+    (True, False, None)
+    """
+    flags = _fields(cpuinfo).get("flags")
+    return None if flags is None else bool({"avx512_vnni", "avx_vnni"} & set(flags.split()))
 
 
 def cores() -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import __version__, plugins, regular_file
 from pipeline.config import load_config
@@ -411,22 +411,31 @@ def environment(run: str = "latest", *, discount: float = 1.0, runs: RunsRoot | 
         return PruningEnv(learnt_planner(store), discount)
 
 
-def plan(run: str, targets: Iterable[str], *, condition: str | None = None, runs: RunsRoot | str = RUNS) -> Replanned:
+def plan(
+    run: str,
+    targets: Iterable[str],
+    *,
+    condition: str | None = None,
+    policy: Literal["own", "federated"] = "own",
+    runs: RunsRoot | str = RUNS,
+) -> Replanned:
     """Return what a run's policy plans for targets that nobody searched for, such as ``latency=0.4x``.
 
     Nothing is measured: accuracy and costs are as the run's models predict them.
 
     Args:
         condition: of the data, such as ``fog:3``, of a run that has several.
+        policy: the run's own, or that of the federation of sites which it took part in.
 
     Raises:
         RunNotFoundError: there is no such run.
-        UserError: the run ended before its search, had no target in such a metric, or has other conditions.
+        UserError: the run ended before its search, had no target in such a metric, has other conditions, or keeps no
+            federated policy.
     """
     from pipeline.run.replanning import replan  # torch takes seconds to import
 
     with Store.open(runs_root(runs), run) as store:
-        return replan(store, [parse_target(text) for text in targets], condition)
+        return replan(store, [parse_target(text) for text in targets], condition, policy)
 
 
 def load_pruned(bundle: Path | str, model: nn.Module | str | None = None, *, task: str | None = None) -> nn.Module:

@@ -303,7 +303,7 @@ class RunConfig(_Section):
     to be faster; accuracy: the first alone, some twenty seconds sooner."""
     warm_start: str | None = None
     """A run of before, by its id or `latest`, whose learnt policy the DQN begins with: of the same architecture, with
-    another checkpoint, target or board if you like."""
+    another checkpoint, target or board if you like; with `:federated` behind it that of its federation of sites."""
     seed: int = Field(0, ge=0)
     """Same seed, same plans on the same measurements."""
     rounds: int = Field(1, ge=1)

@@ -29,6 +29,7 @@
     ├── TrainerError                  exit code 2: the user's own trainer failed; fixed, the run can be resumed
     ├── ConverterError                a converter of model files cannot be installed or started
     ├── WorkersError                  workers cannot be started, reached or sent what they need; the run can be resumed
+    ├── FederationError               sites cannot be joined, or the server or a site sent what cannot be used
     ├── StoreError                    a run's files, or a calibration's, are damaged or cannot be written
     │   └── RunInUseError             exit code 2: another process is writing the run
     └── StoppedError                  exit code 130: the user asked the run to stop; it can be resumed
@@ -167,6 +168,10 @@ class ConverterError(PipelineError):
 
 class WorkersError(PipelineError):
     """Workers cannot be started, reached, or sent what they need."""
+
+
+class FederationError(PipelineError):
+    """Sites cannot be joined, or the server or a site sent what cannot be used."""
 
 
 class StoreError(PipelineError):

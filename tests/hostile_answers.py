@@ -73,7 +73,7 @@ def _hello(_: Mapping[str, Any]) -> dict[str, Any]:
         "runtimes": {"null": "1.0", "onnxruntime": "1.19.2"}, "sensors": {"ina219": "ok", "null": "ok"},
         "governor": "ondemand", "clock_mhz": 1500.0, "temperature_c": 50.0, "throttled": "0x0", "user": "ann",
         "groups": ["ann"], "holder": None, "governors": "ondemand,performance", "helper": None,
-        "system": "Debian GNU/Linux 12", "libc": "glibc 2.36", "l4t": None, "swap_mb": 100.0,
+        "system": "Debian GNU/Linux 12", "libc": "glibc 2.36", "l4t": None, "swap_mb": 100.0, "vnni": None,
     }  # fmt: skip
 
 

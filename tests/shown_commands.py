@@ -91,7 +91,7 @@ SAME = {**WORDS, "latest": "RUN", "RUN…": "RUN"}
 """Words that do not make another command."""
 CHOSEN = ("--output", "--target")
 """Options whose values do not make another command either."""
-LONG = (("run",), ("tune",), ("devices", "calibrate"))
+LONG = (("run",), ("tune",), ("adapt",), ("devices", "calibrate"))
 """Verbs of which commands that only say less than another one are left out."""
 
 _BRIEF = """
@@ -196,8 +196,8 @@ def typed(line: str, runs: Mapping[str, list[str]]) -> list[str]:
 def different(commands: Iterable[str]) -> list[str]:
     """Return commands that differ in more than in what is shortened; of those that do not, the one that says most.
 
-    Nor do the name of a run or of a folder to write and the height of a target make another command. Of whole runs and
-    calibrations, those that only say less than another one are left out as well.
+    Nor do the name of a run or of a folder to write and the height of a target make another command. Of whole runs,
+    adaptations and calibrations, those that only say less than another one are left out as well.
     """
     longest: dict[tuple[str, ...], str] = {}
     for line in sorted(commands, key=len):

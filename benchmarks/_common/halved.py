@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import fx
 
+from _common.examples import example_of
 from pipeline.config import RunConfig
 from pipeline.data import DataSet
 from pipeline.evaluation.candidate_builder import Builder
@@ -40,7 +41,7 @@ def halved(model: str, weights: Path, data: DataSet, *, level: int = 50) -> Halv
 
 def builder_for(model: str, weights: Path | None, data: DataSet) -> Builder:
     """Return what cuts a network; without weights it keeps its random ones."""
-    config, example = RunConfig(), next(data.train.batches(8))[0]
+    config, example = RunConfig(), example_of(data.train)
     network = load_model(
         model, classes=len(data.classes), channels=data.shape[0], weights=weights, weights_key=None, head=None,
         example=example,

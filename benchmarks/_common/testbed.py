@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -286,7 +286,7 @@ def some(split: Split, images: int, seed: int) -> Split:
 def _kept(cache: Path, config: RunConfig, cpu: str) -> Iterator[Store]:
     """Open the store of this network's figures; other weights, data, evaluation or processor have another one."""
     weights = hashlib.sha256(config.weights.read_bytes()).hexdigest() if config.weights else f"seed {config.seed}"
-    fixed = [config.model, weights, config.data, config.criterion, config.evaluation.model_dump(), cpu]
+    fixed: list[Any] = [config.model, weights, config.data, config.criterion, config.evaluation.model_dump(), cpu]
     fixed += [config.conditions] if config.conditions else []  # without, the name is as it always was
     folder = cache / f"{config.model}-{hashlib.sha256(json.dumps(fixed).encode()).hexdigest()[:12]}"
     there = Store.list(folder) if folder.exists() else []

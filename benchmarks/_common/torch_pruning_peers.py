@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from pipeline.models.cifar_resnet import CifarResNet
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Batches = Iterable[tuple[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)

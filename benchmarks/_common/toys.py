@@ -107,7 +107,8 @@ def truth(toy: Problem) -> Callable[[Levels], NDArray[np.float64]]:
 
     def accuracy(levels: Levels) -> NDArray[np.float64]:
         hurt = damage[np.arange(len(made)), levels]
-        return 1 / (1 + np.exp(-(2.5 - hurt.sum(-1) - np.einsum("...i,...j,ij->...", hurt, hurt, shared) / 3)))
+        logit = 2.5 - hurt.sum(-1) - np.einsum("...i,...j,ij->...", hurt, hurt, shared) / 3
+        return np.asarray(1 / (1 + np.exp(-logit)), np.float64)
 
     return accuracy
 
@@ -118,7 +119,8 @@ def all_plans(toy: Problem) -> Levels:
     plans = np.array(list(itertools.product(*legal)))
     owner, parent = owners(toy.space), parents(toy.space)
     whole = (whole_blocks(plans, owner, parent) == plans).all(1)
-    return plans[whole & ((plans == 4) <= (plans[:, owner] == 4)).all(1)]
+    is_possible = whole & ((plans == 4) <= (plans[:, owner] == 4)).all(1)
+    return np.asarray(plans[is_possible])
 
 
 def optimum(toy: Problem) -> float:

@@ -54,6 +54,7 @@ class Hello(Answer):
     libc: Word | None = None
     l4t: Word | None = None
     swap_mb: Megabytes | None = None
+    vnni: bool | None = None
 
 
 class State(Record):

@@ -13,7 +13,20 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli.commands import adapt, apply, bundles, compare, data, deploy, devices, plan, quantize, runs, tune
+from pipeline.cli.commands import (
+    adapt,
+    apply,
+    bundles,
+    compare,
+    data,
+    deploy,
+    devices,
+    federate,
+    plan,
+    quantize,
+    runs,
+    tune,
+)
 from pipeline.cli.console import err, out, print_error, print_json
 from pipeline.cli.options import (
     DEFAULT_RUNS,
@@ -60,6 +73,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(bundles.app, name="keys")
 app.add_typer(deploy.app, name="deploy")
+app.add_typer(federate.app, name="federate")
 
 
 def run_command() -> None:
@@ -194,6 +208,12 @@ def run(
     quick: Annotated[
         bool, typer.Option("--quick", help="A first look: few trials, short fine-tuning; other settings still count.")
     ] = False,
+    ladder: Annotated[
+        int | None,
+        typer.Option(
+            "--ladder", metavar="N", help="Then make an adaptive bundle of N networks at most: pipeline adapt."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="Write the bundle there when the run has ended.")
     ] = None,
@@ -214,6 +234,7 @@ def run(
     arguments = RunArguments(
         devices=tuple(device or ()), config=config, options=options, epochs=epochs, budget=budget, resume=resume,
         inventory=inventory, runs=runs, record=record, quick=quick, output=output, workers=workers,
+        ladder=ladder,
     )  # fmt: skip
     run_and_show(arguments, json=json)
 

@@ -29,7 +29,7 @@ from pipeline.devices.stored_calibrations import Known, known_calibration
 from pipeline.errors import AgentError, MeasureError
 from pipeline.measurement.calibration import Conditions
 from pipeline.measurement.from_samples import measurement
-from pipeline.records import Device, DeviceFacts, Measurement, MeasureSettings, OnnxSupport
+from pipeline.records import Device, DeviceFacts, Measurement, MeasureSettings, OnnxSupport, Processor
 
 __all__ = ["Agent", "Telemetry", "open_agent"]
 
@@ -139,6 +139,11 @@ class Agent:
     def runtime(self) -> agent_plugins.Runtime:
         """What the file of the device's runtime says of it."""
         return agent_plugins.runtime(self.device)
+
+    @property
+    def processor(self) -> Processor:
+        """What decides on the range of INT8 weights there."""
+        return Processor(self.facts.machine, self.facts.vnni)
 
     @property
     def channel_step(self) -> int:

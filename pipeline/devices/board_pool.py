@@ -21,7 +21,7 @@ from pipeline.devices.connection import OnEvent, Record
 from pipeline.devices.side_by_side import side_by_side
 from pipeline.errors import ConfigError, DeviceError, PipelineError
 from pipeline.measurement.board_drift import drifted_away
-from pipeline.records import Device, OverBoards
+from pipeline.records import Device, OverBoards, Processor
 from pipeline.records.fleet import Status
 
 _log = logging.getLogger(__name__)
@@ -124,6 +124,11 @@ class BoardPool:
         if len(measuring) == 1:
             return measuring[0]
         return min(measuring, key=lambda agent: (agent.onnx_support.opset, agent.onnx_support.ir))
+
+    @property
+    def processors(self) -> list[Processor]:
+        """Of all boards that are known."""
+        return [board.agent.processor for board in self._boards.values() if board.agent is not None]
 
     @property
     def lookahead(self) -> int:

@@ -53,6 +53,7 @@ def facts(quantized: QuantizedModel, *, source: str, device: str, board: DeviceF
             "precision": "int8",
             "scheme": file.scheme.name,
             "weights": "int8, symmetric, a scale for each output channel",
+            "weight_bits": file.scheme.weight_bits,
             "activations": "int8" if file.scheme.is_signed else "uint8",
             "operators": file.operators,
             "float_layers": list(file.float_layers),

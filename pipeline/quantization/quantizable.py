@@ -32,7 +32,7 @@ class Quantized(Protocol):
 
     @property
     def scheme(self) -> Scheme:
-        """How activations are rounded."""
+        """How activations and weights are rounded."""
 
     @property
     def ranges(self) -> Mapping[str, Range]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import DataSet
 from pipeline.devices.agent_client import Agent
+from pipeline.devices.host_processor import host_processor
 from pipeline.errors import DataError, DeviceError, ExportError, MeasureError, ModelError, first_line
 from pipeline.evaluation.device_bench import WHOLE, longer, one_process_of, require_int8
 from pipeline.events import Listener, Note, Stage, unheard
@@ -119,7 +120,7 @@ def quantize_model(
         return with_float_runs(first, judged, source.layers, make, searched.judge)
 
     agent.hold()
-    schemes = schemes_of(agent.facts.machine, source.format)
+    schemes = schemes_of([agent.processor], host_processor(), source.format)
     file, figures = _fastest([made(scheme)[0] for scheme in schemes], source, agent, listen)
     listen(Stage("Measure the float file beside itself"))
     base = _measured(source.parent, source, agent)

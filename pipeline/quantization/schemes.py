@@ -1,4 +1,4 @@
-"""Quantization schemes of a board: on x86 known, elsewhere measured.
+"""Quantization schemes of a board: on x86 known, elsewhere measured; the bits of weights by board and host.
 
 On x86 ONNX Runtime computes nothing of signed activations in INT8, and is slower with them than in float32 (ResNet-20
 1.6 to 2 times, MobileNetV2 about as fast, against 0.5 to 0.7 with unsigned ones). On other processors either may be the
@@ -7,24 +7,38 @@ faster one. Both round to the same steps, so that accuracy does not tell them ap
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from pipeline.export.quantization.qdq import S8S8, S8S8_SYMMETRIC, U8S8, Scheme
+from pipeline.quantization.saturation import X86, weight_bits
+from pipeline.records import Processor
 
 TENSORRT = "tensorrt"
 """The runtime."""
-_X86 = frozenset({"x86_64", "AMD64", "i686", "i386"})
 
 
-def schemes_of(machine: str, format: str, runtime: str = "onnxruntime") -> tuple[Scheme, ...]:
-    """Return the schemes that may be the fastest on a processor, the usual one first.
+def schemes_of(
+    boards: Sequence[Processor], host: Processor, format: str, runtime: str = "onnxruntime"
+) -> tuple[Scheme, ...]:
+    """Return the schemes that may be the fastest on boards of one kind, the usual one first.
 
     Args:
-        machine: as ``platform.machine()`` calls it.
+        boards: their processors.
+        host: the processor that reads accuracy.
         format: of the model files; TFLite has one scheme of its own.
         runtime: TensorRT takes one scheme alone.
 
-    >>> [scheme.name for scheme in schemes_of("x86_64", "onnx")], [s.name for s in schemes_of("aarch64", "onnx")]
-    (['u8s8'], ['u8s8', 's8s8'])
+    >>> pi, host = Processor("aarch64"), Processor("x86_64", has_vnni=True)
+    >>> [(scheme.name, scheme.weight_bits) for scheme in schemes_of([pi], host, "onnx")]
+    [('u8s8', 8), ('s8s8', 8)]
+    >>> [(scheme.name, scheme.weight_bits) for scheme in schemes_of([Processor("x86_64")], host, "onnx")]
+    [('u8s8', 7)]
     """
+    found: tuple[Scheme, ...] = (U8S8, S8S8)
     if runtime == TENSORRT:
-        return (S8S8_SYMMETRIC,)
-    return (U8S8,) if machine in _X86 or format != "onnx" else (U8S8, S8S8)
+        found = (S8S8_SYMMETRIC,)
+    elif format != "onnx" or any(board.machine in X86 for board in boards):
+        found = (U8S8,)
+    bits = weight_bits([host, *boards])
+    return tuple(replace(scheme, weight_bits=bits) for scheme in found)

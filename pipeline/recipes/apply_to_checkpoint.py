@@ -31,7 +31,7 @@ from pipeline.pruning.trace import trace
 from pipeline.recipes.apply import AfterCut, Rank, apply_recipe, example_of, task_of_recipe
 from pipeline.recipes.int8 import quantized, why_float
 from pipeline.recipes.recipe import RECIPE, Cut, Recipe, read_recipe, to_text
-from pipeline.records import ModelFormat, SearchSpace, channel_sparsity, layout
+from pipeline.records import ModelFormat, SearchSpace, WeightBits, channel_sparsity, layout
 from pipeline.structures import Inputs
 from pipeline.training.score import score
 
@@ -100,6 +100,8 @@ class AppliedCheckpoint:
     """As it was read."""
     precision: str = FLOAT32
     """In which the model file computes, or, of ``fp16``, asks TensorRT to, as the recipe's own did."""
+    weight_bits: WeightBits | None = None
+    """Of an INT8 file."""
     why_float: str | None = None
     """Why the recipe's network is not float32 and this one is; None where that is not so."""
 
@@ -120,7 +122,12 @@ class AppliedCheckpoint:
         """Return what the manifest says of it, as JSON values."""
         request, original, seen = self.request, self.original, self.accuracy
         return {
-            "model": {"file": self.format.file, "format": self.format.name, "precision": self.precision},
+            "model": {
+                "file": self.format.file,
+                "format": self.format.name,
+                "precision": self.precision,
+                **({} if self.weight_bits is None else {"weight_bits": self.weight_bits}),
+            },
             "classes": original.classes,
             "input": {
                 "name": INPUT,
@@ -169,11 +176,13 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
     format = open_format(request.format, base, example, support=OLDEST_SUPPORT, on_note=on_note)
     file, weights = format.file(applied.network), weights_bytes(applied.network)
     files, precision = {written.file: file}, FLOAT32
+    bits: WeightBits | None = None
     seen, why = None if data is None else _accuracy(base, applied.network, data), why_float(recipe, data, format)
     if recipe.precision == INT8 and why is None and data is not None and seen is not None:
         on_note("quantizing")
         made = quantized(applied.network, file, recipe, data, format, _EVALUATION.search_images)
         files, precision = {written.file: made.data, float_parent(written.ending): file}, INT8
+        bits = made.weight_bits
         seen = replace(seen, int8=made.accuracy, agreement=made.agreement)
     elif recipe.precision == FP16 and why is None:
         files, precision = {written.file: asking_for_fp16(file)}, FP16
@@ -188,6 +197,7 @@ def apply_to_checkpoint(request: ApplyRequest, on_note: Callable[[str], None]) -
         request=request,
         original=recipe,
         precision=precision,
+        weight_bits=bits,
         why_float=why,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import fx
 
@@ -16,6 +16,7 @@ from pipeline.export.quantization.qdq import SCHEMES, U8S8
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
 from pipeline.export.signature import packed
 from pipeline.recipes.recipe import Recipe
+from pipeline.records import WeightBits
 
 _BATCH = 250
 
@@ -25,6 +26,7 @@ class Quantized:
     """A network's INT8 file and how it answers."""
 
     data: bytes
+    weight_bits: WeightBits
     accuracy: float
     """Share of right answers to the images of the search split."""
     agreement: float
@@ -47,7 +49,7 @@ def why_float(recipe: Recipe, data: DataSet | None, format: Format) -> str | Non
 def quantized(
     network: fx.GraphModule, parent: bytes, recipe: Recipe, data: DataSet, format: Format, images: int
 ) -> Quantized:
-    """Return the INT8 file of a cut network; layers that the recipe keeps float32 stay so here.
+    """Return the INT8 file of a cut network, rounded as the recipe says; layers that it keeps float32 stay so here.
 
     Args:
         network: cut as the recipe says.
@@ -62,9 +64,11 @@ def quantized(
     """
     calibrating = packed(next(data.train.batches(CALIBRATION_IMAGES, limit=CALIBRATION_IMAGES))[0])
     scheme = SCHEMES.get(str(recipe.decisions["precision"].get("scheme")), U8S8)
-    settings = Int8Settings(float_layers=frozenset(recipe.float_layers), scheme=scheme)
-    file = open_int8(format, calibrating, settings).file(network)
-    before, after = open_on_host(parent), open_on_host(file)
+    settings = Int8Settings(
+        float_layers=frozenset(recipe.float_layers), scheme=replace(scheme, weight_bits=recipe.weight_bits)
+    )
+    made = open_int8(format, calibrating, settings).quantized(network)
+    before, after = open_on_host(parent), open_on_host(made.data)
     right = same = seen = 0
     for batch, labels in data.search.batches(_BATCH, limit=images):
         shown = packed(batch)
@@ -72,4 +76,4 @@ def quantized(
         right += int((found == labels.numpy()).sum())
         same += int((found == before(shown).argmax(1)).sum())
         seen += len(labels)
-    return Quantized(data=file, accuracy=right / seen, agreement=same / seen)
+    return Quantized(data=made.data, weight_bits=made.scheme.weight_bits, accuracy=right / seen, agreement=same / seen)

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from deploy.runtime import CHECKSUMS, MANIFEST
 from pipeline import serialization
 from pipeline.errors import ConfigError, first_line
 from pipeline.objective.task import CLASSIFICATION
-from pipeline.records import SearchSpace
+from pipeline.records import SearchSpace, WeightBits
 from pipeline.regular_file import LIST_BYTES, is_folder, is_there, read_text
 
 RECIPE = "recipe.json"
@@ -110,7 +110,8 @@ class Recipe:
     source: str = ""
     """Run and artifact, or the recipe that was applied."""
     decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What held for the whole network, by what it is called: of ``precision`` its ``value`` and ``float_layers``.
+    """What held for the whole network, by what it is called: of ``precision`` its ``value``, and of INT8
+    ``float_layers``, ``scheme`` and ``weight_bits``, see ``PrecisionDecision``.
     Nothing of what leaves a network's file as it was; a reader that does not know one gives the same cut without it."""
 
     @property
@@ -122,6 +123,12 @@ class Recipe:
     def float_layers(self) -> tuple[str, ...]:
         """Weights of layers that stay float32 in another precision, by their names."""
         return tuple(self.decisions.get("precision", {}).get("float_layers", ()))
+
+    @property
+    def weight_bits(self) -> WeightBits:
+        """Of an INT8 file; of one of before, which does not say, eight."""
+        found: WeightBits = self.decisions.get("precision", {}).get("weight_bits", 8)
+        return found
 
 
 def cut_of(
@@ -234,6 +241,9 @@ def _require_decisions(recipe: Recipe, shown: str) -> None:
         layers = decided.get("float_layers", [])
         if not isinstance(layers, list) or not all(isinstance(layer, str) for layer in layers):
             raise ConfigError(f"{shown}: float_layers of {name!r} must be a list of names, got {layers!r}")
+        bits = decided.get("weight_bits", 8)
+        if type(bits) is not int or bits not in get_args(WeightBits):
+            raise ConfigError(f"{shown}: weight_bits of {name!r} must be 7 or 8, got {bits!r}: pull it again")
     if recipe.precision not in PRECISIONS:
         raise ConfigError(
             f"{shown}: its precision is {recipe.precision!r}; known: {', '.join(PRECISIONS)}: pull it again"

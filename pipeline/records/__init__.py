@@ -9,12 +9,13 @@ from pipeline.records.device import (
     MeasureSettings,
     OnnxSupport,
     PowerSettings,
+    Processor,
     SshAddress,
 )
 from pipeline.records.fleet import BoardState, Fleet, OnBoard, OverBoards, VarianceComponents
 from pipeline.records.model_format import ModelFormat
 from pipeline.records.plan import LEVELS, Group, PruningPlan, SearchSpace
-from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share
+from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share, WeightBits
 from pipeline.records.result import (
     FULL,
     UNTRIED,
@@ -62,6 +63,7 @@ __all__ = [
     "Power",
     "PowerSettings",
     "PrecisionDecision",
+    "Processor",
     "PruningPlan",
     "SearchSpace",
     "Share",
@@ -69,6 +71,7 @@ __all__ = [
     "Trial",
     "VarianceComponents",
     "VerifiedAccuracy",
+    "WeightBits",
     "channel_sparsity",
     "layout",
 ]

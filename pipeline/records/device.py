@@ -166,6 +166,18 @@ class DeviceFacts:
     l4t: str | None = None
     """A Jetson's Linux for Tegra: 32.7.1."""
     swap_mb: float | None = None
+    vnni: bool | None = None
+    """Whether an x86 processor has VNNI, see ``Processor``; None: it is no x86, or an older agent did not look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """What decides on whether a processor computes INT8 right, see ``quantization.saturation``."""
+
+    machine: str
+    """As ``platform.machine()`` calls it."""
+    has_vnni: bool | None = None
+    """Whether an x86 adds products of 8-bit integers in 32 bits (AVX-512 VNNI or AVX-VNNI); None: it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

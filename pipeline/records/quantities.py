@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, Predicate
 from pydantic import BeforeValidator
@@ -58,3 +58,5 @@ PositiveOnceFloat = Annotated[Positive, BeforeValidator(_widened)]
 Share = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
 """What a record cannot be otherwise; reading stored or sent ones (``serialization.load``) checks it."""
+WeightBits = Literal[7, 8]
+"""Of int8 weights: up to 63 or 127 of either sign."""

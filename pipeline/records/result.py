@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline.records.fleet import OnBoard
 from pipeline.records.plan import PruningPlan
-from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share
+from pipeline.records.quantities import Count, Interval, Positive, PositiveOnceFloat, Share, WeightBits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +193,8 @@ class Artifact:
     """Of the search split's images, those that an INT8 file and its float32 parent put into the same class."""
     float_layers: tuple[str, ...] = ()
     """Weights of layers that stay float32 in an INT8 file, by their names."""
+    weight_bits: WeightBits | None = None
+    """Of an INT8 file's weights; None: it is none, or older, see ``PrecisionDecision``."""
     float_parent: FloatParent | None = None
     """What an INT8 or FP16 file was made of; measured for the one that is fine-tuned in full alone."""
     condition: str = ""
@@ -226,6 +228,9 @@ class PrecisionDecision:
     """Weights of layers that stay float32, by their names."""
     scheme: str = "u8s8"
     """How ONNX files round activations: to uint8, or to int8 (``s8s8``)."""
+    weight_bits: WeightBits = 8
+    """Of ONNX files' int8 weights. Decisions, recipes and manifests of before this field are read as of eight, which is
+    all that was written then."""
 
     @property
     def changes(self) -> bool:

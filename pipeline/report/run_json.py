@@ -12,6 +12,7 @@ from pipeline.store import Store
 from pipeline.store.conditions import chosen_artifacts, conditions_of
 from pipeline.store.device_usage import Usage
 from pipeline.store.facts import (
+    ADAPTATION,
     BASE,
     CALIBRATION,
     CHOSEN,
@@ -35,7 +36,7 @@ from pipeline.store.facts import (
 
 _SHOWN: tuple[Fact[Any], ...] = (
     CONFIG, DEVICE, DEVICE_FACTS, SEED, VERSIONS, GIT, CALIBRATION, SPREADS, FLEET, BASE, *DECISIONS, CHOSEN, SECONDS,
-    STARTED, FINISHED_AT, RECORDING, TUNING, TASK,
+    STARTED, FINISHED_AT, RECORDING, TUNING, TASK, ADAPTATION,
 )  # fmt: skip
 
 

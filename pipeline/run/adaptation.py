@@ -11,6 +11,7 @@ from pipeline.adaptation.judgement import interval
 from pipeline.adaptation.rule_in_words import rule_in_words
 from pipeline.adaptation.study import QUICK, Size, Studied, StudySettings, ordered, study
 from pipeline.adaptation.timing import decision_us
+from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Listener, Note, Stage
@@ -77,16 +78,17 @@ def require_adaptable(store: Store) -> None:
             f"run {store.id} puts nothing into classes: the controller goes by the margin between two classes; take a "
             "run of the task classification"
         )
-    if config_of(store).rounds > 1:
-        raise UserError(
-            f"run {store.id} had several rounds, whose later ones cut another network than the base model; take a run "
-            "of one round"
-        )
-    if config_of(store).conditions:
-        raise UserError(
-            f"run {store.id} has a plan for each condition, so that no single network is its plain one; take a run "
-            "without --condition"
-        )
+    if reason := why_no_ladder(config_of(store)):
+        raise UserError(f"run {store.id} cannot be adapted: {reason}")
+
+
+def why_no_ladder(config: RunConfig) -> str:
+    """Return why a run with these settings has no ladder, and what to do; empty: nothing stands against one."""
+    if config.rounds > 1:
+        return "of several rounds, later ones cut another network than the base model; take a run of one round"
+    if config.conditions:
+        return "with a plan for each condition no single network is the plain one; take a run without --condition"
+    return ""
 
 
 def adapt(

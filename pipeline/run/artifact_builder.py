@@ -69,6 +69,7 @@ class ArtifactBuilder:
             precision=format.precision,
             agreement=None if int8 is None else int8.agreement,
             float_layers=() if int8 is None else int8.float_layers,
+            weight_bits=None if int8 is None else int8.weight_bits,
             float_parent=self._parent(parent, artifact.id),
         )
         store.add_artifact(done)

@@ -28,8 +28,9 @@ from pipeline.export.fp16_format import asking_for_fp16, not_asking
 from pipeline.export.half_files import onnx_in_half, tflite_in_half
 from pipeline.export.quantization.host_scores import open_on_host
 from pipeline.export.quantization.int8_settings import Int8Settings
+from pipeline.export.quantization.litert_quantizer import STATIC
 from pipeline.export.quantization.open_int8 import open_int8
-from pipeline.export.quantization.qdq import S8S8_SYMMETRIC, U8S8
+from pipeline.export.quantization.qdq import S8S8_SYMMETRIC, SCHEMES, U8S8, Scheme
 from pipeline.export.quantization.quantize import CALIBRATION_IMAGES
 from pipeline.export.signature import packed
 from pipeline.models.safetensors_io import WEIGHTS
@@ -38,7 +39,7 @@ from pipeline.quantization.judgement import LEAST_AGREEMENT
 from pipeline.quantization.schemes import TENSORRT
 from pipeline.recipes.apply import apply_recipe
 from pipeline.recipes.recipe import RECIPE, parse
-from pipeline.records import Artifact, Device, Measurement
+from pipeline.records import Artifact, Device, Measurement, PrecisionDecision
 from pipeline.report.table import precision_in_words
 from pipeline.run.engine_timings import timings_on_board
 from pipeline.run.inputs import Inputs, load_inputs
@@ -97,6 +98,8 @@ class WrittenFormat:
     """With each other file, by its name."""
     reference: Comparison | None = None
     """With the float32 file; None: this is it."""
+    scheme: Scheme | None = None
+    """How an INT8 file is rounded."""
     float_layers: tuple[str, ...] = ()
     """Layers of an INT8 file that stay float32."""
     calibration: Mapping[str, object] | None = None
@@ -237,7 +240,8 @@ class _Files:
             kind=kind, data=not_asking(data) if kind.precision == FLOAT32 else data, measured=measured,
             test_accuracy=accuracy,
             answered_by=_answered_by(kind), images=0, against={},
-            float_layers=decision.float_layers if decision and kind.precision == INT8 else (),
+            scheme=_own_scheme(kind, decision),
+            float_layers=artifact.float_layers if kind.precision == INT8 else (),
             calibration=self._calibration if kind.precision == INT8 else None,
         )  # fmt: skip
 
@@ -245,20 +249,28 @@ class _Files:
         parent, whole = self._parent(_file_format(kind))
         data = whole
         float_layers: tuple[str, ...] = ()
+        scheme: Scheme | None = None
         if kind.precision == INT8:
-            decision = self.store.get(PRECISION)
-            kept = decision.float_layers if decision else ()
-            scheme = S8S8_SYMMETRIC if kind.format == TENSORRT else U8S8
-            made = open_int8(
-                parent, self._calibration_images, Int8Settings(float_layers=frozenset(kept), scheme=scheme)
-            ).quantized(self.network)
-            data, float_layers = made.data, made.float_layers
+            made = open_int8(parent, self._calibration_images, self._int8_settings(kind)).quantized(self.network)
+            data, float_layers, scheme = made.data, made.float_layers, made.scheme
         elif kind.precision == FP16:
             data = {"onnx": onnx_in_half, "tflite": tflite_in_half, TENSORRT: asking_for_fp16}[kind.format](whole)
         return WrittenFormat(
             kind=kind, data=data, measured=None, answered_by=_answered_by(kind), images=0, against={},
-            float_layers=float_layers, calibration=self._calibration if kind.precision == INT8 else None,
+            scheme=scheme, float_layers=float_layers, calibration=self._calibration if kind.precision == INT8 else None,
         )  # fmt: skip
+
+    def _int8_settings(self, kind: Kind) -> Int8Settings:
+        """Return how a file that the run did not write is rounded: as it has decided for its own INT8 files.
+
+        Where it has not, nobody knows which processors will run it, and weights of seven bits compute right on all.
+        """
+        decision, scheme = self.store.get(PRECISION), S8S8_SYMMETRIC if kind.format == TENSORRT else U8S8
+        if decision is None or decision.precision != INT8:
+            return Int8Settings(scheme=replace(scheme, weight_bits=7))
+        return Int8Settings(
+            float_layers=frozenset(self.artifact.float_layers), scheme=replace(scheme, weight_bits=decision.weight_bits)
+        )
 
     def _parent(self, format: str) -> tuple[Format, bytes]:
         """Return what writes float32 files of a format, and the network's."""
@@ -287,6 +299,14 @@ def _own_kind(store: Store, artifact: Artifact) -> Kind:
     """Return the format and precision that the run wrote and measured."""
     on_gpu = artifact.after.measurement.runtime.startswith(f"{TENSORRT} ")
     return Kind(TENSORRT if on_gpu else store.get(FORMAT) or "onnx", artifact.precision)
+
+
+def _own_scheme(kind: Kind, decision: PrecisionDecision | None) -> Scheme | None:
+    """Return how the INT8 file that the run wrote is rounded."""
+    if decision is None or kind.precision != INT8:
+        return None
+    is_tflite = kind.format == "tflite"
+    return STATIC if is_tflite else replace(SCHEMES[decision.scheme], weight_bits=decision.weight_bits)
 
 
 def _file_format(kind: Kind) -> str:

@@ -11,9 +11,7 @@ from deploy.engine_recipe import EngineRecipe
 from deploy.folder import new_folder
 from deploy.format_bundle import engine_format, write_format_bundle
 from pipeline import serialization
-from pipeline.export.format import INT8
 from pipeline.export.format_plugin import model_format
-from pipeline.export.quantization.qdq import S8S8_SYMMETRIC, U8S8
 from pipeline.quantization.schemes import TENSORRT
 from pipeline.records import Artifact
 from pipeline.run.artifact_formats import WrittenFormat
@@ -21,7 +19,6 @@ from pipeline.run.artifact_recipe import bundle_facts
 from pipeline.run.sample_file import sample_of
 from pipeline.store import Store
 
-_SCHEMES = {"onnx": U8S8.name, TENSORRT: S8S8_SYMMETRIC.name, "tflite": "s8s8"}
 _WORKSPACE_MB = 256
 """As the agent's TensorRT runtime has it unless told otherwise."""
 
@@ -74,10 +71,14 @@ def _verified(one: WrittenFormat) -> dict[str, Any]:
 
 
 def _quantization(one: WrittenFormat) -> dict[str, Any] | None:
-    if one.kind.precision != INT8:
+    if one.scheme is None:
         return None
-    scheme = _SCHEMES[one.kind.format]
-    return {"scheme": scheme, "calibration": one.calibration, "float_layers": list(one.float_layers)}
+    return {
+        "scheme": one.scheme.name,
+        "weight_bits": one.scheme.weight_bits,
+        "calibration": one.calibration,
+        "float_layers": list(one.float_layers),
+    }
 
 
 def _engine(one: WrittenFormat) -> EngineRecipe:

@@ -11,6 +11,7 @@ from pipeline.events import Note, Stage
 from pipeline.export.quantization.open_int8 import INT8_FORMATS, Int8File
 from pipeline.quantization.float_runs import with_float_runs
 from pipeline.quantization.judgement import Judgement, Parent
+from pipeline.records import WeightBits
 from pipeline.run.context import Context
 
 
@@ -27,6 +28,7 @@ class QuantizedFinalist:
     """Of these, the share that the parent puts into the same class."""
     float_layers: tuple[str, ...]
     """Weights of layers that stay float32, by their names: those that the run decided for, and what hurts here."""
+    weight_bits: WeightBits
 
 
 def quantize_finalist(context: Context, network: fx.GraphModule, name: str) -> QuantizedFinalist:
@@ -64,8 +66,9 @@ def quantize_finalist(context: Context, network: fx.GraphModule, name: str) -> Q
         stays = f"; in float32 stay {', '.join(made.float_layers)}" if made.float_layers else ""
         context.listen(Note(f"{name}: INT8 answers {_shown(judged)}{stays}"))
     return QuantizedFinalist(
-        data=made.data, parent=file, accuracy=judged.int8, agreement=judged.agreement, float_layers=made.float_layers
-    )
+        data=made.data, parent=file, accuracy=judged.int8, agreement=judged.agreement, float_layers=made.float_layers,
+        weight_bits=made.scheme.weight_bits,
+    )  # fmt: skip
 
 
 def _shown(judged: Judgement) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from pipeline.devices.host_processor import host_processor
 from pipeline.errors import CandidateError
 from pipeline.evaluation.device_bench import Bench
 from pipeline.events import Note, Stage
@@ -23,6 +24,7 @@ from pipeline.pruning.complexity import measures_of
 from pipeline.quantization.float_blocks import Block, FloatBlocks, float_blocks
 from pipeline.quantization.float_runs import with_float_runs
 from pipeline.quantization.judgement import Judgement, Parent
+from pipeline.quantization.saturation import saturates
 from pipeline.quantization.schemes import schemes_of
 from pipeline.records import Figures, Interval, Measurement, PrecisionDecision
 from pipeline.report.table import ratio
@@ -40,7 +42,8 @@ def int8_format(context: Context, settings: Int8Settings) -> Int8Format:
 def settings_of(context: Context, decision: PrecisionDecision) -> Int8Settings:
     """Return how a run that has decided for INT8 quantizes its networks."""
     return Int8Settings(
-        float_layers=frozenset(decision.float_layers), scheme=SCHEMES[decision.scheme],
+        float_layers=frozenset(decision.float_layers),
+        scheme=replace(SCHEMES[decision.scheme], weight_bits=decision.weight_bits),
         operators=context.agent.int8_operators,
     )  # fmt: skip
 
@@ -76,17 +79,23 @@ def int8_decision(context: Context, base: Base, *, is_asked_for: bool) -> Precis
     )  # fmt: skip
     return PrecisionDecision(
         precision=INT8, base=figures, agreement=judged.agreement, float_layers=tuple(sorted(settings.float_layers)),
-        scheme=settings.scheme.name, why="; ".join(_reasons(context, measured, judged, hurt, blocks)),
+        scheme=settings.scheme.name, weight_bits=settings.scheme.weight_bits,
+        why="; ".join(_reasons(context, settings.scheme, measured, judged, hurt, blocks)),
     )  # fmt: skip
 
 
 def _schemes(context: Context) -> tuple[Scheme, ...]:
     device = context.agent.device
-    return schemes_of(context.agent.facts.machine, device.format, device.runtime)
+    return schemes_of(context.boards.processors, host_processor(), device.format, device.runtime)
 
 
 def _reasons(
-    context: Context, measured: Measurement, judged: Judgement, hurt: Sequence[str], blocks: FloatBlocks | None
+    context: Context,
+    scheme: Scheme,
+    measured: Measurement,
+    judged: Judgement,
+    hurt: Sequence[str],
+    blocks: FloatBlocks | None,
 ) -> Iterator[str]:
     doubt = "" if _is_faster(measured) else ", which is no faster, but asked for"
     yield f"networks compute in INT8: uncut it has {_shown(measured)} of float32's latency{doubt}, {_answers(judged)}"
@@ -97,8 +106,12 @@ def _reasons(
             f"in float32 stay {', '.join(blocks.layers)}, by which the device is faster: {ratio(blocks.ratio)} of INT8 "
             "throughout"
         )
+    device = context.agent.device
+    if scheme.weight_bits < 8 and device.format == "onnx":
+        where = "this machine" if saturates(host_processor()) else device.name
+        yield f"weights have seven bits: those of eight saturate on {where}, an x86 processor that shows no VNNI"
     if (computed := context.agent.int8_operators) is not None and "Gemm" not in computed:
-        name = context.agent.device.runtime
+        name = device.runtime
         version = context.agent.facts.runtimes.get(name, "")
         yield f"{name} {version} computes {', '.join(sorted(computed))} in INT8, the rest of the network in float32"
 

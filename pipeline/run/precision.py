@@ -71,11 +71,15 @@ class Precision:
         return precision_in_words(decision.precision)
 
     def in_recipe(self, decision: PrecisionDecision) -> Mapping[str, Any]:
-        """Return the precision, and of INT8 which layers keep float32."""
+        """Return the precision, and of INT8 which layers keep float32 and how the others are rounded."""
         if decision.precision != INT8:
             return {"value": decision.precision}
-        layers = list(decision.float_layers)
-        return {"value": decision.precision, "float_layers": layers, "scheme": decision.scheme}
+        return {
+            "value": decision.precision,
+            "float_layers": list(decision.float_layers),
+            "scheme": decision.scheme,
+            "weight_bits": decision.weight_bits,
+        }
 
 
 def as_decided(context: Context) -> Context:

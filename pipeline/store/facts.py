@@ -173,6 +173,20 @@ class PlannedFor(TypedDict):
     conditions: NotRequired[list[PlannedUnder]]
 
 
+class FederatedPolicy(TypedDict):
+    """What sites have learnt together, as this run's site got it."""
+
+    policy: StrictStr
+    """Blob of the network."""
+    site: StrictStr
+    """Name of this run's site there."""
+    round: Annotated[StrictInt, Field(ge=1)]
+    """Of the federation, after which it stood so."""
+    rounds: Annotated[StrictInt, Field(ge=1)]
+    updates: Annotated[StrictInt, Field(ge=0)]
+    """Gradient steps that this site took for it."""
+
+
 class TrainedRung(TypedDict):
     """A finalist's weights after a rung of training, and its accuracy on the validation split."""
 
@@ -255,6 +269,8 @@ PLANNED_FOR = Fact("planned for", PlannedFor)
 POLICY = Fact("policy", str)
 """``of(number)`` a round's: blob of the network that its strategy has learnt. By itself: that of another run, which the
 search began with."""
+FEDERATED = Fact("federated policy", FederatedPolicy)
+"""Of the federation of sites that the run took part in last; its own policy stays as it is."""
 CARRIED = Fact("carried", dict[str, float])
 """``of(number)`` what a round's strategy hands to that of the next one: group → figure."""
 LEARNT = Fact("learnt", list[Burst])

@@ -9,9 +9,12 @@ from pipeline.config import RunConfig
 from pipeline.errors import OutputError, StoreError, UserError
 from pipeline.records import Device
 from pipeline.store import RunsRoot, Store
-from pipeline.store.facts import CONFIG, DEVICE, FOLDER, INVENTORY, POLICY, Fact, NamedDevice
+from pipeline.store.facts import CONFIG, DEVICE, FEDERATED, FOLDER, INVENTORY, POLICY, Fact, NamedDevice
 from pipeline.store.place import place_of
 from pipeline.store.writable import try_out
+
+OF_FEDERATION = "federated"
+"""Behind the name of a run whose federated policy is meant."""
 
 
 def create_run(runs: RunsRoot, config: RunConfig, board: Device, inventory: Path | None, *, note: str = "") -> Store:
@@ -44,11 +47,20 @@ def create_run(runs: RunsRoot, config: RunConfig, board: Device, inventory: Path
 def policy_of(runs: RunsRoot, name: str) -> bytes:
     """Return what the last round of a run has learnt, a safetensors file.
 
+    Args:
+        runs: the folder of runs.
+        name: of the run; with ``:federated`` behind it what the sites of its federation have learnt.
+
     Raises:
         RunNotFoundError: there is no such run.
-        UserError: it has learnt nothing that is kept.
+        UserError: it has learnt nothing that is kept, or took part in no federation.
     """
-    with Store.open(runs, name) as store:
+    run, _, whose = name.partition(":")
+    if whose not in ("", OF_FEDERATION):
+        raise UserError(f"warm_start: {name}: behind the run's name stands nothing, or :{OF_FEDERATION}")
+    with Store.open(runs, run) as store:
+        if whose:
+            return federated_policy(store)
         blob = last_policy(store)
         if blob is None:
             raise UserError(
@@ -56,6 +68,21 @@ def policy_of(runs: RunsRoot, name: str) -> bytes:
                 "its strategy has none; name a run of strategy dqn or hybrid"
             )
         return store.blob(blob).read_bytes()
+
+
+def federated_policy(store: Store) -> bytes:
+    """Return what the sites of a run's federation have learnt, a safetensors file.
+
+    Raises:
+        UserError: the run took part in none.
+    """
+    found = store.get(FEDERATED)
+    if found is None:
+        raise UserError(
+            f"run {store.id} keeps no federated policy; `pipeline federate client {store.id} --server HOST:PORT` takes "
+            "part in a federation"
+        )
+    return store.blob(found["policy"]).read_bytes()
 
 
 def last_policy(store: Store) -> str | None:

@@ -16,9 +16,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from pydantic import ValidationError
 
 from deploy.bundle import BundleFacts, write_bundle
 from deploy.facts import NetworkInput
+from deploy.schema import ModelEntry
 from deploy.verify import verify_bundle
 from pipeline import serialization
 from pipeline.errors import BundleError, OutputError
@@ -131,6 +133,16 @@ def test_the_manifest_says_all_that_is_needed_to_run_trust_and_repeat_it(model: 
     assert made["accuracy"]["verified"] == {"device": 0.92, "host": 0.92, "images": 500, "same_class": None}
     assert made["calibration"] is None
     assert (made["seeds"], made["git"]["commit"], made["config"]["model"]) == ({"run": 3}, "abc", "resnet20")
+
+
+def test_the_manifest_of_an_int8_file_says_how_many_bits_its_weights_have(model: Path, tmp_path: Path) -> None:
+    made = stored(model, precision="int8", weight_bits=7)
+    folder = write_bundle(artifact=made, files={"model.onnx": model}, facts=make_facts(), output=tmp_path / "bundle")
+    verify_bundle(folder)
+    said = json.loads((folder / "manifest.json").read_text())["model"]
+    assert said == {"file": "model.onnx", "format": "onnx", "precision": "int8", "weight_bits": 7}
+    with pytest.raises(ValidationError, match="weight_bits"):
+        ModelEntry.model_validate({**said, "weight_bits": 63})
 
 
 def test_the_manifest_says_how_far_the_device_s_intervals_can_be_trusted(model: Path, tmp_path: Path) -> None:

@@ -129,6 +129,45 @@ def test_a_sensor_beyond_its_limit_saves_and_one_that_dies_leaves_the_choice_to_
     assert seen[2].why == "sensor temperature_c failed: no such device"
 
 
+def under(root: Path, **files: str) -> Path:
+    """Write files of sysfs, double underscores for slashes."""
+    for name, text in files.items():
+        path = root / "sys" / name.replace("__", "/").replace("soc_", "soc:")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    return root
+
+
+def test_the_system_tells_its_temperature_its_throttling_and_its_battery(tmp_path: Path) -> None:
+    zone, battery, firmware = (
+        "class__thermal__thermal_zone{}__{}", "class__power_supply__BAT0__{}",
+        "devices__platform__soc__soc_firmware__get_throttled",
+    )  # fmt: skip
+    under(
+        tmp_path,
+        **{zone.format(0, "type"): "cpu-thermal", zone.format(0, "temp"): "61300"},
+        **{zone.format(1, "type"): "PMIC-Die", zone.format(1, "temp"): "100000"},
+        **{zone.format(2, "type"): "gpu-thermal", zone.format(2, "temp"): "-256000"},
+        **{
+            battery.format("type"): "Battery",
+            battery.format("status"): "Discharging",
+            battery.format("capacity"): "15",
+        },
+        **{firmware: "50000"},  # of the past alone
+    )
+    sensors = controller.system_sensors(str(tmp_path))
+    assert {name: read() for name, read in sensors.items()} == {"temperature_c": 61.3, "throttled": 0, "battery": 0.15}
+    under(tmp_path, **{firmware: "50005", battery.format("status"): "Charging"})
+    assert (sensors["throttled"](), sensors["battery"]()) == (1, 1)
+    under(tmp_path, **{zone.format(0, "temp"): "much"})
+    with pytest.raises(ValueError, match="much"):  # which leaves the choice to the rule
+        sensors["temperature_c"]()
+
+
+def test_a_system_that_tells_nothing_has_no_sensors(tmp_path: Path) -> None:
+    assert controller.system_sensors(str(tmp_path)) == {}
+
+
 def test_a_sensor_without_limits_is_refused() -> None:
     with pytest.raises(ValueError, match="no limits for humidity; known: temperature_c, throttled, battery"):
         open_controller(settings(), humidity=lambda: 0.5)

@@ -62,6 +62,7 @@ def test_a_raspberry_pi_is_recognised(root, tmp_path):
 
     assert facts["board"] == "Raspberry Pi 4 Model B Rev 1.4"
     assert (facts["cpu"], facts["simd"], facts["kernel"]) == ("Cortex-A72", "neon", "6.6.20+rpt-rpi-v8")
+    assert facts["vnni"] is None
     assert (facts["governor"], facts["clock_mhz"], facts["temperature_c"]) == ("ondemand", 1500.0, 48.312)
     assert facts["memory_mb"] == pytest.approx(3977.3, abs=0.1)
 
@@ -111,6 +112,7 @@ def test_a_pc_is_read_from_dmi_cpuinfo_and_hwmon(root):
     place = root(PC)
 
     assert (board.model(place), board.simd(PC["proc/cpuinfo"])) == ("Ordinary Desktop", "avx2")
+    assert board.facts(place, place)["vnni"] is False
     assert (telemetry.clock_mhz(place), telemetry.temperature_c(place)) == (2999.1, 51.25)
     assert telemetry.governor(place) is None
 
@@ -127,6 +129,7 @@ def test_a_bare_machine_gives_absent_values_and_no_error(tmp_path):
 
     assert facts["board"]
     assert (facts["simd"], facts["memory_mb"], facts["temperature_c"]) == ("none", 0.0, None)
+    assert facts["vnni"] is None
     assert felt["load"] is felt["memory_free_mb"] is felt["clock_mhz"] is None
 
 

@@ -9,16 +9,20 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.federated.flower import FLOWER, VARIABLE
 from pipeline.run.sample_file import sample_of
 from tests import forked
-from tests.command_line import PATIENCE_S, Desk, Done
-from tests.conftest import Sshd
+from tests.certificates import write_certificate
+from tests.command_line import PATIENCE_S, Desk, Done, finished, read_until
+from tests.conftest import Sshd, free_port
 from tests.deployments import inventory
 from tests.shown_commands import ROOT, Project, different, shown, typed, whole
 
 TRUST = "pipeline devices trust pi4"
 ADAPT = "pipeline adapt"
 """Needs a run on more images than the documents' folder has."""
+FEDERATED = ("pipeline federate ", "pipeline plan latest --policy federated")
+"""Need a server and a site side by side."""
 IN_ORDER = (
     "pipeline keys", "pipeline sign", "pipeline verify", "pipeline deploy", "pipeline devices trust pi4 --key",
     "pipeline devices trust pi4 --forget-key",
@@ -45,7 +49,7 @@ LONGER = (
     [
         pytest.param(line, id=line, marks=[pytest.mark.slow] if line.startswith(LONGER) else [])
         for line in different({*whole("pipeline ")} - {TRUST})
-        if not line.startswith((*IN_ORDER, ADAPT, "pipeline run ", "pipeline tune "))
+        if not line.startswith((*IN_ORDER, *FEDERATED, ADAPT, "pipeline run ", "pipeline tune "))
     ],
 )
 def test_a_command_that_is_shown_runs(run_shown: Callable[[str], Done], line: str) -> None:
@@ -89,6 +93,24 @@ def test_a_run_is_adapted_and_watches_as_is_shown(desk: Desk) -> None:
     )  # fmt: skip
     assert code == 0, err
     assert len(out.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_site_takes_part_in_a_federation_as_is_shown(
+    desk: Desk, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(FLOWER.python()))
+    commands = [one.line for one in shown(ROOT / "docs/federated.md") if one.in_block and one.line[:4] != "pip "]
+    assert [one for one in whole("pipeline ") if "federate" in one and one not in commands] == []
+    write_certificate(desk.folder)
+    serve, join, *after = (typed(line, project.ids) for line in commands)
+    address = f"localhost:{free_port()}"
+    server = desk.start(*serve, "--address", address, "--rounds", "1", "--sites", "1", "--updates", "1")
+    read_until(server, "waiting for the others")
+    desk.done(*join, "--server", address)
+    assert finished(server).code == 0
+    for words in after:
+        desk.done(*words)
 
 
 @pytest.mark.sshd

@@ -12,7 +12,11 @@ from tests.shown_commands import different, whole
 
 FIRST_LOOK = "pipeline run --quick --output my-model-DATE"
 """What the quick tests run as well."""
-RUNS = [line for line in different(whole("pipeline ")) if line.startswith(("pipeline run ", "pipeline tune "))]
+RUNS = [
+    line
+    for line in different(whole("pipeline "))
+    if line.startswith(("pipeline run ", "pipeline tune ")) and ":federated" not in line
+]  # that one by test_commands.py
 TOGETHER = {"--budget", "--epochs", "--precision", "--record", "--target"}
 """Options of which one run can show several: commands with none but these are typed as one."""
 

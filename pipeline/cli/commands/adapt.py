@@ -51,22 +51,26 @@ def adapt(
     json: Json = False,
 ) -> None:
     """Make an adaptive bundle of a run: several networks, and what chooses among them frame by frame."""
-    from deploy.folder import refuse_used
     from pipeline import serialization
-    from pipeline.store.new_run import require_writable
 
     with Store.open(runs, run, write=True) as store:
-        folder = output or Path(f"{store.id}-adaptive")
-        refuse_used(folder, "bundle")
-        require_writable(folder)
-        found = _adapted(store, _settings(floor, deadline_ms, ladder, budget, quick, seed), inventory)
-        from pipeline.run.adaptive_bundle import write_adaptive
-
-        write_adaptive(store, found, folder, inventory)
+        folder = free_folder(store, output)
+        found = write_adapted(store, _settings(floor, deadline_ms, ladder, budget, quick, seed), folder, inventory)
         if json:
             print_json({"folder": str(folder.absolute()), "adaptation": serialization.dump(found)})
         else:
-            _print(store, found, folder)
+            print_adapted(store, found, folder)
+
+
+def free_folder(store: Store, typed: Path | None) -> Path:
+    """Return where the bundle goes, which is new or empty and can be written."""
+    from deploy.folder import refuse_used
+    from pipeline.store.new_run import require_writable
+
+    folder = typed or Path(f"{store.id}-adaptive")
+    refuse_used(folder, "bundle")
+    require_writable(folder)
+    return folder
 
 
 def _settings(
@@ -82,19 +86,24 @@ def _settings(
     )
 
 
-def _adapted(store: Store, settings: AdaptSettings, inventory: Path | None) -> Adaptation:
+def write_adapted(store: Store, settings: AdaptSettings, folder: Path, inventory: Path | None) -> Adaptation:
+    """Adapt a finished run on its device, and write the bundle."""
     from pipeline.run.adaptation import adapt as adapt_run
     from pipeline.run.adaptation import require_adaptable
+    from pipeline.run.adaptive_bundle import write_adaptive
 
     require_adaptable(store)
     with reopened(store, inventory, "variants") as run:
-        return adapt_run(run.ready, store, settings, listen=run.listen, stopping=run.stopping)
+        found = adapt_run(run.ready, store, settings, listen=run.listen, stopping=run.stopping)
+    write_adaptive(store, found, folder, inventory)
+    return found
 
 
 # ---------------------------------------------------------------- what is printed
 
 
-def _print(store: Store, found: Adaptation, folder: Path) -> None:
+def print_adapted(store: Store, found: Adaptation, folder: Path) -> None:
+    """Print the ladder, what ships beside its opponents, and the bundle's controller at work."""
     from pipeline.report.adaptation import shares
 
     table = table_of("variant", "latency", "cost", "clean", "corrupted", "file")

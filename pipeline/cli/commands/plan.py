@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,6 +29,10 @@ def plan(
         str | None,
         typer.Option("--condition", metavar="CONDITION", help="Of a run with several conditions of the data: fog:3."),
     ] = None,
+    policy: Annotated[
+        Literal["own", "federated"],
+        typer.Option("--policy", help="Whose: the run's own, or of the federation of sites that it took part in."),
+    ] = "own",
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Evaluate and measure the plan once, on the run's device.")
     ] = True,
@@ -43,7 +47,7 @@ def plan(
         err.print("[dim]Load torch[/]", markup=True)
         from pipeline.run.replanning import replan  # torch takes seconds to import
 
-        found = replan(store, targets, condition)
+        found = replan(store, targets, condition, policy)
         seconds = time.perf_counter() - start
         evaluated = _evaluated(store, found, inventory) if measure else None
         if json:
@@ -112,9 +116,8 @@ def _print(store: Store, found: Replanned, evaluated: EvaluatedPlan | None, seco
     out.print(f"channels kept: {', '.join(shown)}", style="dim", markup=False)
     asked = " ".join(f"--target {metric}={limit:.4g}x" for metric, limit in found.limits.items())
     asked += f" --condition {found.condition}" if found.condition else ""
-    out.print(
-        f"next    pipeline run --warm-start {store.id} {asked}{runs_option(runs)}  # trains and packs", markup=False
-    )
+    begun = f"{store.id}:federated" if found.policy == "the federation's" else store.id
+    out.print(f"next    pipeline run --warm-start {begun} {asked}{runs_option(runs)}  # trains and packs", markup=False)
 
 
 def _measured(evaluated: EvaluatedPlan, metric: str) -> str:

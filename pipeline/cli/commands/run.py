@@ -11,13 +11,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from deploy.folder import refuse_used
 from pipeline import __version__
 from pipeline.api import pull
+from pipeline.cli.commands.adapt import free_folder, print_adapted, write_adapted
 from pipeline.cli.console import err, out, print_json
 from pipeline.cli.options import runs_option
 from pipeline.cli.signals import StartUp, stop_requested
@@ -42,6 +43,9 @@ from pipeline.store.new_run import create_run, require_place, require_writable
 from pipeline.store.runs import FINISHED
 from pipeline.workers.spec import workers_of
 
+if TYPE_CHECKING:
+    from pipeline.run.adaptation import AdaptSettings
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunArguments:
@@ -65,6 +69,8 @@ class RunArguments:
     """Where the bundle goes when the run has ended; None: it is pulled by hand."""
     workers: str | None = None
     """Where candidates are built and trained; may be another place when a run is resumed."""
+    ladder: int | None = None
+    """How many networks, at most, an adaptive bundle of the finished run gets; None: none is made."""
 
 
 def run_and_show(arguments: RunArguments, *, json: bool) -> None:
@@ -73,6 +79,7 @@ def run_and_show(arguments: RunArguments, *, json: bool) -> None:
         refuse_used(arguments.output, "bundle")
     with ExitStack() as stack:
         store, config, board = _reopened(arguments) if arguments.resume else (None, *typed_settings(arguments))
+        ladder = None if arguments.ladder is None else _ladder_settings(config, arguments.ladder, arguments.quick)
         if store is not None:
             stack.enter_context(store)
         if store is None:
@@ -82,7 +89,10 @@ def run_and_show(arguments: RunArguments, *, json: bool) -> None:
         stopping = stack.enter_context(stop_requested())
         with view() as show:
             store = _seen_through(arguments, store, config, board, StartUp(show, stopping), stopping, stack)
-        _print_end(store, arguments, json)
+        if ladder is not None:
+            _adapt(store, ladder, arguments, json)
+        else:
+            _print_end(store, arguments, json)
 
 
 def _seen_through(
@@ -248,6 +258,39 @@ def _begin(recorder: Recorder, store: Store, config: RunConfig, agent: Agent) ->
     store.set(RECORDING, FILE_NAME)
 
 
+# ---------------------------------------------------------------- its ladder
+
+
+def _ladder_settings(config: RunConfig, most: int, quick: bool) -> AdaptSettings:
+    """Return what is wanted of the ladder.
+
+    Raises:
+        UserError: a run with these settings has none, which is better told before it than after.
+    """
+    from pipeline.run.adaptation import AdaptSettings, why_no_ladder
+
+    if reason := why_no_ladder(config):
+        raise UserError(f"--ladder: {reason}")
+    return AdaptSettings(most=most, quick=quick, seed=config.seed)
+
+
+def _adapt(store: Store, settings: AdaptSettings, arguments: RunArguments, json: bool) -> None:
+    """Make the finished run's adaptive bundle, and print both ends."""
+    if not json:
+        _print_found(store)
+    folder = free_folder(store, arguments.output)
+    try:
+        found = write_adapted(store, settings, folder, arguments.inventory)
+    except PipelineError:
+        again = f"pipeline adapt {store.id} --ladder {settings.most}{' --quick' * settings.quick}"
+        err.print(f"the run is finished; for its ladder: [bold]{again}{runs_option(arguments.runs)}[/]", markup=True)
+        raise
+    if json:
+        print_json(as_json(store))
+    else:
+        print_adapted(store, found, folder)
+
+
 # ---------------------------------------------------------------- the end
 
 _EXAMPLE_S = 60.0
@@ -257,11 +300,7 @@ def _print_end(store: Store, arguments: RunArguments, json: bool) -> None:
     if json:
         print_json(as_json(store))
     else:
-        print_comparison(store)
-        out.print()
-        out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
-        if store.get(RECORDING):
-            print_recording(store)
+        _print_found(store)
     bundle = None
     if arguments.output is not None:
         folders = pull(store.id, arguments.output, runs=arguments.runs)
@@ -270,6 +309,14 @@ def _print_end(store: Store, arguments: RunArguments, json: bool) -> None:
             (err if json else out).print(f"bundle  {folder}", markup=False)
     if not json:
         print_next(store, arguments.runs, bundle)
+
+
+def _print_found(store: Store) -> None:
+    print_comparison(store)
+    out.print()
+    out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)
+    if store.get(RECORDING):
+        print_recording(store)
 
 
 def print_next(store: Store, runs: RunsRoot, bundle: Path | None) -> None:

@@ -34,7 +34,7 @@ _SLOWEST_BYTES_A_SECOND = 10_000
 """A link that is slower than 80 kbit/s is no way to a board."""
 _PROBE_S = 60.0
 """A Raspberry Pi that starts Python from a cold SD card takes seconds."""
-_SFTP_SERVERS = (
+_SFTP_SERVERS: tuple[str, ...] = (
     "/usr/lib/openssh/sftp-server",
     "/usr/libexec/openssh/sftp-server",
     "/usr/lib/ssh/sftp-server",

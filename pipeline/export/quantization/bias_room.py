@@ -13,10 +13,11 @@ import numpy as np
 
 from pipeline.export.quantization.qdq import rounding, weight_scales
 from pipeline.export.quantization.ranges import Range
-from pipeline.export.quantization.saturation import EIGHT_BITS
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.template import LAYERS
 
+_LARGEST = 127
+"""Weight of LiteRT's quantizer; no runtime of its files saturates."""
 _ROUNDING = 1e-6
 
 
@@ -46,10 +47,10 @@ def _make_room(
     if values is None or values.dtype != np.float32:
         return
     channels = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1).copy()
-    scales = weight_scales(values, axis, biases, read_scale, EIGHT_BITS)
-    small = scales * EIGHT_BITS > np.abs(channels).max(1) * (1 + _ROUNDING)
+    scales = weight_scales(values, axis, biases, read_scale, _LARGEST)
+    small = scales * _LARGEST > np.abs(channels).max(1) * (1 + _ROUNDING)
     if small.any():
-        channels[small, 0] = scales[small] * EIGHT_BITS
+        channels[small, 0] = scales[small] * _LARGEST
         others = [length for place, length in enumerate(values.shape) if place != axis]
         changed = np.moveaxis(channels.reshape(len(channels), *others), 0, axis)
         model.buffers[weight.buffer] = flatbuffer.new_buffer(changed)

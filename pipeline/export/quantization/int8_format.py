@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -53,8 +53,9 @@ class Int8Onnx:
     def skeleton(self, network: fx.GraphModule) -> Skeleton:
         """Return what stands for the network's INT8 file where it is only measured; raises ExportError.
 
-        Weights, scales and biases are made up, and only from what the structure is: equal structures give equal probes.
-        The time does not depend on them, only on that they keep the rules by which a runtime fuses.
+        Weights, scales and biases are made up, and only from what the structure is: equal structures give equal probes,
+        of eight bits whatever the file has. The time does not depend on them, only on that they keep the rules by which
+        a runtime fuses.
         """
         model = onnx.load_from_string(self.parent.unchecked_file(network))
         _make_up_weights(model)
@@ -63,7 +64,8 @@ class Int8Onnx:
             graph, keep_float=self._kept(graph), clip_by_rounding=not self.settings.scheme.is_symmetric,
             operators=self.settings.operators,
         )  # fmt: skip
-        made_up = write_qdq(placement, _made_up_ranges(graph, placement.ranged), self.settings.scheme)
+        scheme = replace(self.settings.scheme, weight_bits=8)
+        made_up = write_qdq(placement, _made_up_ranges(graph, placement.ranged), scheme)
         size = made_up.ByteSize()
         counted = not self.settings.scheme.is_symmetric  # only ONNX Runtime says how many
         return Skeleton(

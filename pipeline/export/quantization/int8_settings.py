@@ -20,14 +20,17 @@ class Int8Settings:
     float_layers: frozenset[str] = frozenset()
     """Weights of layers that stay float32, by their names, which a cut keeps."""
     scheme: Scheme = U8S8
-    """How activations of ONNX files are rounded; TFLite has one way."""
+    """How ONNX files are rounded; TFLite has one way."""
     operators: Collection[str] | None = None
     """Kinds of ONNX operators that the board's runtime computes in INT8; None: all that ONNX Runtime knows today."""
 
     def structure(self, network: fx.GraphModule) -> str:
-        """Return the structure of a network's INT8 file, which is not the one of its float32 file."""
+        """Return the structure of a network's INT8 file, which is not the one of its float32 file.
+
+        How many bits its weights have is not part of it: it costs no time.
+        """
         found = f"{structure(network)}-{INT8}"
-        if self.scheme != U8S8:
+        if self.scheme.name != U8S8.name:
             found += f"-{self.scheme.name}"
         if self.float_layers:
             found += f"-{sha256(repr(sorted(self.float_layers)).encode()).hexdigest()[:12]}"

@@ -15,6 +15,7 @@ from pipeline.export.formats.tflite import TFLite
 from pipeline.export.quantization.int8_format import Int8Onnx
 from pipeline.export.quantization.int8_settings import AS_USUAL, Int8Settings
 from pipeline.export.quantization.int8_tflite import Int8TFLite
+from pipeline.export.quantization.qdq import Scheme
 
 
 class Int8File(Protocol):
@@ -23,6 +24,10 @@ class Int8File(Protocol):
     @property
     def data(self) -> bytes:
         """The file."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """How it is rounded."""
 
     @property
     def layers(self) -> Sequence[str]:

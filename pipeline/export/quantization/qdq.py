@@ -18,13 +18,11 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from pipeline.export.quantization.placement import Placement, is_weighted
 from pipeline.export.quantization.ranges import Range
-from pipeline.export.quantization.saturation import largest_weight
 from pipeline.export.quantization.value_graph import attribute
+from pipeline.records import WeightBits
 
 OLDEST_OPSET = 13
 """The first whose DequantizeLinear has a scale for each channel."""
-TOP = largest_weight()
-"""Largest int8 weight; −128 is not used, so that a scale is the same on both sides of 0."""
 _TOP_ACTIVATION = 127
 _SMALLEST_SCALE = 1e-10
 _BIAS_ROOM = 2.0**30
@@ -33,7 +31,7 @@ _BIAS_ROOM = 2.0**30
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How activations are rounded; weights are int8 by channel in either."""
+    """How activations and weights are rounded; weights are int8 by channel in each."""
 
     name: str
     is_signed: bool = False
@@ -42,6 +40,13 @@ class Scheme:
     """Their zero point is 0."""
     has_int8_bias_scale: bool = True
     """Biases are int32 in units of the two scales' product; else they stay float32."""
+    weight_bits: WeightBits = 8
+    """By the processors that the file runs on, see ``quantization.saturation``."""
+
+    @property
+    def largest_weight(self) -> int:
+        """Of either sign: −128 is not used, so that a scale is the same on both sides of 0."""
+        return 127 if self.weight_bits == 8 else 63
 
 
 U8S8 = Scheme("u8s8")
@@ -172,11 +177,12 @@ class _Writer:
         axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
         weight = np.asarray(self.graph.array(node.input[1]), np.float32)
         bias = self.graph.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        largest = self.scheme.largest_weight
         read = float(rounding(self.ranges[self.placement.scale_of[node.input[0]]], self.scheme).scale)
-        scales = weight_scales(weight, axis, bias, read)
+        scales = weight_scales(weight, axis, bias, read, largest)
         stem = self._fresh(node.input[1])
         integers = np.rint(weight / scales.reshape(_along(axis, weight.ndim)))
-        copy.input[1] = self._by_channel(stem, np.clip(integers, -TOP, TOP).astype(np.int8), scales, axis)
+        copy.input[1] = self._by_channel(stem, np.clip(integers, -largest, largest).astype(np.int8), scales, axis)
         if bias is not None and self.scheme.has_int8_bias_scale:
             units = np.float32(read) * scales
             copy.input[2] = self._by_channel(
@@ -203,17 +209,17 @@ class _Writer:
 
 
 def weight_scales(
-    weight: NDArray[np.float32], axis: int, bias: NDArray[np.generic] | None, read_scale: float, top: int = TOP
+    weight: NDArray[np.float32], axis: int, bias: NDArray[np.generic] | None, read_scale: float, largest: int
 ) -> NDArray[np.float32]:
-    """Return a scale for each output channel: its largest weight becomes ±``top``.
+    """Return a scale for each output channel: its largest weight becomes ±``largest``.
 
     A channel whose weights are almost nothing beside its bias gets a larger one, in which the bias fits int32: else the
     bias, often all that is left of a pruned channel, would be cut off.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    largest = np.abs(weight).max(axis=others).astype(np.float64)
-    needed = np.zeros_like(largest) if bias is None else np.abs(bias) / (read_scale * _BIAS_ROOM)
-    return np.asarray(np.maximum(np.maximum(largest / top, needed), _SMALLEST_SCALE), np.float32)
+    found = np.abs(weight).max(axis=others).astype(np.float64)
+    needed = np.zeros_like(found) if bias is None else np.abs(bias) / (read_scale * _BIAS_ROOM)
+    return np.asarray(np.maximum(np.maximum(found / largest, needed), _SMALLEST_SCALE), np.float32)
 
 
 def _along(axis: int, dimensions: int) -> Sequence[int]:

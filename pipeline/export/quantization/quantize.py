@@ -85,7 +85,7 @@ def quantize(
         ranges: see ``calibrate``.
         keep_float: layers, by their nodes' places, that stay float32; single ones in the middle some runtimes quantize
             all the same, so name runs of two or more, the first or the last.
-        scheme: how activations are rounded.
+        scheme: how activations and weights are rounded.
         operators: kinds that the board's runtime computes in INT8; None: all that ONNX Runtime knows today.
 
     Raises:
@@ -99,7 +99,7 @@ def quantize(
         raise ExportError("the file has no operator that the runtime computes in INT8")
     data = write_qdq(placement, ranges, scheme).SerializeToString(deterministic=True)
     layers = sum(is_weighted(placement.graph.nodes[n]) for n in placement.nodes)
-    fused = require_fused(data, len(placement.nodes), layers) if scheme is U8S8 else 0
+    fused = require_fused(data, len(placement.nodes), layers) if scheme.name == U8S8.name else 0
     return QuantizedFile(data=data, scheme=scheme, placement=placement, ranges=ranges, operators=fused)
 
 

@@ -10,7 +10,6 @@ target is an input, so one network plays for all of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,10 +20,11 @@ from pipeline.errors import ConfigError
 from pipeline.models.safetensors_io import about_of, tensors_bytes
 from pipeline.records import LEVELS, Trial
 from pipeline.records.learning import Burst
+from pipeline.search.dqn.policy_file import GROUPS, groups_text
 from pipeline.search.dqn.q_network import Learner
 from pipeline.search.dqn.replay_buffer import Replay
 from pipeline.search.dqn.settings import Settings
-from pipeline.search.planner import Array, Indices, Limits, indices
+from pipeline.search.planner import Array, Indices, Limits, Planner, indices
 from pipeline.search.proposer import Proposer
 from pipeline.search.random_plans import draw
 
@@ -36,8 +36,6 @@ _NEIGHBOURS = (-0.2, 1.2)
 """And about the wanted one: in units of what plans may be predicted to miss it by."""
 _PROBED = 256
 """States whose values are followed."""
-_GROUPS = "groups"
-"""Key of the file's metadata."""
 _COOLING = 8
 """Bursts over which exploration falls to a quarter."""
 
@@ -66,12 +64,17 @@ class GoalConditionedDqn:
         self._probed: Array | None = None
         """States whose values are followed from burst to burst."""
         if self._planner.problem.policy is not None and beside is None:
-            self._load(self._planner.problem.policy)
+            self.begin_with(self._planner.problem.policy)
 
     def tell(self, trial: Trial) -> None:
         """Take in a measured plan; one that failed teaches nothing."""
         if trial.candidate is not None and trial.reward is not None:
             self.replay.add_measured(indices(trial.plan), trial.reward, is_feasible=trial.feasible)
+
+    @property
+    def planner(self) -> Planner:
+        """The rules by which it plays, and its models."""
+        return self._planner
 
     # ------------------------------------------------------------ learn
 
@@ -145,18 +148,18 @@ class GoalConditionedDqn:
 
     def policy(self) -> bytes:
         """Return the network as a safetensors file, with the groups of layers that it decides on."""
-        return tensors_bytes(self._learner.weights(), {_GROUPS: self._groups()})
+        return tensors_bytes(self._learner.weights(), {GROUPS: self._groups()})
 
     def _groups(self) -> str:
-        return json.dumps([group.name for group in self._planner.problem.space.groups])
+        return groups_text([group.name for group in self._planner.problem.space.groups])
 
-    def _load(self, policy: bytes) -> None:
-        """Begin with the network of a run of before.
+    def begin_with(self, policy: bytes) -> None:
+        """Go on with another network: of a run of before, or of a federation.
 
         Raises:
             ConfigError: it decides on other groups of layers, or is of another shape.
         """
-        if about_of(policy).get(_GROUPS) != self._groups():
+        if about_of(policy).get(GROUPS) != self._groups():
             raise ConfigError(
                 "warm_start: that run's policy decides on other groups of layers; name a run of the same architecture, "
                 "with the same pruning settings, or leave it out"
@@ -235,15 +238,18 @@ class GoalConditionedDqn:
         return levels
 
 
-def train_beside(networks: Sequence[GoalConditionedDqn]) -> None:
+def train_beside(networks: Sequence[GoalConditionedDqn], updates: int | None = None) -> None:
     """Train the network that several conditions of the data share, a burst; of one alone, its own.
 
     Each condition plays its share of the episodes, and the gradient steps are taken in turns from each one's replay.
+
+    Args:
+        updates: gradient steps of the burst; None: as the settings say.
     """
     for one in networks:
         one.play(1 / len(networks))
     losses: list[list[float]] = [[] for _ in networks]
-    due = networks[0].updates_due
+    due = networks[0].updates_due if updates is None else updates
     turns = due if len(networks) > 1 else 1
     for _ in range(turns):
         for one, own in zip(networks, losses, strict=True):

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.records import PruningPlan, Trial
+from pipeline.records import PruningPlan, SearchSpace, Trial
 from pipeline.records.learning import Burst
 from pipeline.search.dqn.direct import DirectDqn
 from pipeline.search.dqn.goal_conditioned import GoalConditionedDqn, learnt_beside, train_beside
@@ -98,6 +98,16 @@ class Dqn:
             proposer.tell(seen)
             self._networks[number].tell(seen)
 
+    @property
+    def space(self) -> SearchSpace:
+        """What it decides on."""
+        return self._proposers[0].problem.space
+
+    @property
+    def measured(self) -> int:
+        """How many plans it knows the measured reward of."""
+        return len(self._networks[0].replay.measured)
+
     def policy(self) -> bytes:
         """Return the network as it is now, a safetensors file."""
         return self.network.policy()
@@ -105,6 +115,22 @@ class Dqn:
     def learnt(self) -> Sequence[Burst]:
         """Return what stood after each burst of learning."""
         return learnt_beside(self._networks)
+
+    def learn_from(self, policy: bytes, updates: int) -> Burst:
+        """Go on with another network for a burst of simulated episodes; return what stood then.
+
+        Args:
+            policy: as ``policy`` returns it, of a network of the same structure.
+            updates: gradient steps.
+
+        Raises:
+            ConfigError: it is of another structure.
+        """
+        with one_thread():
+            self._learn()
+            self._networks[0].begin_with(policy)
+            train_beside(self._networks, updates)
+        return self._networks[0].learnt[-1]
 
     def _learn(self) -> None:
         for proposer in self._proposers:

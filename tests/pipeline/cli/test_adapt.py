@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,28 @@ from tests.pipeline.cli.test_pull_formats import manifest_of
 
 
 @pytest.fixture(scope="module")
-def adapted(ran: Desk, tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """A folder with a run that has been adapted; its output lies in adapt.txt, what is JSON in adapt.json."""
-    desk = Desk.there(tmp_path_factory.mktemp("adapted") / "desk")
-    shutil.copytree(ran.folder, desk.folder)
-    inventory = (desk.folder / "inventory.yaml").read_text()
-    desk.write("inventory.yaml", inventory.replace(str(ran.folder), str(desk.folder)))
-    desk.write("adapt.json", desk.done("adapt", "latest", "--quick", "--output", "adaptive", "--json").out)
+def adapted(new_desk: Callable[[], Desk]) -> Desk:
+    """A folder with a run that was adapted as soon as it ended; its JSON lies in run.json."""
+    desk = new_desk().briefly()
+    whole = (
+        "run",
+        "--config",
+        "run.yaml",
+        "--epochs",
+        "4",
+        "--quick",
+        "--ladder",
+        "4",
+        "--output",
+        "adaptive",
+        "--json",
+    )
+    desk.write("run.json", desk.done(*whole).out)
     return desk
 
 
 def found(desk: Desk) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((desk.folder / "adapt.json").read_text())["adaptation"]
+    told: dict[str, Any] = json.loads((desk.folder / "run.json").read_text())["adaptation"]
     return told
 
 
@@ -108,3 +119,20 @@ def test_what_cannot_be_is_refused_with_what_can(adapted: Desk, words: tuple[str
     done = adapted.do("adapt", "latest", "--quick", *words)
     assert done.code == 2
     assert said in done.error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--ladder", "1"), "a ladder has 2 to 16 networks"),
+        (("--ladder", "3", "--rounds", "2"), "--ladder: of several rounds, later ones cut another network"),
+        (("--ladder", "3", "--condition", "clean", "--condition", "fog"), "take a run without --condition"),
+    ],
+)
+def test_a_run_that_can_have_no_ladder_is_refused_before_it_begins(
+    desk: Desk, words: tuple[str, ...], said: str
+) -> None:
+    done = desk.do("run", "--config", "run.yaml", *words)
+    assert done.code == 2
+    assert said in done.error
+    assert not desk.runs.exists()

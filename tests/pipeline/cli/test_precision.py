@@ -14,6 +14,7 @@ import pytest
 from deploy.verify import verify_bundle
 from pipeline.recipes.recipe import read_recipe
 from tests.command_line import Desk, finished, read_until
+from tests.pipeline.export.quantization.networks import HERE, largest_weight
 from tests.recordings import told
 
 
@@ -83,14 +84,22 @@ def test_its_recipe_names_the_precision_and_another_checkpoint_becomes_int8_as_w
     int8.done("pull", "latest", "--output", str(int8.folder / "recipe"))
     recipe = read_recipe(int8.folder / "recipe")
     assert (recipe.precision, recipe.float_layers) == ("int8", ())
+    decided = run_of(int8)["precision"]["weight_bits"]  # type: ignore[index]
+    manifest = json.loads((int8.folder / "recipe" / "manifest.json").read_text())
+    assert recipe.weight_bits == manifest["model"]["weight_bits"] == decided == HERE.weight_bits
     asked = ("apply", "recipe", "--weights", "net.pt", "--model", "net.py:Net")
     told = int8.done(*asked, "--data", "digits", "--output", "other", "--json").json
     folder = int8.folder / "other"
     verify_bundle(folder)
     assert set(told["files"]) == {"model.onnx", "float32.onnx", "weights.safetensors", "recipe.json"}
     assert told["model"]["precision"] == "int8"
+    assert told["model"]["weight_bits"] == decided
+    assert largest_weight((folder / "model.onnx").read_bytes()) == HERE.largest_weight
     assert told["accuracy"]["agreement"] > 0.8
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
+    int8.done("pull", "latest", "--output", "own", "--format", "onnx", "--precision", "int8")
+    made = json.loads((int8.folder / "own" / "manifest.json").read_text())["quantization"]
+    assert (made["scheme"], made["weight_bits"]) == ("u8s8", decided)
     done = int8.done(*asked, "--output", "float")
     assert "the recipe's network is INT8, this one float32: give --data" in " ".join(done.out.split())
     assert not (int8.folder / "float" / "float32.onnx").exists()

@@ -18,6 +18,7 @@ from pipeline.export.quantization.host_scores import open_on_host
 from pipeline.export.tflite import flatbuffer
 from pipeline.export.tflite.environment import VARIABLE, converter_python
 from tests.command_line import FEW_CUTS, Desk
+from tests.pipeline.export.quantization.networks import largest_weight
 
 ALL = "float32,int8,fp16"
 
@@ -90,6 +91,13 @@ def test_each_file_is_what_its_runtime_takes(pulled: Path) -> None:
     assert half.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     (asked,) = onnx.load(pulled / "tensorrt-fp16" / "model.onnx").metadata_props
     assert (asked.key, asked.value) == ("pipeline.precision", "fp16")
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("onnx-int8", "u8s8"), ("tensorrt-int8", "s8s8-symmetric")])
+def test_int8_weights_that_the_run_did_not_decide_on_have_seven_bits(pulled: Path, name: str, scheme: str) -> None:
+    said = manifest_of(pulled / name)["quantization"]
+    assert (said["scheme"], said["weight_bits"]) == (scheme, 7)
+    assert largest_weight((pulled / name / "model.onnx").read_bytes()) == 63
 
 
 @pytest.mark.parametrize(

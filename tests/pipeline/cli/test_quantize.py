@@ -16,6 +16,7 @@ from pipeline.export.onnx.exporter import export
 from pipeline.models import load_model
 from pipeline.records import OnnxSupport
 from tests.command_line import Desk
+from tests.pipeline.export.quantization.networks import HERE, largest_weight
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,8 @@ def test_a_runs_network_becomes_an_int8_bundle(quantized: Desk) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     made = manifest["quantization"]
     assert (made["precision"], made["scheme"], made["float_layers"]) == ("int8", "u8s8", [])
+    assert made["weight_bits"] == HERE.weight_bits
+    assert largest_weight((folder / "model.onnx").read_bytes()) == HERE.largest_weight
     assert made["operators"] >= 3  # of a network whose block may be gone
     accuracy = manifest["accuracy"]
     assert accuracy["images"] == len(load_data("digits").test)

@@ -152,7 +152,7 @@ def test_a_run_in_int8_judges_and_measures_int8_files_and_hands_over_one_with_it
     verify_bundle(bundle)
     manifest = json.loads((bundle / "manifest.json").read_text())
     model = {key: said for key, said in manifest["model"].items() if key != "float_layers"}  # as this processor gains
-    assert model == {"file": "model.tflite", "format": "tflite", "precision": "int8"}
+    assert model == {"file": "model.tflite", "format": "tflite", "precision": "int8", "weight_bits": 8}
     assert manifest["figures"]["float_parent"]["size_bytes"] == (bundle / "float32.tflite").stat().st_size
     kinds = {name: types(bundle / f"{name}.tflite") for name in ("model", "float32")}
     assert {name: schema.TensorType.INT8 in found for name, found in kinds.items()} == {"model": True, "float32": False}

@@ -18,6 +18,7 @@ from pipeline import errors
 from pipeline.devices import connection
 from pipeline.devices.agent_client import OnnxSupport, open_agent
 from pipeline.devices.compatibility import CHANNEL_STEPS
+from pipeline.devices.host_processor import host_processor
 from pipeline.devices.inventory.schema import Power
 from pipeline.devices.sessions.agent_zipapp import zipapp
 from pipeline.records import Device, MeasureSettings, PowerSettings
@@ -59,6 +60,7 @@ def test_hello_tells_what_board_it_is(local: Device) -> None:
         assert "null" in agent.facts.runtimes
         assert agent.telemetry().disk_free_mb
         assert agent.channel_step == CHANNEL_STEPS[agent.facts.simd]
+        assert agent.processor == host_processor()
 
 
 def test_a_measurement_holds_what_the_model_took(local: Device) -> None:

@@ -153,6 +153,7 @@ def test_a_candidate_that_was_not_to_be_stopped_early_was_not() -> None:
         {"runtimes": {"null": 3}}, {"sensors": None}, {"groups": "ann"}, {"user": 0}, {"board": "A" * 10_000_000},
         {"throttled": "0xzz"}, {"helper": "x"}, {"agent_sha256": "\x1b"}, {"kernel": None}, {"simd": []},
         {"clock_mhz": "1500"}, {"temperature_c": -1e308}, {"holder": {"words": 1}}, {"groups": ["x"] * 2000},
+        {"vnni": "yes"}, {"vnni": 512}, {"vnni": ["avx512_vnni"] * 2000},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip

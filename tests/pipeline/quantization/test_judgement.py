@@ -15,7 +15,7 @@ from pipeline.export.quantization.value_graph import ValueGraph
 from pipeline.quantization.float_runs import runs, with_float_runs
 from pipeline.quantization.judgement import Judgement, Parent, paired_change
 from pipeline.records import Interval
-from tests.pipeline.export.quantization.networks import IMAGES, float_file
+from tests.pipeline.export.quantization.networks import HERE, IMAGES, float_file
 
 
 def judged(change: Interval, agreement: float = 1.0) -> Judgement:
@@ -56,7 +56,7 @@ def split() -> Split:
 def test_a_file_is_judged_by_the_images_of_its_parent() -> None:
     model = float_file("residual")
     images = next(split().batches(32))[0].numpy()
-    made = quantize(model, calibrate(model, images))
+    made = quantize(model, calibrate(model, images), scheme=HERE)
     found = Parent(model.SerializeToString(), split()).judge(made.data)
     assert found.images == len(IMAGES)
     assert found.agreement > 0.8
@@ -82,7 +82,7 @@ def test_runs_stay_float_while_that_helps_and_never_everything() -> None:
     parent = Parent(model.SerializeToString(), split())
 
     def make(kept: object) -> QuantizedFile:
-        return quantize(model, wide, keep_float=kept)  # type: ignore[arg-type]
+        return quantize(model, wide, keep_float=kept, scheme=HERE)  # type: ignore[arg-type]
 
     first = make(())
     before = parent.judge(first.data)

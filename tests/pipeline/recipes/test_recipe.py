@@ -328,6 +328,20 @@ def test_what_holds_for_the_whole_network_is_read_back_and_checked() -> None:
         parse(written.replace('"value": "int8"', '"value": 8'))
 
 
+@pytest.mark.parametrize("bits", [7, 8])
+def test_how_many_bits_int8_weights_have_is_read_back(bits: int) -> None:
+    decided = {"precision": {"value": "int8", "float_layers": [], "scheme": "u8s8", "weight_bits": bits}}
+    assert parse(to_text(replace(small(), decisions=decided))).weight_bits == bits
+
+
+def test_a_recipe_of_before_is_of_eight_bits_and_other_numbers_are_refused() -> None:
+    written = to_text(replace(small(), decisions={"precision": {"value": "int8", "weight_bits": 8}}))
+    assert parse(to_text(replace(small(), decisions={"precision": {"value": "int8"}}))).weight_bits == 8
+    for absurd in ("63", "0", "7.0", "true", '"seven"', "[7]", "null"):
+        with pytest.raises(ConfigError, match="weight_bits of 'precision' must be 7 or 8, got"):
+            parse(written.replace('"weight_bits": 8', f'"weight_bits": {absurd}'))
+
+
 def test_a_file_and_a_bundles_folder_are_read(tmp_path: Path) -> None:
     (tmp_path / RECIPE).write_text(to_text(small()))
     assert read_recipe(tmp_path) == read_recipe(tmp_path / RECIPE) == small()

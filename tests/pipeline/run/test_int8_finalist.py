@@ -12,12 +12,13 @@ from torch import Tensor, fx, nn
 from pipeline.devices.agent_client import Agent
 from pipeline.export.format import open_format
 from pipeline.export.quantization.host_scores import open_on_host
-from pipeline.export.quantization.int8_settings import AS_USUAL
+from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.pruning.trace import trace
 from pipeline.run.context import Context
 from pipeline.run.int8_finalist import quantize_finalist
 from pipeline.run.int8_trial import int8_format
 from pipeline.store import Store
+from tests.pipeline.export.quantization.networks import HERE
 from tests.pipeline.listening import Listener
 from tests.pipeline.run.toy_run import CLASSES, toy_context
 
@@ -48,7 +49,7 @@ def heard() -> Listener:
 def context(new_store: Store, null_agent: Agent, heard: Listener) -> Context:
     found = toy_context(new_store, null_agent, heard)
     parent = open_format("onnx", deep(found), found.example, support=null_agent.onnx_support)
-    return replace(found, format=int8_format(replace(found, format=parent), AS_USUAL))
+    return replace(found, format=int8_format(replace(found, format=parent), Int8Settings(scheme=HERE)))
 
 
 def deep(context: Context, outlier: float = 1.0) -> fx.GraphModule:
@@ -69,7 +70,7 @@ def test_one_that_answers_alike_is_int8_throughout(context: Context, heard: List
     network = deep(context)
     made = quantize_finalist(context, network, "r1t0")
     assert made.data == context.format.file(network)
-    assert made.float_layers == ()
+    assert (made.float_layers, made.weight_bits) == ((), HERE.weight_bits)
     assert made.agreement >= 0.95
     assert heard.notes == []
     assert heard.stages == ["Compare r1t0 in INT8 with its float32 parent"]

@@ -16,12 +16,16 @@ from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.qdq import SCHEMES
 from pipeline.pruning.trace import trace
 from pipeline.quantization.float_blocks import FloatBlocks
-from pipeline.records import Device, Interval, Measurement, PrecisionDecision
+from pipeline.recipes.int8 import quantized
+from pipeline.recipes.recipe import Recipe, parse, to_text
+from pipeline.records import Device, Interval, Measurement, PrecisionDecision, Processor, WeightBits
 from pipeline.run.base_model import Base, make_base
 from pipeline.run.context import Context
 from pipeline.run.decision_kind import Unfit
 from pipeline.run.int8_trial import int8_decision, int8_format, settings_of
+from pipeline.run.precision import Precision
 from pipeline.store import Store
+from tests.pipeline.export.quantization.networks import largest_weight
 from tests.pipeline.listening import Listener
 from tests.pipeline.run.toy_run import BRIEF, net, took, toy_context
 
@@ -134,3 +138,51 @@ def test_where_nobody_asked_for_it_no_gain_is_a_reason_against(
     monkeypatch.setattr(int8_trial, "_is_faster", lambda _: False)
     with pytest.raises(Unfit, match="INT8 is no faster on here"):
         int8_decision(context, base, is_asked_for=False)
+
+
+WITH, WITHOUT = Processor("x86_64", has_vnni=True), Processor("x86_64", has_vnni=False)
+
+
+@pytest.mark.parametrize(
+    ("board", "host", "bits", "said"),
+    [
+        (WITH, WITH, 8, ""),
+        (WITH, WITHOUT, 7, "weights have seven bits: those of eight saturate on this machine, an x86 processor"),
+        (WITHOUT, WITH, 7, "weights have seven bits: those of eight saturate on here, an x86 processor"),
+    ],
+    ids=["neither saturates", "the host", "the board"],
+)
+def test_how_many_bits_weights_have_is_decided_by_board_and_host_and_said(
+    context: Context,
+    base: Base,
+    monkeypatch: pytest.MonkeyPatch,
+    board: Processor,
+    host: Processor,
+    bits: int,
+    said: str,
+) -> None:
+    facts = replace(context.agent.facts, machine=board.machine, vnni=board.has_vnni)
+    monkeypatch.setattr(context.agent, "facts", facts)
+    monkeypatch.setattr(int8_trial, "host_processor", lambda: host)
+    found = int8_decision(context, base, is_asked_for=True)
+    assert found.weight_bits == settings_of(context, found).scheme.weight_bits == bits
+    assert said in found.why
+    assert ("seven bits" in found.why) == (bits == 7)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize(("bits", "largest"), [(7, 63), (8, 127)])
+def test_a_recipe_gives_the_runs_own_bytes_on_any_processor(
+    context: Context, base: Base, monkeypatch: pytest.MonkeyPatch, bits: WeightBits, largest: int, machine: str
+) -> None:
+    decided = PrecisionDecision(precision="int8", why="", weight_bits=bits)
+    ours = int8_format(context, settings_of(context, decided)).file(base.network)
+    recipe = Recipe(
+        model="net.py:Net", classes=4, input_shape=context.data.shape, parameters=1, weights_sha256="0" * 64, cuts=(),
+        seed=0, decisions={"precision": Precision().in_recipe(decided)},
+    )  # fmt: skip
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    parent = context.format.file(base.network)
+    theirs = quantized(base.network, parent, parse(to_text(recipe)), context.data, context.format, 16)
+    assert (theirs.data, theirs.weight_bits) == (ours, bits)
+    assert largest_weight(ours) == largest

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,6 @@ from pipeline.devices.agent_client import Agent
 from pipeline.errors import StoppedError
 from pipeline.events import Note, Working
 from pipeline.records import PruningPlan, Trial
-from pipeline.run.context import Context
 from pipeline.run.successive_halving import Rung, rungs_of
 from pipeline.store import Store
 from pipeline.store.facts import CONFIG, RUNG
@@ -24,6 +26,8 @@ from tests.pipeline.listening import Listener
 from tests.pipeline.run.toy_run import Toy, took, toy_context
 
 PLANS = ((50, 50), (75, 25), (25, 75))
+Finalists = dict[str, tuple[str, float]]
+"""Of each its weights' SHA-256, and its score."""
 
 
 @pytest.fixture(scope="module", params=[2, pytest.param("ray", marks=pytest.mark.ray)])
@@ -32,23 +36,34 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Executor]:
         yield workers
 
 
+@contextmanager
+def begun(folder: Path, agent: Agent, workers: Executor) -> Iterator[Toy]:
+    """Begin the run; each time it is the same one."""
+    with Store.create(folder, label="toy", facts={CONFIG: {"data": "patterns"}}) as store:
+        yield Toy(context=toy_context(store, agent, workers=workers, checkpoint_s=0.1))
+
+
 @pytest.fixture
-def toys(tmp_path: Any, null_agent: Agent, pool: Executor) -> Iterator[tuple[Toy, Toy]]:
-    """The same run begun twice: in this process, and with workers."""
-    facts = {CONFIG: {"data": "patterns"}}
-    with (
-        Store.create(tmp_path / "here", label="toy", facts=facts) as here,
-        Store.create(tmp_path / "there", label="toy", facts=facts) as there,
-    ):
-        begun = (
-            toy_context(store, null_agent, workers=workers, checkpoint_s=0.1)
-            for store, workers in ((here, InProcess()), (there, pool))
-        )
-        yield tuple(Toy(context=context) for context in begun)
+def toy(tmp_path: Path, null_agent: Agent, pool: Executor) -> Iterator[Toy]:
+    """The run, with workers."""
+    with begun(tmp_path, null_agent, pool) as toy:
+        yield toy
 
 
-def trained(toy: Toy, plans: Sequence[tuple[int, int]] = PLANS, steps: int = 100) -> dict[str, tuple[str, float]]:
-    """Finalists after their rung: the SHA-256 of their weights, and their scores."""
+@pytest.fixture(scope="module")
+def in_process(tmp_path_factory: pytest.TempPathFactory, null_agent: Agent) -> Callable[..., Finalists]:
+    """What the run comes to in this process, computed once for all that compare with it."""
+
+    @cache
+    def known(plans: tuple[tuple[int, int], ...] = PLANS, steps: int = 100) -> Finalists:
+        with begun(tmp_path_factory.mktemp("in-process"), null_agent, InProcess()) as toy:
+            return trained(toy, plans, steps)
+
+    return known
+
+
+def trained(toy: Toy, plans: Sequence[tuple[int, int]] = PLANS, steps: int = 100) -> Finalists:
+    """Train finalists up to the end of their rung."""
     trials, rungs = [toy.trial(n, levels, took(0.4)) for n, levels in enumerate(plans)], one_rung(toy, steps)
     scores = {toy.finals.name(trial): score() for trial, score in toy.finals.climb(trials, rungs, 0)}
     return {name: (toy.context.store.required(RUNG.of(name))["weights"], score) for name, score in scores.items()}
@@ -59,33 +74,33 @@ def one_rung(toy: Toy, steps: int) -> tuple[Rung, ...]:
     return rungs_of(told, 3, seed=0)
 
 
-def test_finalists_are_trained_to_the_same_weights_in_the_same_order(toys: tuple[Toy, Toy]) -> None:
-    here, there = toys
-    assert isinstance(here.context.workers, InProcess)
-    found = trained(there)
-    assert found == trained(here)
+def test_finalists_are_trained_to_the_same_weights_in_the_same_order(
+    toy: Toy, in_process: Callable[..., Finalists]
+) -> None:
+    found = trained(toy)
+    assert found == in_process()
     assert list(found) == ["r1t0", "r1t1", "r1t2"]
     assert len({weights for weights, _ in found.values()}) == 3
 
 
-def test_candidates_are_the_same_to_the_byte(toys: tuple[Toy, Toy]) -> None:
+def test_candidates_are_the_same_to_the_byte(toy: Toy, tmp_path: Path, null_agent: Agent) -> None:
     def built(toy: Toy) -> list[tuple[Any, ...]]:
         search, plans = toy.search(), [PruningPlan(levels=levels) for levels in PLANS]
         begun = in_order(toy.context.workers, lambda plan: search._built(plan, "a candidate"), plans)
         return [(made.candidate, made.skeleton) for _, future in begun for made in [future.result()]]
 
-    here, there = toys
-    assert built(there) == built(here)
+    with begun(tmp_path / "here", null_agent, InProcess()) as here:
+        assert built(toy) == built(here)
 
 
-def test_trials_are_stored_in_the_order_of_submission(toys: tuple[Toy, Toy]) -> None:
-    _, there = toys
-    assert [trial.index for trial in there.search().trials()] == [0, 1, 2]
-    assert [trial.index for trial in there.context.store.trials()] == [0, 1, 2]
+def test_trials_are_stored_in_the_order_of_submission(toy: Toy) -> None:
+    assert [trial.index for trial in toy.search().trials()] == [0, 1, 2]
+    assert [trial.index for trial in toy.context.store.trials()] == [0, 1, 2]
 
 
-def test_a_worker_that_is_killed_in_mid_training_comes_to_the_same_weights(toys: tuple[Toy, Toy]) -> None:
-    here, there = toys
+def test_a_worker_that_is_killed_in_mid_training_comes_to_the_same_weights(
+    toy: Toy, in_process: Callable[..., Finalists]
+) -> None:
     said: list[str] = []
     killed: list[int] = []
 
@@ -93,39 +108,34 @@ def test_a_worker_that_is_killed_in_mid_training_comes_to_the_same_weights(toys:
         if isinstance(event, Note):
             said.append(event.text)
         if isinstance(event, Working) and event.done >= 100 and not killed:
-            workers: dict[int, Any] = there.context.workers._workers  # type: ignore[attr-defined]
+            workers: dict[int, Any] = toy.context.workers._workers  # type: ignore[attr-defined]
             killed.append(next(worker.pid for worker, _ in workers.values() if worker.name == event.worker))
             os.kill(killed[0], signal.SIGKILL)
 
-    listening = Toy(context=_with(there, listen=hear))
-    assert trained(listening, PLANS[:2], 400) == trained(here, PLANS[:2], 400)
+    listening = Toy(context=replace(toy.context, listen=hear))
+    assert trained(listening, PLANS[:2], 400) == in_process(PLANS[:2], 400)
     assert len(killed) == 1
     assert any("was lost: " in text and "is done again (2 of 3)" in text for text in said)
     assert any("the training went on from its checkpoint" in text for text in said)
 
 
-def test_stopped_in_mid_training_and_resumed_elsewhere_it_comes_to_the_same_weights(toys: tuple[Toy, Toy]) -> None:
-    here, there = toys
+def test_stopped_in_mid_training_and_resumed_elsewhere_it_comes_to_the_same_weights(
+    toy: Toy, in_process: Callable[..., Finalists]
+) -> None:
     asked: list[Trial] = []
 
     def hear(event: Any) -> None:
         if isinstance(event, Working) and event.done == 5:
             asked.append(event)
 
-    listening = Toy(context=_with(there, listen=hear, stopping=lambda: bool(asked)))
+    listening = Toy(context=replace(toy.context, listen=hear, stopping=lambda: bool(asked)))
     with pytest.raises(StoppedError):
         trained(listening)
-    resumed = Toy(context=_with(there, workers=InProcess()))
-    assert trained(resumed) == trained(here)
+    resumed = Toy(context=replace(toy.context, workers=InProcess()))
+    assert trained(resumed) == in_process()
 
 
-def _with(toy: Toy, **changes: Any) -> Context:
-
-    return replace(toy.context, **changes)
-
-
-def test_progress_says_which_worker_trains_what(toys: tuple[Toy, Toy]) -> None:
-    _, there = toys
+def test_progress_says_which_worker_trains_what(toy: Toy) -> None:
     heard: list[Any] = []
     listener = Listener()
 
@@ -133,7 +143,7 @@ def test_progress_says_which_worker_trains_what(toys: tuple[Toy, Toy]) -> None:
         heard.append(event)
         listener(event)
 
-    trained(Toy(context=_with(there, listen=hear)))
+    trained(Toy(context=replace(toy.context, listen=hear)))
     work = {(event.worker, event.what) for event in heard if isinstance(event, Working) and event.total}
     assert {what for _, what in work} == {f"Fine-tune finalist {n}" for n in range(3)}
     assert {worker.partition(" on ")[0] for worker, _ in work} <= {"worker 1", "worker 2"}

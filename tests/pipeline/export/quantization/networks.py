@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.devices.host_processor import host_processor
 from pipeline.export.onnx.exporter import export
+from pipeline.export.quantization.qdq import U8S8
+from pipeline.quantization.saturation import weight_bits
 from pipeline.records import OnnxSupport
 
 LIMITS = OnnxSupport(17, 8)
 IMAGES = torch.randn(48, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+HERE = replace(U8S8, weight_bits=weight_bits([host_processor()]))
+"""As this machine computes it right."""
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -85,3 +93,9 @@ def trained(name: str) -> nn.Module:
 
 def float_file(name: str) -> onnx.ModelProto:
     return onnx.load_from_string(export(trained(name), IMAGES[:4], LIMITS))
+
+
+def largest_weight(data: bytes) -> int:
+    """Return the size of the largest int8 weight of an INT8 ONNX file."""
+    found = [t for t in onnx.load_from_string(data).graph.initializer if t.data_type == TensorProto.INT8 and t.dims]
+    return max(int(np.abs(numpy_helper.to_array(tensor).astype(int)).max()) for tensor in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline.export.quantization.int8_settings import Int8Settings
 from pipeline.export.quantization.int8_tflite import Int8TFLite
 from pipeline.export.quantization.litert_quantizer import FloatFile, quantize
 from pipeline.export.quantization.open_int8 import open_int8
+from pipeline.export.quantization.qdq import U8S8
 from pipeline.export.tflite import flatbuffer
 from pipeline.pruning.search_space import search_space
 from pipeline.pruning.surgery.prune import prune
@@ -175,6 +177,12 @@ def test_a_cut_network_has_a_probe_of_its_own(format: Int8TFLite, network: fx.Gr
         assert probe.structure != format.skeleton(network).structure
         before = format.answers(format.parent.file(pruned), CALIBRATING)
         assert np.abs(format.answers(file, CALIBRATING) - before).max() < 0.05 * np.abs(before).max()
+
+
+def test_the_bits_of_onnx_weights_change_nothing_of_a_tflite_file(format: Int8TFLite, network: fx.GraphModule) -> None:
+    seven = Int8Settings(scheme=replace(U8S8, weight_bits=7))
+    made = Int8TFLite(parent=format.parent, images=format.images, settings=seven).quantized(network)
+    assert (made.data, made.scheme.weight_bits) == (format.file(network), 8)
 
 
 # ---------------------------------------------------------------- layers that stay float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -20,18 +21,26 @@ from pipeline.export.quantization.fused_operators import operators, require_fuse
 from pipeline.export.quantization.host_model import HostModel
 from pipeline.export.quantization.placement import place, weighted_nodes
 from pipeline.export.quantization.preparation import image_shape, prepare
-from pipeline.export.quantization.qdq import S8S8, S8S8_SYMMETRIC, rounding, weight_scales
+from pipeline.export.quantization.qdq import S8S8, S8S8_SYMMETRIC, U8S8, Scheme, rounding, weight_scales
 from pipeline.export.quantization.quantize import QuantizedFile, calibrate, float_ends, quantize
 from pipeline.export.quantization.ranges import Range
 from pipeline.export.quantization.value_graph import ValueGraph
-from tests.pipeline.export.quantization.networks import IMAGES, LIMITS, NETWORKS, float_file, trained
+from tests.pipeline.export.quantization.networks import (
+    HERE,
+    IMAGES,
+    LIMITS,
+    NETWORKS,
+    float_file,
+    largest_weight,
+    trained,
+)
 
 EXAMPLE = IMAGES.numpy()
 
 
 def quantized(name: str) -> tuple[onnx.ModelProto, QuantizedFile]:
     model = float_file(name)
-    return model, quantize(model, calibrate(model, EXAMPLE[:32]))
+    return model, quantize(model, calibrate(model, EXAMPLE[:32]), scheme=HERE)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -70,10 +79,35 @@ def test_scales_are_numbers_and_a_bias_scale_is_the_product_of_the_other_two() -
         assert not np.any(graph.array(made[layer.input[2]].input[2]))
 
 
-@pytest.mark.parametrize("scheme", [S8S8, S8S8_SYMMETRIC], ids=lambda scheme: scheme.name)
-def test_other_forms_answer_as_the_float_file(scheme: object) -> None:
+@pytest.mark.parametrize("scheme", [U8S8, S8S8, S8S8_SYMMETRIC], ids=lambda scheme: scheme.name)
+def test_weights_take_up_the_range_that_the_scheme_gives_them_on_any_processor(scheme: Scheme) -> None:
     model = float_file("residual")
-    made = quantize(model, calibrate(model, EXAMPLE[:32]), scheme=scheme)  # type: ignore[arg-type]
+    ranges = calibrate(model, EXAMPLE[:32])
+    eight, seven = (quantize(model, ranges, scheme=replace(scheme, weight_bits=bits)) for bits in (8, 7))
+    assert (largest_weight(eight.data), largest_weight(seven.data)) == (127, 63)
+    assert eight.operators == seven.operators
+    assert quantize(model, ranges, scheme=scheme).data == eight.data != seven.data
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+@pytest.mark.parametrize("scheme", [U8S8, S8S8, S8S8_SYMMETRIC], ids=lambda scheme: scheme.name)
+def test_either_range_answers_as_the_float_file_where_nothing_saturates(scheme: Scheme, bits: int) -> None:
+    """Pairs that are not fused are computed in float32, by any processor."""
+    model = float_file("residual")
+    made = quantize(model, calibrate(model, EXAMPLE[:32]), scheme=replace(scheme, weight_bits=bits))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(made.data, options, providers=["CPUExecutionProvider"])
+    before = HostModel(model.SerializeToString()).scores(EXAMPLE)
+    after = np.concatenate([session.run(None, {session.get_inputs()[0].name: image[None]})[0] for image in EXAMPLE])
+    assert np.abs(after - before).max() < 0.08 * np.abs(before).max()
+
+
+@pytest.mark.parametrize("scheme", [S8S8, S8S8_SYMMETRIC], ids=lambda scheme: scheme.name)
+def test_other_forms_answer_as_the_float_file(scheme: Scheme) -> None:
+    model = float_file("residual")
+    scheme = replace(scheme, weight_bits=HERE.weight_bits)
+    made = quantize(model, calibrate(model, EXAMPLE[:32]), scheme=scheme)
     before, after = HostModel(model.SerializeToString()).scores(EXAMPLE), HostModel(made.data).scores(EXAMPLE)
     assert np.abs(after - before).max() < 0.08 * np.abs(before).max()
 
@@ -106,7 +140,7 @@ def test_pairs_stand_only_around_what_the_boards_runtime_computes_in_int8() -> N
     older = runtime_named("onnxruntime", None).computed_in_int8("1.10.0")
     model = float_file("excited")
     ranges = calibrate(model, EXAMPLE[:32])
-    made = quantize(model, ranges, operators=older)
+    made = quantize(model, ranges, scheme=HERE, operators=older)
     placed = {made.placement.graph.nodes[number].op_type for number in made.placement.nodes}
     assert placed == {"Conv", "Mul", "Concat", "AveragePool"}
     assert made.operators >= made.planned
@@ -209,13 +243,13 @@ def test_a_channel_without_weights_keeps_its_bias() -> None:
         network[0].weight[2] = 0
         network[0].bias[2] = 3.0
     model = onnx.load_from_string(export(network, IMAGES[:2], LIMITS))
-    made = quantize(model, calibrate(model, EXAMPLE))
+    made = quantize(model, calibrate(model, EXAMPLE), scheme=HERE)
     before, after = HostModel(model.SerializeToString()).scores(EXAMPLE), HostModel(made.data).scores(EXAMPLE)
     assert np.abs(after - before).max() < 0.03 * np.abs(before).max()
 
 
 def test_bias_and_scale_fit_int32() -> None:
-    scales = weight_scales(np.zeros((2, 3), np.float32), 0, np.array([5.0, 0.0]), 0.01)
+    scales = weight_scales(np.zeros((2, 3), np.float32), 0, np.array([5.0, 0.0]), 0.01, 127)
     assert abs(5.0 / (0.01 * scales[0])) < 2**31
 
 
@@ -232,7 +266,7 @@ def test_layers_that_share_weights_each_get_their_own() -> None:
 
     network = Twice().eval()
     model = onnx.load_from_string(export(network, IMAGES[:2], LIMITS))
-    made = quantize(model, calibrate(model, EXAMPLE))
+    made = quantize(model, calibrate(model, EXAMPLE), scheme=HERE)
     before, after = HostModel(model.SerializeToString()).scores(EXAMPLE), HostModel(made.data).scores(EXAMPLE)
     assert np.abs(after - before).max() < 0.06 * np.abs(before).max()
 
@@ -281,7 +315,7 @@ def test_a_file_of_another_exporter_is_folded_and_quantized(opset: int) -> None:
     assert image_shape(model) == (3, 16, 16)
     prepared = prepare(model, shown="net.onnx")
     assert "BatchNormalization" not in {node.op_type for node in prepared.graph.node}
-    made = quantize(prepared, calibrate(prepared, EXAMPLE))
+    made = quantize(prepared, calibrate(prepared, EXAMPLE), scheme=HERE)
     assert made.operators >= made.planned
     before, after = HostModel(model.SerializeToString()).scores(EXAMPLE), HostModel(made.data).scores(EXAMPLE)
     assert np.abs(after - before).max() < 0.06 * np.abs(before).max()
