@@ -21,7 +21,7 @@ from tests.certificates import write_certificate
 from tests.command_line import Desk, Done, Started, finished, read_until
 from tests.conftest import free_port
 
-HOSTILE = Path(__file__).parent / "hostile_site.py"
+HOSTILE = Path(__file__).parents[1] / "federated/flower_hostile_site.py"
 ROUNDS = 3
 
 

@@ -1,4 +1,4 @@
-"""A site that sends NaN in the first round and is killed while it learns in the second: hostile_site.py HOST:PORT"""
+"""A site that sends NaN in the first round and is killed while it learns in the second: it takes HOST:PORT."""
 
 from __future__ import annotations
 
