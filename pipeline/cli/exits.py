@@ -17,6 +17,8 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 2.0
 """So long may what is under way take to end; then the process ends without it."""
+_IMPORTING = "<frozen importlib._bootstrap>"
+"""What Python calls the file of its import system."""
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -42,9 +44,13 @@ class AtOnce:
         self._said = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """End the process by unwinding it, in silence from here on: imports that are cut off print what they like."""
-        del frame
+        """End the process by unwinding it, in silence from here on: imports that are cut off print what they like.
+
+        Out of an import there is no way: a library's C code may make another error of what is raised in it, or abort.
+        """
         self.say()
+        if _is_importing(frame):
+            os._exit(128 + number)
         raise Ending(128 + number)
 
     def say(self) -> None:
@@ -53,6 +59,15 @@ class AtOnce:
             self._said = True
             say(self._words())
             to_nowhere([2])
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported in a frame or in one of its callers."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

@@ -65,6 +65,9 @@ def wait():
 """
 SLOW = {
     "import": ("model", "wait()\n"),
+    "import that makes another error of it": (
+        "model", "try:\n    wait()\nexcept BaseException as error:\n    raise ImportError('cut off') from error\n",
+    ),
     "build": ("model", "def Net(num_classes):\n    wait()\n"),
     "trace": (
         "model",
