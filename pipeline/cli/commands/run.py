@@ -278,8 +278,8 @@ def _adapt(store: Store, settings: AdaptSettings, arguments: RunArguments, json:
     """Make the finished run's adaptive bundle, and print both ends."""
     if not json:
         _print_found(store)
-    folder = free_folder(store, arguments.output)
     try:
+        folder = free_folder(store, arguments.output)
         found = write_adapted(store, settings, folder, arguments.inventory)
     except PipelineError:
         again = f"pipeline adapt {store.id} --ladder {settings.most}{' --quick' * settings.quick}"
