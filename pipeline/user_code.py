@@ -12,6 +12,7 @@ from pipeline.import_path import NOT_THE_USERS
 from pipeline.regular_file import LIST_BYTES, home_expanded, read_bytes
 
 _HERE = Path(__file__).parent
+_INSTALLED = tuple(f"{place}/" for place in NOT_THE_USERS)
 
 
 def code_of(specs: Iterable[str]) -> dict[str, str]:
@@ -40,8 +41,10 @@ def _files(place: str) -> Iterator[Path]:
         path = getattr(module, "__file__", None)
         if not isinstance(path, str) or not path.endswith(".py"):
             continue
+        named = not is_file and name.partition(".")[0] == package
+        if path.startswith(_INSTALLED) and not named:
+            continue  # thousands, each link of whose paths would be looked up
         file = Path(path).resolve()
         around = file.is_relative_to(folder) and not any(file.is_relative_to(other) for other in NOT_THE_USERS)
-        of_package = not is_file and name.partition(".")[0] == package and not file.is_relative_to(_HERE)
-        if around or of_package:
+        if around or (named and not file.is_relative_to(_HERE)):
             yield file

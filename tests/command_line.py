@@ -87,8 +87,8 @@ class OnlyLinear(nn.Module):
 INVENTORY = """
 version: 1
 defaults:
-  measure: {warmup_s: 0.02, min_s: 0.05, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 2, max_background_cores: 64}
-  channel_step: 4
+  measure: {warmup_s: 0, min_s: 0.02, max_s: 0.4, block_s: 0.01, ci_rel: 0.2, processes: 1, max_background_cores: 64}
+  channel_step: 16
 devices:
   local: {kind: local, power: null, agent: {dir: AGENT}}
 """
@@ -103,7 +103,7 @@ precision: float32
 training_precision: float32
 strategy_options: {first_simulated_episodes: 200, simulated_episodes: 100, first_updates: 10, updates: 5}
 evaluation: {batch_norm_images: 64, search_images: 100}
-fine_tuning: {finalists: 2, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}
+fine_tuning: {finalists: 1, finalist_epochs: 0.1, epochs: 0.2, min_steps: 2, verify_images: 20}
 """
 
 
@@ -165,14 +165,14 @@ class Desk:
         desk.folder, desk._settings = folder, SETTINGS
         return desk
 
-    def briefly(self, channel_step: int = 16) -> Desk:
-        """Have runs measure in one process, by steps four single cuts instead of ten, and train one finalist."""
+    def thoroughly(self, channel_step: int = 4) -> Desk:
+        """Have runs measure in two processes, ten single cuts instead of four, and train two finalists."""
         inventory = (self.folder / "inventory.yaml").read_text()
         self.write(
             "inventory.yaml",
-            inventory.replace("step: 4\n", f"step: {channel_step}\n").replace("processes: 2", "processes: 1"),
+            inventory.replace("step: 16\n", f"step: {channel_step}\n").replace("processes: 1", "processes: 2"),
         )
-        self._settings = SETTINGS.replace("finalists: 2", "finalists: 1")
+        self._settings = SETTINGS.replace("finalists: 1", "finalists: 2")
         self.write("run.yaml", self._settings)
         return self
 

@@ -240,7 +240,6 @@ class Project(Desk):
         lab = "groups: {lab: [local, pi4]}"
         inventory = f"{INVENTORY}{pi4}\n{own}\n{lab}\n".replace("AGENT", str(folder / "agent"))
         self.write("inventory.yaml", inventory.replace("max_s: 0.4", "max_s: 0.1"))  # no figure is looked at
-        self.briefly()
         (folder / "plugins" / "runtimes").mkdir(parents=True)
         self.write("plugins/runtimes/reference.py", blocks(ROOT / "docs/extending/runtime.md", "python")[0])
         self.write("brief.yaml", _BRIEF)

@@ -63,7 +63,7 @@ def test_a_strategy_and_a_criterion_of_ones_own_search_and_rank(desk: Desk) -> N
     desk.write("weight_spread.py", example("criterion.md", "python"))
     quick = {"weights": "null", "trials": "3", "base_training": "{epochs: 0.5}", "target": "size=0.95x"}
     (own,) = example("strategy.md", "yaml").splitlines()[2:]
-    desk.briefly().settings(**quick, strategy="hill_climbing.py", strategy_options=own.partition(": ")[2])
+    desk.settings(**quick, strategy="hill_climbing.py", strategy_options=own.partition(": ")[2])
     ran = desk.done("run", "--config", "run.yaml", "--criterion", "weight_spread.py", "--json").json
     assert (ran["status"], len(ran["trials"])) == ("finished", 3)
     assert {trial["plan"]["criterion"] for trial in ran["trials"]} == {"weight_spread.py"}
@@ -208,7 +208,7 @@ def test_a_trainer_of_ones_own_trains_the_chosen_network_and_may_be_fixed_while_
 @pytest.mark.slow
 def test_a_model_format_of_ones_own_goes_all_the_way_to_a_bundle_that_runs(desk: Desk) -> None:
     desk.write("half_weights.py", example("format.md", "python"))
-    desk.briefly().write("full.yaml", (desk.folder / "inventory.yaml").read_text())
+    desk.write("full.yaml", (desk.folder / "inventory.yaml").read_text())
     desk.write("inventory.yaml", (desk.folder / "full.yaml").read_text().replace("local: {", f"local: {{{OWN}, "))
     assert OWN in example("format.md", "yaml")
     desk.settings(weights="null", trials="3", base_training="{epochs: 0.5}", target="size=0.95x")

@@ -37,25 +37,33 @@ _DEVIATIONS = 1.96
 def channel_step(context: Context, network: fx.GraphModule, base_skeleton: bytes) -> int:
     """Return what kept channels are rounded up to: as the inventory says, else as measured, once in a run.
 
-    Where the run does without that measurement (``pruning: {step: processor}``), it is what the processor suggests.
+    Where the run does without that measurement (``pruning: {step: processor}``), it is what the processor suggests. A
+    run that is gone on with keeps its step: plans by another one could not be applied.
 
     Raises:
         DeviceError, MeasureError: as ``Bench.measure_skeleton``.
     """
-    agent, store = context.agent, context.store
-    if agent.device.channel_step is not None:
-        return agent.device.channel_step
+    asked, store = context.agent.device.channel_step, context.store
+    known = store.get(CHANNEL_STEP)
+    if known is None:
+        known = asked or _found(context, network, base_skeleton)
+        store.set(CHANNEL_STEP, known)
+    elif asked not in (None, known):
+        begun = f"channels stay in steps of {known}, as the run began"
+        context.listen(Note(f"{begun}; the inventory says {asked} now: that takes a new run"))
+    return known
+
+
+def _found(context: Context, network: fx.GraphModule, base_skeleton: bytes) -> int:
+    agent = context.agent
     if context.config.pruning.step == "processor":
         suggested = min(COARSEST, agent.channel_step)
         context.listen(Note(f"channels are kept in steps of {suggested}, as {agent.device.name}'s processor suggests"))
         return suggested
-    known = store.get(CHANNEL_STEP)
-    if known is None:
-        context.listen(Stage("Find the board's channel step"))
-        known = _measured(context, network, Bench(context.boards, store, base_skeleton))
-        context.listen(Note(f"channels are kept in steps of {known}, as measured on {agent.device.name}"))
-        store.set(CHANNEL_STEP, known)
-    return known
+    context.listen(Stage("Find the board's channel step"))
+    found = _measured(context, network, Bench(context.boards, context.store, base_skeleton))
+    context.listen(Note(f"channels are kept in steps of {found}, as measured on {agent.device.name}"))
+    return found
 
 
 def found_step(saves: Callable[[int], float | None], first: int) -> int:

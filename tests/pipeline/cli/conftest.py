@@ -53,7 +53,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Desk:
     """A folder with one finished run in it; only to be read. Its output lies in run.json and run.err."""
 
     def run(folder: Path) -> None:
-        desk = Desk(folder, weights)
+        desk = Desk(folder, weights).thoroughly()
         done = desk.done("run", "--config", "run.yaml", "--epochs", "4", "--json")
         desk.write("run.json", done.out)
         desk.write("run.err", done.err)

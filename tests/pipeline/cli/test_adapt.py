@@ -20,7 +20,7 @@ from tests.pipeline.cli.test_pull_formats import manifest_of
 @pytest.fixture(scope="module")
 def adapted(new_desk: Callable[[], Desk]) -> Desk:
     """A folder with a run that was adapted as soon as it ended; its JSON lies in run.json."""
-    desk = new_desk().briefly()
+    desk = new_desk()
     whole = (
         "run",
         "--config",

@@ -18,7 +18,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Desk:
     """A folder with one finished run under two conditions; only to be read."""
 
     def run(folder: Path) -> None:
-        desk = Desk(folder, weights).briefly()
+        desk = Desk(folder, weights)
         desk.settings(conditions="[clean, night:4]", target="[latency=0.95x]", trials="2", **FEW_CUTS)
         desk.write("run.json", desk.done("run", "--config", "run.yaml", "--json").out)
 

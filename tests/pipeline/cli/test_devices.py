@@ -151,7 +151,7 @@ def test_a_recording_is_no_board_to_be_fixed_watched_or_trusted(tape: Desk, verb
 def test_a_run_says_who_holds_the_board_and_goes_on_when_it_is_free(desk: Desk, board: FolderBoard) -> None:
     with open_agent(Device(name="here", kind="local", agent_dir=str(desk.folder / "other"))) as other:
         other.hold()
-        desk.briefly().settings(**FEW_CUTS)
+        desk.settings(**FEW_CUTS)
         run = desk.start("run", "--config", "run.yaml", "--trials", "1", "--epochs", "0.1", "--target", "size=0.9x")
         read_until(run, "waiting: the board is held by ")
     done = finished(run)
@@ -173,7 +173,7 @@ def test_a_run_that_is_stopped_while_it_waits_for_the_board_ends_and_leaves_noth
 
 
 def test_a_run_keeps_the_modes_that_it_ran_in_and_puts_them_back(desk: Desk, board: FolderBoard) -> None:
-    desk.briefly().settings(**FEW_CUTS)
+    desk.settings(**FEW_CUTS)
     text = (desk.folder / "inventory.yaml").read_text()
     desk.write(
         "inventory.yaml", text.replace("power: null", "power: null, modes: {governor: performance, nvpmodel: 0}")

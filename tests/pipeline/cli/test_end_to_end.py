@@ -47,7 +47,7 @@ def widths(manifest: dict[str, Any]) -> list[tuple[str, int, int]]:
 
 @pytest.mark.slow
 def test_two_rounds_are_resumed_in_the_second_and_each_artifact_is_described_by_its_own_round(desk: Desk) -> None:
-    desk.briefly(channel_step=8)
+    desk.thoroughly(channel_step=8)
     desk.settings(trials="3", rounds="2", target="latency=0.95x size=0.3x")  # a size is the same on a busy machine
     run = desk.start("run", "--config", "run.yaml")
     read_until(run, "trial 4:")
@@ -83,7 +83,7 @@ def test_two_rounds_are_resumed_in_the_second_and_each_artifact_is_described_by_
 @pytest.mark.slow
 def test_targets_in_milliseconds_and_bytes_are_both_met_and_layers_have_weights_of_their_own(desk: Desk) -> None:
     reward = "{alpha: 1.0, layers: {block.conv1: {alpha: 3.0, gamma: 0.0, lambda: 0.1}}}"
-    desk.briefly().settings(model="net.py:Pair", reward=reward, trials="3", target="latency=20ms size=60kB")
+    desk.settings(model="net.py:Pair", reward=reward, trials="3", target="latency=20ms size=60kB")
     done = desk.done("run", "--config", "run.yaml")
     assert "only the class scores are kept, not output[1], 10 an image" in done.err
     run = shown(desk)
@@ -117,7 +117,7 @@ def test_without_a_target_every_candidate_may_win_and_a_search_sends_a_hundredth
         (folder / name).mkdir(parents=True)
         for i in range(40):
             Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
-    desk.briefly().settings(
+    desk.settings(
         model="resnet20", weights="null", data="imagefolder:photos", image_size="32", trials="3", strategy="random",
         base_training="{epochs: 0.5}", target="[]", pruning="{protect: [conv1, 'layer[12].*', 'layer3.[01].*']}",
     )  # fmt: skip
@@ -224,7 +224,7 @@ def test_trust_of_this_machine_is_refused(desk: Desk) -> None:
 
 @pytest.mark.slow
 def test_a_first_look_ends_with_the_bundle_and_its_example_at_work(desk: Desk) -> None:
-    done = desk.briefly().done("run", "--config", "run.yaml", "--quick", "--output", "mine")
+    done = desk.done("run", "--config", "run.yaml", "--quick", "--output", "mine")
     assert (desk.folder / "mine" / "manifest.json").is_file()
     assert re.search(r"try +python mine/example.py runs/.*/sample.png", done.out)
     assert re.search(r"\d+(\.\d+)? ?%", done.out.partition("try")[2])  # the likeliest classes of a real digit

@@ -7,20 +7,19 @@ import select
 import shlex
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.command_line import COMMAND, PATIENCE_S, Desk, Done, finished, read_until
+from tests.command_line import COMMAND, PATIENCE_S, Desk, Done, Started, finished, read_until
 
 MOMENTS = [(signal.SIGTERM, 0.0), (signal.SIGINT, 0.4), (signal.SIGHUP, 1.5), (signal.SIGTERM, 0.8)]
 """Signals, and how long after its beginning each comes: all while a run imports its libraries."""
 
 
-def ended(process: subprocess.Popen[str], number: int) -> Done:
+def ended(process: Started, number: int) -> Done:
     """Send a signal; the process has to end, though what it is at would take hours."""
     process.send_signal(number)
     done = finished(process)
@@ -87,7 +86,7 @@ def test_a_signal_while_a_run_is_made_ready_ends_it_at_once(refuse: Desk, where:
     setting, text = SLOW[where]
     refuse.write("slow.py", BUSY + text)
     refuse.settings(**({"model": "slow.py:Net"} if setting == "model" else {"data": "dataset:slow.py:Net"}))
-    run = refuse.start_cold("run", "--config", "run.yaml")
+    run = refuse.start("run", "--config", "run.yaml")
     read_until(run, "the slow part is here")
     done = ended(run, signal.SIGTERM)
     assert done.code == 128 + signal.SIGTERM
@@ -102,7 +101,7 @@ def test_a_signal_while_a_board_is_connected_ends_a_run_at_once(refuse: Desk) ->
             "inventory.yaml",
             f"devices: {{pi: {{kind: linux, host: 'pi@127.0.0.1:{port}', ssh: {{connect_timeout_s: 10000}}}}}}\n",
         )
-        run = refuse.start_cold("run", "--config", "run.yaml", "--device", "pi")
+        run = refuse.start("run", "--config", "run.yaml", "--device", "pi")
         read_until(run, "Connect to pi")
         assert select.select([silent], [], [], PATIENCE_S)[0]
         with silent.accept()[0]:

@@ -126,7 +126,7 @@ def test_a_runs_folder_that_cannot_be_written_is_told_before_anything_is_loaded(
 
 
 def test_a_target_out_of_reach_is_told_with_how_near_it_gets_as_measured(desk: Desk) -> None:
-    error = run(desk.briefly(), "--target", "latency=0.01x")
+    error = run(desk, "--target", "latency=0.01x")
     assert "target latency=0.01x cannot be met" in error
     assert "x of the base model's latency (" in error
     (listed,) = desk.done("runs", "list", "--json").json

@@ -139,6 +139,8 @@ def test_asked_twice_the_run_stops_at_once(desk: Desk) -> None:
 
 @pytest.mark.slow
 def test_a_run_killed_while_it_fine_tunes_does_not_repeat_finished_finalists(slow: Desk) -> None:
+    two = ONE_FINALIST.replace("finalists: 1", "finalists: 2")
+    slow.settings(trials="6", target="size=0.9x", **FEW_CUTS, fine_tuning=two)
     run = slow.start("run", "--config", "run.yaml")
     first = read_until(run, "Fine-tune finalist").splitlines()[-1]
     second = read_until(run, "Fine-tune finalist").splitlines()[-1]
@@ -208,7 +210,9 @@ def without_trials(desk: Desk, ran: Desk, keep: int) -> None:
 @pytest.mark.slow
 def test_on_the_same_measurements_the_same_seed_comes_to_the_same_plans(desk: Desk, ran: Desk) -> None:
     without_trials(desk, ran, 0)
-    assert desk.cold("run", "--resume", "latest").code == 0  # another interpreter than the one that ran first
+    resumed = desk.cold("run", "--resume", "latest")  # another interpreter than the one that ran first
+    assert resumed.code == 0
+    assert "channels stay in steps of 4, as the run began; the inventory says 16 now" in resumed.err
     comes_to_the_same(desk, ran)
 
 
@@ -250,7 +254,7 @@ def test_a_finalist_that_misses_the_target_in_one_piece_makes_room_for_the_next(
     first = ran.done("runs", "show", "latest", "--json").json["artifacts"]
     favourite = next(a["id"] for a in first if a["chosen"]).removesuffix("-full")
     (other,) = [a["id"] for a in first if not a["chosen"] and a["id"] != favourite]
-    without_trials(desk, ran, 4)
+    without_trials(desk.thoroughly(), ran, 4)
     looked(desk, favourite, 0.52, 0.52)
     looked(desk, other, 0.51, 0.51, 0.41, 0.41, half=0.05)  # first above the target, not surely, and then below it
     resumed = desk.done("run", "--resume", "latest")

@@ -31,7 +31,6 @@ def write_onnx(network: nn.Module, path: Path) -> None:
 @pytest.fixture
 def onnx_desk(desk: Desk) -> Desk:
     """A desk whose only network is ``net.onnx``."""
-    desk.briefly()
     network = load_model(f"{desk.folder / 'net.py'}:Net", classes=10, channels=1, weights=desk.folder / "net.pt")
     write_onnx(network, desk.folder / "net.onnx")
     (desk.folder / "net.py").unlink()

@@ -63,7 +63,7 @@ RECOVERY = "{finalists: 1, finalist_epochs: 0.1, epochs: 0.1, min_steps: 2, veri
 
 @pytest.fixture
 def parity(desk: Desk) -> Desk:
-    desk.briefly().write("mine.py", PARITY)
+    desk.write("mine.py", PARITY)
     desk.write("count.txt", "700")
     own = {"data": "dataset:mine.py:parity", "max_unreadable": "1", "base_training": TRANSFER, "fine_tuning": RECOVERY}
     desk.settings(**own, trials="2", target="[]")
@@ -186,7 +186,7 @@ def waves():
 
 @pytest.mark.slow
 def test_a_network_of_signals_is_trained_pruned_verified_and_runs_from_its_bundle(desk: Desk) -> None:
-    desk.briefly().write("mine.py", SIGNALS)
+    desk.write("mine.py", SIGNALS)
     training = "{epochs: 5, batch_size: 32, learning_rate: 0.05}"
     desk.settings(model="mine.py:Net", weights="null", data="dataset:mine.py:waves", base_training=training)
     run = desk.done("run", "--config", "run.yaml", "--target", "latency=0.9x")

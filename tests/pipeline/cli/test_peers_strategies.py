@@ -16,7 +16,7 @@ from tests.command_line import Desk
 
 @pytest.mark.slow
 def test_purl_sees_the_filters_says_what_it_leaves_out_and_finds_a_network(desk: Desk) -> None:
-    desk.briefly().settings(trials="6", target="latency=0.97x size=0.8x")
+    desk.settings(trials="6", target="latency=0.97x size=0.8x")
     run = desk.done("run", "--config", "run.yaml", "--strategy", "purl")
     assert "to zero, which makes no dense runtime faster" in " ".join(run.err.split())
     plans = [trial["plan"]["levels"] for trial in desk.done("runs", "show", "latest", "--json").json["trials"]]
@@ -25,7 +25,7 @@ def test_purl_sees_the_filters_says_what_it_leaves_out_and_finds_a_network(desk:
 
 @pytest.mark.slow
 def test_purl_sets_single_weights_to_zero_in_two_rounds_down_to_the_bundle_and_another_checkpoint(desk: Desk) -> None:
-    desk.briefly().settings(trials="5", target="density=0.3x", strategy="purl", rounds="2")
+    desk.settings(trials="5", target="density=0.3x", strategy="purl", rounds="2")
     run = desk.done("run", "--config", "run.yaml")
     assert "Zeros make no dense runtime faster" in " ".join(run.err.split())
     assert "Measure single cuts" not in run.err

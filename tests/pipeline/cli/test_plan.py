@@ -68,7 +68,6 @@ def test_a_plan_is_evaluated_and_measured_once_beside_what_the_search_found(own:
 
 @pytest.mark.slow
 def test_a_run_begins_with_the_policy_of_another_and_a_run_without_one_is_refused(own: Desk) -> None:
-    own.briefly()
     own.done("run", "--config", "run.yaml", "--warm-start", "latest", "--epochs", "0.1")
     with Store.open(own.runs, "latest") as store:
         assert store.get(POLICY) is not None

@@ -21,7 +21,7 @@ from tests.recordings import told
 @pytest.fixture(scope="module")
 def int8(new_desk: Callable[[], Desk]) -> Desk:
     """A folder with one finished run in INT8; only to be read."""
-    desk = new_desk().briefly()
+    desk = new_desk()
     desk.settings(precision="int8", target="latency=3x", trials="3")  # what is faster does not matter to what is shown
     desk.write("shown.txt", (done := desk.done("run", "--config", "run.yaml", "--record")).out)
     desk.write("told.txt", done.err)
@@ -120,7 +120,7 @@ def test_an_int8_run_is_played_back_with_the_same_decision(int8: Desk) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_in_the_precision_that_it_decided_for(desk: Desk) -> None:
-    desk.briefly().settings(precision="int8", target="latency=3x", trials="3")
+    desk.settings(precision="int8", target="latency=3x", trials="3")
     run = desk.start("run", "--config", "run.yaml")
     read_until(run, "trial 1:")
     run.send_signal(signal.SIGKILL)
@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on_in_the_precision_that_it_decided_for(desk: Desk) -
 
 @pytest.mark.slow
 def test_auto_says_what_it_decided_and_why(desk: Desk) -> None:
-    desk.briefly().settings(precision="auto", trials="1", target="[]")
+    desk.settings(precision="auto", trials="1", target="[]")
     done = desk.done("run", "--config", "run.yaml")
     assert "networks compute in " in done.err
     decision = run_of(desk)["precision"]

@@ -176,7 +176,7 @@ SEARCH = ("run", "--config", "run.yaml", "--epochs", "0.1", "--json")
 @pytest.fixture(scope="module")
 def searched(new_desk: Callable[[], Desk]) -> tuple[Desk, dict[str, Any]]:
     """A folder with a recorded run of three trials, and what that came to; its recording is only to be read."""
-    desk = new_desk()
+    desk = new_desk().thoroughly()
     desk.settings(strategy="uniform", trials="3", target="[size=0.95x]")
     return desk, desk.done(*SEARCH, "--record").json
 

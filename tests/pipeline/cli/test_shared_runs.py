@@ -49,7 +49,7 @@ def test_two_hosts_search_in_one_store_and_the_run_of_one_that_is_killed_is_ende
     postgresql: PostgresqlServer, new_desk: Callable[[], Desk], tmp_path: Path
 ) -> None:
     url = postgresql.url(postgresql.new_database(), tmp_path / "blobs", user="lab:s3cret", more="&lease=4s")
-    desk = new_desk().briefly()
+    desk = new_desk()
     one, other = (Host(desk, name, url) for name in ("one", "other"))
     dying, living = (
         host.start("run", "--config", "run.yaml", "--trials", "2", "--inventory", host.inventory)

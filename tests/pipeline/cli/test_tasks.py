@@ -44,7 +44,7 @@ SHOWN = {line.partition("--task ")[2].split()[0]: line for line in LINES}
 
 @pytest.fixture
 def files(tmp_path: Path) -> Desk:
-    desk = Desk(tmp_path / "desk").briefly()
+    desk = Desk(tmp_path / "desk")
     for (page, number), name in PYTHON.items():
         if page in ("docs/tasks.md", "docs/extending/task.md"):
             desk.write(name, blocks(ROOT / page, "python")[number])

@@ -35,7 +35,6 @@ def on_board(desk: Desk, board: TensorRTBoard, runtime: str = "tensorrt", proces
     Args:
         processes: in which each network is measured; more than one where a decision hangs on it.
     """
-    desk.briefly()
     inventory = (desk.folder / "inventory.yaml").read_text().rstrip()
     own = f"{{dir: {desk.folder / 'agent'}, python: {board.python}}}"
     longer = f"{{min_s: 0.1, processes: {processes}}}"

@@ -120,7 +120,7 @@ def test_a_runs_onnx_network_becomes_int8_tflite_for_a_device_that_runs_that(
 @pytest.mark.timeout(1200)
 def test_a_whole_run_ends_in_a_tflite_bundle_whose_example_runs(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(converter_python()))  # the command's own cache is an empty one
-    settings = desk.briefly().settings("tflite.yaml", trials="2", **FEW_CUTS)
+    settings = desk.settings("tflite.yaml", trials="2", **FEW_CUTS)
     desk.done("run", "--device", "board", "--config", settings, "--target", "size=0.9x")
     desk.done("pull", "latest", "--output", "bundle")
     bundle = desk.folder / "bundle"
@@ -140,7 +140,7 @@ def test_a_run_in_int8_judges_and_measures_int8_files_and_hands_over_one_with_it
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(converter_python()))
-    settings = desk.briefly().settings("tflite.yaml", precision="int8", target="latency=3x", trials="2", **FEW_CUTS)
+    settings = desk.settings("tflite.yaml", precision="int8", target="latency=3x", trials="2", **FEW_CUTS)
     told = desk.done("run", "--device", "board", "--config", settings)
     assert "networks compute in INT8: uncut it has" in " ".join(told.err.split())
     assert "preserve_all_tensors" not in told.err

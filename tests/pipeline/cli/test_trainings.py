@@ -22,7 +22,7 @@ SAME = {
 
 
 def settled(desk: Desk, **changes: str) -> Desk:
-    desk.briefly(channel_step=8).settings(**{**SAME, **changes})
+    desk.thoroughly(channel_step=8).settings(**{**SAME, **changes})
     return desk
 
 

@@ -201,7 +201,7 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
 
 def test_on_a_terminal_the_run_shows_progress_eta_best_and_last(desk: Desk) -> None:
     near, far = pty.openpty()
-    desk.briefly().settings(trials="3", target="size=0.95x")
+    desk.settings(trials="3", target="size=0.95x")
     run = desk.start_cold("run", "--config", "run.yaml", stderr=far, stdout=subprocess.PIPE, start_new_session=True)
     os.close(far)
     seen = _everything(near)
@@ -230,7 +230,7 @@ def _everything(terminal: int) -> str:
 
 def test_a_closed_terminal_does_not_spoil_what_was_measured(desk: Desk) -> None:
     near, far = pty.openpty()
-    desk.briefly().settings(trials="40")
+    desk.settings(trials="40")
     own = {"stdin": far, "stdout": far, "stderr": far, "start_new_session": True}
     run = desk.start_cold("run", "--config", "run.yaml", **own, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY))
     os.close(far)

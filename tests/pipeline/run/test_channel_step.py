@@ -104,12 +104,22 @@ def context(tmp_path: Path) -> Iterator[Context]:
         )  # fmt: skip
 
 
-def test_a_run_measures_its_step_once_and_one_that_the_user_set_never(context: Context) -> None:
+def test_a_run_measures_its_step_once(context: Context) -> None:
     for step in (1, 2, 4, 8, 16, 32):  # as a board measures that computes four channels at once
         ratio = 0.6 if step >= 4 else 1.0
         context.store.remember(f"1:step {step}", measurement(ratio=Interval(ratio, ratio, ratio)))
     assert channel_step(context, traced(Chain), b"base") == 4
     assert context.store.get(CHANNEL_STEP) == 4
     assert channel_step(context, NOT_ASKED, b"base") == 4
-    context.agent.device = replace(context.agent.device, channel_step=2)
-    assert channel_step(context, NOT_ASKED, b"base") == 2
+
+
+def test_a_step_that_the_user_set_is_not_measured_and_stays_the_runs_whatever_the_inventory_says_later(
+    context: Context,
+) -> None:
+    said: list[object] = []
+    context = replace(context, listen=said.append)
+    for step, told in ((2, 0), (None, 0), (16, 1)):
+        context.agent.device = replace(context.agent.device, channel_step=step)
+        assert channel_step(context, NOT_ASKED, b"base") == 2
+        assert len(said) == told
+    assert "steps of 2, as the run began; the inventory says 16 now" in str(said)

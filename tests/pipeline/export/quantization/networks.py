@@ -95,6 +95,11 @@ def float_file(name: str) -> onnx.ModelProto:
     return onnx.load_from_string(export(trained(name), IMAGES[:4], LIMITS))
 
 
+def weights_of(data: bytes) -> int:
+    """Return how many numbers a float ONNX file holds."""
+    return sum(int(np.prod(tensor.dims)) for tensor in onnx.load_from_string(data).graph.initializer)
+
+
 def largest_weight(data: bytes) -> int:
     """Return the size of the largest int8 weight of an INT8 ONNX file."""
     found = [t for t in onnx.load_from_string(data).graph.initializer if t.data_type == TensorProto.INT8 and t.dims]
