@@ -95,6 +95,40 @@ class Decision(NamedTuple):
     by: str
 
 
+class _Shape:
+    """What frames of one shape are summed up with: products with constants are the quickest that NumPy has."""
+
+    def __init__(self, height: int, width: int) -> None:
+        down, across = min(CELLS, height), min(CELLS, width)
+        self.cell = float((height // down) * (width // across))
+        self.rows, self.columns = _blocks(down, height), _blocks(across, width).T
+        self.ones = np.ones(height * width, np.float32)
+        self.first, self.second = _in_one_row(height, width, 1), _in_one_row(height, width, 2)
+
+
+def _blocks(count: int, length: int) -> np.ndarray:
+    """Return a matrix of ``count`` rows: 1 where a block of ``length // count`` lies."""
+    found, each = np.zeros((count, length), np.float32), length // count
+    for number in range(count):
+        found[number, number * each : (number + 1) * each] = 1
+    return found
+
+
+def _in_one_row(height: int, width: int, apart: int) -> np.ndarray:
+    """Return, of each pixel in reading order, 1 where the one so far behind it is of its row, else 0.
+
+    Divided by the root of how many there are, so that a product's squares add up to a mean.
+    """
+    place = np.arange(height * width)[: max(0, height * width - apart)] % width
+    found = (place < width - apart).astype(np.float32)
+    return found / np.float32(math.sqrt(max(1.0, float(found.sum()))))
+
+
+_SHAPES = {}  # type: Dict[Tuple[int, ...], _Shape]
+_MOST_SHAPES = 16
+_ONES = np.ones(CELLS * CELLS, np.float32)
+
+
 def look(pixels: np.ndarray) -> Frame:
     """Return the statistics and the thumbnail of a frame, height x width x channels, 0 to 255.
 
@@ -102,25 +136,31 @@ def look(pixels: np.ndarray) -> Frame:
     """
     step = max(1, pixels.shape[0] // ROWS)
     grey = pixels[step // 2 :: step, :, pixels.shape[2] // 2].astype(np.float32)
-    (height, width), size = grey.shape, grey.size
+    shape = _SHAPES.get(grey.shape)
+    if shape is None:
+        if len(_SHAPES) >= _MOST_SHAPES:
+            _SHAPES.clear()
+        shape = _SHAPES[grey.shape] = _Shape(*grey.shape)
     flat = grey.ravel()
-    mean = float(flat.sum()) / size
-    variance = max(0.0, float(flat.dot(flat)) / size - mean * mean)
-    first = grey[:, 1:] - grey[:, :-1]
-    second = first[:, 1:] - first[:, :-1]
-    down, across = min(CELLS, height), min(CELLS, width)
-    cells = grey[: height // down * down, : width // across * across]
-    cells = cells.reshape(down, height // down, across, width // across)
-    thumbnail = cells.sum(axis=3).sum(axis=1) / np.float32((height // down) * (width // across))
-    return Frame(
-        (mean / 255.0, math.log1p(variance), math.log1p(_mean_square(first)), math.log1p(_mean_square(second))),
-        thumbnail,
-    )
+    mean = float(flat.dot(shape.ones)) / flat.size
+    variance = max(0.0, float(flat.dot(flat)) / flat.size - mean * mean)
+    change = flat[1:] - flat[:-1]
+    bend = change[1:] - change[:-1]
+    change *= shape.first
+    bend *= shape.second
+    thumbnail = shape.rows.dot(grey).dot(shape.columns)
+    thumbnail /= shape.cell
+    statistics = (
+        mean / 255.0, math.log1p(variance), math.log1p(float(change.dot(change))), math.log1p(float(bend.dot(bend)))
+    )  # fmt: skip
+    return Frame(statistics, thumbnail)
 
 
-def _mean_square(values: np.ndarray) -> float:
-    flat = values.ravel()
-    return float(flat.dot(flat)) / max(1, flat.size)
+def _mean_difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the mean distance of two thumbnails."""
+    apart = (one - other).ravel()
+    np.abs(apart, out=apart)
+    return float(apart.dot(_ONES[: len(apart)])) / len(apart)
 
 
 def margin_of(probabilities: np.ndarray) -> float:
@@ -172,7 +212,7 @@ class State:
             self.statistics = [keep * old + (1 - keep) * new for old, new in zip(self.statistics, frame.statistics)]
         if self.thumbnail is None:
             return 255.0
-        return float(np.abs(frame.thumbnail - self.thumbnail).mean())
+        return _mean_difference(frame.thumbnail, self.thumbnail)
 
     def inputs(self, difference: float) -> List[float]:
         """Return the learned policy's inputs, in the order of ``INPUTS``."""
@@ -238,30 +278,56 @@ class Net:
     """One hidden layer of ReLUs, its numbers in JSON."""
 
     def __init__(self, settings: Mapping[str, Any], inputs: int, outputs: int) -> None:
-        self._hidden, self._bias, self._out, self._last = (
+        self.hidden, self.bias, self.out, self.last = (
             np.array(settings[name], np.float32) for name in ("hidden", "bias", "out", "last")
         )
-        shapes = self._hidden.shape, self._bias.shape, self._out.shape, self._last.shape
-        units = len(self._bias)
+        shapes = self.hidden.shape, self.bias.shape, self.out.shape, self.last.shape
+        units = len(self.bias)
         if shapes != ((inputs, units), (units,), (units, outputs), (outputs,)):
             raise ValueError("a network of shapes %s; expected %d inputs, %d outputs" % (shapes, inputs, outputs))
-        if not all(np.isfinite(part).all() for part in (self._hidden, self._bias, self._out, self._last)):
+        if not all(np.isfinite(part).all() for part in (self.hidden, self.bias, self.out, self.last)):
             raise ValueError("a network with numbers that are not finite")
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        hidden = values.dot(self._hidden)
-        hidden += self._bias
+        hidden = values.dot(self.hidden)
+        hidden += self.bias
+        return self.output(hidden)
+
+    def output(self, hidden: np.ndarray) -> np.ndarray:
+        """Return what comes of the hidden units before their ReLU, which is done in place."""
         np.maximum(hidden, 0, out=hidden)
-        answer = hidden.dot(self._out)  # type: np.ndarray
-        answer += self._last
+        answer = hidden.dot(self.out)  # type: np.ndarray
+        answer += self.last
         return answer
+
+
+class _Folded:
+    """A network for one frame at a time: scales, and inputs that take few values, are in its numbers already."""
+
+    def __init__(self, net: Net, std: np.ndarray, variants: int) -> None:
+        count = len(INPUTS)
+        self.net, self.rest = net, net.hidden[count + variants :]
+        """The weights of what follows the inputs and the variant that answered last."""
+        self._weights = net.hidden[:count] / std[:, None]
+        self._bias = [net.bias + net.hidden[count + variant] for variant in range(variants)] + [net.bias]
+
+    def hidden(self, inputs: np.ndarray, variant: int) -> np.ndarray:
+        """Return the hidden units before their ReLU, what follows left out; ``variant``: -1 for none.
+
+        Args:
+            inputs: less their means, which lose digits where they are subtracted later.
+        """
+        found = inputs.dot(self._weights)  # type: np.ndarray
+        found += self._bias[variant]
+        return found
 
 
 class Learned:
     """Two networks that predict by how much each variant is likelier to be right; what that is worth, the price says.
 
     The first predicts the value of starting with a variant over that of the reference, escalation counted in; the
-    second, once a variant has answered, how much likelier each other one is to be right.
+    second, once a variant has answered, how much likelier each other one is to be right. Their inputs are ``INPUTS``,
+    scaled, which variant answered last, and the price's logarithm, or which one answered now and ``OWN``.
     """
 
     def __init__(self, settings: Mapping[str, Any], costs: Sequence[float]) -> None:
@@ -272,40 +338,59 @@ class Learned:
         if not all(len(part) == len(INPUTS) for part in (self.mean, self.std, self.low, self.high)):
             raise ValueError("it is of other inputs than %s" % ", ".join(INPUTS))
         self.first_net = Net(settings["first"], len(INPUTS) + variants + 1, variants)
-        self.second_net = None  # type: Optional[Net]
+        self._first = _Folded(self.first_net, self.std, variants)
+        self.second_net = self._second = None  # type: Any
         if settings["second"] is not None:
             self.second_net = Net(settings["second"], len(INPUTS) + 2 * variants + len(OWN), variants)
+            self._second = _Folded(self.second_net, self.std, variants)
         self.hysteresis = float(settings["hysteresis"])
-        self._costs, self._variants = np.array(costs, np.float32), variants
+        self._costs = [float(cost) for cost in costs]
+        self._bounds = list(zip(self.low.tolist(), self.high.tolist()))
 
-    def outside(self, inputs: np.ndarray) -> int:
+    def outside(self, inputs: Sequence[float]) -> int:
         """Return which input is outside of what training saw; -1: none."""
-        beyond = (inputs < self.low) | (inputs > self.high)
-        return int(beyond.argmax()) if beyond.any() else -1
+        for number, (low, high) in enumerate(self._bounds):
+            if not low <= inputs[number] <= high:
+                return number
+        return -1
 
-    def features(self, inputs: np.ndarray, variant: int) -> np.ndarray:
-        found = np.zeros(len(INPUTS) + self._variants, np.float32)
-        found[: len(INPUTS)] = (inputs - self.mean) / self.std
-        if variant >= 0:
-            found[len(INPUTS) + variant] = 1
-        return found
+    def first(self, inputs: np.ndarray, price: float, variant: int, fits: Sequence[bool]) -> int:
+        """Return the variant that starts, of those that fit; ``variant``: the one that answered last, or -1.
 
-    def first(self, features: np.ndarray, price: float, variant: int, fits: Sequence[bool]) -> int:
-        worth = self.first_net(np.append(features, np.float32(math.log(price + 0.01)))) - price * self._costs
+        Args:
+            inputs: less their means.
+        """
+        hidden = self._first.hidden(inputs, variant)
+        hidden += self._first.rest[0] * np.float32(math.log(price + 0.01))
+        worth = self._worth(self.first_net.output(hidden), price)
         if variant >= 0:
             worth[variant] += self.hysteresis
-        worth[~np.array(fits)] = -np.inf
-        return int(worth.argmax())
+        return _best(worth, fits)
 
-    def second(self, features: np.ndarray, price: float, first: int, own: Sequence[float], fits: Sequence[bool]) -> int:
-        if self.second_net is None:
+    def second(
+        self, inputs: np.ndarray, price: float, variant: int, first: int, own: Sequence[float], fits: Sequence[bool]
+    ) -> int:
+        """Return the variant that answers in the end; ``first`` has answered now, what ``own`` says."""
+        if self._second is None:
             return first
-        one_hot = np.zeros(self._variants, np.float32)
-        one_hot[first] = 1
-        worth = self.second_net(np.concatenate([features, one_hot, np.array(own, np.float32)])) - price * self._costs
-        worth[~np.array(fits)] = -np.inf
-        worth[first] = 0
-        return int(worth.argmax())
+        hidden, rest = self._second.hidden(inputs, variant), self._second.rest
+        hidden += rest[first]
+        hidden += np.array(own, np.float32).dot(rest[len(self._costs) :])
+        worth = self._worth(self.second_net.output(hidden), price)
+        worth[first] = 0.0
+        return _best(worth, [fit or number == first for number, fit in enumerate(fits)])
+
+    def _worth(self, values: np.ndarray, price: float) -> List[float]:
+        return [value - price * cost for value, cost in zip(values.tolist(), self._costs)]
+
+
+def _best(worth: Sequence[float], fits: Sequence[bool]) -> int:
+    """Return the first of the largest, of those that fit; the first of all where none does."""
+    found, most = 0, -math.inf
+    for number, value in enumerate(worth):
+        if fits[number] and value > most:
+            found, most = number, value
+    return found
 
 
 OWN = ("margin", "log odds of the margin", "same class as before")
@@ -346,22 +431,22 @@ class Policy:
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 self.broken = "the learned policy cannot be read: %s" % error
         self.by, self.why = "rule", self.broken
-        self._features = None  # type: Optional[np.ndarray]
+        self._inputs = None  # type: Optional[np.ndarray]
         self._frame = Frame((0.0, 0.0, 0.0, 0.0), np.zeros((1, 1), np.float32))
 
     def first(self, frame: Frame, spent_ms: float = 0.0) -> int:
         """Return the variant that starts, or KEEP."""
         state = self.state
         difference = state.see(frame)
-        self._frame, self._features = frame, self._learned_features(difference)
-        self.by = "rule" if self._features is None else "learned"
-        keep = self.point.rule.keep if self._features is None else self.point.keep
+        self._frame, self._inputs = frame, self._learned_inputs(difference)
+        self.by = "rule" if self._inputs is None else "learned"
+        keep = self.point.rule.keep if self._inputs is None else self.point.keep
         if state.answer >= 0 and keep.allows(state, difference):
             state.age += 1
             return KEEP
         fits = self._fitting(spent_ms)
-        if self._features is not None and self.learned is not None:
-            return self.learned.first(self._features, self.point.price, state.variant, fits)
+        if self._inputs is not None and self.learned is not None:
+            return self.learned.first(self._inputs, self.point.price, state.variant, fits)
         variant = self.point.rule.first(state, difference)
         return variant if fits[variant] else max(number for number, fit in enumerate(fits) if fit)
 
@@ -369,9 +454,9 @@ class Policy:
         """Return the variant that answers in the end; ``first``: no other is asked."""
         expected, wait_ms = self.state.slowdown.expected, self.deadline_ms - spent_ms
         fits = [expected * latency <= wait_ms for latency in self.latencies_ms]
-        if self._features is not None and self.learned is not None:
+        if self._inputs is not None and self.learned is not None:
             own = own_of(margin, answer == self.state.answer)
-            return self.learned.second(self._features, self.point.price, first, own, fits)
+            return self.learned.second(self._inputs, self.point.price, self.state.variant, first, own, fits)
         variant = self.point.rule.second(first, margin)
         return variant if fits[variant] else first
 
@@ -380,17 +465,18 @@ class Policy:
         self.state.take(self._frame, answers, variants, margins)
         self.state.slowdown.observe(ms / sum(self.latencies_ms[variant] for variant in variants))
 
-    def _learned_features(self, difference: float) -> Optional[np.ndarray]:
+    def _learned_inputs(self, difference: float) -> Optional[np.ndarray]:
         """Return what the learned policy goes by; None, and why, where the rule decides."""
         self.why = self.broken or self.sensor_fault
         if self.learned is None or self.why:
             return None
-        inputs = np.array(self.state.inputs(difference), np.float32)
-        outside = self.learned.outside(inputs)
+        found = np.array(self.state.inputs(difference), np.float32)
+        outside = self.learned.outside(found.tolist())
         if outside >= 0:
             self.why = "%s is outside of what the learned policy was trained on" % INPUTS[outside]
             return None
-        return self.learned.features(inputs, self.state.variant)
+        found -= self.learned.mean
+        return found
 
     def _fitting(self, spent_ms: float) -> List[bool]:
         """Return which variants are in time; where none is, the cheapest has to do."""
