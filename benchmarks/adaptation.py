@@ -23,11 +23,11 @@ from pathlib import Path
 import torch
 from _common.results import table
 
+from deploy.controller import decision_us
 from pipeline.adaptation.choice import controller_json
 from pipeline.adaptation.judgement import interval
 from pipeline.adaptation.rule_in_words import rule_in_words
 from pipeline.adaptation.study import QUICK, Size, Studied, StudySettings, ordered, study
-from pipeline.adaptation.timing import decision_us
 from pipeline.config import RunConfig
 from pipeline.devices.inventory.load import load_inventory
 from pipeline.evaluation.device_bench import Bench

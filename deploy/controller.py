@@ -497,7 +497,7 @@ class Controller:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Take settings and a runtime.Model for each variant; ``sensors``: see ``open``, but None is none."""
-        self.policy = Policy(settings)
+        self._settings, self.policy = settings, Policy(settings)
         self.names = [str(variant["name"]) for variant in settings["variants"]]
         self.limits = settings["limits"]  # type: Mapping[str, Sequence[Optional[float]]]
         self.ring: "deque[Decision]" = deque(maxlen=int(settings["ring"]))
@@ -582,6 +582,11 @@ class Controller:
         )  # fmt: skip
 
     @property
+    def decision_us(self) -> float:
+        """What a decision takes here, networks left out; see the function of this name."""
+        return decision_us(self._settings, self._models[0].input["shape"])
+
+    @property
     def watched(self) -> List[str]:
         """The sensors that are looked at."""
         return sorted(self._sensors)
@@ -661,6 +666,29 @@ def process_bytes() -> int:
         return 0
 
 
+def decision_us(settings: Mapping[str, Any], shape: Sequence[int], decisions: int = 300) -> float:
+    """Return the median time of a decision in microseconds, here: what the controller itself takes of a frame.
+
+    Args:
+        settings: controller.json.
+        shape: of a frame: channels, height, width; its pixels and the answers are random.
+    """
+    random, policy = np.random.RandomState(0), Policy(settings)
+    channels, height, width = shape
+    frames = random.randint(0, 256, (8, height, width, channels)).astype(np.uint8)
+    taken = []
+    for number in range(decisions):
+        start = time.perf_counter()
+        first = policy.first(look(frames[number % len(frames)]))
+        if first != KEEP:
+            margin = float(random.rand())
+            second = policy.second(first, number % 3, margin, 0.0)
+            variants = [first] if second == first else [first, second]
+            policy.done([number % 3] * len(variants), variants, [margin] * len(variants), 1.0)
+        taken.append(time.perf_counter() - start)
+    return 1e6 * float(np.median(taken))
+
+
 def main(paths: List[str]) -> None:
     folder = Path(__file__).resolve().parent
     try:
@@ -671,6 +699,7 @@ def main(paths: List[str]) -> None:
         len(adaptive.names), adaptive.resident_bytes / 1e6, ", ".join(adaptive.names)
     ))  # fmt: skip
     print("sensors: %s" % (", ".join(adaptive.watched) or "none that this system tells"))
+    print("a decision takes %.0f microseconds here, networks left out" % adaptive.decision_us)
     if not paths:
         print("no image given: these are random pixels, the answers mean nothing")
     frames: List[Any] = list(paths) or [bundles.random_input(adaptive._models[0].input)] * 3

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from deploy.controller import decision_us
 from pipeline import serialization
 from pipeline.adaptation.choice import controller_json
 from pipeline.adaptation.judgement import interval
 from pipeline.adaptation.rule_in_words import rule_in_words
 from pipeline.adaptation.study import QUICK, Size, Studied, StudySettings, ordered, study
-from pipeline.adaptation.timing import decision_us
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, UserError
 from pipeline.evaluation.device_bench import Bench

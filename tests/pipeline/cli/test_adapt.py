@@ -75,6 +75,7 @@ def test_the_bundle_is_whole_and_its_controller_answers(adapted: Desk) -> None:
     assert len(set(files)) == len({manifest["files"][name]["sha256"] for name in files})
     done = subprocess.run([sys.executable, folder / "controller.py"], capture_output=True, text=True, check=True)
     assert f"{len(files)} networks are open" in done.stdout
+    assert "a decision takes " in done.stdout
     assert done.stdout.count("random") >= 3
     verify_bundle(folder)  # nothing was left behind in it
 
