@@ -361,10 +361,11 @@ class RunConfig(_Section):
     @classmethod
     def _parses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         try:
-            metrics = [parse_target(text).metric for text in value]
+            parsed = [parse_target(text) for text in value]
         except ConfigError as error:  # pydantic adds where it stands only to ValueErrors
             raise ValueError(str(error)) from error
-        if twice := {m for m in metrics if metrics.count(m) > 1}:
+        known = [f"{target.metric}{target.on and f' on {target.on}'}" for target in parsed]
+        if twice := {one for one in known if known.count(one) > 1}:
             raise ValueError(f"two targets for {', '.join(sorted(twice))}")
         return value
 

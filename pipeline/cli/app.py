@@ -222,7 +222,8 @@ def run(
     json: Json = False,
 ) -> None:
     """Search, fine-tune, export and verify; without options, the built-in example on this machine."""
-    from pipeline.cli.commands.run import RunArguments, run_and_show  # torch takes seconds to import
+    from pipeline.cli.commands.run import RunArguments  # torch takes seconds to import
+    from pipeline.cli.commands.run_kinds import run_kinds_and_show
 
     options: dict[str, Any] = {
         "model": model, "weights": weights, "weights_key": weights_key, "head": head, "data": data,
@@ -236,7 +237,7 @@ def run(
         inventory=inventory, runs=runs, record=record, quick=quick, output=output, workers=workers,
         ladder=ladder,
     )  # fmt: skip
-    run_and_show(arguments, json=json)
+    run_kinds_and_show(arguments, json=json)
 
 
 # Commands are listed in the order in which they are registered: what comes after a run comes after it.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError, UserError
 from pipeline.events import Listener, Stage
+from pipeline.run.kinds import on_device
 from pipeline.store.facts import BASE_WEIGHTS, FAILURE
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def see_through(
     with ExitStack() as opened:
         with starting():
             listen(Stage("Load torch"))
+            config = on_device(config, device)
             from pipeline.run.runner import execute, prepared  # takes seconds
             from pipeline.run.splitting import stored_splits
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.targets import Target, parse_target
+from pipeline.targets import Target, parse_target, targets_on
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,12 @@ def test_an_unknown_metric_names_the_nearest() -> None:
 def test_an_absolute_limit_is_a_share_of_the_base() -> None:
     assert parse_target("latency=20ms").share(80.0) == 0.25
     assert parse_target("latency=0.5x").share(80.0) == 0.5
+
+
+def test_a_target_of_one_board_stands_in_place_of_the_one_for_all() -> None:
+    texts = ["latency=0.5x", "size=1MB", "latency=20ms@pi4"]
+    assert targets_on(texts, {"pi4"}) == ("size=1MB", "latency=20ms")
+    assert targets_on(texts, {"nano"}) == ("latency=0.5x", "size=1MB")
+    assert str(parse_target("latency = 20 ms @ pi4")) == "latency=20ms@pi4"
+    with pytest.raises(ConfigError, match="after the @ stands a board, a group or a kind of the run"):
+        parse_target("latency=20ms@")

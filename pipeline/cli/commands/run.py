@@ -26,7 +26,7 @@ from pipeline.cli.views.live import view
 from pipeline.cli.views.run import print_comparison, print_recording
 from pipeline.config import RunConfig, load_config, passes_of
 from pipeline.devices.agent_client import Agent
-from pipeline.devices.inventory.boards import device_of
+from pipeline.devices.inventory.boards import device_of, kinds_of
 from pipeline.devices.inventory.load import is_group, load_inventory
 from pipeline.devices.recording import FILE_NAME, Recorder, as_recorded, header_of
 from pipeline.durations import parse_duration_s
@@ -34,6 +34,7 @@ from pipeline.errors import ConfigError, PipelineError, UserError
 from pipeline.records import Device
 from pipeline.regular_file import exists
 from pipeline.report.run_json import as_json
+from pipeline.run.kinds import of_each_kind, on_device
 from pipeline.run.lifecycle import see_through
 from pipeline.run.stored_settings import stored_settings
 from pipeline.store import RunsRoot, Store
@@ -88,14 +89,14 @@ def run_and_show(arguments: RunArguments, *, json: bool) -> None:
             require_writable(store.path)
         stopping = stack.enter_context(stop_requested())
         with view() as show:
-            store = _seen_through(arguments, store, config, board, StartUp(show, stopping), stopping, stack)
+            store = seen_through(arguments, store, config, board, StartUp(show, stopping), stopping, stack)
         if ladder is not None:
             _adapt(store, ladder, arguments, json)
         else:
             _print_end(store, arguments, json)
 
 
-def _seen_through(
+def seen_through(
     arguments: RunArguments,
     store: Store | None,
     config: RunConfig,
@@ -155,6 +156,23 @@ def typed_settings(arguments: RunArguments) -> tuple[RunConfig, Device]:
     Raises:
         UserError: one of them cannot be used.
     """
+    config = _typed_config(arguments)
+    board = device_of(load_inventory(arguments.inventory, partial=True), arguments.devices or ("local",))
+    return on_device(config, board), board
+
+
+def typed_kinds(arguments: RunArguments) -> list[tuple[RunConfig, Device]]:
+    """Return the settings and the device of the search on each kind of board that was typed.
+
+    Raises:
+        UserError: one of them cannot be used.
+    """
+    config = _typed_config(arguments)
+    inventory = load_inventory(arguments.inventory, partial=True)
+    return of_each_kind(config, kinds_of(inventory, arguments.devices or ("local",)))
+
+
+def _typed_config(arguments: RunArguments) -> RunConfig:
     config = load_config(arguments.config, arguments.options, quick=arguments.quick)
     changes: dict[str, Any] = {}
     for option, typed, read in (
@@ -166,8 +184,7 @@ def typed_settings(arguments: RunArguments) -> tuple[RunConfig, Device]:
         except ValueError as error:
             raise ConfigError(f"--{option}: {error}, found {typed}") from error
     config = config.model_copy(update={"fine_tuning": config.fine_tuning.model_copy(update=changes)})
-    board = device_of(load_inventory(arguments.inventory, partial=True), arguments.devices or ("local",))
-    return _with_workers(config, arguments), board
+    return _with_workers(config, arguments)
 
 
 def _with_workers(config: RunConfig, arguments: RunArguments) -> RunConfig:
@@ -277,7 +294,7 @@ def _ladder_settings(config: RunConfig, most: int, quick: bool) -> AdaptSettings
 def _adapt(store: Store, settings: AdaptSettings, arguments: RunArguments, json: bool) -> None:
     """Make the finished run's adaptive bundle, and print both ends."""
     if not json:
-        _print_found(store)
+        print_found(store)
     try:
         folder = free_folder(store, arguments.output)
         found = write_adapted(store, settings, folder, arguments.inventory)
@@ -300,7 +317,7 @@ def _print_end(store: Store, arguments: RunArguments, json: bool) -> None:
     if json:
         print_json(as_json(store))
     else:
-        _print_found(store)
+        print_found(store)
     bundle = None
     if arguments.output is not None:
         folders = pull(store.id, arguments.output, runs=arguments.runs)
@@ -311,7 +328,8 @@ def _print_end(store: Store, arguments: RunArguments, json: bool) -> None:
         print_next(store, arguments.runs, bundle)
 
 
-def _print_found(store: Store) -> None:
+def print_found(store: Store) -> None:
+    """Print what a run has found, and where its report lies."""
     print_comparison(store)
     out.print()
     out.print(f"report  {os.path.relpath(store.path / 'report.html')}", markup=False)

@@ -1,8 +1,8 @@
-"""Boards of one run: several registered devices of one kind, as the one device that they stand for."""
+"""Boards of one run: several registered devices of one kind, as the one device that they stand for; kinds apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pipeline.devices.inventory.load import Inventory
@@ -14,18 +14,36 @@ def device_of(inventory: Inventory, names: Sequence[str]) -> Device:
     """Return the device that names mean; of several, or of a group, one that stands for all of them.
 
     Raises:
-        InventoryError: one is not registered, or they cannot measure for one run.
+        InventoryError: one is not registered, or they cannot measure for one search.
 
     >>> from pipeline.devices.inventory.load import load_inventory
     >>> device_of(load_inventory(), ["local"]).boards
     ()
     """
-    found: dict[str, Device] = {}
-    for device in (device for name in names for device in inventory.selected(name)):
-        if device.name in found:
-            raise InventoryError(f"{device.name} is named twice; a board measures for a run once")
-        found[device.name] = device
-    return joined("+".join(names), list(found.values()))
+    return joined("+".join(names), _named(inventory, names))
+
+
+def kinds_of(inventory: Inventory, names: Sequence[str]) -> list[Device]:
+    """Return the devices that names mean, those that are alike as one; each kind needs a search of its own.
+
+    Raises:
+        InventoryError: one is not registered, or cannot measure beside the others.
+    """
+    alike: dict[tuple[str, ...], list[Device]] = {}
+    for device in _named(inventory, names):
+        alike.setdefault(tuple(of(device) for _, of in _ALIKE), []).append(device)
+    if len(alike) == 1:
+        return [device_of(inventory, names)]
+    return [joined("+".join(device.name for device in devices), devices) for devices in alike.values()]
+
+
+def names_of(device: Device) -> frozenset[str]:
+    """Return what a target may call a device: itself, its boards, their group, their kind.
+
+    >>> sorted(names_of(Device(name="group:lab", kind="linux", boards=(Device(name="a", kind="linux"),))))
+    ['a', 'group:lab', 'lab', 'linux']
+    """
+    return frozenset({device.name, device.name.removeprefix("group:"), device.kind, *(b.name for b in device.boards)})
 
 
 def joined(name: str, devices: Sequence[Device]) -> Device:
@@ -37,18 +55,12 @@ def joined(name: str, devices: Sequence[Device]) -> Device:
     if len(devices) == 1:
         return devices[0]
     first = devices[0]
-    for what, of_first, each in (
-        ("kind", first.kind, [device.kind for device in devices]),
-        ("format", first.format, [device.format for device in devices]),
-        ("runtime", _runtimes(first), [_runtimes(device) for device in devices]),
-        ("number of threads", str(first.measure.threads), [str(device.measure.threads) for device in devices]),
-        ("power sensor", first.power.backend, [device.power.backend for device in devices]),
-    ):
-        if set(each) != {of_first}:
-            said = ", ".join(f"{device.name}: {found}" for device, found in zip(devices, each, strict=True))
+    for what, of in _ALIKE:
+        if {of(device) for device in devices} != {of(first)}:
+            said = ", ".join(f"{device.name}: {of(device)}" for device in devices)
             raise InventoryError(
-                f"boards of one run must be of one kind and measure alike; their {what} differs ({said}): name boards "
-                "that are alike, or run once for each"
+                f"boards of one search must be of one kind and measure alike; their {what} differs ({said}): name "
+                "boards that are alike; `pipeline run` takes boards of several kinds, and searches once for each"
             )
     if recorded := next((device for device in devices if device.recording is not None), None):
         raise InventoryError(f"{recorded.name} is a recording, which knows its own run alone; leave it out")
@@ -62,5 +74,20 @@ def joined(name: str, devices: Sequence[Device]) -> Device:
     return replace(first, name=name, boards=tuple(devices))
 
 
-def _runtimes(device: Device) -> str:
-    return ", ".join(device.runtimes or (device.runtime,))
+def _named(inventory: Inventory, names: Sequence[str]) -> list[Device]:
+    found: dict[str, Device] = {}
+    for device in (device for name in names for device in inventory.selected(name)):
+        if device.name in found:
+            raise InventoryError(f"{device.name} is named twice; a board measures for a run once")
+        found[device.name] = device
+    return list(found.values())
+
+
+_ALIKE: Sequence[tuple[str, Callable[[Device], str]]] = (
+    ("kind", lambda device: device.kind),
+    ("format", lambda device: device.format),
+    ("runtime", lambda device: ", ".join(device.runtimes or (device.runtime,))),
+    ("number of threads", lambda device: str(device.measure.threads)),
+    ("power sensor", lambda device: device.power.backend),
+)
+"""What has to be the same of boards whose figures mean the same."""

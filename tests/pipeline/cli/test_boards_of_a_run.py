@@ -106,16 +106,61 @@ def test_a_board_that_drifts_away_is_quarantined_and_named(desk: Desk) -> None:
     assert [trial["failure"] for trial in run["trials"]] == [None] * 14
 
 
+@pytest.fixture
+def mixed(desk: Desk) -> Desk:
+    """Two boards that are alike, and one of another kind: it computes in earnest."""
+    boards = fleet(desk, one=Script(), two=Script(speed=1.2))
+    entries = {name: board.entry for name, board in boards.items()}
+    entries["other"] = {"kind": "local", "power": None, "agent": {"dir": str(desk.folder / "other")}}
+    write_inventory(desk.folder, entries, MEASURE, channel_step=16)
+    return desk
+
+
+ALL_KINDS = ("run", "--config", "run.yaml", "--device", "one", "--device", "other", "--device", "two")
+
+
+def test_boards_of_several_kinds_get_a_plan_each_of_one_base_model(mixed: Desk) -> None:
+    targets = ("--target", "size=0.9x", "--target", "latency=0.95x@other", "--target", "latency=0.9x@two")
+    mixed.settings(trials="2", **{**SETTINGS, "weights": "null", "base_training": "{epochs: 3}"})
+    done = mixed.done(*ALL_KINDS, *targets, "--output", "bundles")
+    assert "kind 1 of 2: local (one, two)" in done.err
+    assert "kind 2 of 2: local (other)" in done.err
+    assert done.err.count("Train a base model") == 1
+    runs = {run["device"]: run for run in mixed.done("runs", "list", "--json").json}
+    assert set(runs) == {"one+two", "other"}
+    shown = {name: mixed.done("runs", "show", run["id"], "--json").json for name, run in runs.items()}
+    asked = {name: sorted(run["config"]["target"]) for name, run in shown.items()}
+    assert asked == {"one+two": ["latency=0.9x", "size=0.9x"], "other": ["latency=0.95x", "size=0.9x"]}
+    assert shown["one+two"]["base"]["search_accuracy"] == shown["other"]["base"]["search_accuracy"]
+    for name, run in runs.items():
+        assert (mixed.folder / "bundles" / name / "manifest.json").exists()
+        assert run["id"] in done.out
+    table = done.out[done.out.index("boards ") :]
+    assert re.search(r"^one, two +size=0.9x latency=0.9x +Accuracy", table, re.M)
+
+
+def test_a_kind_that_comes_to_no_network_leaves_the_others_theirs(mixed: Desk) -> None:
+    mixed.settings(trials="2", **SETTINGS)
+    done = mixed.do(*ALL_KINDS, "--target", "latency=0.01x@one", "--target", "size=0.95x", "--json")
+    assert done.code == 1
+    assert "1 of 2 kinds of boards came to no network: one+two: " in done.error
+    assert "one+two came to no network (" in done.err
+    (run,) = done.json
+    assert (run["status"], run["device"]["name"]) == ("finished", "other")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            ("--device", "one", "--device", "other"),
-            "boards of one run must be of one kind and measure alike; their runtime differs",
-        ),
+        (("--device", "one", "--device", "other", "--ladder", "2"), "--ladder is of one kind's network"),
         (("--device", "group:fleet", "--device", "one"), "one is named twice"),
         (("--device", "group:fleet", "--record"), "--record keeps one board's answers"),
-        (("--device", "one", "--target", "latency=20ms@one"), "a target holds for all boards of a run"),
+        (("--device", "one", "--target", "latency=20ms@on"), "measures on no on (did you mean 'one'?); there are: "),
+        (("--target", "latency=1x@one", "--target", "latency=2x@one"), "two targets for latency on one"),
+        (
+            ("--device", "one", "--target", "latency=1x@one", "--target", "latency=2x@local"),
+            "targets latency=1x@one and latency=2x@local both hold on one",
+        ),
         (("--over-boards", "best"), "over-boards"),
     ],
 )
