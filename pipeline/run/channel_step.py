@@ -38,7 +38,7 @@ def channel_step(context: Context, network: fx.GraphModule, base_skeleton: bytes
     """Return what kept channels are rounded up to: as the inventory says, else as measured, once in a run.
 
     Where the run does without that measurement (``pruning: {step: processor}``), it is what the processor suggests. A
-    run that is gone on with keeps its step: plans by another one could not be applied.
+    resumed run keeps its step: plans by another one could not be applied.
 
     Raises:
         DeviceError, MeasureError: as ``Bench.measure_skeleton``.
