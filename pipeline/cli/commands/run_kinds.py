@@ -19,7 +19,7 @@ from pipeline.cli.signals import StartUp, stop_requested
 from pipeline.cli.views.live import view
 from pipeline.cli.views.run import table_of
 from pipeline.config import RunConfig
-from pipeline.errors import PipelineError, StoppedError, UserError
+from pipeline.errors import CandidateError, DeviceError, PipelineError, StoppedError, TargetError, UserError
 from pipeline.records import Device
 from pipeline.report.run_json import as_json
 from pipeline.store import Store
@@ -84,7 +84,7 @@ def _all(
             for _, left in kinds[number:]:
                 err.print(f"{_boards_of(left)}: not begun; run on it by itself, or on all anew", markup=False)
             raise
-        except PipelineError as error:
+        except (CandidateError, DeviceError, TargetError) as error:  # of this kind; all else is wrong for all of them
             ended.append(_Ended(board, config, None, error))
             if number < len(kinds):
                 err.print(f"{board.name} came to no network ({error}); the next kind's turn", markup=False)

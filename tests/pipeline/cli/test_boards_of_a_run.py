@@ -153,6 +153,7 @@ def test_a_kind_that_comes_to_no_network_leaves_the_others_theirs(mixed: Desk) -
     ("arguments", "said"),
     [
         (("--device", "one", "--device", "other", "--ladder", "2"), "--ladder is of one kind's network"),
+        (("--device", "one", "--device", "other", "--model", "none.py:make"), "no such file: none.py"),
         (("--device", "group:fleet", "--device", "one"), "one is named twice"),
         (("--device", "group:fleet", "--record"), "--record keeps one board's answers"),
         (("--device", "one", "--target", "latency=20ms@on"), "measures on no on (did you mean 'one'?); there are: "),
