@@ -23,7 +23,7 @@ from pipeline import answers, regular_file
 from pipeline.answers import DeployedVersion
 from pipeline.devices.agent_client import QUICK_S, Agent
 from pipeline.errors import BundleError, DiskFullError, MeasureError
-from pipeline.records import Measurement
+from pipeline.records import Device, Measurement, Processor
 
 SPARE_BYTES = 16 * 10**6
 """What has to stay free on a board beside a bundle's files."""
@@ -74,6 +74,7 @@ def push(bundle: Path, agent: Agent, *, measure: bool = True, on_stage: OnStage 
     found, manifest = verify_bundle(bundle, trusted=trusted)
     folder = Path(found.folder)
     _require_runnable(folder, manifest)
+    require_no_overflow(manifest, agent.processor, agent.device)
     files = {path.name: runtime.file_sha256(path) for path in sorted(folder.iterdir())}
     missing = sorted({sha256 for sha256 in files.values() if sha256 not in there.contents})
     _require_room(agent, there, folder, files, missing)
@@ -139,6 +140,22 @@ def _require_runnable(folder: Path, manifest: dict[str, Any]) -> None:
         raise BundleError(
             f"{folder} holds no runtime.py, or no stored inputs and answers to try it with on the board; pull it again:"
             " classifiers get them"
+        )
+
+
+def require_no_overflow(manifest: dict[str, Any], processor: Processor, device: Device) -> None:
+    """Refuse INT8 weights that overflow where a board adds them: answers are wrong without a word, on some images only.
+
+    Raises:
+        BundleError: says how to get others.
+    """
+    model, quantized = manifest["model"], manifest.get("quantization") or {}
+    is_int8 = "int8" in (model.get("precision"), quantized.get("precision"))
+    bits = model.get("weight_bits") or quantized.get("weight_bits") or 8
+    if is_int8 and bits == 8 and device.runtime == "onnxruntime" and processor.saturates:
+        raise BundleError(
+            f"{device.name}: this network's INT8 weights have eight bits, which overflow on its processor, an x86 "
+            f"without VNNI: answers would be wrong; `pipeline quantize RUN --device {device.name}` writes seven bits"
         )
 
 

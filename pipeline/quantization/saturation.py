@@ -14,9 +14,6 @@ from collections.abc import Iterable
 
 from pipeline.records import Processor, WeightBits
 
-X86 = frozenset({"x86_64", "AMD64", "i686", "i386"})
-"""As ``platform.machine()`` calls them."""
-
 
 def weight_bits(processors: Iterable[Processor]) -> WeightBits:
     """Return the bits of an ONNX file's int8 weights by which all processors that run it compute right.
@@ -24,9 +21,4 @@ def weight_bits(processors: Iterable[Processor]) -> WeightBits:
     >>> weight_bits([Processor("aarch64"), Processor("x86_64", has_vnni=True)]), weight_bits([Processor("x86_64")])
     (8, 7)
     """
-    return 7 if any(map(saturates, processors)) else 8
-
-
-def saturates(processor: Processor) -> bool:
-    """Return whether weights of eight bits are too large for a processor; an x86 that does not say counts as one."""
-    return processor.machine in X86 and not processor.has_vnni
+    return 7 if any(processor.saturates for processor in processors) else 8

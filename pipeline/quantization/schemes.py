@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.export.quantization.qdq import S8S8, S8S8_SYMMETRIC, U8S8, Scheme
-from pipeline.quantization.saturation import X86, weight_bits
+from pipeline.quantization.saturation import weight_bits
 from pipeline.records import Processor
 
 TENSORRT = "tensorrt"
@@ -38,7 +38,7 @@ def schemes_of(
     found: tuple[Scheme, ...] = (U8S8, S8S8)
     if runtime == TENSORRT:
         found = (S8S8_SYMMETRIC,)
-    elif format != "onnx" or any(board.machine in X86 for board in boards):
+    elif format != "onnx" or any(board.is_x86 for board in boards):
         found = (U8S8,)
     bits = weight_bits([host, *boards])
     return tuple(replace(scheme, weight_bits=bits) for scheme in found)

@@ -179,6 +179,16 @@ class Processor:
     has_vnni: bool | None = None
     """Whether an x86 adds products of 8-bit integers in 32 bits (AVX-512 VNNI or AVX-VNNI); None: it does not say."""
 
+    @property
+    def is_x86(self) -> bool:
+        """Whether it is one of Intel's or AMD's."""
+        return self.machine in {"x86_64", "AMD64", "i686", "i386"}
+
+    @property
+    def saturates(self) -> bool:
+        """Whether INT8 weights of eight bits are too large for it; an x86 that does not say counts as one."""
+        return self.is_x86 and not self.has_vnni
+
 
 @dataclass(frozen=True, slots=True)
 class OnnxSupport:

@@ -24,7 +24,6 @@ from pipeline.pruning.complexity import measures_of
 from pipeline.quantization.float_blocks import Block, FloatBlocks, float_blocks
 from pipeline.quantization.float_runs import with_float_runs
 from pipeline.quantization.judgement import Judgement, Parent
-from pipeline.quantization.saturation import saturates
 from pipeline.quantization.schemes import schemes_of
 from pipeline.records import Figures, Interval, Measurement, PrecisionDecision
 from pipeline.report.table import ratio
@@ -108,7 +107,7 @@ def _reasons(
         )
     device = context.agent.device
     if scheme.weight_bits < 8 and device.format == "onnx":
-        where = "this machine" if saturates(host_processor()) else device.name
+        where = "this machine" if host_processor().saturates else device.name
         yield f"weights have seven bits: those of eight saturate on {where}, an x86 processor that shows no VNNI"
     if (computed := context.agent.int8_operators) is not None and "Gemm" not in computed:
         name = device.runtime

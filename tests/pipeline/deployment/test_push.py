@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,10 +18,10 @@ import pytest
 
 from deploy import runtime, signing
 from deploy.sealing import seal
-from pipeline.deployment.push import push, roll_back, status, trust
+from pipeline.deployment.push import push, require_no_overflow, roll_back, status, trust
 from pipeline.devices.agent_client import Agent, open_agent
 from pipeline.errors import AgentError, BundleError, DeviceError, MeasureError
-from pipeline.records import Device
+from pipeline.records import Device, Processor
 from tests.conftest import Proxy, Sshd
 from tests.deployments import CLASSES, WHITE, bundle, clear
 
@@ -68,6 +69,27 @@ def test_a_bundle_runs_then_the_next_beside_it_then_the_first_again(sshd: Sshd, 
     assert stages == [
         "verify the bundle", f"send {10} of {10} files", "run the stored inputs on the board", "measure it", "switch",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "quantization", "processor", "refused"),
+    [
+        ({"precision": "int8", "weight_bits": 8}, None, Processor("x86_64"), True),
+        ({"precision": "int8"}, None, Processor("x86_64"), True),
+        ({"file": "model.onnx"}, {"precision": "int8", "weight_bits": 8}, Processor("x86_64"), True),
+        ({"precision": "int8", "weight_bits": 7}, None, Processor("x86_64"), False),
+        ({"precision": "int8", "weight_bits": 8}, None, Processor("x86_64", has_vnni=True), False),
+        ({"precision": "int8", "weight_bits": 8}, None, Processor("aarch64"), False),
+        ({"precision": "float32"}, None, Processor("x86_64"), False),
+    ],
+)
+def test_int8_weights_that_overflow_on_a_board_are_refused_with_the_command_that_writes_others(
+    model: dict[str, Any], quantization: dict[str, Any] | None, processor: Processor, refused: bool
+) -> None:
+    manifest = {"model": model, **({} if quantization is None else {"quantization": quantization})}
+    said = pytest.raises(BundleError, match=r"overflow on its processor.*pipeline quantize RUN --device pi")
+    with said if refused else contextlib.nullcontext():
+        require_no_overflow(manifest, processor, Device(name="pi", kind="linux", runtime="onnxruntime"))
 
 
 def test_this_machine_is_deployed_on_as_a_board_is(tmp_path: Path, bundles: list[Path]) -> None:
