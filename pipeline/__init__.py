@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.api import (
         Inventory,
+        adapt,
         compare,
         deploy,
         deployed,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Inventory",
+    "adapt",
     "compare",
     "deploy",
     "deployed",

@@ -43,12 +43,14 @@ if TYPE_CHECKING:
     from pipeline.comparison.compare import Comparison
     from pipeline.deployment.push import Pushed
     from pipeline.quantization.quantized_model import QuantizedModel
+    from pipeline.records.adaptation import Adaptation
     from pipeline.run.format_bundles import PulledFormat
     from pipeline.run.replanning import Replanned
     from pipeline.search.gym_env import PruningEnv
 
 __all__ = [
     "Inventory",
+    "adapt",
     "compare",
     "deploy",
     "deployed",
@@ -388,6 +390,60 @@ def compare(names: Iterable[str], *, runs: RunsRoot | str = RUNS) -> Comparison:
         with Store.open(runs_root(runs), name) as store:
             entries.append(read(store))
     return comparison(entries, {})
+
+
+def adapt(
+    run: str,
+    output: Path | str,
+    *,
+    floor: float | None = None,
+    deadline_ms: float | None = None,
+    ladder: int = 4,
+    budget_s: float = 1800.0,
+    quick: bool = False,
+    seed: int = 0,
+    inventory: Path | str | None = None,
+    runs: RunsRoot | str = RUNS,
+    listen: Listener = unheard,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Adaptation:
+    """Make an adaptive bundle of a finished run: several networks, and what chooses among them frame by frame.
+
+    Args:
+        run: its id, the beginning of one, or ``latest``.
+        output: the bundle's folder, new or empty.
+        floor: accuracy on streams that is not to be missed; None: the chosen network's own there.
+        deadline_ms: milliseconds that a frame may take.
+        ladder: networks at most.
+        budget_s: seconds for training and trying out.
+        quick: a first look: short training, few frames.
+        seed: of streams and of what is learnt.
+        listen: hears every stage.
+        stopping: asked now and then; true ends it with StoppedError, and what was made is kept.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        UserError: the run is of a kind that has no ladder, or a setting cannot be met.
+        DeviceError, MeasureError: the device or its runtime failed.
+        OutputError: the folder is not empty or cannot be written.
+    """
+    from deploy.folder import refuse_used
+    from pipeline.run import adaptation  # torch takes seconds to import
+    from pipeline.run.adaptive_bundle import write_adaptive
+    from pipeline.run.reconnecting import reconnected
+
+    folder, known = Path(output), _path(inventory)
+    settings = adaptation.AdaptSettings(
+        floor=floor, deadline_ms=deadline_ms, most=ladder, budget_s=budget_s, quick=quick, seed=seed
+    )
+    with Store.open(runs_root(runs), run, write=True) as store:
+        refuse_used(folder, "bundle")
+        require_writable(folder)
+        adaptation.require_adaptable(store)
+        with reconnected(store, known, "variants", listen=listen) as ready:
+            found = adaptation.adapt(ready, store, settings, listen=listen, stopping=stopping)
+        write_adaptive(store, found, folder, known)
+    return found
 
 
 def environment(run: str = "latest", *, discount: float = 1.0, runs: RunsRoot | str = RUNS) -> PruningEnv:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from pipeline.comparison.run_figures import RIVAL, Entry, answered_images, figures_of
 from pipeline.errors import UserError
-from pipeline.records import REPLAY, Baseline, DeviceFacts, Interval
+from pipeline.records import Baseline, Interval
 from pipeline.store import Store
-from pipeline.store.facts import BASE, BASELINE, CONFIG, DEVICE, DEVICE_FACTS, RIVALS
+from pipeline.store.facts import BASE, BASELINE, CONFIG, RIVALS
 from pipeline.targets import parse_target
 
 NONE, MAGNITUDE, L1_IN_TRAINING = NAMES = ("none", "magnitude", "l1-in-training")
@@ -39,35 +39,6 @@ def missing(store: Store) -> list[str]:
     """Return the names of the baselines that were not made yet."""
     known = {baseline.name for baseline in known_baselines(store)}
     return [name for name in NAMES if name not in known]
-
-
-def require_board(store: Store, what: str = "baselines") -> None:
-    """Raise UserError where the run's device is a recording, which answers for no other network."""
-    if store.required(DEVICE).get("kind") == REPLAY:
-        raise UserError(
-            f"run {store.id} was played back from a recording, which knows the latencies of its own networks alone; "
-            f"{what} need the board: run again on it"
-        )
-
-
-def require_same_board(store: Store, found: DeviceFacts, name: str, what: str) -> None:
-    """Refuse another board under the run's device's name: its latencies are others.
-
-    Args:
-        found: what the board says of itself now.
-        name: of the device.
-        what: has to be measured on the same board.
-
-    Raises:
-        UserError: it is another one.
-    """
-    facts = store.required(DEVICE_FACTS)
-    was, now = (facts.board, facts.cpu), (found.board, found.cpu)
-    if was != now:
-        raise UserError(
-            f"{name} is another board now than when run {store.id} was made: it was {' '.join(was)}, found "
-            f"{' '.join(now)}; its {what} have to be measured on the same one"
-        )
 
 
 def require_cuts(store: Store) -> None:

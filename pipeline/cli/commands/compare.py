@@ -169,7 +169,7 @@ def _read(
 
 def _make_missing(opened: Sequence[tuple[RunsRoot, str]], inventory: Path | None) -> None:
     """Make the baselines that are not in the runs' stores yet; what is finished stays, however this ends."""
-    from pipeline.baselines.stored import missing, require_board, require_cuts
+    from pipeline.baselines.stored import missing, require_cuts
     from pipeline.comparison.run_figures import read
     from pipeline.store.facts import DEVICE
 
@@ -183,7 +183,6 @@ def _make_missing(opened: Sequence[tuple[RunsRoot, str]], inventory: Path | None
                 continue
         with Store.open(runs, name, write=True) as store:
             require_cuts(store)
-            require_board(store)
             device = store.required(DEVICE)["name"]
             err.print(f"baselines of run [bold]{name}[/] on {device}: {', '.join(wanted)}", markup=True)
             from pipeline.baselines.static import make_baselines  # torch takes seconds to import

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import pipeline
+import pipeline.errors
 from deploy.verify import verify_bundle
 from tests.command_line import Desk
 from tests.pipeline.cli.test_pull_formats import manifest_of
@@ -104,6 +106,20 @@ def test_made_again_nothing_is_trained_twice_and_the_table_is_printed(adapted: D
     ):
         assert word in done.out + done.err
     assert (adapted.runs / manifest_of(adapted.folder / "again")["run"]["id"] / "adaptation.html").exists()
+
+
+@pytest.mark.slow
+def test_from_python_it_is_the_same(adapted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(adapted.folder)
+    heard: list[str] = []
+    made = pipeline.adapt(
+        "latest", tmp_path / "made", quick=True, ladder=2, listen=lambda e: heard.append(getattr(e, "name", ""))
+    )
+    assert not any("Fine-tune" in name for name in heard)
+    names = [one["name"] for one in manifest_of(tmp_path / "made")["adaptation"]["variants"]]
+    assert names == [one.name for one in made.variants]
+    with pytest.raises(pipeline.errors.OutputError, match="is not empty"):
+        pipeline.adapt("latest", tmp_path / "made")
 
 
 @pytest.mark.parametrize(
