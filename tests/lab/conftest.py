@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from pipeline.devices.inventory.load import load_inventory
 from pipeline.models.digits_cnn import DigitsCNN
 from pipeline.records import Device
 from tests.command_line import FEW_CUTS, Desk
-from tests.lab import arm64_root, userland
+from tests.device_agents.harness import find_python36
+from tests.lab import arm64_root, cache, userland
 from tests.lab.board import Board
 
 SETTINGS = {
@@ -91,3 +93,27 @@ def raspberry_pi(system: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     skip_without(userland.missing())
     with userland.userland(system, tmp_path_factory.mktemp("pi4")) as board:
         yield board
+
+
+PIP = "pip==21.3.1"
+"""The last for Python 3.6."""
+WHEELS = ("numpy==1.19.5", "onnxruntime==1.10.0")
+
+
+@pytest.fixture(scope="session")
+def python36() -> str:
+    """A Python 3.6 with the wheels that a Nano's JetPack 4.6 can have."""
+    found = find_python36()
+    skip_without(None if found else "no python3.6 on PATH or in ~/.pyenv/versions")
+
+    def build(folder: Path) -> None:
+        own = folder / "bin" / "python"
+        pip = [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for command in (
+            [str(found), "-m", "venv", str(folder)],
+            [*pip, PIP],
+            [*pip, "--only-binary=:all:", *WHEELS],
+        ):
+            subprocess.run(command, check=True)
+
+    return str(cache.built("python36", f"{found}{PIP}{WHEELS}", build) / "bin" / "python")

@@ -22,41 +22,16 @@ from pipeline.export.quantization.host_model import HostModel
 from pipeline.export.quantization.quantize import calibrate, quantize
 from pipeline.records import Device, MeasureSettings, OnnxSupport
 from tests.deployments import bundle
-from tests.device_agents.harness import find_python36
-from tests.lab import cache
-from tests.lab.conftest import skip_without
 
 pytestmark = pytest.mark.lab
 
-PIP = "pip==21.3.1"
-"""The last for Python 3.6."""
-WHEELS = ("numpy==1.19.5", "onnxruntime==1.10.0")
 NANO = OnnxSupport(15, 8)
 SHORT = MeasureSettings(warmup_s=0.05, min_s=0.2, max_s=1.0, block_s=0.02, timeout_s=60.0, max_background_cores=64)
 
 
-@pytest.fixture(scope="module")
-def python() -> str:
-    """A Python 3.6 with the wheels that a Nano's JetPack 4.6 can have."""
-    found = find_python36()
-    skip_without(None if found else "no python3.6 on PATH or in ~/.pyenv/versions")
-
-    def build(folder: Path) -> None:
-        own = folder / "bin" / "python"
-        pip = [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        for command in (
-            [str(found), "-m", "venv", str(folder)],
-            [*pip, PIP],
-            [*pip, "--only-binary=:all:", *WHEELS],
-        ):
-            subprocess.run(command, check=True)
-
-    return str(cache.built("python36", f"{found}{PIP}{WHEELS}", build) / "bin" / "python")
-
-
 @pytest.fixture
-def agent(python: str, tmp_path: Path) -> Iterator[Agent]:
-    nano = Device(name="nano", kind="local", python=python, agent_dir=str(tmp_path / "agent"), measure=SHORT)
+def agent(python36: str, tmp_path: Path) -> Iterator[Agent]:
+    nano = Device(name="nano", kind="local", python=python36, agent_dir=str(tmp_path / "agent"), measure=SHORT)
     with open_agent(nano) as agent:
         yield agent
 
@@ -135,20 +110,20 @@ def test_of_an_int8_file_convolutions_and_sums_are_fused_and_it_answers_as_here(
     assert np.abs(found - here).max() < 0.05 * np.abs(here).max()
 
 
-def test_a_bundle_s_runtime_library_gives_the_stored_answers(python: str, tmp_path: Path) -> None:
+def test_a_bundle_s_runtime_library_gives_the_stored_answers(python36: str, tmp_path: Path) -> None:
     """Without Pillow, which that environment has not: the stored inputs are arrays."""
     folder = bundle(tmp_path / "bundle", best=1)
     done = subprocess.run(
-        [python, str(folder / "runtime.py"), "self-test"], capture_output=True, text=True, check=False
+        [python36, str(folder / "runtime.py"), "self-test"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["inputs"], found["ok"]) == (4, True)
 
 
-def test_a_bundle_is_deployed_with_that_python_and_runtime(python: str, tmp_path: Path) -> None:
+def test_a_bundle_is_deployed_with_that_python_and_runtime(python36: str, tmp_path: Path) -> None:
     nano = Device(
-        name="nano", kind="local", python=python, agent_dir=str(tmp_path / "agent"), measure=SHORT,
+        name="nano", kind="local", python=python36, agent_dir=str(tmp_path / "agent"), measure=SHORT,
         deploy_dir=str(tmp_path / "board"),
     )  # fmt: skip
     with open_agent(nano) as agent:

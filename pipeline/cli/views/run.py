@@ -20,6 +20,7 @@ from pipeline.store.facts import (
     CALIBRATION,
     DEVICE,
     FAILURE,
+    FEDERATED,
     FLEET,
     PRECISION,
     RECORDING,
@@ -70,6 +71,7 @@ def print_run(store: Store) -> None:
     _print_fleet(store)
     _print_artifacts(store.artifacts())
     print_comparison(store)
+    _print_federated(store)
     if store.get(RECORDING):
         print_recording(store)
     if store.status in ("interrupted", "failed"):
@@ -94,6 +96,18 @@ def _print_fleet(store: Store) -> None:
     for sentence in sentences(fleet):
         out.print(sentence, markup=False)
     out.print(NOTE, style="dim")
+
+
+def _print_federated(store: Store) -> None:
+    """Say what the run's policy has learnt together with other sites, and how it plans."""
+    found = store.get(FEDERATED)
+    if found is None:
+        return
+    out.print(
+        f"federated policy: after round {found['round']} of {found['rounds']}, as site {found['site']}, which gave it "
+        f"{found['updates']} updates; pipeline plan {store.id} --policy federated --target TARGET",
+        markup=False,
+    )
 
 
 def print_recording(store: Store) -> None:

@@ -106,6 +106,8 @@ def test_sites_keep_the_same_policy_beside_their_own(federated: Federated) -> No
         assert federated.sites[name].code == 0, federated.sites[name].err
         assert [one["round"] for one in federated.sites[name].json["rounds"]] == [1, 2, 3]
     assert kept(federated.desks["alpha"]) == kept(federated.desks["beta"])
+    shown = federated.desks["alpha"].done("runs", "show", "latest").out
+    assert "federated policy: after round 3 of 3, as site alpha, which gave it 12 updates; pipeline plan" in shown
     with Store.open(federated.desks["alpha"].runs, "latest") as store:
         fact = store.required(FEDERATED)
         assert (fact["site"], fact["round"], fact["rounds"], fact["updates"]) == ("alpha", 3, 3, 12)

@@ -163,7 +163,7 @@ class Network:
 
         start = time.perf_counter()
         arrays = []
-        for address, shape in zip(addresses, self.shapes, strict=True):
+        for address, shape in zip(addresses, self.shapes):  # noqa: B905 - Python 3.6 reads this, too
             raw = (ctypes.c_float * int(numpy.prod(shape))).from_address(address)
             arrays.append(numpy.frombuffer(raw, "<f4").reshape(shape))
         image, answer = arrays
