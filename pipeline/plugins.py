@@ -7,8 +7,11 @@ entry point of an installed package in the group ``edge_pruning.strategies``, ``
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+import threading
+import warnings
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -79,3 +82,19 @@ def _installed(kind: str) -> dict[str, EntryPoint]:
 
 def _kind(package: str) -> str:
     return package.rpartition(".")[2]
+
+
+_PARSER = threading.Lock()
+
+
+def parsed(source: bytes | str, *, feature_version: tuple[int, int] | None = None) -> ast.Module:
+    """Return what a file says; may be asked by several threads, as boards are opened side by side.
+
+    Neither CPython 3.11's parser (gh-106905) nor its warnings' filters are made for that.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: it is not Python.
+    """
+    with _PARSER, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes that Python does not know
+        return ast.parse(source, feature_version=feature_version)

@@ -186,8 +186,8 @@ def test_a_trainer_of_ones_own_trains_the_chosen_network_and_may_be_fixed_while_
     desk.write("adamw.py", fit.replace("    return network\n", "    return None\n"))
     trainer = example("trainer.md", "yaml").rpartition("trainer: ")[2].strip()
     brief = f"{{finalists: 1, finalist_epochs: 0, trainer: '{trainer}', max_epochs: 2, verify_images: 20}}"
-    desk.settings(
-        weights="null", base_training="{epochs: 0.5}", strategy="uniform", trials="1", target="size=0.7x",
+    desk.thoroughly().settings(
+        weights="null", base_training="{epochs: 0.5}", strategy="uniform", trials="1", target="size=0.95x",
         pruning="{protect: [stem, down]}", fine_tuning=brief,
     )  # fmt: skip
     refused = desk.do("run", "--config", "run.yaml")

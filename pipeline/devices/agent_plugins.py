@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import platform
 import re
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -233,7 +232,7 @@ def _said_by_shipped(kind: Kind, name: str) -> Sensor | Runtime | None:
 def _taken(kind: Kind) -> frozenset[str]:
     """Return the names that would hide something: files that ship, what their package itself holds, other words."""
     package = resources.files("device_agents") / kind / "__init__.py"
-    held = {name for name, _ in _bindings(ast.parse(package.read_bytes()).body)}
+    held = {name for name, _ in _bindings(plugins.parsed(package.read_bytes()).body)}
     return _shipped(kind) | held | frozenset(_WORDS[kind])
 
 
@@ -290,9 +289,7 @@ def _read(kind: Kind, name: str, content: bytes, shown: str) -> Sensor | Runtime
 
 def _bound(content: bytes, shown: str) -> list[tuple[str, ast.expr | None]]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes that Python does not know
-            return list(_bindings(ast.parse(content).body))
+        return list(_bindings(plugins.parsed(content).body))
     except SyntaxError as error:
         why, line = f"{error.msg} (as Python {platform.python_version()} reads it)", error.lineno or 1
     except (ValueError, RecursionError, MemoryError) as error:

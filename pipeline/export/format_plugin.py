@@ -109,7 +109,7 @@ def _source(plugin: ModuleType, name: str) -> str:
     """Return ``open_network`` as text that does its work in another file, under Python 3.6."""
     try:
         source = textwrap.dedent(inspect.getsource(plugin.open_network))
-        tree = ast.parse(source, feature_version=(3, 6))
+        tree = plugins.parsed(source, feature_version=(3, 6))
     except (OSError, TypeError) as error:
         raise _misfit(name, f"open_network has no source to be copied: {error}") from error
     except SyntaxError as error:

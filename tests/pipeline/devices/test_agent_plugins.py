@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import sys
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,3 +192,27 @@ def test_what_is_no_ordinary_file_or_far_too_much_is_refused(folder: Path) -> No
         (folder / f"power/mine{number}.py").write_text(SENSOR)
     with pytest.raises(InventoryError, match=r"power has 60 files, at most 50 are packed"):
         own(str(folder))
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads that take turns every microsecond, while garbage is collected, too."""
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    busy = lambda *_: sum(range(50))  # noqa: E731
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(50)
+    gc.callbacks.append(busy)
+    yield
+    gc.callbacks.remove(busy)
+    gc.set_threshold(*threshold)
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_boards_that_are_opened_side_by_side_may_all_read_it_at_once(folder: Path) -> None:
+    """CPython 3.11 raises SystemError where several threads parse and change filters of warnings at once."""
+    more = "def more(value):\n    return [[each + 1 for each in range(value)] for value in range(3)]\n" * 40
+    (folder / "runtimes/mine.py").write_text(RUNTIME + more)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: own(str(folder)), range(200)))
+    assert {file.name for files in found for file in files} == {"mine"}
