@@ -306,7 +306,7 @@ class _Folded:
 
     def __init__(self, net: Net, std: np.ndarray, variants: int) -> None:
         count = len(INPUTS)
-        self.net, self.rest = net, net.hidden[count + variants :]
+        self.rest = net.hidden[count + variants :]
         """The weights of what follows the inputs and the variant that answered last."""
         self._weights = net.hidden[:count] / std[:, None]
         self._bias = [net.bias + net.hidden[count + variant] for variant in range(variants)] + [net.bias]
